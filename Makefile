@@ -1,0 +1,54 @@
+# Every target sets up what it needs: a fresh clone needs Python 3.11, pip and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check format gen up bench lock clean setup
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml protos/pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Lathe needs Python 3.11 as '$(PYTHON)'; set PYTHON=…"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[dev]'
+	touch $@
+
+demo: setup  ## train a digits CNN, convert it, prove it, run the package
+	$(BIN)/lathe demo
+
+test: setup  ## every test that this machine can run
+	$(BIN)/pytest
+
+check: setup  ## format, lint, types, protos, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf format --diff --exit-code --path lathe && ../$(BIN)/buf lint
+	$(BIN)/python protos/generate.py --check
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cd protos && ../$(BIN)/buf format --write --path lathe
+
+gen: setup  ## stubs, type stubs and descriptor set from the protos
+	$(BIN)/python protos/generate.py
+
+up: setup  ## the whole suite on this machine, until Ctrl-C
+	$(BIN)/lathe up
+
+bench: setup  ## the tables of the README, measured here
+	$(BIN)/python -m tests.bench
+
+lock: ## constraints.txt from the newest releases that fit, in a fresh environment
+	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable ./protos --editable '.[dev]'
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	touch $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
