@@ -1,0 +1,87 @@
+"""What engines raise when a model, an architecture or a tool fails.
+
+One exception type carries every failure that can be named, so that a caller of the library and a task of the services
+see the same reason, the same offending node and the same advice:
+
+    EngineFailure
+    └── .reason: FailureReason   one of the names that the API promises
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Self
+
+
+class FailureReason(StrEnum):
+    """Why work failed. The names are those of `lathe.type.v1.FailureReason`; a test proves that they agree."""
+
+    INVALID_MODEL = "INVALID_MODEL"
+    UNSAFE_MODEL = "UNSAFE_MODEL"
+    INVALID_ARCHITECTURE = "INVALID_ARCHITECTURE"
+    WEIGHTS_MISMATCH = "WEIGHTS_MISMATCH"
+    SHAPE_MISMATCH = "SHAPE_MISMATCH"
+    UNSUPPORTED_OPERATOR = "UNSUPPORTED_OPERATOR"
+    UNSUPPORTED_PRECISION = "UNSUPPORTED_PRECISION"
+    PARITY_FAILED = "PARITY_FAILED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    TIMEOUT = "TIMEOUT"
+    TOOLCHAIN_UNAVAILABLE = "TOOLCHAIN_UNAVAILABLE"
+    TOOLCHAIN_CRASHED = "TOOLCHAIN_CRASHED"
+    INPUT_UNAVAILABLE = "INPUT_UNAVAILABLE"
+    WORKER_LOST = "WORKER_LOST"
+    INFRASTRUCTURE = "INFRASTRUCTURE"
+    INVALID_SPEC = "INVALID_SPEC"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+class EngineFailure(Exception):
+    """A failure with its kind, its place and what to do about it.
+
+    Attributes:
+        reason: The kind of failure.
+        message: One or two sentences for a person.
+        node: Graph node or module concerned, or empty.
+        operator: Operator type concerned, or empty.
+        evidence: What was seen: keys and shapes, an error against its threshold.
+        suggested_fix: What to do about it.
+        retryable: True where the same work may succeed when tried again.
+    """
+
+    def __init__(
+        self,
+        reason: FailureReason,
+        message: str,
+        *,
+        node: str = "",
+        operator: str = "",
+        evidence: str = "",
+        suggested_fix: str = "",
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.node = node
+        self.operator = operator
+        self.evidence = evidence
+        self.suggested_fix = suggested_fix
+        self.retryable = retryable
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure as JSON-ready values, with the field names of `lathe.type.v1.Failure`."""
+        return {
+            "reason": self.reason.value,
+            "message": self.message,
+            "node": self.node,
+            "operator": self.operator,
+            "evidence": self.evidence,
+            "suggested_fix": self.suggested_fix,
+            "retryable": self.retryable,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the failure that `to_dict` wrote."""
+        fields = dict(values)
+        return cls(FailureReason(fields.pop("reason")), fields.pop("message"), **fields)
