@@ -1,0 +1,195 @@
+"""Typed interfaces of graphs: names, element types and the shapes that tensors may take.
+
+A shape is a profile of three tuples, `min`, `opt` and `max`, with one extent per axis, as in
+`lathe.type.v1.ShapeProfile`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from engines.failures import EngineFailure, FailureReason
+
+MAX_ELEMENTS = 2**29
+"""Most elements that one tensor may have: 2 GiB of float32, far over any real input."""
+
+OPEN_EXTENT = 2**31 - 1
+"""`max` of an axis whose upper bound nobody has said."""
+
+DTYPES = (
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "string",
+)
+"""Element types, as NumPy writes them, and `bfloat16`."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph.
+
+    Attributes:
+        name: Name of the tensor in the graph.
+        dtype: One of `DTYPES`.
+        min: Smallest extent of each axis.
+        opt: Extent of each axis that a form is tuned for.
+        max: Largest extent of each axis; `OPEN_EXTENT` where it has no known bound.
+        known: False where the graph does not say even the number of axes; the profile is empty then.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for an unknown dtype or a profile that is not in order.
+    """
+
+    name: str
+    dtype: str
+    min: Shape
+    opt: Shape
+    max: Shape
+    known: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise _invalid(f"Tensor '{self.name}' has the element type '{self.dtype}'; known are {', '.join(DTYPES)}.")
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise _invalid(f"Tensor '{self.name}': min, opt and max differ in their number of axes.")
+        for axis, (least, best, most) in enumerate(zip(self.min, self.opt, self.max, strict=True)):
+            if not 1 <= least <= best <= most:
+                raise _invalid(
+                    f"Tensor '{self.name}', axis {axis}: min {least}, opt {best}, max {most} must rise from 1."
+                )
+
+    @classmethod
+    def fixed(cls, name: str, dtype: str, shape: Iterable[int]) -> Self:
+        """Return a spec of one shape, checked by `check_shape`."""
+        extents = check_shape(shape, name)
+        return cls(name, dtype, extents, extents, extents)
+
+    @classmethod
+    def unknown(cls, name: str, dtype: str) -> Self:
+        """Return a spec whose shape the graph does not say."""
+        return cls(name, dtype, (), (), (), known=False)
+
+    @property
+    def dynamic_axes(self) -> tuple[int, ...]:
+        """Axes whose extent may vary."""
+        return tuple(axis for axis, (low, high) in enumerate(zip(self.min, self.max, strict=True)) if low != high)
+
+    def batched(self, max_batch: int) -> Self:
+        """Return the spec with axis 0 dynamic from 1 to `max_batch`; `opt` stays where it was, at most `max_batch`.
+
+        Raises:
+            EngineFailure: INVALID_SPEC where there is no axis 0, or the largest batch has too many elements.
+        """
+        if max_batch < 1:
+            raise _invalid(f"The largest batch is {max_batch}; it is at least 1.")
+        if not self.max:
+            raise _invalid(f"Tensor '{self.name}' has no batch axis: its shape is empty or unknown.")
+        check_shape((max_batch, *self.max[1:]), self.name)
+        opt = min(self.opt[0], max_batch)
+        return replace(self, min=(1, *self.min[1:]), opt=(opt, *self.opt[1:]), max=(max_batch, *self.max[1:]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as the JSON form of `lathe.type.v1.TensorSpec`."""
+        values: dict[str, Any] = {"name": self.name, "dtype": self.dtype}
+        if self.known:
+            values["shape"] = {"min": list(self.min), "opt": list(self.opt), "max": list(self.max)}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the spec of a JSON form; extents may be numbers or, as protobuf writes 64-bit integers, strings."""
+        shape = values.get("shape")
+        if shape is None:
+            return cls.unknown(values["name"], values["dtype"])
+        low, tuned, high = (tuple(int(extent) for extent in shape.get(part, ())) for part in ("min", "opt", "max"))
+        return cls(values["name"], values["dtype"], low, tuned, high)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The typed interface of a graph: inputs and outputs, in the order of the graph."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the signature as the JSON form of `lathe.type.v1.TensorSignature`."""
+        return {
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the signature of a JSON form."""
+        inputs, outputs = (tuple(map(TensorSpec.from_dict, values.get(part, ()))) for part in ("inputs", "outputs"))
+        return cls(inputs, outputs)
+
+
+def parse_shape(text: str) -> Shape:
+    """Return the extents of a shape as users write it: `1*3*224*224`; `x` and `,` separate as well.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where the text is no such shape or `check_shape` refuses it.
+    """
+    parts = text.strip().strip("[]()").replace("x", "*").replace(",", "*").split("*")
+    try:
+        extents = [_integer(part) for part in parts]
+    except ValueError:
+        raise _invalid(f"'{text[:100]}' is not a shape; write extents with '*' between them: 1*3*224*224.") from None
+    return check_shape(extents)
+
+
+def check_shape(shape: Iterable[int], name: str = "") -> Shape:
+    """Return the extents when each is at least 1 and their product at most `MAX_ELEMENTS`.
+
+    Args:
+        shape: One extent per axis; none for a scalar.
+        name: Tensor that the message names.
+
+    Raises:
+        EngineFailure: INVALID_SPEC with the sentence that says which extent is wrong.
+    """
+    extents = tuple(shape)
+    whose = f"The shape of '{name}', " if name else "The shape "
+    for axis, extent in enumerate(extents):
+        if extent < 1:
+            raise _invalid(
+                f"{whose}{format_shape(extents)}, has the extent {extent} on axis {axis}; each is at least 1."
+            )
+    elements = math.prod(extents)
+    if elements > MAX_ELEMENTS:
+        raise _invalid(f"{whose}{format_shape(extents)}, has {elements} elements; at most {MAX_ELEMENTS} are allowed.")
+    return extents
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """Return the shape as users write it: `1*3*224*224`; `scalar` for no axes."""
+    return "*".join(map(str, shape)) or "scalar"
+
+
+def _integer(text: str) -> int:
+    stripped = text.strip()
+    if len(stripped) > 20 or not stripped.removeprefix("-").isdecimal():
+        raise ValueError(stripped)
+    return int(stripped)
+
+
+def _invalid(message: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_SPEC, message)
