@@ -570,7 +570,7 @@ class Provenance(_message.Message):
     VALUE_JSON_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """The field, for example `components[0].max_batch`."""
+    """The field, as TemplateOverrides writes it: `components.net.max_batch`."""
     value_json: _builtins.str
     """The value, as JSON."""
     source: Global___ValueSource.ValueType
@@ -847,26 +847,26 @@ class TemplateOverrides(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
-    MASK_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> Global___Template:
         """The new values. Components are matched by name."""
 
     @_builtins.property
-    def mask(self) -> _field_mask_pb2.FieldMask:
-        """Which of them replace the template's: `error_threshold`, `runtime`, `components.net.max_batch`,
-        `components.net.inputs`… Where empty, every field of `values` that is set.
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which of them replace the template's, as paths: `error_threshold`, `runtime`, `components.net.max_batch`,
+        `components.net.inputs`… A component is named, not counted. Where empty, every field of `values` that is set.
         """
 
     def __init__(
         self,
         *,
         values: Global___Template | None = ...,
-        mask: _field_mask_pb2.FieldMask | None = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mask", b"mask", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask", b"mask", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
