@@ -1,0 +1,43 @@
+"""Names that the registry composes: identifiers from words, file names of packages, parts of resource names."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from lathe.registry.v1.model_service_pb2 import PackageInfo
+
+_MAX_ID_LENGTH = 100
+
+
+def slug(words: str) -> str:
+    """Return the identifier that `words` suggests: lower case, digits, dots, dashes and underscores; may be empty."""
+    plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
+    dashed = re.sub(r"[^a-z0-9._-]+", "-", plain)
+    return dashed[:_MAX_ID_LENGTH].strip("._-")
+
+
+def alternative(identifier: str, fallback: str, salt: str) -> str:
+    """Return `identifier`, or `fallback` where it is empty, made different by `salt`."""
+    return f"{(identifier or fallback)[: _MAX_ID_LENGTH - len(salt) - 1].rstrip('._-')}-{salt}"
+
+
+def package_file_name(package: PackageInfo) -> str:
+    """Return the name of a package's file: `{repo}_{package_name}_{method}_{version}.tar`."""
+    return f"{package.repo}_{package.package_name}_{package.method}_{package.version}.tar"
+
+
+def version_name(model: str, number: int) -> str:
+    """Return the resource name of version `number` of `model` (`models/{model}`)."""
+    return f"{model}/versions/{number}"
+
+
+def model_of(version: str) -> str:
+    """Return `models/{model}` of `models/{model}/versions/{number}`."""
+    return version.rsplit("/versions/", 1)[0]
+
+
+def node_kind(name: str) -> str:
+    """Return what a resource name in a lineage stands for: `model_version`, `architecture`, `template` or `task`."""
+    collection = name.split("/", 1)[0]
+    return {"models": "model_version", "architectures": "architecture", "templates": "template"}.get(collection, "task")
