@@ -1,0 +1,132 @@
+"""What a kind of task adds to the task engine: its API side (TaskKind) and its worker side (WorkKind).
+
+Everything else — states, retries, caching, cancellation, logs, the eleven verbs — is the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+from lathe.type.v1.digest_pb2 import Digest, File
+
+
+def nothing_to_fill(task: Message) -> None:
+    """Leave the task message as it is: for kinds without output fields of their own."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked and resolved specification.
+
+    Attributes:
+        work: The kind's work message. It holds no name of a user or a task: equal work is equal bytes.
+        device: Device of the catalog that the work is for.
+        display_name: Name for the task where its creator gave none.
+        timeout_seconds: Longest time that one attempt may take.
+        memory_limit_bytes: Most memory that the child may take.
+        fill: Sets the output fields of the task message that only this kind has, such as `resolved`.
+    """
+
+    work: Message
+    device: str
+    display_name: str
+    timeout_seconds: int = 3600
+    memory_limit_bytes: int = 8 << 30
+    fill: Callable[[Message], None] = field(default=nothing_to_fill)
+
+
+class TaskKind(Protocol):
+    """The API side of a kind of task; one per task service.
+
+    `task_type` has the fields name, uid, display_name, labels, owner, create_time, update_time, etag, spec, device,
+    status, attempts, origin and result, with the types that lathe.converter.v1.ConversionTask gives them.
+    """
+
+    @property
+    def name(self) -> str:
+        """Kind in subjects and logs: `conversion`."""
+
+    @property
+    def service(self) -> str:
+        """Full name of the gRPC service: `lathe.converter.v1.ConversionService`."""
+
+    @property
+    def collection(self) -> str:
+        """First part of resource names: `conversionTasks`."""
+
+    @property
+    def task_type(self) -> type[Message]:
+        """The task resource."""
+
+    @property
+    def outcome_type(self) -> type[Message]:
+        """What a worker of this kind makes of its work."""
+
+    async def prepare(self, spec: Message) -> Prepared:
+        """Check and resolve a specification. Raises LatheError for what the caller can mend."""
+
+    async def hold(self, task_name: str, spec: Message) -> None:
+        """Pin what a task refers to, so that nobody deletes it meanwhile; before the task exists. Idempotent."""
+
+    async def release(self, task_name: str, spec: Message) -> None:
+        """Let go of what `hold` pinned: the task is terminal, or was never created. Idempotent; may come late."""
+
+    async def complete(self, task: Message, outcome: Message) -> Message:
+        """Do what success means outside the task, such as registering a version, and return the task's `result`.
+
+        Called at least once before SUCCEEDED becomes visible, so it is idempotent: use a request_id derived from
+        the task's uid. Raises LatheError UNAVAILABLE to be called again later; any other error fails the task.
+        """
+
+    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+        """Return the `result` of a task that needs no work because `original` SUCCEEDED with `outcome` at the same.
+
+        Usually `original.result` itself. Where the task wants the outcome elsewhere (another output model), do what
+        `complete` does. None where what `original` made is gone: the work is then done anew.
+        """
+
+
+class WorkKind(Protocol):
+    """The worker side of a kind of task."""
+
+    @property
+    def name(self) -> str:
+        """Kind in subjects and logs; the same as the TaskKind's."""
+
+    @property
+    def entry(self) -> str:
+        """Function that the child runs: `engines.conversion:run`."""
+
+    @property
+    def preload(self) -> Sequence[str]:
+        """Modules that a warm child has already imported."""
+
+    @property
+    def work_type(self) -> type[Message]:
+        """The work message."""
+
+    @property
+    def outcome_type(self) -> type[Message]:
+        """The outcome message."""
+
+    @property
+    def outputs_dir(self) -> str:
+        """Folder in the work directory whose files are the outputs; empty where the kind has none."""
+
+    def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return path in the work directory and content of each file to fetch."""
+
+    def request(self, work: Message) -> dict[str, Any]:
+        """Return the request of `entry`, as JSON values."""
+
+    async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
+        """Return the outcome, from what `entry` returned and the stored outputs, ordered by path.
+
+        Raises ValueError where they do not belong together.
+        """
+
+    def environment(self) -> dict[str, Any]:
+        """Return versions of engines and toolchains and the device's fingerprint, without importing a framework."""
