@@ -1,0 +1,131 @@
+"""The protocol that every backend follows: build a graph for a runtime, and open what was built.
+
+onnx file ──build──▶ BuiltForm (files, how to compile them) ──open──▶ Session ──run──▶ arrays
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.failures import EngineFailure, FailureReason
+from engines.signature import Signature
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class BuiltForm:
+    """What a backend made of a graph, and everything that is needed to open it again.
+
+    Attributes:
+        backend: Name of the backend.
+        precision: Arithmetic that the form computes in, as the API names it.
+        directory: Where the files lie.
+        files: Paths in `directory`, the one that the runtime opens first.
+        outputs: Names of the outputs, in the order of the graph.
+        options: Options of the runtime under which the form was verified; a serving system sets the same.
+    """
+
+    backend: str
+    precision: str
+    directory: Path
+    files: tuple[str, ...]
+    outputs: tuple[str, ...]
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> Path:
+        """The file that the runtime opens."""
+        return self.directory / self.files[0]
+
+
+class Session(Protocol):
+    """A form that is ready to run."""
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Return every output by name; the arrays belong to the caller."""
+        ...
+
+
+class Backend(Protocol):
+    """One runtime that forms are built for."""
+
+    name: str
+    packages: tuple[str, ...]
+    """Packages, as `pip` names them, that a form needs where it is served."""
+
+    def available(self) -> str | None:
+        """Return None when the runtime is installed, else what is missing. Imports no framework."""
+        ...
+
+    def build(self, onnx_path: Path, out_dir: Path, precision: str, signature: Signature) -> BuiltForm:
+        """Build the graph in `out_dir`.
+
+        Raises:
+            EngineFailure: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR (with node and operator), TOOLCHAIN_CRASHED.
+        """
+        ...
+
+    def open(self, form: BuiltForm, threads: int) -> Session:
+        """Open a form that this backend built, with that many threads.
+
+        Raises:
+            EngineFailure: as `build`; some runtimes look at operators and precision only here.
+        """
+        ...
+
+
+def unsupported_precision(runtime: str, precision: str, why: str, offered_by: str) -> EngineFailure:
+    """Return the failure of a runtime that cannot compute in a precision, with who can."""
+    return EngineFailure(
+        FailureReason.UNSUPPORTED_PRECISION,
+        f"{runtime} cannot compute in {precision} here: {why}",
+        suggested_fix=f"{offered_by} Or choose the precision FP32.",
+    )
+
+
+def unsupported_operator(runtime: str, onnx_path: Path, operator: str, domain: str, raw: str) -> EngineFailure:
+    """Return the failure that names the first node of an operator that a runtime does not know."""
+    import onnx
+
+    graph = onnx.load(str(onnx_path), load_external_data=False).graph
+    matching = [node for node in graph.node if node.op_type == operator and (not domain or node.domain == domain)]
+    node = (matching[0].name or matching[0].output[0]) if matching else ""
+    full = f"{domain}.{operator}" if domain else operator
+    where = f" (node '{node}')" if node else ""
+    return EngineFailure(
+        FailureReason.UNSUPPORTED_OPERATOR,
+        f"{runtime} has no implementation of the operator {full}{where} for the types that it is used with.",
+        node=node,
+        operator=full,
+        evidence=raw.strip()[-500:],
+        suggested_fix="Express it with operators that the runtime has, or choose another runtime in the template.",
+    )
+
+
+def crashed(runtime: str, action: str, error: Exception) -> EngineFailure:
+    """Return the failure of a runtime that gave no usable answer."""
+    return EngineFailure(
+        FailureReason.TOOLCHAIN_CRASHED,
+        f"{runtime} failed to {action}: {first_line(error)}",
+        evidence=str(error).strip()[-1000:],
+        suggested_fix="Read the task's log for the runtime's whole message; another runtime may take this model.",
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error that says something, at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def contiguous(inputs: Mapping[str, Array]) -> Arrays:
+    """Return the inputs as the C-contiguous arrays that runtimes read without a copy of their own."""
+    return {name: np.ascontiguousarray(value) if value.ndim else value for name, value in inputs.items()}

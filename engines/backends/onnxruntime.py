@@ -1,0 +1,105 @@
+"""ONNX Runtime on CPUs: the graph as it is, optimised in full when it is loaded.
+
+The runtime's optimised graph depends on the processor that optimised it, so the package carries the ONNX file itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engines.backends.base import (
+    Array,
+    Arrays,
+    BuiltForm,
+    Session,
+    contiguous,
+    crashed,
+    unsupported_operator,
+    unsupported_precision,
+)
+from engines.signature import Signature
+
+_TITLE = "ONNX Runtime"
+_ERRORS_ONLY = 3
+_MISSING_KERNEL = re.compile(r"Could not find an implementation for (?:(?P<domain>[\w.]+)[.:])?(?P<op>\w+)\(\d+\)")
+_UNKNOWN_OPERATOR = re.compile(r"(?:(?P<domain>[\w.]+):)?(?P<op>\w+)\(-?\d*\) is not a registered function/op")
+
+
+class OnnxRuntimeBackend:
+    """Builds and opens forms for ONNX Runtime's CPU provider."""
+
+    name = "onnxruntime"
+    packages: tuple[str, ...] = ("onnxruntime",)
+
+    def available(self) -> str | None:
+        """Return None when ONNX Runtime is installed, else what is missing."""
+        return None if importlib.util.find_spec("onnxruntime") else "the package `onnxruntime`"
+
+    def build(self, onnx_path: Path, out_dir: Path, precision: str, signature: Signature) -> BuiltForm:
+        """Copy the graph, with its external data, to `out_dir/model.onnx`."""
+        if precision != "FP32":
+            why = "its CPU kernels compute in float32, whatever they are told."
+            raise unsupported_precision(_TITLE, precision, why, "OpenVINO offers FP32 and BF16 on x86 CPUs.")
+        out_dir.mkdir(parents=True, exist_ok=True)
+        data = external_files(onnx_path)
+        shutil.copyfile(onnx_path, out_dir / "model.onnx")
+        for name in data:
+            shutil.copyfile(onnx_path.parent / name, out_dir / name)
+        options = {"graph_optimization_level": "ORT_ENABLE_ALL", "execution_mode": "ORT_SEQUENTIAL"}
+        outputs = tuple(spec.name for spec in signature.outputs)
+        return BuiltForm(self.name, precision, out_dir, ("model.onnx", *data), outputs, options)
+
+    def open(self, form: BuiltForm, threads: int) -> Session:
+        """Load the graph with every optimisation on."""
+        return OnnxRuntimeSession(form.entry, threads, optimise=True)
+
+
+class OnnxRuntimeSession:
+    """An ONNX graph in ONNX Runtime; with `optimise` off, the reference that other forms are compared with."""
+
+    def __init__(self, path: Path, threads: int, *, optimise: bool) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        levels = ort.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise _translate(error, path) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Return every output by name."""
+        try:
+            values = self._session.run(self._outputs, contiguous(inputs))
+        except Exception as error:
+            raise crashed(_TITLE, "run the graph", error) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+
+def external_files(onnx_path: Path) -> tuple[str, ...]:
+    """Return the names of the external data files beside an ONNX file, in order and once each."""
+    import onnx
+
+    graph = onnx.load(str(onnx_path), load_external_data=False).graph
+    names = (entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location")
+    return tuple(dict.fromkeys(names))
+
+
+def _translate(error: Exception, path: Path) -> Exception:
+    raw = str(error)
+    match = _MISSING_KERNEL.search(raw) or _UNKNOWN_OPERATOR.search(raw)
+    if match:
+        domain = match["domain"] or ""
+        return unsupported_operator(_TITLE, path, match["op"], "" if domain == "ai.onnx" else domain, raw)
+    return crashed(_TITLE, "load the graph", error)

@@ -1,0 +1,125 @@
+"""OpenVINO on x86 CPUs: the graph as OpenVINO's IR, compiled with its precision always stated.
+
+Without a stated precision OpenVINO computes in bfloat16 on CPUs that have it, whatever the graph says.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engines.backends.base import (
+    Array,
+    Arrays,
+    BuiltForm,
+    Session,
+    contiguous,
+    crashed,
+    unsupported_operator,
+    unsupported_precision,
+)
+from engines.failures import EngineFailure
+from engines.signature import Signature
+
+_TITLE = "OpenVINO"
+_HINTS = {"FP32": "f32", "BF16": "bf16"}
+_NO_RULE = re.compile(r"No conversion rule found for operations: (?P<op>[\w.]+)")
+
+
+class OpenVinoBackend:
+    """Builds and opens forms for OpenVINO's CPU plug-in."""
+
+    name = "openvino"
+    packages: tuple[str, ...] = ("openvino",)
+
+    def available(self) -> str | None:
+        """Return None when OpenVINO is installed, else what is missing."""
+        return None if importlib.util.find_spec("openvino") else "the package `openvino`"
+
+    def build(self, onnx_path: Path, out_dir: Path, precision: str, signature: Signature) -> BuiltForm:
+        """Write the graph as `out_dir/model.xml` and `model.bin`, weights as they are, dynamic axes kept."""
+        import openvino as ov
+
+        options = compile_options(precision)
+        out_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            model = ov.convert_model(str(onnx_path))
+        except Exception as error:
+            raise _translate(error, onnx_path) from error
+        _name_by_position(model)
+        ov.save_model(model, str(out_dir / "model.xml"), compress_to_fp16=False)
+        outputs = tuple(spec.name for spec in signature.outputs)
+        return BuiltForm(self.name, precision, out_dir, ("model.xml", "model.bin"), outputs, options)
+
+    def open(self, form: BuiltForm, threads: int) -> Session:
+        """Compile the form for the CPU."""
+        return OpenVinoSession(form, threads)
+
+
+class OpenVinoSession:
+    """A compiled model with one inference request."""
+
+    def __init__(self, form: BuiltForm, threads: int) -> None:
+        import openvino as ov
+
+        config = {**form.options, "INFERENCE_NUM_THREADS": threads}
+        try:
+            compiled = ov.Core().compile_model(str(form.entry), "CPU", config)
+            self._request: Any = compiled.create_infer_request()
+        except Exception as error:
+            raise crashed(_TITLE, "compile the model", error) from error
+        self._outputs = form.outputs
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Return every output by name."""
+        try:
+            values = self._request.infer(contiguous(inputs), share_inputs=True, share_outputs=False)
+        except Exception as error:
+            raise crashed(_TITLE, "run the model", error) from error
+        return dict(zip(self._outputs, values.to_tuple(), strict=True))
+
+
+def compile_options(precision: str) -> dict[str, str]:
+    """Return the options for a precision.
+
+    Raises:
+        EngineFailure: UNSUPPORTED_PRECISION where this CPU cannot compute in it.
+    """
+    if precision not in _HINTS:
+        why = f"its CPU plug-in is asked for {' or '.join(_HINTS)} only."
+        raise unsupported_precision(_TITLE, precision, why, "It offers FP32, and BF16 on CPUs that have bfloat16.")
+    if precision == "BF16" and "BF16" not in capabilities():
+        why = "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX)."
+        raise unsupported_precision(_TITLE, precision, why, "It is offered on CPUs that have bfloat16.")
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+    }
+
+
+def capabilities() -> frozenset[str]:
+    """Return what the CPU plug-in can compute in here: `FP32`, `BF16`, `INT8`…"""
+    import openvino as ov
+
+    return frozenset(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _name_by_position(model: Any) -> None:
+    """Replace names that hold a counter of the process, so that equal graphs give equal bytes."""
+    model.set_friendly_name("model")
+    for position, operation in enumerate(model.get_ordered_ops()):
+        generated = operation.get_friendly_name() == operation.get_name()
+        if operation.get_type_name() == "Constant" or generated:
+            operation.set_friendly_name(f"{operation.get_type_name()}_at_{position}")
+
+
+def _translate(error: Exception, onnx_path: Path) -> EngineFailure:
+    match = _NO_RULE.search(str(error))
+    if match:
+        domain, _, operator = match["op"].rpartition(".")
+        return unsupported_operator(_TITLE, onnx_path, operator, domain, str(error))
+    return crashed(_TITLE, "read the graph", error)
