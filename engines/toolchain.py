@@ -1,0 +1,93 @@
+"""Versions of the programs that take part in work, and what hardware it ran on, found without importing any framework.
+
+Both enter the key of the action cache: equal work on equal tools and equal hardware is done once.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+CPU_FLAGS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx_vnni",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "bf16",
+    "i8mm",
+    "sve",
+)
+"""Flags of a processor by which runtimes choose other kernels, and so other results."""
+
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Flags of which one is needed to compute in bfloat16."""
+
+
+def software(packages: Iterable[str]) -> list[dict[str, str]]:
+    """Return name and version of each package that is installed, as `lathe.type.v1.Software`, sorted by name."""
+    versions = {name: version_of(name) for name in packages}
+    return [{"name": name, "version": version} for name, version in sorted(versions.items()) if version]
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed distribution; empty where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def missing(packages: Iterable[str]) -> list[str]:
+    """Return those packages that are not installed, in their order."""
+    return [name for name in packages if not version_of(name)]
+
+
+def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return model name and the `CPU_FLAGS` present in the text of `/proc/cpuinfo`, x86 or ARM."""
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        key, separator, value = line.partition(":")
+        if separator:
+            fields.setdefault(key.strip().lower(), value.strip())
+    present = set((fields.get("flags") or fields.get("features") or "").split())
+    model = fields.get("model name") or fields.get("cpu model") or ""
+    return model, tuple(flag for flag in CPU_FLAGS if flag in present)
+
+
+@functools.cache
+def cpu() -> tuple[str, tuple[str, ...]]:
+    """Return model name and `CPU_FLAGS` of this machine's processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    model, flags = parse_cpuinfo(text)
+    return model or platform.processor() or platform.machine(), flags
+
+
+def computes_bf16() -> bool:
+    """Return whether this machine's processor has bfloat16 arithmetic."""
+    return not BF16_FLAGS.isdisjoint(cpu()[1])
+
+
+def hardware() -> str:
+    """Return this machine's processor for people: `AMD EPYC (avx2 avx512f avx512_vnni)`."""
+    model, flags = cpu()
+    return f"{model} ({' '.join(flags)})" if flags else model
+
+
+def fingerprint() -> dict[str, str]:
+    """Return what of this machine may change a result: architecture, processor model and flags."""
+    model, flags = cpu()
+    return {"machine": platform.machine(), "cpu": model, "flags": " ".join(flags)}
