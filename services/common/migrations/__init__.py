@@ -1,0 +1,1 @@
+"""Migrations of the shared schema `lathe`: what the tables of every service use."""
