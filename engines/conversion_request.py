@@ -1,0 +1,244 @@
+"""What a conversion is asked to do: the JSON form of `lathe.converter.v1.ConversionWork`, read and checked.
+
+Protobuf writes 64-bit integers as strings and leaves defaults out; both forms are read here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engines.devices import Runtime, load_catalog
+from engines.failures import EngineFailure, FailureReason
+from engines.signature import check_shape
+
+CLASSIFIERS = frozenset({"classification", "multi_classification"})
+"""Postprocess methods under which an output is one score per class."""
+
+_DEFAULT_THRESHOLDS = {"FP32": 1e-4}
+_DEFAULT_HALF_THRESHOLD = 5e-2
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Preprocessing(_Message):
+    """Preprocessing baked into the graph of one input."""
+
+    mean_values: tuple[float, ...] = ()
+    scale_values: tuple[float, ...] = ()
+    input_color: str = "COLOR_ORDER_UNSPECIFIED"
+    model_color: str = "COLOR_ORDER_UNSPECIFIED"
+
+    @property
+    def swaps_channels(self) -> bool:
+        """Whether the package takes its channels in another order than the network."""
+        unsaid = "COLOR_ORDER_UNSPECIFIED"
+        return unsaid not in (self.input_color, self.model_color) and self.input_color != self.model_color
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to bake in."""
+        return bool(self.mean_values or self.scale_values) or self.swaps_channels
+
+
+class ComponentInput(_Message):
+    """One input of a component."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    sample_min: float = 0.0
+    sample_max: float = 0.0
+    preprocessing: Preprocessing = Preprocessing()
+
+
+class Component(_Message):
+    """One graph of a model."""
+
+    name: str
+    model_type: str = ""
+    inputs: tuple[ComponentInput, ...] = ()
+    max_batch: int = 0
+    architecture: str = ""
+    state_dict_key: str = ""
+    num_classes: int = 0
+    source_file: str = ""
+    output_names: tuple[str, ...] = ()
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest batch: 1 where nothing was said."""
+        return max(1, self.max_batch)
+
+
+class ClassTaxonomy(_Message):
+    """Classes of one classification task."""
+
+    task: str
+    classes: tuple[str, ...]
+
+
+class Execution(_Message):
+    """How the graph is made ready."""
+
+    copy_parameters: bool = False
+    fuse_operators: bool = False
+
+
+class Template(_Message):
+    """The full specification."""
+
+    name: str = ""
+    repo: str = ""
+    version: str = ""
+    method: str = "raw"
+    error_threshold: float = 0.0
+    source_format: str
+    device: str
+    runtime: str
+    precision: str = "FP32"
+    taxonomies: tuple[ClassTaxonomy, ...] = ()
+    args: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    components: tuple[Component, ...] = Field(min_length=1)
+    execution: Execution = Execution()
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision; FP32 where nothing was said."""
+        return "FP32" if self.precision == "PRECISION_UNSPECIFIED" else self.precision
+
+    @property
+    def threshold(self) -> float:
+        """The error threshold; 1e-4 for FP32 and 0.05 for narrower precisions where nothing was said."""
+        return self.error_threshold or _DEFAULT_THRESHOLDS.get(self.arithmetic, _DEFAULT_HALF_THRESHOLD)
+
+
+class WorkArchitecture(_Message):
+    """An architecture as a worker uses it."""
+
+    name: str = ""
+    class_name: str
+    function: str
+    source_path: str
+    config: str = ""
+    digest: str = ""
+
+
+class WorkInput(_Message):
+    """One file in the work directory."""
+
+    path: str
+
+
+class ConversionRequest(_Message):
+    """Everything that a conversion needs."""
+
+    inputs: tuple[WorkInput, ...] = ()
+    template: Template
+    architectures: dict[str, WorkArchitecture] = Field(default_factory=dict)
+    samples_path: str = ""
+    seed: int = 0
+    parity_waivers: dict[str, str] = Field(default_factory=dict)
+    source_digest: str = ""
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Return the request of a JSON form, with everything checked that needs no file.
+
+        Raises:
+            EngineFailure: INVALID_SPEC naming the field; UNSUPPORTED_PRECISION naming who offers it.
+        """
+        try:
+            request = cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise invalid(f"The request's field '{where}' is wrong: {first['msg']}.") from error
+        request._check()
+        return request
+
+    def runtime(self) -> Runtime:
+        """Return the catalog's entry of the runtime.
+
+        Raises:
+            EngineFailure: INVALID_SPEC where the device or its runtime is unknown, TOOLCHAIN_UNAVAILABLE where
+                this release has no builder for it.
+        """
+        return load_catalog().device(self.template.device).runtime(self.template.runtime)
+
+    def source_of(self, component: Component) -> str:
+        """Return the path of a component's model file in the work directory.
+
+        Raises:
+            EngineFailure: INVALID_SPEC where the file is not there, or none is named among several.
+        """
+        files = [entry.path for entry in self.inputs if entry.path.startswith("source/")]
+        if component.source_file:
+            path = f"source/{component.source_file}"
+            if path not in files:
+                have = ", ".join(files) or "none"
+                raise invalid(f"Component '{component.name}' reads '{path}'; the model version has {have}.")
+            return path
+        if len(files) != 1:
+            raise invalid(
+                f"Component '{component.name}' names no source file, and the model version has {len(files)} files: "
+                f"{', '.join(files) or 'none'}. Set `source_file`."
+            )
+        return files[0]
+
+    def _check(self) -> None:
+        template = self.template
+        runtime = self.runtime()
+        if template.arithmetic not in runtime.precisions:
+            others = load_catalog().devices[template.device].runtimes.values()
+            who = [other.name for other in others if template.arithmetic in other.precisions]
+            raise EngineFailure(
+                FailureReason.UNSUPPORTED_PRECISION,
+                f"{template.runtime} on {template.device} does not offer {template.arithmetic}; "
+                f"it offers {', '.join(runtime.precisions)}.",
+                suggested_fix=f"Choose one of these, or the runtime {' or '.join(who)}."
+                if who
+                else "Choose one of these.",
+            )
+        names = [component.name for component in template.components]
+        if len(set(names)) != len(names):
+            raise invalid(f"Component names are unique; the template has {', '.join(names)}.")
+        for name in self.parity_waivers.keys() - set(names):
+            raise invalid(f"A parity waiver names the component '{name}'; the template has {', '.join(names)}.")
+        for component in template.components:
+            self._check_component(component)
+
+    def _check_component(self, component: Component) -> None:
+        self.source_of(component)
+        if self.template.source_format == "PTH" and component.name not in self.architectures:
+            raise invalid(f"Component '{component.name}' is a state dict and has no architecture; name one.")
+        for entry in component.inputs:
+            batch = (component.largest_batch, *entry.shape[1:]) if entry.shape else ()
+            check_shape(batch, entry.name)
+            if entry.sample_min > entry.sample_max:
+                raise invalid(
+                    f"Input '{entry.name}': sample_min {entry.sample_min} is over sample_max {entry.sample_max}."
+                )
+
+
+def invalid(message: str) -> EngineFailure:
+    """Return the INVALID_SPEC failure of a sentence."""
+    return EngineFailure(FailureReason.INVALID_SPEC, message)
+
+
+def inside(workdir: Path, relative: str) -> Path:
+    """Return a path of the work directory.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where it leads out of the directory, INPUT_UNAVAILABLE where nothing is there.
+    """
+    path = (workdir / relative).resolve()
+    if not path.is_relative_to(workdir.resolve()):
+        raise invalid(f"The path '{relative}' leads out of the work directory.")
+    if not path.is_file():
+        raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, f"The input '{relative}' is not in the work directory.")
+    return path

@@ -1,0 +1,173 @@
+"""Whether a built form computes what its source computes: metrics per output, and the verdict.
+
+With `s` the source's output and `t` the target's, over all samples, in float64:
+
+    max abs   max |t - s|
+    max rel   max |t - s| / max |s|: an error relative to the output's own scale, so that a value near zero among large
+              ones does not blow up (the relative L-infinity norm; Golub & Van Loan, Matrix Computations, 2.3)
+    cosine    s·t / (|s| |t|), 1 where both are zero
+    SQNR      10 log10(sum s² / sum (t - s)²) decibels, at most 200 (Oppenheim & Schafer, Discrete-Time Signal
+              Processing, 4.8: quantization noise against signal)
+    top-1     part of the samples whose largest source element is also a largest element of the target
+
+Elements that are not finite compare by kind: NaN with NaN, and infinities of one sign; any other meeting with one is a
+FAIL. Integers and booleans compare exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.backends.base import Array
+from engines.failures import EngineFailure, FailureReason
+from engines.parity_report import OutputParity, ParityReport, Verdict
+from engines.samples import Samples
+from engines.signature import format_shape
+
+SQNR_CAP_DB = 200.0
+WARN_FACTOR = 10.0
+"""A verdict is WARN up to this many times the threshold."""
+
+
+@dataclass
+class Comparison:
+    """Accumulates the metrics of one output over feeds."""
+
+    output: str
+    classifier: bool = False
+    _max_error: float = 0.0
+    _max_source: float = 0.0
+    _dot: float = 0.0
+    _source_energy: float = 0.0
+    _target_energy: float = 0.0
+    _noise_energy: float = 0.0
+    _agreeing: int = 0
+    _rows: int = 0
+    _compared: int = 0
+    _matching_non_finite: int = 0
+    _differing_non_finite: int = 0
+    _unequal: int = 0
+
+    def add(self, source: Array, target: Array) -> None:
+        """Take one feed's output into account.
+
+        Raises:
+            EngineFailure: SHAPE_MISMATCH where the shapes differ.
+        """
+        if source.shape != target.shape:
+            raise EngineFailure(
+                FailureReason.SHAPE_MISMATCH,
+                f"The output '{self.output}' has the shape {format_shape(target.shape)} where its source's has "
+                f"{format_shape(source.shape)}.",
+                suggested_fix="A constant in the model may hold the batch size that it was traced with; "
+                "take sizes from the tensor itself, or set max_batch to 1.",
+            )
+        if source.dtype.kind in "biu":
+            self._unequal += int((source != target).sum())
+        if self.classifier and source.ndim > 1 and source.size:
+            self._add_rows(source.reshape(len(source), -1), target.reshape(len(target), -1))
+        s, t = self._finite_part(_wide(source), _wide(target))
+        if not s.size:
+            return
+        difference = np.abs(t - s)
+        self._compared += s.size
+        self._max_error = max(self._max_error, float(difference.max()))
+        self._max_source = max(self._max_source, float(np.abs(s).max()))
+        self._dot += float(s @ t)
+        self._source_energy += float(s @ s)
+        self._target_energy += float(t @ t)
+        self._noise_energy += float(difference @ difference)
+
+    def result(self, threshold: float) -> OutputParity:
+        """Return the metrics over everything added, judged against a threshold."""
+        broken = self._differing_non_finite > 0
+        error = math.inf if broken else self._max_error
+        relative = relative_error(error, self._max_source)
+        verdict, remark = self._judge(relative, threshold)
+        agreement = self._agreeing / self._rows if self._rows else None
+        return OutputParity(
+            self.output, error, relative, self._cosine(), self._sqnr(broken), agreement, verdict, remark
+        )
+
+    def _judge(self, relative: float, threshold: float) -> tuple[Verdict, str]:
+        if self._differing_non_finite:
+            return Verdict.FAIL, f"{self._differing_non_finite} elements are not finite on one side only"
+        if not self._compared and self._matching_non_finite:
+            return Verdict.FAIL, "the source itself has no finite element on these samples; provide better samples"
+        if self._unequal:
+            return Verdict.FAIL, f"{self._unequal} integers or booleans differ, which must be equal"
+        if relative <= threshold:
+            return Verdict.PASS, ""
+        return (Verdict.WARN if relative <= WARN_FACTOR * threshold else Verdict.FAIL), ""
+
+    def _finite_part(self, source: Array, target: Array) -> tuple[Array, Array]:
+        finite = np.isfinite(source) & np.isfinite(target)
+        if finite.all():
+            return source, target
+        s, t = source[~finite], target[~finite]
+        matching = int(((s == t) | (np.isnan(s) & np.isnan(t))).sum())
+        self._matching_non_finite += matching
+        self._differing_non_finite += s.size - matching
+        return source[finite], target[finite]
+
+    def _add_rows(self, source: Array, target: Array) -> None:
+        rows = np.arange(len(source))
+        self._agreeing += int((target[rows, source.argmax(axis=1)] == target.max(axis=1)).sum())
+        self._rows += len(source)
+
+    def _cosine(self) -> float:
+        if not self._source_energy and not self._target_energy:
+            return 1.0
+        norms = math.sqrt(self._source_energy) * math.sqrt(self._target_energy)
+        return max(-1.0, min(1.0, self._dot / norms)) if norms else 0.0
+
+    def _sqnr(self, broken: bool) -> float:
+        if broken:
+            return -SQNR_CAP_DB
+        if not self._noise_energy:
+            return SQNR_CAP_DB
+        if not self._source_energy:
+            return -SQNR_CAP_DB
+        ratio = 10 * (math.log10(self._source_energy) - math.log10(self._noise_energy))
+        return max(-SQNR_CAP_DB, min(SQNR_CAP_DB, ratio))
+
+
+class Parity:
+    """Compares a target with its source, feed by feed, and reports."""
+
+    def __init__(self, outputs: tuple[str, ...], *, classifier: bool) -> None:
+        self._comparisons = {name: Comparison(name, classifier) for name in outputs}
+
+    def add(self, source: Mapping[str, Array], target: Mapping[str, Array]) -> None:
+        """Take the outputs of one feed into account."""
+        for name, comparison in self._comparisons.items():
+            comparison.add(source[name], target[name])
+
+    def report(self, threshold: float, samples: Samples) -> ParityReport:
+        """Return the report over all feeds added."""
+        outputs = tuple(comparison.result(threshold) for comparison in self._comparisons.values())
+        return ParityReport(threshold, outputs, samples.count, samples.source, samples.seed, samples.batch_sizes)
+
+
+def relative_error(error: float, scale: float) -> float:
+    """Return an absolute error relative to a scale: 0 where there is no error, infinite where the scale is 0."""
+    if not error:
+        return 0.0
+    return error / scale if scale else math.inf
+
+
+def tensor_error(source: Array, target: Array) -> float:
+    """Return the largest relative error of one tensor; infinite where shapes or non-finite elements differ."""
+    if source.shape != target.shape:
+        return math.inf
+    comparison = Comparison("")
+    comparison.add(source, target)
+    return comparison.result(0.0).max_rel_error
+
+
+def _wide(array: Array) -> Array:
+    return np.asarray(array, dtype=np.float64).ravel()

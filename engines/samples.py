@@ -1,0 +1,216 @@
+"""Samples that a source and its built form are compared on: the user's own, or seeded random ones.
+
+A batch is one feed: every input by name, with the batch on axis 0 where that axis is dynamic.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.backends.base import Array, Arrays
+from engines.failures import EngineFailure, FailureReason
+from engines.signature import TensorSpec, format_shape
+
+USER_PROVIDED = "user provided"
+LATHE_PROVIDED = "lathe provided"
+SINGLE_BATCHES = 4
+"""Feeds that are generated for a graph without a dynamic batch."""
+MAX_FEED_BYTES = 2**28
+"""Most bytes of one feed, 256 MiB: larger batches are compared at the largest batch that fits."""
+MAX_USER_SAMPLES = 4096
+"""Most samples of a user that are compared; the first ones count."""
+
+
+@dataclass(frozen=True)
+class SampleRange:
+    """Values that one input's generated samples take; both 0 stands for the dtype's usual range."""
+
+    low: float = 0.0
+    high: float = 0.0
+    pixels: bool = False
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Feeds to compare on.
+
+    Attributes:
+        feeds: The feeds, smallest batch first.
+        source: `user provided` or `lathe provided`.
+        seed: Seed of generated feeds.
+        batch_sizes: Batch sizes among the feeds, rising.
+        count: Samples in all feeds together.
+    """
+
+    feeds: tuple[Arrays, ...]
+    source: str
+    seed: int
+    batch_sizes: tuple[int, ...]
+    count: int
+
+
+def batch_sizes(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """Return the batch sizes to compare: 1, 2 and the largest, as far as the inputs allow and memory holds."""
+    largest = max((spec.max[0] for spec in inputs if _is_batched(spec)), default=1)
+    bytes_of_one = sum(math.prod(spec.max[1:]) * _dtype(spec).itemsize for spec in inputs if _is_batched(spec))
+    fitting = max(1, min(largest, MAX_FEED_BYTES // max(1, bytes_of_one)))
+    return tuple(sorted({1, min(2, fitting), fitting}))
+
+
+def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], seed: int) -> Samples:
+    """Return seeded random feeds for every batch size of `batch_sizes`.
+
+    Floating-point inputs are standard normal, or uniform in a declared range; pixels are whole numbers in 0..255;
+    integers are uniform in a declared range, both ends included, else in their whole range where they have 8 bits, else
+    0 or 1, which are indices in every vocabulary.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = batch_sizes(inputs)
+    counts = sizes if len(sizes) > 1 else sizes * SINGLE_BATCHES
+    feeds = tuple(
+        {spec.name: _draw(rng, spec, ranges.get(spec.name, SampleRange()), size) for spec in inputs} for size in counts
+    )
+    return Samples(feeds, LATHE_PROVIDED, seed, sizes, sum(counts))
+
+
+def from_npz(path: Path, component: str, inputs: Sequence[TensorSpec], *, only: bool) -> Samples:
+    """Return the feeds of a user's NPZ, whose arrays are named `input` (first component) or `component/input`.
+
+    Axis 0 of a batched input counts the samples. They are compared one by one where the batch is fixed, else at
+    batches of 1, 2 and the largest. An array of one sample serves for all.
+
+    Args:
+        path: The NPZ file.
+        component: Name of the component.
+        inputs: Its inputs.
+        only: Whether bare input names are this component's.
+
+    Raises:
+        EngineFailure: INVALID_SPEC naming the array that is missing, of a wrong shape or dtype, or not finite.
+    """
+    arrays = _load(path)
+    chosen = {spec.name: _checked(spec, _find(arrays, component, spec.name, bare=only)) for spec in inputs}
+    counts = {spec.name: len(chosen[spec.name]) // _per_sample(spec) for spec in inputs if spec.max}
+    several = {count for count in counts.values() if count > 1}
+    if len(several) > 1:
+        raise _bad(f"The samples' arrays hold different numbers of samples: {counts}.")
+    count = min(MAX_USER_SAMPLES, max(several, default=1))
+    largest = batch_sizes(inputs)[-1]
+    sizes = _split(count, largest)
+    feeds, start = [], 0
+    for size in sizes:
+        indices = np.arange(start, start + size) % count
+        feeds.append({spec.name: _rows(chosen[spec.name], spec, indices) for spec in inputs})
+        start += size
+    return Samples(tuple(feeds), USER_PROVIDED, 0, tuple(sorted(set(sizes))), count)
+
+
+def _split(count: int, largest: int) -> list[int]:
+    """Return batch sizes that cover `count` samples, with batches of 1, 2 and the largest among them."""
+    wanted = sorted({1, min(2, largest), largest})
+    rest = count - sum(wanted)
+    if rest <= 0:
+        return wanted if largest > 1 else [1] * count
+    return [*wanted, *[largest] * (rest // largest), *([rest % largest] if rest % largest else [])]
+
+
+def _rows(array: Array, spec: TensorSpec, indices: Array) -> Array:
+    if not spec.max:
+        return array
+    if _is_batched(spec):
+        return np.ascontiguousarray(array[indices % len(array)])
+    step = _per_sample(spec)
+    first = int(indices[0]) * step % len(array)
+    return np.ascontiguousarray(array[first : first + step])
+
+
+def _per_sample(spec: TensorSpec) -> int:
+    """Rows of axis 0 that one feed of batch 1 takes: the whole axis where it is fixed."""
+    return 1 if _is_batched(spec) else spec.max[0]
+
+
+def _is_batched(spec: TensorSpec) -> bool:
+    return bool(spec.max) and spec.min[0] != spec.max[0]
+
+
+def _dtype(spec: TensorSpec) -> np.dtype[Any]:
+    try:
+        return np.dtype(spec.dtype)
+    except TypeError:
+        raise _bad(f"Input '{spec.name}' has the element type {spec.dtype}, for which there are no samples.") from None
+
+
+def _draw(rng: np.random.Generator, spec: TensorSpec, values: SampleRange, batch: int) -> Array:
+    shape = (batch, *spec.opt[1:]) if _is_batched(spec) else spec.opt
+    dtype = _dtype(spec)
+    declared = (values.low, values.high) != (0.0, 0.0)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(dtype)
+    if dtype.kind in "iu":
+        low, high = _integer_range(spec, dtype, values, declared=declared)
+        return rng.integers(low, high, shape, dtype=dtype, endpoint=True)
+    if declared:
+        return rng.uniform(values.low, values.high, shape).astype(dtype)
+    if values.pixels:
+        return rng.integers(0, 256, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _integer_range(spec: TensorSpec, dtype: np.dtype[Any], values: SampleRange, *, declared: bool) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    if not declared:
+        if dtype.itemsize == 1:
+            return int(limits.min), int(limits.max)
+        return 0, 255 if values.pixels else 1
+    low, high = math.ceil(values.low), math.floor(values.high)
+    if low > high or low < limits.min or high > limits.max:
+        raise _bad(f"Input '{spec.name}': no {dtype} samples lie in {values.low:g}..{values.high:g}.")
+    return low, high
+
+
+def _load(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise _bad("The samples are a single NPY array; an NPZ names each input. Save them with numpy.savez.")
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _bad(f"The samples are no readable NPZ of plain arrays: {error}") from error
+
+
+def _find(arrays: Mapping[str, Array], component: str, name: str, *, bare: bool) -> Array:
+    keys = [f"{component}/{name}", *([name] if bare else [])]
+    for key in keys:
+        if key in arrays:
+            return arrays[key]
+    have = ", ".join(sorted(arrays)[:20]) or "none"
+    raise _bad(f"The samples hold no array '{keys[-1]}' for the input '{name}'; they hold {have}.")
+
+
+def _checked(spec: TensorSpec, array: Array) -> Array:
+    dtype = _dtype(spec)
+    if not np.can_cast(array.dtype, dtype, "same_kind") and not (dtype.kind == "f" and array.dtype.kind in "iu"):
+        raise _bad(f"The samples' array '{spec.name}' is {array.dtype}; the input takes {dtype}.")
+    shape = array.shape
+    fits = len(shape) == len(spec.max) and all(
+        low <= extent <= high for extent, low, high in zip(shape[1:], spec.min[1:], spec.max[1:], strict=True)
+    )
+    if fits and shape:
+        fits = shape[0] >= 1 and shape[0] % _per_sample(spec) == 0
+    if not fits:
+        wanted = "*".join(["N", *map(str, spec.opt[1:])]) if spec.max else "scalar"
+        raise _bad(f"The samples' array '{spec.name}' has the shape {format_shape(shape)}; the input takes {wanted}.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise _bad(f"The samples' array '{spec.name}' holds values that are not finite.")
+    return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(shape)
+
+
+def _bad(message: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_SPEC, message)
