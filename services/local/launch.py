@@ -1,0 +1,99 @@
+"""Start a program that cannot outlive its parent: run as `python -I -S launch.py PARENT_PID SIGNAL USER -- COMMAND…`.
+
+The kernel sends SIGNAL to the program when the thread that started it ends, even by `kill -9`. With USER `other` the
+program does not see itself as root, which PostgreSQL demands: inside a user namespace the caller's own account appears
+under another number, so files need no new owner and closed parent directories stay open to it. Where the kernel
+forbids namespaces, the account is changed for real and only the right to pass closed directories is kept.
+
+This file imports nothing but a few modules of the standard library: it runs before each server and has to be quick.
+"""
+
+import ctypes
+import os
+import pwd
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_CAP_DAC_OVERRIDE = 1
+_CLONE_NEWUSER = 0x10000000
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), what)
+
+
+def other_account() -> pwd.struct_passwd:
+    """Return an account of this machine that is not root; programs look its name up, so it has to be a real one."""
+    accounts = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
+    if not accounts:
+        sys.exit(
+            "This machine has no account but root, and PostgreSQL refuses to run as root: "
+            "add one, or point LATHE_DATABASE_URL at a server."
+        )
+    return min(accounts, key=lambda entry: (entry.pw_name not in ("postgres", "nobody"), entry.pw_uid))
+
+
+def enter_namespace(account: pwd.struct_passwd) -> None:
+    """Make this process appear as `account` to itself; raises OSError where the kernel forbids it."""
+    uid, gid = os.geteuid(), os.getegid()
+    _check(_libc.unshare(_CLONE_NEWUSER), "unshare")
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{account.pw_uid} {uid} 1"),
+        ("gid_map", f"{account.pw_gid} {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def become(account: pwd.struct_passwd, directory: str) -> None:
+    """Become `account`, the owner of all under `directory`, keeping only the right to pass closed directories."""
+    for root, _, files in os.walk(directory):
+        for path in (root, *(os.path.join(root, file) for file in files)):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    _check(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities")
+    os.setgroups([])
+    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    bit = 1 << _CAP_DAC_OVERRIDE
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)
+    _check(_libc.capset(header, sets), "capset")
+    _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0), "ambient capability")
+
+
+def appear_as_other_user(directory: str) -> None:
+    """Leave root, or an account without a name, behind for the program that follows."""
+    account = other_account()
+    try:
+        enter_namespace(account)
+    except OSError:
+        if os.geteuid() != 0:
+            sys.exit(
+                "This account has no name on this machine and user namespaces are not allowed: PostgreSQL cannot start."
+            )
+        become(account, directory)
+
+
+def main(arguments: list[str]) -> None:
+    """Prepare this process as the arguments say and turn it into the program."""
+    parent, signal, user = int(arguments[0]), int(arguments[1]), arguments[2]
+    command = arguments[arguments.index("--") + 1 :]
+    if user == "other":
+        appear_as_other_user(os.getcwd())
+    # Last, because a change of account clears it.
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "parent death signal")
+    if os.getppid() != parent:
+        sys.exit(1)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,42 @@
+"""Free TCP ports on 127.0.0.1."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+
+from services.local.errors import LocalError
+
+# Below the range from which the kernel serves outgoing connections, so that none of them takes a port first.
+_RANGE = range(20000, 32000)
+_handed_out: set[int] = set()
+_lock = threading.Lock()
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on this port of 127.0.0.1 (or of all addresses)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Else a port whose last connections are still fading would look taken for a minute.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port(wanted: int | None = None) -> int:
+    """Return `wanted` where it is free, else another free port; one call never repeats what another returned by chance.
+
+    Raises:
+        LocalError: No port is free.
+    """
+    with _lock:
+        if wanted and is_free(wanted):
+            return wanted
+        for port in random.sample(_RANGE, 500):
+            if port not in _handed_out and is_free(port):
+                _handed_out.add(port)
+                return port
+    raise LocalError(f"No free port found on 127.0.0.1 between {_RANGE.start} and {_RANGE.stop}.")

@@ -1,0 +1,151 @@
+"""An embedded S3 store (SeaweedFS), on 127.0.0.1, with credentials of its own."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import os
+from pathlib import Path
+
+from services.local.binaries import installed_binary
+from services.local.errors import LocalError
+from services.local.ports import free_port, is_free
+from services.local.process import ChildProcess
+from services.local.secret import stored_secret, write_private
+from services.local.sigv4 import signed_headers
+
+_INNER_PORTS = (
+    "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "volume.port.public",
+    "filer.port", "filer.port.grpc", "filer.port.public", "admin.port",
+)  # fmt: skip
+_ADMIN_GRPC_OFFSET = 10000
+
+
+class S3Server:
+    """One S3 store over one data directory.
+
+    Args:
+        data_dir: Folder of the store; made by the first start.
+        port: Wanted port; a taken or absent one is replaced by a free one.
+        bucket: Bucket that the first start makes.
+        log_path: Log file; `s3.log` in the data directory by default.
+    """
+
+    def __init__(
+        self, data_dir: Path, port: int | None = None, *, bucket: str = "lathe", log_path: Path | None = None
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.port = port or 0
+        self.bucket = bucket
+        self.region = "us-east-1"
+        self._log_path = log_path or self.data_dir / "s3.log"
+        self.process: ChildProcess | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the S3 interface."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def access_key(self) -> str:
+        """Access key of the one account."""
+        return "lathe-" + stored_secret(self.data_dir / "access-key")[:16]
+
+    @property
+    def secret_key(self) -> str:
+        """Secret key of the one account."""
+        return stored_secret(self.data_dir / "secret-key")
+
+    def start(self) -> None:
+        """Start the store; returns when it answers and has its bucket.
+
+        Raises:
+            LocalError: It did not start; the text carries the last lines of its log.
+        """
+        (self.data_dir / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Between finding a free port and taking it, somebody else can be quicker.
+        for attempt in range(3):
+            self.port = free_port(self.port if attempt == 0 else None)
+            try:
+                self._run()
+                return
+            except LocalError:
+                self.stop()
+                if attempt == 2:
+                    raise
+
+    def stop(self) -> None:
+        """End the store; its state stays in the data directory."""
+        if self.process:
+            self.process.stop()
+            self.process = None
+            self._remove_sockets()
+
+    def _run(self) -> None:
+        write_private(self.data_dir / "s3.json", json.dumps(self._identities()))
+        self._remove_sockets()
+        ports = _inner_ports()
+        write_private(self._ports_file, json.dumps(ports))
+        self.process = ChildProcess(
+            name="s3",
+            command=[str(installed_binary("weed", "LATHE_S3_ENDPOINT")), *self._arguments(ports)],
+            log_path=self._log_path,
+            cwd=self.data_dir,
+            environment={**os.environ, "GOMEMLIMIT": "350MiB", "HOME": str(self.data_dir)},
+        )
+        self.process.start()
+        self.process.wait_until(self._has_bucket)
+
+    def _arguments(self, ports: dict[str, int]) -> list[str]:
+        return [
+            "-logtostderr=true", "mini", "-dir", str(self.data_dir / "data"),
+            "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1",
+            "-master.telemetry=false", "-s3.config", str(self.data_dir / "s3.json"), "-s3.port", str(self.port),
+            "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
+            "-webdav=false", "-admin.ui=false", "-s3.port.iceberg", "0", "-s3.port.lance", "0",
+            # Relative to the working directory: the path of a socket may have 107 characters at most.
+            "-filer.localSocket", "filer.sock", "-s3.localSocket", "s3.sock",
+            *(part for name, port in ports.items() for part in (f"-{name}", str(port))),
+        ]  # fmt: skip
+
+    def _identities(self) -> dict[str, object]:
+        credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
+        return {"identities": [{"name": "lathe", "credentials": credentials, "actions": ["Admin"]}]}
+
+    def _has_bucket(self) -> bool:
+        """Make the bucket: a store that answers this, be it "exists already", is ready."""
+        host, path = f"127.0.0.1:{self.port}", f"/{self.bucket}"
+        now = datetime.datetime.now(datetime.UTC)
+        headers = signed_headers(
+            "PUT", host, path, region=self.region, access_key=self.access_key, secret_key=self.secret_key, now=now
+        )
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("PUT", path, headers=headers)
+            return connection.getresponse().status in (200, 409)
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    @property
+    def _ports_file(self) -> Path:
+        return self.data_dir / "ports.json"
+
+    def _remove_sockets(self) -> None:
+        """Remove the sockets that the store puts into /tmp, named by its ports, and leaves there."""
+        if self._ports_file.exists():
+            for name, port in json.loads(self._ports_file.read_text()).items():
+                role = name.split(".")[0]
+                Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+
+
+def _inner_ports() -> dict[str, int]:
+    """Choose every port that the store would else take by itself."""
+    ports = {name: free_port() for name in _INNER_PORTS}
+    while not is_free(ports["admin.port"] + _ADMIN_GRPC_OFFSET):
+        ports["admin.port"] = free_port()
+    # The store's own maintenance worker finds the admin server by this rule only.
+    ports["admin.port.grpc"] = ports["admin.port"] + _ADMIN_GRPC_OFFSET
+    return ports

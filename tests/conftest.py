@@ -1,0 +1,121 @@
+"""Real servers for tests: each is started once per session, when the first test asks for it, in a temporary folder.
+
+| fixture           | scope    | gives                                                             |
+|-------------------|----------|-------------------------------------------------------------------|
+| `new_database`    | session  | a function: makes an empty database, returns its URL              |
+| `postgres_url`    | session  | one database shared by the session                                |
+| `database_url`    | function | an empty database of the test's own                               |
+| `nats_url`        | session  | one NATS server shared by the session                             |
+| `fresh_nats_url`  | function | an empty NATS server of the test's own (25 ms)                    |
+| `s3_settings`     | session  | the `s3_*` arguments of `Settings`                                |
+| `settings`        | function | `Settings` with `database_url`, `fresh_nats_url`, `s3_settings`   |
+| `shared_settings` | session  | `Settings` with the shared servers, for fixtures of session scope |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.local.nats import NatsServer
+from services.local.postgres import PostgresServer
+from services.local.s3 import S3Server
+
+if TYPE_CHECKING:
+    from services.common.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_server: PostgresServer) -> Callable[[], str]:
+    async def create(name: str) -> None:
+        import asyncpg
+
+        connection = await asyncpg.connect(postgres_server.database_url("postgres"))
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            await connection.close()
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        # In a thread: the event loop of the tests may be running in this one.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pool.submit(lambda: asyncio.run(create(name))).result()
+        return postgres_server.database_url(name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres_url(new_database: Callable[[], str]) -> str:
+    return new_database()
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[], str]) -> str:
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"), durable=False)
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def fresh_nats_url(tmp_path: Path) -> Iterator[str]:
+    server = NatsServer(tmp_path / "nats", durable=False)
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield {
+        "s3_endpoint": server.endpoint,
+        "s3_access_key": server.access_key,
+        "s3_secret_key": server.secret_key,
+        "s3_bucket": server.bucket,
+        "s3_region": server.region,
+    }
+    server.stop()
+
+
+@pytest.fixture
+def settings(database_url: str, fresh_nats_url: str, s3_settings: dict[str, str], tmp_path: Path) -> Settings:
+    from services.common.settings import Settings
+
+    return Settings.model_validate(
+        {"database_url": database_url, "nats_url": fresh_nats_url, "data_dir": tmp_path, **s3_settings}
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_settings(
+    postgres_url: str, nats_url: str, s3_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    from services.common.settings import Settings
+
+    data_dir = tmp_path_factory.mktemp("data")
+    return Settings.model_validate(
+        {"database_url": postgres_url, "nats_url": nats_url, "data_dir": data_dir, **s3_settings}
+    )

@@ -1,0 +1,181 @@
+"""The embedded servers answer, keep their data, replace a taken port and die with their parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import boto3
+import nats
+import psutil
+import pytest
+
+from services.local.errors import LocalError
+from services.local.nats import NatsServer
+from services.local.postgres import PostgresServer
+from services.local.s3 import S3Server
+
+Server = PostgresServer | NatsServer | S3Server
+KINDS: list[type[Any]] = [PostgresServer, NatsServer, S3Server]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def s3_client(server: S3Server) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
+    )
+
+
+def listening_addresses(server: Server) -> set[str]:
+    assert server.process
+    root = psutil.Process(server.process.pid)
+    processes = [root, *root.children(recursive=True)]
+    return {c.laddr.ip for p in processes for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_postgres_answers_and_keeps_its_rows(tmp_path: Path, durable: bool) -> None:
+    server = PostgresServer(tmp_path / "pg", durable=durable)
+    server.start()
+    try:
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("SHOW fsync") == ("on" if durable else "off")
+        await connection.execute("CREATE TABLE t AS SELECT 1 AS x")
+        await connection.close()
+        assert listening_addresses(server) == {"127.0.0.1"}
+        server.stop()
+        server.start()
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("SELECT x FROM t") == 1
+        await connection.close()
+    finally:
+        server.stop()
+
+
+async def test_postgres_refuses_a_caller_without_the_password(tmp_path: Path) -> None:
+    server = PostgresServer(tmp_path / "pg", durable=False)
+    server.start()
+    try:
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(f"postgresql://postgres:guess@127.0.0.1:{server.port}/lathe")
+    finally:
+        server.stop()
+
+
+async def test_postgres_starts_again_after_kill_9_and_after_a_broken_first_start(tmp_path: Path) -> None:
+    (tmp_path / "pg" / "cluster.draft").mkdir(parents=True)
+    server = PostgresServer(tmp_path / "pg")
+    server.start()
+    try:
+        connection = await asyncpg.connect(server.url)
+        await connection.execute("CREATE TABLE t AS SELECT 1 AS x")
+        assert server.process
+        assert server.process.pid
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.start()
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("SELECT x FROM t") == 1
+        await connection.close()
+    finally:
+        server.stop()
+
+
+async def test_nats_answers_with_jetstream_and_keeps_its_messages(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    try:
+        connection = await nats.connect(server.url)
+        jetstream = connection.jetstream()
+        await jetstream.add_stream(name="S", subjects=["s.>"])
+        await jetstream.publish("s.a", b"kept")
+        await connection.close()
+        assert listening_addresses(server) == {"127.0.0.1"}
+        server.stop()
+        server.start()
+        connection = await nats.connect(server.url)
+        message = await connection.jetstream().get_last_msg("S", "s.a")
+        assert message.data == b"kept"
+        await connection.close()
+    finally:
+        server.stop()
+
+
+def test_s3_has_its_bucket_at_once_and_keeps_its_objects_on_other_ports(tmp_path: Path) -> None:
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    try:
+        s3_client(server).put_object(Bucket="lathe", Key="cas/a", Body=b"x" * 100_000)
+        assert listening_addresses(server) == {"127.0.0.1"}
+        server.stop()
+        server.port = 0
+        server.start()
+        body = s3_client(server).get_object(Bucket="lathe", Key="cas/a")["Body"].read()
+        assert body == b"x" * 100_000
+    finally:
+        server.stop()
+    ports = json.loads((tmp_path / "s3" / "ports.json").read_text()).values()
+    assert not [port for port in ports if list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_taken_port_is_replaced(kind: type[Any], tmp_path: Path, taken_port: int) -> None:
+    server = kind(tmp_path / "server", port=taken_port)
+    server.start()
+    try:
+        assert server.port != taken_port
+        address = server.endpoint if isinstance(server, S3Server) else server.url
+        assert f":{server.port}" in address
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5):
+            pass
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_process_ends_when_its_parent_is_killed(kind: type[Any], tmp_path: Path) -> None:
+    program = f"""
+        import psutil, time
+        from pathlib import Path
+        from {kind.__module__} import {kind.__name__}
+        server = {kind.__name__}(Path({str(tmp_path / "server")!r}))
+        server.start()
+        print(*[p.pid for p in psutil.Process().children(recursive=True)], flush=True)
+        time.sleep(600)
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    assert children
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+
+
+def test_a_broken_data_directory_is_reported_with_the_log(tmp_path: Path) -> None:
+    server = PostgresServer(tmp_path / "pg", durable=False)
+    server.start()
+    server.stop()
+    (tmp_path / "pg" / "cluster" / "global" / "pg_control").unlink()
+    with pytest.raises(LocalError, match=r"(?s)postgres ended with status.*pg_control"):
+        server.start()
