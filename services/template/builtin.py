@@ -1,0 +1,73 @@
+"""Templates that come with Lathe: one per source, device, runtime and precision that this release can build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lathe.registry.v1.model_service_pb2 import PTH, ModelFormat
+from lathe.template.v1.template_service_pb2 import RGB, Component, ComponentInput, Preprocessing, Template
+from lathe.type.v1.precision_pb2 import Precision
+
+from engines.devices import Device, Runtime, load_catalog
+
+SOURCES = (PTH,)
+"""Formats that the converter reads."""
+
+OWNER = "lathe"
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_SCALE = (58.395, 57.12, 57.375)
+"""Mean and standard deviation of ImageNet's training images per RGB channel, for pixels of 0 to 255."""
+
+
+def built_in_templates() -> list[Template]:
+    """Return every built-in template, complete but for name-independent output fields."""
+    return [
+        template
+        for device in load_catalog().devices.values()
+        for runtime in device.buildable_runtimes.values()
+        for precision in runtime.precisions
+        for source in SOURCES
+        for template in _variants(source, device, runtime, precision)
+    ]
+
+
+def _variants(source: ModelFormat.ValueType, device: Device, runtime: Runtime, precision: str) -> Iterator[Template]:
+    form = f"{ModelFormat.Name(source)} for {device.id} with {runtime.name} in {precision}"
+    target = f"{device.id}-{runtime.name}-{precision}".lower()
+    prefix = ModelFormat.Name(source).lower().replace("_", "-")
+    common = Template(
+        owner=OWNER,
+        built_in=True,
+        repo="default",
+        version="1",
+        source_format=source,
+        device=device.id,
+        runtime=runtime.name,
+        precision=Precision.Value(precision),
+    )
+    anything = Template(
+        name=f"templates/{prefix}-{target}",
+        display_name=form,
+        description="Any network. Say the inputs of its component, 'model', in the overrides.",
+        method="raw",
+        components=[Component(name="model", max_batch=1)],
+    )
+    anything.MergeFrom(common)
+    yield anything
+    image = ComponentInput(
+        name="image",
+        shape=[1, 3, 224, 224],
+        sample_max=255,
+        preprocessing=Preprocessing(
+            mean_values=IMAGENET_MEAN, scale_values=IMAGENET_SCALE, input_color=RGB, model_color=RGB
+        ),
+    )
+    classifier = Template(
+        name=f"templates/{prefix}-imagenet-{target}",
+        display_name=f"Image classifier, {form}",
+        description="Takes RGB pixels of 0 to 255 at 224 by 224; ImageNet's mean and scale are baked into the graph.",
+        method="classification",
+        components=[Component(name="model", model_type="classifier", inputs=[image], max_batch=8)],
+    )
+    classifier.MergeFrom(common)
+    yield classifier

@@ -1,0 +1,165 @@
+"""Resolve a template into the full specification of a conversion.
+
+Four layers, the first that speaks wins: the caller's overrides, the template, the model version, the defaults.
+Pure functions over messages; nothing here reads a database or calls a service.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from lathe.registry.v1.model_service_pb2 import PTH, ModelVersion
+from lathe.template.v1.template_service_pb2 import (
+    FROM_DEFAULT,
+    FROM_MODEL_VERSION,
+    FROM_OVERRIDE,
+    FROM_TEMPLATE,
+    Component,
+    Provenance,
+    ResolvedTemplate,
+    Template,
+    TemplateOverrides,
+    ValueSource,
+)
+from lathe.type.v1.precision_pb2 import BF16, FP16, FP32
+
+from services.common.errors import LatheError, invalid_argument
+
+OVERRIDABLE = (
+    "repo",
+    "version",
+    "method",
+    "error_threshold",
+    "source_format",
+    "device",
+    "runtime",
+    "precision",
+    "taxonomies",
+    "args",
+)
+"""Fields of a template that a task may replace whole; those of `components` and `execution` one by one."""
+
+NESTED = ("components", "execution")
+COMPONENT_FIELDS = tuple(field.name for field in Component.DESCRIPTOR.fields if field.name != "name")
+
+DEFAULT_ERROR_THRESHOLD = {FP32: 1e-4, FP16: 1e-2, BF16: 5e-2}
+"""Largest relative error by precision, where the template says none: FP32 forms of one model differ by a few 1e-5,
+and bfloat16 keeps 8 bits of mantissa, which tens of layers multiply."""
+
+
+def resolve(template: Template, overrides: TemplateOverrides, version: ModelVersion | None) -> ResolvedTemplate:
+    """Return the template with overrides applied and gaps filled, and where each value comes from.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT for a path that names nothing, FAILED_PRECONDITION where the version does not fit.
+    """
+    resolved = Template()
+    resolved.CopyFrom(template)
+    sources: dict[str, ValueSource.ValueType] = {path: FROM_TEMPLATE for path, _, _ in _leaves(resolved, only_set=True)}
+    for path in list(overrides.paths) or [path for path, _, _ in _leaves(overrides.values, only_set=True)]:
+        _override(resolved, overrides.values, path)
+        sources[path] = FROM_OVERRIDE
+    if version is not None:
+        _fill_from_version(resolved, version, sources)
+    _fill_defaults(resolved, sources)
+    provenance = [
+        Provenance(path=path, value_json=_as_json(message, field), source=sources[path])
+        for path, message, field in _leaves(resolved, only_set=False)
+        if path in sources
+    ]
+    return ResolvedTemplate(template=resolved, provenance=sorted(provenance, key=lambda entry: entry.path))
+
+
+def _leaves(template: Template, *, only_set: bool) -> Iterator[tuple[str, Message, FieldDescriptor]]:
+    """Yield (path, message that holds the field, field) for every value that can be overridden."""
+
+    def wanted(message: Message, field: FieldDescriptor) -> bool:
+        return not only_set or field in {present for present, _ in message.ListFields()}
+
+    top = Template.DESCRIPTOR.fields_by_name
+    for name in OVERRIDABLE:
+        if wanted(template, top[name]):
+            yield name, template, top[name]
+    for component in template.components:
+        for name in COMPONENT_FIELDS:
+            if wanted(component, field := Component.DESCRIPTOR.fields_by_name[name]):
+                yield f"components.{component.name}.{name}", component, field
+    for field in template.execution.DESCRIPTOR.fields:
+        if wanted(template.execution, field):
+            yield f"execution.{field.name}", template.execution, field
+
+
+def _override(resolved: Template, values: Template, path: str) -> None:
+    target, field = _locate(resolved, path)
+    target.ClearField(field)
+    try:
+        source, _ = _locate(values, path)
+    except LatheError:  # a path without a value clears: the default applies
+        return
+    patch = type(source)()
+    for present, value in source.ListFields():
+        if present.name != field:
+            continue
+        if present.is_repeated or present.message_type is not None:
+            getattr(patch, field).MergeFrom(value)
+        else:
+            setattr(patch, field, value)
+    target.MergeFrom(patch)
+
+
+def _locate(template: Template, path: str) -> tuple[Message, str]:
+    """Return the message that holds the field of a path, and the field's name."""
+    head, _, rest = path.partition(".")
+    if head in OVERRIDABLE and not rest:
+        return template, head
+    if head == "execution" and rest in template.execution.DESCRIPTOR.fields_by_name:
+        return template.execution, rest
+    name, _, field = rest.rpartition(".")
+    if head == "components" and field in COMPONENT_FIELDS:
+        for component in template.components:
+            if component.name == name:
+                return component, field
+        names = ", ".join(component.name for component in template.components)
+        raise invalid_argument("overrides", f"no component is named '{name}' in '{path}'; the template has: {names}")
+    allowed = ", ".join((*OVERRIDABLE, "execution.<field>", "components.<name>.<field>"))
+    raise invalid_argument("overrides.paths", f"'{path}' names nothing that can be overridden; allowed are: {allowed}")
+
+
+def _fill_from_version(resolved: Template, version: ModelVersion, sources: dict[str, ValueSource.ValueType]) -> None:
+    for component in resolved.components:
+        prefix = f"components.{component.name}"
+        if resolved.source_format == PTH and not component.architecture and version.architecture:
+            component.architecture = version.architecture
+            sources[f"{prefix}.architecture"] = FROM_MODEL_VERSION
+        if not component.source_file and len(version.files) == 1:
+            component.source_file = version.files[0].path
+            sources[f"{prefix}.source_file"] = FROM_MODEL_VERSION
+
+
+def _fill_defaults(resolved: Template, sources: dict[str, ValueSource.ValueType]) -> None:
+    def default(path: str, message: Message, field: str, value: Any) -> None:
+        if not getattr(message, field):
+            setattr(message, field, value)
+            sources[path] = FROM_DEFAULT
+
+    default("precision", resolved, "precision", FP32)
+    default("method", resolved, "method", "raw")
+    default("repo", resolved, "repo", "default")
+    default("version", resolved, "version", "1")
+    default("error_threshold", resolved, "error_threshold", DEFAULT_ERROR_THRESHOLD.get(resolved.precision, 5e-2))
+    for component in resolved.components:
+        default(f"components.{component.name}.max_batch", component, "max_batch", 1)
+        for entry in component.inputs:
+            entry.dtype = entry.dtype or "float32"
+    for field in resolved.execution.DESCRIPTOR.fields:
+        sources.setdefault(f"execution.{field.name}", FROM_DEFAULT)
+
+
+def _as_json(message: Message, field: FieldDescriptor) -> str:
+    value = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return json.dumps(value.get(field.name))

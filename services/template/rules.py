@@ -1,0 +1,127 @@
+"""What makes a template sound: rules that need the device catalog or several fields, which the proto cannot state."""
+
+from __future__ import annotations
+
+import math
+
+from lathe.registry.v1.model_service_pb2 import PTH, ModelFormat, ModelVersion
+from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Template
+from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
+
+from engines.devices import Device, load_catalog
+from services.common.errors import failed_precondition, invalid_argument
+
+MAX_ELEMENTS = 2**31
+"""Most elements of one input at the largest batch; a tensor of more does not fit ONNX Runtime's 32-bit indices."""
+
+
+def check_template(template: Template) -> None:
+    """Refuse a template that no conversion could follow.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT naming the field.
+    """
+    _check_target(template)
+    tasks = [taxonomy.task for taxonomy in template.taxonomies]
+    if len(set(tasks)) != len(tasks):
+        raise invalid_argument("taxonomies", "each classification task has one list of classes, but a name is repeated")
+    for component in template.components:
+        _check_component(component)
+
+
+def check_complete(template: Template, version: ModelVersion | None) -> None:
+    """Refuse a resolved template that leaves open what a task needs, or that does not fit the version.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT naming the field, FAILED_PRECONDITION where the version's format is another one.
+    """
+    check_template(template)
+    if version is not None and version.format != template.source_format:
+        raise failed_precondition(
+            "SOURCE_FORMAT_MISMATCH",
+            f"the template takes {ModelFormat.Name(template.source_format)}, but {version.name} is "
+            f"{ModelFormat.Name(version.format)}; choose a template for that format",
+            subject=version.name,
+        )
+    for component in template.components:
+        path = f"components.{component.name}"
+        if template.source_format == PTH and not component.inputs:
+            raise invalid_argument(
+                f"{path}.inputs", "a PTH source does not say its inputs: give their names and shapes"
+            )
+        for entry in component.inputs:
+            if not entry.shape:
+                raise invalid_argument(f"{path}.inputs.{entry.name}.shape", "the shape is missing: [1, 3, 224, 224]")
+        if version is None:
+            continue
+        if template.source_format == PTH and not component.architecture:
+            raise invalid_argument(
+                f"{path}.architecture", f"neither the template nor {version.name} names an architecture"
+            )
+        paths = [file.path for file in version.files]
+        if component.source_file not in paths:
+            found = ", ".join(paths[:10])
+            raise invalid_argument(
+                f"{path}.source_file", f"'{component.source_file}' is no file of {version.name}, which has: {found}"
+            )
+
+
+def _check_target(template: Template) -> None:
+    devices = load_catalog().devices
+    device: Device | None = devices.get(template.device)
+    if device is None:
+        raise invalid_argument(
+            "device",
+            f"'{template.device}' is no device of the catalog, which has: {', '.join(devices)}",
+            "UNKNOWN_DEVICE",
+        )
+    runtime = device.buildable_runtimes.get(template.runtime)
+    if runtime is None:
+        known = "this release has no builder for" if template.runtime in device.runtimes else "it does not run"
+        offered = ", ".join(device.buildable_runtimes) or "none"
+        raise invalid_argument(
+            "runtime",
+            f"{template.device}: {known} '{template.runtime}'; runtimes that can be built for it: {offered}",
+            "UNKNOWN_RUNTIME",
+        )
+    if template.precision != PRECISION_UNSPECIFIED:
+        name = Precision.Name(template.precision)
+        if name not in runtime.precisions:
+            raise invalid_argument(
+                "precision",
+                f"{template.runtime} on {template.device} does not compute in {name}; it offers: "
+                f"{', '.join(runtime.precisions)}",
+                "UNSUPPORTED_PRECISION",
+            )
+
+
+def _check_component(component: Component) -> None:
+    path = f"components.{component.name}"
+    names = [entry.name for entry in component.inputs]
+    if len(set(names)) != len(names):
+        raise invalid_argument(f"{path}.inputs", "input names are unique, but one is repeated")
+    for entry in component.inputs:
+        _check_input(f"{path}.inputs.{entry.name}", entry, max(component.max_batch, 1))
+
+
+def _check_input(path: str, entry: ComponentInput, max_batch: int) -> None:
+    if entry.shape and entry.shape[0] != 1:
+        raise invalid_argument(
+            f"{path}.shape",
+            f"the shape is that of one sample, batch axis first: it begins with 1, not {entry.shape[0]}",
+        )
+    elements = math.prod(entry.shape) * max_batch
+    if elements > MAX_ELEMENTS:
+        raise invalid_argument(
+            f"{path}.shape", f"{elements:,} elements at the largest batch; at most {MAX_ELEMENTS:,} are possible"
+        )
+    if entry.sample_min > entry.sample_max:
+        raise invalid_argument(f"{path}.sample_min", f"{entry.sample_min} is over sample_max, {entry.sample_max}")
+    channels = set(entry.shape[1:2]) | set(entry.shape[-1:])
+    for field in ("mean_values", "scale_values"):
+        count = len(getattr(entry.preprocessing, field))
+        if entry.shape and count > 1 and count not in channels:
+            raise invalid_argument(
+                f"{path}.preprocessing.{field}",
+                f"{count} values, but the shape {list(entry.shape)} has no axis of {count} channels",
+            )

@@ -1,0 +1,161 @@
+"""Overrides over template over model version over defaults, and where each value says it comes from."""
+
+import json
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from hypothesis import given
+from hypothesis import strategies as st
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.template.v1.template_service_pb2 import ResolvedTemplate, Template, TemplateOverrides, ValueSource
+
+from services.common.errors import LatheError
+from services.template.resolve import OVERRIDABLE, resolve
+from services.template.rules import check_complete, check_template
+
+TEMPLATE = {
+    "display_name": "Digits",
+    "source_format": "PTH",
+    "device": "cpu-x86-64",
+    "runtime": "openvino",
+    "components": [
+        {"name": "net", "inputs": [{"name": "image", "shape": [1, 1, 8, 8]}], "max_batch": 16, "num_classes": 10},
+        {"name": "head.v2", "inputs": [{"name": "x", "shape": [1, 64]}], "source_file": "head.pth"},
+    ],
+}
+VERSION = {
+    "name": "models/digits/versions/1",
+    "format": "PTH",
+    "architecture": "architectures/digits",
+    "files": [
+        {"path": "net.pth", "digest": {"sha256": "0" * 64}},
+        {"path": "head.pth", "digest": {"sha256": "1" * 64}},
+    ],
+}
+
+
+def template(**changes: object) -> Template:
+    return ParseDict({**TEMPLATE, **changes}, Template())
+
+
+def version(**changes: object) -> ModelVersion:
+    return ParseDict({**VERSION, **changes}, ModelVersion())
+
+
+def overrides(values: dict[str, object], *paths: str) -> TemplateOverrides:
+    return ParseDict({"values": values, "paths": list(paths)}, TemplateOverrides())
+
+
+def sources(resolved: ResolvedTemplate) -> dict[str, str]:
+    return {entry.path: ValueSource.Name(entry.source) for entry in resolved.provenance}
+
+
+def test_every_layer_says_what_it_gave() -> None:
+    changes = overrides({"error_threshold": "1e-5", "components": [{"name": "net", "max_batch": 4}]})
+    resolved = resolve(template(), changes, version())
+    assert resolved.template.error_threshold == 1e-5
+    assert [component.max_batch for component in resolved.template.components] == [4, 1]
+    found = sources(resolved)
+    assert found["error_threshold"] == "FROM_OVERRIDE"
+    assert found["components.net.max_batch"] == "FROM_OVERRIDE"
+    assert found["components.net.num_classes"] == "FROM_TEMPLATE"
+    assert found["components.net.architecture"] == "FROM_MODEL_VERSION"
+    assert found["components.head.v2.max_batch"] == "FROM_DEFAULT"
+    assert found["precision"] == "FROM_DEFAULT"
+    values = {entry.path: json.loads(entry.value_json) for entry in resolved.provenance}
+    assert values["runtime"] == "openvino"
+    assert values["components.net.max_batch"] == 4
+
+
+def test_the_template_itself_is_left_alone() -> None:
+    original = template()
+    resolve(original, overrides({"runtime": "onnxruntime"}), version())
+    assert original == template()
+
+
+def test_a_named_path_without_a_value_takes_the_default() -> None:
+    resolved = resolve(template(error_threshold=1e-3), overrides({}, "error_threshold"), None)
+    assert resolved.template.error_threshold == 1e-4
+
+
+def test_the_default_threshold_follows_the_precision() -> None:
+    assert resolve(template(precision="BF16"), overrides({}), None).template.error_threshold == 5e-2
+
+
+def test_lists_are_replaced_not_appended() -> None:
+    inputs = [{"name": "picture", "shape": [1, 3, 8, 8]}]
+    changes = overrides({"components": [{"name": "net", "inputs": inputs}]}, "components.net.inputs")
+    assert [entry.name for entry in resolve(template(), changes, None).template.components[0].inputs] == ["picture"]
+
+
+def test_a_component_name_may_hold_dots() -> None:
+    changes = overrides({"components": [{"name": "head.v2", "max_batch": 3}]}, "components.head.v2.max_batch")
+    assert resolve(template(), changes, None).template.components[1].max_batch == 3
+
+
+@pytest.mark.parametrize(
+    "path", ["owner", "name", "components", "components.net", "components.net.name", "execution.x", "", "."]
+)
+def test_a_path_that_names_nothing_is_refused(path: str) -> None:
+    with pytest.raises(LatheError, match="can be overridden"):
+        resolve(template(), overrides({}, path), None)
+
+
+def test_an_unknown_component_lists_those_there_are() -> None:
+    with pytest.raises(LatheError, match=r"the template has: net, head\.v2"):
+        resolve(template(), overrides({"components": [{"name": "tail", "max_batch": 3}]}), None)
+
+
+@given(st.sampled_from(OVERRIDABLE))
+def test_overriding_with_the_same_value_changes_only_the_source(path: str) -> None:
+    same = TemplateOverrides(values=template(), paths=[path])
+    changed, plain = resolve(template(), same, version()), resolve(template(), overrides({}), version())
+    assert changed.template == plain.template
+    assert sources(changed)[path] in {"FROM_OVERRIDE", "FROM_DEFAULT"}
+
+
+def test_a_complete_template_passes() -> None:
+    resolved = resolve(template(), overrides({"components": [{"name": "net", "source_file": "net.pth"}]}), version())
+    check_complete(resolved.template, version())
+
+
+def test_with_several_files_each_component_must_name_one() -> None:
+    with pytest.raises(LatheError, match=r"net\.pth, head\.pth"):
+        check_complete(resolve(template(), overrides({}), version()).template, version())
+
+
+def test_another_format_is_refused() -> None:
+    onnx = version(format="ONNX")
+    with pytest.raises(LatheError, match="takes PTH, but models/digits/versions/1 is ONNX"):
+        check_complete(resolve(template(), overrides({}), onnx).template, onnx)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "cpu-z80"}, "no device of the catalog"),
+        ({"runtime": "tensorrt"}, "does not run 'tensorrt'"),
+        ({"runtime": "onnxruntime", "precision": "BF16"}, "does not compute in BF16"),
+        ({"components": [{"name": "a", "inputs": [{"name": "x", "shape": [2, 3]}]}]}, "begins with 1, not 2"),
+        (
+            {"components": [{"name": "a", "inputs": [{"name": "x", "shape": [1, 65536, 65536]}]}]},
+            "at most 2,147,483,648",
+        ),
+        ({"components": [{"name": "a", "inputs": [{"name": "x"}, {"name": "x"}]}]}, "names are unique"),
+        (
+            {
+                "components": [
+                    {
+                        "name": "a",
+                        "inputs": [{"name": "x", "shape": [1, 3, 8, 8], "preprocessing": {"mean_values": [1, 2]}}],
+                    }
+                ]
+            },
+            "no axis of 2 channels",
+        ),
+        ({"taxonomies": [{"task": "t", "classes": ["a"]}, {"task": "t", "classes": ["b"]}]}, "name is repeated"),
+    ],
+)
+def test_an_unsound_template_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(LatheError, match=message):
+        check_template(template(**changes))
