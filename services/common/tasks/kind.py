@@ -68,8 +68,11 @@ class TaskKind(Protocol):
     async def prepare(self, spec: Message) -> Prepared:
         """Check and resolve a specification. Raises LatheError for what the caller can mend."""
 
-    async def hold(self, task_name: str, spec: Message) -> None:
-        """Pin what a task refers to, so that nobody deletes it meanwhile; before the task exists. Idempotent."""
+    async def hold(self, task_name: str, spec: Message) -> bool:
+        """Pin what a task refers to, so that nobody deletes it meanwhile; before the task exists. Idempotent.
+
+        Returns whether anything was pinned: `release` is called only then.
+        """
 
     async def release(self, task_name: str, spec: Message) -> None:
         """Let go of what `hold` pinned: the task is terminal, or was never created. Idempotent; may come late."""

@@ -1,0 +1,125 @@
+"""One connection to NATS per process, and publishing that knows what became of a message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+
+log = structlog.get_logger(__name__)
+
+PUBLISH_TIMEOUT_SECONDS = 5.0
+RECONNECT_WAIT_SECONDS = 0.2
+_STORE_REFUSED = 10077
+
+
+class BusUnavailableError(ConnectionError):
+    """NATS does not answer, or no stream takes the subject."""
+
+
+class SubjectTakenError(Exception):
+    """The stream holds a message of this subject already, and takes one at a time."""
+
+
+class Bus:
+    """A connection that reconnects for ever. What is published while it is down fails with BusUnavailableError."""
+
+    def __init__(self) -> None:
+        self.nc = Client()
+        self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
+
+    @classmethod
+    async def connect(cls, url: str, name: str = "lathe") -> Bus:
+        """Connect; tries until the server answers."""
+        bus = cls()
+        await bus.nc.connect(
+            url,
+            name=name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it sleeps for any number
+            connect_timeout=2,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            allow_reconnect=True,
+            error_cb=_log_error,
+            disconnected_cb=_log_disconnected,
+            reconnected_cb=bus._reconnected,
+        )
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server answers just now."""
+        return self.nc.is_connected
+
+    @property
+    def js(self) -> JetStreamContext:
+        """The JetStream API."""
+        return self.nc.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
+
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Call `callback` after every reconnect, until the returned function is called."""
+        self._on_reconnect.append(callback)
+        return lambda: self._on_reconnect.remove(callback)
+
+    async def publish(self, subject: str, payload: bytes, msg_id: str = "") -> None:
+        """Store a message in the stream of its subject; returns once it is on disk.
+
+        A repeat with the same `msg_id` within the stream's window is stored once.
+
+        Raises:
+            BusUnavailableError: It is not known to be stored.
+            SubjectTakenError: The stream holds one message per subject, and has one.
+        """
+        headers = {"Nats-Msg-Id": msg_id} if msg_id else None
+        if not self.nc.is_connected:
+            # The client would buffer it and lose it with the process; the caller keeps what is not stored.
+            raise BusUnavailableError(f"NATS does not answer; {subject} was not published.")
+        try:
+            reply = await self.nc.request(subject, payload, timeout=PUBLISH_TIMEOUT_SECONDS, headers=headers)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailableError(f"NATS did not store {subject}: {error or type(error).__name__}.") from error
+        failure = json.loads(reply.data).get("error")
+        if failure is None:
+            return
+        if failure.get("err_code") == _STORE_REFUSED and "per subject" in failure.get("description", ""):
+            raise SubjectTakenError(subject)
+        raise BusUnavailableError(f"NATS did not store {subject}: {failure.get('description')}.")
+
+    async def notify(self, subject: str, payload: bytes = b"") -> None:
+        """Send a message that nobody waits for; it is lost where nobody listens or NATS is down."""
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self.nc.publish(subject, payload)
+
+    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Subscription:
+        """Listen to a subject; survives reconnects."""
+        return await self.nc.subscribe(subject, cb=callback)
+
+    async def close(self) -> None:
+        """Send what is buffered, then disconnect."""
+        with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
+            async with asyncio.timeout(2):
+                await self.nc.flush()
+        await self.nc.close()
+
+    async def _reconnected(self) -> None:
+        log.info("bus.reconnected")
+        for callback in list(self._on_reconnect):
+            await callback()
+
+
+async def _log_error(error: Exception) -> None:
+    log.debug("bus.error", error=str(error) or type(error).__name__)
+
+
+async def _log_disconnected() -> None:
+    log.warning("bus.disconnected")

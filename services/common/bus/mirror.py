@@ -1,0 +1,132 @@
+"""A local copy of a part of a key-value bucket, kept fresh two ways.
+
+Every write to a bucket is a message that plain subscribers hear at once; the whole is read again now and then, which
+covers what was missed while the connection was down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+
+from services.common.bus.connection import Bus
+
+log = structlog.get_logger(__name__)
+
+READ_TIMEOUT_SECONDS = 5.0
+_READ_AT_ONCE = 10_000
+
+
+class Mirror:
+    """Entries of `bucket` whose keys match `keys`, each forgotten `ttl` seconds after it was last seen written.
+
+    Args:
+        bus: The connection.
+        bucket: Name of the bucket; it allows direct reads.
+        keys: Keys to mirror, as a subject: `conversion.>`.
+        ttl: The bucket's time to live, in seconds.
+        on_put: Called with key and value of everything new.
+        refresh: Seconds between full reads.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        bucket: str,
+        keys: str,
+        ttl: float,
+        *,
+        on_put: Callable[[str, bytes], Awaitable[None]] | None = None,
+        refresh: float = 10.0,
+    ) -> None:
+        self._bus = bus
+        self._stream = f"KV_{bucket}"
+        self._prefix = f"$KV.{bucket}."
+        self._keys = keys
+        self._ttl = ttl
+        self._on_put = on_put
+        self._refresh = refresh
+        self._entries: dict[str, tuple[float, bytes]] = {}
+        self.synced = False
+
+    def entries(self) -> dict[str, bytes]:
+        """Return the entries that are alive."""
+        oldest = time.monotonic() - self._ttl
+        return {key: value for key, (seen, value) in self._entries.items() if seen >= oldest}
+
+    def __contains__(self, key: str) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry[0] >= time.monotonic() - self._ttl
+
+    async def run(self) -> None:
+        """Keep the copy fresh until cancelled."""
+        subscription = await self._bus.subscribe(self._prefix + self._keys, self._hear)
+        changed = asyncio.Event()
+
+        async def wake() -> None:
+            changed.set()
+
+        forget = self._bus.on_reconnect(wake)
+        try:
+            while True:
+                changed.clear()
+                try:
+                    await self._read()
+                    self.synced = True
+                except (nats.errors.Error, OSError, TimeoutError) as error:
+                    self.synced = False
+                    log.debug("mirror.unread", stream=self._stream, error=str(error))
+                try:
+                    async with asyncio.timeout(self._refresh if self.synced else 0.5):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            forget()
+            if not self._bus.nc.is_closed:
+                await subscription.unsubscribe()
+
+    async def _hear(self, message: Msg) -> None:
+        key = message.subject.removeprefix(self._prefix)
+        if (message.headers or {}).get("KV-Operation") in ("DEL", "PURGE"):
+            self._entries.pop(key, None)
+            return
+        await self._keep(key, message.data, time.monotonic())
+
+    async def _keep(self, key: str, value: bytes, seen: float) -> None:
+        news = key not in self._entries or self._entries[key][1] != value
+        self._entries[key] = (seen, value)
+        if news and self._on_put is not None:
+            await self._on_put(key, value)
+
+    async def _read(self) -> None:
+        """Read the newest entry of every key, with one batched direct get."""
+        started = time.monotonic()
+        inbox = self._bus.nc.new_inbox()
+        subscription = await self._bus.nc.subscribe(inbox)
+        found: set[str] = set()
+        try:
+            request = {"multi_last": [self._prefix + self._keys], "batch": _READ_AT_ONCE}
+            await self._bus.nc.publish(f"$JS.API.DIRECT.GET.{self._stream}", json.dumps(request).encode(), reply=inbox)
+            while True:
+                message = await subscription.next_msg(timeout=READ_TIMEOUT_SECONDS)
+                headers = message.headers or {}
+                if headers.get("Status") in ("204", "404"):
+                    break
+                if "Status" in headers:
+                    raise ConnectionError(f"{self._stream} cannot be read: {headers}")
+                if headers.get("KV-Operation") in ("DEL", "PURGE"):
+                    continue
+                key = headers["Nats-Subject"].removeprefix(self._prefix)
+                found.add(key)
+                await self._keep(key, message.data, started)
+        finally:
+            await subscription.unsubscribe()
+        for key in [key for key, (seen, _) in self._entries.items() if key not in found and seen < started]:
+            del self._entries[key]
