@@ -1,0 +1,220 @@
+"""Runs this package: needs NumPy and the package's runtime, and nothing of the suite that made it.
+
+    python infer.py                                    a smoke run on random input
+    python infer.py --input x.npy --output y.npz       one input; an .npz names several
+    from infer import Model; Model().run({"image": x}) the same from Python
+
+What it takes and gives stands in `manifest.json` beside it.
+"""
+# ruff: noqa: T201  # a script answers by printing
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TOP_CLASSES = 5
+TIMED_RUNS = 20
+
+
+class InputError(ValueError):
+    """An input that the package does not take: the message says which, why, and what it takes."""
+
+
+class Model:
+    """One component of the package, loaded.
+
+    Args:
+        directory: Where the package lies; beside this file where None.
+        component: Name of the component; the first where None.
+        threads: Threads of the runtime; every processor of this process where None.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str] | None = None, component: str | None = None, threads: int | None = None
+    ) -> None:
+        self.directory = Path(directory) if directory is not None else Path(__file__).resolve().parent
+        self.manifest: dict[str, Any] = json.loads((self.directory / "manifest.json").read_text(encoding="utf-8"))
+        components = {entry["name"]: entry for entry in self.manifest["components"]}
+        if component is not None and component not in components:
+            raise InputError(f"there is no component {component!r}; there are {', '.join(components)}")
+        self.component: dict[str, Any] = components[component or next(iter(components))]
+        self.inputs: list[dict[str, Any]] = self.component["signature"]["inputs"]
+        self.outputs: list[str] = [entry["name"] for entry in self.component["signature"]["outputs"]]
+        entry = str(self.directory / self.component["entry"])
+        open_session = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}[self.manifest["runtime"]["name"]]
+        self._infer = open_session(entry, self.component["options"], threads or len(os.sched_getaffinity(0)))
+
+    def run(self, inputs: Any) -> dict[str, Any]:
+        """Return the outputs by name.
+
+        Args:
+            inputs: Arrays by name; one array alone where the component has one input.
+
+        Raises:
+            InputError: where a name, dtype, shape or batch is not what the component takes.
+        """
+        values = self._infer(self.check(inputs))
+        return dict(zip(self.outputs, values, strict=True))
+
+    def check(self, inputs: Any) -> dict[str, Any]:
+        """Return the inputs with the dtypes that the component takes; raises `InputError`."""
+        names = [entry["name"] for entry in self.inputs]
+        if not isinstance(inputs, dict):
+            if len(names) != 1:
+                raise InputError(f"the component takes {len(names)} inputs, so name them: {', '.join(names)}")
+            inputs = {names[0]: inputs}
+        if set(inputs) != set(names):
+            given = ", ".join(map(str, inputs)) or "none"
+            raise InputError(f"the component takes the inputs {', '.join(names)}; given were {given}")
+        arrays = {entry["name"]: _check(entry, np.asarray(inputs[entry["name"]])) for entry in self.inputs}
+        batches = {name: len(arrays[name]) for name in self.batched()}
+        if len(set(batches.values())) > 1:
+            raise InputError(f"all inputs have one batch; given were {batches}")
+        return arrays
+
+    def batched(self) -> list[str]:
+        """Return the names of the inputs whose first axis is the batch."""
+        shapes = {entry["name"]: entry.get("shape", {"min": []}) for entry in self.inputs}
+        return [name for name, shape in shapes.items() if shape["min"] and shape["min"][0] != shape["max"][0]]
+
+    def random_inputs(self, batch: int = 1, seed: int = 0) -> dict[str, Any]:
+        """Return random inputs of the component's dtypes and shapes."""
+        rng = np.random.default_rng(seed)
+        return {entry["name"]: _random(rng, entry, batch, entry["name"] in self.batched()) for entry in self.inputs}
+
+    def top_classes(self, outputs: dict[str, Any]) -> dict[str, list[list[tuple[str, float]]]]:
+        """Return the best classes with their scores, by classification task and sample; empty for other methods."""
+        method, taxonomies = self.manifest["method"], self.manifest["taxonomies"]
+        if method not in {"classification", "multi_classification"}:
+            return {}
+        found = {}
+        for index, name in enumerate(self.outputs if method == "multi_classification" else self.outputs[:1]):
+            taxonomy: dict[str, Any] = taxonomies[index] if index < len(taxonomies) else {"task": name, "classes": []}
+            rows = outputs[name].reshape(len(outputs[name]), -1)
+            found[taxonomy["task"]] = [_best(row, taxonomy["classes"]) for row in rows]
+        return found
+
+
+def _open_onnxruntime(path: str, stated: dict[str, str], threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, stated["graph_optimization_level"])
+    options.execution_mode = getattr(ort.ExecutionMode, stated["execution_mode"])
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, inputs)
+
+
+def _open_openvino(path: str, stated: dict[str, str], threads: int) -> Any:
+    import openvino as ov
+
+    compiled = ov.Core().compile_model(path, "CPU", {**stated, "INFERENCE_NUM_THREADS": threads})
+    request = compiled.create_infer_request()
+    return lambda inputs: request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
+
+
+def _check(entry: dict[str, Any], array: Any) -> Any:
+    name, dtype = entry["name"], np.dtype(entry["dtype"])
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise InputError(f"input {name!r} takes {dtype}; given was {array.dtype}")
+    shape = entry.get("shape")
+    if shape is not None:
+        low, high = shape["min"], shape["max"]
+        fits = len(array.shape) == len(low) and all(
+            a <= extent <= b for a, extent, b in zip(low, array.shape, high, strict=True)
+        )
+        if not fits:
+            wanted = " * ".join(str(a) if a == b else f"{a}..{b}" for a, b in zip(low, high, strict=True)) or "scalar"
+            given = " * ".join(map(str, array.shape)) or "scalar"
+            raise InputError(f"input {name!r} takes the shape {wanted}; given was {given}")
+    array = array.astype(dtype, copy=False)
+    return np.ascontiguousarray(array) if array.ndim else array
+
+
+def _random(rng: Any, entry: dict[str, Any], batch: int, batched: bool) -> Any:
+    shape = list(entry.get("shape", {"opt": []})["opt"])
+    if batched:
+        shape[0] = batch
+    low, high = entry.get("range", [0.0, 1.0])
+    dtype = np.dtype(entry["dtype"])
+    if dtype.kind == "f":
+        return rng.uniform(low, high, shape).astype(dtype)
+    return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)
+
+
+def _best(scores: Any, classes: list[str]) -> list[tuple[str, float]]:
+    order = np.argsort(-scores, kind="stable")[:TOP_CLASSES]
+    return [(classes[i] if i < len(classes) else f"class {i}", float(scores[i])) for i in order]
+
+
+def _load(path: str) -> Any:
+    loaded = np.load(path, allow_pickle=False)
+    return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else loaded
+
+
+def _save(path: str, outputs: dict[str, Any]) -> None:
+    if path.endswith(".npy"):
+        if len(outputs) != 1:
+            raise InputError(f"an .npy holds one output, and there are {len(outputs)}: write an .npz")
+        np.save(path, next(iter(outputs.values())))
+    else:
+        np.savez(path, **outputs)
+
+
+def _warn_of_other_runtime(runtime: dict[str, str]) -> None:
+    try:
+        installed = version(runtime["name"])
+    except PackageNotFoundError:
+        raise InputError(f"this package runs in {runtime['name']}: pip install {runtime['name']}") from None
+    if installed != runtime["version"]:
+        print(f"note: verified with {runtime['name']} {runtime['version']}, running {installed}", file=sys.stderr)
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    if arguments.batch < 1:
+        raise InputError("--batch is at least 1")
+    model_runtime = json.loads((Path(__file__).resolve().parent / "manifest.json").read_text(encoding="utf-8"))
+    _warn_of_other_runtime(model_runtime["runtime"])
+    model = Model(component=arguments.component, threads=arguments.threads)
+    if arguments.input is None:
+        print("no --input: a smoke run on random values")
+    inputs = _load(arguments.input) if arguments.input else model.random_inputs(arguments.batch)
+    outputs = model.run(inputs)
+    checked, times = model.check(inputs), []
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        model.run(checked)
+        times.append((time.perf_counter() - start) * 1000)
+    for name, value in outputs.items():
+        print(f"{name}: {value.dtype} {' * '.join(map(str, value.shape))}")
+    print(f"latency: median {np.median(times):.3f} ms, best {min(times):.3f} ms, {TIMED_RUNS} runs")
+    for task, samples in model.top_classes(outputs).items():
+        for index, best in enumerate(samples[: arguments.show]):
+            print(f"{task}[{index}]: " + ", ".join(f"{label} {score:.4f}" for label, score in best))
+    if arguments.output:
+        _save(arguments.output, outputs)
+        print(f"written: {arguments.output}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", help=".npy for one input, .npz with arrays named like the inputs")
+    parser.add_argument("--output", help=".npz, or .npy where there is one output")
+    parser.add_argument("--component", help="component to run; the first where not said")
+    parser.add_argument("--batch", type=int, default=1, help="batch of the smoke run")
+    parser.add_argument("--threads", type=int, help="threads of the runtime; every processor where not said")
+    parser.add_argument("--show", type=int, default=3, help="samples whose classes are printed")
+    try:
+        _main(parser.parse_args())
+    except (InputError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,135 @@
+"""The manifest of a package: its only index, read by serving systems, by `infer.py` and by the registry.
+
+`schema_version` rises when a reader of the older version would misread a newer manifest; fields may be added without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engines.conversion_request import ClassTaxonomy, Preprocessing
+from engines.failures import EngineFailure, FailureReason
+
+SCHEMA_VERSION: Literal[1] = 1
+FILE_NAME = "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Extents(_Part):
+    """Extents of a tensor's axes; an axis is dynamic where `min` and `max` differ."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+class Tensor(_Part):
+    """One input or output. `range` holds the values that random inputs take."""
+
+    name: str
+    dtype: str
+    shape: Extents | None = None
+    range: tuple[float, float] | None = None
+
+
+class Interface(_Part):
+    """Inputs and outputs, in the order of the graph."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class ComponentEntry(_Part):
+    """One graph: `entry` is the file that the runtime opens, with `options`."""
+
+    name: str
+    model_type: str
+    entry: str
+    files: tuple[str, ...] = Field(min_length=1)
+    options: dict[str, str]
+    max_batch: int
+    num_classes: int
+    signature: Interface
+    preprocessing: dict[str, Preprocessing]
+    parity: dict[str, Any]
+
+
+class RuntimeEntry(_Part):
+    """The runtime that the package was verified in."""
+
+    name: str
+    version: str
+
+
+class Lineage(_Part):
+    """What the package was made of: digests, so that equal work gives equal bytes."""
+
+    source_format: str
+    source_digest: str
+    template: str
+    template_digest: str
+    architectures: dict[str, str]
+
+
+class Requirements(_Part):
+    """What a machine must have: each package, and one of the processor flags where any is named."""
+
+    architecture: str
+    packages: dict[str, str]
+    cpu_flags_any: tuple[str, ...]
+
+
+class Manifest(_Part):
+    """The whole manifest."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    repo: str
+    version: str
+    device: str
+    runtime: RuntimeEntry
+    precision: str
+    method: str
+    args: dict[str, dict[str, Any]]
+    taxonomies: tuple[ClassTaxonomy, ...]
+    components: tuple[ComponentEntry, ...] = Field(min_length=1)
+    lineage: Lineage
+    requirements: Requirements
+    report: str
+
+    def to_json(self) -> str:
+        """Return the file's text: indented, keys in the order of this model, a newline at the end."""
+        return self.model_dump_json(indent=2, exclude_none=True) + "\n"
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Return the manifest of a package, checked: every file that it names is there.
+
+    Raises:
+        EngineFailure: INVALID_MODEL naming the field or the file that is wrong.
+    """
+    try:
+        manifest = Manifest.model_validate_json((directory / FILE_NAME).read_bytes())
+    except OSError as error:
+        raise _invalid(f"The package has no readable {FILE_NAME}: {error.strerror}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise _invalid(f"The package's {FILE_NAME} is wrong at {where}: {first['msg']}.") from error
+    for component in manifest.components:
+        for name in component.files:
+            path = (directory / name).resolve()
+            if not path.is_relative_to(directory.resolve()) or not path.is_file():
+                raise _invalid(
+                    f"The package's component '{component.name}' names the file '{name}', which is not there."
+                )
+    return manifest
+
+
+def _invalid(message: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_MODEL, message)

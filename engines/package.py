@@ -1,0 +1,188 @@
+"""Writes a package: model files, manifest, report, a stand-alone `infer.py` and a README.
+
+The same inputs give the same bytes in every file but `report.json`, which holds what was measured in time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.backends import Backend, BuiltForm
+from engines.conversion_request import Component, ConversionRequest
+from engines.manifest import (
+    FILE_NAME,
+    ComponentEntry,
+    Interface,
+    Lineage,
+    Manifest,
+    Requirements,
+    RuntimeEntry,
+    Tensor,
+    read_manifest,
+)
+from engines.parity_report import ParityReport
+from engines.samples import SampleRange
+from engines.signature import Signature, TensorSpec, format_shape
+from engines.toolchain import version_of
+
+REPORT_NAME = "report.json"
+
+
+@dataclass(frozen=True)
+class PackagedComponent:
+    """What the package tells of one component."""
+
+    component: Component
+    form: BuiltForm
+    signature: Signature
+    ranges: Mapping[str, SampleRange]
+    parity: ParityReport
+    profile: dict[str, Any]
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the component's files in the package."""
+        return [f"{self.component.name}/{name}" for name in self.form.files]
+
+
+def write_package(
+    directory: Path, request: ConversionRequest, backend: Backend, components: Sequence[PackagedComponent]
+) -> list[str]:
+    """Write everything beside the components' model files, which lie in the package already.
+
+    Returns:
+        Paths of all files of the package, sorted.
+    """
+    manifest = _manifest(request, backend, components)
+    _write(directory / FILE_NAME, manifest.to_json())
+    _write(directory / REPORT_NAME, _json({entry.component.name: entry.profile for entry in components}))
+    script = importlib.resources.files("engines").joinpath("infer_template.py").read_text(encoding="utf-8")
+    _write(directory / "infer.py", script)
+    _write(directory / "README.md", _readme(manifest))
+    read_manifest(directory)
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def template_digest(request: ConversionRequest) -> str:
+    """Return the sha256 of the full specification, in a canonical form."""
+    values = request.template.model_dump(mode="json", exclude={"name"})
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _manifest(request: ConversionRequest, backend: Backend, components: Sequence[PackagedComponent]) -> Manifest:
+    template = request.template
+    runtime = request.runtime()
+    flags = next((value for name, value in runtime.precision_flags.items() if name == template.arithmetic), ())
+    versions = {name: version_of(name) for name in ("numpy", *backend.packages)}
+    return Manifest(
+        repo=template.repo,
+        version=template.version,
+        device=template.device,
+        runtime=RuntimeEntry(name=backend.name, version=version_of(backend.packages[0])),
+        precision=template.arithmetic,
+        method=template.method or "raw",
+        args=template.args,
+        taxonomies=template.taxonomies,
+        components=tuple(_component(entry) for entry in components),
+        lineage=Lineage(
+            source_format=template.source_format,
+            source_digest=request.source_digest,
+            template=template.name,
+            template_digest=template_digest(request),
+            architectures={name: entry.digest for name, entry in sorted(request.architectures.items())},
+        ),
+        requirements=Requirements(
+            architecture=platform.machine(),
+            packages=versions,
+            cpu_flags_any=flags,
+        ),
+        report=REPORT_NAME,
+    )
+
+
+def _component(entry: PackagedComponent) -> ComponentEntry:
+    component = entry.component
+    return ComponentEntry(
+        name=component.name,
+        model_type=component.model_type,
+        entry=entry.files[0],
+        files=tuple(entry.files),
+        options=entry.form.options,
+        max_batch=component.largest_batch,
+        num_classes=component.num_classes,
+        signature=Interface(
+            inputs=tuple(_tensor(spec, entry.ranges.get(spec.name)) for spec in entry.signature.inputs),
+            outputs=tuple(_tensor(spec, None) for spec in entry.signature.outputs),
+        ),
+        preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
+        parity=entry.parity.to_dict(),
+    )
+
+
+def _tensor(spec: TensorSpec, values: SampleRange | None) -> Tensor:
+    span = None
+    if values is not None and (values.low, values.high) != (0.0, 0.0):
+        span = (values.low, values.high)
+    elif values is not None and values.pixels:
+        span = (0.0, 255.0)
+    return Tensor.model_validate({**spec.to_dict(), "range": span})
+
+
+def _readme(manifest: Manifest) -> str:
+    runtime, needs = manifest.runtime, manifest.requirements
+    packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
+    flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
+    lines = [
+        f"# {manifest.repo or 'Package'} {manifest.version}".rstrip(),
+        "",
+        f"For `{manifest.device}`, computed in {manifest.precision} by {runtime.name} {runtime.version}. "
+        f"Needs {needs.architecture}{flags}.",
+        "",
+        f"    pip install {packages}",
+        "    python infer.py                                  # a smoke run on random values",
+        "    python infer.py --input x.npy --output y.npz",
+        "",
+    ]
+    for component in manifest.components:
+        parity = component.parity
+        lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
+        for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
+            lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
+        errors = ", ".join(f"`{output['output']}` {output['max_rel_error']:.3g}" for output in _finite(parity))
+        lines += [
+            "",
+            f"Parity with the source: {parity['verdict']} at {parity['threshold']:g}; largest relative error {errors}.",
+        ]
+        if component.preprocessing:
+            lines.append(
+                f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."
+            )
+        lines.append("")
+    lines += [f"Everything else stands in `{FILE_NAME}`; measured latencies in `{manifest.report}`.", ""]
+    return "\n".join(lines)
+
+
+def _finite(parity: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**output, "max_rel_error": float(output["max_rel_error"])} for output in parity["outputs"]]
+
+
+def _extents(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return "any"
+    pairs = zip(tensor.shape.min, tensor.shape.max, strict=True)
+    return " * ".join(str(low) if low == high else f"{low}..{high}" for low, high in pairs) or format_shape(())
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")

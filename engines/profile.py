@@ -1,0 +1,157 @@
+"""Latency of several forms of one model, paired and interleaved in one process, with an A/A control.
+
+Each round runs every form once, in a random order, and the baseline twice, under two names. A speed-up is the median over
+the rounds of baseline / form; its 95 % interval is the percentile bootstrap of that median (Efron & Tibshirani, An
+Introduction to the Bootstrap, 13.3). The baseline's speed-up over itself shows what noise alone does: a gain that does
+not leave its interval is no gain.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from engines.backends.base import Array, Session
+
+BUDGET_SECONDS = 3.0
+LEAST_ROUNDS = 5
+MOST_ROUNDS = 200
+CALLS_PER_TURN = 3
+"""Timed calls of one turn, whose median counts; an untimed one before them brings caches and threads back."""
+SLOW_CALL_SECONDS = 0.05
+"""From this time on a turn is one timed call."""
+RESAMPLES = 1000
+_CONTROL = "\0control"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latency of one form, in milliseconds, and its speed-up over the baseline with its 95 % interval."""
+
+    form: str
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form of `lathe.type.v1.LatencyMeasurement`."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class ProfileReport:
+    """Latencies of all forms, the baseline first, and of the baseline against itself."""
+
+    forms: tuple[Latency, ...]
+    control: Latency
+    rounds: int
+    threads: int
+    batch_size: int
+    hardware: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form of `lathe.type.v1.ProfileReport`."""
+        return {
+            "forms": [form.to_dict() for form in self.forms],
+            "control": self.control.to_dict(),
+            "rounds": self.rounds,
+            "threads": self.threads,
+            "batch_size": self.batch_size,
+            "hardware": self.hardware,
+        }
+
+    def conclusion(self, form: Latency) -> str:
+        """Return in words whether a form is faster than the baseline, slower, or neither beyond noise."""
+        noise = max(self.control.speedup_high, 1 / self.control.speedup_low, 1.0)
+        if form.speedup_low > noise:
+            return f"{form.speedup:.2f}x faster than {self.forms[0].form}"
+        if form.speedup_high < 1 / noise:
+            return f"{1 / form.speedup:.2f}x slower than {self.forms[0].form}"
+        return f"no win: {form.speedup:.2f}x lies within the noise of {noise:.2f}x"
+
+
+@dataclass
+class _Entry:
+    session: Session
+    turns: list[float] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+    slow: bool = False
+
+
+def profile(
+    forms: Mapping[str, Session],
+    feed: Mapping[str, Array],
+    *,
+    threads: int,
+    batch_size: int,
+    hardware: str,
+    budget_seconds: float = BUDGET_SECONDS,
+    seed: int = 0,
+) -> ProfileReport:
+    """Measure the forms, the first of which is the baseline.
+
+    Args:
+        forms: Sessions by name, each already given `threads` threads.
+        feed: Inputs of every call.
+        threads: Threads of every session, for the report.
+        batch_size: Batch of the feed, for the report.
+        hardware: What it runs on, for the report.
+        budget_seconds: Time to spend; at least `LEAST_ROUNDS` rounds are run, however slow they are.
+        seed: Seed of the order within rounds and of the bootstrap.
+    """
+    baseline = next(iter(forms))
+    entries = {name: _Entry(session) for name, session in forms.items()}
+    entries[_CONTROL] = _Entry(forms[baseline])
+    for entry in entries.values():
+        entry.session.run(feed)
+        entry.slow = _timed(entry.session, feed) > SLOW_CALL_SECONDS
+    order = random.Random(seed)  # noqa: S311  # an order, not a secret
+    rounds, start = 0, time.perf_counter()
+    while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - start < budget_seconds):
+        for name in order.sample(list(entries), len(entries)):
+            _turn(entries[name], feed)
+        rounds += 1
+    reference = entries[baseline].turns
+    measured = {name: _latency(name, entry, reference, seed) for name, entry in entries.items() if name != _CONTROL}
+    control = _latency(baseline, entries[_CONTROL], reference, seed)
+    return ProfileReport(tuple(measured.values()), control, rounds, threads, batch_size, hardware)
+
+
+def _turn(entry: _Entry, feed: Mapping[str, Array]) -> None:
+    if entry.slow:
+        times = [_timed(entry.session, feed)]
+    else:
+        entry.session.run(feed)
+        times = [_timed(entry.session, feed) for _ in range(CALLS_PER_TURN)]
+    entry.turns.append(float(np.median(times)))
+    entry.calls.extend(times)
+
+
+def _timed(session: Session, feed: Mapping[str, Array]) -> float:
+    start = time.perf_counter()
+    session.run(feed)
+    return time.perf_counter() - start
+
+
+def _latency(name: str, entry: _Entry, reference: list[float], seed: int) -> Latency:
+    milliseconds = np.asarray(entry.calls) * 1000
+    ratios = np.asarray(reference) / np.asarray(entry.turns)
+    low, high = median_interval(ratios, seed)
+    p90, p99 = np.percentile(milliseconds, (90, 99))
+    return Latency(name, float(np.median(milliseconds)), float(p90), float(p99), float(np.median(ratios)), low, high)
+
+
+def median_interval(values: Array, seed: int) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of the median of some values."""
+    rng = np.random.default_rng(seed)
+    medians = np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return float(low), float(high)
