@@ -1,0 +1,111 @@
+"""What the environment says: every `LATHE_*` variable, with a default that works on one machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_PORTS = {
+    "registry": 50051,
+    "template": 50052,
+    "converter": 50053,
+    "quantizer": 50054,
+    "optimizer": 50055,
+    "evaluator": 50056,
+}
+
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
+
+
+class ConfigurationError(Exception):
+    """The environment asks for something that cannot be; the text is a sentence for whoever set it."""
+
+
+class Settings(BaseSettings):
+    """The configuration of one process. Built once, by its main, with `load_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="LATHE_", hide_input_in_errors=True, extra="ignore")
+
+    database_url: str = "postgresql://postgres@127.0.0.1:55432/lathe"
+    nats_url: str = "nats://127.0.0.1:54222"
+    s3_endpoint: str = "http://127.0.0.1:58333"
+    # The embedded store listens on loopback only; any other store is given its own keys.
+    s3_access_key: str = "lathe"
+    s3_secret_key: SecretStr = SecretStr("lathe-embedded")
+    s3_bucket: str = "lathe"
+    s3_region: str = "us-east-1"
+
+    bind_host: str = "127.0.0.1"
+    # 0 is the service's own port of DEFAULT_PORTS.
+    port: int = Field(default=0, ge=0, le=65535)
+    registry_address: str = "127.0.0.1:50051"
+    template_address: str = "127.0.0.1:50052"
+    converter_address: str = "127.0.0.1:50053"
+    quantizer_address: str = "127.0.0.1:50054"
+    optimizer_address: str = "127.0.0.1:50055"
+    evaluator_address: str = "127.0.0.1:50056"
+
+    # "open" lets a service listen beyond loopback although it asks nobody for a token.
+    auth: Literal["", "open"] = ""
+    # JSON object: token → user.
+    auth_tokens_file: Path | None = None
+    # With this token a service speaks for its callers when it calls another service.
+    service_token: SecretStr = SecretStr("")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    # "http://collector:4317"; no spans are exported where empty.
+    otlp_endpoint: str = ""
+    # Prometheus metrics over HTTP; 0 is off.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    debug: bool = False
+
+    default_deadline_seconds: float = Field(default=60, gt=0)
+    max_deadline_seconds: float = Field(default=3600, gt=0)
+    # How long a server waits at its start for the servers that it needs.
+    startup_wait_seconds: float = Field(default=60, ge=0)
+    # How long calls in flight may go on after SIGTERM.
+    drain_seconds: float = Field(default=10, ge=0)
+
+    data_dir: Path = Path(".lathe")
+    max_attempts: int = Field(default=3, ge=1)
+    ack_wait_seconds: float = Field(default=60, gt=0)
+    heartbeat_seconds: float = Field(default=20, gt=0)
+
+    def address_of(self, service: str) -> str:
+        """Return `host:port` of a sibling service, such as "registry"."""
+        address: str = getattr(self, f"{service}_address")
+        return address
+
+    def listen_address(self, service: str) -> str:
+        """Return the `host:port` that the service itself listens on; port 0 where it has none of its own."""
+        host = f"[{self.bind_host}]" if ":" in self.bind_host else self.bind_host
+        return f"{host}:{self.port or DEFAULT_PORTS.get(service, 0)}"
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the fields for `repr` and `str`, without the passwords in URLs."""
+        for name, value in super().__repr_args__():
+            yield name, without_passwords(value) if isinstance(value, str) else value
+
+
+def without_passwords(text: str) -> str:
+    """Return the text with every password in a URL replaced by `***`."""
+    return _PASSWORD_IN_URL.sub(r"\1:***@", text)
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        ConfigurationError: A variable has a value that is not allowed; the text names each one.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"LATHE_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
+        raise ConfigurationError(f"The environment is not a valid configuration: {wrong}.") from None
