@@ -1,0 +1,56 @@
+"""The rules that the protos declare with `buf.validate`, applied to every request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+
+from services.common.errors import LatheError, invalid_argument, invalid_fields
+
+_validator = protovalidate.Validator()
+_SHOWN = 60
+
+
+def decode(message_type: Any, raw: bytes) -> Message:
+    """Return the request; raise LatheError where the bytes are no such message."""
+    try:
+        message: Message = message_type(raw)
+    except DecodeError:
+        raise invalid_argument("", "The bytes of the request are not a message of this method.") from None
+    return message
+
+
+def check(message: Message) -> None:
+    """Raise LatheError with every field that breaks a rule."""
+    violations = _validator.collect_violations(message)
+    if violations:
+        raise _error(violations)
+
+
+def _error(violations: list[protovalidate.Violation]) -> LatheError:
+    return invalid_fields([(_path(each), _description(each)) for each in violations])
+
+
+def _path(violation: protovalidate.Violation) -> str:
+    """Return the path as a person writes it: `spec.inputs[2].labels["key"]`."""
+    path = ""
+    for element in violation.proto.field.elements if violation.proto.field else ():
+        path += f".{element.field_name}" if path else element.field_name
+        subscript = element.subscript
+        if subscript is not None:
+            value = subscript.value
+            path += f'["{value}"]' if isinstance(value, str) else f"[{value}]"
+    return path
+
+
+def _description(violation: protovalidate.Violation) -> str:
+    message = violation.proto.message or f"breaks the rule {violation.proto.rule_id}"
+    subject = "the key " if violation.proto.for_key else ""
+    value = violation.field_value
+    # An empty or composite value is told well enough by the rule itself.
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        return subject + message
+    shown = repr(value) if len(repr(value)) <= _SHOWN else repr(value)[:_SHOWN] + "…"
+    return f"{subject}{shown} {message}"
