@@ -1,7 +1,7 @@
 """Latency of several forms of one model, paired and interleaved in one process, with an A/A control.
 
-Each round runs every form once, in a random order, and the baseline twice, under two names. A speed-up is the median over
-the rounds of baseline / form; its 95 % interval is the percentile bootstrap of that median (Efron & Tibshirani, An
+Each round runs every form once, in a random order, and the baseline twice, under two names. A speed-up is the median
+over the rounds of baseline / form; its 95 % interval is the percentile bootstrap of that median (Efron & Tibshirani, An
 Introduction to the Bootstrap, 13.3). The baseline's speed-up over itself shows what noise alone does: a gain that does
 not leave its interval is no gain.
 """

@@ -177,10 +177,11 @@ def _integer_range(spec: TensorSpec, dtype: np.dtype[Any], values: SampleRange, 
 
 def _load(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise _bad("The samples are a single NPY array; an NPZ names each input. Save them with numpy.savez.")
-            return {name: archive[name] for name in archive.files}
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise _bad("The samples are a single NPY array; an NPZ names each input. Save them with numpy.savez.")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise _bad(f"The samples are no readable NPZ of plain arrays: {error}") from error
 

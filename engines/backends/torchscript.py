@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engines.backends.base import Array, Arrays, crashed
+from engines.frontends.network import flatten_outputs
 
 
 class TorchScriptSession:
@@ -39,13 +40,4 @@ class TorchScriptSession:
 
         with torch.inference_mode():
             values = self._frozen(*(torch.from_numpy(inputs[name]) for name in self._names))
-        return {name: tensor.numpy() for name, tensor in zip(self._outputs, flatten(values), strict=True)}
-
-
-def flatten(values: Any) -> list[Any]:
-    """Return the tensors of a module's result in order: of tuples, lists and mappings, nested as they may be."""
-    if isinstance(values, Mapping):
-        values = list(values.values())
-    if isinstance(values, (tuple, list)):
-        return [tensor for value in values for tensor in flatten(value)]
-    return [] if values is None else [values]
+        return {name: tensor.numpy() for name, tensor in zip(self._outputs, flatten_outputs(values), strict=True)}
