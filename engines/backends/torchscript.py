@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engines.backends.base import Array, Arrays, crashed
-from engines.frontends.network import flatten_outputs
+from engines.frontends.forward import flatten_outputs
 
 
 class TorchScriptSession:
