@@ -69,8 +69,15 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """Borrow a connection inside a transaction: committed at the end of the block, rolled back by an exception."""
+    async def transaction(self, joined: Connection | None = None) -> AsyncIterator[Connection]:
+        """Borrow a connection inside a transaction: committed at the end of the block, rolled back by an exception.
+
+        Args:
+            joined: a connection whose transaction the block becomes part of instead, if not None.
+        """
+        if joined is not None:
+            yield joined
+            return
         async with self.connection() as connection, connection.transaction():
             yield connection
 

@@ -1,0 +1,85 @@
+"""`request_id`: a repeated request gets the first one's result.
+
+One table `request_ids` per schema, keyed by who asked, what for, and under which id. The row is written in the
+transaction that does the work, so that a request that failed leaves none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from services.common.database import Connection, Database
+from services.common.errors import invalid_argument
+
+__all__ = ["REQUEST_IDS_TABLE", "claim_request", "fingerprint", "forget_requests"]
+
+REQUEST_IDS_TABLE = """
+    CREATE TABLE request_ids (
+        owner text COLLATE "C" NOT NULL,
+        request_id uuid NOT NULL,
+        method text COLLATE "C" NOT NULL,
+        fingerprint bytea NOT NULL,
+        resource uuid NOT NULL,
+        create_time timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (owner, request_id, method)
+    )
+"""
+"""The statement that creates the table; part of each schema's first migration."""
+
+CLAIM = """
+    INSERT INTO request_ids (owner, request_id, method, fingerprint, resource)
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING resource
+"""
+FIND = "SELECT fingerprint, resource FROM request_ids WHERE owner = $1 AND request_id = $2 AND method = $3"
+
+
+def fingerprint(message: Message, *more: str) -> bytes:
+    """Return a hash of what a request asks for: a message, and what else tells two requests apart."""
+    parts = [message.SerializeToString(deterministic=True), *(text.encode() for text in more)]
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
+
+
+async def claim_request(
+    connection: Connection, *, owner: str, request_id: str, method: str, fingerprint: bytes, resource: UUID
+) -> UUID | None:
+    """Remember a request, or find the first one with its id. A concurrent one with the same id is waited for.
+
+    Args:
+        connection: the transaction that does the work.
+        owner: who asks.
+        request_id: a UUID.
+        method: what for, for example `CreateModel`: ids of different methods are different ids.
+        fingerprint: hash of what is asked for.
+        resource: uid of the resource that this request is about to create.
+
+    Returns:
+        None where this is the first request; the uid of what the first one created where it is a repeat.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request.
+    """
+    try:
+        key = (owner, UUID(request_id), method)
+    except ValueError:
+        raise invalid_argument("request_id", f"'{request_id}' is not a UUID. Send one, or leave it empty.") from None
+    if await connection.fetchval(CLAIM, *key, fingerprint, resource) is not None:
+        return None
+    first = await connection.fetchrow(FIND, *key)
+    if first["fingerprint"] != fingerprint:
+        raise invalid_argument(
+            "request_id",
+            f"{request_id} was already sent with a different request. Use a new UUID for a new request.",
+            reason="REQUEST_ID_REUSED",
+        )
+    found: UUID = first["resource"]
+    return found
+
+
+async def forget_requests(database: Database, older_than: timedelta = timedelta(days=7)) -> int:
+    """Remove what is too old to be repeated; return the number of requests forgotten."""
+    tag = await database.execute("DELETE FROM request_ids WHERE create_time < now() - $1::interval", older_than)
+    return int(tag.split()[-1])

@@ -1,0 +1,185 @@
+"""Lists: filters, search, order and paging of one table, as one SQL query per page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from services.common.database import Record
+from services.common.errors import invalid_argument
+from services.common.identity import current_user
+from services.common.ordering import Order, parse_order
+from services.common.paging import Position, decode_token, encode_token, page_size
+from services.common.search import add_search
+from services.common.sql import Conditions
+
+__all__ = ["Condition", "ListQuery", "Listing", "list_rows"]
+
+ORDER_FIELDS: Mapping[str, type] = {
+    "create_time": datetime,
+    "update_time": datetime,
+    "display_name": str,
+    "name": str,
+}
+
+
+class Reader(Protocol):
+    """A `Database` or a connection."""
+
+    async def fetch(self, query: str, *args: object) -> Any:
+        """Return every row of a query."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition that an equality cannot say, for example `Condition("{} = ANY (devices)", ("cpu-x86-64",))`."""
+
+    sql: str
+    values: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """What a List request asks for. Empty fields ask for nothing."""
+
+    page_size: int = 0
+    page_token: str = ""
+    order_by: str = ""
+    search: str = ""
+    owner: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    # A resource name; `-` as an id stands for every one: `models/-`.
+    parent: str = ""
+    # Column → value, or a sequence of which one must match.
+    filters: Mapping[str, object] = field(default_factory=dict)
+    conditions: Sequence[Condition] = ()
+
+    @classmethod
+    def from_request(
+        cls, request: Any, *, filters: Mapping[str, object] | None = None, conditions: Sequence[Condition] = ()
+    ) -> ListQuery:
+        """Read the fields that every List request has; filters with zero values (unset proto fields) are dropped."""
+        return cls(
+            page_size=request.page_size,
+            page_token=request.page_token,
+            order_by=request.order_by,
+            search=request.search,
+            owner=current_user() if request.mine_only else "",
+            labels=dict(request.labels),
+            parent=getattr(request, "parent", ""),
+            filters={column: value for column, value in (filters or {}).items() if value},
+            conditions=conditions,
+        )
+
+    def described(self, order: Order) -> object:
+        """Return what a page token is bound to: everything but the page."""
+        conditions = [[condition.sql, *map(str, condition.values)] for condition in self.conditions]
+        filters = {column: _values(value) for column, value in self.filters.items()}
+        return [order.sql, self.search, self.owner, dict(self.labels), self.parent, filters, conditions]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What can be listed: a table with the columns of `resource_table`, or some of them.
+
+    Attributes:
+        table: the table.
+        columns: what to select, for example `body`.
+        order_fields: fields that users may sort by → Python types. Each is a NOT NULL column of the same name.
+        default_order: the order where none is asked for.
+    """
+
+    table: str
+    columns: str = "body"
+    order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
+    default_order: str = "create_time desc"
+
+
+async def list_rows(reader: Reader, listing: Listing, query: ListQuery) -> tuple[list[Record], str]:
+    """Return one page of rows, and the token of the next page (empty on the last).
+
+    A search that finds nothing is repeated with tolerance for typing slips.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT for a bad page_size, page_token, order_by or filter.
+    """
+    size = page_size(query.page_size)
+    order = parse_order(query.order_by, listing.order_fields, listing.default_order)
+    _refuse_nul(query)
+    position = _position(listing, query, order)
+    rows = await _fetch(reader, listing, query, order, position)
+    if not rows and query.search and not query.page_token:
+        position = Position((), fuzzy=True)
+        rows = await _fetch(reader, listing, query, order, position)
+    if len(rows) <= size:
+        return rows, ""
+    last = Position(tuple(rows[size - 1][name] for name in order.names), position.fuzzy)
+    return rows[:size], encode_token(last, query.described(order))
+
+
+def _position(listing: Listing, query: ListQuery, order: Order) -> Position:
+    if not query.page_token:
+        return Position(())
+    types = [UUID if name == "uid" else listing.order_fields[name] for name in order.names]
+    return decode_token(query.page_token, query.described(order), types)
+
+
+async def _fetch(reader: Reader, listing: Listing, query: ListQuery, order: Order, position: Position) -> list[Record]:
+    conditions = Conditions()
+    _add_filters(conditions, query)
+    if query.search.strip():
+        add_search(conditions, query.search, fuzzy=position.fuzzy)
+    if position.values:
+        order.add_after(conditions, position.values)
+    columns = ", ".join([listing.columns, *order.names])
+    # One row more than the page tells whether there is a next one.
+    limit = page_size(query.page_size) + 1
+    # Names of columns are the program's own; what users send travels as parameters.
+    text = f"SELECT {columns} FROM {listing.table}{conditions.where} ORDER BY {order.sql} LIMIT {limit}"  # noqa: S608
+    rows: list[Record] = await reader.fetch(text, *conditions.args)
+    return rows
+
+
+def _add_filters(conditions: Conditions, query: ListQuery) -> None:
+    if query.owner:
+        conditions.add("owner = {}", query.owner)
+    if query.labels:
+        conditions.add("labels @> {}", dict(query.labels))
+    if query.parent:
+        _add_parent(conditions, query.parent)
+    for column, value in query.filters.items():
+        values = _values(value)
+        if len(values) == 1:
+            conditions.add(f"{column} = {{}}", values[0])
+        else:
+            conditions.add(f"{column} = ANY ({{}})", values)
+    for condition in query.conditions:
+        conditions.add(condition.sql, *condition.values)
+
+
+def _add_parent(conditions: Conditions, parent: str) -> None:
+    segments = parent.split("/")
+    ids = segments[1::2]
+    if "-" not in ids:
+        conditions.add("parent = {}", parent)
+    elif set(ids) != {"-"}:
+        for position, segment in enumerate(segments, start=1):
+            if segment != "-":
+                conditions.add(f"split_part(parent, '/', {position}) = {{}}", segment)
+
+
+def _values(value: object) -> list[object]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+
+
+def _refuse_nul(query: ListQuery) -> None:
+    texts = {"parent": [query.parent], "labels": [*query.labels, *query.labels.values()]}
+    texts |= {
+        column: [text for text in _values(value) if isinstance(text, str)] for column, value in query.filters.items()
+    }
+    for name, values in texts.items():
+        if any("\0" in value for value in values):
+            raise invalid_argument(name, "The text contains a NUL character. Remove it.")

@@ -1,0 +1,116 @@
+"""Search by id and name: substrings that ignore case and punctuation, and single typing slips.
+
+Every row holds a `search_text` (what `search_text()` makes of its id and name) and a generated column
+`search_grams text[] GENERATED ALWAYS AS (lathe.grams(search_text)) STORED` with a GIN index. The index finds
+candidates; the text decides. Stock PostgreSQL offers this as pg_trgm, an extension that is not installed everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable
+
+from services.common.sql import Conditions
+
+__all__ = ["add_search", "grams", "search_text", "squash", "words"]
+
+# Shorter words have so few letters that nearly everything is one slip away.
+SHORTEST_FUZZY_WORD = 4
+# From this length on, a word may also differ in more than one place, if this share of its trigrams is there.
+SHORTEST_SHARED_WORD = 10
+SHARE = 0.6
+LONGEST_WORD = 100
+
+
+def squash(text: str) -> str:
+    """Return a text's letters and digits, without case, accents and everything between: `ResNet-50 é` → `resnet50e`."""
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(character for character in decomposed if character.isalnum())
+
+
+def search_text(values: Iterable[str]) -> str:
+    """Return the `search_text` of a row for its id, names and so on: each squashed, with a space between."""
+    squashed = sorted({squash(value) for value in values} - {""}, key=lambda value: (-len(value), value))
+    kept: list[str] = []
+    for value in squashed:
+        if not any(value in longer for longer in kept):
+            kept.append(value)
+    return " ".join(kept)
+
+
+def words(search: str) -> list[str]:
+    """Return the words that a search asks for, squashed; words of punctuation alone are dropped."""
+    return [squashed[:LONGEST_WORD] for word in search.split() if (squashed := squash(word))]
+
+
+def grams(text: str) -> list[str]:
+    """Return what `lathe.grams(text)` returns: pieces of two and three letters, and single letters outside ASCII."""
+    found: set[str] = set()
+    for word in text.split(" "):
+        found.update(word[i : i + size] for size in (2, 3) for i in range(len(word) - size + 1))
+        found.update(letter for letter in word if ord(letter) > 127)
+    return sorted(found)
+
+
+def add_search(conditions: Conditions, search: str, *, fuzzy: bool) -> None:
+    """Restrict a query to the rows that a search finds.
+
+    Args:
+        conditions: the query's conditions; its table has the columns `search_text` and `search_grams`.
+        search: what the user typed. Every word must match.
+        fuzzy: false asks for substrings; true also takes words with one slip (a letter too many, missing, wrong, or two
+            swapped) and long words of which 60 % of the trigrams are there.
+    """
+    asked = words(search)
+    if not asked:
+        conditions.add("FALSE")  # nothing but punctuation: no id or name contains it
+    for word in asked:
+        exact = _contains(conditions, word)
+        if fuzzy and len(word) >= SHORTEST_FUZZY_WORD:
+            conditions.add(f"({exact} OR {_one_slip(conditions, word)} OR {_share(conditions, word)})")
+        else:
+            conditions.add(exact)
+
+
+def one_slip_patterns(word: str) -> list[str]:
+    """Return LIKE patterns that together match every text with the word in it, one slip allowed."""
+    patterns = {word[:i] + "_" + word[i + 1 :] for i in range(len(word))}
+    patterns |= {word[:i] + word[i + 1 :] for i in range(len(word))}
+    patterns |= {word[:i] + "_" + word[i:] for i in range(1, len(word))}
+    patterns |= {_swapped(word, i) for i in range(len(word) - 1)}
+    return sorted(f"%{pattern}%" for pattern in patterns)
+
+
+def _swapped(word: str, i: int) -> str:
+    return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
+
+
+def _contains(conditions: Conditions, word: str) -> str:
+    text = f"strpos(search_text, {conditions.arg(word)}) > 0"
+    pieces = grams(word)
+    return f"(search_grams @> {conditions.arg(pieces)}::text[] AND {text})" if pieces else text
+
+
+def _one_slip(conditions: Conditions, word: str) -> str:
+    # One slip leaves a half of the word intact, or swaps the two letters where the halves meet.
+    middle = len(word) // 2
+    intact = [word[:middle], word[middle:], _swapped(word, middle - 1)]
+    candidates = _any_of(conditions, [grams(piece) for piece in intact])
+    return f"({candidates} AND search_text LIKE ANY ({conditions.arg(one_slip_patterns(word))}::text[]))"
+
+
+def _share(conditions: Conditions, word: str) -> str:
+    trigrams = list(dict.fromkeys(word[i : i + 3] for i in range(len(word) - 2)))
+    if len(word) < SHORTEST_SHARED_WORD:
+        return "FALSE"
+    needed = math.ceil(SHARE * len(trigrams))
+    # Where at most n trigrams are missing, one of n + 1 groups is complete: that is what the index can look for.
+    groups = len(trigrams) - needed + 1
+    candidates = _any_of(conditions, [trigrams[i::groups] for i in range(groups)])
+    asked = f"unnest({conditions.arg(trigrams)}::text[]) AS gram"
+    return f"({candidates} AND (SELECT count(*) FROM {asked} WHERE gram = ANY (search_grams)) >= {needed})"  # noqa: S608
+
+
+def _any_of(conditions: Conditions, groups: list[list[str]]) -> str:
+    return "(" + " OR ".join(f"search_grams @> {conditions.arg(group)}::text[]" for group in groups) + ")"

@@ -1,0 +1,27 @@
+"""The conditions of a query, with their numbered parameters."""
+
+from __future__ import annotations
+
+__all__ = ["Conditions"]
+
+
+class Conditions:
+    """What follows WHERE, joined by AND. Values travel as parameters, never inside the text."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self.args: list[object] = []
+
+    def arg(self, value: object) -> str:
+        """Add a parameter and return its placeholder, for example `$3`."""
+        self.args.append(value)
+        return f"${len(self.args)}"
+
+    def add(self, condition: str, *values: object) -> None:
+        """Add a condition; each `{}` in it stands for one of the values."""
+        self._parts.append(condition.format(*(self.arg(value) for value in values)) if values else condition)
+
+    @property
+    def where(self) -> str:
+        """The WHERE clause; empty without conditions."""
+        return f" WHERE {' AND '.join(self._parts)}" if self._parts else ""
