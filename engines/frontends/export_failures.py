@@ -1,0 +1,88 @@
+"""Says why no exporter managed a network: the operator and module, the fixed batch, or the exporter's own error."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from engines.failures import EngineFailure, FailureReason
+from engines.frontends.checkpoint import first_line
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+_OPERATOR = (
+    re.compile(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'"),
+    re.compile(r"Exporting the operator '([\w:]+)' to ONNX"),
+)
+_FIXED_BATCH = ("specialized", "ConstraintViolation", "Constraints violated", "at batch ", "Got invalid dimensions")
+
+
+def explain(errors: Sequence[Exception], network: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> EngineFailure:
+    """Return the failure for the errors of all exporters, in the order in which these were tried."""
+    texts = [str(error) for top in errors for error in _chain(top)]
+    operators = [found[1] for text in texts for pattern in _OPERATOR if (found := pattern.search(text))]
+    evidence = "\n".join(f"{type(error).__name__}: {first_line(_innermost(error))}" for error in errors)
+    if operators:
+        return _unsupported(operators, network, tensors, evidence)
+    if any(words in text for text in texts for words in _FIXED_BATCH):
+        return EngineFailure(
+            FailureReason.SHAPE_MISMATCH,
+            "The network can be exported for one batch size only: its code fixes the batch.",
+            evidence=evidence,
+            suggested_fix="Take the batch from the input (x.shape[0], -1 in reshape), or set the largest batch to 1.",
+        )
+    return EngineFailure(
+        FailureReason.TOOLCHAIN_CRASHED,
+        f"No exporter could write the network as ONNX: {first_line(_innermost(errors[-1]))}",
+        evidence=evidence,
+        suggested_fix="Control flow that depends on tensors' values cannot be exported; the task's log has the details.",
+    )
+
+
+def _unsupported(
+    operators: Sequence[str], network: torch.nn.Module, tensors: tuple[torch.Tensor, ...], evidence: str
+) -> EngineFailure:
+    operator = operators[-1].replace("::", ".")
+    module = _module_of(operators, network, tensors)
+    where = f" in module '{module}'" if module else ""
+    return EngineFailure(
+        FailureReason.UNSUPPORTED_OPERATOR,
+        f"The operator '{operator}'{where} has no equivalent in ONNX.",
+        node=module,
+        operator=operator,
+        evidence=evidence,
+        suggested_fix="Write this part of the network with operators that ONNX has.",
+    )
+
+
+def _module_of(operators: Sequence[str], network: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> str:
+    """Return the path of the module that calls one of the operators; empty where it cannot be told."""
+    import torch
+
+    names = {re.split(r"[.:]+", operator)[1 if ":" in operator or "." in operator else 0] for operator in operators}
+    try:
+        nodes = torch.export.export(network, tensors).graph.nodes
+    except Exception as error:
+        log.info("The module of %s cannot be told: %s", operators, first_line(error))
+        return ""
+    for node in nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        if stack and names & set(str(node.target).split(".")):
+            return str(list(stack.values())[-1][0])
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    return list(_chain(error))[-1]

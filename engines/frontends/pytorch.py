@@ -1,0 +1,208 @@
+"""Reads a PyTorch state dict with its architecture into ONNX. Runs the user's code: in the sandboxed child only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from engines.failures import EngineFailure, FailureReason
+from engines.frontends.checkpoint import load_state_dict
+from engines.frontends.forward import run_forward, run_module, to_tensors
+from engines.frontends.network import build_network
+from engines.frontends.onnx_export import ExportJob, Shapes, export, flat_network
+from engines.frontends.weights import load_weights
+from engines.signature import OPEN_EXTENT, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Export", "PytorchSource", "export_onnx", "load_network", "read_pytorch", "run_module", "torchscript_frozen"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PytorchSource:
+    """A trained network: weights, and the code that builds what they belong into.
+
+    Attributes:
+        checkpoint: File of `torch.save`.
+        architecture: Python file of the architecture.
+        class_name: The string that its decorator must carry; any where empty.
+        config: YAML or JSON mapping of keyword arguments; none where empty.
+        state_dict_key: Key of the checkpoint; the whole file is the state dict where empty.
+        num_classes: Handed to the architecture where it is not 0 and its function takes `num_classes`.
+    """
+
+    checkpoint: Path
+    architecture: Path
+    class_name: str = ""
+    config: str = ""
+    state_dict_key: str = ""
+    num_classes: int = 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """A network as ONNX.
+
+    Attributes:
+        onnx_path: The ONNX file, external data beside it where it is larger than 2 GiB.
+        module: The source in evaluation mode: takes the inputs in order, returns a tuple of the outputs in order.
+        signature: Inputs and outputs, the batch dynamic from 1 to the largest.
+        exporter: `dynamo` or `torchscript`.
+    """
+
+    onnx_path: Path
+    module: torch.nn.Module
+    signature: Signature
+    exporter: str
+
+
+def load_network(source: PytorchSource) -> torch.nn.Module:
+    """Return the network with its weights, in evaluation mode.
+
+    Raises:
+        EngineFailure: INVALID_MODEL, UNSAFE_MODEL, INVALID_ARCHITECTURE, INVALID_SPEC or WEIGHTS_MISMATCH.
+    """
+    weights = load_state_dict(source.checkpoint, source.state_dict_key)
+    network = build_network(
+        source.architecture, class_name=source.class_name, config=source.config, num_classes=source.num_classes
+    )
+    load_weights(network, weights)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def export_onnx(
+    network: torch.nn.Module,
+    inputs: Sequence[TensorSpec],
+    samples: Sequence[NDArray[Any]],
+    onnx_path: Path,
+    *,
+    max_batch: int = 1,
+    output_names: Sequence[str] = (),
+) -> Export:
+    """Write the network as ONNX, with its batch axis dynamic from 1 to `max_batch`.
+
+    Args:
+        network: In evaluation mode.
+        inputs: Specs for one sample, the batch axis first, in the order of `forward`.
+        samples: One array per input, of the spec's dtype and shape; the batch may be any.
+        onnx_path: Where the file goes.
+        max_batch: Largest batch. Where it is 1 the batch is fixed at what the specs say.
+        output_names: Names of the outputs; `output_0`… where empty.
+
+    Raises:
+        EngineFailure: INVALID_SPEC, SHAPE_MISMATCH, INVALID_ARCHITECTURE, UNSUPPORTED_OPERATOR or TOOLCHAIN_CRASHED.
+    """
+    _check_inputs(inputs, samples)
+    outputs = run_forward(network, samples)
+    names = _output_names(output_names, len(outputs))
+    _check_names([*(spec.name for spec in inputs), *names])
+    job = ExportJob(network, inputs, samples, names, max_batch, onnx_path)
+    exporter, shapes = export(job)
+    log.info("Exported to ONNX by the %s exporter.", exporter)
+    batched = [spec.batched(max_batch) if max_batch > 1 and spec.max else spec for spec in inputs]
+    dtypes = [str(output.dtype).removeprefix("torch.") for output in outputs]
+    opt_batch = next((spec.opt[0] for spec in batched if spec.opt), 1)
+    signature = Signature(tuple(batched), _output_specs(names, dtypes, shapes, (opt_batch, max_batch)))
+    return Export(onnx_path, flat_network(network), signature, exporter)
+
+
+def read_pytorch(
+    source: PytorchSource,
+    inputs: Sequence[TensorSpec],
+    samples: Sequence[NDArray[Any]],
+    onnx_path: Path,
+    *,
+    max_batch: int = 1,
+    output_names: Sequence[str] = (),
+) -> Export:
+    """Load the network and write it as ONNX: `load_network`, then `export_onnx`."""
+    network = load_network(source)
+    return export_onnx(network, inputs, samples, onnx_path, max_batch=max_batch, output_names=output_names)
+
+
+def torchscript_frozen(module: torch.nn.Module, samples: Sequence[NDArray[Any]]) -> torch.jit.ScriptModule:
+    """Return the module traced and frozen: the latency baseline.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_CRASHED where it cannot be traced.
+    """
+    import torch
+
+    jit: Any = torch.jit
+    try:
+        with torch.inference_mode():
+            frozen: torch.jit.ScriptModule = jit.freeze(jit.trace(module, to_tensors(samples), check_trace=False))
+    except Exception as error:
+        log.exception("TorchScript cannot trace the network")
+        raise EngineFailure(
+            FailureReason.TOOLCHAIN_CRASHED, "TorchScript cannot trace the network; there is no baseline to time."
+        ) from error
+    return frozen
+
+
+def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]]) -> None:
+    if not inputs:
+        raise _invalid(
+            "The template names no input; a PyTorch source needs name and shape of each, in forward's order."
+        )
+    if len(inputs) != len(samples):
+        raise _invalid(f"There are {len(samples)} sample arrays for {len(inputs)} inputs.")
+    for spec, sample in zip(inputs, samples, strict=True):
+        if sample.shape[1:] != spec.opt[1:] or sample.ndim != len(spec.opt):
+            raise _invalid(
+                f"The sample of input '{spec.name}' has the shape {sample.shape}; the template says {spec.opt}."
+            )
+
+
+def _output_names(names: Sequence[str], count: int) -> list[str]:
+    if not names:
+        return [f"output_{index}" for index in range(count)]
+    if len(names) != count:
+        raise _invalid(f"The template names {len(names)} outputs, but 'forward' returns {count} tensors.")
+    return list(names)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise _invalid(f"Names of inputs and outputs must differ; used more than once: {', '.join(repeated)}.")
+
+
+def _output_specs(
+    names: Sequence[str], dtypes: Sequence[str], shapes: Shapes, batches: tuple[int, int]
+) -> tuple[TensorSpec, ...]:
+    """Return the outputs' specs at the tuned and the largest batch, from the shapes seen at those that were tried."""
+    low, high = min(shapes), max(shapes)
+    specs = []
+    for index, (name, dtype) in enumerate(zip(names, dtypes, strict=True)):
+        small, large = shapes[low][index], shapes[high][index]
+        if len(small) != len(large) or 0 in small:
+            specs.append(TensorSpec.unknown(name, dtype))
+            continue
+        opt, most = (
+            tuple(_extent_at(batch, a, b, low, high) for a, b in zip(small, large, strict=True)) for batch in batches
+        )
+        least = tuple(map(min, small, opt))
+        specs.append(TensorSpec(name, dtype, least, tuple(map(min, opt, most)), most))
+    return tuple(specs)
+
+
+def _extent_at(batch: int, small: int, large: int, low: int, high: int) -> int:
+    """Return an axis' extent at a batch: it grows with the batch, or not at all; else its bound is not known."""
+    if small == large:
+        return small
+    steps, rest = divmod(large - small, high - low)
+    regular = steps >= 0 and not rest
+    return small + steps * (batch - low) if regular else small if batch == low else OPEN_EXTENT
+
+
+def _invalid(message: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_SPEC, message)
