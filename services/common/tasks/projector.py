@@ -1,0 +1,204 @@
+"""From events to rows: the only way by which a worker's words change a task.
+
+Events arrive in batches over a durable consumer that all replicas share. One batch is one read and one write; its
+messages are acknowledged after the write, so none is lost, and the state machine ignores what comes twice. Two replicas
+that meet on one task see each other by the row's revision, and the slower one starts over with the new row.
+
+A success first has effects outside (kind.complete). They run for all tasks of a batch at once and usually end within
+GRACE; a task whose effects take longer is written as REGISTERING and finishes by itself, without delaying the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from google.protobuf.message import DecodeError
+from lathe.type.v1 import event_pb2
+from nats.aio.msg import Msg
+
+from services.common.bus.connection import Bus
+from services.common.bus.pull import Puller
+from services.common.bus.topology import EVENTS
+from services.common.tasks.commands import Command, Completed, CompletionFailed
+from services.common.tasks.completion import Completion, Done, Later, Refused, action_key, complete
+from services.common.tasks.ledger import Folded, Ledger
+from services.common.tasks.machine import Effect, apply
+from services.common.tasks.rows import Change, TaskRow, timestamp
+
+log = structlog.get_logger(__name__)
+
+BATCH = 256
+CAPACITY = 1024
+GRACE_SECONDS = 0.05
+BUSY_RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An event and the message that brought it."""
+
+    message: Msg
+    event: event_pb2.TaskEvent
+
+
+class Projector:
+    """Applies the events of one kind."""
+
+    def __init__(self, ledger: Ledger, bus: Bus) -> None:
+        self._ledger = ledger
+        self._kind = ledger.codec.kind
+        self._bus = bus
+        self._completing: dict[UUID, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Apply events until cancelled."""
+        try:
+            async with Puller(self._bus, EVENTS, f"{self._kind.name}-projector", CAPACITY) as puller:
+                while True:
+                    messages = await puller.take(BATCH)
+                    try:
+                        await self._project(messages)
+                    finally:
+                        await puller.release(len(messages))
+        finally:
+            for task in self._completing.values():
+                task.cancel()
+
+    async def _project(self, messages: list[Msg]) -> None:
+        groups = await self._grouped(messages)
+        while groups:
+            rows = await self._ledger.store.load(groups)
+            for uid in groups.keys() - rows.keys():
+                await _acknowledge(groups.pop(uid))  # the task is deleted
+            overtaken = await self._apply(groups, rows)
+            groups = {uid: groups[uid] for uid in overtaken}
+
+    async def _grouped(self, messages: list[Msg]) -> dict[UUID, list[Received]]:
+        groups: dict[UUID, list[Received]] = defaultdict(list)
+        for message in messages:
+            try:
+                event = event_pb2.TaskEvent.FromString(message.data)
+                uid = UUID(event.task_id)
+            except (DecodeError, ValueError):
+                log.error("projector.unreadable", subject=message.subject)
+                await message.term()
+                continue
+            if uid in self._completing:
+                # Its success is being recorded; what comes after that waits its turn.
+                await message.nak(delay=BUSY_RETRY_SECONDS)
+                continue
+            groups[uid].append(Received(message, event))
+        return groups
+
+    async def _apply(self, groups: dict[UUID, list[Received]], rows: dict[UUID, TaskRow]) -> set[UUID]:
+        """Apply the events of each task and write them; returns the tasks on which somebody else was faster."""
+        folded = {uid: self._ledger.fold(rows[uid], (each.event for each in group)) for uid, group in groups.items()}
+        completions = self._start_completions(groups, folded)
+        if completions:
+            await asyncio.wait(completions.values(), timeout=GRACE_SECONDS)
+        changes: list[Change] = []
+        quiet: list[UUID] = []
+        for uid, fold in folded.items():
+            success = _success(groups[uid])
+            change = self._change(fold, success, completions.get(uid))
+            if change is None:
+                quiet.append(uid)
+            else:
+                changes.append(change)
+        saved = await self._ledger.commit(changes)
+        for uid in [*saved, *quiet]:
+            await self._settle_messages(uid, groups[uid], completions.get(uid))
+        return groups.keys() - saved - set(quiet)
+
+    def _start_completions(
+        self, groups: dict[UUID, list[Received]], folded: dict[UUID, Folded]
+    ) -> dict[UUID, asyncio.Task[Completion]]:
+        started: dict[UUID, asyncio.Task[Completion]] = {}
+        for uid, fold in folded.items():
+            if Effect.COMPLETE in fold.effects and not fold.snapshot.terminal:
+                success = _success(groups[uid])
+                assert success is not None
+                row = self._ledger.codec.advanced(fold.row, fold.snapshot)
+                task = self._ledger.codec.message(row)
+                delivery = success.message.metadata.num_delivered
+                started[uid] = asyncio.create_task(complete(self._kind, task, success.event, delivery))
+        return started
+
+    def _change(
+        self, fold: Folded, success: Received | None, completion: asyncio.Task[Completion] | None
+    ) -> Change | None:
+        """Return the change of a row after its events, and after its completion where that has ended already."""
+        if completion is None or success is None:
+            return self._ledger.change(fold) if fold.changed else None
+        outcome = success.event.succeeded.outcome.value
+        ended = completion.result() if completion.done() else None
+        command = _command(ended, success.event.attempt)
+        if command is None:
+            return self._ledger.change(fold, outcome=outcome) if fold.changed else None
+        snapshot, effects = apply(fold.snapshot, command)
+        after = Folded(fold.row, snapshot, fold.effects | set(effects), True)
+        if isinstance(ended, Done):
+            key = action_key(fold.row.work_key, success.event.succeeded.environment)
+            return self._ledger.change(after, result=ended.result, outcome=outcome, action_key=key)
+        return self._ledger.change(after, outcome=outcome)
+
+    async def _settle_messages(
+        self, uid: UUID, group: list[Received], completion: asyncio.Task[Completion] | None
+    ) -> None:
+        success = _success(group)
+        if completion is None or success is None:
+            await _acknowledge(group)
+        elif not completion.done():
+            await _acknowledge([each for each in group if each is not success])
+            self._completing[uid] = asyncio.create_task(self._finish(uid, success, completion))
+        elif isinstance(ended := completion.result(), Later):
+            await _acknowledge([each for each in group if each is not success])
+            await success.message.nak(delay=ended.delay)
+        else:
+            await _acknowledge(group)
+
+    async def _finish(self, uid: UUID, success: Received, completion: asyncio.Task[Completion]) -> None:
+        """Wait for a completion that took longer than the grace, and record it."""
+        try:
+            ended = await completion
+            if isinstance(ended, Later):
+                await success.message.nak(delay=ended.delay)
+                return
+            command = _command(ended, success.event.attempt)
+            assert command is not None
+            row = await self._ledger.store.get(uid)
+            if row is not None:
+                result = ended.result if isinstance(ended, Done) else None
+                key = action_key(row.work_key, success.event.succeeded.environment) if result is not None else None
+                await self._ledger.command(uid, command, result=result, action_key=key)
+            await success.message.ack()
+        except Exception:
+            # Not acknowledged: the event comes again, here or at another replica.
+            log.exception("projector.finish_failed", task_id=str(uid))
+        finally:
+            del self._completing[uid]
+
+
+def _command(ended: Completion | None, attempt: int) -> Command | None:
+    match ended:
+        case Done():
+            return Completed(timestamp(), attempt)
+        case Refused(failure):
+            return CompletionFailed(timestamp(), attempt, failure)
+        case _:
+            return None
+
+
+def _success(group: list[Received]) -> Received | None:
+    """Return the newest success among the events of a task: that of the highest attempt."""
+    successes = [each for each in group if each.event.WhichOneof("event") == "succeeded"]
+    return max(successes, key=lambda each: each.event.attempt, default=None)
+
+
+async def _acknowledge(group: list[Received]) -> None:
+    for each in group:
+        await each.message.ack()

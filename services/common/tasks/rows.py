@@ -1,0 +1,161 @@
+"""Rows of the task tables as values, and how they become task messages and machine states."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from lathe.type.v1 import event_pb2, task_pb2
+
+from services.common.database import Record
+from services.common.tasks.kind import TaskKind
+from services.common.tasks.machine import OPEN, TaskSnapshot
+
+COLUMNS = (
+    "uid, revision, update_time, state, device, work_key, leading, leader, action_key, dispatches, held, assignment, "
+    "body, live, outcome"
+)
+MAX_ATTEMPTS_DEFAULT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """A message to publish, once what it is about is committed."""
+
+    task: UUID
+    subject: str
+    msg_id: str
+    payload: bytes
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """What the table holds of a task, as it was read."""
+
+    uid: UUID
+    revision: int
+    update_time: datetime
+    state: int
+    device: str
+    work_key: bytes
+    leading: bool
+    leader: UUID | None
+    action_key: bytes | None
+    dispatches: int
+    held: bool
+    assignment: bytes
+    body: bytes
+    live: bytes
+    outcome: bytes | None
+
+    @classmethod
+    def of(cls, record: Record) -> TaskRow:
+        """Return the row of a record with COLUMNS first."""
+        return cls(*(record[index] for index in range(15)))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new version of a row, written only where nobody else wrote since it was read."""
+
+    old: TaskRow
+    new: TaskRow
+    outbox: Sequence[OutboxItem] = field(default=())
+
+
+class TaskCodec:
+    """Turns rows into messages of one kind and back."""
+
+    def __init__(self, kind: TaskKind, max_attempts: int = MAX_ATTEMPTS_DEFAULT) -> None:
+        self.kind = kind
+        self.max_attempts = max_attempts
+
+    def name_of(self, uid: UUID) -> str:
+        """Return the resource name of a task."""
+        return f"{self.kind.collection}/{uid}"
+
+    def uid_of(self, name: str) -> UUID | None:
+        """Return the uid in a resource name; None where it can name no task."""
+        collection, _, identifier = name.partition("/")
+        try:
+            uid = UUID(identifier)
+        except ValueError:
+            return None
+        return uid if collection == self.kind.collection and str(uid) == identifier else None
+
+    def message(self, row: TaskRow) -> Any:
+        """Return the whole task message."""
+        # Serialized messages of one type may be concatenated; the two halves share no field.
+        task: Any = self.kind.task_type.FromString(row.body + row.live)
+        task.update_time.FromDatetime(row.update_time)
+        task.etag = etag_of(row.uid, row.revision)
+        task.status.revision = row.revision
+        if row.leader is not None and row.state == task_pb2.PENDING:
+            leader = self.name_of(row.leader)
+            task.status.pending_reason = f"{leader} does the same work; this task will share its result."
+        return task
+
+    def snapshot(self, row: TaskRow) -> TaskSnapshot:
+        """Return what the state machine knows of a row."""
+        live: Any = self.kind.task_type.FromString(row.live)
+        return TaskSnapshot(
+            status=live.status,
+            attempts=tuple(live.attempts),
+            follows=self.name_of(row.leader) if row.leader is not None else "",
+            max_attempts=self.max_attempts,
+        )
+
+    def live(self, snapshot: TaskSnapshot, origin: task_pb2.TaskOrigin, result: Message | None) -> bytes:
+        """Return the changing half of a task message."""
+        task: Any = self.kind.task_type(status=snapshot.status, attempts=snapshot.attempts, origin=origin)
+        if result is not None:
+            task.result.CopyFrom(result)
+        data: bytes = task.SerializeToString()
+        return data
+
+    def advanced(
+        self,
+        row: TaskRow,
+        snapshot: TaskSnapshot,
+        *,
+        result: Message | None = None,
+        shared_from: str = "",
+    ) -> TaskRow:
+        """Return the row with a new machine state; `shared_from` names the task whose result it is."""
+        origin: Any = task_pb2.TaskOrigin()
+        origin.CopyFrom(self.kind.task_type.FromString(row.live).origin)  # type: ignore[attr-defined] # see TaskKind
+        if shared_from:
+            origin.cache_hit = shared_from
+        state = snapshot.status.state
+        return replace(
+            row,
+            state=state,
+            live=self.live(snapshot, origin, result),
+            leading=row.leading and state in OPEN,
+            leader=row.leader if snapshot.follows else None,
+        )
+
+    def redispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> tuple[TaskRow, bytes]:
+        """Return the row with one dispatch more, and the assignment to send: its attempts go on from the newest."""
+        assignment = event_pb2.TaskAssignment.FromString(row.assignment)
+        assignment.attempt_base = snapshot.attempt
+        return replace(row, dispatches=row.dispatches + 1), assignment.SerializeToString()
+
+
+def etag_of(uid: UUID, revision: int) -> str:
+    """Return the etag of a revision of a task."""
+    return '"' + hashlib.sha256(f"{uid}:{revision}".encode()).hexdigest()[:16] + '"'
+
+
+def timestamp(moment: datetime | None = None) -> Timestamp:
+    """Return the moment, or now, as a protobuf timestamp."""
+    result = Timestamp()
+    result.FromDatetime(moment or datetime.now(timezone.utc))
+    return result

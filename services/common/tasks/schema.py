@@ -1,0 +1,65 @@
+"""The tables of a task service. A service's migration runs these statements:
+
+def upgrade() -> None:
+    execute(*TASK_TABLES)
+"""
+
+TASK_TABLES = (
+    """
+    CREATE TABLE tasks (
+        uid uuid PRIMARY KEY,
+        name text NOT NULL,
+        display_name text NOT NULL,
+        owner text NOT NULL,
+        labels jsonb NOT NULL,
+        create_time timestamptz NOT NULL,
+        update_time timestamptz NOT NULL,
+        -- Grows with every change; every writer names the revision that it read.
+        revision bigint NOT NULL,
+        search_text text NOT NULL,
+        search_grams text[] GENERATED ALWAYS AS (lathe.grams(search_text)) STORED,
+        device text NOT NULL,
+        state smallint NOT NULL,
+        request_id uuid,
+        request_digest bytea,
+        -- Sha256 over kind, device and work: equal for equal work.
+        work_key bytea NOT NULL,
+        -- Equal tasks follow this one while it is in flight.
+        leading boolean NOT NULL,
+        leader uuid,
+        -- Work key and environment of the worker that did it: where set, the result may serve other tasks.
+        action_key bytea,
+        -- Messages sent to workers so far.
+        dispatches integer NOT NULL,
+        -- The kind holds what the task refers to.
+        held boolean NOT NULL,
+        -- TaskAssignment, as first sent.
+        assignment bytea NOT NULL,
+        -- The task message without, and only, its fields status, attempts, origin and result.
+        body bytea NOT NULL,
+        live bytea NOT NULL,
+        -- The worker's outcome, once it reported success.
+        outcome bytea
+    ) WITH (fillfactor = 80)
+    """,
+    "CREATE UNIQUE INDEX tasks_request ON tasks (owner, request_id) WHERE request_id IS NOT NULL",
+    "CREATE UNIQUE INDEX tasks_leading ON tasks (work_key) WHERE leading",
+    "CREATE INDEX tasks_action ON tasks (action_key) WHERE action_key IS NOT NULL",
+    "CREATE INDEX tasks_leader ON tasks (leader) WHERE leader IS NOT NULL",
+    "CREATE INDEX tasks_open ON tasks (uid) WHERE state IN (1, 2, 5) OR (held AND state IN (3, 4, 6))",
+    "CREATE INDEX tasks_recent ON tasks (create_time, uid)",
+    "CREATE INDEX tasks_owner ON tasks (owner, create_time, uid)",
+    "CREATE INDEX tasks_search ON tasks USING gin (search_grams)",
+    """
+    CREATE TABLE outbox (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        task uuid NOT NULL,
+        subject text NOT NULL,
+        msg_id text NOT NULL,
+        -- NULL stands for the task's assignment.
+        payload bytea,
+        create_time timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+)
+"""Statements that create the tables of one task service, in order."""

@@ -1,0 +1,262 @@
+"""The task tables of one service: rows are created and changed together with what must be published about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from services.common.database import Database
+from services.common.listing import ORDER_FIELDS, Listing, ListQuery, list_rows
+from services.common.tasks.rows import COLUMNS, Change, OutboxItem, TaskRow
+
+_CREATE = """
+WITH hit AS (SELECT uid FROM tasks WHERE action_key = $14 LIMIT 1),
+lead AS (SELECT uid FROM tasks WHERE $15 AND leading AND work_key = $12),
+made AS (
+    INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
+        state, request_id, request_digest, work_key, leading, leader, dispatches, held, assignment, body, live)
+    SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
+        (SELECT uid FROM lead), 1, $13, $16, $17, $18
+    WHERE NOT EXISTS (SELECT FROM hit)
+    RETURNING uid, leader
+),
+sent AS (
+    INSERT INTO outbox (task, subject, msg_id) SELECT uid, $19, $20 FROM made WHERE leader IS NULL AND $19 <> ''
+    RETURNING id
+)
+SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT id FROM sent)
+"""
+
+_SAVE = """
+WITH new AS (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[], $6::uuid[], $7::bytea[],
+        $8::bytea[], $9::boolean[], $10::integer[])
+    AS n (uid, revision, state, live, leading, leader, action_key, outcome, held, dispatches)
+),
+saved AS (
+    UPDATE tasks t SET state = n.state, live = n.live, leading = n.leading, leader = n.leader,
+        action_key = n.action_key, outcome = n.outcome, held = n.held, dispatches = n.dispatches,
+        revision = t.revision + 1, update_time = $11
+    FROM new n WHERE t.uid = n.uid AND t.revision = n.revision
+    RETURNING t.uid
+),
+sent AS (
+    INSERT INTO outbox (task, subject, msg_id, payload)
+    SELECT o.task, o.subject, o.msg_id, o.payload
+    FROM unnest($12::uuid[], $13::text[], $14::text[], $15::bytea[]) AS o (task, subject, msg_id, payload)
+    JOIN saved ON saved.uid = o.task
+)
+SELECT uid FROM saved
+"""
+
+LISTING = Listing(table="tasks", columns=COLUMNS, order_fields={**ORDER_FIELDS, "device": str, "state": int})
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A row to create. `action_key` is looked up first where it is set; `subject` is empty where nothing is sent."""
+
+    row: TaskRow
+    name: str
+    display_name: str
+    owner: str
+    labels: Mapping[str, str]
+    create_time: datetime
+    search_text: str
+    request_id: UUID | None
+    request_digest: bytes | None
+    action_key: bytes | None
+    shares: bool
+    subject: str
+    msg_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What became of a create: `hit` names the task whose result serves, and then nothing was created."""
+
+    hit: UUID | None
+    leader: UUID | None
+    outbox_id: int | None
+
+
+class RequestRepeatedError(Exception):
+    """The caller used this request_id before."""
+
+
+class TaskStore:
+    """The tables of `services.common.tasks.schema` in the service's own PostgreSQL schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, task: NewTask) -> Created:
+        """Create a row and the message that dispatches it, in one statement.
+
+        Raises:
+            RequestRepeatedError: The owner used the request_id before.
+        """
+        row = task.row
+        while True:
+            try:
+                record = await self._database.fetchrow(
+                    _CREATE,
+                    row.uid,
+                    task.name,
+                    task.display_name,
+                    task.owner,
+                    dict(task.labels),
+                    task.create_time,
+                    task.search_text,
+                    row.device,
+                    row.state,
+                    task.request_id,
+                    task.request_digest,
+                    row.work_key,
+                    row.held,
+                    task.action_key,
+                    task.shares,
+                    row.assignment,
+                    row.body,
+                    row.live,
+                    task.subject,
+                    task.msg_id,
+                )
+            except asyncpg.UniqueViolationError as error:
+                if error.constraint_name == "tasks_request":
+                    raise RequestRepeatedError from None
+                continue  # another task took the lead in this very moment: the next try finds it
+            assert record is not None
+            return Created(record[0], record[1], record[2])
+
+    async def save(self, changes: Sequence[Change], now: datetime) -> set[UUID]:
+        """Write changes with their messages, in one statement; returns the uids of those that nobody overtook."""
+        if not changes:
+            return set()
+        rows = sorted(changes, key=lambda change: change.old.uid)
+        outbox = [item for change in rows for item in change.outbox]
+        columns = zip(*(_values(change) for change in rows), strict=True)
+        sent = zip(*((item.task, item.subject, item.msg_id, item.payload) for item in outbox), strict=True)
+        messages: list[Any] = [list(column) for column in sent] or [[], [], [], []]
+        for attempt in range(3):
+            try:
+                records = await self._database.fetch(_SAVE, *(list(column) for column in columns), now, *messages)
+                return {record[0] for record in records}
+            except asyncpg.DeadlockDetectedError:
+                columns = zip(*(_values(change) for change in rows), strict=True)
+                if attempt == 2:
+                    raise
+        return set()
+
+    async def load(self, uids: Iterable[UUID]) -> dict[UUID, TaskRow]:
+        """Return the rows that exist."""
+        records = await self._database.fetch(f"SELECT {COLUMNS} FROM tasks WHERE uid = ANY ($1)", list(uids))  # noqa: S608
+        return {record[0]: TaskRow.of(record) for record in records}
+
+    async def get(self, uid: UUID) -> TaskRow | None:
+        """Return a row."""
+        return (await self.load([uid])).get(uid)
+
+    async def find_request(self, owner: str, request_id: UUID) -> tuple[TaskRow, bytes] | None:
+        """Return what a caller created with a request_id, and the digest of that request."""
+        query = f"SELECT {COLUMNS}, request_digest FROM tasks WHERE owner = $1 AND request_id = $2"  # noqa: S608
+        record = await self._database.fetchrow(query, owner, request_id)
+        return None if record is None else (TaskRow.of(record), record["request_digest"])
+
+    async def list(self, query: ListQuery) -> tuple[Sequence[TaskRow], str]:
+        """Return one page of rows and the token of the next."""
+        records, token = await list_rows(self._database, LISTING, query)
+        return [TaskRow.of(record) for record in records], token
+
+    async def followers(self, leaders: Iterable[UUID]) -> Sequence[TaskRow]:
+        """Return the tasks that await the result of one of these, oldest first."""
+        query = f"SELECT {COLUMNS} FROM tasks WHERE leader = ANY ($1) ORDER BY create_time, uid"  # noqa: S608
+        return [TaskRow.of(record) for record in await self._database.fetch(query, list(leaders))]
+
+    async def leader_of(self, work_key: bytes) -> UUID | None:
+        """Return the task in flight that others with this work follow."""
+        uid: UUID | None = await self._database.fetchval(
+            "SELECT uid FROM tasks WHERE leading AND work_key = $1", work_key
+        )
+        return uid
+
+    async def unsettled(self, after: UUID, limit: int = 1000) -> Sequence[TaskRow]:
+        """Return a page of the tasks that are not terminal, or terminal with something still held, ordered by uid."""
+        query = (
+            f"SELECT {COLUMNS} FROM tasks WHERE (state IN (1, 2, 5) OR (held AND state IN (3, 4, 6))) "  # noqa: S608
+            "AND uid > $1 ORDER BY uid LIMIT $2"
+        )
+        return [TaskRow.of(record) for record in await self._database.fetch(query, after, limit)]
+
+    async def rename(
+        self, row: TaskRow, body: bytes, *, display_name: str, labels: Mapping[str, str], search: str, now: datetime
+    ) -> bool:
+        """Write what users may edit; False where somebody overtook."""
+        tag = await self._database.execute(
+            "UPDATE tasks SET body = $3, display_name = $4, labels = $5, search_text = $6, revision = revision + 1, "
+            "update_time = $7 WHERE uid = $1 AND revision = $2",
+            row.uid,
+            row.revision,
+            body,
+            display_name,
+            dict(labels),
+            search,
+            now,
+        )
+        return tag == "UPDATE 1"
+
+    async def delete(self, row: TaskRow) -> bool:
+        """Delete a row; False where somebody overtook."""
+        tag = await self._database.execute("DELETE FROM tasks WHERE uid = $1 AND revision = $2", row.uid, row.revision)
+        return tag == "DELETE 1"
+
+    async def forget_results(self, action_key: bytes) -> None:
+        """Take results out of the action cache: what they name is gone."""
+        await self._database.execute("UPDATE tasks SET action_key = NULL WHERE action_key = $1", action_key)
+
+    async def released(self, uids: Sequence[UUID]) -> None:
+        """Note that terminal tasks hold nothing any more."""
+        await self._database.execute("UPDATE tasks SET held = FALSE WHERE uid = ANY ($1)", list(uids))
+
+    async def sent(self, ids: Sequence[int]) -> None:
+        """Remove messages that are published."""
+        await self._database.execute("DELETE FROM outbox WHERE id = ANY ($1)", list(ids))
+
+    async def waiting_in_outbox(self, uids: Sequence[UUID]) -> set[UUID]:
+        """Return which of these tasks still have a message to be published."""
+        records = await self._database.fetch("SELECT DISTINCT task FROM outbox WHERE task = ANY ($1)", list(uids))
+        return {record[0] for record in records}
+
+
+async def overdue(connection: Any, age_seconds: float, limit: int) -> list[tuple[OutboxItem, bool]]:
+    """Lock and return messages that nobody published in time, each with whether it is still worth it."""
+    records = await connection.fetch(
+        "SELECT o.task, o.subject, o.msg_id, coalesce(o.payload, t.assignment), o.id, "
+        "coalesce(t.state = 1, FALSE) OR o.subject NOT LIKE 'task.%' "
+        "FROM outbox o LEFT JOIN tasks t ON t.uid = o.task "
+        "WHERE o.create_time < now() - make_interval(secs => $1) ORDER BY o.id LIMIT $2 FOR UPDATE OF o SKIP LOCKED",
+        age_seconds,
+        limit,
+    )
+    return [(OutboxItem(*tuple(record)[:5]), bool(record[5]) and record[3] is not None) for record in records]
+
+
+def _values(change: Change) -> tuple[Any, ...]:
+    new = change.new
+    return (
+        new.uid,
+        change.old.revision,
+        new.state,
+        new.live,
+        new.leading,
+        new.leader,
+        new.action_key,
+        new.outcome,
+        new.held,
+        new.dispatches,
+    )
