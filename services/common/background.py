@@ -1,0 +1,55 @@
+"""Coroutines that run beside the calls for as long as a process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+Work = Callable[[], Awaitable[None]]
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 15.0
+# One that ran this long was well; its next failure starts from the first pause again.
+_WELL = 60.0
+_log: Any = structlog.get_logger("lathe.background")
+
+
+async def supervise(work: Work) -> None:
+    """Run `work` until it returns or is cancelled; start it again after a growing pause whenever it fails."""
+    name = getattr(work, "__qualname__", repr(work))
+    loop = asyncio.get_running_loop()
+    pause = _FIRST_PAUSE
+    while True:
+        started = loop.time()
+        try:
+            await work()
+        except Exception as error:
+            if loop.time() - started > _WELL:
+                pause = _FIRST_PAUSE
+            _log.error("failed and will be started again", work=name, pause=round(pause, 2), exc_info=error)
+        else:
+            return
+        # Spread, so that the replicas of a service do not all come back to a struggling server at once.
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+class Background:
+    """`async with` around the time in which the coroutines run."""
+
+    def __init__(self, works: list[Work]) -> None:
+        self._works = works
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Background:
+        self._tasks = [asyncio.create_task(supervise(work)) for work in self._works]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

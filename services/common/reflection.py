@@ -1,0 +1,56 @@
+"""Server reflection, v1 and v1alpha.
+
+`grpcio-reflection` has v1alpha only, while today's tools ask for v1 first. The two differ in their package name alone,
+so the same servicer answers both, and the descriptor of v1 is that of v1alpha under its new name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.reflection import aio as reflection
+
+V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+V1 = "grpc.reflection.v1.ServerReflection"
+
+
+def add_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> None:
+    """Let clients ask for the descriptors of these services, and of reflection itself."""
+    _describe_v1()
+    servicer = reflection.ReflectionServicer([*service_names, V1, V1ALPHA])
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": method})])
+
+
+def _describe_v1() -> None:
+    pool = descriptor_pool.Default()
+    name = "grpc/reflection/v1/reflection.proto"
+    try:
+        pool.FindFileByName(name)
+    except KeyError:
+        alpha = reflection_pb2.DESCRIPTOR.serialized_pb
+        renamed = descriptor_pb2.FileDescriptorProto.FromString(alpha)
+        _rename(renamed)
+        renamed.name = name
+        pool.AddSerializedFile(renamed.SerializeToString())
+
+
+def _rename(file: descriptor_pb2.FileDescriptorProto) -> None:
+    """Move every type that the file defines from package v1alpha to v1."""
+    old, new = ".grpc.reflection.v1alpha.", ".grpc.reflection.v1."
+    file.package = new.strip(".")
+    for message in file.message_type:
+        for field in message.field:
+            field.type_name = field.type_name.replace(old, new)
+    for service in file.service:
+        for method in service.method:
+            method.input_type = method.input_type.replace(old, new)
+            method.output_type = method.output_type.replace(old, new)

@@ -1,0 +1,169 @@
+"""Starts and stops an API process: the one main of every service, and the same server inside a test.
+
+def main() -> None:
+    run("registry", build)
+
+async def build(platform: Platform) -> ServiceParts: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+
+from services.common import telemetry
+from services.common.background import Background
+from services.common.health import Health
+from services.common.identity import authenticator_for
+from services.common.interceptors.deadline import Deadlines
+from services.common.interceptors.pipeline import Pipeline
+from services.common.platform import EVERYTHING, Need, Platform, open_platform
+from services.common.reflection import add_reflection
+from services.common.settings import ConfigurationError, Settings, load_settings
+from services.common.startup import StartupError, prepare_schema, prepare_schema_apart, refuse
+
+_OPTIONS = [
+    # Two servers on one port would each get some of the calls.
+    ("grpc.so_reuseport", 0),
+    # A watch may be silent for minutes; pings keep it alive through balancers, and find the clients that are gone.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+]
+_log: Any = structlog.get_logger("lathe.server")
+
+
+@dataclass(frozen=True)
+class ServiceParts:
+    """What a service adds to the common server.
+
+    Attributes:
+        register: Adds the servicers to the server.
+        service_names: Full names of the services, for health and reflection.
+        background: Coroutines that run until the server stops; each is started again if it fails.
+    """
+
+    register: Callable[[grpc.aio.Server], None]
+    service_names: list[str]
+    background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+Build = Callable[[Platform], Awaitable[ServiceParts]]
+
+
+def run(name: str, build: Build, needs: Collection[Need] = EVERYTHING) -> None:
+    """Be the service `name` until SIGTERM or SIGINT; ends the process with a sentence where it cannot start."""
+    import uvloop
+
+    # So that whatever was begun is undone when the signal comes before the event loop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        settings = load_settings()
+        authenticator_for(settings)  # refuses before anything is waited for
+        telemetry.configure(settings, name)
+        if Need.DATABASE in needs:
+            prepare_schema_apart(settings, name)
+        uvloop.run(_run(name, build, settings, needs))
+    except ConfigurationError as error:
+        refuse(name, error, status=2)
+    except StartupError as error:
+        refuse(name, error)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+@asynccontextmanager
+async def serve_in_process(
+    name: str, build: Build, settings: Settings, needs: Collection[Need] = EVERYTHING
+) -> AsyncIterator[str]:
+    """Serve within the running event loop, on a free port; gives its address. For tests.
+
+    Args:
+        name: The service.
+        build: Builds its parts.
+        settings: Where its servers are; host and port are not used.
+        needs: The servers that are connected; `()` for a service that needs none.
+    """
+    if Need.DATABASE in needs:
+        await prepare_schema(settings, name)
+    async with _serving(name, build, settings, needs, "127.0.0.1:0") as address:
+        yield address
+
+
+async def _run(name: str, build: Build, settings: Settings, needs: Collection[Need]) -> None:
+    stop = asyncio.Event()
+    me = asyncio.current_task()
+    assert me is not None
+    loop = asyncio.get_running_loop()
+    # While it starts, a signal breaks it off.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, me.cancel)
+    try:
+        async with _serving(name, build, settings, needs, settings.listen_address(name)) as address:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(each, stop.set)
+            _log.info("ready", address=address)
+            # What the start made stays; leave it out of every later collection.
+            gc.collect()
+            gc.freeze()
+            await stop.wait()
+            _log.info("draining", seconds=settings.drain_seconds)
+    except asyncio.CancelledError:
+        _log.info("stopped before it was ready")
+        return
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def _serving(
+    name: str, build: Build, settings: Settings, needs: Collection[Need], listen: str
+) -> AsyncIterator[str]:
+    authenticator = authenticator_for(settings)
+    async with open_platform(settings, name, needs) as platform:
+        parts = await build(platform)
+        deadlines = Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds)
+        pipeline = Pipeline(authenticator, deadlines)
+        server = grpc.aio.server(interceptors=[pipeline], options=_OPTIONS)
+        parts.register(server)
+        health = Health(parts.service_names, platform.probes())
+        await health.register(server)
+        add_reflection(server, [*parts.service_names, "grpc.health.v1.Health"])
+        if settings.debug:
+            _add_channelz(server)
+        address = _listen(server, listen)
+        await health.check()
+        await server.start()
+        async with Background([health.watch, *parts.background]):
+            try:
+                yield address
+            finally:
+                await health.drain()
+                pipeline.drain()
+                await server.stop(settings.drain_seconds)
+
+
+def _listen(server: grpc.aio.Server, address: str) -> str:
+    """Take the port; return the address with the port that was taken."""
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        raise StartupError(
+            f"The address {address} is taken, or is none of this machine's. Stop what listens there, or set LATHE_PORT "
+            "and LATHE_BIND_HOST."
+        ) from None
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _add_channelz(server: grpc.aio.Server) -> None:
+    from grpc_channelz.v1 import channelz
+
+    channelz.add_channelz_servicer(server)
