@@ -477,12 +477,37 @@ class ConversionOutcome(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ArchitectureDigestsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ARCHITECTURE_DIGESTS_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     COMPONENTS_FIELD_NUMBER: _builtins.int
     SOFTWARE_FIELD_NUMBER: _builtins.int
     HARDWARE_FIELD_NUMBER: _builtins.int
     hardware: _builtins.str
     """Processor or accelerator that the engines ran on."""
+    @_builtins.property
+    def architecture_digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Digests of the architectures that were used, by `architectures/{architecture}`: what success certifies."""
+
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
         """Files of the package, each stored."""
@@ -498,6 +523,7 @@ class ConversionOutcome(_message.Message):
     def __init__(
         self,
         *,
+        architecture_digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         files: _abc.Iterable[_digest_pb2.File] | None = ...,
         components: _abc.Iterable[Global___ComponentResult] | None = ...,
         software: _abc.Iterable[_measurement_pb2.Software] | None = ...,
@@ -505,7 +531,7 @@ class ConversionOutcome(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["components", b"components", "files", b"files", "hardware", b"hardware", "software", b"software"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "components", b"components", "files", b"files", "hardware", b"hardware", "software", b"software"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
