@@ -40,7 +40,7 @@ def explain(errors: Sequence[Exception], network: torch.nn.Module, tensors: tupl
         FailureReason.TOOLCHAIN_CRASHED,
         f"No exporter could write the network as ONNX: {first_line(_innermost(errors[-1]))}",
         evidence=evidence,
-        suggested_fix="Control flow that depends on tensors' values cannot be exported; the task's log has the details.",
+        suggested_fix="Control flow that depends on tensors' values cannot be exported; the log has the details.",
     )
 
 
