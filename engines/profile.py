@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from engines.backends.base import Array, Session
+from engines.backends.base import Array
+
+Call = Callable[[], object]
 
 BUDGET_SECONDS = 3.0
 LEAST_ROUNDS = 5
@@ -80,15 +82,14 @@ class ProfileReport:
 
 @dataclass
 class _Entry:
-    session: Session
+    call: Call
     turns: list[float] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)
     slow: bool = False
 
 
 def profile(
-    forms: Mapping[str, Session],
-    feed: Mapping[str, Array],
+    forms: Mapping[str, Call],
     *,
     threads: int,
     batch_size: int,
@@ -99,25 +100,24 @@ def profile(
     """Measure the forms, the first of which is the baseline.
 
     Args:
-        forms: Sessions by name, each already given `threads` threads.
-        feed: Inputs of every call.
-        threads: Threads of every session, for the report.
-        batch_size: Batch of the feed, for the report.
+        forms: One inference of each form, by name, each already given `threads` threads.
+        threads: Threads of every form, for the report.
+        batch_size: Batch of every call, for the report.
         hardware: What it runs on, for the report.
         budget_seconds: Time to spend; at least `LEAST_ROUNDS` rounds are run, however slow they are.
         seed: Seed of the order within rounds and of the bootstrap.
     """
     baseline = next(iter(forms))
-    entries = {name: _Entry(session) for name, session in forms.items()}
+    entries = {name: _Entry(call) for name, call in forms.items()}
     entries[_CONTROL] = _Entry(forms[baseline])
     for entry in entries.values():
-        entry.session.run(feed)
-        entry.slow = _timed(entry.session, feed) > SLOW_CALL_SECONDS
+        entry.call()
+        entry.slow = _timed(entry.call) > SLOW_CALL_SECONDS
     order = random.Random(seed)  # noqa: S311  # an order, not a secret
     rounds, start = 0, time.perf_counter()
     while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - start < budget_seconds):
         for name in order.sample(list(entries), len(entries)):
-            _turn(entries[name], feed)
+            _turn(entries[name])
         rounds += 1
     reference = entries[baseline].turns
     measured = {name: _latency(name, entry, reference, seed) for name, entry in entries.items() if name != _CONTROL}
@@ -125,19 +125,19 @@ def profile(
     return ProfileReport(tuple(measured.values()), control, rounds, threads, batch_size, hardware)
 
 
-def _turn(entry: _Entry, feed: Mapping[str, Array]) -> None:
+def _turn(entry: _Entry) -> None:
     if entry.slow:
-        times = [_timed(entry.session, feed)]
+        times = [_timed(entry.call)]
     else:
-        entry.session.run(feed)
-        times = [_timed(entry.session, feed) for _ in range(CALLS_PER_TURN)]
+        entry.call()
+        times = [_timed(entry.call) for _ in range(CALLS_PER_TURN)]
     entry.turns.append(float(np.median(times)))
     entry.calls.extend(times)
 
 
-def _timed(session: Session, feed: Mapping[str, Array]) -> float:
+def _timed(call: Call) -> float:
     start = time.perf_counter()
-    session.run(feed)
+    call()
     return time.perf_counter() - start
 
 

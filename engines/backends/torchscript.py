@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from engines.backends.base import Array, Arrays, crashed
-from engines.frontends.forward import flatten_outputs
+import numpy as np
+
+from engines.backends.base import Array, Arrays
+from engines.frontends.pytorch import torchscript_frozen
+
+if TYPE_CHECKING:
+    import torch
 
 
 class TorchScriptSession:
     """A traced and frozen module on the CPU.
 
     Args:
-        module: The torch module, in evaluation mode.
-        example: Inputs to trace with, by name, in the order of `forward`.
+        module: Takes the inputs in order and returns a tuple of the outputs in order.
+        inputs: Names of the inputs, in the order of `forward`.
         outputs: Names of the outputs, in order.
-        threads: Threads of each operator.
+        example: A feed to trace with.
+        threads: Threads of each operator; they are the process's, so sessions that are compared share them.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_CRASHED where the module cannot be traced.
     """
 
-    def __init__(self, module: Any, example: Mapping[str, Array], outputs: Sequence[str], threads: int) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        example: Mapping[str, Array],
+        threads: int,
+    ) -> None:
         import torch
 
-        jit: Any = torch.jit
         torch.set_num_threads(threads)
-        self._names = tuple(example)
+        self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
-        tensors = tuple(torch.from_numpy(value) for value in example.values())
-        try:
-            with torch.inference_mode():
-                traced = jit.trace(module, tensors, check_trace=False, strict=False)
-                self._frozen: Any = jit.freeze(traced)
-        except Exception as error:
-            raise crashed("TorchScript", "trace the module", error) from error
+        self._frozen = torchscript_frozen(module, [example[name] for name in inputs])
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name."""
         import torch
 
         with torch.inference_mode():
-            values = self._frozen(*(torch.from_numpy(inputs[name]) for name in self._names))
-        return {name: tensor.numpy() for name, tensor in zip(self._outputs, flatten_outputs(values), strict=True)}
+            values = self._frozen(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs))
+        return {name: tensor.numpy() for name, tensor in zip(self._outputs, values, strict=True)}
