@@ -1,0 +1,39 @@
+"""A child process for untrusted engine work: no network, no writing outside its work directory, bounded in all.
+
+    child = await Child.spawn(workdir, preload=["torch"])
+    result = await child.run("package.module:function", request, Limits(8 << 30, 600), on_progress, on_log)
+
+The boundary is made of kernel layers (namespaces, Landlock, seccomp, resource limits), as many as the machine allows;
+`Child.sandbox.describe()` says which. A Python audit hook adds a sentence to what code attempts; it is no boundary.
+
+Importing this package imports no framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engines.sandbox.layers import Layer, Sandbox
+    from engines.sandbox.parent import Child, Killed, run_sync
+    from engines.sandbox.types import Limits, Progress, Reporter
+
+_HOME = {
+    "Child": "parent",
+    "Killed": "parent",
+    "Layer": "layers",
+    "Limits": "types",
+    "Progress": "types",
+    "Reporter": "types",
+    "Sandbox": "layers",
+    "run_sync": "parent",
+}
+__all__ = ["Child", "Killed", "Layer", "Limits", "Progress", "Reporter", "Sandbox", "run_sync"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used, so that the child does not pay for the parent's imports."""
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,81 @@
+"""What went wrong inside the child, as a failure that a person can act on."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+from engines.failures import EngineFailure, FailureReason
+from engines.sandbox.audit import Auditor, violation
+
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|std::bad_alloc|bad allocation|out of memory"
+    r"|unable to allocate|failed to allocate memory|could not allocate|can't start new thread",
+    re.IGNORECASE,
+)
+_EVIDENCE_LINES = 12
+
+
+def from_exception(error: BaseException, auditor: Auditor) -> EngineFailure:
+    """Return the failure for an exception that left the entry function."""
+    if isinstance(error, EngineFailure):
+        return error
+    evidence = "".join(traceback.format_exception(error)[-_EVIDENCE_LINES:]).strip()
+    if isinstance(error, MemoryError) or _is_no_memory(error):
+        return out_of_memory(f"The work asked for more memory than it may have: {_sentence(error)}", evidence)
+    if isinstance(error, SystemExit):
+        return EngineFailure(
+            FailureReason.TOOLCHAIN_CRASHED,
+            f"The work ended its own process with sys.exit({error.code!r}) instead of returning a result.",
+            evidence=evidence,
+        )
+    place = _innermost_user_line(error, auditor)
+    if place is None:
+        return EngineFailure(FailureReason.INTERNAL_ERROR, f"The engine failed: {_sentence(error)}", evidence=evidence)
+    if isinstance(error, PermissionError):
+        return violation(f"reach what the sandbox forbids: {error}", *place)
+    return EngineFailure(
+        FailureReason.INVALID_ARCHITECTURE,
+        f"The model's code failed in {place[0]}, line {place[1]}: {_sentence(error)}",
+        node=f"{place[0]}:{place[1]}",
+        evidence=evidence,
+        suggested_fix=f"Run {place[0]} where the model was trained, with the same inputs, and correct what it reports.",
+    )
+
+
+def from_import(module: str, error: BaseException) -> EngineFailure:
+    """Return the failure of a module that the child was asked to load before any work."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else module
+    what = f"the module {missing} is not installed" if isinstance(error, ModuleNotFoundError) else _sentence(error)
+    return EngineFailure(
+        FailureReason.TOOLCHAIN_UNAVAILABLE,
+        f"{module} cannot be loaded here: {what}.",
+        evidence="".join(traceback.format_exception(error)[-_EVIDENCE_LINES:]).strip(),
+        suggested_fix=f"Install what provides {missing} where this work runs, or give the work to another worker.",
+    )
+
+
+def out_of_memory(message: str, evidence: str) -> EngineFailure:
+    """Return the failure of work that needs more memory than it may use."""
+    return EngineFailure(
+        FailureReason.OUT_OF_MEMORY,
+        message,
+        evidence=evidence,
+        suggested_fix="Raise the memory limit of the task, or use a smaller batch or input shape.",
+    )
+
+
+def _is_no_memory(error: BaseException) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError | OSError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
+def _innermost_user_line(error: BaseException, auditor: Auditor) -> tuple[str, int] | None:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if auditor.is_user_file(frame.filename)]
+    return (auditor.place(frames[-1].filename), frames[-1].lineno or 0) if frames else None
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:500]}" if text else type(error).__name__

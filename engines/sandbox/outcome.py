@@ -1,0 +1,106 @@
+"""How a child ended, as a failure that a person can act on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+from engines.failures import EngineFailure, FailureReason
+from engines.sandbox.faults import out_of_memory
+from engines.sandbox.processes import Usage
+from engines.sandbox.types import Limits, Progress
+
+MAX_PROCESSES = 512
+"""A job whose tree has more processes than this is stopped."""
+
+
+def ended_early(exit_code: int | None, log: Iterable[str]) -> EngineFailure:
+    """Return the failure of a child that ended without a result.
+
+    Args:
+        exit_code: As `os.waitstatus_to_exitcode` gives it: negative for a signal; None if unknown.
+        log: The last lines that it printed.
+    """
+    evidence = "\n".join(log)
+    if exit_code is None:
+        return EngineFailure(
+            FailureReason.TOOLCHAIN_CRASHED,
+            "The process that did the work disappeared without saying how it ended.",
+            evidence=evidence,
+            retryable=True,
+        )
+    if exit_code >= 0:
+        return EngineFailure(
+            FailureReason.TOOLCHAIN_CRASHED,
+            f"The work ended its own process with exit status {exit_code} instead of returning a result.",
+            evidence=evidence,
+        )
+    name = _signal_name(-exit_code)
+    if -exit_code == signal.SIGKILL:
+        return out_of_memory(
+            "The work was killed (SIGKILL) by something other than its own limits, "
+            "most likely by the system because the machine ran out of memory.",
+            evidence,
+        )
+    return EngineFailure(
+        FailureReason.TOOLCHAIN_CRASHED,
+        f"The work crashed with {name} ({_description(-exit_code)}).",
+        evidence=evidence,
+        suggested_fix="The last log lines name the place; repro.py in the work directory runs the job again by hand.",
+    )
+
+
+def broken_protocol(error: Exception, log: Iterable[str]) -> EngineFailure:
+    """Return the failure of a child that sent what is no message."""
+    message = f"The work wrote to the control pipe, which is not its own: {error}."
+    return EngineFailure(FailureReason.TOOLCHAIN_CRASHED, message, evidence="\n".join(log))
+
+
+def closed_control(log: Iterable[str]) -> EngineFailure:
+    """Return the failure of a child that runs on but can no longer answer."""
+    message = "The work closed the control pipe and so cannot return a result; it was stopped."
+    return EngineFailure(FailureReason.TOOLCHAIN_CRASHED, message, evidence="\n".join(log))
+
+
+def timed_out(limits: Limits, last: Progress | None, log: Iterable[str]) -> EngineFailure:
+    """Return the failure of work that took too long; the log ends with where each of its threads was."""
+    doing = f" It was at {last.fraction:.0%}: {last.message}." if last else ""
+    return EngineFailure(
+        FailureReason.TIMEOUT,
+        f"The work took longer than its limit of {limits.timeout_seconds:g} s and was stopped.{doing}",
+        evidence="\n".join(log),
+        suggested_fix="Raise the time limit of the task, or correct the loop that the evidence shows.",
+    )
+
+
+def over_memory(used: Usage, limits: Limits, log: Iterable[str]) -> EngineFailure:
+    """Return the failure of work that used more memory than it may."""
+    return out_of_memory(
+        f"The work used {_size(used.memory_bytes)} of memory; its limit is {_size(limits.memory_bytes)}.",
+        "\n".join(log),
+    )
+
+
+def too_many_processes(used: Usage, log: Iterable[str]) -> EngineFailure:
+    """Return the failure of work that multiplies."""
+    return EngineFailure(
+        FailureReason.UNSAFE_MODEL,
+        f"The work started {used.processes} processes; it was stopped at {MAX_PROCESSES}.",
+        evidence="\n".join(log),
+        suggested_fix="Remove what starts processes from the model's code.",
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.2f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _description(number: int) -> str:
+    return (signal.strsignal(number) or "unknown signal").lower()

@@ -1,0 +1,92 @@
+"""The tree of processes under a child: who is in it, what it uses, and its end. Reads /proc, imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process tree uses at one moment: resident memory in bytes, and how many processes it has."""
+
+    memory_bytes: int
+    processes: int
+
+
+def descendants(root: int) -> list[int]:
+    """Return the process ids under `root`, parents before children; `root` is not among them."""
+    found: list[int] = []
+    pending = [root]
+    children_of = _children_lookup()
+    while pending:
+        children = children_of(pending.pop(0))
+        found += children
+        pending += children
+    return found
+
+
+def usage(root: int, above: int) -> Usage:
+    """Return what `root` and all under it use.
+
+    Resident memory counts pages that several processes share once for each. Where that sum is above `above` and there
+    is more than one process, the proportional figure is taken, which is exact but costs the kernel more.
+    """
+    pids = [root, *descendants(root)]
+    resident = sum(_resident(pid) for pid in pids)
+    if resident > above and len(pids) > 1:
+        resident = sum(_proportional(pid) for pid in pids)
+    return Usage(resident, len(pids))
+
+
+def kill(pid: int) -> None:
+    """Kill a process at once, if it still exists."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _children_lookup() -> Callable[[int], list[int]]:
+    """Return what finds the children of a process: the kernel's own list where it keeps one, else a scan of /proc."""
+    if os.path.exists("/proc/thread-self/children"):
+        return _listed_children
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        # The name of the program, in parentheses, may itself hold parentheses and spaces.
+        fields = _read(f"/proc/{name}/stat").rpartition(")")[2].split()
+        if len(fields) > 1:
+            children.setdefault(int(fields[1]), []).append(int(name))
+    return lambda pid: children.get(pid, [])
+
+
+def _listed_children(pid: int) -> list[int]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [int(child) for thread in threads for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+
+
+def _resident(pid: int) -> int:
+    fields = _read(f"/proc/{pid}/statm").split()
+    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+
+
+def _proportional(pid: int) -> int:
+    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return _resident(pid)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

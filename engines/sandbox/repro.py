@@ -1,0 +1,73 @@
+"""Running a job again by hand, from what its child left in the work directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from engines.sandbox.types import Limits, Progress, Reporter
+
+_SCRIPT = '''"""Runs this job again, on the inputs in this directory.
+
+    python repro.py           in the sandbox, with the same limits
+    python repro.py --bare    in this process, for a debugger: runs the model's code WITHOUT any protection
+
+Needs the `engines` package and what the job imports.
+"""
+
+from pathlib import Path
+
+from engines.sandbox.repro import rerun
+
+rerun(Path(__file__).resolve().parent)
+'''
+
+
+def write(workdir: Path, entry: str, request: dict[str, Any], limits: Limits) -> None:
+    """Write request.json and repro.py into the work directory."""
+    job = {
+        "entry": entry,
+        "request": request,
+        "memory_bytes": limits.memory_bytes,
+        "timeout_seconds": limits.timeout_seconds,
+    }
+    for name, text in (("request.json", json.dumps(job, indent=2)), ("repro.py", _SCRIPT)):
+        path = workdir / name
+        path.unlink(missing_ok=True)  # Never through a link that an input brought along.
+        path.write_text(text, encoding="utf-8")
+
+
+def rerun(workdir: Path) -> None:
+    """Run the job of a work directory again and print its result as JSON; reads the command line."""
+    parser = argparse.ArgumentParser(description="Runs the job in request.json again.")
+    parser.add_argument("--bare", action="store_true", help="run in this process, without any protection")
+    bare = parser.parse_args().bare
+    job = json.loads((workdir / "request.json").read_text(encoding="utf-8"))
+    result = _bare(job, workdir) if bare else _sandboxed(job, workdir)
+    print(json.dumps(result, indent=2))  # noqa: T201 - this is a command
+
+
+def _bare(job: dict[str, Any], workdir: Path) -> object:
+    from importlib import import_module
+
+    module, _, function = job["entry"].partition(":")
+    return getattr(import_module(module), function)(job["request"], workdir, Reporter(_show))
+
+
+def _sandboxed(job: dict[str, Any], workdir: Path) -> object:
+    from engines.sandbox.parent import run_sync
+
+    limits = Limits(job["memory_bytes"], job["timeout_seconds"])
+    return run_sync(job["entry"], job["request"], workdir, limits, on_progress=_show, on_log=_print)
+
+
+def _show(progress: Progress) -> None:
+    _print(f"{progress.fraction:4.0%} {progress.message}")
+
+
+def _print(line: str) -> None:
+    import sys
+
+    sys.stderr.write(line + "\n")

@@ -1,0 +1,67 @@
+"""The values that parent, child and engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+_MIN_INTERVAL = 0.05
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may use.
+
+    Attributes:
+        memory_bytes: Resident memory of the child and everything it started, in bytes.
+        timeout_seconds: Wall-clock time from the start of the job, in seconds.
+    """
+
+    memory_bytes: int
+    timeout_seconds: float
+
+    def __post_init__(self) -> None:
+        """Refuse limits that no job could keep.
+
+        Raises:
+            ValueError: A limit is not positive.
+        """
+        if self.memory_bytes <= 0:
+            raise ValueError(f"memory_bytes must be positive, not {self.memory_bytes}")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"timeout_seconds must be positive, not {self.timeout_seconds}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: a fraction from 0 to 1 and what it is doing now."""
+
+    fraction: float
+    message: str
+
+
+class Reporter:
+    """What an entry function tells its caller while it works."""
+
+    def __init__(self, send: Callable[[Progress], None]) -> None:
+        """Hand every report to `send`."""
+        self._send = send
+        self._last = Progress(-1.0, "")
+        self._sent_at = 0.0
+
+    def progress(self, fraction: float, message: str) -> None:
+        """Report progress.
+
+        Reports with the same message that follow within 50 ms are dropped, so an engine may call this in a tight loop.
+
+        Args:
+            fraction: Share of the work that is done; clipped to 0…1.
+            message: What the work is doing, for a person.
+        """
+        now = monotonic()
+        if message == self._last.message and now - self._sent_at < _MIN_INTERVAL and fraction < 1.0:
+            return
+        self._last = Progress(min(max(float(fraction), 0.0), 1.0), message)
+        self._sent_at = now
+        self._send(self._last)
