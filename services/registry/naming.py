@@ -1,25 +1,8 @@
-"""Names that the registry composes: identifiers from words, file names of packages, parts of resource names."""
+"""Names that the registry composes and takes apart."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-
 from lathe.registry.v1.model_service_pb2 import PackageInfo
-
-_MAX_ID_LENGTH = 100
-
-
-def slug(words: str) -> str:
-    """Return the identifier that `words` suggests: lower case, digits, dots, dashes and underscores; may be empty."""
-    plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
-    dashed = re.sub(r"[^a-z0-9._-]+", "-", plain)
-    return dashed[:_MAX_ID_LENGTH].strip("._-")
-
-
-def alternative(identifier: str, fallback: str, salt: str) -> str:
-    """Return `identifier`, or `fallback` where it is empty, made different by `salt`."""
-    return f"{(identifier or fallback)[: _MAX_ID_LENGTH - len(salt) - 1].rstrip('._-')}-{salt}"
 
 
 def package_file_name(package: PackageInfo) -> str:

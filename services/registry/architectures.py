@@ -1,0 +1,146 @@
+"""What can be done with architectures."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from lathe.registry.v1.architecture_service_pb2 import (
+    CERTIFIED,
+    UNCERTIFIED,
+    Architecture,
+    CreateArchitectureRequest,
+    ListArchitecturesRequest,
+    UpdateArchitectureRequest,
+)
+from lathe.registry.v1.model_service_pb2 import Lineage
+from lathe.type.v1.digest_pb2 import Digest
+
+from services.common.database import Connection, Database
+from services.common.errors import failed_precondition
+from services.common.listing import ListQuery
+from services.common.resources import ResourceStore
+from services.common.storage import ContentStore
+from services.registry import architecture_rules, lineage
+from services.registry.blobs import Blobs
+from services.registry.checks import check_changed
+from services.registry.kinds import ARCHITECTURES
+
+CHANGEABLE = ("display_name", "class_name", "source", "config", "description", "labels")
+_OUTPUT_ONLY = ("name", "uid", "function", "certified_by", "digest", "source_digest")
+
+
+class Architectures:
+    """Registers, changes, certifies and deletes architectures."""
+
+    def __init__(self, database: Database, content: ContentStore, blobs: Blobs) -> None:
+        self._database = database
+        self._content = content
+        self._blobs = blobs
+        self._store: ResourceStore[Architecture] = ResourceStore(database, ARCHITECTURES)
+
+    async def create(self, request: CreateArchitectureRequest) -> Architecture:
+        """Register an architecture.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT for a bad source, class name or configuration; ALREADY_EXISTS for a taken name.
+        """
+        architecture = Architecture()
+        architecture.CopyFrom(request.architecture)
+        for field in _OUTPUT_ONLY:
+            architecture.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
+        architecture.certification = UNCERTIFIED
+        await asyncio.to_thread(_complete, architecture)
+        return await self._store.create(
+            architecture,
+            resource_id=request.architecture_id,
+            request_id=request.request_id,
+            request=request,
+            on_create=self._keep_source,
+        )
+
+    async def get(self, name: str) -> Architecture:
+        """Return an architecture with its source; LatheError NOT_FOUND where there is none."""
+        return await self._store.get(name)
+
+    async def page(self, request: ListArchitecturesRequest) -> tuple[list[Architecture], str]:
+        """Return one page, without sources, and the token of the next."""
+        query = ListQuery.from_request(request, filters={"certification": request.certification})
+        return await self._store.list(query)
+
+    async def update(self, request: UpdateArchitectureRequest) -> Architecture:
+        """Change the fields of the mask; another source or configuration is UNCERTIFIED again.
+
+        Raises:
+            LatheError: as `create`; NOT_FOUND; ABORTED for a stale etag.
+        """
+
+        def validate(changed: Architecture) -> None:
+            check_changed(changed, "architecture")
+            digest = changed.digest
+            _complete(changed)
+            if changed.digest != digest:
+                changed.certification = UNCERTIFIED
+                changed.certified_by = ""
+
+        async def keep(connection: Connection, before: Architecture, after: Architecture) -> None:
+            if before.source_digest != after.source_digest:
+                await self._keep_source(connection, after)
+
+        return await self._store.update(request.architecture, request.update_mask, CHANGEABLE, validate, on_change=keep)
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete an architecture.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION, reason IN_USE, while versions refer
+                to it.
+        """
+        await self._store.delete(name, etag, on_delete=_refuse_used)
+
+    async def _keep_source(self, connection: Connection, architecture: Architecture) -> None:
+        digest = await self._content.put_bytes(architecture.source.encode())
+        await self._blobs.record([digest], connection)
+
+    async def use(self, connection: Connection, made_from: Lineage, named: str) -> list[str]:
+        """Keep what a new version refers to from being deleted until the transaction ends, and certify it if it is due.
+
+        Args:
+            connection: The transaction that creates the version.
+            made_from: The version's lineage. A task that used the architecture as it is now certifies it.
+            named: The architecture that the version itself names, or empty.
+
+        Returns:
+            Those of the names that do not exist.
+        """
+        names = sorted({name for name in (made_from.architecture, named) if name})
+        found = await connection.fetch(
+            "SELECT name FROM architectures WHERE name = ANY($1) ORDER BY name FOR UPDATE", names
+        )
+        missing = set(names) - {row["name"] for row in found}
+        if made_from.architecture and made_from.task and not missing:
+            await self._certify(connection, made_from)
+        return sorted(missing)
+
+    async def _certify(self, connection: Connection, made_from: Lineage) -> None:
+        def certify(architecture: Architecture) -> None:
+            if architecture.certification != CERTIFIED and architecture.digest == made_from.architecture_digest:
+                architecture.certification = CERTIFIED
+                architecture.certified_by = made_from.task
+
+        await self._store.modify(made_from.architecture, certify, connection=connection)
+
+
+def _complete(architecture: Architecture) -> None:
+    architecture_rules.complete(architecture)
+    source = architecture.source.encode()
+    architecture.source_digest.CopyFrom(Digest(sha256=hashlib.sha256(source).hexdigest(), size_bytes=len(source)))
+
+
+async def _refuse_used(connection: Connection, architecture: Architecture) -> None:
+    if users := await lineage.made_from(connection, [architecture.name]):
+        raise failed_precondition(
+            "IN_USE",
+            f"'{architecture.name}' is used by {', '.join(users)}. Delete those first.",
+            subject=architecture.name,
+        )

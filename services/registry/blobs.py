@@ -1,0 +1,60 @@
+"""Which bytes are stored, and since when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from lathe.registry.v1.artifact_service_pb2 import Artifact
+from lathe.type.v1.digest_pb2 import Digest, File
+
+from services.common.database import Connection, Database
+from services.common.errors import not_found
+from services.common.storage import ContentStore
+
+_CHECKS_AT_ONCE = 16
+
+
+class Blobs:
+    """The table of stored bytes, and the store behind it: workers store bytes without telling the registry."""
+
+    def __init__(self, database: Database, content: ContentStore) -> None:
+        self._database = database
+        self._content = content
+
+    async def record(self, digests: Iterable[Digest], connection: Connection | None = None) -> None:
+        """Remember stored bytes; those that are known keep the time at which they were first stored."""
+        unique = {digest.sha256: digest.size_bytes for digest in digests}
+        await (connection or self._database).execute(
+            "INSERT INTO blobs (sha256, size_bytes, create_time) "
+            "SELECT sha256, size_bytes, now() FROM unnest($1::text[], $2::bigint[]) AS new (sha256, size_bytes) "
+            "ORDER BY sha256 ON CONFLICT DO NOTHING",
+            list(unique.keys()),
+            list(unique.values()),
+        )
+
+    async def get(self, sha256: str) -> Artifact:
+        """Return what is known of stored bytes; LatheError NOT_FOUND where there are none."""
+        row = await self._database.fetchrow("SELECT size_bytes, create_time FROM blobs WHERE sha256 = $1", sha256)
+        if row is None:
+            raise not_found("artifact", f"artifacts/{sha256}")
+        artifact = Artifact(name=f"artifacts/{sha256}", digest=Digest(sha256=sha256, size_bytes=row["size_bytes"]))
+        artifact.create_time.FromDatetime(row["create_time"])
+        return artifact
+
+    async def missing(self, files: Sequence[File]) -> list[File]:
+        """Return those of the files whose bytes, in exactly their size, are not stored."""
+        rows = await self._database.fetch(
+            "SELECT sha256, size_bytes FROM blobs WHERE sha256 = ANY($1)", [file.digest.sha256 for file in files]
+        )
+        known = {(row["sha256"], row["size_bytes"]) for row in rows}
+        unknown = [file for file in files if (file.digest.sha256, file.digest.size_bytes) not in known]
+        slots = asyncio.Semaphore(_CHECKS_AT_ONCE)
+
+        async def stored(file: File) -> bool:
+            async with slots:
+                return await self._content.exists(file.digest)
+
+        there = await asyncio.gather(*(stored(file) for file in unknown))
+        await self.record(file.digest for file, found in zip(unknown, there, strict=True) if found)
+        return [file for file, found in zip(unknown, there, strict=True) if not found]

@@ -1,0 +1,146 @@
+"""How a version comes into being: its files are checked and described first, then everything is written at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lathe.registry.v1.model_service_pb2 import (
+    PTH,
+    CreateModelVersionRequest,
+    Model,
+    ModelDescription,
+    ModelVersion,
+)
+from lathe.type.v1.digest_pb2 import File
+
+from services.common.database import Connection, Database
+from services.common.errors import failed_precondition, invalid_argument, invalid_fields, not_found
+from services.common.resources import ResourceStore
+from services.registry import lineage
+from services.registry.architectures import Architectures
+from services.registry.blobs import Blobs
+from services.registry.describing import Describer
+from services.registry.kinds import MODELS, VERSIONS
+from services.registry.packages import complete_package
+
+_OUTPUT_ONLY = ("name", "uid", "size_bytes")
+_MAX_NAME = 100
+
+
+class Creation:
+    """Creates versions."""
+
+    def __init__(self, database: Database, blobs: Blobs, describer: Describer, architectures: Architectures) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._describer = describer
+        self._architectures = architectures
+        self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
+        self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
+
+    async def create(self, request: CreateModelVersionRequest) -> ModelVersion:
+        """Add a version to a model.
+
+        Raises:
+            LatheError: NOT_FOUND for the model; INVALID_ARGUMENT for files that are not what the format says
+                (INVALID_MODEL), carry code (UNSAFE_MODEL), and for references to what does not exist;
+                FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
+        """
+        model = await self._models.get(request.parent)
+        version = _composed(request.model_version)
+        await self._require_stored(version.files)
+        description = await self._describer.describe(version.format, version.files)
+        return await self._write(request, model, version, description)
+
+    async def _require_stored(self, files: Sequence[File]) -> None:
+        if missing := await self._blobs.missing(files):
+            named = ", ".join(f"'{file.path}' ({file.digest.sha256[:12]}…)" for file in missing[:5])
+            raise failed_precondition(
+                "BLOB_NOT_FOUND",
+                f"{len(missing)} of the files are not stored in the size given: {named}. "
+                "Upload them with CreateUpload and FinalizeUpload first.",
+                subject=missing[0].path,
+            )
+
+    async def _write(
+        self, request: CreateModelVersionRequest, model: Model, version: ModelVersion, description: ModelDescription
+    ) -> ModelVersion:
+        async def write_with(connection: Connection, made: ModelVersion) -> None:
+            await self._require_references(connection, made)
+            await connection.execute(
+                "UPDATE models SET last_number = last_number + 1, version_count = version_count + 1 WHERE name = $1",
+                request.parent,
+            )
+            await connection.execute(
+                "INSERT INTO descriptions (version, body) VALUES ($1, $2)", made.name, description.SerializeToString()
+            )
+            await lineage.add_edges(connection, made)
+
+        async with self._database.transaction() as connection:
+            # The lock on the model's row makes creations take turns, so that numbers have no gaps and no doubles.
+            last = await connection.fetchval(
+                "SELECT last_number FROM models WHERE name = $1 FOR UPDATE", request.parent
+            )
+            if last is None:
+                raise not_found(MODELS.noun, request.parent)
+            number = str(last + 1)
+            version.display_name = version.display_name or _default_name(model, number)
+            return await self._store.create(
+                version,
+                resource_id=number,
+                parent=request.parent,
+                request_id=request.request_id,
+                request=request,
+                on_create=write_with,
+                connection=connection,
+            )
+
+    async def _require_references(self, connection: Connection, version: ModelVersion) -> None:
+        sources = sorted(set(version.lineage.sources))
+        rows = await connection.fetch(
+            "SELECT name FROM model_versions WHERE name = ANY($1) ORDER BY name FOR KEY SHARE", sources
+        )
+        missing = sorted(set(sources) - {row["name"] for row in rows})
+        wrong = [("model_version.lineage.sources", f"There is no model version named '{name}'.") for name in missing]
+        for name in await self._architectures.use(connection, version.lineage, version.architecture):
+            field = "architecture" if name == version.architecture else "lineage.architecture"
+            wrong.append((f"model_version.{field}", f"There is no architecture named '{name}'."))
+        if wrong:
+            raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")
+
+
+def _composed(asked: ModelVersion) -> ModelVersion:
+    """Return the version to store, without what callers do not decide, and with what follows from the rest."""
+    version = ModelVersion()
+    version.CopyFrom(asked)
+    for field in _OUTPUT_ONLY:
+        version.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
+    _check_paths(version.files)
+    if version.architecture and version.format != PTH:
+        raise invalid_argument(
+            "model_version.architecture", "Only a version of format PTH has an architecture; leave it empty."
+        )
+    complete_package(version)
+    version.size_bytes = sum(file.digest.size_bytes for file in version.files)
+    return version
+
+
+def _check_paths(files: Sequence[File]) -> None:
+    seen: set[str] = set()
+    for file in files:
+        if file.path in seen:
+            raise invalid_argument("model_version.files", f"Two files have the path '{file.path}'; give each its own.")
+        seen.add(file.path)
+    for path in seen:
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            folder = "/".join(parts[:depth])
+            if folder in seen:
+                raise invalid_argument(
+                    "model_version.files",
+                    f"'{folder}' is a file, so that '{path}' cannot lie in a folder of that name.",
+                )
+
+
+def _default_name(model: Model, number: str) -> str:
+    return f"{model.display_name[: _MAX_NAME - len(number) - 1]} {number}"

@@ -1,0 +1,105 @@
+"""Reads the files of a version in a sandbox, and says what they contain."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from google.protobuf.json_format import MessageToJson, ParseDict
+from lathe.registry.v1.model_service_pb2 import ModelDescription, ModelFormat
+from lathe.type.v1.digest_pb2 import File
+
+from engines.failures import EngineFailure, FailureReason
+from engines.sandbox import Child, Limits
+from services.common.errors import LatheError, failed_precondition, invalid_argument
+from services.common.storage import ContentStore
+
+LIMITS = Limits(memory_bytes=1 << 30, timeout_seconds=60)
+# Children that may read at the same time: each may take the whole memory limit.
+_SLOTS = 2
+_FETCHES = 8
+_FOLDER = "files"
+# An answer has to stay under gRPC's 4 MiB: the JSON form is left out of one that would not.
+_MAX_ANSWER_BYTES = 4_000_000
+
+_REFUSED = {
+    FailureReason.INVALID_MODEL: "INVALID_MODEL",
+    FailureReason.UNSAFE_MODEL: "UNSAFE_MODEL",
+    # A file that makes its reader crash is not what its format says.
+    FailureReason.TOOLCHAIN_CRASHED: "INVALID_MODEL",
+}
+_TOO_LARGE = {FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT}
+
+
+class Describer:
+    """Describes the files of versions, a few at a time, each in its own sandboxed process."""
+
+    def __init__(self, store: ContentStore) -> None:
+        self._store = store
+        self._slots = asyncio.Semaphore(_SLOTS)
+
+    async def describe(self, model_format: ModelFormat.ValueType, files: Sequence[File]) -> ModelDescription:
+        """Return what `files` contain.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT where a file is not what the format says (INVALID_MODEL) or carries code
+                (UNSAFE_MODEL); FAILED_PRECONDITION where reading it takes too much memory or time (MODEL_TOO_LARGE).
+        """
+        async with self._slots:
+            with tempfile.TemporaryDirectory(prefix="lathe-describe-") as folder:
+                workdir = Path(folder)
+                await self._fetch(files, workdir / _FOLDER)
+                found = await _read(model_format, files, workdir)
+        found.format = model_format
+        found.size_bytes = sum(file.digest.size_bytes for file in files)
+        return found
+
+    async def _fetch(self, files: Sequence[File], folder: Path) -> None:
+        slots = asyncio.Semaphore(_FETCHES)
+
+        async def fetch(file: File) -> None:
+            path = folder / file.path
+            async with slots:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                await self._store.fetch(file.digest, path)
+
+        async with asyncio.TaskGroup() as group:
+            for file in files:
+                group.create_task(fetch(file))
+
+
+def complete(description: ModelDescription, version: str) -> ModelDescription:
+    """Return the stored `description` as it is answered: with the version's name and the JSON form.
+
+    The JSON form is left empty where the answer would be too large for gRPC with it.
+    """
+    description.model_version = version
+    json = MessageToJson(description, preserving_proto_field_name=True, indent=None)
+    if description.ByteSize() + len(json.encode()) <= _MAX_ANSWER_BYTES:
+        description.json = json
+    return description
+
+
+async def _read(model_format: ModelFormat.ValueType, files: Sequence[File], workdir: Path) -> ModelDescription:
+    request = {"format": ModelFormat.Name(model_format), "files": [f"{_FOLDER}/{file.path}" for file in files]}
+    try:
+        async with await Child.spawn(workdir) as child:
+            result = await child.run("engines.inspection:describe", request, LIMITS)
+    except EngineFailure as failure:
+        raise _refusal(failure) from failure
+    return ParseDict(result, ModelDescription())
+
+
+def _refusal(failure: EngineFailure) -> LatheError | EngineFailure:
+    words = " ".join(part for part in (failure.message, failure.evidence, failure.suggested_fix) if part)
+    if reason := _REFUSED.get(failure.reason):
+        return invalid_argument("model_version.files", words, reason=reason)
+    if failure.reason in _TOO_LARGE:
+        return failed_precondition(
+            "MODEL_TOO_LARGE",
+            f"Reading the files took more than {LIMITS.memory_bytes >> 20} MiB of memory or "
+            f"{LIMITS.timeout_seconds:.0f} seconds. {words}",
+        )
+    return failure

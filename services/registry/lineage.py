@@ -1,0 +1,99 @@
+"""Who was made from whom: edges between resource names, kept in PostgreSQL and followed both ways.
+
+An edge leads from what was used (a version, an architecture, a template, a task) to the version that was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncpg import Connection
+from lathe.registry.v1.model_service_pb2 import Lineage, LineageEdge, LineageGraph, LineageNode, ModelVersion
+
+from services.registry import naming
+
+DEFAULT_DEPTH = 10
+# An answer has to stay under gRPC's 4 MiB; nearest nodes come first.
+MAX_NODES = 5_000
+
+_GRAPH = """
+WITH RECURSIVE
+ancestors(name, distance) AS (
+    SELECT $1::text, 0
+    UNION
+    SELECT edge.source, ancestors.distance - 1
+    FROM ancestors JOIN lineage_edges edge ON edge.target = ancestors.name
+    WHERE ancestors.distance > -$2::int
+),
+descendants(name, distance) AS (
+    SELECT $1::text, 0
+    UNION
+    SELECT edge.target, descendants.distance + 1
+    FROM descendants JOIN lineage_edges edge ON edge.source = descendants.name
+    WHERE descendants.distance < $2::int
+),
+nodes AS (
+    SELECT name, max(distance) AS distance FROM ancestors GROUP BY name
+    UNION
+    SELECT name, min(distance) FROM descendants GROUP BY name
+)
+SELECT nodes.name, nodes.distance,
+       coalesce(version.display_name, architecture.display_name, '') AS display_name
+FROM nodes
+LEFT JOIN model_versions version ON version.name = nodes.name
+LEFT JOIN architectures architecture ON architecture.name = nodes.name
+ORDER BY abs(nodes.distance), nodes.name
+LIMIT $3
+"""
+
+
+def used_by(version: ModelVersion) -> list[str]:
+    """Return the resource names that `version` was made from."""
+    lineage: Lineage = version.lineage
+    used = [*lineage.sources, lineage.architecture, version.architecture, lineage.template, lineage.task]
+    return sorted({name for name in used if name})
+
+
+async def add_edges(connection: Connection, version: ModelVersion) -> None:
+    """Record what `version` was made from."""
+    await connection.executemany(
+        "INSERT INTO lineage_edges (source, target) VALUES ($1, $2)",
+        [(name, version.name) for name in used_by(version)],
+    )
+
+
+async def made_from(connection: Connection, sources: Sequence[str], *, limit: int = 5) -> list[str]:
+    """Return at most `limit` versions, none of them among `sources`, that were made from one of `sources`."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT target FROM lineage_edges WHERE source = ANY($1) AND NOT target = ANY($1) ORDER BY 1 LIMIT $2",
+        list(sources),
+        limit,
+    )
+    return [row["target"] for row in rows]
+
+
+async def graph(connection: Connection, version: str, max_depth: int) -> LineageGraph:
+    """Return what `version` was made from and what was made from it, `max_depth` steps each way (10 where 0).
+
+    At most `MAX_NODES` nodes are returned, the nearest first.
+    """
+    rows = await connection.fetch(_GRAPH, version, max_depth or DEFAULT_DEPTH, MAX_NODES)
+    names = [row["name"] for row in rows]
+    edges = await connection.fetch(
+        "SELECT source, target FROM lineage_edges WHERE source = ANY($1) AND target = ANY($1) ORDER BY 1, 2", names
+    )
+    found = LineageGraph(
+        nodes=[
+            LineageNode(
+                name=row["name"],
+                kind=naming.node_kind(row["name"]),
+                display_name=row["display_name"] or row["name"].rsplit("/", 1)[1],
+                distance=row["distance"],
+            )
+            for row in rows
+        ]
+    )
+    for edge in edges:
+        # `from` is a keyword of Python.
+        found.edges.append(LineageEdge(**{"from": edge["source"]}, to=edge["target"]))
+    return found

@@ -1,0 +1,78 @@
+"""ModelService: what comes in and what goes out."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from lathe.registry.v1 import model_service_pb2 as pb
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceServicer
+
+from services.registry.creation import Creation
+from services.registry.models import Models
+from services.registry.versions import Versions
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class ModelServicer(ModelServiceServicer):
+    """Answers the calls of ModelService."""
+
+    def __init__(self, models: Models, versions: Versions, creation: Creation) -> None:
+        self._models = models
+        self._versions = versions
+        self._creation = creation
+
+    async def CreateModel(self, request: pb.CreateModelRequest, context: Context) -> pb.Model:
+        return await self._models.create(request)
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
+        return await self._models.get(request.name)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        models, token = await self._models.page(request)
+        return pb.ListModelsResponse(models=models, next_page_token=token)
+
+    async def UpdateModel(self, request: pb.UpdateModelRequest, context: Context) -> pb.Model:
+        return await self._models.update(request)
+
+    async def DeleteModel(self, request: pb.DeleteModelRequest, context: Context) -> Empty:
+        await self._models.delete(request.name, request.etag, force=request.force)
+        return Empty()
+
+    async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, context: Context) -> pb.ModelVersion:
+        return await self._creation.create(request)
+
+    async def GetModelVersion(self, request: pb.GetModelVersionRequest, context: Context) -> pb.ModelVersion:
+        return await self._versions.get(request.name)
+
+    async def ListModelVersions(
+        self, request: pb.ListModelVersionsRequest, context: Context
+    ) -> pb.ListModelVersionsResponse:
+        versions, token = await self._versions.page(request)
+        return pb.ListModelVersionsResponse(model_versions=versions, next_page_token=token)
+
+    async def UpdateModelVersion(self, request: pb.UpdateModelVersionRequest, context: Context) -> pb.ModelVersion:
+        return await self._versions.update(request)
+
+    async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, context: Context) -> Empty:
+        await self._versions.delete(request.name, request.etag)
+        return Empty()
+
+    async def DescribeModelVersion(
+        self, request: pb.DescribeModelVersionRequest, context: Context
+    ) -> pb.ModelDescription:
+        return await self._versions.describe(request.name)
+
+    async def DiffModelVersions(self, request: pb.DiffModelVersionsRequest, context: Context) -> pb.ModelDiff:
+        return await self._versions.compare(request.before, request.after)
+
+    async def GetLineage(self, request: pb.GetLineageRequest, context: Context) -> pb.LineageGraph:
+        return await self._versions.lineage(request.name, request.max_depth)
+
+    async def HoldModelVersion(self, request: pb.HoldModelVersionRequest, context: Context) -> Empty:
+        await self._versions.hold(request.name, request.holder, request.ttl_seconds)
+        return Empty()
+
+    async def UnholdModelVersion(self, request: pb.UnholdModelVersionRequest, context: Context) -> Empty:
+        await self._versions.unhold(request.name, request.holder)
+        return Empty()

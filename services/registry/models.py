@@ -1,0 +1,97 @@
+"""What can be done with models: the names under which versions gather."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lathe.registry.v1.model_service_pb2 import CreateModelRequest, ListModelsRequest, Model, UpdateModelRequest
+
+from services.common.database import Connection, Database
+from services.common.errors import failed_precondition
+from services.common.listing import ListQuery
+from services.common.resources import ResourceStore
+from services.registry import naming
+from services.registry.checks import check_changed
+from services.registry.kinds import MODELS
+from services.registry.removal import remove_versions
+
+CHANGEABLE = ("display_name", "description", "labels")
+_OUTPUT_ONLY = ("name", "uid", "version_count", "latest_version")
+
+# The newest number comes from the index over (parent, number), one descent per model.
+_COUNTS = """
+SELECT name, version_count,
+       (SELECT max(number) FROM model_versions version WHERE version.parent = models.name) AS latest
+FROM models WHERE name = ANY($1) AND version_count > 0
+"""
+
+
+class Models:
+    """Creates, reads, changes and deletes models."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._store: ResourceStore[Model] = ResourceStore(database, MODELS)
+
+    async def create(self, request: CreateModelRequest) -> Model:
+        """Create a model; LatheError ALREADY_EXISTS where its id is taken."""
+        model = Model()
+        model.CopyFrom(request.model)
+        for field in _OUTPUT_ONLY:
+            model.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
+        made = await self._store.create(
+            model, resource_id=request.model_id, request_id=request.request_id, request=request
+        )
+        return (await self._with_counts([made]))[0]
+
+    async def get(self, name: str) -> Model:
+        """Return a model; LatheError NOT_FOUND where there is none."""
+        return (await self._with_counts([await self._store.get(name)]))[0]
+
+    async def page(self, request: ListModelsRequest) -> tuple[list[Model], str]:
+        """Return one page and the token of the next."""
+        models, token = await self._store.list(ListQuery.from_request(request))
+        return await self._with_counts(models), token
+
+    async def update(self, request: UpdateModelRequest) -> Model:
+        """Change the fields of the mask.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
+        """
+        changed = await self._store.update(
+            request.model, request.update_mask, CHANGEABLE, lambda model: check_changed(model, "model")
+        )
+        return (await self._with_counts([changed]))[0]
+
+    async def delete(self, name: str, etag: str, *, force: bool) -> None:
+        """Delete a model, and with `force` its versions.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION where it has versions and `force` is
+                not set (HAS_VERSIONS), or where one of them is in use (IN_USE).
+        """
+
+        async def remove(connection: Connection, model: Model) -> None:
+            rows = await connection.fetch(
+                "SELECT name FROM model_versions WHERE parent = $1 ORDER BY name FOR UPDATE", model.name
+            )
+            if rows and not force:
+                raise failed_precondition(
+                    "HAS_VERSIONS",
+                    f"'{model.name}' has {len(rows)} versions. Delete them first, or set 'force' to delete all.",
+                    subject=model.name,
+                )
+            await remove_versions(connection, [row["name"] for row in rows])
+
+        await self._store.delete(name, etag, on_delete=remove)
+
+    async def _with_counts(self, models: Sequence[Model]) -> list[Model]:
+        """Set what depends on the versions: it changes without a change of the model, so it is not in its body."""
+        rows = await self._database.fetch(_COUNTS, [model.name for model in models])
+        counts = {row["name"]: row for row in rows}
+        for model in models:
+            if row := counts.get(model.name):
+                model.version_count = row["version_count"]
+                model.latest_version = naming.version_name(model.name, row["latest"]) if row["latest"] else ""
+        return list(models)

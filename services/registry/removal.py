@@ -1,0 +1,51 @@
+"""Removing versions, and refusing to while something uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.common.database import Connection
+from services.common.errors import failed_precondition
+from services.registry import lineage
+
+_NAMED_AT_MOST = 5
+
+
+async def remove_versions(connection: Connection, versions: Sequence[str]) -> None:
+    """Delete versions, all or none.
+
+    Args:
+        connection: A transaction that has locked the rows of the versions.
+        versions: Their names. Those made from each other may be deleted together.
+
+    Raises:
+        LatheError: FAILED_PRECONDITION, reason IN_USE, naming who uses one of them.
+    """
+    await _refuse_held(connection, versions)
+    if made := await lineage.made_from(connection, versions, limit=_NAMED_AT_MOST):
+        raise failed_precondition(
+            "IN_USE",
+            f"{_subject(versions)} cannot be deleted: {', '.join(made)} was made from it. Delete what was made first.",
+            subject=versions[0],
+        )
+    await connection.execute("DELETE FROM model_versions WHERE name = ANY($1)", list(versions))
+
+
+async def _refuse_held(connection: Connection, versions: Sequence[str]) -> None:
+    rows = await connection.fetch(
+        "SELECT version, holder FROM holds WHERE version = ANY($1) AND expire_time > now() "
+        "ORDER BY version, holder LIMIT $2",
+        list(versions),
+        _NAMED_AT_MOST,
+    )
+    if rows:
+        holders = ", ".join(f"{row['holder']} ({row['version']})" for row in rows)
+        raise failed_precondition(
+            "IN_USE",
+            f"{_subject(versions)} cannot be deleted while a task uses it: {holders}. Wait for the task or cancel it.",
+            subject=rows[0]["version"],
+        )
+
+
+def _subject(versions: Sequence[str]) -> str:
+    return f"'{versions[0]}'" if len(versions) == 1 else f"The {len(versions)} versions"

@@ -1,0 +1,118 @@
+"""What can be done with the versions of models, their creation aside."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lathe.registry.v1.model_service_pb2 import (
+    LineageGraph,
+    ListModelVersionsRequest,
+    ModelDescription,
+    ModelDiff,
+    ModelVersion,
+    UpdateModelVersionRequest,
+)
+
+from services.common.database import Connection, Database
+from services.common.errors import not_found
+from services.common.listing import ListQuery
+from services.common.resources import ResourceStore
+from services.registry import describing, diff, lineage, naming
+from services.registry.checks import check_changed
+from services.registry.kinds import VERSIONS
+from services.registry.removal import remove_versions
+
+CHANGEABLE = ("display_name", "description", "labels")
+DEFAULT_HOLD_SECONDS = 24 * 3600
+_HOLD = """
+INSERT INTO holds (version, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
+ON CONFLICT (version, holder) DO UPDATE SET expire_time = excluded.expire_time
+"""
+
+
+class Versions:
+    """Reads, changes, holds and deletes versions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
+
+    async def get(self, name: str) -> ModelVersion:
+        """Return a version; LatheError NOT_FOUND where there is none."""
+        return await self._store.get(name)
+
+    async def page(self, request: ListModelVersionsRequest) -> tuple[list[ModelVersion], str]:
+        """Return one page and the token of the next; LatheError NOT_FOUND for a model that does not exist."""
+        query = ListQuery.from_request(request, filters={"format": request.format, "device": request.device})
+        versions, token = await self._store.list(query)
+        if not versions and request.parent != "models/-":
+            await self._require_model(request.parent)
+        return versions, token
+
+    async def update(self, request: UpdateModelVersionRequest) -> ModelVersion:
+        """Change the fields of the mask.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
+        """
+        return await self._store.update(
+            request.model_version,
+            request.update_mask,
+            CHANGEABLE,
+            lambda version: check_changed(version, "model_version"),
+        )
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a version.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION, reason IN_USE, while it is held or
+                another version was made from it.
+        """
+
+        async def remove(connection: Connection, version: ModelVersion) -> None:
+            await remove_versions(connection, [version.name])
+
+        model = naming.model_of(name)
+        async with self._database.transaction() as connection:
+            # The model's row first, as everything else that changes versions locks it: two at once take turns.
+            await connection.execute("UPDATE models SET version_count = version_count - 1 WHERE name = $1", model)
+            await self._store.delete(name, etag, on_delete=remove, connection=connection)
+
+    async def describe(self, name: str) -> ModelDescription:
+        """Return what a version contains; LatheError NOT_FOUND where there is none."""
+        body = await self._database.fetchval("SELECT body FROM descriptions WHERE version = $1", name)
+        if body is None:
+            raise not_found(VERSIONS.noun, name)
+        return describing.complete(ModelDescription.FromString(body), name)
+
+    async def compare(self, before: str, after: str) -> ModelDiff:
+        """Return how two versions differ; LatheError NOT_FOUND where one does not exist."""
+        facts = [diff.facts(await self.get(name), await self.describe(name)) for name in (before, after)]
+        return ModelDiff(before=before, after=after, differences=diff.differences(*facts))
+
+    async def lineage(self, name: str, max_depth: int) -> LineageGraph:
+        """Return what a version was made from and what was made from it; LatheError NOT_FOUND where there is none."""
+        await self.get(name)
+        async with self._database.connection() as connection:
+            return await lineage.graph(connection, name, max_depth)
+
+    async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
+        """Keep a version from being deleted, for a day where `ttl_seconds` is 0; LatheError NOT_FOUND where absent."""
+        async with self._database.transaction() as connection:
+            found = await connection.fetchval("SELECT 1 FROM model_versions WHERE name = $1 FOR KEY SHARE", name)
+            if found is None:
+                raise not_found(VERSIONS.noun, name)
+            await connection.execute(_HOLD, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
+
+    async def unhold(self, name: str, holder: str) -> None:
+        """End a hold, if there is one."""
+        await self._database.execute("DELETE FROM holds WHERE version = $1 AND holder = $2", name, holder)
+
+    async def forget_expired_holds(self) -> None:
+        """Remove holds that have ended by themselves."""
+        await self._database.execute("DELETE FROM holds WHERE expire_time < now()")
+
+    async def _require_model(self, name: str) -> None:
+        if await self._database.fetchval("SELECT 1 FROM models WHERE name = $1", name) is None:
+            raise not_found("model", name)

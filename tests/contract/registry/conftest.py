@@ -1,0 +1,108 @@
+"""A registry in this process, over real PostgreSQL and S3, and what every test of it does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable
+
+import grpc
+import httpx
+import pytest
+from lathe.registry.v1.architecture_service_pb2 import Architecture
+from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
+from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest, FinalizeUploadRequest, Upload
+from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.type.v1.digest_pb2 import Digest
+from services.registry.main import build
+
+from services.common.errors import LatheError, from_rpc_error
+from services.common.server import serve_in_process
+from services.common.settings import Settings
+
+
+def digest_of(data: bytes) -> Digest:
+    """Return the digest of `data`."""
+    return Digest(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def random_bytes(size: int) -> bytes:
+    """Return bytes that no other test stores."""
+    return os.urandom(size)
+
+
+class Registry:
+    """The three stubs, and the few steps that many tests share."""
+
+    def __init__(self, channel: grpc.aio.Channel, http: httpx.AsyncClient) -> None:
+        self.models = ModelServiceStub(channel)
+        self.architectures = ArchitectureServiceStub(channel)
+        self.artifacts = ArtifactServiceStub(channel)
+        self.http = http
+
+    async def refused(self, call: Awaitable[object]) -> LatheError:
+        """Await a call that must be refused; return how."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        return from_rpc_error(caught.value)
+
+    async def put(self, upload: Upload, data: bytes) -> None:
+        """Send every part that has not arrived."""
+        for part in upload.parts:
+            if not part.received:
+                answer = await self.http.put(part.url, content=data[part.offset : part.offset + part.size_bytes])
+                answer.raise_for_status()
+
+    async def put_again(self, upload: Upload, data: bytes) -> None:
+        """Send every part once more, to the URLs that the upload was opened with."""
+        for part in upload.parts:
+            answer = await self.http.put(part.url, content=data[part.offset : part.offset + part.size_bytes])
+            answer.raise_for_status()
+
+    async def store(self, data: bytes) -> Digest:
+        """Upload `data` as a user does; return its digest."""
+        upload = await self.artifacts.CreateUpload(CreateUploadRequest(display_name="f", size_bytes=len(data)))
+        await self.put(upload, data)
+        artifact = await self.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
+        return artifact.digest
+
+
+@pytest.fixture(scope="session")
+async def registry(shared_settings: Settings) -> AsyncIterator[Registry]:
+    async with (
+        serve_in_process("registry", build, shared_settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+        httpx.AsyncClient() as http,
+    ):
+        yield Registry(channel, http)
+
+
+def unique(prefix: str = "t") -> str:
+    """Return an identifier that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def unique_class(prefix: str = "Net") -> str:
+    """Return a class name that no other test uses."""
+    return f"{prefix}{uuid.uuid4().hex[:12]}"
+
+
+def source_of(class_name: str, function: str = "build") -> str:
+    """Return the source of an architecture."""
+    return f'@architecture("{class_name}")\ndef {function}(num_classes: int = 10):\n    return None\n'
+
+
+def new_architecture(
+    *, class_name: str = "", display_name: str = "", config: str = "", labels: dict[str, str] | None = None
+) -> Architecture:
+    """Return an architecture that can be created; names are made up where not given."""
+    class_name = class_name or unique_class()
+    return Architecture(
+        display_name=display_name or unique("Network"),
+        class_name=class_name,
+        source=source_of(class_name),
+        config=config,
+        labels=labels,
+    )

@@ -1,0 +1,180 @@
+"""Bytes go in by presigned URL, are believed only after they were read, and are stored once."""
+
+import asyncio
+import uuid
+
+import grpc
+from lathe.registry.v1.artifact_service_pb2 import (
+    ABORTED,
+    FINALIZED,
+    OPEN,
+    CancelUploadRequest,
+    CreateUploadRequest,
+    FinalizeUploadRequest,
+    GetArtifactRequest,
+    GetDownloadRequest,
+    GetUploadRequest,
+)
+
+from tests.contract.registry.conftest import Registry, digest_of, random_bytes
+
+MIB = 1 << 20
+
+
+async def test_bytes_come_back_as_they_went_in(registry: Registry) -> None:
+    data = random_bytes(200_000)
+    digest = await registry.store(data)
+    assert digest == digest_of(data)
+    download = await registry.artifacts.GetDownload(
+        GetDownloadRequest(name=f"artifacts/{digest.sha256}", file_name="wäights v1.pth")
+    )
+    assert download.digest == digest
+    answer = await registry.http.get(download.url)
+    assert answer.content == data
+    assert "attachment" in answer.headers["content-disposition"]
+    part = await registry.http.get(download.url, headers={"range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, data[10:20])
+
+
+async def test_an_empty_file_has_no_parts(registry: Registry) -> None:
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(display_name="empty"))
+    assert not upload.parts
+    artifact = await registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(b"")))
+    assert artifact.digest == digest_of(b"")
+
+
+async def test_an_interrupted_upload_is_resumed(registry: Registry) -> None:
+    size = 40 * MIB
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(display_name="big", size_bytes=size))
+    assert len(upload.parts) > 1
+    assert sum(part.size_bytes for part in upload.parts) == size
+    data = random_bytes(size)
+    first = upload.parts[0]
+    (await registry.http.put(first.url, content=data[: first.size_bytes])).raise_for_status()
+
+    resumed = await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))
+    assert [part.received for part in resumed.parts] == [True] + [False] * (len(upload.parts) - 1)
+    assert resumed.parts[0].url == ""
+
+    early = await registry.refused(
+        registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
+    )
+    assert (early.code, early.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE")
+    assert "part" in early.message
+
+    await registry.put(resumed, data)
+    artifact = await registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
+    assert artifact.digest == digest_of(data)
+
+
+async def test_a_wrong_digest_is_told_and_the_upload_stays_open(registry: Registry) -> None:
+    data, other = random_bytes(5000), random_bytes(5000)
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=len(data)))
+    await registry.put(upload, other)
+    request = FinalizeUploadRequest(name=upload.name, digest=digest_of(data))
+    wrong = await registry.refused(registry.artifacts.FinalizeUpload(request))
+    assert (wrong.code, wrong.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DIGEST_MISMATCH")
+    assert digest_of(data).sha256 in wrong.message
+    assert digest_of(other).sha256 in wrong.message
+    for digest in (digest_of(data), digest_of(other)):
+        missing = await registry.refused(
+            registry.artifacts.GetArtifact(GetArtifactRequest(name=f"artifacts/{digest.sha256}"))
+        )
+        assert missing.code is grpc.StatusCode.NOT_FOUND
+
+    again = await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))
+    assert again.state == OPEN
+    await registry.put_again(upload, data)
+    assert (await registry.artifacts.FinalizeUpload(request)).digest == digest_of(data)
+
+
+async def test_a_wrong_size_is_told(registry: Registry) -> None:
+    data = random_bytes(300)
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=len(data)))
+    await registry.put(upload, data)
+    digest = digest_of(data)
+    digest.size_bytes += 1
+    wrong = await registry.refused(
+        registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest))
+    )
+    assert (wrong.code, wrong.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "SIZE_MISMATCH")
+    assert "300" in wrong.message
+    assert "301" in wrong.message
+
+
+async def test_fewer_bytes_than_announced_are_told(registry: Registry) -> None:
+    data = random_bytes(300)
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=301))
+    (await registry.http.put(upload.parts[0].url, content=data)).raise_for_status()
+    digest = digest_of(data)
+    digest.size_bytes = 301
+    wrong = await registry.refused(
+        registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest))
+    )
+    assert wrong.reason in ("SIZE_MISMATCH", "UPLOAD_INCOMPLETE")
+    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == OPEN
+
+
+async def test_finalizing_twice_returns_the_same(registry: Registry) -> None:
+    data = random_bytes(1000)
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=len(data)))
+    await registry.put(upload, data)
+    request = FinalizeUploadRequest(name=upload.name, digest=digest_of(data))
+    first, second, third = await asyncio.gather(*(registry.artifacts.FinalizeUpload(request) for _ in range(3)))
+    assert first == second == third
+    assert (await registry.artifacts.FinalizeUpload(request)) == first
+    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == FINALIZED
+    other = await registry.refused(
+        registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(b"other")))
+    )
+    assert (other.code, other.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DIGEST_MISMATCH")
+
+
+async def test_equal_bytes_are_stored_once(registry: Registry) -> None:
+    data = random_bytes(1000)
+    first = await registry.store(data)
+    before = await registry.artifacts.GetArtifact(GetArtifactRequest(name=f"artifacts/{first.sha256}"))
+    assert await registry.store(data) == first
+    after = await registry.artifacts.GetArtifact(GetArtifactRequest(name=f"artifacts/{first.sha256}"))
+    assert before == after
+
+
+async def test_a_cancelled_upload_is_gone(registry: Registry) -> None:
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=10))
+    await registry.put(upload, b"0123456789")
+    for _ in range(2):
+        await registry.artifacts.CancelUpload(CancelUploadRequest(name=upload.name))
+    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == ABORTED
+    refused = await registry.refused(
+        registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(b"0123456789")))
+    )
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_ABORTED")
+
+
+async def test_a_finalized_upload_cannot_be_cancelled(registry: Registry) -> None:
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=1))
+    await registry.put(upload, b"x")
+    await registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(b"x")))
+    refused = await registry.refused(registry.artifacts.CancelUpload(CancelUploadRequest(name=upload.name)))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_FINALIZED")
+
+
+async def test_the_same_request_id_opens_one_upload(registry: Registry) -> None:
+    request = CreateUploadRequest(display_name="a", size_bytes=10, request_id=str(uuid.uuid4()))
+    first, second = await asyncio.gather(*(registry.artifacts.CreateUpload(request) for _ in range(2)))
+    assert first.name == second.name
+    request.size_bytes = 11
+    reused = await registry.refused(registry.artifacts.CreateUpload(request))
+    assert (reused.code, reused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+
+
+async def test_unknown_and_malformed_names_are_refused(registry: Registry) -> None:
+    for name in ("uploads/nothing", f"uploads/{uuid.uuid4()}"):
+        unknown = await registry.refused(registry.artifacts.GetUpload(GetUploadRequest(name=name)))
+        assert unknown.code is grpc.StatusCode.NOT_FOUND
+    missing = await registry.refused(registry.artifacts.GetDownload(GetDownloadRequest(name="artifacts/" + "0" * 64)))
+    assert missing.code is grpc.StatusCode.NOT_FOUND
+    malformed = await registry.refused(registry.artifacts.GetArtifact(GetArtifactRequest(name="artifacts/xyz")))
+    assert malformed.code is grpc.StatusCode.INVALID_ARGUMENT
+    negative = await registry.refused(registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=-1)))
+    assert negative.fields[0][0] == "size_bytes"
