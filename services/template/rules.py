@@ -14,19 +14,24 @@ from services.common.errors import failed_precondition, invalid_argument
 MAX_ELEMENTS = 2**31
 """Most elements of one input at the largest batch; a tensor of more does not fit ONNX Runtime's 32-bit indices."""
 
+RESOLVED = "overrides.values"
+"""Where a request can mend what a resolved template lacks."""
 
-def check_template(template: Template) -> None:
-    """Refuse a template that no conversion could follow.
+
+def check_template(template: Template, inside: str = "template") -> None:
+    """Refuse a template that no conversion could follow; `inside` is where the request holds it.
 
     Raises:
         LatheError: INVALID_ARGUMENT naming the field.
     """
-    _check_target(template)
+    _check_target(template, inside)
     tasks = [taxonomy.task for taxonomy in template.taxonomies]
     if len(set(tasks)) != len(tasks):
-        raise invalid_argument("taxonomies", "each classification task has one list of classes, but a name is repeated")
+        raise invalid_argument(
+            f"{inside}.taxonomies", "each classification task has one list of classes, but a name is repeated"
+        )
     for component in template.components:
-        _check_component(component)
+        _check_component(component, f"{inside}.components.{component.name}")
 
 
 def check_complete(template: Template, version: ModelVersion | None) -> None:
@@ -35,7 +40,7 @@ def check_complete(template: Template, version: ModelVersion | None) -> None:
     Raises:
         LatheError: INVALID_ARGUMENT naming the field, FAILED_PRECONDITION where the version's format is another one.
     """
-    check_template(template)
+    check_template(template, RESOLVED)
     if version is not None and version.format != template.source_format:
         raise failed_precondition(
             "SOURCE_FORMAT_MISMATCH",
@@ -44,7 +49,7 @@ def check_complete(template: Template, version: ModelVersion | None) -> None:
             subject=version.name,
         )
     for component in template.components:
-        path = f"components.{component.name}"
+        path = f"{RESOLVED}.components.{component.name}"
         if template.source_format == PTH and not component.inputs:
             raise invalid_argument(
                 f"{path}.inputs", "a PTH source does not say its inputs: give their names and shapes"
@@ -66,12 +71,12 @@ def check_complete(template: Template, version: ModelVersion | None) -> None:
             )
 
 
-def _check_target(template: Template) -> None:
+def _check_target(template: Template, inside: str) -> None:
     devices = load_catalog().devices
     device: Device | None = devices.get(template.device)
     if device is None:
         raise invalid_argument(
-            "device",
+            f"{inside}.device",
             f"'{template.device}' is no device of the catalog, which has: {', '.join(devices)}",
             "UNKNOWN_DEVICE",
         )
@@ -80,7 +85,7 @@ def _check_target(template: Template) -> None:
         known = "this release has no builder for" if template.runtime in device.runtimes else "it does not run"
         offered = ", ".join(device.buildable_runtimes) or "none"
         raise invalid_argument(
-            "runtime",
+            f"{inside}.runtime",
             f"{template.device}: {known} '{template.runtime}'; runtimes that can be built for it: {offered}",
             "UNKNOWN_RUNTIME",
         )
@@ -88,15 +93,14 @@ def _check_target(template: Template) -> None:
         name = Precision.Name(template.precision)
         if name not in runtime.precisions:
             raise invalid_argument(
-                "precision",
+                f"{inside}.precision",
                 f"{template.runtime} on {template.device} does not compute in {name}; it offers: "
                 f"{', '.join(runtime.precisions)}",
                 "UNSUPPORTED_PRECISION",
             )
 
 
-def _check_component(component: Component) -> None:
-    path = f"components.{component.name}"
+def _check_component(component: Component, path: str) -> None:
     names = [entry.name for entry in component.inputs]
     if len(set(names)) != len(names):
         raise invalid_argument(f"{path}.inputs", "input names are unique, but one is repeated")

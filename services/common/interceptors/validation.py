@@ -22,15 +22,18 @@ def decode(message_type: Any, raw: bytes) -> Message:
     return message
 
 
-def check(message: Message) -> None:
-    """Raise LatheError with every field that breaks a rule."""
+def check(message: Message, inside: str = "") -> None:
+    """Raise LatheError with every field that breaks a rule.
+
+    Args:
+        message: A request, or the resource that an Update request would leave behind: the request itself is not
+            checked as it comes in, because only the fields of its mask count.
+        inside: Where the request holds the message, for the paths of the fields.
+    """
     violations = _validator.collect_violations(message)
     if violations:
-        raise _error(violations)
-
-
-def _error(violations: list[protovalidate.Violation]) -> LatheError:
-    return invalid_fields([(_path(each), _description(each)) for each in violations])
+        prefix = f"{inside}." if inside else ""
+        raise invalid_fields([(prefix + _path(each), _description(each)) for each in violations])
 
 
 def _path(violation: protovalidate.Violation) -> str:

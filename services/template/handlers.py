@@ -1,0 +1,139 @@
+"""What can be done with templates."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.template.v1.template_service_pb2 import (
+    CreateTemplateRequest,
+    ListTemplatesRequest,
+    ResolvedTemplate,
+    ResolveTemplateRequest,
+    Template,
+    UpdateTemplateRequest,
+)
+
+from services.common.database import Connection, Database
+from services.common.errors import LatheError, failed_precondition, invalid_argument
+from services.common.interceptors.validation import check
+from services.common.listing import Condition, ListQuery
+from services.common.resources import ResourceKind, ResourceStore
+from services.template.builtin import OWNER, built_in_templates
+from services.template.resolve import resolve
+from services.template.rules import RESOLVED, check_complete, check_template
+
+TEMPLATES = ResourceKind(
+    Template,
+    table="templates",
+    collection="templates",
+    noun="template",
+    columns={
+        "device": lambda template: template.device,
+        "runtime": lambda template: template.runtime,
+        "source_format": lambda template: template.source_format,
+        "built_in": lambda template: template.built_in,
+    },
+    unique=("display_name",),
+)
+
+_SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
+CHANGEABLE = [field.name for field in Template.DESCRIPTOR.fields if field.name not in _SET_BY_SERVICE]
+
+
+class Templates:
+    """Creates, changes and resolves templates, and keeps the built-in ones as the release has them."""
+
+    def __init__(self, database: Database, registry: grpc.aio.Channel) -> None:
+        self._store: ResourceStore[Template] = ResourceStore(database, TEMPLATES)
+        self._models = ModelServiceStub(registry)
+
+    async def install_built_in(self) -> None:
+        """Bring the stored built-in templates to what this release has. Several replicas may do it at once."""
+        for template in built_in_templates():
+            try:
+                await self._store.create(template, resource_id=template.name.removeprefix("templates/"), owner=OWNER)
+            except LatheError as error:
+                if error.code != grpc.StatusCode.ALREADY_EXISTS:
+                    raise
+                await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE)
+
+    async def create(self, request: CreateTemplateRequest) -> Template:
+        """Store a user's template.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT for an unsound template; ALREADY_EXISTS for a taken name.
+        """
+        template = Template()
+        template.CopyFrom(request.template)
+        template.built_in = False
+        _check_sound(template)
+        return await self._store.create(
+            template, resource_id=request.template_id, request_id=request.request_id, request=request
+        )
+
+    async def get(self, name: str) -> Template:
+        """Return a template; LatheError NOT_FOUND where there is none."""
+        return await self._store.get(name)
+
+    async def list(self, request: ListTemplatesRequest) -> tuple[list[Template], str]:
+        """Return one page and the token of the next."""
+        filters = {"device": request.device, "runtime": request.runtime, "source_format": request.source_format}
+        conditions = [Condition("built_in = {}", (request.built_in,))] if request.HasField("built_in") else []
+        return await self._store.list(ListQuery.from_request(request, filters=filters, conditions=conditions))
+
+    async def update(self, request: UpdateTemplateRequest) -> Template:
+        """Change the fields of the mask.
+
+        Raises:
+            LatheError: as `create`; NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION for a built-in one.
+        """
+
+        def validate(changed: Template) -> None:
+            _refuse_built_in(changed)
+            check(changed, inside="template")
+            _check_sound(changed)
+
+        return await self._store.update(request.template, request.update_mask, CHANGEABLE, validate)
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a template; LatheError FAILED_PRECONDITION for a built-in one."""
+
+        async def refuse(_connection: Connection, template: Template) -> None:
+            _refuse_built_in(template)
+
+        await self._store.delete(name, etag, on_delete=refuse)
+
+    async def resolve(self, request: ResolveTemplateRequest) -> ResolvedTemplate:
+        """Return the full specification of a task, each value with where it comes from.
+
+        Raises:
+            LatheError: NOT_FOUND; INVALID_ARGUMENT for overrides that name nothing or leave something open;
+                FAILED_PRECONDITION where the version is of another format.
+        """
+        template = await self._store.get(request.name)
+        version = await self._version(request.model_version)
+        resolved = resolve(template, request.overrides, version)
+        check(resolved.template, inside=RESOLVED)
+        check_complete(resolved.template, version)
+        return resolved
+
+    async def _version(self, name: str) -> ModelVersion | None:
+        return await self._models.GetModelVersion(GetModelVersionRequest(name=name)) if name else None
+
+
+def _refuse_built_in(template: Template) -> None:
+    if template.built_in:
+        raise failed_precondition(
+            "BUILT_IN_TEMPLATE",
+            f"'{template.name}' came with Lathe and stays as it is. Create a template of your own with its fields, or "
+            "override them in a task.",
+            subject=template.name,
+        )
+
+
+def _check_sound(template: Template) -> None:
+    if not template.display_name.strip():
+        raise invalid_argument("template.display_name", "the name is blank")
+    check_template(template)

@@ -1,0 +1,54 @@
+"""TemplateService over gRPC: requests in, answers out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+from lathe.template.v1.template_service_pb2 import (
+    CreateTemplateRequest,
+    DeleteTemplateRequest,
+    GetTemplateRequest,
+    ListTemplatesRequest,
+    ListTemplatesResponse,
+    ResolvedTemplate,
+    ResolveTemplateRequest,
+    Template,
+    UpdateTemplateRequest,
+)
+from lathe.template.v1.template_service_pb2_grpc import TemplateServiceServicer
+
+from services.template.handlers import Templates
+
+
+class TemplateServicer(TemplateServiceServicer):
+    """Answers for the handlers."""
+
+    def __init__(self, templates: Templates) -> None:
+        self._templates = templates
+
+    async def CreateTemplate(self, request: CreateTemplateRequest, _context: Any) -> Template:
+        """Create a template."""
+        return await self._templates.create(request)
+
+    async def GetTemplate(self, request: GetTemplateRequest, _context: Any) -> Template:
+        """Return a template."""
+        return await self._templates.get(request.name)
+
+    async def ListTemplates(self, request: ListTemplatesRequest, _context: Any) -> ListTemplatesResponse:
+        """Return one page of templates."""
+        templates, token = await self._templates.list(request)
+        return ListTemplatesResponse(templates=templates, next_page_token=token)
+
+    async def UpdateTemplate(self, request: UpdateTemplateRequest, _context: Any) -> Template:
+        """Change fields of a template."""
+        return await self._templates.update(request)
+
+    async def DeleteTemplate(self, request: DeleteTemplateRequest, _context: Any) -> Empty:
+        """Delete a template."""
+        await self._templates.delete(request.name, request.etag)
+        return Empty()
+
+    async def ResolveTemplate(self, request: ResolveTemplateRequest, _context: Any) -> ResolvedTemplate:
+        """Return the full specification of a task."""
+        return await self._templates.resolve(request)

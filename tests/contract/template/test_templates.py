@@ -1,0 +1,155 @@
+"""TemplateService over a real gRPC server and a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from grpc_status import rpc_status
+from lathe.registry.v1.model_service_pb2 import PTH
+from lathe.template.v1.template_service_pb2 import (
+    CreateTemplateRequest,
+    DeleteTemplateRequest,
+    GetTemplateRequest,
+    ListTemplatesRequest,
+    ResolveTemplateRequest,
+    Template,
+    UpdateTemplateRequest,
+)
+from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+
+from services.common.server import serve_in_process
+from services.common.settings import Settings
+from services.template.main import NEEDS, build
+
+BUILT_IN = "templates/pth-cpu-x86-64-openvino-fp32"
+
+
+@pytest.fixture
+async def templates(database_url: str) -> AsyncIterator[Any]:
+    settings = Settings(database_url=database_url)
+    async with (
+        serve_in_process("template", build, settings, NEEDS) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield TemplateServiceStub(channel)
+
+
+def digits(**changes: object) -> CreateTemplateRequest:
+    template = {
+        "display_name": "Digits",
+        "source_format": "PTH",
+        "device": "cpu-x86-64",
+        "runtime": "onnxruntime",
+        "error_threshold": "1e-5",
+        "components": [{"name": "net", "inputs": [{"name": "image", "shape": [1, 1, 8, 8]}]}],
+        **changes,
+    }
+    return ParseDict({"template": template}, CreateTemplateRequest())
+
+
+async def refused(call: Any) -> tuple[grpc.StatusCode, str, str, list[str]]:
+    """Return code, reason, message and wrong fields of a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    error = caught.value
+    status = rpc_status.from_call(error)
+    info, bad = ErrorInfo(), BadRequest()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(bad)
+    assert info.domain == "lathe"
+    return error.code(), info.reason, error.details() or "", [each.field for each in bad.field_violations]
+
+
+async def test_built_in_templates_are_there_and_stay(templates: Any) -> None:
+    built_in = await templates.GetTemplate(GetTemplateRequest(name=BUILT_IN))
+    assert built_in.built_in
+    code, reason, _, _ = await refused(templates.DeleteTemplate(DeleteTemplateRequest(name=BUILT_IN)))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BUILT_IN_TEMPLATE")
+    change = UpdateTemplateRequest(template=Template(name=BUILT_IN, repo="mine"))
+    change.update_mask.paths.append("repo")
+    assert (await refused(templates.UpdateTemplate(change)))[1] == "BUILT_IN_TEMPLATE"
+
+
+async def test_a_second_start_changes_nothing(templates: Any, database_url: str) -> None:
+    before = await templates.GetTemplate(GetTemplateRequest(name=BUILT_IN))
+    async with serve_in_process("template", build, Settings(database_url=database_url), NEEDS):
+        assert await templates.GetTemplate(GetTemplateRequest(name=BUILT_IN)) == before
+
+
+async def test_a_template_of_ones_own(templates: Any) -> None:
+    created = await templates.CreateTemplate(digits())
+    assert created.name == "templates/digits"
+    assert created.error_threshold == 1e-5
+    assert not created.built_in
+    change = UpdateTemplateRequest(template=Template(name=created.name, etag=created.etag, error_threshold=0.00005))
+    change.update_mask.paths.append("error_threshold")
+    assert (await templates.UpdateTemplate(change)).error_threshold == 5e-5
+    assert (await refused(templates.UpdateTemplate(change)))[1] == "ETAG_MISMATCH"
+    await templates.DeleteTemplate(DeleteTemplateRequest(name=created.name))
+    assert (await refused(templates.GetTemplate(GetTemplateRequest(name=created.name))))[0] == (
+        grpc.StatusCode.NOT_FOUND
+    )
+
+
+async def test_the_catalog_filters_and_searches(templates: Any) -> None:
+    await templates.CreateTemplate(digits())
+
+    async def names(**request: Any) -> list[str]:
+        return [each.name for each in (await templates.ListTemplates(ListTemplatesRequest(**request))).templates]
+
+    assert await names(built_in=False) == ["templates/digits"]
+    assert "templates/digits" not in await names(built_in=True)
+    assert all("openvino" in name for name in await names(runtime="openvino"))
+    assert await names(device="nvidia-t4") == []
+    assert "templates/digits" in await names(source_format=PTH, device="cpu-x86-64")
+    assert await names(search="DIGTIS") == ["templates/digits"]
+    assert await names(search="imagenet bf16") == ["templates/pth-imagenet-cpu-x86-64-openvino-bf16"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "field"),
+    [
+        ({"device": "tpu-v9"}, "UNKNOWN_DEVICE", "template.device"),
+        ({"runtime": "tensorrt"}, "UNKNOWN_RUNTIME", "template.runtime"),
+        ({"precision": "BF16"}, "UNSUPPORTED_PRECISION", "template.precision"),
+        ({"components": []}, "INVALID_ARGUMENT", "template.components"),
+        ({"error_threshold": -1}, "INVALID_ARGUMENT", "template.error_threshold"),
+        (
+            {"components": [{"name": "n", "inputs": [{"name": "x", "shape": [1, 0]}]}]},
+            "INVALID_ARGUMENT",
+            "template.components[0].inputs[0].shape[1]",
+        ),
+        (
+            {"components": [{"name": "n", "inputs": [{"name": "x", "shape": [1, 65536, 65536]}]}]},
+            "INVALID_ARGUMENT",
+            "template.components.n.inputs.x.shape",
+        ),
+    ],
+)
+async def test_an_unsound_template_is_refused(
+    templates: Any, changes: dict[str, object], reason: str, field: str
+) -> None:
+    code, found, _, fields = await refused(templates.CreateTemplate(digits(**changes)))
+    assert (code, found, fields) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [field])
+
+
+async def test_resolving_shows_where_each_value_comes_from(templates: Any) -> None:
+    await templates.CreateTemplate(digits())
+    request = ParseDict(
+        {"name": "templates/digits", "overrides": {"values": {"components": [{"name": "net", "max_batch": 4}]}}},
+        ResolveTemplateRequest(),
+    )
+    resolved = await templates.ResolveTemplate(request)
+    assert resolved.template.components[0].max_batch == 4
+    assert {entry.path for entry in resolved.provenance} >= {"components.net.max_batch", "error_threshold", "runtime"}
+
+
+async def test_resolving_says_what_is_still_open(templates: Any) -> None:
+    code, _, message, fields = await refused(templates.ResolveTemplate(ResolveTemplateRequest(name=BUILT_IN)))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert fields == ["overrides.values.components.model.inputs"]
+    assert "give their names and shapes" in message

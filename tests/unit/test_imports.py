@@ -1,0 +1,38 @@
+"""What is imported where: the frameworks stay out of every process but the sandboxed child."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+FRAMEWORKS = {"torch", "tensorflow", "openvino", "onnxruntime", "onnx", "onnxscript", "transformers", "sklearn"}
+
+
+def imported_by(statement: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter has loaded after a statement."""
+    code = f"import json, sys\n{statement}\nprint(json.dumps([name for name in sys.modules if '.' not in name]))"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return set(json.loads(output.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "services.registry.main",
+        "services.template.main",
+        "services.converter.main",
+        "services.converter.worker",
+        "services.local.stack",
+        "services.cli.main",
+        "engines.sandbox",
+        "engines.devices",
+        "engines.toolchain",
+    ],
+)
+def test_no_framework_is_imported(module: str) -> None:
+    assert not imported_by(f"import {module}") & FRAMEWORKS
+
+
+def test_the_command_line_starts_without_grpc() -> None:
+    assert "grpc" not in imported_by("import services.cli.main")
