@@ -1,0 +1,78 @@
+"""The `lathe` command. Every command and group is one line in COMMANDS or GROUPS, with a module of its own here.
+
+Modules of commands import typer and the helpers beside them at their top, and everything heavy (gRPC, protos, rich,
+engines) inside their functions, so that `lathe --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli import logs, status, up
+from services.cli.failures import explain
+from services.cli.options import set_options
+from services.cli.output import error
+
+COMMANDS: dict[str, Callable[..., None]] = {"up": up.up, "status": status.status, "logs": logs.logs}
+GROUPS: dict[str, typer.Typer] = {}
+
+app = typer.Typer(
+    name="lathe",
+    help="Turn trained models into verified packages for the hardware they will run on.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lathe {metadata.version('lathe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SERVICE=HOST:PORT",
+            help="Where a service is; else $LATHE_<SERVICE>_ADDRESS, the running stack, or the usual port.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the stack's state; else $LATHE_DATA_DIR, or .lathe.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Turn trained models into verified packages for the hardware they will run on."""
+    set_options(data_dir, address or [])
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
+
+
+def run() -> None:
+    """Run the command line and exit; a failure that can be named is one sentence and an exit code, no traceback."""
+    try:
+        app()
+    except (Exception, KeyboardInterrupt) as exception:
+        failure = explain(exception)
+        if failure is None:
+            raise
+        error(failure.sentence, failure.details)
+        sys.exit(failure.code)
+
+
+if __name__ == "__main__":
+    run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
+from collections.abc import Container
 
 from services.local.errors import LocalError
 
@@ -26,17 +27,17 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_port(wanted: int | None = None) -> int:
-    """Return `wanted` where it is free, else another free port; one call never repeats what another returned by chance.
+def free_port(wanted: int | None = None, avoid: Container[int] = ()) -> int:
+    """Return `wanted` where it is free and not to be avoided, else another free port that no earlier call returned.
 
     Raises:
         LocalError: No port is free.
     """
     with _lock:
-        if wanted and is_free(wanted):
+        if wanted and wanted not in avoid and is_free(wanted):
             return wanted
         for port in random.sample(_RANGE, 500):
-            if port not in _handed_out and is_free(port):
+            if port not in _handed_out and port not in avoid and is_free(port):
                 _handed_out.add(port)
                 return port
     raise LocalError(f"No free port found on 127.0.0.1 between {_RANGE.start} and {_RANGE.stop}.")

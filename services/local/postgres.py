@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from services.local.errors import LocalError
-from services.local.ports import free_port
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret
+from services.local.server import LocalServer
 
 _DATABASE = "lathe"
 _SETTINGS = {
@@ -35,26 +35,11 @@ _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _PREVIOUS_SERVER_SECONDS = 15.0
 
 
-class PostgresServer:
-    """One PostgreSQL server over one data directory.
+class PostgresServer(LocalServer):
+    """One PostgreSQL server over one data directory."""
 
-    Args:
-        data_dir: Folder of the server; made by the first start.
-        port: Wanted port; a taken or absent one is replaced by a free one.
-        durable: False leaves writes to the operating system: quicker, for tests.
-        log_path: Log file; `postgres.log` in the data directory by default.
-    """
-
-    def __init__(
-        self, data_dir: Path, port: int | None = None, *, durable: bool = True, log_path: Path | None = None
-    ) -> None:
-        self.data_dir = data_dir.resolve()
-        self.port = port or 0
-        self._durable = durable
-        self._log_path = log_path or self.data_dir / "postgres.log"
-        self._cluster = self.data_dir / "cluster"
-        self._password_file = self.data_dir / "password"
-        self.process: ChildProcess | None = None
+    name = "postgres"
+    stop_grace_seconds = 20.0
 
     @property
     def url(self) -> str:
@@ -65,43 +50,38 @@ class PostgresServer:
         """URL of any database on this server, password included."""
         return f"postgresql://postgres:{stored_secret(self._password_file)}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> None:
-        """Start the server, making its files the first time; returns when it takes connections.
-
-        Raises:
-            LocalError: It did not start; the text carries the last lines of its log.
-        """
+    def prepare(self) -> None:
+        """Make the cluster the first time; wait for a server that still ends."""
         self._initialize()
         self._await_previous_server()
-        # Between finding a free port and taking it, somebody else can be quicker.
-        for attempt in range(3):
-            self.port = free_port(self.port if attempt == 0 else None)
-            try:
-                self._run()
-                return
-            except LocalError:
-                self.stop()
-                if attempt == 2:
-                    raise
 
-    def stop(self) -> None:
-        """End the server, closing its connections; its state stays in the data directory."""
-        if self.process:
-            self.process.stop(grace=20)
-            self.process = None
-
-    def _run(self) -> None:
-        settings = {**_SETTINGS, "port": str(self.port), **({} if self._durable else _FAST)}
+    def make_process(self) -> ChildProcess:
+        """Return the server's process."""
+        settings = {**_SETTINGS, "port": str(self.port), **({} if self.durable else _FAST)}
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self.process = self._process([str(_binary("postgres")), "-D", str(self._cluster), *flags])
-        self.process.start()
-        self.process.wait_until(self._ready)
+        return self._process([str(_binary("postgres")), "-D", str(self._cluster), *flags])
+
+    def answers(self) -> bool:
+        """Read the status that the server writes, as its own pg_ctl does."""
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return bool(self.process and lines and lines[0] == str(self.process.pid) and lines[-1].strip() == "ready")
+
+    @property
+    def _cluster(self) -> Path:
+        return self.data_dir / "cluster"
+
+    @property
+    def _password_file(self) -> Path:
+        return self.data_dir / "password"
 
     def _process(self, command: list[str], stdin: str = "") -> ChildProcess:
         return ChildProcess(
             name="postgres",
             command=command,
-            log_path=self._log_path,
+            log_path=self.log_path,
             cwd=self.data_dir,
             # The server reads PG* variables; those of the caller are meant for somebody else's server.
             environment={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C", "TZ": "UTC"},
@@ -111,19 +91,10 @@ class PostgresServer:
             stdin=stdin,
         )
 
-    def _ready(self) -> bool:
-        """Read the status that the server writes, as its own pg_ctl does."""
-        try:
-            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return False
-        return bool(self.process and lines and lines[0] == str(self.process.pid) and lines[-1].strip() == "ready")
-
     def _initialize(self) -> None:
         """Make the cluster in a draft folder and rename it, so that a broken first start leaves nothing half made."""
         if (self._cluster / "PG_VERSION").exists():
             return
-        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         stored_secret(self._password_file)
         draft = self.data_dir / "cluster.draft"
         shutil.rmtree(draft, ignore_errors=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from pathlib import Path
 import psutil
 
 from services.local.errors import LocalError
-from services.local.logfile import prepare_log, tail
+from services.local.logfile import prepare_log, rotate, tail
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _POLL_SECONDS = 0.01
+_KILL_SECONDS = 5.0
 
 # The kernel's parent-death signal watches the *thread* that started the child, so one lasting thread starts them all.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawn")
@@ -120,27 +122,52 @@ class ChildProcess:
         if self._popen and self.running:
             self._popen.send_signal(self.stop_signal)
 
-    def stop(self, grace: float = 10.0) -> None:
-        """Ask the program to end, kill it `grace` seconds later, and kill whatever it left behind."""
+    def rotate_log(self) -> None:
+        """Keep the log within its bounds."""
+        rotate(self.log_path)
+
+    def stop(self, grace: float = 10.0, hurry: threading.Event | None = None) -> None:
+        """Ask the program to end, kill it `grace` seconds later, and kill whatever it left behind.
+
+        Args:
+            grace: Seconds that it may take.
+            hurry: Ends the wait at once when set.
+        """
         if self._popen is None:
             return
         descendants = self._descendants()
         self.signal_stop()
-        try:
-            self._popen.wait(grace)
-        except subprocess.TimeoutExpired:
+        deadline = time.monotonic() + grace
+        while self.running and time.monotonic() < deadline and not (hurry and hurry.is_set()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(0.1)
+        self._kill(descendants)
+
+    def _kill(self, descendants: list[psutil.Process]) -> None:
+        assert self._popen is not None
+        if self.running:
             self._popen.kill()
             self._popen.wait()
         for process in descendants:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(descendants, timeout=5)
+        deadline = time.monotonic() + _KILL_SECONDS
+        while any(map(_alive, descendants)) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
     def _descendants(self) -> list[psutil.Process]:
         try:
             return psutil.Process(self.pid).children(recursive=True) if self.running else []
         except psutil.NoSuchProcess:
             return []
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Tell whether a process still runs; one that only waits to be buried does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def needs_other_user() -> bool:

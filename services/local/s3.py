@@ -6,13 +6,14 @@ import datetime
 import http.client
 import json
 import os
+import threading
 from pathlib import Path
 
 from services.local.binaries import installed_binary
-from services.local.errors import LocalError
 from services.local.ports import free_port, is_free
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret, write_private
+from services.local.server import LocalServer
 from services.local.sigv4 import signed_headers
 
 _INNER_PORTS = (
@@ -22,25 +23,12 @@ _INNER_PORTS = (
 _ADMIN_GRPC_OFFSET = 10000
 
 
-class S3Server:
-    """One S3 store over one data directory.
+class S3Server(LocalServer):
+    """One S3 store over one data directory, with one account and one bucket."""
 
-    Args:
-        data_dir: Folder of the store; made by the first start.
-        port: Wanted port; a taken or absent one is replaced by a free one.
-        bucket: Bucket that the first start makes.
-        log_path: Log file; `s3.log` in the data directory by default.
-    """
-
-    def __init__(
-        self, data_dir: Path, port: int | None = None, *, bucket: str = "lathe", log_path: Path | None = None
-    ) -> None:
-        self.data_dir = data_dir.resolve()
-        self.port = port or 0
-        self.bucket = bucket
-        self.region = "us-east-1"
-        self._log_path = log_path or self.data_dir / "s3.log"
-        self.process: ChildProcess | None = None
+    name = "s3"
+    bucket = "lathe"
+    region = "us-east-1"
 
     @property
     def endpoint(self) -> str:
@@ -57,45 +45,28 @@ class S3Server:
         """Secret key of the one account."""
         return stored_secret(self.data_dir / "secret-key")
 
-    def start(self) -> None:
-        """Start the store; returns when it answers and has its bucket.
-
-        Raises:
-            LocalError: It did not start; the text carries the last lines of its log.
-        """
-        (self.data_dir / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Between finding a free port and taking it, somebody else can be quicker.
-        for attempt in range(3):
-            self.port = free_port(self.port if attempt == 0 else None)
-            try:
-                self._run()
-                return
-            except LocalError:
-                self.stop()
-                if attempt == 2:
-                    raise
-
-    def stop(self) -> None:
-        """End the store; its state stays in the data directory."""
-        if self.process:
-            self.process.stop()
-            self.process = None
-            self._remove_sockets()
-
-    def _run(self) -> None:
+    def prepare(self) -> None:
+        """Make the folders and the file of accounts."""
+        (self.data_dir / "data").mkdir(exist_ok=True, mode=0o700)
         write_private(self.data_dir / "s3.json", json.dumps(self._identities()))
+
+    def make_process(self) -> ChildProcess:
+        """Return the store's process."""
         self._remove_sockets()
         ports = _inner_ports()
         write_private(self._ports_file, json.dumps(ports))
-        self.process = ChildProcess(
-            name="s3",
+        return ChildProcess(
+            name=self.name,
             command=[str(installed_binary("weed", "LATHE_S3_ENDPOINT")), *self._arguments(ports)],
-            log_path=self._log_path,
+            log_path=self.log_path,
             cwd=self.data_dir,
             environment={**os.environ, "GOMEMLIMIT": "350MiB", "HOME": str(self.data_dir)},
         )
-        self.process.start()
-        self.process.wait_until(self._has_bucket)
+
+    def stop(self, hurry: threading.Event | None = None) -> None:
+        """End the store and remove its sockets; `hurry` cuts its time short when set."""
+        super().stop(hurry)
+        self._remove_sockets()
 
     def _arguments(self, ports: dict[str, int]) -> list[str]:
         return [
@@ -113,7 +84,7 @@ class S3Server:
         credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
         return {"identities": [{"name": "lathe", "credentials": credentials, "actions": ["Admin"]}]}
 
-    def _has_bucket(self) -> bool:
+    def answers(self) -> bool:
         """Make the bucket: a store that answers this, be it "exists already", is ready."""
         host, path = f"127.0.0.1:{self.port}", f"/{self.bucket}"
         now = datetime.datetime.now(datetime.UTC)

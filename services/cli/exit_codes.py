@@ -1,0 +1,51 @@
+"""Exit codes of `lathe`, for scripts: one table, and how gRPC codes map to it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a script can tell from the exit code."""
+
+    OK = 0
+    FAILED = 1
+    """The operation failed; the message says why."""
+    USAGE = 2
+    """The command line, or a value given, is wrong."""
+    NOT_FOUND = 3
+    """There is no such resource. `lathe status`: a part of the stack is not healthy."""
+    UNAVAILABLE = 4
+    """A service does not answer. `lathe status`: nothing runs."""
+    TASK_FAILED = 5
+    """The task that was waited for ended as FAILED."""
+    TASK_CANCELLED = 6
+    """The task that was waited for ended as CANCELLED."""
+    CONFLICT = 7
+    """It exists already, changed meanwhile, or is not in a state for this."""
+    DENIED = 8
+    """The caller is not known or may not do this."""
+    TIMEOUT = 9
+    """It took longer than allowed."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+_BY_GRPC_CODE = {
+    "INVALID_ARGUMENT": ExitCode.USAGE,
+    "OUT_OF_RANGE": ExitCode.USAGE,
+    "NOT_FOUND": ExitCode.NOT_FOUND,
+    "UNAVAILABLE": ExitCode.UNAVAILABLE,
+    "ALREADY_EXISTS": ExitCode.CONFLICT,
+    "ABORTED": ExitCode.CONFLICT,
+    "FAILED_PRECONDITION": ExitCode.CONFLICT,
+    "UNAUTHENTICATED": ExitCode.DENIED,
+    "PERMISSION_DENIED": ExitCode.DENIED,
+    "DEADLINE_EXCEEDED": ExitCode.TIMEOUT,
+    "CANCELLED": ExitCode.INTERRUPTED,
+}
+
+
+def exit_code_for(grpc_code: str) -> ExitCode:
+    """Return the exit code for the name of a gRPC status code."""
+    return _BY_GRPC_CODE.get(grpc_code, ExitCode.FAILED)

@@ -1,0 +1,67 @@
+"""Options that stand before the command: `lathe --address registry=host:port models list`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+
+DEFAULT_DATA_DIR = ".lathe"
+
+
+@dataclass(frozen=True)
+class GlobalOptions:
+    """Where the suite is, as far as the command line says it."""
+
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    addresses: dict[str, str] = field(default_factory=dict)
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the stack's state; else $LATHE_DATA_DIR, or .lathe."),
+]
+
+
+_current: ContextVar[GlobalOptions | None] = ContextVar("options", default=None)
+
+
+def current_options() -> GlobalOptions:
+    """Return the options that stand before the running command."""
+    return _current.get() or GlobalOptions(_environment_data_dir())
+
+
+def set_options(data_dir: Path | None, addresses: Sequence[str]) -> None:
+    """Keep the options of the command line for the command that follows.
+
+    Raises:
+        CliError: An address is not of the form service=host:port.
+    """
+    _current.set(GlobalOptions(data_dir or _environment_data_dir(), dict(_address(text) for text in addresses)))
+
+
+def chosen_data_dir(flag: Path | None) -> Path:
+    """Return the data directory: the command's own flag, else the one before the command, else the environment's."""
+    return flag or current_options().data_dir
+
+
+def _environment_data_dir() -> Path:
+    return Path(os.environ.get("LATHE_DATA_DIR") or DEFAULT_DATA_DIR)
+
+
+def _address(text: str) -> tuple[str, str]:
+    service, equals, address = text.partition("=")
+    port = address.rpartition(":")[2]
+    if not equals or not service or not port.isdigit():
+        raise CliError(
+            f"--address {text!r} must be service=host:port, such as registry=127.0.0.1:50051.", ExitCode.USAGE
+        )
+    return service, address

@@ -1,0 +1,111 @@
+"""`lathe status`: what runs, and how it is."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from services.cli.exit_codes import ExitCode
+from services.cli.options import DataDir, chosen_data_dir
+from services.cli.output import TABLE, Column, Output, OutputFormat, note, print_json, print_rows
+
+if TYPE_CHECKING:
+    from services.local.endpoints import Endpoint
+
+_COLORS = {"healthy": "green", "unhealthy": "yellow", "down": "red"}
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """How one part of the stack is; `pid` and `since` are None where the process is not ours or is gone."""
+
+    name: str
+    role: str
+    address: str
+    health: str
+    pid: int | None
+    memory_bytes: int
+    since: str | None
+
+
+def status(data_dir: DataDir = None, output: Output = TABLE) -> None:
+    """Show every part of the stack: address, health, process, memory, and since when it runs.
+
+    The exit code is 0 where all is healthy, 3 where a part is not, and 4 where nothing runs.
+    """
+    from services.local.endpoints import read_endpoints
+
+    folder = chosen_data_dir(data_dir)
+    endpoints = read_endpoints(folder)
+    parts = [measure(part) for part in endpoints.parts] if endpoints else []
+    if output is OutputFormat.JSON:
+        print_json([asdict(part) for part in parts])
+    else:
+        print_rows(parts, _COLUMNS, empty=f"Nothing runs on {folder.resolve()}; `lathe up` starts the suite.")
+        if parts:
+            note(f"{sum(part.memory_bytes for part in parts) / 2**20:.0f} MiB in all")
+    raise typer.Exit(overall(parts))
+
+
+def overall(parts: list[PartStatus]) -> ExitCode:
+    """Return the exit code that tells how the whole is."""
+    healthy = sum(part.health == "healthy" for part in parts)
+    if parts and healthy == len(parts):
+        return ExitCode.OK
+    ours_alive = any(part.pid is not None for part in parts)
+    return ExitCode.NOT_FOUND if ours_alive else ExitCode.UNAVAILABLE
+
+
+def measure(part: Endpoint) -> PartStatus:
+    """Look at one part: ask it how it is, and the system about its process and those below it."""
+    import psutil
+
+    pid, memory, since = None, 0, None
+    if part.pid:
+        try:
+            process = psutil.Process(part.pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
+                family = [process, *process.children(recursive=True)]
+                memory = sum(_memory(member) for member in family)
+                since = datetime.datetime.fromtimestamp(process.create_time()).astimezone().isoformat("T", "seconds")
+                pid = part.pid
+        except psutil.NoSuchProcess:
+            pid = None
+    return PartStatus(part.name, part.role, part.address, _health(part, pid), pid, memory, since)
+
+
+def _memory(process: object) -> int:
+    """Return the memory that is the process' own: shared pages are counted in part, where the system tells."""
+    import psutil
+
+    assert isinstance(process, psutil.Process)
+    try:
+        full = process.memory_full_info()
+        return int(getattr(full, "pss", 0) or full.rss)
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _health(part: Endpoint, pid: int | None) -> str:
+    from services.local.health import port_answers, service_health
+
+    if part.role == "service":
+        return service_health(part.address)
+    if part.role == "server":
+        return "healthy" if port_answers(part.address) else "down"
+    return "healthy" if pid else "down"
+
+
+_COLUMNS: list[Column[PartStatus]] = [
+    Column("name", lambda part: part.name),
+    Column("address", lambda part: part.address or "–"),
+    Column("health", lambda part: f"[{_COLORS[part.health]}]{part.health}[/]"),
+    Column("pid", lambda part: str(part.pid or "–"), numeric=True),
+    Column("memory", lambda part: f"{part.memory_bytes / 2**20:.0f} MiB" if part.pid else "–", numeric=True),
+    Column("since", lambda part: part.since or "–"),
+]

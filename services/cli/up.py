@@ -1,0 +1,66 @@
+"""`lathe up`: the whole suite on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.exit_codes import ExitCode
+from services.cli.options import DataDir, chosen_data_dir
+from services.cli.output import TABLE, Column, Output, OutputFormat, note, plain, print_json_line, print_rows
+
+if TYPE_CHECKING:
+    from services.local.endpoints import Endpoint
+    from services.local.stack import Stack
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def up(
+    data_dir: DataDir = None,
+    worker: Annotated[bool, typer.Option(help="Start a worker for this machine's CPU.")] = True,
+    output: Output = TABLE,
+) -> None:
+    """Run the whole suite on this machine until Ctrl-C: PostgreSQL, NATS, S3, every service and one CPU worker.
+
+    With LATHE_DATABASE_URL, LATHE_NATS_URL or LATHE_S3_ENDPOINT set, the server named there is used and none started.
+    """
+    from services.local.stack import Stack, Stopped
+
+    folder = chosen_data_dir(data_dir)
+    stack = Stack(folder, with_worker=worker, say=note)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: stack.request_stop())
+    started = time.monotonic()
+    note(f"Starting in {folder.resolve()} …")
+    try:
+        stack.start()
+    except Stopped:
+        note("Stopped while starting.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    _announce(stack, output, folder, time.monotonic() - started)
+    try:
+        stack.run()
+    finally:
+        note("Stopping …")
+        stack.stop()
+    note("Stopped.")
+
+
+def _announce(stack: Stack, output: OutputFormat, folder: Path, seconds: float) -> None:
+    parts = stack.endpoints()
+    if output is OutputFormat.JSON:
+        print_json_line({part.name: {"role": part.role, "address": part.address, "pid": part.pid} for part in parts})
+        return
+    columns: list[Column[Endpoint]] = [
+        Column("name", lambda part: part.name),
+        Column("address", lambda part: part.address or "–"),
+        Column("pid", lambda part: str(part.pid or "not ours"), numeric=True),
+        Column("log", lambda part: plain(folder / "logs" / f"{part.name}.log") if part.pid else "–"),
+    ]
+    print_rows(parts, columns)
+    note(f"All healthy after {seconds:.1f} s. Ctrl-C stops everything; the state stays in {folder}.")

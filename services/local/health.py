@@ -1,0 +1,34 @@
+"""Whether a part of the stack answers."""
+
+from __future__ import annotations
+
+import socket
+from typing import Literal
+
+Health = Literal["healthy", "unhealthy", "down"]
+
+
+def service_health(address: str, timeout: float = 2.0) -> Health:
+    """Ask a gRPC service how it is: "unhealthy" answers but does not serve, "down" does not answer."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    # A channel of its own pool: a shared one would go on waiting after an earlier refusal.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+        except grpc.RpcError as error:
+            refused = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            return "down" if refused else "unhealthy"
+    return "healthy" if answer.status == health_pb2.HealthCheckResponse.SERVING else "unhealthy"
+
+
+def port_answers(address: str, timeout: float = 2.0) -> bool:
+    """Tell whether somebody takes connections at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,43 @@
+"""Wait until every process of a stack does its job."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from services.local.errors import LocalError
+from services.local.process import ChildProcess
+
+_POLL_SECONDS = 0.05
+
+
+def await_ready(
+    checks: Mapping[str, Callable[[], bool]],
+    processes: Mapping[str, ChildProcess],
+    *,
+    stopped: threading.Event,
+    say: Callable[[str], None],
+    timeout: float,
+) -> None:
+    """Ask each check until it holds, once for each process; returns early when `stopped` is set.
+
+    Raises:
+        LocalError: A process ended, or is not ready after `timeout` seconds; carries the end of its log.
+    """
+    waiting = dict(checks)
+    waited = 0.0
+    while waiting and not stopped.is_set():
+        for name, ready in list(waiting.items()):
+            process = processes[name]
+            if not process.running:
+                raise LocalError(
+                    f"{name} ended with status {process.exit_status} while starting.\n{process.log_tail()}"
+                )
+            if ready():
+                del waiting[name]
+                say(f"{name} is healthy")
+        if waited > timeout:
+            tails = "\n".join(processes[name].log_tail() for name in waiting)
+            raise LocalError(f"Not healthy after {timeout:.0f} s: {', '.join(waiting)}.\n{tails}")
+        stopped.wait(_POLL_SECONDS)
+        waited += _POLL_SECONDS

@@ -1,0 +1,52 @@
+"""Which processes make up the suite on one machine. A new service or worker is one line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServiceEntry:
+    """One API process.
+
+    Attributes:
+        name: Its name; LATHE_<NAME>_ADDRESS says where the others find it.
+        module: Module that `python -m` runs.
+        port: Port it takes where that is free.
+    """
+
+    name: str
+    module: str
+    port: int
+
+    @property
+    def address_variable(self) -> str:
+        """Environment variable with the address of this service."""
+        return f"LATHE_{self.name.upper()}_ADDRESS"
+
+
+@dataclass(frozen=True)
+class WorkerEntry:
+    """One worker process.
+
+    Attributes:
+        name: Its name.
+        module: Module that `python -m` runs.
+        kind: Kind of task that it works on, under which it announces itself.
+    """
+
+    name: str
+    module: str
+    kind: str
+
+
+SERVICES = (
+    ServiceEntry("registry", "services.registry.main", 50051),
+    ServiceEntry("template", "services.template.main", 50052),
+    ServiceEntry("converter", "services.converter.main", 50053),
+)
+WORKERS = (WorkerEntry("worker-cpu", "services.converter.worker", "conversion"),)
+
+POSTGRES_PORT = 55432
+NATS_PORT = 54222
+S3_PORT = 58333

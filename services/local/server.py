@@ -1,0 +1,79 @@
+"""What the embedded servers have in common: a folder, a port that is free, one process."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from services.local.errors import LocalError
+from services.local.ports import free_port
+from services.local.process import ChildProcess
+
+_PORT_ATTEMPTS = 3
+
+
+class LocalServer(ABC):
+    """One server over one data directory, on 127.0.0.1.
+
+    Args:
+        data_dir: Folder of the server; made by the first start. Its state stays there.
+        port: Wanted port; a taken or absent one is replaced by a free one.
+        durable: False trades safety against power loss for speed, for tests.
+        log_path: Log file; `<name>.log` in the data directory by default.
+
+    Attributes:
+        port: Port that it listens on, once started.
+        process: Its process while it runs.
+    """
+
+    name: str
+    stop_grace_seconds = 10.0
+
+    def __init__(
+        self, data_dir: Path, port: int | None = None, *, durable: bool = True, log_path: Path | None = None
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.port = port or 0
+        self.durable = durable
+        self.log_path = log_path or self.data_dir / f"{self.name}.log"
+        self.process: ChildProcess | None = None
+
+    def start(self) -> None:
+        """Start the server, making its files the first time; returns when it answers.
+
+        Raises:
+            LocalError: It did not start; the text carries the last lines of its log.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.prepare()
+        # Between finding a free port and taking it, somebody else can be quicker.
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            self.port = free_port(self.port if attempt == 1 else None)
+            self.process = self.make_process()
+            self.process.start()
+            try:
+                self.process.wait_until(self.answers)
+                return
+            except LocalError:
+                self.stop()
+                if attempt == _PORT_ATTEMPTS:
+                    raise
+
+    def stop(self, hurry: threading.Event | None = None) -> None:
+        """End the server; `hurry` cuts its time short when set."""
+        if self.process:
+            self.process.stop(self.stop_grace_seconds, hurry)
+            self.process = None
+
+    def prepare(self) -> None:
+        """Make the files that every start finds; nothing by default."""
+        return
+
+    @abstractmethod
+    def make_process(self) -> ChildProcess:
+        """Return the process to start, for the port chosen."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Tell whether the server does its job, and is the one that was started."""

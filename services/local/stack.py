@@ -1,0 +1,225 @@
+"""The whole suite on one machine: servers, API processes and a worker, supervised until told to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from services.local.endpoints import Endpoint, remove_endpoints, write_endpoints
+from services.local.errors import LocalError
+from services.local.health import service_health
+from services.local.lock import DataDirLock
+from services.local.ports import free_port
+from services.local.process import ChildProcess
+from services.local.readiness import await_ready
+from services.local.restart import Backoff
+from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
+from services.local.servers import Servers
+from services.local.worker_health import newest_announcement
+
+# Settings of one process only: were they inherited, all processes would want the same port.
+_NOT_INHERITED = ("LATHE_PORT", "LATHE_METRICS_PORT")
+_HEALTHY_SECONDS = 90.0
+_WORKER_GRACE_SECONDS = 15.0
+_SERVICE_GRACE_SECONDS = 15.0
+_TICK_SECONDS = 0.2
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The stack was told to stop while it started."""
+
+
+class Stack:
+    """Starts, watches and stops the suite over one data directory.
+
+    Args:
+        data_dir: Folder of all state; made by the first start.
+        with_worker: False starts no worker.
+        durable: False trades safety against power loss for speed, for tests.
+        environment: Variables of the processes; those of this process by default.
+        services: API processes.
+        workers: Worker processes.
+        say: Called with one sentence for each thing that happens.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        with_worker: bool = True,
+        durable: bool = True,
+        environment: Mapping[str, str] | None = None,
+        services: Sequence[ServiceEntry] = SERVICES,
+        workers: Sequence[WorkerEntry] = WORKERS,
+        say: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self._inherited = dict(os.environ if environment is None else environment)
+        self._services = {entry.name: entry for entry in services}
+        self._workers = {entry.name: entry for entry in workers} if with_worker else {}
+        self._say = say
+        self._lock = DataDirLock(self.data_dir)
+        self.servers = Servers(self.data_dir, self._inherited, durable=durable)
+        self._ports: dict[str, int] = {}
+        self.processes: dict[str, ChildProcess] = {}
+        self._backoff: dict[str, Backoff] = {}
+        # Newest announcement before each worker's start: what an earlier worker said proves nothing.
+        self._announced: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._hurry = threading.Event()
+
+    def request_stop(self) -> None:
+        """Ask for the end, from a signal handler or any thread; asked twice, nothing is waited for any more."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    def start(self) -> None:
+        """Start everything and wait until all of it is healthy.
+
+        Raises:
+            LocalError: Something does not start; whatever had started is stopped again.
+            Stopped: `request_stop` was called meanwhile; whatever had started is stopped again.
+        """
+        self._lock.acquire()
+        try:
+            for name, entry in self._services.items():
+                self._ports[name] = free_port(entry.port, avoid=self._ports.values())
+            self.servers.start(self._started)
+            self._check_stop()
+            self._announced = {
+                name: newest_announcement(self.nats_url, entry.kind) for name, entry in self._workers.items()
+            }
+            for name in (*self._services, *self._workers):
+                self._launch(name)
+            self._write_endpoints()
+            self._await_healthy()
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(self) -> None:
+        """Watch until `request_stop`: restart what ends by itself, keep the logs short."""
+        while not self._stop.wait(_TICK_SECONDS):
+            self.watch_once()
+
+    def watch_once(self) -> None:
+        """Look after each process once."""
+        for name, process in self._watched().items():
+            if process is not None and process.running:
+                process.rotate_log()
+                continue
+            backoff = self._backoff.setdefault(name, Backoff())
+            if backoff.pending is None:
+                delay = backoff.schedule()
+                status = f"ended with status {process.exit_status}" if process else "did not start"
+                log = self.data_dir / "logs" / f"{name}.log"
+                self._say(f"{name} {status}; starting it again in {delay:.1f} s (its log: {log})")
+            elif backoff.due():
+                backoff.started()
+                self._restart(name)
+
+    def stop(self) -> None:
+        """End everything, workers first and servers last; leaves no process behind."""
+        self._stop.set()
+        self._end([name for name in self._workers if name in self.processes], _WORKER_GRACE_SECONDS)
+        self._end([name for name in self._services if name in self.processes], _SERVICE_GRACE_SECONDS)
+        self.servers.stop(self._hurry)
+        remove_endpoints(self.data_dir)
+        self._lock.release()
+
+    def environment(self, name: str = "") -> dict[str, str]:
+        """Return the variables of a process; without a name, those with which any client finds this stack."""
+        values = {key: value for key, value in self._inherited.items() if key not in _NOT_INHERITED}
+        values |= self.servers.settings()
+        values |= {self._services[service].address_variable: self.address(service) for service in self._services}
+        values |= {"LATHE_DATA_DIR": str(self.data_dir)}
+        if name in self._services:
+            values |= {"LATHE_PORT": str(self._ports[name]), "LATHE_BIND_HOST": "127.0.0.1"}
+        return values
+
+    def address(self, service: str) -> str:
+        """Return host:port of an API process."""
+        return f"127.0.0.1:{self._ports[service]}"
+
+    @property
+    def nats_url(self) -> str:
+        """URL of the NATS server in use."""
+        return self.environment()["LATHE_NATS_URL"]
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what runs where."""
+        pids = {name: process.pid or 0 for name, process in self.processes.items()}
+        services = [Endpoint(name, "service", self.address(name), pids.get(name, 0)) for name in self._services]
+        workers = [Endpoint(name, "worker", "", pids.get(name, 0)) for name in self._workers]
+        return [*self.servers.endpoints(), *services, *workers]
+
+    def _watched(self) -> dict[str, ChildProcess | None]:
+        return {**{name: server.process for name, server in self.servers.own.items()}, **self.processes}
+
+    def _started(self, name: str) -> None:
+        self._say(f"{name} answers on port {self.servers.own[name].port}")
+
+    def _launch(self, name: str) -> None:
+        module = (self._services.get(name) or self._workers[name]).module
+        process = ChildProcess(
+            name=name,
+            # -P: the data directory, where it runs, is no place to import from.
+            command=[sys.executable, "-P", "-m", module],
+            log_path=self.data_dir / "logs" / f"{name}.log",
+            cwd=self.data_dir,
+            environment=self.environment(name),
+        )
+        process.start()
+        self.processes[name] = process
+
+    def _restart(self, name: str) -> None:
+        if name in self.servers.own:
+            self._restart_server(name)
+        else:
+            self._launch(name)
+        self._write_endpoints()
+
+    def _restart_server(self, name: str) -> None:
+        server = self.servers.own[name]
+        port = server.port
+        try:
+            server.start()
+        except LocalError as error:
+            self._say(f"{name} does not start: {error}")
+            return
+        if server.port != port:
+            self._say(f"{name} had to move to port {server.port}; every process starts again to find it there")
+            self._end(list(self.processes), grace=_SERVICE_GRACE_SECONDS)
+
+    def _await_healthy(self) -> None:
+        checks = {name: partial(self._service_ready, name) for name in self._services}
+        checks |= {name: partial(self._worker_ready, entry) for name, entry in self._workers.items()}
+        await_ready(checks, self.processes, stopped=self._stop, say=self._say, timeout=_HEALTHY_SECONDS)
+        self._check_stop()
+
+    def _service_ready(self, name: str) -> bool:
+        return service_health(self.address(name), timeout=1) == "healthy"
+
+    def _worker_ready(self, entry: WorkerEntry) -> bool:
+        return newest_announcement(self.nats_url, entry.kind) > self._announced[entry.name]
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    def _end(self, names: Sequence[str], grace: float) -> None:
+        """End processes at once; `request_stop` asked for again cuts the wait short."""
+        if not names:
+            return
+        with ThreadPoolExecutor(max_workers=len(names)) as pool:
+            for run in [pool.submit(self.processes[name].stop, grace, self._hurry) for name in names]:
+                run.result()
+
+    def _write_endpoints(self) -> None:
+        write_endpoints(self.data_dir, os.getpid(), self.endpoints())
