@@ -1,0 +1,160 @@
+"""Reads, checks, tidies and writes ONNX files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.walk import all_graphs, all_nodes, all_tensors
+from engines.inspection.sniff import sniff
+
+if TYPE_CHECKING:
+    import onnx
+
+log = logging.getLogger(__name__)
+
+MAX_PROTOBUF_BYTES = 2**31 - 1
+"""Largest protobuf message; larger models keep their weights in a file beside it."""
+
+_KEPT_METADATA = frozenset({"pkg.torch.onnx.name_scopes"})
+"""Metadata of nodes that stays: the module of the network that a node comes from."""
+
+
+def load_model(path: Path, *, weights: bool = True) -> onnx.ModelProto:
+    """Return the model of an ONNX file.
+
+    Args:
+        path: The file; files of external data lie in the same directory or below it.
+        weights: False leaves external data where it is.
+
+    Raises:
+        EngineFailure: INVALID_MODEL for another or a truncated file, with what it looks like, or where external data is
+            missing; UNSAFE_MODEL where external data lies outside the directory.
+    """
+    import onnx
+
+    looks = sniff(path)
+    if looks.startswith("an empty file"):
+        raise _invalid(path, "it is empty")
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception as error:
+        log.info("%s does not parse: %s", path.name, error)
+        raise _invalid(path, f"it looks like {looks}" if looks != "an ONNX model" else "it is truncated") from error
+    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
+        raise _invalid(path, f"it has no graph; it looks like {looks}")
+    if not (model.opset_import or model.functions):
+        raise _invalid(path, f"it names no operator set; it looks like {looks}")
+    try:
+        external = external_files(model, path)
+        if weights and external:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+    except EngineFailure:
+        raise
+    except Exception as error:
+        log.info("The external data of %s does not load: %s", path.name, error)
+        raise _invalid(path, f"its external data cannot be read: {str(error)[:300]}") from error
+    return model
+
+
+def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
+    """Return the files of external data that the model names, checked to lie in or below the model's directory.
+
+    Raises:
+        EngineFailure: UNSAFE_MODEL for one that lies elsewhere, INVALID_MODEL for one that is missing.
+    """
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    root = path.parent.resolve()
+    locations = sorted(
+        {ExternalDataInfo(tensor).location for tensor in all_tensors(model) if uses_external_data(tensor)}
+    )
+    for location in locations:
+        target = (root / location).resolve()
+        if not location or Path(location).is_absolute() or not target.is_relative_to(root):
+            raise EngineFailure(
+                FailureReason.UNSAFE_MODEL,
+                f"'{path.name}' refers to external data at '{location}', outside of its own directory.",
+                evidence=location,
+                suggested_fix="Save the model with its external data beside it.",
+            )
+        if not target.is_file():
+            raise _invalid(path, f"its external data file '{location}' is missing; upload it together with the model")
+    return locations
+
+
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model checked, with inferred shapes and without documentation strings and traces of its making.
+
+    Models that are too large for one protobuf message are returned without the check and the inference.
+
+    Raises:
+        EngineFailure: INVALID_MODEL where the checker refuses it.
+    """
+    import onnx
+
+    tidied = onnx.ModelProto()
+    tidied.CopyFrom(model)
+    _strip(tidied)
+    if weight_bytes(tidied) >= MAX_PROTOBUF_BYTES:
+        return tidied
+    try:
+        onnx.checker.check_model(tidied)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise EngineFailure(FailureReason.INVALID_MODEL, f"The ONNX checker refuses the graph: {reason}") from error
+    try:
+        return onnx.shape_inference.infer_shapes(tidied, data_prop=True)
+    except Exception as error:
+        log.info("Shapes cannot be inferred: %s", error)
+        return tidied
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Write the model, its weights in a file beside it where it is larger than 2 GiB; return the files."""
+    import onnx
+
+    if weight_bytes(model) < MAX_PROTOBUF_BYTES:
+        onnx.save_model(model, path)
+        return [path]
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)
+    onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
+    return [path, data]
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Return roughly how many bytes the model takes as one message: those of its tensors, and one MiB for the rest."""
+    total = 2**20
+    for tensor in all_tensors(model):
+        packed = len(tensor.float_data) + len(tensor.int32_data)
+        wide = len(tensor.int64_data) + len(tensor.double_data) + len(tensor.uint64_data)
+        total += len(tensor.raw_data) + 5 * packed + 10 * wide
+    return total
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    model.doc_string = ""
+    for graph in all_graphs(model):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            value.doc_string = ""
+            del value.metadata_props[:]
+    for node in all_nodes(model):
+        node.doc_string = ""
+        kept = [entry for entry in node.metadata_props if entry.key in _KEPT_METADATA]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+
+
+def _invalid(path: Path, why: str) -> EngineFailure:
+    return EngineFailure(
+        FailureReason.INVALID_MODEL,
+        f"'{path.name}' is no ONNX model that can be used: {why}.",
+        suggested_fix="Upload the whole file that the exporter wrote, with its external data.",
+    )
