@@ -54,7 +54,7 @@ class OutputParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """The comparison of all outputs, and where it fails."""
+    """The comparison of all outputs, and where it fails; `divergence` says the latter in words."""
 
     threshold: float
     outputs: tuple[OutputParity, ...]
@@ -66,6 +66,7 @@ class ParityReport:
     first_diverging_operator: str = ""
     first_diverging_error: float = 0.0
     waiver: str = ""
+    divergence: str = ""
 
     @property
     def verdict(self) -> Verdict:

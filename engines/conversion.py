@@ -1,0 +1,102 @@
+"""Conversion: a trained model in, a verified package out. The entry that workers run in the sandboxed child.
+
+read → make ready → build → verify against the source → measure      for each component
+then manifest, report, infer.py and README                            for the package
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from engines.backends import backend
+from engines.conversion_component import ComponentJob, available_threads, convert
+from engines.conversion_request import ConversionRequest
+from engines.package import PackagedComponent, write_package
+from engines.sandbox import Reporter
+from engines.toolchain import hardware, software
+
+log = logging.getLogger(__name__)
+
+PACKAGE_DIR = "package"
+_SOFTWARE = ("lathe", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+_PACKAGING = 0.97
+
+
+def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
+    """Convert what a request asks for, and write the package to `workdir/package`.
+
+    Args:
+        request: The JSON form of `lathe.converter.v1.ConversionWork`; its inputs lie in `workdir`.
+        workdir: Directory to work in.
+        report: Takes progress.
+
+    Returns:
+        The JSON form of `lathe.converter.v1.ConversionOutcome`, its files without digests.
+
+    Raises:
+        EngineFailure: with the reason that names what went wrong.
+    """
+    _log_to_stdout()
+    report.progress(0.0, "reading the specification")
+    work = ConversionRequest.parse(request)
+    chosen = backend(work.template.runtime)
+    package = workdir / PACKAGE_DIR
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir(parents=True)
+    threads = available_threads()
+    log.info(
+        "Converting %s for %s: %s in %s, %d threads on %s",
+        work.template.source_format,
+        work.template.device,
+        chosen.name,
+        work.template.arithmetic,
+        threads,
+        hardware(),
+    )
+    done: list[PackagedComponent] = []
+    for index, component in enumerate(work.template.components):
+        span = _PACKAGING / len(work.template.components)
+
+        def progress(fraction: float, message: str, start: float = index * span, span: float = span) -> None:
+            report.progress(start + span * fraction, message)
+
+        done.append(convert(ComponentJob(work, component, chosen, workdir, package, progress, threads)))
+    report.progress(_PACKAGING, "writing the package")
+    files = write_package(package, work, chosen, done)
+    shutil.rmtree(workdir / "scratch", ignore_errors=True)
+    size = sum((package / name).stat().st_size for name in files)
+    log.info("Package written: %d files, %d bytes", len(files), size)
+    report.progress(1.0, "done")
+    return _outcome(work, files, done)
+
+
+def _outcome(work: ConversionRequest, files: list[str], done: list[PackagedComponent]) -> dict[str, Any]:
+    return {
+        "files": [{"path": name} for name in files],
+        "components": [
+            {
+                "component": entry.component.name,
+                "files": entry.files,
+                "parity": entry.parity.to_dict(),
+                "profile": entry.profile.to_dict(),
+            }
+            for entry in done
+        ],
+        "software": software(_SOFTWARE),
+        "hardware": hardware(),
+        "architecture_digests": {entry.name: entry.digest for entry in work.architectures.values() if entry.name},
+    }
+
+
+def _log_to_stdout() -> None:
+    """Send what the engines log to the task's log: what a child prints."""
+    engines = logging.getLogger("engines")
+    if not engines.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        engines.addHandler(handler)
+        engines.setLevel(logging.INFO)

@@ -1,0 +1,126 @@
+"""The source of a conversion as the truth that its package is held to: the original network, run as it was trained.
+
+Preprocessing that will be baked into the graph is done here in NumPy, by other code than that which bakes it in, so
+that parity proves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engines.backends.base import Array, Arrays
+from engines.conversion_request import Component, ComponentInput, Preprocessing, invalid
+from engines.signature import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+Runner = Callable[[Sequence[Array]], list[Array]]
+"""Computes the network's outputs, in order, from its arguments, in order."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model read into ONNX, and how to compute what it computed before.
+
+    Attributes:
+        onnx_path: The graph, without preprocessing.
+        signature: Its interface.
+        reader: What wrote the graph, for the log.
+        runner: The original.
+        module: The torch network behind it; None where the source is a graph already.
+        preprocessing: What will be baked in, by input.
+    """
+
+    onnx_path: Path
+    signature: Signature
+    reader: str
+    runner: Runner
+    module: torch.nn.Module | None
+    preprocessing: Mapping[str, Preprocessing]
+
+    def arguments(self, feed: Mapping[str, Array]) -> list[Array]:
+        """Return the network's arguments for a feed of the package: preprocessed, in the order of `forward`."""
+        none = Preprocessing()
+        return [
+            preprocess(feed[spec.name], self.preprocessing.get(spec.name, none), spec.dtype)
+            for spec in self.signature.inputs
+        ]
+
+    def run(self, feed: Mapping[str, Array]) -> Arrays:
+        """Return the original's outputs, by name, for a feed of the package."""
+        values = self.runner(self.arguments(feed))
+        return {spec.name: value for spec, value in zip(self.signature.outputs, values, strict=True)}
+
+
+def preprocess(array: Array, steps: Preprocessing, dtype: str) -> Array:
+    """Return `(x - mean) / scale` per channel in the network's dtype, after the channels are put in its order.
+
+    Channels lie on axis 1 where its extent is their number, else on the last. Computed in float64 and rounded once.
+    """
+    if not steps.active:
+        return array
+    value = array.astype(np.float64)
+    axis = channel_axis(steps, value.shape)
+    if steps.swaps_channels:
+        value = np.flip(value, axis)
+    along = [-1 if position == axis else 1 for position in range(value.ndim)]
+    if steps.mean_values:
+        value = value - np.reshape(steps.mean_values, along)
+    if steps.scale_values:
+        value = value / np.reshape(steps.scale_values, along)
+    return np.ascontiguousarray(value.astype(dtype))
+
+
+def package_inputs(component: Component) -> tuple[TensorSpec, ...]:
+    """Return the inputs of the package as the template declares them, the batch dynamic up to the largest.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where a shape cannot be, or preprocessing does not fit its channels.
+    """
+    specs = []
+    for given in component.inputs:
+        check_preprocessing(given.name, given.preprocessing, given.shape)
+        spec = TensorSpec.fixed(given.name, given.dtype or "float32", given.shape)
+        specs.append(spec.batched(component.largest_batch) if component.largest_batch > 1 and spec.max else spec)
+    return tuple(specs)
+
+
+def network_dtype(given: ComponentInput) -> str:
+    """Return the dtype that the network takes: float32 where preprocessing makes numbers of whole pixel values."""
+    dtype = given.dtype or "float32"
+    return "float32" if given.preprocessing.active and np.dtype(dtype).kind != "f" else dtype
+
+
+def channel_axis(steps: Preprocessing, shape: Sequence[int]) -> int:
+    """Return the axis of the channels: the second where it has as many as the steps have values, else the last."""
+    count = max(len(steps.mean_values), len(steps.scale_values), 3 if steps.swaps_channels else 1)
+    return 1 if len(shape) > 1 and (count == 1 or shape[1] == count) else len(shape) - 1
+
+
+def check_preprocessing(name: str, steps: Preprocessing, shape: Sequence[int]) -> None:
+    """Refuse preprocessing that does not fit an input's channels.
+
+    Raises:
+        EngineFailure: INVALID_SPEC saying what does not fit.
+    """
+    if not steps.active:
+        return
+    if len(shape) < 2:
+        raise invalid(f"Input '{name}' has preprocessing, but no channel axis: its shape is {list(shape)}.")
+    channels = shape[channel_axis(steps, shape)]
+    for what, values in (("mean", steps.mean_values), ("scale", steps.scale_values)):
+        if len(values) not in {0, 1, channels}:
+            raise invalid(
+                f"Input '{name}' of shape {list(shape)} has {len(values)} {what} values; give 1, or one per channel."
+            )
+    if 0 in steps.scale_values:
+        raise invalid(f"Input '{name}' has a scale value of 0; it is divided by.")
+    if steps.swaps_channels and channels != 3:
+        raise invalid(f"Input '{name}' of shape {list(shape)} has no 3 colour channels to put in order.")

@@ -1,0 +1,96 @@
+"""Holds a built form to its source: runs both on every sample, judges, and finds where a difference begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engines.backends import Array, Arrays, Session
+from engines.divergence import Suspect, locate
+from engines.failures import EngineFailure, FailureReason
+from engines.parity import Parity, tensor_error
+from engines.parity_report import OutputParity, ParityReport, Verdict
+from engines.samples import Samples
+from engines.source import Source
+
+
+@dataclass
+class _Worst:
+    """The feed on which the outputs differ most."""
+
+    error: float = -1.0
+    feed: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    expected: Arrays = dataclasses.field(default_factory=dict)
+    actual: Arrays = dataclasses.field(default_factory=dict)
+
+
+def verify(source: Source, session: Session, samples: Samples, suspect: Suspect, *, classifier: bool) -> ParityReport:
+    """Return the parity of a form with its source; where it is not a PASS, with the first diverging node.
+
+    Args:
+        source: The original.
+        session: The built form, in the runtime that will serve it.
+        samples: Feeds of the package.
+        suspect: What to look into where they differ; its threshold is the threshold.
+        classifier: Whether outputs are scores of classes.
+
+    Raises:
+        EngineFailure: SHAPE_MISMATCH where an output has another shape; what the original or the runtime raises.
+    """
+    names = tuple(spec.name for spec in source.signature.outputs)
+    parity, worst = Parity(names, classifier=classifier), _Worst()
+    for feed in samples.feeds:
+        expected, actual = source.run(feed), session.run(feed)
+        parity.add(expected, actual)
+        error = max(tensor_error(expected[name], actual[name]) for name in names)
+        if error > worst.error:
+            worst = _Worst(error, feed, expected, actual)
+    report = parity.report(suspect.threshold, samples)
+    if report.verdict is Verdict.PASS or not worst.error:
+        return report
+    found = locate(suspect, worst.feed, worst.expected, worst.actual)
+    return dataclasses.replace(
+        report,
+        first_diverging_node=found.node,
+        first_diverging_operator=found.operator,
+        first_diverging_error=found.error,
+        divergence=str(found),
+    )
+
+
+def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:
+    """Return the report, with the waiver's name where a failure was let through by it.
+
+    Raises:
+        EngineFailure: PARITY_FAILED with the evidence, where nobody waived it.
+    """
+    if report.verdict is not Verdict.FAIL:
+        return report
+    if waiver:
+        return dataclasses.replace(report, waiver=waiver)
+    failed = [output for output in report.outputs if output.verdict is Verdict.FAIL]
+    evidence = [describe(output) for output in report.outputs]
+    if report.divergence:
+        evidence.append(f"first diverging: {report.divergence}")
+    raise EngineFailure(
+        FailureReason.PARITY_FAILED,
+        f"Component '{component}' does not compute what its source computes: output '{failed[0].output}' "
+        + (failed[0].remark or f"has the relative error {failed[0].max_rel_error:.3g}, threshold {report.threshold:g}")
+        + ".",
+        node=report.first_diverging_node,
+        operator=report.first_diverging_operator,
+        evidence="; ".join(evidence),
+        suggested_fix="Look at the named node; choose a wider precision or another runtime; raise error_threshold if "
+        f"the model bears the error; or waive it by name: parity_waivers {{'{component}': 'reason'}}.",
+    )
+
+
+def describe(output: OutputParity) -> str:
+    """Return one output's metrics as a line for people."""
+    top1 = "" if output.top1_agreement is None else f", top-1 agreement {output.top1_agreement:.2%}"
+    remark = f" ({output.remark})" if output.remark else ""
+    return (
+        f"output '{output.output}': {output.verdict}, max abs {output.max_abs_error:.3g}, max rel "
+        f"{output.max_rel_error:.3g}, cosine {output.cosine:.7f}, SQNR {output.sqnr_db:.1f} dB{top1}{remark}"
+    )
