@@ -25,45 +25,88 @@ _X32_BIT = 0x40000000
 # CLONE_NEW{TIME,NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NAMESPACE_FLAGS = 0x80 | 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
 
-_COMMON = {
-    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429,
-    "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438, "mount_setattr": 442,
-    "quotactl_fd": 443, "memfd_secret": 447,
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class _Machine:
     audit_arch: int
     clone: int
     clone3: int
-    refused: dict[str, int]
 
 
-_MACHINES = {
-    "x86_64": _Machine(0xC000003E, 56, 435, {
-        "socket": 41, "ptrace": 101, "syslog": 103, "personality": 135, "pivot_root": 155, "acct": 163,
-        "settimeofday": 164, "adjtimex": 159, "chroot": 161, "mount": 165, "umount2": 166, "swapon": 167,
-        "swapoff": 168, "reboot": 169, "sethostname": 170, "init_module": 175, "delete_module": 176, "quotactl": 179,
-        "clock_settime": 227, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272,
-        "perf_event_open": 298, "name_to_handle_at": 303, "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308,
-        "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313,
-        "memfd_create": 319, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323, "shmget": 29, "semget": 64, "msgget": 68, "iopl": 172, "ioperm": 173,
-    }),
-    "aarch64": _Machine(0xC00000B7, 220, 435, {
-        "socket": 198, "ptrace": 117, "syslog": 116, "personality": 92, "pivot_root": 41, "acct": 89,
-        "settimeofday": 170, "adjtimex": 171, "chroot": 51, "mount": 40, "umount2": 39, "swapon": 224,
-        "swapoff": 225, "reboot": 142, "sethostname": 161, "init_module": 105, "delete_module": 106,
-        "quotactl": 60, "clock_settime": 112, "kexec_load": 104, "add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97, "perf_event_open": 241,
-        "name_to_handle_at": 264, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268, "process_vm_readv": 270,
-        "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "memfd_create": 279, "kexec_file_load": 294,
-        "bpf": 280, "userfaultfd": 282, "shmget": 194, "semget": 190, "msgget": 186,
-    }),
-}  # fmt: skip
+_MACHINES = {"x86_64": _Machine(0xC000003E, 56, 435), "aarch64": _Machine(0xC00000B7, 220, 435)}
+# What is refused, and its number on x86_64 and aarch64.
+_REFUSED = """
+socket              41  198
+acct               163   89
+add_key            248  217
+adjtimex           159  171
+bpf                321  280
+chroot             161   51
+clock_adjtime      305  266
+clock_settime      227  112
+delete_module      176  106
+finit_module       313  273
+fsconfig           431  431
+fsmount            432  432
+fsopen             430  430
+fspick             433  433
+init_module        175  105
+io_uring_enter     426  426
+io_uring_register  427  427
+io_uring_setup     425  425
+ioperm             173    -
+iopl               172    -
+kcmp               312  272
+kexec_file_load    320  294
+kexec_load         246  104
+keyctl             250  219
+memfd_create       319  279
+memfd_secret       447  447
+mount              165   40
+mount_setattr      442  442
+move_mount         429  429
+msgget              68  186
+name_to_handle_at  303  264
+open_by_handle_at  304  265
+open_tree          428  428
+perf_event_open    298  241
+personality        135   92
+pidfd_getfd        438  438
+pivot_root         155   41
+process_vm_readv   310  270
+process_vm_writev  311  271
+ptrace             101  117
+quotactl           179   60
+quotactl_fd        443  443
+reboot             169  142
+request_key        249  218
+semget              64  190
+sethostname        170  161
+setns              308  268
+settimeofday       164  170
+shmget              29  194
+swapoff            168  225
+swapon             167  224
+syslog             103  116
+umount2            166   39
+unshare            272   97
+userfaultfd        323  282
+"""
 
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def refused_calls(machine: str) -> dict[str, int]:
+    """Return the names of the refused system calls with their numbers on a machine.
+
+    Raises:
+        ValueError: The machine is none of those in the table.
+    """
+    column = 1 + list(_MACHINES).index(machine)
+    rows = (line.split() for line in _REFUSED.split("\n") if line)
+    return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
 
 
 def program(machine: str) -> bytes:
@@ -73,7 +116,6 @@ def program(machine: str) -> bytes:
         KeyError: The system call numbers of this machine are not known here.
     """
     spec = _MACHINES[machine]
-    refused = sorted({*spec.refused.values(), *_COMMON.values()})
     instructions = [
         (_LOAD, 0, 0, _OFFSET_ARCH),
         (_JUMP_EQUAL, 1, 0, spec.audit_arch),
@@ -85,7 +127,7 @@ def program(machine: str) -> bytes:
         (_JUMP_EQUAL, 0, 1, spec.clone3),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
     ]
-    for number in refused:
+    for number in refused_calls(machine).values():
         instructions += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
     instructions += [
         (_JUMP_EQUAL, 0, 3, spec.clone),
@@ -113,4 +155,4 @@ def enforce() -> int:
     buffer = ctypes.create_string_buffer(code, len(code))
     filter_ = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_char_p))
     syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(filter_))
-    return len(_MACHINES[machine].refused) + len(_COMMON)
+    return len(refused_calls(machine))

@@ -1,0 +1,142 @@
+"""Following a child: what it says, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from engines.failures import EngineFailure
+from engines.sandbox import frames, outcome
+from engines.sandbox.launch import Handles
+from engines.sandbox.layers import Sandbox
+from engines.sandbox.pipes import Pipe
+from engines.sandbox.types import Progress
+
+OnProgress = Callable[[Progress], Awaitable[None] | None]
+OnLog = Callable[[str], Awaitable[None] | None]
+
+_log = logging.getLogger("engines.sandbox")
+_TAIL_LINES = 40
+_MAX_STATUS_BYTES = 4096
+_GRACE_SECONDS = 2.0
+_DRAIN_SECONDS = 10.0
+
+
+class Following:
+    """Reads the three pipes of a child until they end.
+
+    Attributes:
+        ready: The child's layers, once it has imported its modules; or why it could not.
+        result: What the job returned, or the first failure.
+        exited: Set when the process and its supervisor are gone and collected.
+        tail: The last lines that the child printed.
+        progress: The last progress report.
+        on_progress: Called or awaited with each report.
+        on_log: Called or awaited with each line.
+    """
+
+    def __init__(self, handles: Handles) -> None:
+        """Use `start` instead."""
+        self._process = handles.process
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[Sandbox] = loop.create_future()
+        self.result: asyncio.Future[dict[str, Any]] = loop.create_future()
+        for future in (self.ready, self.result):
+            # Looked at here, so that a child nobody asks is no "exception was never retrieved".
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.exited = asyncio.Event()
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.progress: Progress | None = None
+        self.on_progress: OnProgress | None = None
+        self.on_log: OnLog | None = None
+        self._pipes: list[Pipe] = []
+        self._readers: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def start(cls, handles: Handles) -> Following:
+        """Take over the pipes of a child that has just been started."""
+        following = cls(handles)
+        control, log, status = [
+            await Pipe.open(descriptor) for descriptor in (handles.control, handles.log, handles.status)
+        ]
+        following._pipes = [control, log, status]
+        loops = (following._follow_log(log), following._follow_control(control), following._follow_status(status))
+        following._readers = [asyncio.create_task(loop) for loop in loops]
+        return following
+
+    def fail(self, error: Exception) -> None:
+        """Note a failure; the first counts, and none after the result."""
+        for future in (self.ready, self.result):
+            if not future.done():
+                future.set_exception(error)
+
+    async def finish(self) -> None:
+        """Read what is left of a child that is gone, and close the pipes."""
+        await asyncio.wait(self._readers, timeout=_DRAIN_SECONDS)
+        for reader in self._readers:
+            reader.cancel()
+        for pipe in self._pipes:
+            pipe.close()
+
+    async def _follow_log(self, pipe: Pipe) -> None:
+        async for line in pipe.lines():
+            self.tail.append(line)
+            await self._tell(self.on_log, line)
+
+    async def _follow_control(self, pipe: Pipe) -> None:
+        try:
+            async for message in pipe.messages():
+                await self._receive(message)
+        except (frames.FrameError, LookupError, TypeError, ValueError) as error:
+            self.fail(outcome.broken_protocol(error, self.tail))
+            return
+        # The pipe ends when the process does; where it does not, the job has closed it.
+        try:
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self.exited.wait()
+        except TimeoutError:
+            self.fail(outcome.closed_control(self.tail))
+
+    async def _receive(self, message: dict[str, Any]) -> None:
+        match message["kind"]:
+            case "ready" if not self.ready.done():
+                sandbox = Sandbox.from_message(message["layers"])
+                self.ready.set_result(sandbox)
+                _log.info("sandbox %s", sandbox.sentence())
+            case "progress":
+                self.progress = Progress(float(message["fraction"]), str(message["message"]))
+                await self._tell(self.on_progress, self.progress)
+            case "result" if isinstance(message["result"], dict) and not self.result.done():
+                self.result.set_result(message["result"])
+            case "failure" | "violation":
+                self.fail(EngineFailure.from_dict(message["failure"]))
+
+    async def _follow_status(self, pipe: Pipe) -> None:
+        """Learn how the worker ended from its supervisor, whose pipe the worker cannot reach."""
+        status = await pipe.rest(_MAX_STATUS_BYTES)
+        await asyncio.to_thread(self._process.wait)
+        self.exited.set()
+        # What the worker said before it ended counts first.
+        await asyncio.wait(self._readers[:2], timeout=_GRACE_SECONDS)
+        self.fail(outcome.ended_early(_exit_code(status), self.tail))
+
+    async def _tell(self, listener: Callable[[Any], Awaitable[None] | None] | None, value: Progress | str) -> None:
+        if listener is None:
+            return
+        try:
+            answer = listener(value)
+            if answer is not None:
+                await answer
+        except Exception as error:  # The listener is the caller's; its error is the job's.
+            self.fail(error)
+
+
+def _exit_code(status: bytes) -> int | None:
+    try:
+        return int(json.loads(status)["exit"])
+    except (ValueError, LookupError, TypeError):
+        return None
