@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,13 +49,13 @@ class Servers:
             LocalError: One does not start, or one that the environment names does not answer.
         """
         for name, url in self._given.items():
-            if not any(port_answers(address) for address in _addresses(url)):
-                raise LocalError(f"{_VARIABLES[name]} names {', '.join(_addresses(url))}, where nothing answers.")
+            if not any(port_answers(address) for address in addresses_in(url)):
+                raise LocalError(f"{_VARIABLES[name]} names {', '.join(addresses_in(url))}, where nothing answers.")
         with ThreadPoolExecutor(max_workers=3) as pool:
-            runs = {name: pool.submit(server.start) for name, server in self.own.items()}
-            for name, run in runs.items():
+            runs = {pool.submit(server.start): name for name, server in self.own.items()}
+            for run in as_completed(runs):
                 run.result()
-                started(name)
+                started(runs[run])
 
     def stop(self, hurry: threading.Event | None = None) -> None:
         """End all servers at once; `hurry` cuts their time short when set."""
@@ -89,14 +89,14 @@ class Servers:
                 pid = process.pid if process else None
                 parts.append(Endpoint(name, "server", f"127.0.0.1:{self.own[name].port}", pid or 0))
             else:
-                parts.append(Endpoint(name, "server", _addresses(self._given[name])[0], 0))
+                parts.append(Endpoint(name, "server", addresses_in(self._given[name])[0], 0))
         return parts
 
 
 _VARIABLES = {"postgres": "LATHE_DATABASE_URL", "nats": "LATHE_NATS_URL", "s3": "LATHE_S3_ENDPOINT"}
 
 
-def _addresses(url: str) -> list[str]:
+def addresses_in(url: str) -> list[str]:
     """Return the host:port pairs of a URL, or of several with commas between them, without credentials."""
     scheme = urlsplit(url).scheme
     authorities = [part.split("://")[-1].split("/")[0].rpartition("@")[2] for part in url.split(",")]
