@@ -43,29 +43,26 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
         scrub,
     ]
     if settings.log_format == "json":
-        rendering: list[structlog.typing.Processor] = [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
-        ]
+        renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     else:
-        console = structlog.dev.ConsoleRenderer(
+        renderer = structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
         )
-        rendering = [console]
     structlog.configure(
-        processors=[*shared, *rendering],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=_LinesFactory(stream),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
@@ -80,6 +77,30 @@ def scrub(_logger: Any, _method: str, event: structlog.typing.EventDict) -> stru
             elif "://" in value:
                 event[key] = without_passwords(value)
     return event
+
+
+class _Lines:
+    """Writes lines. One that cannot be written is lost, as with the standard library: it must not fail a call."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    debug = info = warning = error = critical = msg
+
+
+class _LinesFactory:
+    def __init__(self, stream: TextIO) -> None:
+        self._lines = _Lines(stream)
+
+    def __call__(self, *_: Any) -> _Lines:
+        return self._lines
 
 
 class _Service:

@@ -48,7 +48,7 @@ def _rename(file: descriptor_pb2.FileDescriptorProto) -> None:
     old, new = ".grpc.reflection.v1alpha.", ".grpc.reflection.v1."
     file.package = new.strip(".")
     for message in file.message_type:
-        for field in message.field:
+        for field in filter(lambda each: each.type_name, message.field):
             field.type_name = field.type_name.replace(old, new)
     for service in file.service:
         for method in service.method:

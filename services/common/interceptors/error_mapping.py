@@ -39,6 +39,7 @@ _NO_ANSWER = {
     "nats.errors.TimeoutError",
     "nats.js.errors.NoStreamResponseError",
     "nats.js.errors.ServiceUnavailableError",
+    "botocore.exceptions.ConnectionError",
     "botocore.exceptions.HTTPClientError",
     "botocore.exceptions.NoCredentialsError",
 }

@@ -1,0 +1,116 @@
+"""What goes along when one service calls another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
+from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
+from lathe.registry.v1.architecture_service_pb2 import Architecture
+from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
+from pydantic import SecretStr
+
+from services.common import errors
+from services.common.identity import acting_as, current_user
+from services.common.platform import Platform
+from services.common.settings import Settings
+from services.common.telemetry import current_traceparent
+
+from .conftest import GET, Client, refused, serving
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+class Seen:
+    """What the called service saw of each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, float]] = []
+
+    async def __call__(self, context: Any) -> Any:
+        self.calls.append((current_user(), current_traceparent().split("-")[1], context.time_remaining()))
+        return Architecture()
+
+
+def calls_through(front: Client) -> None:
+    """Let the front service call its registry in GetArchitecture."""
+    platform = front.toy.platform
+    assert platform is not None
+
+    async def behavior(_context: Any) -> Any:
+        return await ArchitectureServiceStub(platform.channel("registry")).GetArchitecture(GET)
+
+    front.toy.behavior = behavior
+
+
+async def test_identity_trace_and_deadline_go_along() -> None:
+    async with serving() as back, serving(Settings(registry_address=back.address, drain_seconds=1)) as front:
+        back.toy.behavior = seen = Seen()
+        calls_through(front)
+        metadata = [("x-lathe-user", "ann"), ("traceparent", f"00-{TRACE}-b7ad6b7169203331-01")]
+        await front.get(metadata=metadata, timeout=20)
+        ((user, trace, left),) = seen.calls
+        assert (user, trace) == ("ann", TRACE)
+        assert 0 < left <= 21
+
+
+async def test_a_call_in_the_background_has_its_own_deadline_and_user() -> None:
+    async with serving() as back:
+        back.toy.behavior = seen = Seen()
+        platform = Platform(Settings(registry_address=back.address, default_deadline_seconds=30))
+        stub = ArchitectureServiceStub(platform.channel("registry"))
+        with acting_as("bob"):
+            await stub.GetArchitecture(GET)
+        await stub.GetArchitecture(GET, timeout=10)
+        (bob, _, first), (nobody, _, second) = seen.calls
+        assert (bob, nobody) == ("bob", "anonymous")
+        assert 11 < first <= 31
+        assert 0 < second <= 11
+        await platform.close_channels()
+
+
+async def test_a_stream_carries_its_caller_too() -> None:
+    async with serving() as back:
+        platform = Platform(Settings(converter_address=back.address))
+        stub = ConversionServiceStub(platform.channel("converter"))
+        with acting_as("bob"):
+            stream = stub.WatchConversionTask(WatchConversionTaskRequest(name="conversionTasks/x"))
+            assert [task.owner async for task in stream] == ["", "bob"]
+        await platform.close_channels()
+
+
+async def test_with_tokens_a_service_speaks_for_its_caller(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps({"token-of-ann": "ann"}))
+    guarded = Settings(auth_tokens_file=tokens, service_token=SecretStr("between-services"), drain_seconds=1)
+    async with (
+        serving(guarded) as back,
+        serving(guarded.model_copy(update={"registry_address": back.address})) as front,
+    ):
+        back.toy.behavior = seen = Seen()
+        calls_through(front)
+        await front.get(metadata=[("authorization", "Bearer token-of-ann")])
+        assert seen.calls[0][0] == "ann"
+
+
+async def test_what_a_sibling_answers_reaches_the_caller() -> None:
+    async with serving() as back, serving(Settings(registry_address=back.address, drain_seconds=1)) as front:
+        calls_through(front)
+        back.raises(errors.not_found("architecture", "architectures/x"))
+        seen = await refused(front.get())
+        assert (seen.code, seen.resource) == (grpc.StatusCode.NOT_FOUND, ("architecture", "architectures/x"))
+        back.raises(KeyError("internal detail"))
+        seen = await refused(front.get())
+        assert seen.code is grpc.StatusCode.INTERNAL
+        assert "internal detail" not in seen.message
+
+
+async def test_a_sibling_that_is_away_is_unavailable() -> None:
+    async with serving(Settings(registry_address="127.0.0.1:1", drain_seconds=1)) as front:
+        calls_through(front)
+        seen = await refused(front.get())
+        assert seen.code is grpc.StatusCode.UNAVAILABLE
+        assert seen.message.startswith("Another Lathe service")
