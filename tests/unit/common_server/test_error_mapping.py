@@ -1,0 +1,54 @@
+"""What an exception becomes."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from services.common import errors
+from services.common.interceptors.error_mapping import explain
+
+
+def test_an_answer_stays_what_it_is() -> None:
+    error = errors.not_found("model", "models/x")
+    assert explain(error).error is error
+    assert explain(error).cause is None
+
+
+@pytest.mark.parametrize("error", [KeyError("secret"), TimeoutError("secret"), ConnectionResetError("secret")])
+def test_what_nobody_foresaw_is_internal_with_an_id_and_keeps_its_text_back(error: Exception) -> None:
+    explanation = explain(error)
+    assert explanation.error.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in explanation.error.message
+    assert explanation.error.metadata["error_id"] in explanation.error.message
+    assert explanation.cause is error
+
+
+def test_two_failures_have_two_ids() -> None:
+    ids = {explain(KeyError()).error.metadata["error_id"] for _ in range(100)}
+    assert len(ids) == 100
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "code"),
+    [
+        ("asyncpg.exceptions", "TooManyConnectionsError", grpc.StatusCode.UNAVAILABLE),
+        ("asyncpg.exceptions", "DeadlockDetectedError", grpc.StatusCode.ABORTED),
+        ("asyncpg.exceptions", "UniqueViolationError", grpc.StatusCode.INTERNAL),
+        ("nats.errors", "NoRespondersError", grpc.StatusCode.UNAVAILABLE),
+        ("nats.errors", "BadSubjectError", grpc.StatusCode.INTERNAL),
+        ("botocore.exceptions", "ReadTimeoutError", grpc.StatusCode.UNAVAILABLE),
+        ("botocore.exceptions", "ParamValidationError", grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_drivers_errors_are_told_apart(module: str, name: str, code: grpc.StatusCode) -> None:
+    import importlib
+
+    kind = getattr(importlib.import_module(module), name)
+    assert explain(kind.__new__(kind)).error.code is code
+
+
+def test_groups_are_opened() -> None:
+    inner = errors.aborted("CONFLICT", "Try again.")
+    group = BaseExceptionGroup("outer", [ExceptionGroup("inner", [KeyError(), inner])])
+    assert explain(group).error is inner

@@ -1,0 +1,76 @@
+"""What the environment says."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from services.common.settings import DEFAULT_PORTS, ConfigurationError, Settings, load_settings, without_passwords
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("LATHE_"):
+            monkeypatch.delenv(name)
+
+
+def test_everything_has_a_default() -> None:
+    settings = Settings()
+    assert settings.bind_host == "127.0.0.1"
+    assert settings.database_url.startswith("postgresql://")
+
+
+def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATHE_S3_BUCKET", "models")
+    monkeypatch.setenv("LATHE_MAX_ATTEMPTS", "7")
+    settings = load_settings()
+    assert (settings.s3_bucket, settings.max_attempts) == ("models", 7)
+
+
+def test_no_secret_is_in_its_text() -> None:
+    settings = Settings(
+        database_url="postgresql://lathe:hunter2@db/lathe",
+        nats_url="nats://lathe:hunter3@nats:4222",
+        s3_secret_key=SecretStr("hunter4"),
+        service_token=SecretStr("hunter5"),
+    )
+    for text in (repr(settings), str(settings)):
+        assert "hunter" not in text
+        assert "postgresql://lathe:***@db/lathe" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("postgresql://u:p@h/d", "postgresql://u:***@h/d"),
+        ("nats://:p@h", "nats://:***@h"),
+        ("http://h:9000/x@y", "http://h:9000/x@y"),
+        ("postgresql://u@h:5432/d", "postgresql://u@h:5432/d"),
+        ("no url: a:b@c", "no url: a:b@c"),
+        ("two a://b:c@d and e://f:g@h", "two a://b:***@d and e://f:***@h"),
+    ],
+)
+def test_passwords_are_cut_out_of_urls(text: str, clean: str) -> None:
+    assert without_passwords(text) == clean
+
+
+def test_a_wrong_variable_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATHE_PORT", "hunter2")
+    monkeypatch.setenv("LATHE_LOG_FORMAT", "xml")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "LATHE_PORT" in str(caught.value)
+    assert "LATHE_LOG_FORMAT" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("service", DEFAULT_PORTS)
+def test_each_service_listens_where_the_others_look_for_it(service: str) -> None:
+    assert Settings().listen_address(service) == Settings().address_of(service)
+
+
+def test_ipv6_hosts_are_put_in_brackets() -> None:
+    assert Settings(bind_host="::1", port=7).listen_address("registry") == "[::1]:7"

@@ -1,0 +1,93 @@
+"""Logs and trace context."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.logs import bind_task, configure_logs, scrub
+from services.common.settings import Settings
+from services.common.telemetry import continue_trace, current_traceparent
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logs(Settings(log_format="json"), "toy", stream)
+    yield stream
+    structlog.reset_defaults()
+    root.handlers[:], root.level = before
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_names_service_task_and_trace(stream: io.StringIO) -> None:
+    log = structlog.get_logger()
+    with continue_trace("work", TRACEPARENT), bind_task("conversionTasks/7"):
+        log.info("inside")
+    log.info("outside")
+    inside, outside = lines(stream)
+    assert (inside["service"], inside["task_id"]) == ("toy", "conversionTasks/7")
+    assert inside["trace_id"] == TRACEPARENT.split("-")[1]
+    assert "task_id" not in outside
+    assert "trace_id" not in outside
+
+
+def test_libraries_lines_look_the_same(stream: io.StringIO) -> None:
+    logging.getLogger("nats").warning("lost %s", "nats://u:hunter2@h")
+    (line,) = lines(stream)
+    assert (line["logger"], line["level"], line["event"]) == ("nats", "warning", "lost nats://u:***@h")
+
+
+def test_lower_levels_are_left_out(stream: io.StringIO) -> None:
+    structlog.get_logger().debug("detail")
+    assert not lines(stream)
+
+
+def test_a_log_that_cannot_be_written_fails_nobody(stream: io.StringIO) -> None:
+    stream.close()
+    structlog.get_logger().info("lost")
+
+
+@pytest.mark.parametrize("key", ["password", "s3_secret_key", "authorization", "service_token", "token", "secret"])
+def test_secrets_are_replaced_by_their_key(key: str) -> None:
+    assert scrub(None, "", {key: "hunter2"}) == {key: "***"}
+
+
+def test_what_only_sounds_secret_stays() -> None:
+    event: dict[str, Any] = {"tokens": "12", "secretary": "ann", "event": "x"}
+    assert scrub(None, "", dict(event)) == event
+
+
+def test_a_trace_goes_on() -> None:
+    with continue_trace("work", TRACEPARENT):
+        version, trace, span, _ = current_traceparent().split("-")
+        assert (version, trace) == ("00", TRACEPARENT.split("-")[1])
+        assert len(span) == 16
+    assert current_traceparent() == ""
+
+
+@given(st.text())
+def test_any_other_text_begins_a_new_trace(text: str) -> None:
+    with continue_trace("work", text):
+        assert current_traceparent()
+
+
+@pytest.mark.parametrize("text", [f"00-{'0' * 32}-b7ad6b7169203331-01", f"00-{'a' * 32}-{'0' * 16}-01"])
+def test_an_identifier_of_zeros_is_none(text: str) -> None:
+    with continue_trace("work", text):
+        assert current_traceparent().split("-")[1] != text.split("-")[1]
