@@ -7,7 +7,6 @@ covers what was missed while the connection was down.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 
@@ -16,10 +15,10 @@ import structlog
 from nats.aio.msg import Msg
 
 from services.common.bus.connection import Bus
+from services.common.bus.direct import direct_get
 
 log = structlog.get_logger(__name__)
 
-READ_TIMEOUT_SECONDS = 5.0
 _READ_AT_ONCE = 10_000
 
 
@@ -108,25 +107,14 @@ class Mirror:
     async def _read(self) -> None:
         """Read the newest entry of every key, with one batched direct get."""
         started = time.monotonic()
-        inbox = self._bus.nc.new_inbox()
-        subscription = await self._bus.nc.subscribe(inbox)
         found: set[str] = set()
-        try:
-            request = {"multi_last": [self._prefix + self._keys], "batch": _READ_AT_ONCE}
-            await self._bus.nc.publish(f"$JS.API.DIRECT.GET.{self._stream}", json.dumps(request).encode(), reply=inbox)
-            while True:
-                message = await subscription.next_msg(timeout=READ_TIMEOUT_SECONDS)
-                headers = message.headers or {}
-                if headers.get("Status") in ("204", "404"):
-                    break
-                if "Status" in headers:
-                    raise ConnectionError(f"{self._stream} cannot be read: {headers}")
-                if headers.get("KV-Operation") in ("DEL", "PURGE"):
-                    continue
-                key = headers["Nats-Subject"].removeprefix(self._prefix)
-                found.add(key)
-                await self._keep(key, message.data, started)
-        finally:
-            await subscription.unsubscribe()
+        request = {"multi_last": [self._prefix + self._keys], "batch": _READ_AT_ONCE}
+        for message in await direct_get(self._bus, self._stream, request):
+            headers = message.headers or {}
+            if headers.get("KV-Operation") in ("DEL", "PURGE"):
+                continue
+            key = headers["Nats-Subject"].removeprefix(self._prefix)
+            found.add(key)
+            await self._keep(key, message.data, started)
         for key in [key for key, (seen, _) in self._entries.items() if key not in found and seen < started]:
             del self._entries[key]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from lathe.type.v1 import event_pb2, task_pb2
 
+from services.common.changes import etag_of
 from services.common.database import Record
 from services.common.tasks.kind import TaskKind
 from services.common.tasks.machine import OPEN, TaskSnapshot
@@ -149,13 +149,8 @@ class TaskCodec:
         return replace(row, dispatches=row.dispatches + 1), assignment.SerializeToString()
 
 
-def etag_of(uid: UUID, revision: int) -> str:
-    """Return the etag of a revision of a task."""
-    return '"' + hashlib.sha256(f"{uid}:{revision}".encode()).hexdigest()[:16] + '"'
-
-
 def timestamp(moment: datetime | None = None) -> Timestamp:
     """Return the moment, or now, as a protobuf timestamp."""
     result = Timestamp()
-    result.FromDatetime(moment or datetime.now(timezone.utc))
+    result.FromDatetime(moment or datetime.now(UTC))
     return result

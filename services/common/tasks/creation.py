@@ -1,0 +1,222 @@
+"""Creating tasks: checked, resolved, looked up in the action cache, written once per request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat
+from google.protobuf.message import Message
+from lathe.type.v1 import event_pb2, task_pb2
+
+from services.common.bus.topology import task_subject
+from services.common.errors import LatheError, invalid_argument
+from services.common.identity import current_user
+from services.common.search import search_text
+from services.common.tasks.completion import action_key
+from services.common.tasks.kind import Prepared
+from services.common.tasks.ledger import Ledger
+from services.common.tasks.machine import TaskSnapshot, pending
+from services.common.tasks.relay import Relay
+from services.common.tasks.rows import OutboxItem, TaskRow, timestamp
+from services.common.tasks.settling import Settler
+from services.common.tasks.store import NewTask, RequestRepeatedError
+from services.common.tasks.workers import WorkersView
+from services.common.telemetry import current_traceparent
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller wants: a specification and what surrounds it. `fingerprint` tells two requests apart."""
+
+    spec: Message
+    display_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    skip_cache: bool = False
+    request_id: str = ""
+    fingerprint: bytes = b""
+    retry_of: str = ""
+    resubmission_of: str = ""
+
+
+class Creator:
+    """Creates the tasks of one kind."""
+
+    def __init__(self, ledger: Ledger, relay: Relay, settler: Settler, workers: WorkersView) -> None:
+        self._ledger = ledger
+        self._codec = ledger.codec
+        self._kind = ledger.codec.kind
+        self._store = ledger.store
+        self._relay = relay
+        self._settler = settler
+        self._workers = workers
+
+    async def create(self, wanted: Wanted) -> TaskRow:
+        """Create a task, or return what the same request created before.
+
+        Raises:
+            LatheError: The specification is wrong; or REQUEST_ID_REUSED.
+        """
+        request_id = _request_id(wanted.request_id)
+        try:
+            prepared = await self._kind.prepare(wanted.spec)
+            draft = self._draft(wanted, prepared, request_id)
+            held = await self._kind.hold(draft.name, wanted.spec)
+        except LatheError:
+            # A repeat is answered like the first, even where what it refers to is gone meanwhile.
+            if request_id is not None and (first := await self._first(request_id, wanted)) is not None:
+                return first
+            raise
+        draft = replace(draft, row=replace(draft.row, held=held))
+        try:
+            return await self._write(draft)
+        except RequestRepeatedError:
+            await self._let_go(draft, wanted.spec)
+            assert request_id is not None
+            first = await self._first(request_id, wanted)
+            assert first is not None
+            return first
+        except BaseException:
+            await self._let_go(draft, wanted.spec)
+            raise
+
+    async def _write(self, draft: NewTask) -> TaskRow:
+        created = await self._store.create(draft)
+        if created.hit is not None:
+            row = await self._share(draft, created.hit)
+            if row is not None:
+                return row
+            assert draft.action_key is not None
+            await self._store.forget_results(draft.action_key)
+            draft = replace(draft, action_key=None)
+            created = await self._store.create(draft)
+        row = draft.row
+        if created.outbox_id is not None:
+            self._relay.hand(OutboxItem(row.uid, draft.subject, draft.msg_id, row.assignment, created.outbox_id))
+        return replace(row, leader=created.leader, leading=draft.shares and created.leader is None)
+
+    async def _share(self, draft: NewTask, done: UUID) -> TaskRow | None:
+        """Create the task as SUCCEEDED with the result of a finished one; None where that result is gone."""
+        original_row = await self._store.get(done)
+        if original_row is None:
+            return None
+        original = self._codec.message(original_row)
+        result = await self._settler.shared_result(original_row, original, self._codec.message(draft.row))
+        if result is None:
+            return None
+        status = task_pb2.TaskStatus(state=task_pb2.SUCCEEDED, progress=1.0, end_time=timestamp())
+        origin: Any = task_pb2.TaskOrigin()
+        origin.CopyFrom(self._codec.message(draft.row).origin)
+        origin.cache_hit = original.name
+        row = replace(
+            draft.row, state=task_pb2.SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
+        )
+        await self._store.create(replace(draft, row=row, action_key=None, shares=False, subject=""))
+        self._settler.settle([row])
+        return row
+
+    def _draft(self, wanted: Wanted, prepared: Prepared, request_id: UUID | None) -> NewTask:
+        uid = uuid_utils.compat.uuid7()
+        now = datetime.now(UTC)
+        name = self._codec.name_of(uid)
+        owner = current_user()
+        display_name = wanted.display_name or prepared.display_name
+        assignment = self._assignment(uid, prepared)
+        key = _work_key(self._kind.name, prepared.device, assignment)
+        origin = task_pb2.TaskOrigin(
+            retry_of=wanted.retry_of, resubmission_of=wanted.resubmission_of, work_key=key.hex()
+        )
+        task: Any = self._kind.task_type(
+            name=name,
+            uid=str(uid),
+            display_name=display_name,
+            labels=wanted.labels,
+            owner=owner,
+            create_time=timestamp(now),
+            spec=wanted.spec,
+            device=prepared.device,
+        )
+        prepared.fill(task)
+        environment = "" if wanted.skip_cache else self._workers.environment(prepared.device)
+        row = TaskRow(
+            uid=uid,
+            revision=1,
+            update_time=now,
+            state=task_pb2.PENDING,
+            device=prepared.device,
+            work_key=key,
+            leading=False,
+            leader=None,
+            action_key=None,
+            dispatches=1,
+            held=False,
+            assignment=assignment.SerializeToString(),
+            body=task.SerializeToString(),
+            live=self._codec.live(TaskSnapshot(status=pending()), origin, None),
+            outcome=None,
+        )
+        return NewTask(
+            row=row,
+            name=name,
+            display_name=display_name,
+            owner=owner,
+            labels=wanted.labels,
+            create_time=now,
+            search_text=search_text([str(uid), display_name]),
+            request_id=request_id,
+            request_digest=wanted.fingerprint if request_id is not None else None,
+            action_key=action_key(key, environment) if environment else None,
+            shares=not wanted.skip_cache,
+            subject=task_subject(self._kind.name, prepared.device, str(uid)),
+            msg_id=f"{uid}:1",
+        )
+
+    def _assignment(self, uid: UUID, prepared: Prepared) -> event_pb2.TaskAssignment:
+        assignment = event_pb2.TaskAssignment(
+            kind=self._kind.name,
+            task_id=str(uid),
+            device=prepared.device,
+            timeout_seconds=prepared.timeout_seconds,
+            memory_limit_bytes=prepared.memory_limit_bytes,
+            traceparent=current_traceparent(),
+        )
+        assignment.work.Pack(prepared.work, deterministic=True)
+        return assignment
+
+    async def _first(self, request_id: UUID, wanted: Wanted) -> TaskRow | None:
+        found = await self._store.find_request(current_user(), request_id)
+        if found is None:
+            return None
+        row, digest = found
+        if digest != wanted.fingerprint:
+            raise invalid_argument(
+                "request_id",
+                f"{request_id} was already sent with a different request. Use a new UUID for a new request.",
+                reason="REQUEST_ID_REUSED",
+            )
+        return row
+
+    async def _let_go(self, draft: NewTask, spec: Message) -> None:
+        if draft.row.held:
+            await self._kind.release(draft.name, spec)
+
+
+def _work_key(kind: str, device: str, assignment: event_pb2.TaskAssignment) -> bytes:
+    """Return what is equal for equal work: kind, device and the work message in its deterministic form."""
+    digest = hashlib.sha256()
+    for part in (kind.encode(), device.encode(), assignment.work.type_url.encode(), assignment.work.value):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+def _request_id(text: str) -> UUID | None:
+    if not text:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise invalid_argument("request_id", f"'{text}' is not a UUID. Send one, or leave it empty.") from None

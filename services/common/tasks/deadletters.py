@@ -1,0 +1,55 @@
+"""Tasks whose message was delivered as often as it may be, without an answer: every one of their workers died."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import structlog
+from lathe.type.v1 import event_pb2
+from nats.aio.msg import Msg
+
+from services.common.bus.connection import Bus
+from services.common.bus.pull import Puller
+from services.common.bus.queue import message_at, remove_message
+from services.common.bus.topology import ADVISORIES, task_subject
+from services.common.tasks.commands import DeadLettered
+from services.common.tasks.ledger import Ledger
+from services.common.tasks.rows import timestamp
+
+log = structlog.get_logger(__name__)
+
+
+class DeadLetters:
+    """Fails the tasks of one kind that NATS gave up."""
+
+    def __init__(self, ledger: Ledger, bus: Bus) -> None:
+        self._ledger = ledger
+        self._bus = bus
+        self._kind = ledger.codec.kind.name
+
+    async def run(self) -> None:
+        """Handle advisories until cancelled."""
+        async with Puller(self._bus, ADVISORIES, f"{self._kind}-deadletters", 16) as puller:
+            while True:
+                for message in await puller.take(16):
+                    try:
+                        await self._handle(message)
+                    finally:
+                        await puller.release()
+
+    async def _handle(self, message: Msg) -> None:
+        advisory = json.loads(message.data)
+        if advisory["consumer"].startswith(f"{self._kind}-"):
+            data = await message_at(self._bus, advisory["stream_seq"])
+            if data is not None:
+                assignment = event_pb2.TaskAssignment.FromString(data)
+                if assignment.kind == self._kind:
+                    await self._fail(assignment, advisory["deliveries"])
+        await message.ack()
+
+    async def _fail(self, assignment: event_pb2.TaskAssignment, deliveries: int) -> None:
+        log.warning("task.dead_letter", task_id=assignment.task_id, deliveries=deliveries)
+        command = DeadLettered(timestamp(), assignment.attempt_base + deliveries)
+        await self._ledger.command(UUID(assignment.task_id), command)
+        await remove_message(self._bus, task_subject(self._kind, assignment.device, assignment.task_id))

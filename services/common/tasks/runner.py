@@ -1,0 +1,175 @@
+"""Where a worker runs a job: in a sandboxed child, or in its own process where a kind is trusted and light."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from engines.sandbox import Child, Limits, Progress
+
+log = structlog.get_logger(__name__)
+
+Request = dict[str, Any]
+OnProgress = Callable[[Progress], None]
+OnLog = Callable[[str], None]
+
+
+class Slot(Protocol):
+    """Room for one job: a work directory, and what runs in it."""
+
+    @property
+    def workdir(self) -> Path:
+        """The work directory, fresh."""
+
+    async def run(
+        self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
+    ) -> dict[str, Any]:
+        """Run the job. Raises EngineFailure."""
+
+    async def stop(self) -> None:
+        """End the job and everything that it started, at once. Harmless where it has ended."""
+
+    async def discard(self) -> None:
+        """Stop, and remove the work directory."""
+
+
+class Runner(Protocol):
+    """Gives slots."""
+
+    async def warm(self) -> None:
+        """Get a slot ready ahead of time."""
+
+    async def acquire(self) -> Slot:
+        """Return a fresh slot."""
+
+    async def close(self) -> None:
+        """Discard what is warm."""
+
+
+class ChildSlot:
+    """A slot whose job runs in a sandboxed child."""
+
+    def __init__(self, child: Child, workdir: Path, entry: str) -> None:
+        self._child = child
+        self._workdir = workdir
+        self._entry = entry
+
+    @property
+    def workdir(self) -> Path:
+        """The work directory; the child may write nowhere else."""
+        return self._workdir
+
+    async def run(
+        self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
+    ) -> dict[str, Any]:
+        """Run the entry function in the child."""
+        return await self._child.run(self._entry, request, limits, on_progress, on_log)
+
+    async def stop(self) -> None:
+        """Kill the child and its children."""
+        await self._child.kill()
+
+    async def discard(self) -> None:
+        """Kill the child and remove the work directory."""
+        await self._child.kill()
+        await asyncio.to_thread(shutil.rmtree, self._workdir, ignore_errors=True)
+
+
+class SandboxRunner:
+    """Keeps one child warm, with the frameworks imported, so that no task waits for that."""
+
+    def __init__(self, entry: str, preload: Sequence[str], root: Path) -> None:
+        self._entry = entry
+        self._preload = tuple(preload)
+        self._root = root
+        self._warm: asyncio.Task[ChildSlot] | None = None
+
+    async def warm(self) -> None:
+        """Start a child where none is waiting; returns at once."""
+        if self._warm is None:
+            self._warm = asyncio.create_task(self._spawn())
+
+    async def acquire(self) -> Slot:
+        """Return the warm child, or a new one."""
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            try:
+                return await warm
+            except OSError as error:
+                log.warning("runner.warm_child_failed", error=str(error))
+        return await self._spawn()
+
+    async def close(self) -> None:
+        """Kill the waiting child."""
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            try:
+                await (await warm).discard()
+            except OSError as error:
+                log.warning("runner.warm_child_failed", error=str(error))
+
+    async def _spawn(self) -> ChildSlot:
+        self._root.mkdir(parents=True, exist_ok=True)
+        workdir = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
+        child = await Child.spawn(workdir, self._preload)
+        return ChildSlot(child, workdir, self._entry)
+
+
+Function = Callable[[dict[str, Any], Path, OnProgress, OnLog], Awaitable[dict[str, Any]]]
+
+
+class InProcessSlot:
+    """A slot whose job is a coroutine of this process."""
+
+    def __init__(self, function: Function, root: Path) -> None:
+        self._function = function
+        self._root = root
+        self._made: Path | None = None
+        self._job: asyncio.Task[dict[str, Any]] | None = None
+
+    @property
+    def workdir(self) -> Path:
+        """The work directory; made when somebody first asks for it."""
+        if self._made is None:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._made = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
+        return self._made
+
+    async def run(
+        self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
+    ) -> dict[str, Any]:
+        """Await the function, within the time limit."""
+        async with asyncio.timeout(limits.timeout_seconds):
+            return await self._function(request, self.workdir, on_progress, on_log)
+
+    async def stop(self) -> None:
+        """Do nothing: whoever runs the job cancels its own task."""
+
+    async def discard(self) -> None:
+        """Remove the work directory, where one was made."""
+        if self._made is not None:
+            await asyncio.to_thread(shutil.rmtree, self._made, ignore_errors=True)
+
+
+class InProcessRunner:
+    """Runs jobs as coroutines: for kinds that only call other services, and for measuring the engine itself."""
+
+    def __init__(self, function: Function, root: Path) -> None:
+        self._function = function
+        self._root = root
+
+    async def warm(self) -> None:
+        """Do nothing: there is nothing to warm."""
+
+    async def acquire(self) -> Slot:
+        """Return a slot."""
+        return InProcessSlot(self._function, self._root)
+
+    async def close(self) -> None:
+        """Do nothing: nothing waits."""

@@ -1,0 +1,95 @@
+"""Puts a task service together: `task_service(platform, kind, devices)` is all that a service's main needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from services.common.bus.connection import Bus
+from services.common.bus.topology import ensure_topology
+from services.common.database import Database
+from services.common.platform import Platform
+from services.common.server import ServiceParts
+from services.common.tasks.creation import Creator
+from services.common.tasks.deadletters import DeadLetters
+from services.common.tasks.handlers import TaskHandlers
+from services.common.tasks.kind import TaskKind
+from services.common.tasks.ledger import Ledger
+from services.common.tasks.options import TaskOptions
+from services.common.tasks.projector import Projector
+from services.common.tasks.relay import Relay
+from services.common.tasks.rows import TaskCodec
+from services.common.tasks.servicer import TaskServicer, Unary
+from services.common.tasks.settling import Settler
+from services.common.tasks.store import TaskStore
+from services.common.tasks.streams import BlobReader, TaskStreams
+from services.common.tasks.sweeper import Sweeper
+from services.common.tasks.workers import WorkersView
+
+
+@dataclass(frozen=True)
+class TaskEngine:
+    """The parts of the engine for one kind, in one process."""
+
+    handlers: TaskHandlers
+    streams: TaskStreams
+    ledger: Ledger
+    relay: Relay
+    projector: Projector
+    sweeper: Sweeper
+    dead_letters: DeadLetters
+    workers: WorkersView
+
+    @property
+    def background(self) -> list[Callable[[], Awaitable[None]]]:
+        """What runs beside the servicer."""
+        return [self.workers.run, self.relay.run, self.projector.run, self.sweeper.run, self.dead_letters.run]
+
+
+def build_engine(
+    kind: TaskKind, database: Database, bus: Bus, blobs: BlobReader, options: TaskOptions | None = None
+) -> TaskEngine:
+    """Wire the parts; nothing runs yet."""
+    options = options or TaskOptions()
+    store = TaskStore(database)
+    relay = Relay(database, store, bus, poll=options.relay_poll, overdue_after=options.relay_poll)
+    ledger = Ledger(TaskCodec(kind, options.max_attempts), store, relay, bus)
+    settler = Settler(ledger)
+    ledger.settle_with(settler)
+    workers = WorkersView(bus, kind.name, options.timing.worker_ttl)
+    handlers = TaskHandlers(ledger, Creator(ledger, relay, settler, workers), workers)
+    return TaskEngine(
+        handlers=handlers,
+        streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
+        ledger=ledger,
+        relay=relay,
+        projector=Projector(ledger, bus),
+        sweeper=Sweeper(database, ledger, settler, workers=workers, bus=bus, options=options),
+        dead_letters=DeadLetters(ledger, bus),
+        workers=workers,
+    )
+
+
+async def task_service(
+    platform: Platform,
+    kind: TaskKind,
+    devices: Iterable[str],
+    more: Mapping[str, Unary] | None = None,
+    options: TaskOptions | None = None,
+) -> ServiceParts:
+    """Return the parts of a task service.
+
+    Args:
+        platform: The connections of the process.
+        kind: What the service adds.
+        devices: Devices of the catalog: each gets its queue.
+        more: Methods that only this service has, by name.
+        options: Clocks and limits; those of the settings where absent.
+    """
+    options = options or TaskOptions.of(platform.settings)
+    async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
+        await ensure_topology(platform.bus, [kind.name], devices, options.timing)
+    engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
+    servicer = TaskServicer(kind, engine.handlers, engine.streams, more)
+    return ServiceParts(servicer.register, [kind.service], engine.background)
