@@ -42,31 +42,6 @@ class InputPreprocessing:
         return not (self.mean or self.scale or self.swap_channels or self.dtype)
 
 
-def swap_needed(input_color: str, model_color: str) -> bool:
-    """Return whether channels must be reversed, from names of `ColorOrder`; one that is not said needs nothing."""
-    return {input_color, model_color} == {"RGB", "BGR"}
-
-
-def apply(array: NDArray[Any], preprocessing: InputPreprocessing, name: str, dtype: str) -> NDArray[Any]:
-    """Return what the graph's nodes make of an array, computed by NumPy: the reference for parity.
-
-    Args:
-        array: What the package takes.
-        preprocessing: What is baked in.
-        name: Name of the input, for messages.
-        dtype: Element type that the network takes.
-    """
-    values = array.astype(dtype)
-    axis = _channel_axis(name, preprocessing, array.shape)
-    if preprocessing.swap_channels:
-        values = np.flip(values, axis)
-    if preprocessing.mean:
-        values = values - _per_channel(preprocessing.mean, axis, array.ndim, dtype)
-    if preprocessing.scale:
-        values = values / _per_channel(preprocessing.scale, axis, array.ndim, dtype)
-    return np.ascontiguousarray(values)
-
-
 def bake(model: onnx.ModelProto, inputs: Mapping[str, InputPreprocessing]) -> onnx.ModelProto:
     """Return the model with preprocessing in front of its inputs, which keep their names.
 

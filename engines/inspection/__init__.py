@@ -1,0 +1,82 @@
+"""Says what the files of a model version contain: graphs, tensors, operators, sizes. Runs in the sandboxed child."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from engines.failures import EngineFailure, FailureReason
+
+DESCRIBED_FORMATS = ("PTH", "ONNX", "PACKAGE")
+"""Formats of `lathe.registry.v1.ModelFormat` that `describe` can read."""
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def progress(self, fraction: float, message: str) -> None:
+        """Report a fraction from 0 to 1 and what is being done."""
+        ...
+
+
+def describe(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
+    """Return what the files contain, in the JSON form of `lathe.registry.v1.ModelDescription` without names.
+
+    Args:
+        request: `format`, a name of ModelFormat, and `files`, paths in the work directory.
+        workdir: Where the files lie.
+        report: Told the file that is being read.
+
+    Raises:
+        EngineFailure: INVALID_MODEL, UNSAFE_MODEL, or INVALID_SPEC for a format that cannot be described.
+    """
+    kind, files = str(request["format"]), sorted(map(str, request["files"]))
+    if kind not in DESCRIBED_FORMATS:
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"Files of the format {kind} cannot be described; {', '.join(DESCRIBED_FORMATS)} can.",
+        )
+    for file in files:
+        _check_inside(workdir, file)
+    read = _reader(kind)
+    models = _models(kind, files)
+    graphs: list[dict[str, Any]] = []
+    for index, file in enumerate(models):
+        report.progress(index / len(models), f"reading {file}")
+        graphs += read(workdir, file)
+    report.progress(1.0, "described")
+    return {
+        "format": kind,
+        "graphs": graphs,
+        "parameter_count": sum(graph["parameter_count"] for graph in graphs),
+        "size_bytes": sum((workdir / file).stat().st_size for file in files),
+    }
+
+
+def _reader(kind: str) -> Callable[[Path, str], list[dict[str, Any]]]:
+    """Return what reads a format. Imported here because those modules use this package's `sniff`."""
+    from engines.inspection.onnx import describe_onnx
+    from engines.inspection.package import describe_package
+    from engines.inspection.pth import describe_pth
+
+    if kind == "PTH":
+        return lambda workdir, file: describe_pth(workdir / file, file)
+    if kind == "ONNX":
+        return lambda workdir, file: [describe_onnx(workdir / file, file)]
+    return lambda workdir, _: describe_package(workdir)
+
+
+def _models(kind: str, files: list[str]) -> list[str]:
+    """Return the files to read: the manifest stands for a package, and beside ONNX models lie their weights."""
+    if not files:
+        raise EngineFailure(FailureReason.INVALID_MODEL, "The model version has no file.")
+    if kind == "PACKAGE":
+        return ["manifest.json"]
+    return [file for file in files if kind != "ONNX" or file.lower().endswith(".onnx")] or files[:1]
+
+
+def _check_inside(workdir: Path, file: str) -> None:
+    path = (workdir / file).resolve()
+    if not path.is_relative_to(workdir.resolve()) or not path.is_file():
+        raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, f"The file '{file}' is not in the work directory.")

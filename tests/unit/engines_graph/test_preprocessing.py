@@ -5,7 +5,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.interface import signature_of
-from engines.graph.preprocessing import InputPreprocessing, apply, bake, swap_needed
+from engines.graph.preprocessing import InputPreprocessing, bake
 from tests.unit.engines_graph import graphs
 
 MEAN = (123.675, 116.28, 103.53)
@@ -20,17 +20,21 @@ def test_baked_nodes_compute_what_numpy_computes(layout: str, dtype: str) -> Non
     baked = bake(model, {"x": preprocessing})
     shape = (2, 6, 6, 3) if layout == "NHWC" else (2, 3, 6, 6)
     pixels = np.random.default_rng(1).integers(0, 256, shape).astype(dtype or "float32")
-    reference = graphs.run(model, x=apply(pixels, preprocessing, "x", "float32"))[0]
+    axis = 3 if layout == "NHWC" else 1
+    along = [3 if position == axis else 1 for position in range(4)]
+    ordered = np.flip(pixels.astype(np.float64), axis)
+    expected = (ordered - np.reshape(MEAN, along)) / np.reshape(SCALE, along)
+    reference = graphs.run(model, x=expected.astype(np.float32))[0]
     np.testing.assert_allclose(graphs.run(baked, x=pixels)[0], reference, rtol=1e-5, atol=1e-5)
     assert signature_of(baked).inputs[0].dtype == (dtype or "float32")
     assert signature_of(baked).inputs[0].name == "x"
 
 
 def test_channels_are_put_in_order_before_mean_and_scale() -> None:
-    pixels = np.zeros((1, 3, 1, 1), np.float32)
-    pixels[0, 0] = 10
-    out = apply(pixels, InputPreprocessing((1, 2, 3), (1, 1, 2), swap_channels=True), "x", "float32")
-    assert out.ravel().tolist() == [-1, -2, 3.5]
+    node = graphs.node("Identity", ["x"], ["y"])
+    model = graphs.model([node], [("x", "float32", [1, 3])], [("y", "float32", [1, 3])])
+    baked = bake(model, {"x": InputPreprocessing((1, 2, 3), (1, 1, 2), swap_channels=True)})
+    assert graphs.run(baked, x=np.array([[10, 0, 0]], np.float32))[0].tolist() == [[-1, -2, 3.5]]
 
 
 def test_one_value_serves_all_channels_and_any_rank() -> None:
@@ -81,11 +85,3 @@ def test_unknown_input_and_integer_network_are_refused() -> None:
     ids = graphs.model([node], [("ids", "int64", [1, 3])], [("y", "int64", [1, 3])])
     with pytest.raises(EngineFailure, match="'ids' takes int64"):
         bake(ids, {"ids": InputPreprocessing((1.0,))})
-
-
-@pytest.mark.parametrize(
-    ("given", "trained", "swap"),
-    [("RGB", "BGR", True), ("BGR", "RGB", True), ("RGB", "RGB", False), ("COLOR_ORDER_UNSPECIFIED", "BGR", False)],
-)
-def test_swap_needed(given: str, trained: str, swap: bool) -> None:
-    assert swap_needed(given, trained) is swap
