@@ -57,7 +57,8 @@ def explain_rpc(error: grpc.Call) -> Failure:
             (sentence, "Start the suite with `lathe up`, or name it with --address."),
             ExitCode.UNAVAILABLE,
         )
-    reason, details = code, []
+    reason = code
+    details: list[tuple[str, str]] = []
     try:
         status = rpc_status.from_call(error)
     except ValueError:
@@ -68,10 +69,10 @@ def explain_rpc(error: grpc.Call) -> Failure:
         if packed.Unpack(info):
             reason = info.reason
         elif packed.Unpack(bad):
-            details += [f"{each.field}: {each.description}" for each in bad.field_violations]
+            details += [(each.field, each.description) for each in bad.field_violations]
         elif packed.Unpack(failure):
-            details += [f"{each.subject}: {each.description}" for each in failure.violations if each.subject]
-    news = tuple(detail for detail in details if detail not in sentence)
+            details += [(each.subject, each.description) for each in failure.violations]
+    news = tuple(f"{where}: {what}" if where else what for where, what in details if what not in sentence)
     return Failure(f"{sentence} [{reason}]", news, exit_code_for(code))
 
 

@@ -1,0 +1,105 @@
+"""What a person sees of an error, from a real call to a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import empty_pb2
+from grpc_status import rpc_status
+
+from engines.failures import EngineFailure, FailureReason
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError, Failure, explain
+from services.common import errors
+from services.local.errors import LocalError
+
+ERRORS = {
+    "not-found": errors.not_found("model", "models/a"),
+    "fields": errors.invalid_fields([("page_size", "must not be negative"), ("filter.format", "is unknown")]),
+    "etag": errors.aborted("ETAG_MISMATCH", "models/a changed meanwhile; read it again."),
+    "held": errors.failed_precondition("MODEL_IN_USE", "models/a cannot be deleted.", "models/a"),
+    "down": errors.unavailable("PostgreSQL", "PostgreSQL does not answer."),
+    "who": errors.unauthenticated("A token is needed."),
+}
+
+
+class Answers(grpc.GenericRpcHandler):
+    """Answers /test/<key> with that error."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+            key = details.method.rpartition("/")[2]
+            if key == "plain":
+                context.abort(grpc.StatusCode.INTERNAL, "broken")
+            context.abort_with_status(rpc_status.to_status(errors.to_status(ERRORS[key])))
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@pytest.fixture(scope="module")
+def channel() -> Iterator[grpc.Channel]:
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    server.add_generic_rpc_handlers([Answers()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    server.stop(0)
+
+
+def failure_of(channel: grpc.Channel, key: str) -> Failure | None:
+    call = channel.unary_unary(f"/test/{key}", empty_pb2.Empty.SerializeToString, empty_pb2.Empty.FromString)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(empty_pb2.Empty(), timeout=10)
+    return explain(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("not-found", Failure("There is no model named 'models/a'. [NOT_FOUND]", (), ExitCode.NOT_FOUND)),
+        (
+            "fields",
+            Failure(
+                "page_size: must not be negative; filter.format: is unknown [INVALID_ARGUMENT]", (), ExitCode.USAGE
+            ),
+        ),
+        ("etag", Failure("models/a changed meanwhile; read it again. [ETAG_MISMATCH]", (), ExitCode.CONFLICT)),
+        (
+            "held",
+            Failure("models/a cannot be deleted. [MODEL_IN_USE]", (), ExitCode.CONFLICT),
+        ),
+        ("down", Failure("PostgreSQL does not answer. [UNAVAILABLE]", (), ExitCode.UNAVAILABLE)),
+        ("who", Failure("A token is needed. [UNAUTHENTICATED]", (), ExitCode.DENIED)),
+        ("plain", Failure("broken [INTERNAL]", (), ExitCode.FAILED)),
+    ],
+)
+def test_an_answer_is_a_sentence_with_its_reason(channel: grpc.Channel, key: str, expected: Failure) -> None:
+    assert failure_of(channel, key) == expected
+
+
+def test_a_service_that_is_not_there_is_told_with_what_to_do() -> None:
+    with grpc.insecure_channel("127.0.0.1:1") as absent:
+        failure = failure_of(absent, "not-found")
+    assert failure
+    assert (failure.sentence, failure.code) == ("The service does not answer.", ExitCode.UNAVAILABLE)
+    assert "lathe up" in failure.details[1]
+
+
+def test_named_failures_of_this_side() -> None:
+    assert explain(CliError("No.", ExitCode.USAGE)) == Failure("No.", (), ExitCode.USAGE)
+    assert explain(KeyboardInterrupt()) == Failure("interrupted", (), ExitCode.INTERRUPTED)
+    assert explain(LocalError("one\ntwo\nthree")) == Failure("one", ("two", "three"))
+    unsafe = EngineFailure(FailureReason.UNSAFE_MODEL, "It runs code.", suggested_fix="Save weights only.")
+    assert explain(unsafe) == Failure("It runs code. [UNSAFE_MODEL]", ("Save weights only.",))
+    assert explain(FileNotFoundError(2, "No such file or directory", "a.pth")) == Failure(
+        "a.pth: No such file or directory"
+    )
+
+
+def test_a_fault_of_the_program_is_no_failure() -> None:
+    assert explain(ZeroDivisionError()) is None
