@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,8 +36,7 @@ def up(
 
     folder = chosen_data_dir(data_dir)
     stack = Stack(folder, with_worker=worker, say=note)
-    for number in _STOP_SIGNALS:
-        signal.signal(number, lambda *_: stack.request_stop())
+    _on_stop_signals(stack.request_stop)
     started = time.monotonic()
     note(f"Starting in {folder.resolve()} …")
     try:
@@ -49,6 +51,21 @@ def up(
         note("Stopping …")
         stack.stop()
     note("Stopped.")
+
+
+def _on_stop_signals(act: Callable[[], None]) -> None:
+    """Call `act` for each signal to stop, from a thread: a handler could interrupt whoever holds a lock that it needs."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writer.fileno())
+
+    def listen(_keep_open: socket.socket) -> None:
+        while reader.recv(1):
+            act()
+
+    threading.Thread(target=listen, args=[writer], name="signals", daemon=True).start()
 
 
 def _announce(stack: Stack, output: OutputFormat, folder: Path, seconds: float) -> None:

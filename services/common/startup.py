@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import importlib
 import importlib.util
 import multiprocessing
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -14,6 +16,7 @@ import structlog
 
 from services.common.settings import Settings, without_passwords
 
+_PR_SET_PDEATHSIG = 1
 _PAUSE = 0.5
 _REMIND = 5.0
 _ATTEMPT = 5.0
@@ -99,6 +102,8 @@ def prepare_schema_apart(settings: Settings, service: str) -> None:
 
 
 def _prepare(settings: Settings, service: str) -> None:
+    # Who waits for this process may be killed outright; it must not stay behind.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         asyncio.run(prepare_schema(settings, service))
     except StartupError as error:

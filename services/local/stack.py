@@ -74,7 +74,7 @@ class Stack:
         self._hurry = threading.Event()
 
     def request_stop(self) -> None:
-        """Ask for the end, from a signal handler or any thread; asked twice, nothing is waited for any more."""
+        """Ask for the end, from any thread; asked twice, nothing is waited for any more."""
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()

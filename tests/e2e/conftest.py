@@ -1,0 +1,102 @@
+"""One running suite for all end-to-end tests, started by `lathe up` as a person would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+STOP_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite that `lathe up` runs.
+
+    Attributes:
+        data_dir: Its state.
+        process: `lathe up` itself.
+        parts: What `lathe up --output json` printed: name → role, address, pid.
+    """
+
+    data_dir: Path
+    process: subprocess.Popen[str]
+    parts: dict[str, dict[str, Any]]
+
+    def address(self, service: str) -> str:
+        """Return host:port of a service."""
+        address: str = self.parts[service]["address"]
+        return address
+
+    def environment(self) -> dict[str, str]:
+        """Return variables with which any program finds this suite."""
+        return clean_environment() | {"LATHE_DATA_DIR": str(self.data_dir)}
+
+    def lathe(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run `lathe` against this suite; with `check`, a failure is an error that shows what it printed."""
+        result = subprocess.run(
+            [*COMMAND, *arguments], capture_output=True, text=True, env=self.environment(), timeout=timeout, check=False
+        )
+        if check:
+            assert result.returncode == 0, f"lathe {' '.join(arguments)}: {result.stdout}\n{result.stderr}"
+        return result
+
+    def json(self, *arguments: str) -> Any:
+        """Run `lathe … --output json` and return what it printed."""
+        return json.loads(self.lathe(*arguments, "--output", "json").stdout)
+
+    def family(self) -> list[psutil.Process]:
+        """Return every process below `lathe up`, and itself."""
+        root = psutil.Process(self.process.pid)
+        return [root, *root.children(recursive=True)]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> list[psutil.Process]:
+        """End the suite and return the processes that it left behind."""
+        family = self.family() if self.process.poll() is None else []
+        self.process.send_signal(number)
+        self.process.wait(STOP_SECONDS)
+        return [process for process in family if alive(process)]
+
+
+COMMAND = [sys.executable, "-m", "services.cli.main"]
+
+
+def clean_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("LATHE_")}
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start_suite(data_dir: Path, *flags: str) -> Suite:
+    command = [*COMMAND, "up", "--data-dir", str(data_dir), "--output", "json", *flags]
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "up.txt").open("a") as notes:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=notes, text=True, env=clean_environment())
+    assert process.stdout
+    line = process.stdout.readline()
+    if not line:
+        process.wait(STOP_SECONDS)
+        pytest.fail(f"lathe up ended with status {process.returncode}:\n{(data_dir / 'up.txt').read_text()}")
+    return Suite(data_dir, process, json.loads(line))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A whole suite, shared by the session's tests: leave it as healthy as you found it."""
+    suite = start_suite(tmp_path_factory.mktemp("suite"))
+    yield suite
+    assert suite.stop() == []
