@@ -92,6 +92,9 @@ class Auditor:
         """Return file and line of the untrusted code that `frame` works for, or None where trusted code does."""
         while frame is not None:
             name = frame.f_code.co_filename
+            if name == __file__:
+                frame = frame.f_back
+                continue
             if name.startswith("<frozen importlib"):
                 return None  # The standard library importing its own parts.
             if not self._transparent(name):
@@ -133,7 +136,7 @@ class Auditor:
             self._judge(f"{verb} {target!r}, outside its work directory")
 
     def _judge(self, attempt: str) -> None:
-        found = self.user_frame(sys._getframe(2))
+        found = self.user_frame(sys._getframe(1))
         if found is None:
             return
         failure = violation(attempt, self.place(found[0]), found[1])

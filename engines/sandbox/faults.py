@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 
@@ -13,6 +14,7 @@ _NO_MEMORY = re.compile(
     r"|unable to allocate|failed to allocate memory|could not allocate|can't start new thread",
     re.IGNORECASE,
 )
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _EVIDENCE_LINES = 12
 
 
@@ -32,7 +34,7 @@ def from_exception(error: BaseException, auditor: Auditor) -> EngineFailure:
     place = _innermost_user_line(error, auditor)
     if place is None:
         return EngineFailure(FailureReason.INTERNAL_ERROR, f"The engine failed: {_sentence(error)}", evidence=evidence)
-    if isinstance(error, PermissionError):
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
         return violation(f"reach what the sandbox forbids: {error}", *place)
     return EngineFailure(
         FailureReason.INVALID_ARCHITECTURE,

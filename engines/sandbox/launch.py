@@ -16,9 +16,10 @@ from engines.sandbox.paths import engines_root
 
 @dataclass(frozen=True)
 class Handles:
-    """A started process, its work directory without links, and the parent's ends of its pipes, as descriptors."""
+    """A started process, the paths it was given without links, and the parent's ends of its pipes, as descriptors."""
 
     workdir: Path
+    readable: tuple[Path, ...]
     process: subprocess.Popen[bytes]
     requests: int
     control: int
@@ -37,7 +38,7 @@ def launch(workdir: Path, preload: Sequence[str], readable: Sequence[Path]) -> H
         preload: Modules to import.
         readable: Further paths that it may read.
     """
-    workdir = workdir.resolve()
+    workdir, readable = workdir.resolve(), tuple(path.resolve() for path in readable)
     workdir.mkdir(parents=True, exist_ok=True)
     make_private_folders(workdir)
     ends: list[int] = []
@@ -49,7 +50,7 @@ def launch(workdir: Path, preload: Sequence[str], readable: Sequence[Path]) -> H
             "parent": os.getpid(),
             "workdir": str(workdir),
             "preload": list(preload),
-            "readable": [str(path.resolve()) for path in readable],
+            "readable": [str(path) for path in readable],
             "requests": requests_there,
             "control": control_there,
             "status": status_there,
@@ -71,4 +72,4 @@ def launch(workdir: Path, preload: Sequence[str], readable: Sequence[Path]) -> H
         raise
     for end in (requests_there, control_there, log_there, status_there):
         os.close(end)
-    return Handles(workdir, process, requests, control, log, status)
+    return Handles(workdir, readable, process, requests, control, log, status)

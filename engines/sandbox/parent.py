@@ -146,7 +146,7 @@ class Child:
         await self.kill()
 
     async def _do(self, entry: str, request: dict[str, Any], limits: Limits) -> dict[str, Any]:
-        await asyncio.to_thread(repro.write, self.workdir, entry, request, limits)
+        await asyncio.to_thread(repro.write, self.workdir, entry, request, limits, self._handles.readable)
         job = frames.encode({"entry": entry, "request": request, "memory_bytes": limits.memory_bytes})
         watcher = asyncio.create_task(watch_usage(self.pid, limits, self._following.tail, self._following.fail))
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,14 @@ rerun(Path(__file__).resolve().parent)
 '''
 
 
-def write(workdir: Path, entry: str, request: dict[str, Any], limits: Limits) -> None:
+def write(workdir: Path, entry: str, request: dict[str, Any], limits: Limits, readable: Sequence[Path]) -> None:
     """Write request.json and repro.py into the work directory."""
     job = {
         "entry": entry,
         "request": request,
         "memory_bytes": limits.memory_bytes,
         "timeout_seconds": limits.timeout_seconds,
+        "readable": [str(path) for path in readable],
     }
     for name, text in (("request.json", json.dumps(job, indent=2)), ("repro.py", _SCRIPT)):
         path = workdir / name
@@ -60,7 +63,8 @@ def _sandboxed(job: dict[str, Any], workdir: Path) -> object:
     from engines.sandbox.parent import run_sync
 
     limits = Limits(job["memory_bytes"], job["timeout_seconds"])
-    return run_sync(job["entry"], job["request"], workdir, limits, on_progress=_show, on_log=_print)
+    readable = [Path(path) for path in job["readable"]]
+    return run_sync(job["entry"], job["request"], workdir, limits, readable=readable, on_progress=_show, on_log=_print)
 
 
 def _show(progress: Progress) -> None:
@@ -68,6 +72,4 @@ def _show(progress: Progress) -> None:
 
 
 def _print(line: str) -> None:
-    import sys
-
     sys.stderr.write(line + "\n")

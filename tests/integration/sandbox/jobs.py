@@ -1,4 +1,5 @@
 """Entry functions that misbehave, for the tests of the sandbox. They run in its children only."""
+# ruff: noqa: T201 - what a job prints is its log.
 
 from __future__ import annotations
 
@@ -231,10 +232,12 @@ def frameworks(request: Values, workdir: Path, report: Reporter) -> Values:
     network = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU()).eval()
     torch.save(network.state_dict(), workdir / "net.pth")
     network.load_state_dict(torch.load(workdir / "net.pth", weights_only=True))
-    frozen = torch.jit.freeze(torch.jit.trace(network, torch.ones(1, 8)))
+    traced = torch.jit.trace(network, torch.ones(1, 8))  # type: ignore[no-untyped-call]
+    frozen = torch.jit.freeze(traced)
     node = helper.make_node("Relu", ["x"], ["y"])
     info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8]) for name in ("x", "y")]
-    model = helper.make_model(helper.make_graph([node], "g", info[:1], info[1:]), ir_version=10)
+    graph = helper.make_graph([node], "g", info[:1], info[1:])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)])
     onnx.save(model, workdir / "net.onnx")
     x = np.linspace(-1, 1, 8, dtype=np.float32)[None]
     session = onnxruntime.InferenceSession(workdir / "net.onnx", providers=["CPUExecutionProvider"])
@@ -258,7 +261,7 @@ def compile_with_inductor(request: Values, workdir: Path, report: Reporter) -> V
 
 
 def kernel(request: Values, workdir: Path, report: Reporter) -> Values:
-    """Try what the kernel must refuse, by system calls that no audit hook sees; return each error number, 0 for success."""
+    """Try what the kernel must refuse, by system calls that no hook sees; return each error number, 0 for success."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def attempt(call: Callable[[], int]) -> int:
@@ -266,7 +269,7 @@ def kernel(request: Values, workdir: Path, report: Reporter) -> Values:
 
     def connect(family: int, address: bytes) -> int:
         descriptor = libc.socket(family, 1, 0)
-        return descriptor if descriptor < 0 else libc.connect(descriptor, address, len(address))
+        return int(descriptor if descriptor < 0 else libc.connect(descriptor, address, len(address)))
 
     def open_for(flags: int, path: str) -> int:
         return int(libc.open(os.fsencode(path), flags, 0o600))
@@ -297,7 +300,14 @@ def kernel(request: Values, workdir: Path, report: Reporter) -> Values:
         "memfd": attempt(lambda: libc.syscall(319 if os.uname().machine == "x86_64" else 279, b"x", 0)),
     }
     interfaces = [line.split(":")[0].strip() for line in _read("/proc/net/dev").splitlines() if ":" in line]
-    return {"errors": outcomes, "interfaces": interfaces, "processes": [p for p in os.listdir("/proc") if p.isdigit()]}
+    return {"errors": outcomes, "interfaces": interfaces, "processes": _processes()}
+
+
+def _processes() -> list[str]:
+    try:
+        return sorted(name for name in os.listdir("/proc") if name.isdigit())
+    except PermissionError:
+        return []
 
 
 def _read(path: str) -> str:
@@ -310,6 +320,7 @@ def _read(path: str) -> str:
 def main() -> None:
     """Run one job in a child and print what came of it: for tests that need a parent under other conditions."""
     import asyncio
+
     from engines.failures import EngineFailure
     from engines.sandbox import Child, Limits
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from errno import EACCES, ENOENT, EPERM, EROFS, ESRCH
 from pathlib import Path
@@ -19,6 +20,17 @@ from tests.integration.sandbox.conftest import GENEROUS, TESTS, Run
 
 REFUSED = {EACCES, EPERM, EROFS}
 # The machine as a container without privileges and without namespaces shows it.
+NOBODY = 65534
+# An ordinary user, for whom a Python under the home of root is made reachable.
+AS_NOBODY = """
+case "$1" in /root/*)
+  keep=$(mktemp -d); mount --bind "$1" "$keep"
+  mount -t tmpfs -o mode=755 tmpfs /root
+  mkdir -p "$1"; mount --move "$keep" "$1" || mount --bind "$keep" "$1"; rmdir "$keep" || true
+esac
+shift
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all "$@"
+"""
 NO_NAMESPACES = 'for f in /proc/sys/user/max_*_namespaces; do echo 0 > $f; done; exec "$@"'
 
 
@@ -50,10 +62,20 @@ def needs_landlock() -> None:
 def assert_confined(errors: dict[str, int], bait: dict[str, Any]) -> None:
     assert errors["write_workdir"] == 0
     assert errors["read_system"] in (0, ENOENT)
-    for attempt in (
-        "connect_tcp connect_unix write_outside write_home write_shm read_outside remove_outside mkdir_outside "
-        "unshare_user ptrace memfd signal_supervisor"
-    ).split():
+    for attempt in [
+        "connect_tcp",
+        "connect_unix",
+        "write_outside",
+        "write_home",
+        "write_shm",
+        "read_outside",
+        "remove_outside",
+        "mkdir_outside",
+        "unshare_user",
+        "ptrace",
+        "memfd",
+        "signal_supervisor",
+    ]:
         assert errors[attempt] in REFUSED, attempt
     assert errors["rename_outside"] != 0
     assert errors["read_shadow"] in REFUSED | {ENOENT}
@@ -81,19 +103,27 @@ async def test_there_is_no_network_and_nobody_else(spawn: Any, bait: dict[str, A
 
 def under(prefix: list[str], job: str, request: dict[str, Any], workdir: Path) -> dict[str, Any]:
     """Run a job with a parent that is started by `prefix`."""
+    stage = subprocess.run([*prefix, sys.executable, "-c", ""], capture_output=True, text=True, check=False)
+    if stage.returncode:
+        pytest.skip(f"this machine does not let a test set the stage: {stage.stderr.strip()[-300:]}")
     command = [*prefix, sys.executable, "-m", "tests.integration.sandbox.jobs", str(workdir), job, json.dumps(request)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent, timeout=120, check=False)
-    if done.returncode:
-        pytest.skip(f"this machine does not let a test set the stage: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
-def test_as_an_ordinary_user_the_layers_are_the_same(tmp_path: Path, bait: dict[str, Any]) -> None:
-    """Without capabilities, inside a user namespace of its own."""
+def test_an_ordinary_user_gets_namespaces_through_a_user_namespace(bait: dict[str, Any]) -> None:
     needs_landlock()
-    done = under(["setpriv", "--bounding-set=-all", "--inh-caps=-all"], "kernel", bait, tmp_path / "work")
-    assert done["layers"]["layers"]["user_namespace"]["active"]
+    if os.geteuid():
+        pytest.skip("the tests run as an ordinary user already")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        prefix = ["unshare", "-m", "sh", "-ec", AS_NOBODY, "sh", sys.base_prefix]
+        done = under(prefix, "kernel", bait, Path(folder) / "work")
+    if not done["layers"]["layers"].get("user_namespace", {}).get("active"):
+        pytest.skip("user namespaces are forbidden here")
     assert done["layers"]["layers"]["network_namespace"]["active"]
+    assert done["layers"]["layers"]["pid_namespace"]["active"]
     assert_confined(done["result"]["errors"], bait)
 
 
