@@ -15,12 +15,29 @@ from typing import Annotated
 import typer
 
 from services.cli import logs, status, up
+from services.cli.architectures import architectures
+from services.cli.convert import convert
+from services.cli.demo.command import demo
 from services.cli.failures import explain
+from services.cli.models import models
 from services.cli.options import set_options
 from services.cli.output import error
+from services.cli.tasks import tasks
+from services.cli.templates import templates
 
-COMMANDS: dict[str, Callable[..., None]] = {"up": up.up, "status": status.status, "logs": logs.logs}
-GROUPS: dict[str, typer.Typer] = {}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "up": up.up,
+    "status": status.status,
+    "logs": logs.logs,
+    "convert": convert,
+    "demo": demo,
+}
+GROUPS: dict[str, typer.Typer] = {
+    "models": models,
+    "architectures": architectures,
+    "templates": templates,
+    "tasks": tasks,
+}
 
 app = typer.Typer(
     name="lathe",

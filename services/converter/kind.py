@@ -40,7 +40,7 @@ from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.devices import load_catalog
 from services.common.errors import failed_precondition, invalid_argument
-from services.common.storage.store import ContentStore
+from services.common.storage import ContentStore
 from services.common.tasks.kind import Prepared
 
 SOURCE_FOLDER = "source"
@@ -89,10 +89,11 @@ class ConversionKind:
             fill=lambda task: task.resolved.CopyFrom(resolved),  # type: ignore[attr-defined]
         )
 
-    async def hold(self, task_name: str, spec: Message) -> None:
+    async def hold(self, task_name: str, spec: Message) -> bool:
         """Keep the source version from being deleted while the task runs."""
         assert isinstance(spec, ConversionSpec)
         await self._models.HoldModelVersion(HoldModelVersionRequest(name=spec.model_version, holder=task_name))
+        return True
 
     async def release(self, task_name: str, spec: Message) -> None:
         """End the hold."""

@@ -47,7 +47,9 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDigits
     torch.manual_seed(SEED)
     pixels, digits = load_digits(return_X_y=True)
     images = pixels.reshape(-1, 1, 8, 8).astype(np.float32)
-    train_x, test_x, train_y, test_y = train_test_split(images, digits, test_size=0.2, random_state=SEED, stratify=digits)
+    train_x, test_x, train_y, test_y = train_test_split(
+        images, digits, test_size=0.2, random_state=SEED, stratify=digits
+    )
     network = runpy.run_path(str(ARCHITECTURE), {"architecture": lambda _name: lambda function: function})["build"]()
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
@@ -55,10 +57,10 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDigits
     for epoch in range(1, EPOCHS + 1):
         network.train()
         losses = []
-        for batch in torch.randperm(len(inputs)).split(BATCH):
+        for batch in torch.split(torch.randperm(len(inputs)), BATCH):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(network(inputs[batch]), targets[batch])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
         schedule.step()

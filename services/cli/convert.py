@@ -1,0 +1,70 @@
+"""`lathe convert`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.client import connect
+from services.cli.names import model_name, parse_labels, template_name, version_name
+from services.cli.output import TABLE, Output, OutputFormat, note, show_message
+from services.cli.templates import OverridesFile, Set
+from services.cli.views import TASKS, enum_name
+
+
+def convert(
+    version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The version to convert, such as 'digits/3'.")],
+    template: Annotated[str, typer.Option("--template", "-t", help="What to do; see `lathe templates list`.")],
+    set_: Set = None,
+    overrides_file: OverridesFile = None,
+    name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time where not given.")] = "",
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    output_model: Annotated[str, typer.Option(help="Model for the package; the source's own where not given.")] = "",
+    samples: Annotated[Path | None, typer.Option(help="NPZ file of samples for parity, named like the inputs.")] = None,
+    waive: Annotated[
+        list[str] | None, typer.Option(metavar="COMPONENT=WHY", help="Let a failed parity through, by name.")
+    ] = None,
+    skip_cache: Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")] = False,
+    wait_for_it: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the task ends.")] = True,
+    output: Output = TABLE,
+) -> None:
+    """Convert a model version into a verified package for a device.
+
+    The exit code is 0 where it succeeded, 5 where it failed, 6 where it was cancelled.
+    """
+    from lathe.converter.v1.conversion_service_pb2 import (
+        ConversionSpec,
+        ConversionTask,
+        CreateConversionTaskRequest,
+    )
+
+    from services.cli.documents import overrides
+    from services.cli.transfers import upload_files
+    from services.cli.watching import EXIT_CODES, tell, wait
+
+    spec = ConversionSpec(
+        model_version=version_name(version),
+        template=template_name(template),
+        overrides=overrides(set_ or [], overrides_file),
+        output_model=model_name(output_model) if output_model else "",
+        parity_waivers=parse_labels(waive or []),
+    )
+    with connect() as connection:
+        if samples is not None:
+            spec.samples.CopyFrom(upload_files(connection, [samples])[0].digest)
+        task = connection.conversions.CreateConversionTask(
+            CreateConversionTaskRequest(
+                task=ConversionTask(display_name=name, labels=parse_labels(label or []), spec=spec),
+                skip_cache=skip_cache,
+            )
+        )
+        note(f"{task.name}: {task.display_name}")
+        if wait_for_it:
+            task = wait(connection, task.name)
+    if output is OutputFormat.JSON or not wait_for_it:
+        show_message(task, TASKS, output)
+    if wait_for_it:
+        code = tell(task) if output is OutputFormat.TABLE else EXIT_CODES[enum_name(task.status, "state")]
+        raise typer.Exit(code)

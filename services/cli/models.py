@@ -1,0 +1,245 @@
+"""`lathe models`: push trained models, look at their versions, fetch packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.client import connect
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
+from services.cli.output import TABLE, Output, note, show_message, show_messages
+from services.cli.views import DIFFERENCES, GRAPHS, LINEAGE, MODELS, VERSIONS
+
+if TYPE_CHECKING:
+    from services.cli.client import Connection
+
+models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
+
+FORMATS_BY_SUFFIX = {".pth": "PTH", ".pt": "PTH", ".ckpt": "PTH", ".onnx": "ONNX"}
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3'.")]
+
+
+@models.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Name for people; the id is made from it.")],
+    description: Annotated[str, typer.Option()] = "",
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    output: Output = TABLE,
+) -> None:
+    """Create a model: a name under which versions gather."""
+    from lathe.registry.v1.model_service_pb2 import CreateModelRequest, Model
+
+    model = Model(display_name=name, description=description, labels=parse_labels(label or []))
+    with connect() as connection:
+        show_message(connection.models.CreateModel(CreateModelRequest(model=model)), MODELS, output)
+
+
+@models.command("list")
+def list_models(
+    search: Search = "",
+    mine: Mine = False,
+    label: Label = None,
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    output: Output = TABLE,
+) -> None:
+    """List models."""
+    from lathe.registry.v1.model_service_pb2 import ListModelsRequest
+
+    request = ListModelsRequest(search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by)
+    with connect() as connection:
+        show_messages(pages(connection.models.ListModels, request, "models", limit), MODELS, output)
+
+
+@models.command("versions")
+def list_versions(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'; '-' for all.")] = "-",
+    search: Search = "",
+    mine: Mine = False,
+    label: Label = None,
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    output: Output = TABLE,
+) -> None:
+    """List the versions of a model, or of all."""
+    from lathe.registry.v1.model_service_pb2 import ListModelVersionsRequest
+
+    request = ListModelVersionsRequest(
+        parent=model_name(model), search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+    )
+    with connect() as connection:
+        found = pages(connection.models.ListModelVersions, request, "model_versions", limit)
+        show_messages(found, VERSIONS, output)
+
+
+@models.command("get")
+def get(name: Annotated[str, typer.Argument(help="A model or a version.")], output: Output = TABLE) -> None:
+    """Show a model or a version."""
+    from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
+
+    with connect() as connection:
+        if is_version(name):
+            version = connection.models.GetModelVersion(GetModelVersionRequest(name=version_name(name)))
+            show_message(version, VERSIONS, output)
+        else:
+            show_message(connection.models.GetModel(GetModelRequest(name=model_name(name))), MODELS, output)
+
+
+@models.command("push")
+def push(
+    model: ModelArgument,
+    files: Annotated[list[Path], typer.Argument(help="Files of the version.")],
+    format_name: Annotated[
+        str, typer.Option("--format", help="PTH, ONNX, PACKAGE…; told from the file's ending where not given.")
+    ] = "",
+    architecture: Annotated[str, typer.Option(help="Architecture of a PTH version.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the version for people.")] = "",
+    description: Annotated[str, typer.Option()] = "",
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    create_model: Annotated[bool, typer.Option("--create", help="Create the model where there is none.")] = False,
+    output: Output = TABLE,
+) -> None:
+    """Upload files and add them to a model as its next version. Run again after an interruption, it goes on."""
+    from lathe.registry.v1.model_service_pb2 import CreateModelVersionRequest, ModelFormat, ModelVersion
+
+    from services.cli.transfers import upload_files
+
+    chosen = _format(format_name, files)
+    with connect() as connection:
+        if create_model:
+            ensure_model(connection, model)
+        version = ModelVersion(
+            format=ModelFormat.Value(chosen),
+            files=upload_files(connection, files),
+            architecture=architecture_name(architecture) if architecture else "",
+            display_name=name,
+            description=description,
+            labels=parse_labels(label or []),
+        )
+        request = CreateModelVersionRequest(parent=model_name(model), model_version=version)
+        show_message(connection.models.CreateModelVersion(request), VERSIONS, output)
+
+
+@models.command("describe")
+def describe(version: VersionArgument, output: Output = TABLE) -> None:
+    """Show the graphs of a version: inputs, outputs, operators, parameters."""
+    from lathe.registry.v1.model_service_pb2 import DescribeModelVersionRequest
+
+    with connect() as connection:
+        description = connection.models.DescribeModelVersion(DescribeModelVersionRequest(name=version_name(version)))
+    if output == TABLE:
+        show_messages(description.graphs, GRAPHS, output)
+    else:
+        show_message(description, (), output)
+
+
+@models.command("diff")
+def diff(before: VersionArgument, after: VersionArgument, output: Output = TABLE) -> None:
+    """Show how two versions differ."""
+    from lathe.registry.v1.model_service_pb2 import DiffModelVersionsRequest
+
+    request = DiffModelVersionsRequest(before=version_name(before), after=version_name(after))
+    with connect() as connection:
+        differences = connection.models.DiffModelVersions(request).differences
+    show_messages(differences, DIFFERENCES, output, empty="The versions are equal.")
+
+
+@models.command("lineage")
+def lineage(version: VersionArgument, output: Output = TABLE) -> None:
+    """Show what a version was made from, and what was made from it."""
+    from lathe.registry.v1.model_service_pb2 import GetLineageRequest
+
+    with connect() as connection:
+        graph = connection.models.GetLineage(GetLineageRequest(name=version_name(version)))
+    if output == TABLE:
+        show_messages(sorted(graph.nodes, key=lambda node: node.distance), LINEAGE, output)
+    else:
+        show_message(graph, (), output)
+
+
+@models.command("download")
+def download(
+    version: VersionArgument,
+    directory: Annotated[Path, typer.Option("--directory", "-d", help="Folder for the files.")] = Path(),
+) -> None:
+    """Fetch the files of a version, each checked against its digest."""
+    from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
+
+    from services.cli.transfers import download_files
+
+    with connect() as connection:
+        found = connection.models.GetModelVersion(GetModelVersionRequest(name=version_name(version)))
+        download_files(connection, found.files, directory)
+    note(f"{len(found.files)} files in {directory}")
+
+
+@models.command("update")
+def update(
+    model: ModelArgument,
+    name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
+    description: Annotated[str | None, typer.Option()] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
+    output: Output = TABLE,
+) -> None:
+    """Change a model's name, description or labels."""
+    from google.protobuf.field_mask_pb2 import FieldMask
+    from lathe.registry.v1.model_service_pb2 import Model, UpdateModelRequest
+
+    given = {"display_name": name, "description": description, "labels": label}
+    paths = [field for field, value in given.items() if value is not None]
+    if not paths:
+        raise CliError("Nothing to change: give --name, --description or --label.", ExitCode.USAGE)
+    changed = Model(
+        name=model_name(model), display_name=name or "", description=description or "", labels=parse_labels(label or [])
+    )
+    request = UpdateModelRequest(model=changed, update_mask=FieldMask(paths=paths))
+    with connect() as connection:
+        show_message(connection.models.UpdateModel(request), MODELS, output)
+
+
+@models.command("delete")
+def delete(
+    name: Annotated[str, typer.Argument(help="A model or a version.")],
+    force: Annotated[bool, typer.Option("--force", help="Delete a model's versions with it.")] = False,
+) -> None:
+    """Delete a version, or a model; refused while something refers to it."""
+    from lathe.registry.v1.model_service_pb2 import DeleteModelRequest, DeleteModelVersionRequest
+
+    with connect() as connection:
+        if is_version(name):
+            connection.models.DeleteModelVersion(DeleteModelVersionRequest(name=version_name(name)))
+        else:
+            connection.models.DeleteModel(DeleteModelRequest(name=model_name(name), force=force))
+    note(f"deleted {name}")
+
+
+def ensure_model(connection: Connection, model: str) -> None:
+    """Create the model where there is none of that id."""
+    import grpc
+    from lathe.registry.v1.model_service_pb2 import CreateModelRequest, Model
+
+    model_id = model.removeprefix("models/")
+    try:
+        connection.models.CreateModel(CreateModelRequest(model=Model(display_name=model_id), model_id=model_id))
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+            raise
+
+
+def _format(named: str, files: list[Path]) -> str:
+    from lathe.registry.v1.model_service_pb2 import ModelFormat
+
+    found = {FORMATS_BY_SUFFIX[path.suffix.lower()] for path in files if path.suffix.lower() in FORMATS_BY_SUFFIX}
+    chosen = named.upper() or (found.pop() if len(found) == 1 else "")
+    if chosen not in ModelFormat.keys()[1:]:
+        formats = ", ".join(ModelFormat.keys()[1:])
+        problem = f"{named!r} is no format" if named else "The files' endings do not tell the format"
+        raise CliError(f"{problem}; give --format, one of: {formats}.", ExitCode.USAGE)
+    return chosen

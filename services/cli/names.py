@@ -1,0 +1,57 @@
+"""Resource names as people type them: `digits/3` for `models/digits/versions/3`."""
+
+from __future__ import annotations
+
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+
+
+def model_name(text: str) -> str:
+    """Return `models/{model}` for `digits` or `models/digits`."""
+    return _prefixed(text, "models")
+
+
+def version_name(text: str) -> str:
+    """Return `models/{model}/versions/{number}` for `digits/3`, or for the name itself.
+
+    Raises:
+        CliError: The text names no version.
+    """
+    parts = text.removeprefix("models/").replace("/versions/", "/").split("/")
+    if len(parts) != 2 or not all(parts):
+        raise CliError(f"{text!r} names no model version; write MODEL/NUMBER, such as digits/3.", ExitCode.USAGE)
+    return f"models/{parts[0]}/versions/{parts[1]}"
+
+
+def is_version(text: str) -> bool:
+    """Return whether a text names a version rather than a model."""
+    return "/" in text.removeprefix("models/")
+
+
+def architecture_name(text: str) -> str:
+    """Return `architectures/{architecture}` for `digitscnn`."""
+    return _prefixed(text, "architectures")
+
+
+def template_name(text: str) -> str:
+    """Return `templates/{template}` for `digits`."""
+    return _prefixed(text, "templates")
+
+
+def parse_labels(pairs: list[str]) -> dict[str, str]:
+    """Return the labels of `key=value` texts.
+
+    Raises:
+        CliError: A text has no `=`.
+    """
+    labels = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise CliError(f"--label {pair!r} must be key=value.", ExitCode.USAGE)
+        labels[key] = value
+    return labels
+
+
+def _prefixed(text: str, collection: str) -> str:
+    return text if text.startswith(f"{collection}/") else f"{collection}/{text}"

@@ -1,0 +1,185 @@
+"""How resources look as rows of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from services.cli.output import Column, plain
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+STATE_COLORS = {
+    "PENDING": "yellow",
+    "RUNNING": "blue",
+    "SUCCEEDED": "green",
+    "FAILED": "red",
+    "CANCELLING": "yellow",
+    "CANCELLED": "dim",
+    "PASS": "green",
+    "WARN": "yellow",
+    "FAIL": "red",
+    "CERTIFIED": "green",
+}
+
+
+def when(timestamp: Timestamp) -> str:
+    """Return a time in this machine's zone, to the second."""
+    return timestamp.ToDatetime().astimezone().strftime("%Y-%m-%d %H:%M:%S") if timestamp.seconds else "–"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    value, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def colored(word: str) -> str:
+    """Return a state, verdict or certification in its colour."""
+    return f"[{STATE_COLORS[word]}]{word}[/]" if word in STATE_COLORS else word
+
+
+def labels(resource: Any) -> str:
+    """Return the labels of a resource in one cell."""
+    return plain(" ".join(f"{key}={value}" for key, value in sorted(resource.labels.items())))
+
+
+def short(name: str) -> str:
+    """Return a name as the command line takes it: `digits/3`."""
+    return plain(name.removeprefix("models/").replace("/versions/", "/").removeprefix("architectures/"))
+
+
+def enum_name(message: Any, field: str) -> str:
+    """Return the name of an enum field's value; empty where it is not set."""
+    descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
+    number = getattr(message, field)
+    return descriptor.values_by_number[number].name if number else ""
+
+
+def extents(tensor: Any) -> str:
+    """Return a tensor as `name float32 1..8 × 3 × 224 × 224`."""
+    axes = [
+        str(low) if low == high else f"{low}..{high}"
+        for low, high in zip(tensor.shape.min, tensor.shape.max, strict=False)
+    ]
+    return plain(f"{tensor.name} {tensor.dtype} {' × '.join(axes)}")
+
+
+MODELS: list[Column[Any]] = [
+    Column("model", lambda model: short(model.name)),
+    Column("name", lambda model: plain(model.display_name)),
+    Column("versions", lambda model: str(model.version_count), numeric=True),
+    Column("latest", lambda model: short(model.latest_version)),
+    Column("labels", labels),
+    Column("owner", lambda model: plain(model.owner)),
+    Column("created", lambda model: when(model.create_time)),
+]
+
+VERSIONS: list[Column[Any]] = [
+    Column("version", lambda version: short(version.name)),
+    Column("format", lambda version: enum_name(version, "format")),
+    Column("size", lambda version: size(version.size_bytes), numeric=True),
+    Column("files", lambda version: str(len(version.files)), numeric=True),
+    Column("for", lambda version: plain(" ".join(filter(None, (version.package.device, version.package.runtime))))),
+    Column("made from", lambda version: ", ".join(short(name) for name in version.lineage.sources)),
+    Column("labels", labels),
+    Column("owner", lambda version: plain(version.owner)),
+    Column("created", lambda version: when(version.create_time)),
+]
+
+GRAPHS: list[Column[Any]] = [
+    Column("graph", lambda graph: plain(graph.component or graph.path)),
+    Column("inputs", lambda graph: "\n".join(extents(tensor) for tensor in graph.signature.inputs)),
+    Column("outputs", lambda graph: "\n".join(extents(tensor) for tensor in graph.signature.outputs)),
+    Column("operators", lambda graph: "\n".join(f"{each.count} {each.operator}" for each in graph.operators[:10])),
+    Column("parameters", lambda graph: f"{graph.parameter_count:,}", numeric=True),
+    Column("weights", lambda graph: size(graph.parameter_bytes), numeric=True),
+]
+
+DIFFERENCES: list[Column[Any]] = [
+    Column("what", lambda each: plain(each.path)),
+    Column("before", lambda each: plain(each.before)),
+    Column("after", lambda each: plain(each.after)),
+]
+
+LINEAGE: list[Column[Any]] = [
+    Column("step", lambda node: f"{node.distance:+d}" if node.distance else "here", numeric=True),
+    Column("kind", lambda node: node.kind.replace("_", " ")),
+    Column("what", lambda node: short(node.name)),
+    Column("name", lambda node: plain(node.display_name)),
+]
+
+ARCHITECTURES: list[Column[Any]] = [
+    Column("architecture", lambda each: short(each.name)),
+    Column("name", lambda each: plain(each.display_name)),
+    Column("class", lambda each: plain(each.class_name)),
+    Column("function", lambda each: plain(each.function)),
+    Column("certification", lambda each: colored(enum_name(each, "certification"))),
+    Column("owner", lambda each: plain(each.owner)),
+    Column("created", lambda each: when(each.create_time)),
+]
+
+TEMPLATES: list[Column[Any]] = [
+    Column("template", lambda each: plain(each.name.removeprefix("templates/"))),
+    Column("source", lambda each: enum_name(each, "source_format")),
+    Column("device", lambda each: plain(each.device)),
+    Column("runtime", lambda each: plain(each.runtime)),
+    Column("precision", lambda each: enum_name(each, "precision") or "FP32"),
+    Column("method", lambda each: plain(each.method or "raw")),
+    Column("threshold", lambda each: f"{each.error_threshold:g}" if each.error_threshold else "default"),
+    Column("owner", lambda each: plain(each.owner)),
+]
+
+PROVENANCE: list[Column[Any]] = [
+    Column("value of", lambda each: plain(each.path)),
+    Column("is", lambda each: plain(each.value_json)),
+    Column("from", lambda each: enum_name(each, "source").removeprefix("FROM_").replace("_", " ").lower()),
+]
+
+TASKS: list[Column[Any]] = [
+    Column("task", lambda task: plain(task.name)),
+    Column("name", lambda task: plain(task.display_name)),
+    Column("state", lambda task: colored(enum_name(task.status, "state"))),
+    Column("progress", lambda task: f"{task.status.progress:.0%}", numeric=True),
+    Column("doing", lambda task: plain(doing(task))),
+    Column("device", lambda task: plain(task.device)),
+    Column("result", lambda task: short(task.result.model_version)),
+    Column("owner", lambda task: plain(task.owner)),
+    Column("created", lambda task: when(task.create_time)),
+]
+
+PARITY: list[Column[Any]] = [
+    Column("component", lambda row: plain(row[0].component)),
+    Column("output", lambda row: plain(row[1].output)),
+    Column("max abs", lambda row: f"{row[1].max_abs_error:.2e}", numeric=True),
+    Column("max rel", lambda row: f"{row[1].max_rel_error:.2e}", numeric=True),
+    Column("threshold", lambda row: f"{row[0].parity.threshold:g}", numeric=True),
+    Column("cosine", lambda row: f"{row[1].cosine:.7f}", numeric=True),
+    Column("SQNR dB", lambda row: f"{row[1].sqnr_db:.1f}", numeric=True),
+    Column("top-1", lambda row: f"{row[1].top1_agreement:.1%}" if row[1].HasField("top1_agreement") else "–"),
+    Column("verdict", lambda row: colored(enum_name(row[1], "verdict"))),
+]
+
+LATENCY: list[Column[Any]] = [
+    Column("component", lambda row: plain(row[0].component)),
+    Column("form", lambda row: plain(row[1].form)),
+    Column("median ms", lambda row: f"{row[1].median_ms:.3f}", numeric=True),
+    Column("p99 ms", lambda row: f"{row[1].p99_ms:.3f}", numeric=True),
+    Column("speed-up", lambda row: f"{row[1].speedup:.2f}×", numeric=True),
+    Column("95 % interval", lambda row: f"{row[1].speedup_low:.2f}–{row[1].speedup_high:.2f}", numeric=True),
+]
+
+
+def doing(task: Any) -> str:
+    """Return in a few words where a task stands, and why."""
+    status = task.status
+    if status.HasField("failure"):
+        return f"{enum_name(status.failure, 'reason')}: {status.failure.message}"
+    if task.origin.cache_hit:
+        return f"shares the result of {task.origin.cache_hit}"
+    stage = enum_name(status, "stage").replace("_", " ").lower()
+    return str(status.pending_reason or status.message or stage)

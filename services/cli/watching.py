@@ -1,0 +1,109 @@
+"""Waiting for a task: a progress bar that says what it is doing, and then what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from services.cli.exit_codes import ExitCode
+from services.cli.output import error, note, plain, print_rows
+from services.cli.views import LATENCY, PARITY, doing, enum_name, short
+
+if TYPE_CHECKING:
+    from services.cli.client import Connection
+
+TERMINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
+EXIT_CODES = {
+    "SUCCEEDED": ExitCode.OK,
+    "FAILED": ExitCode.TASK_FAILED,
+    "CANCELLED": ExitCode.TASK_CANCELLED,
+}
+RECONNECT_SECONDS = (0.2, 0.5, 1, 2, 5, 5, 5)
+
+
+def follow(connection: Connection, name: str) -> Iterator[Any]:
+    """Yield the task after every change until it is terminal; a broken stream is resumed where it ended."""
+    import grpc
+    from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
+
+    request = WatchConversionTaskRequest(name=name)
+    pauses = iter(RECONNECT_SECONDS)
+    while True:
+        try:
+            for task in connection.conversions.WatchConversionTask(request):
+                request.after_revision = task.status.revision
+                pauses = iter(RECONNECT_SECONDS)
+                yield task
+                if enum_name(task.status, "state") in TERMINAL:
+                    return
+        except grpc.RpcError as failure:
+            pause = next(pauses, None)
+            if failure.code() != grpc.StatusCode.UNAVAILABLE or pause is None:
+                raise
+            time.sleep(pause)
+
+
+def wait(connection: Connection, name: str) -> Any:
+    """Show a task's progress on stderr until it is terminal, and return it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.fields[state]:<10}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+    )
+    with Progress(
+        *columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+    ) as progress:
+        bar = progress.add_task("", total=1.0, state="PENDING")
+        for task in follow(connection, name):
+            state = enum_name(task.status, "state")
+            progress.update(bar, completed=task.status.progress, state=state, description=plain(doing(task)))
+    return task
+
+
+def tell(task: Any) -> ExitCode:
+    """Print what came of a terminal task: tables of parity and latency, or why it failed."""
+    state = enum_name(task.status, "state")
+    failure = task.status.failure
+    if state == "FAILED":
+        details = [
+            f"{label}: {value}"
+            for label, value in (
+                ("stage", enum_name(failure, "stage")),
+                ("node", failure.node),
+                ("operator", failure.operator),
+                ("evidence", failure.evidence),
+                ("what to do", failure.suggested_fix),
+                ("log", f"lathe tasks logs {task.name}"),
+            )
+            if value
+        ]
+        error(f"{enum_name(failure, 'reason')}: {failure.message}", details)
+    elif state == "SUCCEEDED":
+        show_result(task)
+    else:
+        note(f"{task.name} is {state}")
+    return EXIT_CODES[state]
+
+
+def show_result(task: Any) -> None:
+    """Print parity and latency of every component of a conversion, and the version that was made."""
+    components = list(task.result.components)
+    print_rows([(each, output) for each in components for output in each.parity.outputs], PARITY, title="Parity")
+    forms = [(each, form) for each in components for form in each.profile.forms]
+    if forms:
+        print_rows(forms, LATENCY, title="Latency, paired and interleaved")
+        for each in components:
+            control = each.profile.control
+            note(
+                f"{each.component}: batch {each.profile.batch_size}, {each.profile.threads} threads, "
+                f"{each.profile.rounds} rounds on {each.profile.hardware}; the baseline against itself: "
+                f"{control.speedup:.2f}× ({control.speedup_low:.2f}–{control.speedup_high:.2f})"
+            )
+    if task.origin.cache_hit:
+        note(f"No work was done: {task.origin.cache_hit} had done the same.")
+    note(f"{task.name} made {short(task.result.model_version)}", style="green")

@@ -1,0 +1,12 @@
+"""Conversion tasks."""
+
+from services.common.migration import execute
+from services.common.tasks.schema import TASK_TABLES
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Create the tables of the task engine."""
+    execute(*TASK_TABLES)
