@@ -59,9 +59,7 @@ def create_template(connection: Connection) -> Template:
 
     template = read_document(TEMPLATE, Template())
     try:
-        return connection.templates.CreateTemplate(
-            CreateTemplateRequest(template=template, template_id="demo-digits")
-        )
+        return connection.templates.CreateTemplate(CreateTemplateRequest(template=template, template_id="demo-digits"))
     except grpc.RpcError as error:
         if error.code() != grpc.StatusCode.ALREADY_EXISTS:
             raise
