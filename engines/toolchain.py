@@ -30,9 +30,6 @@ CPU_FLAGS = (
 )
 """Flags of a processor by which runtimes choose other kernels, and so other results."""
 
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Flags of which one is needed to compute in bfloat16."""
-
 
 def software(packages: Iterable[str]) -> list[dict[str, str]]:
     """Return name and version of each package that is installed, as `lathe.type.v1.Software`, sorted by name."""
@@ -46,11 +43,6 @@ def version_of(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def missing(packages: Iterable[str]) -> list[str]:
-    """Return those packages that are not installed, in their order."""
-    return [name for name in packages if not version_of(name)]
 
 
 def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
@@ -74,11 +66,6 @@ def cpu() -> tuple[str, tuple[str, ...]]:
         text = ""
     model, flags = parse_cpuinfo(text)
     return model or platform.processor() or platform.machine(), flags
-
-
-def computes_bf16() -> bool:
-    """Return whether this machine's processor has bfloat16 arithmetic."""
-    return not BF16_FLAGS.isdisjoint(cpu()[1])
 
 
 def hardware() -> str:

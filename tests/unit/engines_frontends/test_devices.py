@@ -1,0 +1,78 @@
+import importlib.util
+import re
+
+import pytest
+
+from engines.devices import Catalog, load_catalog
+from engines.failures import EngineFailure, FailureReason
+
+DESIGNED = {
+    "cpu-x86-64",
+    "cpu-arm64",
+    *(f"nvidia-{chip}" for chip in ("t4", "v100", "a10", "a100", "h100", "p4")),
+    "ascend-310",
+    "ascend-310p",
+}
+
+
+def test_catalog_has_every_device() -> None:
+    assert set(load_catalog().devices) == DESIGNED
+
+
+def test_names_fit_the_api() -> None:
+    from lathe.type.v1.precision_pb2 import Precision
+
+    for device in load_catalog().devices.values():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", device.id)
+        assert all(key and value for key, value in device.node_selector.items())
+        for name, runtime in device.runtimes.items():
+            assert name == runtime.name
+            assert len(name) <= 63
+            assert {*runtime.precisions, *runtime.precision_flags} <= set(Precision.keys())
+            assert set(runtime.precision_flags) <= set(runtime.precisions)
+            assert runtime.toolchain
+
+
+def test_every_builder_is_there() -> None:
+    modules = {
+        runtime.module for device in load_catalog().devices.values() for runtime in device.buildable_runtimes.values()
+    }
+    assert modules
+    assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def test_x86_builds_for_both_runtimes_and_bf16_where_the_processor_has_it() -> None:
+    runtimes = load_catalog().device("cpu-x86-64").buildable_runtimes
+    assert set(runtimes) == {"onnxruntime", "openvino"}
+    assert runtimes["onnxruntime"].precisions_on(["avx512_bf16"]) == ("FP32",)
+    assert runtimes["openvino"].precisions_on(["avx2"]) == ("FP32",)
+    assert runtimes["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16")
+
+
+def test_packages_are_named_without_versions() -> None:
+    assert load_catalog().device("nvidia-v100").runtimes["tensorrt"].packages == ("tensorrt",)
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "reason", "words"),
+    [
+        ("cpu-x86", "openvino", FailureReason.INVALID_SPEC, "no device 'cpu-x86'; the catalog has ascend-310, "),
+        ("cpu-x86-64", "tensorrt", FailureReason.INVALID_SPEC, "no runtime 'tensorrt'; it has inductor, onnxruntime"),
+        ("nvidia-t4", "tensorrt", FailureReason.TOOLCHAIN_UNAVAILABLE, "no builder for 'tensorrt' on 'nvidia-t4'"),
+    ],
+)
+def test_what_cannot_be_built(device: str, runtime: str, reason: FailureReason, words: str) -> None:
+    with pytest.raises(EngineFailure, match=words) as caught:
+        load_catalog().device(device).runtime(runtime)
+    assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("change", ["precisions: [FP33]", "presicions: [FP32]", "toolchain: 3"])
+def test_mistakes_in_the_catalog_are_found(change: str) -> None:
+    text = (
+        "cpu:\n  vendor: x\n  description: x\n  architecture: x\n  needs_device_to_build: false\n"
+        "  node_selector: {}\n  memory_limit_bytes: 1\n  timeout_seconds: 1\n  runtimes:\n    r:\n      toolchain: [x]\n      precisions: [FP32]\n"
+    )
+    assert Catalog.parse(text).device("cpu").runtimes["r"].precisions == ("FP32",)
+    with pytest.raises(ValueError, match="runtimes"):
+        Catalog.parse(text.replace(f"{change.split(':', maxsplit=1)[0]}:", "was:") + f"      {change}\n")

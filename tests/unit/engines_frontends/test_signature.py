@@ -1,0 +1,127 @@
+import math
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.failures import EngineFailure, FailureReason
+from engines.signature import (
+    DTYPES,
+    MAX_ELEMENTS,
+    OPEN_EXTENT,
+    Shape,
+    Signature,
+    TensorSpec,
+    check_shape,
+    format_shape,
+    parse_shape,
+)
+
+SHAPES = st.lists(st.integers(1, 20), min_size=1, max_size=6).map(tuple)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> TensorSpec:
+    name, dtype = draw(st.text(min_size=1, max_size=200)), draw(st.sampled_from(DTYPES))
+    if draw(st.booleans()):
+        return TensorSpec.unknown(name, dtype)
+    axes = draw(st.lists(st.tuples(*[st.integers(1, OPEN_EXTENT)] * 3).map(sorted), max_size=8))
+    low, tuned, high = (tuple(axis[part] for axis in axes) for part in range(3))
+    return TensorSpec(name, dtype, low, tuned, high)
+
+
+@given(SHAPES, st.sampled_from("*x,"))
+def test_written_shapes_are_read_back(shape: tuple[int, ...], separator: str) -> None:
+    assert parse_shape(format_shape(shape).replace("*", separator)) == shape
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_shape_or_refused_with_a_sentence(text: str) -> None:
+    with suppress(EngineFailure):
+        shape = parse_shape(text)
+        assert all(extent >= 1 for extent in shape)
+        assert math.prod(shape) <= MAX_ELEMENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1*0*3", r"1\*0\*3, has the extent 0 on axis 1"),
+        ("1*-3", "has the extent -3 on axis 1"),
+        ("1*1000*1000*1000", "has 1000000000 elements"),
+        ("", "is not a shape"),
+        ("a*b", "write extents with"),
+        ("1**2", "is not a shape"),
+        ("9" * 5000, "is not a shape"),
+    ],
+)
+def test_impossible_shapes(text: str, words: str) -> None:
+    with pytest.raises(EngineFailure, match=words) as caught:
+        parse_shape(text)
+    assert caught.value.reason is FailureReason.INVALID_SPEC
+
+
+def test_message_names_the_tensor() -> None:
+    with pytest.raises(EngineFailure, match=r"The shape of 'image', 0\*3, has the extent 0 on axis 0"):
+        TensorSpec.fixed("image", "float32", (0, 3))
+    assert check_shape(()) == ()
+    assert format_shape(()) == "scalar"
+
+
+@given(st.lists(specs(), max_size=3), st.lists(specs(), max_size=3))
+def test_json_form_goes_there_and_back(inputs: list[TensorSpec], outputs: list[TensorSpec]) -> None:
+    signature = Signature(tuple(inputs), tuple(outputs))
+    assert Signature.from_dict(signature.to_dict()) == signature
+
+
+@given(st.lists(specs(), max_size=3))
+def test_json_form_is_that_of_the_proto(inputs: list[TensorSpec]) -> None:
+    from google.protobuf.json_format import MessageToDict, ParseDict
+    from lathe.type.v1.tensor_pb2 import TensorSignature
+
+    signature = Signature(tuple(inputs), ())
+    message = ParseDict(signature.to_dict(), TensorSignature())
+    assert Signature.from_dict(MessageToDict(message, preserving_proto_field_name=True)) == signature
+
+
+@given(SHAPES, st.integers(1, 64))
+def test_batched_makes_axis_0_dynamic(shape: tuple[int, ...], batch: int) -> None:
+    shape = shape[:5]
+    spec = TensorSpec.fixed("x", "float32", shape).batched(batch)
+    assert (spec.min[0], spec.max[0]) == (1, batch)
+    assert spec.opt[0] == min(shape[0], batch)
+    assert spec.min[1:] == spec.opt[1:] == spec.max[1:] == shape[1:]
+    assert spec.dynamic_axes == ((0,) if batch > 1 else ())
+
+
+def test_batch_that_cannot_be() -> None:
+    spec = TensorSpec.fixed("x", "float32", (1, 2**20))
+    with pytest.raises(EngineFailure, match="has 1073741824 elements"):
+        spec.batched(1024)
+    with pytest.raises(EngineFailure, match="at least 1"):
+        spec.batched(0)
+    with pytest.raises(EngineFailure, match="no batch axis"):
+        TensorSpec.fixed("scalar", "float32", ()).batched(2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "profile", "words"),
+    [
+        ("float", ((1,), (1,), (1,)), "element type 'float'"),
+        ("float32", ((1,), (1, 2), (1,)), "differ in their number of axes"),
+        ("float32", ((1,), (3,), (2,)), "min 1, opt 3, max 2"),
+        ("float32", ((0,), (1,), (2,)), "axis 0"),
+    ],
+)
+def test_specs_that_contradict_themselves(dtype: str, profile: tuple[Shape, Shape, Shape], words: str) -> None:
+    with pytest.raises(EngineFailure, match=words):
+        TensorSpec("x", dtype, *profile)
+
+
+def test_dtypes_are_those_of_the_proto() -> None:
+    from lathe.type.v1.tensor_pb2 import TensorSpec as Message
+
+    options = Message.DESCRIPTOR.fields_by_name["dtype"].GetOptions()
+    listed = str(options)
+    assert all(f'"{dtype}"' in listed for dtype in DTYPES)
