@@ -54,7 +54,7 @@ def up(
 
 
 def _on_stop_signals(act: Callable[[], None]) -> None:
-    """Call `act` for each signal to stop, from a thread: a handler could interrupt whoever holds a lock that it needs."""
+    """Call `act` for each signal to stop, from a thread: a handler may interrupt the holder of a lock that it needs."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     for number in _STOP_SIGNALS:

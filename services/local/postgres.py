@@ -109,7 +109,8 @@ class PostgresServer(LocalServer):
             [str(_binary("postgres")), "--single", "-c", "fsync=off", "-D", str(draft), "postgres"],
             stdin=f"CREATE DATABASE {_DATABASE};\n",
         )
-        os.sync()
+        if self.durable:
+            os.sync()
         draft.rename(self._cluster)
 
     def _finish(self, command: list[str], stdin: str = "") -> None:
