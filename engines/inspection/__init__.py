@@ -24,8 +24,10 @@ def describe(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[s
     """Return what the files contain, in the JSON form of `lathe.registry.v1.ModelDescription` without names.
 
     Args:
-        request: `format`, a name of ModelFormat, and `files`, paths in the work directory.
-        workdir: Where the files lie.
+        request: `format`, a name of ModelFormat; `files`, their paths; and `root`, the folder of the work directory in
+            which they lie, so that no name of a file can meet one of the sandbox's own. The work directory itself where
+            absent.
+        workdir: The work directory.
         report: Told the file that is being read.
 
     Raises:
@@ -37,6 +39,7 @@ def describe(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[s
             FailureReason.INVALID_SPEC,
             f"Files of the format {kind} cannot be described; {', '.join(DESCRIBED_FORMATS)} can.",
         )
+    workdir /= str(request.get("root", ""))
     for file in files:
         _check_inside(workdir, file)
     read = _reader(kind)
