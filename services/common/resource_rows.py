@@ -34,8 +34,8 @@ class ResourceRows(Generic[M]):
         async with aclosing(self._names(connection, message, resource_id, parent)) as names:
             async for resource.name in names:
                 row = self._kind.row(message, 1) | dict(extra)
-                # The indexes decide a conflict, so that two at once cannot both find a name free; and they do it without
-                # an error, which would end the caller's transaction.
+                # The indexes decide a conflict, so that two at once cannot both find a name free; and without an error,
+                # which would end the caller's transaction.
                 if await connection.fetchval(_insert(self._kind.table, row), *row.values()) is not None:
                     return
                 await self._refuse_taken_values(connection, row)

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     database_url: str = "postgresql://postgres@127.0.0.1:55432/lathe"
     nats_url: str = "nats://127.0.0.1:54222"
     s3_endpoint: str = "http://127.0.0.1:58333"
+    # The store's address in presigned URLs, where users reach it by another one.
+    s3_public_endpoint: str = ""
     # The embedded store listens on loopback only; any other store is given its own keys.
     s3_access_key: str = "lathe"
     s3_secret_key: SecretStr = SecretStr("lathe-embedded")
