@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from contextvars import ContextVar, Token
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -35,6 +37,7 @@ class bind_task:  # noqa: N801 - reads as a verb where it is used
 
 def configure_logs(settings: Settings, service: str, stream: TextIO | None = None) -> None:
     """Send the logs of this process, the libraries' included, to `stream` (standard error) in the chosen format."""
+    cached = stream is None
     stream = stream or sys.stderr
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [
@@ -47,7 +50,9 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
         scrub,
     ]
     if settings.log_format == "json":
-        renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        # An encoder of our own: `json.dumps` would make one for every line.
+        encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+        renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(lambda event, **_: encode(event))
     else:
         renderer = structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
@@ -56,7 +61,8 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_LinesFactory(stream),
-        cache_logger_on_first_use=False,
+        # Only where the configuration is for good.
+        cache_logger_on_first_use=cached,
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -72,11 +78,16 @@ def scrub(_logger: Any, _method: str, event: structlog.typing.EventDict) -> stru
     """Replace what is secret by its name, and passwords in URLs by `***`."""
     for key, value in event.items():
         if isinstance(value, str):
-            if _SECRET_KEY.search(key):
+            if _is_secret(key):
                 event[key] = "***"
             elif "://" in value:
                 event[key] = without_passwords(value)
     return event
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
 
 
 class _Lines:
