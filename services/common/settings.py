@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=10, ge=0)
 
     data_dir: Path = Path(".lathe")
+    # Device of the catalog that a worker serves.
+    device: str = "cpu-x86-64"
+    # Most that a worker keeps of what it fetched, for the next task.
+    cache_bytes: int = Field(default=10 << 30, ge=0)
     max_attempts: int = Field(default=3, ge=1)
     ack_wait_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=20, gt=0)
