@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from engines.devices import Device, load_catalog
-from engines.toolchain import missing
+from engines.toolchain import version_of
 from services.common import telemetry
 from services.common.bus.connection import Bus
 from services.common.bus.topology import Timing, ensure_topology
@@ -64,9 +64,9 @@ def served_device(name: str) -> Device:
         raise ConfigurationError(f"LATHE_DEVICE is '{name}', but the catalog has: {', '.join(devices)}.")
     if not device.buildable_runtimes:
         raise ConfigurationError(f"LATHE_DEVICE is '{name}', for which this release has no builder.")
-    lacking = {runtime.name: missing(runtime.packages) for runtime in device.buildable_runtimes.values()}
-    if all(lacking.values()):
-        told = "; ".join(f"{runtime} needs {', '.join(packages)}" for runtime, packages in lacking.items())
+    runtimes = device.buildable_runtimes.values()
+    if not any(all(version_of(package) for package in runtime.packages) for runtime in runtimes):
+        told = "; ".join(f"{runtime.name} needs {', '.join(runtime.toolchain)}" for runtime in runtimes)
         raise ConfigurationError(f"No toolchain for LATHE_DEVICE '{name}' is installed here: {told}.")
     return device
 
