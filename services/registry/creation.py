@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lathe.registry.v1.model_service_pb2 import (
+    PACKAGE,
     PTH,
     CreateModelVersionRequest,
     Model,
@@ -16,12 +17,13 @@ from lathe.type.v1.digest_pb2 import File
 from services.common.database import Connection, Database
 from services.common.errors import failed_precondition, invalid_argument, invalid_fields, not_found
 from services.common.resources import ResourceStore
+from services.common.storage import ContentStore
 from services.registry import lineage
 from services.registry.architectures import Architectures
 from services.registry.blobs import Blobs
-from services.registry.describing import Describer
+from services.registry.describing import Describer, require_described
 from services.registry.kinds import MODELS, VERSIONS
-from services.registry.packages import complete_package
+from services.registry.packages import MANIFEST, complete_package, fill_from_manifest
 
 _OUTPUT_ONLY = ("name", "uid", "size_bytes")
 _MAX_NAME = 100
@@ -30,10 +32,17 @@ _MAX_NAME = 100
 class Creation:
     """Creates versions."""
 
-    def __init__(self, database: Database, blobs: Blobs, describer: Describer, architectures: Architectures) -> None:
+    def __init__(
+        self,
+        database: Database,
+        content: ContentStore,
+        blobs: Blobs,
+        architectures: Architectures,
+    ) -> None:
         self._database = database
+        self._content = content
         self._blobs = blobs
-        self._describer = describer
+        self._describer = Describer(content)
         self._architectures = architectures
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
@@ -48,8 +57,12 @@ class Creation:
         """
         model = await self._models.get(request.parent)
         version = _composed(request.model_version)
+        require_described(version.format)
         await self._require_stored(version.files)
         description = await self._describer.describe(version.format, version.files)
+        if version.format == PACKAGE:
+            manifest = next(file for file in version.files if file.path == MANIFEST)
+            fill_from_manifest(version.package, await self._content.read(manifest.digest))
         return await self._write(request, model, version, description)
 
     async def _require_stored(self, files: Sequence[File]) -> None:

@@ -12,6 +12,7 @@ from lathe.registry.v1.model_service_pb2 import ModelDescription, ModelFormat
 from lathe.type.v1.digest_pb2 import File
 
 from engines.failures import EngineFailure, FailureReason
+from engines.inspection import DESCRIBED_FORMATS
 from engines.sandbox import Child, Limits
 from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.storage import ContentStore
@@ -31,6 +32,17 @@ _REFUSED = {
     FailureReason.TOOLCHAIN_CRASHED: "INVALID_MODEL",
 }
 _TOO_LARGE = {FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT}
+
+
+def require_described(model_format: ModelFormat.ValueType) -> None:
+    """Refuse a format that cannot be read yet: LatheError FAILED_PRECONDITION, reason FORMAT_NOT_SUPPORTED_YET."""
+    name = ModelFormat.Name(model_format)
+    if name not in DESCRIBED_FORMATS:
+        raise failed_precondition(
+            "FORMAT_NOT_SUPPORTED_YET",
+            f"Files of the format {name} cannot be read yet. These can: {', '.join(DESCRIBED_FORMATS)}.",
+            subject=name,
+        )
 
 
 class Describer:
@@ -62,7 +74,6 @@ class Describer:
         async def fetch(file: File) -> None:
             path = folder / file.path
             async with slots:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 await self._store.fetch(file.digest, path)
 
         async with asyncio.TaskGroup() as group:
@@ -83,7 +94,7 @@ def complete(description: ModelDescription, version: str) -> ModelDescription:
 
 
 async def _read(model_format: ModelFormat.ValueType, files: Sequence[File], workdir: Path) -> ModelDescription:
-    request = {"format": ModelFormat.Name(model_format), "files": [f"{_FOLDER}/{file.path}" for file in files]}
+    request = {"format": ModelFormat.Name(model_format), "files": [file.path for file in files], "root": _FOLDER}
     try:
         async with await Child.spawn(workdir) as child:
             result = await child.run("engines.inspection:describe", request, LIMITS)

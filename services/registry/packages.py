@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
-from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelVersion
+from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelVersion, PackageInfo
+from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
-from services.common.errors import LatheError, invalid_argument, invalid_fields
+from services.common.errors import invalid_argument
 from services.registry import naming
 
 MANIFEST = "manifest.json"
 _TEMPLATE = re.compile(r"^templates/[^/]+$")
 _FIELD = "model_version.package"
-_REQUIRED = ("repo", "package_name", "method", "version")
 
 
 def complete_package(version: ModelVersion) -> None:
@@ -27,10 +29,8 @@ def complete_package(version: ModelVersion) -> None:
         version.ClearField("parity")
         return
     if not version.HasField("package"):
-        raise _missing(_REQUIRED)
+        raise invalid_argument(_FIELD, "A package needs its repo, package_name, method and version; give them.")
     package = version.package
-    if missing := [field for field in _REQUIRED if not getattr(package, field)]:
-        raise _missing(missing)
     if package.template and not _TEMPLATE.fullmatch(package.template):
         raise invalid_argument(f"{_FIELD}.template", f"'{package.template}' is not of the form 'templates/…'.")
     if MANIFEST not in {file.path for file in version.files}:
@@ -44,7 +44,23 @@ def complete_package(version: ModelVersion) -> None:
         version.ClearField("parity")
 
 
-def _missing(fields: tuple[str, ...] | list[str]) -> LatheError:
-    return invalid_fields(
-        [(f"{_FIELD}.{field}", f"A package needs its {field}: its file name is made of it.") for field in fields]
-    )
+def fill_from_manifest(package: PackageInfo, manifest: bytes) -> None:
+    """Set device, runtime and precision from the text of a manifest that has been read as one already.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT for a field that says something else than the manifest.
+    """
+    values: dict[str, Any] = json.loads(manifest)
+    found = {
+        "device": values.get("device", ""),
+        "runtime": values.get("runtime", {}).get("name", ""),
+        "precision": dict(Precision.items()).get(values.get("precision", ""), PRECISION_UNSPECIFIED),
+    }
+    for field, value in found.items():
+        given = getattr(package, field)
+        if given and value and given != value:
+            shown = [Precision.Name(each) if field == "precision" else each for each in (value, given)]
+            raise invalid_argument(
+                f"{_FIELD}.{field}", f"The package's {MANIFEST} says '{shown[0]}', the request '{shown[1]}'."
+            )
+        setattr(package, field, given or value)

@@ -83,7 +83,6 @@ def _artifacts() -> list[str]:
             owner text COLLATE "C" NOT NULL,
             create_time timestamptz NOT NULL,
             expire_time timestamptz NOT NULL,
-            staging text NOT NULL DEFAULT '',
             sha256 text COLLATE "C" NOT NULL DEFAULT ''
         )
         """,

@@ -14,13 +14,14 @@ from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest, FinalizeUploadRequest, Upload
 from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+from lathe.registry.v1.model_service_pb2 import CreateModelRequest, CreateModelVersionRequest, Model, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
-from lathe.type.v1.digest_pb2 import Digest
-from services.registry.main import build
+from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.common.errors import LatheError, from_rpc_error
 from services.common.server import serve_in_process
 from services.common.settings import Settings
+from services.registry.main import NEEDS, build
 
 
 def digest_of(data: bytes) -> Digest:
@@ -55,12 +56,6 @@ class Registry:
                 answer = await self.http.put(part.url, content=data[part.offset : part.offset + part.size_bytes])
                 answer.raise_for_status()
 
-    async def put_again(self, upload: Upload, data: bytes) -> None:
-        """Send every part once more, to the URLs that the upload was opened with."""
-        for part in upload.parts:
-            answer = await self.http.put(part.url, content=data[part.offset : part.offset + part.size_bytes])
-            answer.raise_for_status()
-
     async def store(self, data: bytes) -> Digest:
         """Upload `data` as a user does; return its digest."""
         upload = await self.artifacts.CreateUpload(CreateUploadRequest(display_name="f", size_bytes=len(data)))
@@ -68,11 +63,31 @@ class Registry:
         artifact = await self.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
         return artifact.digest
 
+    async def file(self, path: str, data: bytes) -> File:
+        """Upload `data`; return it as the file `path` of a version."""
+        return File(path=path, digest=await self.store(data))
+
+    async def model(self) -> str:
+        """Create a model; return its name."""
+        made = await self.models.CreateModel(
+            CreateModelRequest(model=Model(display_name="Model"), model_id=unique("model"))
+        )
+        return made.name
+
+    async def version(self, model: str, version: ModelVersion) -> ModelVersion:
+        """Add a version to a model."""
+        return await self.models.CreateModelVersion(CreateModelVersionRequest(parent=model, model_version=version))
+
+
+@pytest.fixture
+async def model(registry: Registry) -> str:
+    return await registry.model()
+
 
 @pytest.fixture(scope="session")
 async def registry(shared_settings: Settings) -> AsyncIterator[Registry]:
     async with (
-        serve_in_process("registry", build, shared_settings) as address,
+        serve_in_process("registry", build, shared_settings, NEEDS) as address,
         grpc.aio.insecure_channel(address) as channel,
         httpx.AsyncClient() as http,
     ):

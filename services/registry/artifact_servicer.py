@@ -1,0 +1,39 @@
+"""ArtifactService: what comes in and what goes out."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from lathe.registry.v1 import artifact_service_pb2 as pb
+from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceServicer
+
+from services.registry.artifacts import Artifacts
+
+Context = grpc.aio.ServicerContext[object, object]
+_PREFIX = "artifacts/"
+
+
+class ArtifactServicer(ArtifactServiceServicer):
+    """Answers the calls of ArtifactService."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+
+    async def CreateUpload(self, request: pb.CreateUploadRequest, context: Context) -> pb.Upload:
+        return await self._artifacts.open(request)
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.Upload:
+        return await self._artifacts.get(request.name)
+
+    async def FinalizeUpload(self, request: pb.FinalizeUploadRequest, context: Context) -> pb.Artifact:
+        return await self._artifacts.finalize(request.name, request.digest)
+
+    async def CancelUpload(self, request: pb.CancelUploadRequest, context: Context) -> Empty:
+        await self._artifacts.cancel(request.name)
+        return Empty()
+
+    async def GetArtifact(self, request: pb.GetArtifactRequest, context: Context) -> pb.Artifact:
+        return await self._artifacts.artifact(request.name.removeprefix(_PREFIX))
+
+    async def GetDownload(self, request: pb.GetDownloadRequest, context: Context) -> pb.Download:
+        return await self._artifacts.download(request.name.removeprefix(_PREFIX), request.file_name)

@@ -1,0 +1,191 @@
+"""What can be done with uploads and stored bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from lathe.registry.v1.artifact_service_pb2 import (
+    ABORTED,
+    FINALIZED,
+    OPEN,
+    Artifact,
+    CreateUploadRequest,
+    Download,
+    Upload,
+    UploadPart,
+)
+from lathe.type.v1.digest_pb2 import Digest
+from uuid_utils.compat import uuid7
+
+from services.common.database import Connection, Database, Record
+from services.common.errors import failed_precondition, invalid_argument, not_found
+from services.common.idempotency import claim_request, fingerprint
+from services.common.identity import current_user
+from services.common.storage import ContentStore, StagedPart, Uploads
+from services.common.storage.parts import spans
+from services.registry.blobs import Blobs
+
+UPLOAD_LIFETIME = timedelta(days=7)
+DOWNLOAD_LIFETIME = timedelta(hours=6)
+# Each one that is verified keeps a connection of the pool and reads the whole file.
+_FINALIZED_AT_ONCE = 4
+_GET = "SELECT * FROM uploads WHERE uid = $1"
+_LOCK = f"{_GET} FOR UPDATE"
+_INSERT = """
+INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *
+"""
+
+
+class Artifacts:
+    """Opens, resumes, finalizes and cancels uploads; finds and hands out stored bytes."""
+
+    def __init__(self, database: Database, content: ContentStore, uploads: Uploads, blobs: Blobs) -> None:
+        self._database = database
+        self._content = content
+        self._uploads = uploads
+        self._blobs = blobs
+        self._slots = asyncio.Semaphore(_FINALIZED_AT_ONCE)
+
+    async def open(self, request: CreateUploadRequest) -> Upload:
+        """Open an upload; LatheError INVALID_ARGUMENT for a `request_id` that stood for another request."""
+        uid: UUID = uuid7()
+        async with self._database.transaction() as connection:
+            if request.request_id:
+                earlier = await claim_request(
+                    connection,
+                    owner=current_user(),
+                    request_id=request.request_id,
+                    method="CreateUpload",
+                    fingerprint=fingerprint(request),
+                    resource=uid,
+                )
+                if earlier is not None:
+                    return await self._shown(await _find(connection, f"uploads/{earlier}"))
+            now = datetime.now(UTC)
+            values = (request.display_name, request.size_bytes, OPEN, current_user(), now, now + UPLOAD_LIFETIME)
+            row = await connection.fetchrow(_INSERT, uid, *values)
+            parts = await self._uploads.open(str(uid), request.size_bytes)
+        return _message(row, parts)
+
+    async def get(self, name: str) -> Upload:
+        """Return an upload, with fresh URLs for the parts that have not arrived; LatheError NOT_FOUND."""
+        async with self._database.connection() as connection:
+            row = await _find(connection, name)
+        return await self._shown(row)
+
+    async def finalize(self, name: str, digest: Digest) -> Artifact:
+        """Verify what has arrived and store it under its digest.
+
+        Raises:
+            LatheError: NOT_FOUND; INVALID_ARGUMENT, reason DIGEST_MISMATCH or SIZE_MISMATCH, after which the upload
+                stays open; FAILED_PRECONDITION, reason UPLOAD_INCOMPLETE or UPLOAD_ABORTED.
+        """
+        # The lock on the row makes finalizing and cancelling take turns, on every replica.
+        async with self._slots, self._database.transaction() as connection:
+            row = await _find(connection, name, lock=True)
+            if row["state"] == ABORTED:
+                raise failed_precondition(
+                    "UPLOAD_ABORTED", f"'{name}' was cancelled or has expired. Open another upload.", subject=name
+                )
+            if row["state"] == FINALIZED:
+                _require_same(row, digest)
+            else:
+                await self._uploads.verify_and_commit(str(row["uid"]), row["size_bytes"], digest)
+                await self._blobs.record([digest], connection)
+                await connection.execute(
+                    "UPDATE uploads SET state = $2, sha256 = $3 WHERE uid = $1", row["uid"], FINALIZED, digest.sha256
+                )
+        return await self._blobs.get(digest.sha256)
+
+    async def cancel(self, name: str) -> None:
+        """Give up an upload and remove what had arrived.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason UPLOAD_FINALIZED, where it is stored already.
+        """
+        async with self._database.transaction() as connection:
+            row = await _find(connection, name, lock=True)
+            if row["state"] == FINALIZED:
+                raise failed_precondition(
+                    "UPLOAD_FINALIZED", f"'{name}' is finalized: its bytes are stored and stay.", subject=name
+                )
+            if row["state"] == OPEN:
+                await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], ABORTED)
+                await self._uploads.abort(str(row["uid"]))
+
+    async def artifact(self, sha256: str) -> Artifact:
+        """Return what is known of stored bytes; LatheError NOT_FOUND where there are none."""
+        return await self._blobs.get(sha256)
+
+    async def download(self, sha256: str, file_name: str) -> Download:
+        """Return a URL from which stored bytes can be read; LatheError NOT_FOUND where there are none."""
+        artifact = await self._blobs.get(sha256)
+        expire_time = datetime.now(UTC) + DOWNLOAD_LIFETIME
+        url = await self._content.presigned_get(artifact.digest, file_name, DOWNLOAD_LIFETIME)
+        download = Download(url=url, digest=artifact.digest)
+        download.expire_time.FromDatetime(expire_time)
+        return download
+
+    async def expire(self) -> None:
+        """Give up open uploads whose time is over, forget those that ended long ago, sweep what they left."""
+        expired = await self._database.fetch(
+            "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time", OPEN
+        )
+        for row in expired:
+            await self.cancel(f"uploads/{row['uid']}")
+        await self._database.execute(
+            "DELETE FROM uploads WHERE state <> $1 AND expire_time < now() - $2::interval", OPEN, UPLOAD_LIFETIME
+        )
+        await self._uploads.sweep(UPLOAD_LIFETIME + timedelta(days=1))
+
+    async def _shown(self, row: Record) -> Upload:
+        if row["state"] == OPEN:
+            return _message(row, await self._uploads.parts(str(row["uid"]), row["size_bytes"]))
+        received = row["state"] == FINALIZED
+        return _message(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
+
+
+async def _find(connection: Connection, name: str, *, lock: bool = False) -> Record:
+    try:
+        uid = UUID(name.removeprefix("uploads/"))
+    except ValueError:
+        raise not_found("upload", name) from None
+    row = await connection.fetchrow(_LOCK if lock else _GET, uid)
+    if row is None:
+        raise not_found("upload", name)
+    return row
+
+
+def _require_same(row: Record, digest: Digest) -> None:
+    if (row["sha256"], row["size_bytes"]) != (digest.sha256, digest.size_bytes):
+        raise invalid_argument(
+            "digest",
+            f"The upload was finalized with the SHA-256 {row['sha256']} ({row['size_bytes']} bytes).",
+            reason="DIGEST_MISMATCH",
+        )
+
+
+def _message(row: Record, parts: list[StagedPart]) -> Upload:
+    upload = Upload(
+        name=f"uploads/{row['uid']}",
+        display_name=row["display_name"],
+        size_bytes=row["size_bytes"],
+        state=row["state"],
+        owner=row["owner"],
+        parts=[
+            UploadPart(
+                number=part.span.number,
+                offset=part.span.offset,
+                size_bytes=part.span.size,
+                url=part.url,
+                received=part.received,
+            )
+            for part in parts
+        ],
+    )
+    upload.create_time.FromDatetime(row["create_time"])
+    upload.expire_time.FromDatetime(row["expire_time"])
+    return upload

@@ -1,0 +1,155 @@
+"""Models: names, etags, masks, pages, search."""
+
+import asyncio
+import uuid
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.registry.v1.model_service_pb2 import (
+    CreateModelRequest,
+    DeleteModelRequest,
+    GetModelRequest,
+    ListModelsRequest,
+    Model,
+    UpdateModelRequest,
+)
+
+from tests.contract.registry.conftest import Registry, unique
+
+
+async def test_a_model_is_created_read_changed_and_deleted(registry: Registry) -> None:
+    model_id = unique("resnet")
+    made = await registry.models.CreateModel(
+        CreateModelRequest(model=Model(display_name="ResNet", labels={"team": "vision"}), model_id=model_id),
+        metadata=[("x-lathe-user", "ada")],
+    )
+    assert made.name == f"models/{model_id}"
+    assert (made.owner, dict(made.labels), made.version_count, made.latest_version) == (
+        "ada",
+        {"team": "vision"},
+        0,
+        "",
+    )
+    assert await registry.models.GetModel(GetModelRequest(name=made.name)) == made
+
+    change = UpdateModelRequest(
+        model=Model(name=made.name, display_name="ResNet 50", description="kept out", etag=made.etag),
+        update_mask=FieldMask(paths=["display_name"]),
+    )
+    changed = await registry.models.UpdateModel(change)
+    assert (changed.display_name, changed.description, changed.uid) == ("ResNet 50", "", made.uid)
+    assert changed.etag != made.etag
+    assert changed.update_time.ToNanoseconds() > made.update_time.ToNanoseconds()
+
+    stale = await registry.refused(registry.models.UpdateModel(change))
+    assert (stale.code, stale.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    stale = await registry.refused(registry.models.DeleteModel(DeleteModelRequest(name=made.name, etag=made.etag)))
+    assert (stale.code, stale.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+
+    await registry.models.DeleteModel(DeleteModelRequest(name=made.name, etag=changed.etag))
+    gone = await registry.refused(registry.models.GetModel(GetModelRequest(name=made.name)))
+    assert gone.code is grpc.StatusCode.NOT_FOUND
+    assert made.name in gone.message
+
+
+async def test_an_id_is_made_from_the_display_name(registry: Registry) -> None:
+    name = unique("Mobile Net")
+    first, second = [
+        await registry.models.CreateModel(CreateModelRequest(model=Model(display_name=name))) for _ in range(2)
+    ]
+    assert first.name == f"models/{name.lower().replace(' ', '-')}"
+    assert second.name == f"{first.name}-2"
+
+
+async def test_a_taken_id_is_refused(registry: Registry) -> None:
+    request = CreateModelRequest(model=Model(display_name="m"), model_id=unique())
+    await registry.models.CreateModel(request)
+    taken = await registry.refused(registry.models.CreateModel(request))
+    assert taken.code is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_the_same_request_id_creates_once(registry: Registry) -> None:
+    request = CreateModelRequest(model=Model(display_name=unique()), request_id=str(uuid.uuid4()))
+    results = await asyncio.gather(*(registry.models.CreateModel(request) for _ in range(4)))
+    assert all(result == results[0] for result in results)
+    request.model.display_name = "another"
+    reused = await registry.refused(registry.models.CreateModel(request))
+    assert (reused.code, reused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        (Model(), "model.display_name"),
+        (Model(display_name="n" * 101), "model.display_name"),
+        (Model(display_name="n", description="d" * 1001), "model.description"),
+        (Model(display_name="n", labels={"Upper": "x"}), 'model.labels["Upper"]'),
+    ],
+)
+async def test_rules_of_the_proto_hold(registry: Registry, model: Model, field: str) -> None:
+    wrong = await registry.refused(registry.models.CreateModel(CreateModelRequest(model=model)))
+    assert wrong.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert wrong.fields[0][0] == field
+
+
+async def test_a_change_obeys_mask_and_rules(registry: Registry) -> None:
+    made = await registry.models.CreateModel(CreateModelRequest(model=Model(display_name="m")))
+    for paths, field in ((["uid"], "update_mask"), (["x"], "update_mask"), (["display_name"], "model.display_name")):
+        request = UpdateModelRequest(model=Model(name=made.name), update_mask=FieldMask(paths=paths))
+        wrong = await registry.refused(registry.models.UpdateModel(request))
+        assert (wrong.code, wrong.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+    unknown = await registry.refused(
+        registry.models.UpdateModel(
+            UpdateModelRequest(model=Model(name="models/nothing"), update_mask=FieldMask(paths=["description"]))
+        )
+    )
+    assert unknown.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_pages_are_complete_and_searchable(registry: Registry) -> None:
+    label = {unique("k"): "v"}
+    made = [
+        await registry.models.CreateModel(
+            CreateModelRequest(
+                model=Model(display_name=f"Page {number}", labels=label), model_id=unique(f"page{number}")
+            ),
+            metadata=[("x-lathe-user", "grace" if number % 2 else "ada")],
+        )
+        for number in range(7)
+    ]
+    query = ListModelsRequest(page_size=3, labels=label, order_by="create_time desc")
+    found: list[str] = []
+    while True:
+        page = await registry.models.ListModels(query)
+        found += [model.name for model in page.models]
+        if not page.next_page_token:
+            break
+        query.page_token = page.next_page_token
+    assert found == [model.name for model in reversed(made)]
+
+    mine = await registry.models.ListModels(
+        ListModelsRequest(labels=label, mine_only=True), metadata=[("x-lathe-user", "grace")]
+    )
+    assert len(mine.models) == 3
+    by_id = made[4].name.removeprefix("models/")
+    for search in (by_id.upper(), by_id.replace("-", " "), by_id[:-3] + "x" + by_id[-3:]):
+        searched = await registry.models.ListModels(ListModelsRequest(search=search))
+        assert [model.name for model in searched.models] == [made[4].name]
+
+
+async def test_wrong_pages_are_refused(registry: Registry) -> None:
+    label = {unique("k"): "v"}
+    for _ in range(2):
+        await registry.models.CreateModel(CreateModelRequest(model=Model(display_name="m", labels=label)))
+    token = (await registry.models.ListModels(ListModelsRequest(labels=label, page_size=1))).next_page_token
+    for request, field in (
+        (ListModelsRequest(page_size=-1), "page_size"),
+        (ListModelsRequest(page_token="invented"), "page_token"),
+        (ListModelsRequest(page_token=token), "page_token"),
+        (ListModelsRequest(page_token=token, labels=label, order_by="display_name"), "page_token"),
+        (ListModelsRequest(order_by="colour"), "order_by"),
+    ):
+        wrong = await registry.refused(registry.models.ListModels(request))
+        assert (wrong.code, wrong.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+    await registry.models.ListModels(ListModelsRequest(page_size=100_000))

@@ -1,0 +1,165 @@
+"""A version is what its format says, or it is not created; its number has no gap and no double."""
+
+import asyncio
+import uuid
+
+import grpc
+import pytest
+from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
+from lathe.registry.v1.model_service_pb2 import (
+    HUGGINGFACE,
+    ONNX,
+    PTH,
+    CreateModelVersionRequest,
+    DescribeModelVersionRequest,
+    GetModelRequest,
+    GetModelVersionRequest,
+    Lineage,
+    ListModelVersionsRequest,
+    ModelVersion,
+    PackageInfo,
+)
+from lathe.type.v1.digest_pb2 import Digest, File
+
+from tests.contract.registry import samples
+from tests.contract.registry.conftest import Registry, digest_of, new_architecture
+
+
+async def test_a_state_dict_becomes_a_described_version(registry: Registry, model: str) -> None:
+    architecture = await registry.architectures.CreateArchitecture(
+        CreateArchitectureRequest(architecture=new_architecture())
+    )
+    data = samples.state_dict(5)
+    wanted = ModelVersion(
+        format=PTH, files=[await registry.file("weights/best.pth", data)], architecture=architecture.name
+    )
+    made = await registry.version(model, wanted)
+    assert made.name == f"{model}/versions/1"
+    assert (made.display_name, made.size_bytes, made.architecture) == ("Model 1", len(data), architecture.name)
+    assert await registry.models.GetModelVersion(GetModelVersionRequest(name=made.name)) == made
+
+    found = await registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=made.name))
+    assert (found.model_version, found.format, found.parameter_count, found.size_bytes) == (
+        made.name,
+        PTH,
+        20,
+        len(data),
+    )
+    graph = found.graphs[0]
+    assert graph.path == "weights/best.pth"
+    assert {(each.name, each.dtype, tuple(each.shape.max)) for each in graph.parameters} == {
+        ("fc.weight", "float32", (5, 3)),
+        ("fc.bias", "float32", (5,)),
+    }
+    assert '"fc.weight"' in found.json
+
+
+async def test_an_onnx_model_is_described(registry: Registry, model: str) -> None:
+    made = await registry.version(
+        model, ModelVersion(format=ONNX, files=[await registry.file("m.onnx", samples.onnx_model())])
+    )
+    found = await registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=made.name))
+    graph = found.graphs[0]
+    assert [(each.operator, each.count) for each in graph.operators] == [("Relu", 1)]
+    assert [(each.name, each.dtype) for each in graph.signature.inputs] == [("x", "float32")]
+
+
+@pytest.mark.parametrize("make", [samples.plain_pickle_with_code, samples.checkpoint_with_code])
+async def test_code_in_a_checkpoint_is_refused_and_not_run(registry: Registry, model: str, make: object) -> None:
+    assert callable(make)
+    wanted = ModelVersion(format=PTH, files=[await registry.file("a.pth", make())])
+    refused = await registry.refused(registry.version(model, wanted))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNSAFE_MODEL")
+    assert "system" in refused.message
+    assert not samples.WITNESS.exists()
+
+
+@pytest.mark.parametrize(
+    ("version_format", "data"),
+    [
+        (PTH, lambda: samples.state_dict()[:-200]),
+        (PTH, samples.onnx_model),
+        (PTH, lambda: b""),
+        (PTH, lambda: b"<html>404</html>"),
+        (ONNX, lambda: samples.onnx_model()[:-20]),
+        (ONNX, samples.state_dict),
+    ],
+    ids=["truncated", "onnx as pth", "empty", "html", "truncated onnx", "pth as onnx"],
+)
+async def test_a_file_that_is_something_else_is_refused(
+    registry: Registry, model: str, version_format: object, data: object
+) -> None:
+    assert callable(data)
+    wanted = ModelVersion(format=version_format, files=[await registry.file("f", data())])  # type: ignore[arg-type]
+    refused = await registry.refused(registry.version(model, wanted))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL")
+    assert refused.fields[0][0] == "model_version.files"
+    assert (await registry.models.GetModel(GetModelRequest(name=model))).version_count == 0
+
+
+async def test_files_must_be_stored(registry: Registry, model: str) -> None:
+    stored = await registry.file("a.pth", samples.state_dict())
+    wrong_size = File(path="b", digest=Digest(sha256=stored.digest.sha256, size_bytes=1))
+    for file in (File(path="gone.pth", digest=digest_of(b"never uploaded")), wrong_size):
+        refused = await registry.refused(registry.version(model, ModelVersion(format=PTH, files=[stored, file])))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BLOB_NOT_FOUND")
+        assert file.path in refused.message
+
+
+async def test_what_contradicts_itself_is_refused(registry: Registry, model: str) -> None:
+    file = await registry.file("a.pth", samples.state_dict())
+    below = File(path="a.pth/b", digest=file.digest)
+    cases = [
+        (ModelVersion(format=PTH, files=[file, file]), "model_version.files"),
+        (ModelVersion(format=PTH, files=[file, below]), "model_version.files"),
+        (ModelVersion(format=PTH, files=[File(path="../a", digest=file.digest)]), "model_version.files[0].path"),
+        (ModelVersion(format=PTH), "model_version.files"),
+        (ModelVersion(files=[file]), "model_version.format"),
+        (ModelVersion(format=PTH, files=[file], package=PackageInfo(repo="r")), "model_version.package"),
+        (ModelVersion(format=PTH, files=[file], architecture="architectures/no"), "model_version.architecture"),
+        (ModelVersion(format=ONNX, files=[file], architecture="architectures/no"), "model_version.architecture"),
+        (
+            ModelVersion(format=PTH, files=[file], lineage=Lineage(sources=["models/no/versions/1"])),
+            "model_version.lineage.sources",
+        ),
+    ]
+    for version, field in cases:
+        refused = await registry.refused(registry.version(model, version))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.fields[0][0].startswith(field)
+    assert (await registry.models.GetModel(GetModelRequest(name=model))).version_count == 0
+
+
+async def test_formats_that_cannot_be_read_yet_are_told(registry: Registry, model: str) -> None:
+    wanted = ModelVersion(format=HUGGINGFACE, files=[await registry.file("config.json", b"{}")])
+    refused = await registry.refused(registry.version(model, wanted))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FORMAT_NOT_SUPPORTED_YET")
+    assert "PTH" in refused.message
+
+
+async def test_an_unknown_model_is_told(registry: Registry) -> None:
+    file = await registry.file("a.pth", samples.state_dict())
+    refused = await registry.refused(registry.version("models/nothing", ModelVersion(format=PTH, files=[file])))
+    assert refused.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_versions_created_at_once_are_numbered_without_gaps(registry: Registry, model: str) -> None:
+    file = await registry.file("a.pth", samples.state_dict())
+    made = await asyncio.gather(*(registry.version(model, ModelVersion(format=PTH, files=[file])) for _ in range(6)))
+    assert sorted(each.name for each in made) == [f"{model}/versions/{number}" for number in range(1, 7)]
+    got = await registry.models.GetModel(GetModelRequest(name=model))
+    assert (got.version_count, got.latest_version) == (6, f"{model}/versions/6")
+
+
+async def test_the_same_request_id_creates_one_version(registry: Registry, model: str) -> None:
+    file = await registry.file("a.pth", samples.state_dict())
+    request = CreateModelVersionRequest(
+        parent=model, model_version=ModelVersion(format=PTH, files=[file]), request_id=str(uuid.uuid4())
+    )
+    first, second = await asyncio.gather(*(registry.models.CreateModelVersion(request) for _ in range(2)))
+    assert first == second
+    listed = await registry.models.ListModelVersions(ListModelVersionsRequest(parent=model))
+    assert [each.name for each in listed.model_versions] == [first.name]
+    request.model_version.description = "another"
+    reused = await registry.refused(registry.models.CreateModelVersion(request))
+    assert (reused.code, reused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
