@@ -69,10 +69,9 @@ def test_what_cannot_be_built(device: str, runtime: str, reason: FailureReason, 
 
 @pytest.mark.parametrize("change", ["precisions: [FP33]", "presicions: [FP32]", "toolchain: 3"])
 def test_mistakes_in_the_catalog_are_found(change: str) -> None:
-    text = (
-        "cpu:\n  vendor: x\n  description: x\n  architecture: x\n  needs_device_to_build: false\n"
-        "  node_selector: {}\n  memory_limit_bytes: 1\n  timeout_seconds: 1\n  runtimes:\n    r:\n      toolchain: [x]\n      precisions: [FP32]\n"
-    )
+    head = "cpu:\n  vendor: x\n  description: x\n  architecture: x\n  needs_device_to_build: false\n"
+    limits = "  node_selector: {}\n  memory_limit_bytes: 1\n  timeout_seconds: 1\n"
+    text = f"{head}{limits}  runtimes:\n    r:\n      toolchain: [x]\n      precisions: [FP32]\n"
     assert Catalog.parse(text).device("cpu").runtimes["r"].precisions == ("FP32",)
     with pytest.raises(ValueError, match="runtimes"):
         Catalog.parse(text.replace(f"{change.split(':', maxsplit=1)[0]}:", "was:") + f"      {change}\n")
