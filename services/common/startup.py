@@ -46,8 +46,10 @@ async def wait_for(server: str, variable: str, url: str, seconds: float, attempt
     started, reminded, where = loop.time(), -_REMIND, without_passwords(url)
     while True:
         try:
-            async with asyncio.timeout(_ATTEMPT):
+            async with asyncio.timeout(min(_ATTEMPT, max(seconds, _PAUSE))):
                 return await attempt()
+        except TimeoutError:
+            cause = "no answer"
         except Exception as error:  # drivers raise what they like; the text tells which it was
             cause = f"{type(error).__name__}: {error}".removesuffix(": ")
         waited = loop.time() - started
