@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.checkpoint import load_state_dict
-from engines.frontends.forward import run_forward, run_module
+from engines.frontends.forward import run_forward, run_module, to_tensors
 from engines.frontends.network import build_network
 from engines.frontends.onnx_export import ExportJob, Shapes, export, flat_network
 from engines.frontends.weights import load_weights
@@ -21,7 +22,7 @@ from engines.signature import OPEN_EXTENT, Signature, TensorSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Export", "PytorchSource", "export_onnx", "load_network", "read_pytorch", "run_module"]
+__all__ = ["Export", "PytorchSource", "export_onnx", "load_network", "read_pytorch", "run_module", "torchscript_frozen"]
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,27 @@ def read_pytorch(
     """Load the network and write it as ONNX: `load_network`, then `export_onnx`."""
     network = load_network(source)
     return export_onnx(network, inputs, samples, onnx_path, max_batch=max_batch, output_names=output_names)
+
+
+def torchscript_frozen(module: torch.nn.Module, samples: Sequence[NDArray[Any]]) -> torch.jit.ScriptModule:
+    """Return the module traced and frozen: the latency baseline.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_CRASHED where it cannot be traced.
+    """
+    import torch
+
+    jit: Any = torch.jit
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
+            frozen: torch.jit.ScriptModule = jit.freeze(jit.trace(module, to_tensors(samples), check_trace=False))
+    except Exception as error:
+        log.exception("TorchScript cannot trace the network")
+        raise EngineFailure(
+            FailureReason.TOOLCHAIN_CRASHED, "TorchScript cannot trace the network; there is no baseline to time."
+        ) from error
+    return frozen
 
 
 def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import onnx_export
-from engines.frontends.pytorch import Export, export_onnx, load_network, read_pytorch, run_module
+from engines.frontends.pytorch import Export, export_onnx, load_network, read_pytorch, run_module, torchscript_frozen
 from engines.signature import TensorSpec
 from tests.unit.engines_frontends import networks
 from tests.unit.engines_frontends.conftest import MakeSource
@@ -78,6 +78,15 @@ def test_several_inputs_nested_outputs_and_tied_weights(tied: Export) -> None:
         ("sum", (1, 11), (8, 11)),
     ]
     _agrees(tied, (1, 8))
+
+
+def test_frozen_torchscript_computes_the_same(tied: Export) -> None:
+    import torch
+
+    samples = [_sample(spec) for spec in tied.signature.inputs]
+    outputs = torchscript_frozen(tied.module, samples)(*map(torch.from_numpy, samples))
+    for value, expected in zip(outputs, run_module(tied.module, samples), strict=True):
+        np.testing.assert_allclose(value.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_batch_of_one_is_fixed(make_source: MakeSource, tmp_path: Path) -> None:
