@@ -138,15 +138,14 @@ def _measure(job: ComponentJob, source: Source, session: Session, samples: Sampl
     report = profile(
         forms, threads=job.threads, batch_size=samples.batch_sizes[0], hardware=hardware(), seed=job.request.seed
     )
-    for form in report.forms:
-        log.info(
-            "%s: %s: median %.3f ms, p99 %.3f ms (%s)",
-            job.component.name,
-            form.form,
-            form.median_ms,
-            form.p99_ms,
-            report.conclusion(form),
-        )
+    name, first, control = job.component.name, report.forms[0], report.control
+    log.info(
+        "%s: %s: median %.3f ms, p99 %.3f ms, the baseline; against itself %.2fx to %.2fx in %d rounds",
+        *(name, first.form, first.median_ms, first.p99_ms, control.speedup_low, control.speedup_high, report.rounds),
+    )
+    for form in report.forms[1:]:
+        words = report.conclusion(form)
+        log.info("%s: %s: median %.3f ms, p99 %.3f ms: %s", name, form.form, form.median_ms, form.p99_ms, words)
     return report
 
 

@@ -40,7 +40,7 @@ BUDGET_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first diverging node. `module` is set where the export is at fault, `remark` says how sure this is."""
+    """The first diverging node, the module of the network that it is part of, and a remark where that is not sure."""
 
     node: str
     operator: str
@@ -138,7 +138,7 @@ def _wrong_build(
                 continue
             error = tensor_error(expected[value.name], actual[value.name])
             if error > suspect.threshold:
-                return Divergence(value.node, value.operator, error)
+                return Divergence(value.node, value.operator, error, value.module)
     return None
 
 
@@ -161,7 +161,7 @@ def _build_and_run(suspect: Suspect, path: Path, names: Sequence[str], feed: Map
 def _producer(values: Sequence[Value], output: str, error: float) -> Divergence:
     for value in values:
         if value.name == output:
-            return Divergence(value.node, value.operator, error)
+            return Divergence(value.node, value.operator, error, value.module)
     return Divergence(output, "", error)
 
 

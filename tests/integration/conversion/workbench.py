@@ -77,7 +77,7 @@ DEEP = """
     @architecture("Net")
     def build():
         torch.manual_seed(0)
-        layers = [layer for _ in range(120) for layer in (nn.Linear(16, 16), nn.Tanh())]
+        layers = [layer for _ in range(120) for layer in (nn.Linear(16, 16), nn.ReLU())]
         return nn.Sequential(*layers)
 """
 
