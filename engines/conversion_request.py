@@ -217,8 +217,8 @@ class ConversionRequest(_Message):
         if self.template.source_format == "PTH" and component.name not in self.architectures:
             raise invalid(f"Component '{component.name}' is a state dict and has no architecture; name one.")
         for entry in component.inputs:
-            batch = (component.largest_batch, *entry.shape[1:]) if entry.shape else ()
-            check_shape(batch, entry.name)
+            check_shape(entry.shape, entry.name)
+            check_shape((component.largest_batch, *entry.shape[1:]) if entry.shape else (), entry.name)
             if entry.sample_min > entry.sample_max:
                 raise invalid(
                     f"Input '{entry.name}': sample_min {entry.sample_min} is over sample_max {entry.sample_max}."

@@ -1,0 +1,85 @@
+"""The package's own `infer.py`, in an interpreter that sees nothing of Lathe's checkout."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.integration.conversion.workbench import CNN, TWO_INPUTS, Bench
+
+TAXONOMY = [{"task": "digit", "classes": [f"digit-{n}" for n in range(10)]}]
+
+
+def run(bench: Bench, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-I", str(bench.package / "infer.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, env={"PATH": "/usr/bin"})
+
+
+def refusal(bench: Bench, *arguments: object) -> str:
+    result = run(bench, *arguments)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def converted(request: pytest.FixtureRequest, bench: Bench) -> tuple[Bench, Any]:
+    network = bench.put_network(CNN)
+    bench.convert(bench.request(runtime=request.param, taxonomies=TAXONOMY, output_names=["scores"]))
+    return bench, network
+
+
+def test_it_computes_what_the_network_computes_and_refuses_the_rest(
+    converted: tuple[Bench, Any], tmp_path: Path
+) -> None:
+    bench, network = converted
+    x = np.random.default_rng(0).standard_normal((4, 3, 12, 12)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    result = run(bench, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npz")
+    assert result.returncode == 0, result.stderr
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    scores = np.load(tmp_path / "y.npz")["scores"]
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-5)
+    assert f"digit[0]: digit-{expected[0].argmax()} " in result.stdout
+    assert "latency: median" in result.stdout
+    assert "scores: float32 4 * 10" in result.stdout
+    smoke = run(bench, "--batch", 2)
+    assert smoke.returncode == 0, smoke.stderr
+    assert "smoke run" in smoke.stdout
+    np.savez(tmp_path / "many.npz", x=np.zeros((5, 3, 12, 12), np.float32))
+    assert "input 'x' takes the shape 1..4 * 3 * 12 * 12; given was 5 * 3 * 12 * 12" in refusal(
+        bench, "--input", tmp_path / "many.npz"
+    )
+    np.savez(tmp_path / "other.npz", z=x)
+    assert "takes the inputs x; given were z" in refusal(bench, "--input", tmp_path / "other.npz")
+    np.save(tmp_path / "complex.npy", x.astype(np.complex64))
+    assert "takes float32; given was complex64" in refusal(bench, "--input", tmp_path / "complex.npy")
+    assert "No such file" in refusal(bench, "--input", tmp_path / "absent.npy")
+    assert "there are net" in refusal(bench, "--component", "other")
+
+
+def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
+    network = bench.put_network(TWO_INPUTS)
+    inputs = [{"name": "ids", "shape": [1, 6], "dtype": "int64", "sample_max": 49}, {"name": "mask", "shape": [1, 6]}]
+    bench.convert(bench.request(inputs=inputs, method="raw", output_names=["hidden", "best"], runtime="openvino"))
+    ids, mask = np.arange(12).reshape(2, 6), np.full((2, 6), 0.5, np.float32)
+    np.savez(tmp_path / "x.npz", ids=ids, mask=mask)
+    result = run(bench, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
+    assert result.returncode == 0, result.stderr
+    found = np.load(tmp_path / "y.npz")
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(ids), torch.from_numpy(mask))
+    np.testing.assert_allclose(found["hidden"], expected["hidden"].numpy(), atol=1e-5)
+    np.testing.assert_array_equal(found["best"], expected["best"].numpy())
+    np.savez(tmp_path / "x.npz", ids=ids, mask=mask[:1])
+    assert "all inputs have one batch" in refusal(bench, "--input", tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", ids=ids.astype(np.float32), mask=mask)
+    assert "'ids' takes int64; given was float32" in refusal(bench, "--input", tmp_path / "x.npz")
+    assert "an .npy holds one output" in refusal(bench, "--output", tmp_path / "y.npy")
+    np.save(tmp_path / "x.npy", mask)
+    assert "takes 2 inputs, so name them" in refusal(bench, "--input", tmp_path / "x.npy")

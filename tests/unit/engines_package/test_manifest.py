@@ -1,0 +1,85 @@
+"""Manifests: what is written is read, and what is broken is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.failures import EngineFailure, FailureReason
+from engines.manifest import Manifest, read_manifest
+
+TENSOR = {"name": "x", "dtype": "float32", "shape": {"min": [1, 4], "opt": [1, 4], "max": [8, 4]}}
+MANIFEST: dict[str, Any] = {
+    "schema_version": 1,
+    "repo": "shop",
+    "version": "3",
+    "device": "cpu-x86-64",
+    "runtime": {"name": "openvino", "version": "2026.4"},
+    "precision": "FP32",
+    "method": "classification",
+    "args": {"top": {"si": "5"}},
+    "taxonomies": [{"task": "color", "classes": ["red", "blue"]}],
+    "components": [
+        {
+            "name": "net",
+            "model_type": "classifier",
+            "entry": "net/model.xml",
+            "files": ["net/model.xml"],
+            "options": {},
+            "max_batch": 8,
+            "num_classes": 2,
+            "signature": {"inputs": [TENSOR], "outputs": [TENSOR]},
+            "preprocessing": {"x": {"mean_values": [1.0]}},
+            "parity": {"verdict": "PASS"},
+        }
+    ],
+    "lineage": {
+        "source_format": "PTH",
+        "source_digest": "",
+        "template": "",
+        "template_digest": "",
+        "architectures": {},
+    },
+    "requirements": {"architecture": "x86_64", "packages": {}, "cpu_flags_any": []},
+    "report": "report.json",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/model.xml").touch()
+    return tmp_path
+
+
+def refusal(package: Path, text: str) -> str:
+    (package / "manifest.json").write_text(text)
+    with pytest.raises(EngineFailure) as caught:
+        read_manifest(package)
+    assert caught.value.reason is FailureReason.INVALID_MODEL
+    return caught.value.message
+
+
+def test_what_is_written_is_read(package: Path) -> None:
+    manifest = Manifest.model_validate(MANIFEST)
+    (package / "manifest.json").write_text(manifest.to_json())
+    assert read_manifest(package) == manifest
+    assert read_manifest(package).to_json() == manifest.to_json()
+
+
+def test_what_is_broken_is_named(package: Path) -> None:
+    with pytest.raises(EngineFailure, match="no readable manifest"):
+        read_manifest(package)
+    assert "wrong at the file" in refusal(package, "{")
+    assert "wrong at schema_version" in refusal(package, json.dumps({**MANIFEST, "schema_version": 2}))
+    assert "wrong at components.0.entry" in refusal(package, without_entry())
+    outside = json.dumps(MANIFEST).replace('["net/model.xml"]', '["../model.xml"]')
+    assert "'../model.xml', which is not there" in refusal(package, outside)
+    (package / "net/model.xml").unlink()
+    assert "'net/model.xml', which is not there" in refusal(package, json.dumps(MANIFEST))
+
+
+def without_entry() -> str:
+    component = {key: value for key, value in MANIFEST["components"][0].items() if key != "entry"}
+    return json.dumps({**MANIFEST, "components": [component]})

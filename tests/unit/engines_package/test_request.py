@@ -1,0 +1,109 @@
+"""Requests: protobuf's JSON is read as it is written, and what cannot be is refused by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
+from hypothesis import given
+from hypothesis import strategies as st
+from lathe.converter.v1.conversion_service_pb2 import ConversionWork
+
+from engines.conversion_request import ConversionRequest, inside
+from engines.failures import EngineFailure, FailureReason
+from engines.package import template_digest
+
+MINIMAL: dict[str, Any] = {
+    "inputs": [{"path": "source/a.pth"}],
+    "template": {
+        "source_format": "PTH",
+        "device": "cpu-x86-64",
+        "runtime": "openvino",
+        "components": [{"name": "net", "inputs": [{"name": "x", "shape": ["1", "3"]}]}],
+    },
+    "architectures": {"net": {"class_name": "Net", "function": "build", "source_path": "architecture/a.py"}},
+}
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    template = {**MINIMAL["template"], **values}
+    return {**MINIMAL, "template": template}
+
+
+def component(**values: Any) -> dict[str, Any]:
+    return changed(components=[{**MINIMAL["template"]["components"][0], **values}])
+
+
+def refusal(values: dict[str, Any]) -> EngineFailure:
+    with pytest.raises(EngineFailure) as caught:
+        ConversionRequest.parse(values)
+    return caught.value
+
+
+def test_defaults_are_filled_in() -> None:
+    request = ConversionRequest.parse(MINIMAL)
+    template = request.template
+    assert (template.arithmetic, template.threshold, template.components[0].largest_batch) == ("FP32", 1e-4, 1)
+    assert template.components[0].inputs[0].shape == (1, 3)
+    assert ConversionRequest.parse(changed(precision="BF16")).template.threshold == 5e-2
+    assert ConversionRequest.parse(changed(error_threshold="1e-05")).template.threshold == 1e-5
+
+
+@given(seed=st.integers(0, 2**62), batch=st.integers(0, 1000), threshold=st.floats(0, 1, width=32))
+def test_a_protobuf_message_survives_the_journey(seed: int, batch: int, threshold: float) -> None:
+    work = ParseDict(component(max_batch=batch), ConversionWork())
+    work.seed = seed
+    work.template.error_threshold = threshold
+    work.template.args["boxes"].vi.values.extend([1, 2])
+    request = ConversionRequest.parse(MessageToDict(work, preserving_proto_field_name=True))
+    assert request.seed == seed
+    assert request.template.error_threshold == threshold
+    assert request.template.components[0].max_batch == batch
+    assert request.template.args["boxes"] == {"vi": {"values": ["1", "2"]}}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason", "words"),
+    [
+        (changed(device="toaster"), "INVALID_SPEC", "There is no device 'toaster'"),
+        (changed(runtime="tensorrt"), "INVALID_SPEC", "has no runtime 'tensorrt'"),
+        (changed(runtime="onnxruntime", precision="BF16"), "UNSUPPORTED_PRECISION", "does not offer BF16"),
+        (changed(components=[]), "INVALID_SPEC", "template.components"),
+        (changed(components=MINIMAL["template"]["components"] * 2), "INVALID_SPEC", "names are unique"),
+        (component(source_file="b.pth"), "INVALID_SPEC", "reads 'source/b.pth'; the model version has source/a.pth"),
+        (component(inputs=[{"name": "x", "shape": [0, 3]}], max_batch=1), "INVALID_SPEC", "axis"),
+        (component(inputs=[{"name": "x", "shape": [1, -3]}]), "INVALID_SPEC", "extent -3"),
+        (component(inputs=[{"name": "x", "shape": [1, 2**30]}]), "INVALID_SPEC", "elements"),
+        (component(inputs=[{"name": "x", "sample_min": 2, "sample_max": 1}]), "INVALID_SPEC", "sample_min 2.0 is over"),
+        ({**MINIMAL, "inputs": []}, "INVALID_SPEC", "has 0 files"),
+        ({**MINIMAL, "architectures": {}}, "INVALID_SPEC", "has no architecture"),
+        ({**MINIMAL, "seed": "many"}, "INVALID_SPEC", "'seed'"),
+        ({}, "INVALID_SPEC", "'template'"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(values: dict[str, Any], reason: str, words: str) -> None:
+    found = refusal(values)
+    assert found.reason is FailureReason(reason)
+    assert words in found.message
+
+
+def test_an_unoffered_precision_says_who_offers_it() -> None:
+    assert "openvino" in refusal(changed(runtime="onnxruntime", precision="BF16")).suggested_fix
+
+
+def test_paths_stay_in_the_work_directory(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "secret").write_text("x")
+    with pytest.raises(EngineFailure, match="leads out of the work directory"):
+        inside(tmp_path / "work", "../secret")
+    with pytest.raises(EngineFailure, match="is not in the work directory") as caught:
+        inside(tmp_path / "work", "absent")
+    assert caught.value.reason is FailureReason.INPUT_UNAVAILABLE
+
+
+def test_the_template_digest_knows_the_content_and_not_the_name() -> None:
+    plain, named, other = (
+        template_digest(ConversionRequest.parse(changed(**values)))
+        for values in ({}, {"name": "templates/a"}, {"error_threshold": 0.5})
+    )
+    assert plain == named != other
