@@ -153,20 +153,17 @@ TASKS: list[Column[Any]] = [
 ]
 
 PARITY: list[Column[Any]] = [
-    Column("component", lambda row: plain(row[0].component)),
-    Column("output", lambda row: plain(row[1].output)),
-    Column("max abs", lambda row: f"{row[1].max_abs_error:.2e}", numeric=True),
-    Column("max rel", lambda row: f"{row[1].max_rel_error:.2e}", numeric=True),
-    Column("threshold", lambda row: f"{row[0].parity.threshold:g}", numeric=True),
-    Column("cosine", lambda row: f"{row[1].cosine:.7f}", numeric=True),
+    Column("output", lambda row: plain(f"{row[0].component}: {row[1].output}")),
+    Column("max rel", lambda row: f"{row[1].max_rel_error:.1e}", numeric=True),
+    Column("limit", lambda row: f"{row[0].parity.threshold:g}", numeric=True),
+    Column("cosine", lambda row: f"{row[1].cosine:.6f}", numeric=True),
     Column("SQNR dB", lambda row: f"{row[1].sqnr_db:.1f}", numeric=True),
     Column("top-1", lambda row: f"{row[1].top1_agreement:.1%}" if row[1].HasField("top1_agreement") else "–"),
     Column("verdict", lambda row: colored(enum_name(row[1], "verdict"))),
 ]
 
 LATENCY: list[Column[Any]] = [
-    Column("component", lambda row: plain(row[0].component)),
-    Column("form", lambda row: plain(row[1].form)),
+    Column("form", lambda row: plain(f"{row[0].component}: {row[1].form}")),
     Column("median ms", lambda row: f"{row[1].median_ms:.3f}", numeric=True),
     Column("p99 ms", lambda row: f"{row[1].p99_ms:.3f}", numeric=True),
     Column("speed-up", lambda row: f"{row[1].speedup:.2f}×", numeric=True),

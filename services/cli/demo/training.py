@@ -45,6 +45,7 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDigits
     from sklearn.model_selection import train_test_split
 
     torch.manual_seed(SEED)
+    torch.set_num_threads(1)  # the network is too small to share out, and waits for a second core when that is busy
     pixels, digits = load_digits(return_X_y=True)
     images = pixels.reshape(-1, 1, 8, 8).astype(np.float32)
     train_x, test_x, train_y, test_y = train_test_split(
