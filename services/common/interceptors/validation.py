@@ -7,7 +7,7 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
-from services.common.errors import LatheError, invalid_argument, invalid_fields
+from services.common.errors import invalid_argument, invalid_fields
 
 _validator = protovalidate.Validator()
 _SHOWN = 60
