@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -49,8 +50,12 @@ def s3_client(server: S3Server) -> Any:
 def listening_addresses(server: Server) -> set[str]:
     assert server.process
     root = psutil.Process(server.process.pid)
-    processes = [root, *root.children(recursive=True)]
-    return {c.laddr.ip for p in processes for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    found = set()
+    for process in [root, *root.children(recursive=True)]:
+        # A process that served one connection may end meanwhile.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {c.laddr.ip for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return found
 
 
 @pytest.mark.parametrize("durable", [True, False])
