@@ -32,8 +32,7 @@ def check(message: Message, inside: str = "") -> None:
     """
     violations = _validator.collect_violations(message)
     if violations:
-        prefix = f"{inside}." if inside else ""
-        raise invalid_fields([(prefix + _path(each), _description(each)) for each in violations])
+        raise invalid_fields([(f"{inside}.{_path(each)}".strip("."), _description(each)) for each in violations])
 
 
 def _path(violation: protovalidate.Violation) -> str:
