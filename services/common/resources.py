@@ -80,7 +80,10 @@ class ResourceStore(Generic[M]):
                     owner=asker,
                     request_id=request_id,
                     method=f"Create{self._kind.message_type.DESCRIPTOR.name}",
-                    fingerprint=fingerprint(request or message, resource_id, parent),
+                    # A service may choose the id itself, another one for the repeat: then the request alone counts.
+                    fingerprint=fingerprint(request)
+                    if request is not None
+                    else fingerprint(message, resource_id, parent),
                     resource=uid,
                 )
                 if earlier is not None:

@@ -165,7 +165,7 @@ class Uploads:
                 await copy.complete()
         if found != digest:
             await bucket.run(lambda client, _: self._multipart(client, key) or self._begin(client, key))
-            raise _mismatch(found)
+            raise _mismatch(found, digest)
         await self.abort(upload_id)
 
     def _hash(self, client: S3Client, key: str, stop: threading.Event) -> Digest:
@@ -175,7 +175,7 @@ class Uploads:
     async def _commit_nothing(self, digest: Digest) -> None:
         empty = hash_bytes(b"")
         if digest != empty:
-            raise _mismatch(empty)
+            raise _mismatch(empty, digest)
         key = content_key(empty)
         await self._bucket.run(lambda client, _: client.put_object(Bucket=self._bucket.name, Key=key, Body=b""))
 
@@ -209,12 +209,13 @@ def _key(upload_id: str) -> str:
     return STAGING + upload_id
 
 
-def _mismatch(found: Digest) -> LatheError:
+def _mismatch(found: Digest, expected: Digest) -> LatheError:
     return invalid_fields(
         [
             (
                 "digest.sha256",
-                f"What arrived has the SHA-256 {found.sha256} ({found.size_bytes} bytes), so nothing was stored. "
+                f"What arrived has the SHA-256 {found.sha256} ({found.size_bytes} bytes), expected was "
+                f"{expected.sha256} ({expected.size_bytes} bytes), so nothing was stored. "
                 "Finalize again with the right digest, or send the parts again to the URLs that GetUpload returns.",
             )
         ],
