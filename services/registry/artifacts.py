@@ -33,6 +33,10 @@ DOWNLOAD_LIFETIME = timedelta(hours=6)
 _FINALIZED_AT_ONCE = 4
 _GET = "SELECT * FROM uploads WHERE uid = $1"
 _LOCK = f"{_GET} FOR UPDATE"
+# One that is being finalized at this moment is left alone.
+_EXPIRED = """
+SELECT * FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
 _INSERT = """
 INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *
@@ -113,8 +117,7 @@ class Artifacts:
                     "UPLOAD_FINALIZED", f"'{name}' is finalized: its bytes are stored and stay.", subject=name
                 )
             if row["state"] == OPEN:
-                await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], ABORTED)
-                await self._uploads.abort(str(row["uid"]))
+                await self._give_up(connection, row)
 
     async def artifact(self, sha256: str) -> Artifact:
         """Return what is known of stored bytes; LatheError NOT_FOUND where there are none."""
@@ -131,15 +134,23 @@ class Artifacts:
 
     async def expire(self) -> None:
         """Give up open uploads whose time is over, forget those that ended long ago, sweep what they left."""
-        expired = await self._database.fetch(
-            "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time", OPEN
-        )
-        for row in expired:
-            await self.cancel(f"uploads/{row['uid']}")
+        while await self._expire_one():
+            pass
         await self._database.execute(
             "DELETE FROM uploads WHERE state <> $1 AND expire_time < now() - $2::interval", OPEN, UPLOAD_LIFETIME
         )
         await self._uploads.sweep(UPLOAD_LIFETIME + timedelta(days=1))
+
+    async def _expire_one(self) -> bool:
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_EXPIRED, OPEN)
+            if row is not None:
+                await self._give_up(connection, row)
+            return row is not None
+
+    async def _give_up(self, connection: Connection, row: Record) -> None:
+        await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], ABORTED)
+        await self._uploads.abort(str(row["uid"]))
 
     async def _shown(self, row: Record) -> Upload:
         if row["state"] == OPEN:

@@ -18,7 +18,7 @@ from services.common.database import Connection, Database
 from services.common.errors import failed_precondition, invalid_argument, invalid_fields, not_found
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
-from services.registry import lineage
+from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.blobs import Blobs
 from services.registry.describing import Describer, require_described
@@ -26,7 +26,6 @@ from services.registry.kinds import MODELS, VERSIONS
 from services.registry.packages import MANIFEST, complete_package, fill_from_manifest
 
 _OUTPUT_ONLY = ("name", "uid", "size_bytes")
-_MAX_NAME = 100
 
 
 class Creation:
@@ -97,7 +96,7 @@ class Creation:
             if last is None:
                 raise not_found(MODELS.noun, request.parent)
             number = str(last + 1)
-            version.display_name = version.display_name or _default_name(model, number)
+            version.display_name = version.display_name or naming.default_name(model.display_name, number)
             return await self._store.create(
                 version,
                 resource_id=number,
@@ -153,7 +152,3 @@ def _check_paths(files: Sequence[File]) -> None:
                     "model_version.files",
                     f"'{folder}' is a file, so that '{path}' cannot lie in a folder of that name.",
                 )
-
-
-def _default_name(model: Model, number: str) -> str:
-    return f"{model.display_name[: _MAX_NAME - len(number) - 1]} {number}"

@@ -99,11 +99,12 @@ async def _read(model_format: ModelFormat.ValueType, files: Sequence[File], work
         async with await Child.spawn(workdir) as child:
             result = await child.run("engines.inspection:describe", request, LIMITS)
     except EngineFailure as failure:
-        raise _refusal(failure) from failure
+        raise refusal(failure) from failure
     return ParseDict(result, ModelDescription())
 
 
-def _refusal(failure: EngineFailure) -> LatheError | EngineFailure:
+def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
+    """Return what a caller is told of a failure to read the files; the failure itself where it is not theirs."""
     words = " ".join(part for part in (failure.message, failure.evidence, failure.suggested_fix) if part)
     if reason := _REFUSED.get(failure.reason):
         return invalid_argument("model_version.files", words, reason=reason)

@@ -19,14 +19,14 @@ MAX_NODES = 5_000
 _GRAPH = """
 WITH RECURSIVE
 ancestors(name, distance) AS (
-    SELECT $1::text, 0
+    SELECT $1::text COLLATE "C", 0
     UNION
     SELECT edge.source, ancestors.distance - 1
     FROM ancestors JOIN lineage_edges edge ON edge.target = ancestors.name
     WHERE ancestors.distance > -$2::int
 ),
 descendants(name, distance) AS (
-    SELECT $1::text, 0
+    SELECT $1::text COLLATE "C", 0
     UNION
     SELECT edge.target, descendants.distance + 1
     FROM descendants JOIN lineage_edges edge ON edge.source = descendants.name

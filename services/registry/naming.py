@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lathe.registry.v1.model_service_pb2 import PackageInfo
 
+_MAX_DISPLAY_NAME = 100
+
 
 def package_file_name(package: PackageInfo) -> str:
     """Return the name of a package's file: `{repo}_{package_name}_{method}_{version}.tar`."""
@@ -24,3 +26,8 @@ def node_kind(name: str) -> str:
     """Return what a resource name in a lineage stands for: `model_version`, `architecture`, `template` or `task`."""
     collection = name.split("/", 1)[0]
     return {"models": "model_version", "architectures": "architecture", "templates": "template"}.get(collection, "task")
+
+
+def default_name(model_display_name: str, number: str) -> str:
+    """Return the display name of a version that was given none: the model's and the number, at most 100 characters."""
+    return f"{model_display_name[: _MAX_DISPLAY_NAME - len(number) - 1]} {number}"

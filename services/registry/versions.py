@@ -7,6 +7,7 @@ from datetime import timedelta
 from lathe.registry.v1.model_service_pb2 import (
     LineageGraph,
     ListModelVersionsRequest,
+    Model,
     ModelDescription,
     ModelDiff,
     ModelVersion,
@@ -19,7 +20,7 @@ from services.common.listing import ListQuery
 from services.common.resources import ResourceStore
 from services.registry import describing, diff, lineage, naming
 from services.registry.checks import check_changed
-from services.registry.kinds import VERSIONS
+from services.registry.kinds import MODELS, VERSIONS
 from services.registry.removal import remove_versions
 
 CHANGEABLE = ("display_name", "description", "labels")
@@ -35,6 +36,7 @@ class Versions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
 
     async def get(self, name: str) -> ModelVersion:
@@ -46,7 +48,7 @@ class Versions:
         query = ListQuery.from_request(request, filters={"format": request.format, "device": request.device})
         versions, token = await self._store.list(query)
         if not versions and request.parent != "models/-":
-            await self._require_model(request.parent)
+            await self._models.get(request.parent)
         return versions, token
 
     async def update(self, request: UpdateModelVersionRequest) -> ModelVersion:
@@ -55,12 +57,15 @@ class Versions:
         Raises:
             LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
         """
-        return await self._store.update(
-            request.model_version,
-            request.update_mask,
-            CHANGEABLE,
-            lambda version: check_changed(version, "model_version"),
-        )
+        wanted = request.model_version
+        model = await self._models.find("name", naming.model_of(wanted.name))
+
+        def validate(version: ModelVersion) -> None:
+            if model and not version.display_name:
+                version.display_name = naming.default_name(model.display_name, version.name.rsplit("/", 1)[1])
+            check_changed(version, "model_version")
+
+        return await self._store.update(wanted, request.update_mask, CHANGEABLE, validate)
 
     async def delete(self, name: str, etag: str) -> None:
         """Delete a version.
@@ -112,7 +117,3 @@ class Versions:
     async def forget_expired_holds(self) -> None:
         """Remove holds that have ended by themselves."""
         await self._database.execute("DELETE FROM holds WHERE expire_time < now()")
-
-    async def _require_model(self, name: str) -> None:
-        if await self._database.fetchval("SELECT 1 FROM models WHERE name = $1", name) is None:
-            raise not_found("model", name)

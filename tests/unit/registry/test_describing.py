@@ -1,0 +1,57 @@
+"""What a caller is told when files cannot be read."""
+
+import grpc
+import pytest
+from lathe.registry.v1.model_service_pb2 import CAFFE, ONNX, GraphDescription, ModelDescription, ModelFormat
+from lathe.type.v1.tensor_pb2 import TensorSpec
+
+from engines.failures import EngineFailure, FailureReason
+from services.common.errors import LatheError
+from services.registry import describing
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "told"),
+    [
+        (FailureReason.INVALID_MODEL, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL"),
+        (FailureReason.UNSAFE_MODEL, grpc.StatusCode.INVALID_ARGUMENT, "UNSAFE_MODEL"),
+        (FailureReason.TOOLCHAIN_CRASHED, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL"),
+        (FailureReason.OUT_OF_MEMORY, grpc.StatusCode.FAILED_PRECONDITION, "MODEL_TOO_LARGE"),
+        (FailureReason.TIMEOUT, grpc.StatusCode.FAILED_PRECONDITION, "MODEL_TOO_LARGE"),
+    ],
+)
+def test_failures_of_the_file_are_told(reason: FailureReason, code: grpc.StatusCode, told: str) -> None:
+    refusal = describing.refusal(EngineFailure(reason, "Bad.", evidence="Seen.", suggested_fix="Do."))
+    assert isinstance(refusal, LatheError)
+    assert (refusal.code, refusal.reason) == (code, told)
+    assert "Bad. Seen. Do." in refusal.message
+
+
+def test_failures_of_the_service_stay_what_they_are() -> None:
+    failure = EngineFailure(FailureReason.INTERNAL_ERROR, "Bad.")
+    assert describing.refusal(failure) is failure
+
+
+@pytest.mark.parametrize("name", ModelFormat.keys())
+def test_every_format_is_read_or_refused(name: str) -> None:
+    if name in describing.DESCRIBED_FORMATS:
+        describing.require_described(ModelFormat.Value(name))
+    else:
+        with pytest.raises(LatheError, match="These can: PTH"):
+            describing.require_described(ModelFormat.Value(name))
+
+
+def test_a_description_is_completed_with_its_json() -> None:
+    description = ModelDescription(format=ONNX, graphs=[GraphDescription(path="a.onnx", parameter_count=3)])
+    done = describing.complete(description, "models/a/versions/1")
+    assert done.model_version == "models/a/versions/1"
+    assert '"parameter_count":' in done.json
+
+
+def test_a_description_stays_under_the_limit_of_a_message() -> None:
+    many = [TensorSpec(name=f"layer.{number:06}.{'w' * 150}", dtype="float32") for number in range(10_000)]
+    description = ModelDescription(format=CAFFE, graphs=[GraphDescription(parameters=many)])
+    done = describing.complete(description, "models/a/versions/1")
+    assert not done.json
+    assert len(done.graphs[0].parameters) == 10_000
+    assert done.ByteSize() < 4 << 20

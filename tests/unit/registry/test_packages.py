@@ -1,0 +1,77 @@
+"""The fields of a package: checked, completed, never contradicting its manifest."""
+
+import json
+
+import pytest
+from lathe.registry.v1.model_service_pb2 import ONNX, PACKAGE, ModelVersion, PackageInfo
+from lathe.type.v1.digest_pb2 import File
+from lathe.type.v1.measurement_pb2 import ParityReport
+from lathe.type.v1.precision_pb2 import BF16, FP32
+
+from services.common.errors import LatheError
+from services.registry.packages import complete_package, fill_from_manifest
+
+MANIFEST = json.dumps({"device": "cpu-x86-64", "runtime": {"name": "openvino"}, "precision": "BF16"}).encode()
+
+
+def _version(**fields: str) -> ModelVersion:
+    package = PackageInfo(repo="r", package_name="n", method="m", version="1")
+    for name, value in fields.items():
+        setattr(package, name, value)
+    return ModelVersion(
+        format=PACKAGE, package=package, files=[File(path="manifest.json")], parity={"main": ParityReport()}
+    )
+
+
+def test_a_users_package_is_named_and_its_parity_not_believed() -> None:
+    version = _version()
+    complete_package(version)
+    assert (version.package.file_name, version.package.directly_uploaded) == ("r_n_m_1.tar", True)
+    assert not version.parity
+
+
+def test_a_tasks_package_keeps_its_parity() -> None:
+    version = _version()
+    version.lineage.task = "conversionTasks/1"
+    version.package.directly_uploaded = True
+    complete_package(version)
+    assert not version.package.directly_uploaded
+    assert "main" in version.parity
+
+
+def test_what_is_no_package_has_no_parity() -> None:
+    version = ModelVersion(format=ONNX, parity={"main": ParityReport()})
+    complete_package(version)
+    assert not version.parity
+
+
+@pytest.mark.parametrize(
+    ("version", "field"),
+    [
+        (ModelVersion(format=PACKAGE), "model_version.package"),
+        (ModelVersion(format=ONNX, package=PackageInfo()), "model_version.package"),
+        (_version(template="models/x"), "model_version.package.template"),
+        (
+            ModelVersion(format=PACKAGE, package=PackageInfo(), files=[File(path="a/manifest.json")]),
+            "model_version.files",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(version: ModelVersion, field: str) -> None:
+    with pytest.raises(LatheError) as refusal:
+        complete_package(version)
+    assert refusal.value.fields[0][0] == field
+
+
+def test_the_manifest_fills_what_was_not_given() -> None:
+    package = PackageInfo(device="cpu-x86-64")
+    fill_from_manifest(package, MANIFEST)
+    assert (package.device, package.runtime, package.precision) == ("cpu-x86-64", "openvino", BF16)
+
+
+@pytest.mark.parametrize(
+    "package", [PackageInfo(device="cpu-arm64"), PackageInfo(runtime="x"), PackageInfo(precision=FP32)]
+)
+def test_the_manifest_is_not_contradicted(package: PackageInfo) -> None:
+    with pytest.raises(LatheError, match=r"manifest\.json says"):
+        fill_from_manifest(package, MANIFEST)
