@@ -32,8 +32,16 @@ def from_exception(error: BaseException, auditor: Auditor) -> EngineFailure:
             evidence=evidence,
         )
     place = _innermost_user_line(error, auditor)
-    if place is None:
-        return EngineFailure(FailureReason.INTERNAL_ERROR, f"The engine failed: {_sentence(error)}", evidence=evidence)
+    return _of_engine(error, evidence) if place is None else _of_model(error, place, evidence)
+
+
+def _of_engine(error: BaseException, evidence: str) -> EngineFailure:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return from_import(error.name, error)
+    return EngineFailure(FailureReason.INTERNAL_ERROR, f"The engine failed: {_sentence(error)}", evidence=evidence)
+
+
+def _of_model(error: BaseException, place: tuple[str, int], evidence: str) -> EngineFailure:
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         return violation(f"reach what the sandbox forbids: {error}", *place)
     return EngineFailure(

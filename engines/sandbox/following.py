@@ -7,10 +7,11 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from engines.failures import EngineFailure
-from engines.sandbox import frames, outcome
+from engines.sandbox import outcome
 from engines.sandbox.launch import Handles
 from engines.sandbox.layers import Sandbox
 from engines.sandbox.pipes import Pipe
@@ -21,6 +22,7 @@ OnLog = Callable[[str], Awaitable[None] | None]
 
 _log = logging.getLogger("engines.sandbox")
 _TAIL_LINES = 40
+_MAX_TEXT = 64 * 1024
 _MAX_STATUS_BYTES = 4096
 _GRACE_SECONDS = 2.0
 _DRAIN_SECONDS = 10.0
@@ -91,7 +93,7 @@ class Following:
         try:
             async for message in pipe.messages():
                 await self._receive(message)
-        except (frames.FrameError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             self.fail(outcome.broken_protocol(error, self.tail))
             return
         # The pipe ends when the process does; where it does not, the job has closed it.
@@ -106,14 +108,15 @@ class Following:
             case "ready" if not self.ready.done():
                 sandbox = Sandbox.from_message(message["layers"])
                 self.ready.set_result(sandbox)
-                _log.info("sandbox %s", sandbox.sentence())
+                _announce(sandbox.sentence())
             case "progress":
-                self.progress = Progress(float(message["fraction"]), str(message["message"]))
+                fraction = float(message["fraction"])
+                self.progress = Progress(fraction if 0 <= fraction <= 1 else 0.0, str(message["message"])[:_MAX_TEXT])
                 await self._tell(self.on_progress, self.progress)
             case "result" if isinstance(message["result"], dict) and not self.result.done():
                 self.result.set_result(message["result"])
             case "failure" | "violation":
-                self.fail(EngineFailure.from_dict(message["failure"]))
+                self.fail(_failure(message["failure"]))
 
     async def _follow_status(self, pipe: Pipe) -> None:
         """Learn how the worker ended from its supervisor, whose pipe the worker cannot reach."""
@@ -133,6 +136,18 @@ class Following:
                 await answer
         except Exception as error:  # The listener is the caller's; its error is the job's.
             self.fail(error)
+
+
+def _failure(values: dict[str, Any]) -> EngineFailure:
+    """Return the failure that a child reports, which may be any JSON: with bounded texts and known fields."""
+    texts = {name: str(value)[:_MAX_TEXT] for name, value in values.items() if name != "retryable"}
+    return EngineFailure.from_dict({**texts, "retryable": values.get("retryable") is True})
+
+
+@cache
+def _announce(sentence: str) -> None:
+    """Log once which layers there are; every child of a process has the same."""
+    _log.info("sandbox %s", sentence)
 
 
 def _exit_code(status: bytes) -> int | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 MAGIC = b"LTH1"
 HEADER = struct.Struct("<4sI")
-MAX_PAYLOAD = 256 << 20
-"""Largest message in bytes; a header that promises more is refused before anything is read."""
+MAX_PAYLOAD = 64 << 20
+"""Largest message in bytes; a header that promises more is refused before anything is read. More belongs in a file."""
 
 
 class FrameError(ValueError):

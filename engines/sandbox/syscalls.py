@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,7 +22,6 @@ CLONE_NEWNET = 0x40000000
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 
-_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -81,7 +79,7 @@ def drop_capabilities() -> None:
             break  # Past the last capability this kernel knows, or not allowed to (then there are none to drop).
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    call(_SYS_CAPSET[platform.machine()], header, (ctypes.c_uint32 * 6)())
+    _checked(_libc.capset(header, (ctypes.c_uint32 * 6)()))
 
 
 def flush_stdio() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from engines.failures import FailureReason
 from engines.sandbox import Limits
+from engines.sandbox.frames import encode
 from tests.integration.sandbox.conftest import Run
 
 
@@ -88,6 +89,22 @@ async def test_garbage_on_the_control_pipe_ends_the_job(failure: Run, garbage: s
     error = await failure("garbage_on_control", {"garbage": garbage})
     assert error.reason is FailureReason.TOOLCHAIN_CRASHED
     assert "control pipe" in error.message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"kind": "failure", "failure": 5},
+        {"kind": "failure", "failure": {"reason": "NO_SUCH_REASON", "message": "m"}},
+        {"kind": "failure", "failure": {"reason": "INVALID_MODEL", "message": "m", "surprise": 1}},
+        {"kind": "progress", "fraction": "much", "message": ""},
+        {"kind": "ready", "layers": 1, "result": {}},
+        {"no": "kind"},
+    ],
+)
+async def test_forged_messages_do_no_harm(failure: Run, message: dict[str, object]) -> None:
+    error = await failure("garbage_on_control", {"garbage": encode(message).decode("latin-1")}, Limits(1 << 30, 2))
+    assert error.reason in (FailureReason.TOOLCHAIN_CRASHED, FailureReason.TIMEOUT)
 
 
 async def test_a_result_must_be_json(failure: Run) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Killed, Limits
-from tests.integration.sandbox.conftest import GENEROUS, Run
+from tests.integration.sandbox.conftest import GENEROUS, TESTS, Run
 
 Spawn = Callable[..., Awaitable[Child]]
 SLEEP = "tests.integration.sandbox.jobs:sleep"
@@ -39,6 +40,18 @@ async def test_fifty_children_leave_no_process_and_no_descriptor(tmp_path: Path)
     assert len(os.listdir("/proc/self/fd")) == before
     assert psutil.Process().children(recursive=True) == children_before
     assert left_behind(tmp_path) == []
+
+
+def test_the_event_loop_of_the_services_will_do(tmp_path: Path) -> None:
+    async def job() -> int:
+        async with await Child.spawn(tmp_path, readable=[TESTS]) as child:
+            result = await child.run("tests.integration.sandbox.jobs:huge_result", {"bytes": 1 << 20}, GENEROUS)
+        assert len(result["text"]) == 1 << 20
+        return len(os.listdir("/proc/self/fd"))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        first = runner.run(job())  # the loop keeps a descriptor or two for itself
+        assert [runner.run(job()) for _ in range(3)] == [first] * 3
 
 
 async def test_kill_can_be_repeated_and_raced(spawn: Spawn) -> None:
