@@ -53,6 +53,7 @@ class Mirror:
         self._refresh = refresh
         self._entries: dict[str, tuple[float, bytes]] = {}
         self.synced = False
+        self._first = asyncio.Event()
 
     def entries(self) -> dict[str, bytes]:
         """Return the entries that are alive."""
@@ -62,6 +63,10 @@ class Mirror:
     def __contains__(self, key: str) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry[0] >= time.monotonic() - self._ttl
+
+    async def wait(self) -> None:
+        """Return once the bucket was read for the first time; `run` reads it."""
+        await self._first.wait()
 
     async def run(self) -> None:
         """Keep the copy fresh until cancelled."""
@@ -78,6 +83,7 @@ class Mirror:
                 try:
                     await self._read()
                     self.synced = True
+                    self._first.set()
                 except (nats.errors.Error, OSError, TimeoutError) as error:
                     self.synced = False
                     log.debug("mirror.unread", stream=self._stream, error=str(error))

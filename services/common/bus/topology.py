@@ -47,6 +47,7 @@ class Timing:
     heartbeat: float = 20.0
     worker_ttl: float = 15.0
     max_deliver: int = 3
+    retry_delay: float = 2.0
 
 
 def task_subject(kind: str, device: str, task_id: str) -> str:

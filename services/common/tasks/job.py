@@ -31,7 +31,6 @@ from services.common.telemetry import current_traceparent
 log = structlog.get_logger(__name__)
 
 PROGRESS_SECONDS = 0.25
-RETRY_DELAY_SECONDS = 2.0
 MAX_RETRY_DELAY_SECONDS = 30.0
 _SETTLE_TRIES = 60
 _SETTLE_RETRY_SECONDS = 1.0
@@ -183,7 +182,7 @@ class Job:
 
     async def _settle(self, *, again: bool) -> None:
         if again:
-            delay = min(RETRY_DELAY_SECONDS * 2 ** (self.attempt - 1), MAX_RETRY_DELAY_SECONDS)
+            delay = min(self._tools.timing.retry_delay * 2 ** (self.attempt - 1), MAX_RETRY_DELAY_SECONDS)
             await self._message.nak(delay=delay)
         else:
             await self._tools.bus.nc.request(self._message.reply, b"+ACK", timeout=2)

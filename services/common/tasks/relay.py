@@ -45,6 +45,10 @@ class Relay:
         self._handed.append(item)
         self._wake.set()
 
+    async def waiting(self) -> int:
+        """Return how many messages are in the outbox."""
+        return int(await self._database.fetchval("SELECT count(*) FROM outbox"))
+
     async def run(self) -> None:
         """Publish until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -18,7 +18,7 @@ from services.common.tasks.kind import TaskKind
 from services.common.tasks.machine import OPEN, TaskSnapshot
 
 COLUMNS = (
-    "uid, revision, update_time, state, device, work_key, leading, leader, action_key, dispatches, held, assignment, "
+    "uid, revision, update_time, state, device, work_key, leads, leader, action_key, dispatches, held, assignment, "
     "body, live, outcome"
 )
 MAX_ATTEMPTS_DEFAULT = 3

@@ -17,7 +17,7 @@ TASK_TABLES = (
         -- Grows with every change; every writer names the revision that it read.
         revision bigint NOT NULL,
         search_text text NOT NULL,
-        search_grams text[] GENERATED ALWAYS AS (lathe.grams(search_text)) STORED,
+        search_grams text[] COLLATE "C" NOT NULL GENERATED ALWAYS AS (lathe.grams(search_text)) STORED,
         device text NOT NULL,
         state smallint NOT NULL,
         request_id uuid,
@@ -25,7 +25,7 @@ TASK_TABLES = (
         -- Sha256 over kind, device and work: equal for equal work.
         work_key bytea NOT NULL,
         -- Equal tasks follow this one while it is in flight.
-        leading boolean NOT NULL,
+        leads boolean NOT NULL,
         leader uuid,
         -- Work key and environment of the worker that did it: where set, the result may serve other tasks.
         action_key bytea,
@@ -43,7 +43,7 @@ TASK_TABLES = (
     ) WITH (fillfactor = 80)
     """,
     "CREATE UNIQUE INDEX tasks_request ON tasks (owner, request_id) WHERE request_id IS NOT NULL",
-    "CREATE UNIQUE INDEX tasks_leading ON tasks (work_key) WHERE leading",
+    "CREATE UNIQUE INDEX tasks_leading ON tasks (work_key) WHERE leads",
     "CREATE INDEX tasks_action ON tasks (action_key) WHERE action_key IS NOT NULL",
     "CREATE INDEX tasks_leader ON tasks (leader) WHERE leader IS NOT NULL",
     "CREATE INDEX tasks_open ON tasks (uid) WHERE state IN (1, 2, 5) OR (held AND state IN (3, 4, 6))",

@@ -16,10 +16,10 @@ from services.common.tasks.rows import COLUMNS, Change, OutboxItem, TaskRow
 
 _CREATE = """
 WITH hit AS (SELECT uid FROM tasks WHERE action_key = $14 LIMIT 1),
-lead AS (SELECT uid FROM tasks WHERE $15 AND leading AND work_key = $12),
+lead AS (SELECT uid FROM tasks WHERE $15 AND leads AND work_key = $12),
 made AS (
     INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
-        state, request_id, request_digest, work_key, leading, leader, dispatches, held, assignment, body, live)
+        state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live)
     SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
         (SELECT uid FROM lead), 1, $13, $16, $17, $18
     WHERE NOT EXISTS (SELECT FROM hit)
@@ -36,10 +36,10 @@ _SAVE = """
 WITH new AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[], $6::uuid[], $7::bytea[],
         $8::bytea[], $9::boolean[], $10::integer[])
-    AS n (uid, revision, state, live, leading, leader, action_key, outcome, held, dispatches)
+    AS n (uid, revision, state, live, leads, leader, action_key, outcome, held, dispatches)
 ),
 saved AS (
-    UPDATE tasks t SET state = n.state, live = n.live, leading = n.leading, leader = n.leader,
+    UPDATE tasks t SET state = n.state, live = n.live, leads = n.leads, leader = n.leader,
         action_key = n.action_key, outcome = n.outcome, held = n.held, dispatches = n.dispatches,
         revision = t.revision + 1, update_time = $11
     FROM new n WHERE t.uid = n.uid AND t.revision = n.revision
@@ -181,7 +181,7 @@ class TaskStore:
     async def leader_of(self, work_key: bytes) -> UUID | None:
         """Return the task in flight that others with this work follow."""
         uid: UUID | None = await self._database.fetchval(
-            "SELECT uid FROM tasks WHERE leading AND work_key = $1", work_key
+            "SELECT uid FROM tasks WHERE leads AND work_key = $1", work_key
         )
         return uid
 

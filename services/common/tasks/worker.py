@@ -102,6 +102,8 @@ class Worker:
             await self._withdraw()
 
     async def _serve(self) -> None:
+        # A task that was cancelled while nobody served it must not start now.
+        await self._control.wait()
         consumer = work_consumer(self._pool.kind.name, self._pool.device)
         async with Puller(self._bus, TASKS, consumer, self._pool.concurrency) as puller:
             while True:

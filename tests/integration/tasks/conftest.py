@@ -1,0 +1,22 @@
+"""A site of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.settings import Settings
+from tests.integration.tasks.kit import Site, open_site
+
+
+@pytest.fixture
+def task_settings(database_url: str, fresh_nats_url: str, tmp_path: Path) -> Settings:
+    return Settings(database_url=database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
+
+
+@pytest.fixture
+async def site(task_settings: Settings, tmp_path: Path) -> AsyncIterator[Site]:
+    async with open_site(task_settings, tmp_path) as site:
+        yield site

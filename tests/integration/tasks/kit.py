@@ -1,0 +1,302 @@
+"""A tiny kind of task on the converter's contract, and a whole site to run it on: real PostgreSQL and NATS.
+
+The template's name says how the job behaves (`templates/ok`, `templates/hang`…); `seed` makes work different.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.type.v1 import task_pb2
+from lathe.type.v1.digest_pb2 import Digest, File
+
+from engines.failures import EngineFailure, FailureReason
+from engines.sandbox import Progress
+from services.common.bus.connection import Bus
+from services.common.bus.topology import Timing, ensure_topology
+from services.common.database import Database, migrate
+from services.common.errors import invalid_argument, not_found, unavailable
+from services.common.settings import Settings
+from services.common.tasks.kind import Prepared
+from services.common.tasks.options import TaskOptions
+from services.common.tasks.runner import InProcessRunner
+from services.common.tasks.service import TaskEngine, build_engine
+from services.common.tasks.worker import Pool, Worker
+from tests.integration.tasks import migrations
+
+DEVICE = "cpu-x86-64"
+TIMING = Timing(ack_wait=1.0, heartbeat=0.3, worker_ttl=1.0, max_deliver=3, retry_delay=0.05)
+OPTIONS = TaskOptions(
+    timing=TIMING,
+    relay_poll=0.2,
+    sweep_every=0.2,
+    republish_after=0.5,
+    lost_after=0.3,
+    stalled_after=2.0,
+    cancel_after=3.0,
+    watch_poll=0.5,
+)
+
+
+class EchoKind:
+    """The API side. `refusals` makes `complete` unavailable so many times; results in `gone` do not exist any more."""
+
+    name = "conversion"
+    service = "lathe.converter.v1.ConversionService"
+    collection = "conversionTasks"
+    task_type = pb.ConversionTask
+    outcome_type = pb.ConversionOutcome
+
+    def __init__(self) -> None:
+        self.refusals = 0
+        self.completed: list[str] = []
+        self.gone: set[str] = set()
+        self.holding: set[str] = set()
+
+    async def prepare(self, spec: Message) -> Prepared:
+        assert isinstance(spec, pb.ConversionSpec)
+        if spec.template == "templates/unknown":
+            raise not_found("template", spec.template)
+        if spec.template == "templates/invalid":
+            raise invalid_argument("spec.template", "it is not one of ours")
+        work = pb.ConversionWork(samples_path=spec.template.partition("/")[2], seed=spec.seed)
+        return Prepared(work, spec.output_model.removeprefix("models/") or DEVICE, "an echo", 30, 1 << 30)
+
+    async def hold(self, task_name: str, spec: Message) -> bool:
+        assert isinstance(spec, pb.ConversionSpec)
+        if spec.model_version.endswith("/held"):
+            self.holding.add(task_name)
+            return True
+        return False
+
+    async def release(self, task_name: str, spec: Message) -> None:
+        self.holding.discard(task_name)
+
+    async def complete(self, task: Message, outcome: Message) -> Message:
+        assert isinstance(task, pb.ConversionTask)
+        assert isinstance(outcome, pb.ConversionOutcome)
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise unavailable("registry", "The registry does not answer.")
+        if outcome.hardware == "incompletable":
+            raise invalid_argument("outcome", "It cannot be registered.")
+        if outcome.hardware == "sluggish":
+            await asyncio.sleep(0.3)
+        self.completed.append(task.name)
+        return pb.ConversionResult(model_version=f"models/echo/versions/{task.uid}", hardware=outcome.hardware)
+
+    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+        assert isinstance(original, pb.ConversionTask)
+        return None if original.result.model_version in self.gone else original.result
+
+
+class EchoWork:
+    """The worker side."""
+
+    name = "conversion"
+    entry = "tests.integration.tasks.kit:unused"
+    preload: tuple[str, ...] = ()
+    work_type = pb.ConversionWork
+    outcome_type = pb.ConversionOutcome
+    outputs_dir = "package"
+
+    def __init__(self, version: str = "1") -> None:
+        self._version = version
+
+    def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        assert isinstance(work, pb.ConversionWork)
+        return [(each.path, each.digest) for each in work.inputs]
+
+    def request(self, work: Message) -> dict[str, Any]:
+        assert isinstance(work, pb.ConversionWork)
+        return {"behaviour": work.samples_path, "seed": work.seed}
+
+    async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
+        return pb.ConversionOutcome(files=files, hardware=result["hardware"])
+
+    def environment(self) -> dict[str, Any]:
+        return {"echo": self._version}
+
+
+class Jobs:
+    """What the jobs of a worker do, and a count of how often each ran."""
+
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.release = asyncio.Event()
+
+    async def run(
+        self,
+        request: dict[str, Any],
+        workdir: Path,
+        on_progress: Callable[[Progress], None],
+        on_log: Callable[[str], None],
+    ) -> dict[str, Any]:
+        behaviour = request["behaviour"]
+        self.runs.append(behaviour)
+        tries = self.runs.count(behaviour)
+        if behaviour == "hang":
+            await self.release.wait()
+        if behaviour in ("fail", "flaky", "doomed") and (behaviour != "flaky" or tries < 3):
+            retryable = behaviour != "fail"
+            raise EngineFailure(
+                FailureReason.UNSUPPORTED_OPERATOR, "No such operator.", operator="Foo", retryable=retryable
+            )
+        if behaviour == "fault":
+            raise KeyError("secret detail")
+        if behaviour == "lines":
+            for number in range(5):
+                on_log(f"line {number + 1}")
+            await asyncio.sleep(0.4)
+            on_log("line 6")
+        if behaviour == "files":
+            (workdir / "package" / "net").mkdir(parents=True)
+            (workdir / "package" / "net" / "model.onnx").write_bytes(b"onnx")
+            on_progress(Progress(0.5, "half"))
+        if behaviour == "link":
+            (workdir / "package").mkdir()
+            (workdir / "package" / "passwd").symlink_to("/etc/passwd")
+        return {"hardware": behaviour}
+
+
+class FolderStore:
+    """Content-addressed blobs in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    async def put_bytes(self, data: bytes) -> Digest:
+        digest = Digest(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+        (self._root / digest.sha256).write_bytes(data)
+        return digest
+
+    async def put_file(self, path: Path) -> Digest:
+        return await self.put_bytes(path.read_bytes())
+
+    async def read(self, digest: Digest) -> bytes:
+        return (self._root / digest.sha256).read_bytes()
+
+    async def fetch(self, digest: Digest, path: Path) -> None:
+        path.write_bytes(await self.read(digest))
+
+
+class Site:
+    """One API process's worth of engine, and workers as a test wants them."""
+
+    def __init__(self, settings: Settings, folder: Path, options: TaskOptions) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.options = options
+        self.kind = EchoKind()
+        self.jobs = Jobs()
+        self.blobs = FolderStore(folder / "blobs")
+        self.engine: TaskEngine
+        self.bus: Bus
+        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    async def create(self, behaviour: str = "ok", **fields: Any) -> pb.ConversionTask:
+        spec = pb.ConversionSpec(
+            model_version=fields.pop("model_version", "models/m/versions/1"),
+            template=f"templates/{behaviour}",
+            seed=fields.pop("seed", 0),
+            output_model=fields.pop("output_model", ""),
+        )
+        task = pb.ConversionTask(
+            spec=spec, display_name=fields.pop("display_name", ""), labels=fields.pop("labels", {})
+        )
+        created = await self.engine.handlers.create(pb.CreateConversionTaskRequest(task=task, **fields))
+        assert isinstance(created, pb.ConversionTask)
+        return created
+
+    async def get(self, task: pb.ConversionTask) -> pb.ConversionTask:
+        found = await self.engine.handlers.get(pb.GetConversionTaskRequest(name=task.name))
+        assert isinstance(found, pb.ConversionTask)
+        return found
+
+    async def cancel(self, task: pb.ConversionTask) -> pb.ConversionTask:
+        found = await self.engine.handlers.cancel(pb.CancelConversionTaskRequest(name=task.name))
+        assert isinstance(found, pb.ConversionTask)
+        return found
+
+    async def reach(
+        self, task: pb.ConversionTask, *states: "task_pb2.TaskState", timeout: float = 20.0
+    ) -> pb.ConversionTask:
+        """Wait until the task is in one of the states."""
+        return await self.until(task, lambda found: found.status.state in states, timeout)
+
+    async def until(
+        self, task: pb.ConversionTask, condition: Callable[[pb.ConversionTask], bool], timeout: float = 20.0
+    ) -> pb.ConversionTask:
+        found = task
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition(found := await self.get(task)):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"it stays like this: {found}") from None
+        return found
+
+    async def start_worker(self, *, concurrency: int = 8, version: str = "1", name: str = "") -> Worker:
+        runner = InProcessRunner(self.jobs.run, self.folder / "work")
+        pool = Pool(EchoWork(version), DEVICE, concurrency)
+        bus = await Bus.connect(self.settings.nats_url, "worker")
+        worker = Worker(pool, bus, self.blobs, runner, timing=self.options.timing, drain_seconds=0.1, name=name)
+
+        async def run() -> None:
+            try:
+                await worker.run()
+            finally:
+                await bus.close()
+
+        self._workers.append((worker, asyncio.create_task(run())))
+        async with asyncio.timeout(10):
+            while worker.name not in self.engine.workers.alive():
+                await asyncio.sleep(0.01)
+        return worker
+
+    async def stop_workers(self) -> None:
+        workers, self._workers = self._workers, []
+        for worker, _ in workers:
+            worker.stop()
+        await asyncio.gather(*(task for _, task in workers))
+
+    async def __aenter__(self) -> Site:
+        await migrate(self.settings.database_url, "echo", migrations)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop_workers()
+
+
+@asynccontextmanager
+async def open_site(
+    settings: Settings, folder: Path, options: TaskOptions = OPTIONS, *, background: bool = True
+) -> AsyncIterator[Site]:
+    """A site whose engine runs; without `background`, the test runs what it wants to run."""
+    async with Site(settings, folder, options) as site:
+        database = await Database.connect(settings.database_url, "echo", max_size=4)
+        site.bus = await Bus.connect(settings.nats_url, "site")
+        await ensure_topology(site.bus, [site.kind.name], [DEVICE], options.timing)
+        site.engine = build_engine(site.kind, database, site.bus, site.blobs, options)
+        running = [asyncio.ensure_future(_forever(run)) for run in site.engine.background] if background else []
+        try:
+            yield site
+        finally:
+            await site.stop_workers()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await site.bus.close()
+            await database.close()
+
+
+async def _forever(run: Callable[[], Awaitable[None]]) -> None:
+    await run()

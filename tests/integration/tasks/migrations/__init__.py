@@ -1,0 +1,1 @@
+"""The schema of a service that has tasks and nothing else."""

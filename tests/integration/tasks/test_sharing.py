@@ -1,0 +1,118 @@
+"""Equal work is done once: the action cache, and followers of a task in flight."""
+
+from __future__ import annotations
+
+from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.type.v1 import task_pb2
+
+from tests.integration.tasks.kit import Site
+
+
+async def test_a_cache_hit_is_done_at_once(site: Site) -> None:
+    await site.start_worker()
+    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    second = await site.create("ok", display_name="again")
+    assert second.status.state == task_pb2.SUCCEEDED
+    assert second.origin.cache_hit == first.name
+    assert second.result == first.result
+    assert second.status.end_time.seconds > 0
+    assert site.jobs.runs == ["ok"]
+    third = await site.create("ok")
+    assert third.origin.cache_hit == first.name
+    assert (await site.get(third)).result == first.result
+
+
+async def test_skip_cache_runs(site: Site) -> None:
+    await site.start_worker()
+    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    again = await site.reach(await site.create("ok", skip_cache=True), task_pb2.SUCCEEDED)
+    assert again.origin.cache_hit == ""
+    assert again.result != first.result
+    assert site.jobs.runs == ["ok", "ok"]
+
+
+async def test_a_result_that_is_gone_is_a_miss(site: Site) -> None:
+    await site.start_worker()
+    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    site.kind.gone.add(first.result.model_version)
+    again = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    assert again.origin.cache_hit == ""
+    assert again.result != first.result
+    third = await site.create("ok")
+    assert third.origin.cache_hit == again.name
+
+
+async def test_another_environment_is_a_miss(site: Site) -> None:
+    await site.start_worker(version="1")
+    await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    await site.stop_workers()
+    await site.start_worker(version="2")
+    again = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    assert again.origin.cache_hit == ""
+
+
+async def test_followers_share_the_result(site: Site) -> None:
+    leader = await site.create("ok")
+    followers = [await site.create("ok") for _ in range(3)]
+    assert all(leader.name in follower.status.pending_reason for follower in followers)
+    await site.start_worker()
+    done = await site.reach(leader, task_pb2.SUCCEEDED)
+    for follower in followers:
+        shared = await site.reach(follower, task_pb2.SUCCEEDED)
+        assert shared.result == done.result
+        assert shared.origin.cache_hit == leader.name
+        assert not shared.attempts
+    assert site.jobs.runs == ["ok"]
+
+
+async def test_followers_share_a_permanent_failure(site: Site) -> None:
+    leader = await site.create("fail")
+    follower = await site.create("fail")
+    await site.start_worker()
+    failed = await site.reach(follower, task_pb2.FAILED)
+    assert failed.status.failure == (await site.get(leader)).status.failure
+    assert site.jobs.runs == ["fail"]
+
+
+async def test_a_follower_is_promoted_when_its_leader_is_cancelled(site: Site) -> None:
+    leader = await site.create("ok")
+    first, second = await site.create("ok"), await site.create("ok")
+    await site.cancel(leader)
+    await site.until(second, lambda task: first.name in task.status.pending_reason)
+    await site.start_worker()
+    done = await site.reach(first, task_pb2.SUCCEEDED)
+    assert done.origin.cache_hit == ""
+    shared = await site.reach(second, task_pb2.SUCCEEDED)
+    assert shared.origin.cache_hit == first.name
+    assert site.jobs.runs == ["ok"]
+
+
+async def test_a_follower_is_promoted_when_its_leader_fails_for_want_of_machines(site: Site) -> None:
+    leader, follower = await site.create("doomed"), await site.create("doomed")
+    await site.start_worker()
+    await site.reach(leader, task_pb2.FAILED)
+    failed = await site.reach(follower, task_pb2.FAILED)
+    assert len(failed.attempts) == 3
+
+
+async def test_a_cancelled_follower_leaves_its_leader_alone(site: Site) -> None:
+    leader, follower = await site.create("ok"), await site.create("ok")
+    assert (await site.cancel(follower)).status.state == task_pb2.CANCELLED
+    await site.start_worker()
+    await site.reach(leader, task_pb2.SUCCEEDED)
+
+
+async def test_followers_of_a_crashed_process_are_swept(site: Site) -> None:
+    leader, follower = await site.create("ok"), await site.create("ok")
+    # As if the process had died between the leader's end and the answer to its followers.
+    site.engine.ledger.settle_with(_Nobody())
+    await site.start_worker()
+    await site.reach(leader, task_pb2.SUCCEEDED)
+    shared = await site.reach(follower, task_pb2.SUCCEEDED)
+    assert isinstance(shared, pb.ConversionTask)
+    assert shared.origin.cache_hit == leader.name
+
+
+class _Nobody:
+    def settle(self, rows: object) -> None:
+        """Forget them."""

@@ -1,0 +1,77 @@
+"""Watching tasks and following logs, with resumption."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.type.v1 import task_pb2
+
+from services.common.errors import LatheError
+from tests.integration.tasks.kit import Site
+
+
+def watch_request(task: pb.ConversionTask, after: int = 0) -> pb.WatchConversionTaskRequest:
+    return pb.WatchConversionTaskRequest(name=task.name, after_revision=after)
+
+
+async def lines(site: Site, task: pb.ConversionTask, **fields: int) -> list[str]:
+    request = pb.StreamConversionTaskLogsRequest(name=task.name, **fields)  # type: ignore[arg-type] # numbers and a flag
+    return [line.text async for line in site.engine.streams.logs(request)]
+
+
+async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
+    task = await site.create("files")
+    seen: list[pb.ConversionTask] = []
+
+    async def watch() -> None:
+        async for news in site.engine.streams.watch(watch_request(task)):
+            seen.append(news)
+
+    watching = asyncio.create_task(watch())
+    await site.start_worker()
+    async with asyncio.timeout(10):
+        await watching
+    revisions = [each.status.revision for each in seen]
+    assert revisions == sorted(set(revisions))
+    assert seen[0].status.state == task_pb2.PENDING
+    assert seen[-1].status.state == task_pb2.SUCCEEDED
+    rest = [each async for each in site.engine.streams.watch(watch_request(task, after=revisions[-2]))]
+    assert [each.status.revision for each in rest] == revisions[-1:]
+    assert not [each async for each in site.engine.streams.watch(watch_request(task, after=revisions[-1]))]
+
+
+async def test_a_watch_of_nothing_is_not_found(site: Site) -> None:
+    with pytest.raises(LatheError, match="no task named"):
+        async for _ in site.engine.streams.watch(pb.WatchConversionTaskRequest(name="conversionTasks/none")):
+            pass
+
+
+async def test_logs_are_followed_and_resumed(site: Site) -> None:
+    task = await site.create("lines")
+    following = asyncio.create_task(lines(site, task, follow=True))
+    await site.start_worker()
+    async with asyncio.timeout(10):
+        assert await following == [f"line {number}" for number in range(1, 7)]
+    await site.reach(task, task_pb2.SUCCEEDED)
+    assert await lines(site, task, after_line=4) == ["line 5", "line 6"]
+    assert await lines(site, task, attempt=1, after_line=6) == []
+    with pytest.raises(LatheError, match="has no attempt 2"):
+        await lines(site, task, attempt=2)
+
+
+async def test_a_live_log_is_read_from_the_stream(site: Site) -> None:
+    await site.start_worker()
+    task = await site.create("lines")
+    async with asyncio.timeout(10):
+        while not (found := await lines(site, task)):
+            await asyncio.sleep(0.02)
+    assert found[:5] == [f"line {number}" for number in range(1, 6)]
+
+
+async def test_following_goes_on_with_the_next_attempt(site: Site) -> None:
+    await site.start_worker()
+    task = await site.create("fault")
+    await site.reach(task, task_pb2.FAILED)
+    assert any("KeyError" in line for line in await lines(site, task, follow=True))

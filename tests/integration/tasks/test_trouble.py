@@ -1,0 +1,179 @@
+"""What can go wrong between the chairs: lost messages, dead workers, repeated and late events, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
+
+from services.common.bus.topology import TASKS, event_subject
+from services.common.settings import Settings
+from services.common.tasks.rows import timestamp
+from services.local.nats import NatsServer
+from tests.integration.tasks.kit import Site, open_site
+
+
+def event(task: pb.ConversionTask, attempt: int, worker: str = "w", **kind: Any) -> event_pb2.TaskEvent:
+    return event_pb2.TaskEvent(
+        kind="conversion", task_id=task.uid, attempt=attempt, worker=worker, time=timestamp(), **kind
+    )
+
+
+async def publish(site: Site, event: event_pb2.TaskEvent) -> None:
+    kind = event.WhichOneof("event")
+    assert kind is not None
+    await site.bus.publish(event_subject("conversion", event.task_id, kind), event.SerializeToString())
+
+
+def success() -> event_pb2.TaskSucceeded:
+    done = event_pb2.TaskSucceeded(environment="e")
+    done.outcome.Pack(pb.ConversionOutcome(hardware="h"))
+    return done
+
+
+async def test_repeated_and_late_events_change_nothing(site: Site) -> None:
+    task = await site.create("ok")
+    for _ in range(3):
+        await publish(site, event(task, 1, started=event_pb2.TaskStarted(device="d")))
+    await publish(site, event(task, 2, started=event_pb2.TaskStarted(device="d")))
+    await publish(site, event(task, 1, succeeded=success()))
+    await publish(site, event(task, 2, "impostor", succeeded=success()))
+    running = await site.until(task, lambda found: len(found.attempts) == 2)
+    assert running.attempts[0].outcome == task_pb2.ATTEMPT_LOST
+    for _ in range(3):
+        await publish(site, event(task, 2, succeeded=success()))
+    done = await site.reach(task, task_pb2.SUCCEEDED)
+    await publish(site, event(task, 3, failed=event_pb2.TaskFailed()))
+    await publish(site, event(task, 2, started=event_pb2.TaskStarted(device="d")))
+    other = await site.create("ok", seed=5)
+    await publish(site, event(other, 1, succeeded=success()))
+    await site.reach(other, task_pb2.SUCCEEDED)
+    assert (await site.get(task)).status.revision == done.status.revision
+    assert site.kind.completed.count(task.name) == 1
+
+
+async def test_a_purged_queue_is_filled_again(site: Site) -> None:
+    tasks = [await site.create("ok", seed=number) for number in range(3)]
+    await asyncio.sleep(0.1)
+    await site.bus.js.purge_stream(TASKS)
+    await site.start_worker()
+    for task in tasks:
+        done = await site.reach(task, task_pb2.SUCCEEDED)
+        assert len(done.attempts) == 1
+
+
+async def test_a_killed_worker_is_replaced(site: Site) -> None:
+    process = await start_worker_process(site)
+    task = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    site.jobs.release.set()
+    await site.until(task, lambda found: found.attempts[0].outcome == task_pb2.ATTEMPT_LOST)
+    await site.start_worker(name="second")
+    done = await site.reach(task, task_pb2.SUCCEEDED)
+    assert [each.outcome for each in done.attempts] == [task_pb2.ATTEMPT_LOST, task_pb2.ATTEMPT_SUCCEEDED]
+    assert [each.number for each in done.attempts] == [1, 2]
+    assert done.attempts[1].worker == "second"
+
+
+async def test_a_task_that_kills_every_worker_is_given_up(site: Site) -> None:
+    task = await site.create("hang")
+    consumer = "conversion-cpu-x86-64"
+    subscription = await site.bus.js.pull_subscribe_bind(consumer, stream=TASKS)
+    # A worker that takes the message and dies without a word, three times.
+    for _ in range(3):
+        await subscription.fetch(1, timeout=10)
+    await site.start_worker()
+    failed = await site.reach(task, task_pb2.FAILED)
+    assert failed.status.failure.reason == failure_pb2.WORKER_LOST
+    info = await site.bus.js.stream_info(TASKS)
+    assert info.state.messages == 0
+
+
+async def test_a_cancelled_task_of_a_dead_worker_ends(site: Site) -> None:
+    process = await start_worker_process(site)
+    task = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    assert (await site.cancel(task)).status.state == task_pb2.CANCELLING
+    ended = await site.reach(task, task_pb2.CANCELLED)
+    assert ended.attempts[0].outcome == task_pb2.ATTEMPT_LOST
+
+
+async def test_a_stopped_worker_gives_its_task_back(site: Site) -> None:
+    await site.start_worker(name="first")
+    task = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+    await site.stop_workers()
+    assert not list((site.folder / "work").iterdir())
+    site.jobs.release.set()
+    await site.start_worker(name="second")
+    done = await site.reach(task, task_pb2.SUCCEEDED)
+    assert done.attempts[-1].worker == "second"
+
+
+async def test_a_restart_of_nats_loses_nothing(database_url: str, tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats", durable=False)
+    server.start()
+    port = server.port
+    settings = Settings(database_url=database_url, nats_url=server.url, data_dir=tmp_path)
+    async with open_site(settings, tmp_path) as site:
+        await site.start_worker()
+        running = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+        server.stop()
+        meanwhile = await site.create("ok", seed=7)
+        found = await site.until(meanwhile, lambda task: "bus" in task.status.pending_reason)
+        assert found.status.state == task_pb2.PENDING
+        site.jobs.release.set()
+        server = NatsServer(tmp_path / "nats", port, durable=False)
+        server.start()
+        assert server.port == port
+        done = await site.reach(running, task_pb2.SUCCEEDED, timeout=30)
+        assert len(done.attempts) == 1
+        await site.reach(meanwhile, task_pb2.SUCCEEDED, timeout=30)
+        assert site.jobs.runs == ["hang", "ok"]
+    server.stop()
+
+
+async def test_two_replicas_share_the_work(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path / "a") as first, open_site(task_settings, tmp_path / "b") as second:
+        await first.start_worker(concurrency=32)
+        tasks = [await site.create("ok", seed=number) for number in range(30) for site in (first, second)]
+        for task in tasks:
+            await first.reach(task, task_pb2.SUCCEEDED)
+        effects = first.kind.completed + second.kind.completed
+        assert len(set(effects)) == 30  # two equal tasks each: the work is done once
+        assert await outbox(first) == 0
+
+
+async def test_what_a_dead_process_left_in_the_outbox_is_sent(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path, background=False) as dead:
+        task = await dead.create("ok")
+        assert await outbox(dead) == 1
+    async with open_site(task_settings, tmp_path) as site:
+        await site.start_worker()
+        await site.reach(task, task_pb2.SUCCEEDED)
+
+
+async def outbox(site: Site) -> int:
+    for _ in range(100):
+        count = await site.engine.relay.waiting()
+        if count == 0:
+            break
+        await asyncio.sleep(0.02)
+    return count
+
+
+async def start_worker_process(site: Site) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.tasks.worker_process", site.settings.nats_url, str(site.folder)
+    )
+    async with asyncio.timeout(20):
+        while not site.engine.workers.serves("cpu-x86-64"):
+            await asyncio.sleep(0.02)
+    return process
