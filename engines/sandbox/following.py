@@ -108,7 +108,7 @@ class Following:
             case "ready" if not self.ready.done():
                 sandbox = Sandbox.from_message(message["layers"])
                 self.ready.set_result(sandbox)
-                _announce(sandbox.sentence())
+                _announce(sandbox.sentence(), sandbox.network_absent and sandbox.writes_confined)
             case "progress":
                 fraction = float(message["fraction"])
                 self.progress = Progress(fraction if 0 <= fraction <= 1 else 0.0, str(message["message"])[:_MAX_TEXT])
@@ -145,9 +145,12 @@ def _failure(values: dict[str, Any]) -> EngineFailure:
 
 
 @cache
-def _announce(sentence: str) -> None:
+def _announce(sentence: str, confined: bool) -> None:
     """Log once which layers there are; every child of a process has the same."""
-    _log.info("sandbox %s", sentence)
+    if confined:
+        _log.info("sandbox %s", sentence)
+    else:
+        _log.warning("this machine cannot confine untrusted code; sandbox %s", sentence)
 
 
 def _exit_code(status: bytes) -> int | None:
