@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from lathe.registry.v1.architecture_service_pb2 import Architecture
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+
+from services.common.database import Database, migrate
+from services.common.resources import ResourceKind, ResourceStore
+from tests.integration.resources import migrations
+
+
+@pytest.fixture(scope="session")
+async def migrated(postgres_url: str) -> AsyncIterator[Database]:
+    await migrate(postgres_url, "resources", migrations)
+    database = await Database.connect(postgres_url, "resources")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def database(migrated: Database) -> Database:
+    await migrated.execute("TRUNCATE architectures, versions, outbox, request_ids")
+    return migrated
+
+
+@pytest.fixture
+def architectures(database: Database) -> ResourceStore[Architecture]:
+    kind = ResourceKind(
+        Architecture,
+        table="architectures",
+        collection="architectures",
+        noun="architecture",
+        columns={"class_name": lambda architecture: architecture.class_name},
+        unique=["class_name"],
+        detail_fields=["source", "config"],
+        id_source=lambda architecture: architecture.class_name,
+    )
+    return ResourceStore(database, kind)
+
+
+@pytest.fixture
+def versions(database: Database) -> ResourceStore[ModelVersion]:
+    kind = ResourceKind(
+        ModelVersion,
+        table="versions",
+        collection="versions",
+        noun="model version",
+        columns={"format": lambda version: version.format},
+        searched=lambda version: [version.name.split("/")[1], version.display_name],
+    )
+    return ResourceStore(database, kind)

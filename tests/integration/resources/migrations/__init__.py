@@ -1,0 +1,1 @@
+"""Tables as services have them, for the tests of the resource store."""
