@@ -1,10 +1,10 @@
 """Where a built form begins to differ from its source: the first node, in topological order, whose output diverges.
 
 First the graph in a reference session, ONNX Runtime without optimisations, is held against the source. Where it
-differs, the export is wrong, and the outputs of the source's modules are compared with the values that the graph
-computes for them. Else the builder is wrong: every intermediate value of the graph is made an output, some at a time,
-the result is built like the form itself, and compared with the reference. An exposed value cannot be fused away, so a
-fault that only a fusion brings may hide; then the output's own node is named.
+differs more than the built form differs from it, the export is wrong, and the outputs of the source's modules are
+compared with the values that the graph computes for them. Else the builder is wrong: every intermediate value of the
+graph is made an output, some at a time, the result is built like the form itself, and compared with the reference. An
+exposed value cannot be fused away, so a fault that only a fusion brings may hide; then the output's own node is named.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ def locate(suspect: Suspect, feed: Mapping[str, Array], expected: Arrays, actual
     fallback = _producer(values, worst, tensor_error(expected[worst], actual[worst]))
     reference = OnnxRuntimeSession(suspect.onnx_path, suspect.threads, optimise=False).run(feed)
     deadline = time.monotonic() + BUDGET_SECONDS
+    of_export, of_build = (largest_error(*pair) for pair in ((expected, reference), (reference, actual)))
     try:
-        if any(tensor_error(expected[name], reference[name]) > suspect.threshold for name in expected):
+        if of_export > suspect.threshold and of_export >= of_build:
             found, remark = _wrong_module(suspect, model, feed), "the export differs from the network"
         else:
             found, remark = _wrong_build(suspect, model, feed, deadline), "no value before it diverges when looked at"
@@ -163,6 +164,11 @@ def _producer(values: Sequence[Value], output: str, error: float) -> Divergence:
         if value.name == output:
             return Divergence(value.node, value.operator, error, value.module)
     return Divergence(output, "", error)
+
+
+def largest_error(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> float:
+    """Return the largest relative error over all outputs."""
+    return max(tensor_error(expected[name], actual[name]) for name in expected)
 
 
 def _chunks(values: list[T]) -> Iterator[list[T]]:

@@ -51,7 +51,11 @@ class Model:
         self.outputs: list[str] = [entry["name"] for entry in self.component["signature"]["outputs"]]
         entry = str(self.directory / self.component["entry"])
         open_session = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}[self.manifest["runtime"]["name"]]
-        self._infer = open_session(entry, self.component["options"], threads or len(os.sched_getaffinity(0)))
+        try:
+            self._infer = open_session(entry, self.component["options"], threads or len(os.sched_getaffinity(0)))
+        except ImportError as error:
+            needed = " ".join(f"{name}=={number}" for name, number in self.manifest["requirements"]["packages"].items())
+            raise InputError(f"{error}; this package needs: pip install {needed}") from error
 
     def run(self, inputs: Any) -> dict[str, Any]:
         """Return the outputs by name.
@@ -175,7 +179,7 @@ def _warn_of_other_runtime(runtime: dict[str, str]) -> None:
     try:
         installed = version(runtime["name"])
     except PackageNotFoundError:
-        raise InputError(f"this package runs in {runtime['name']}: pip install {runtime['name']}") from None
+        installed = "a build of another name"
     if installed != runtime["version"]:
         print(f"note: verified with {runtime['name']} {runtime['version']}, running {installed}", file=sys.stderr)
 

@@ -89,7 +89,7 @@ def _manifest(request: ConversionRequest, backend: Backend, components: Sequence
         runtime=RuntimeEntry(name=backend.name, version=version_of(backend.packages[0])),
         precision=template.arithmetic,
         method=template.method or "raw",
-        args=template.args,
+        args={name: _typed(value) for name, value in template.args.items()},
         taxonomies=template.taxonomies,
         components=tuple(_component(entry) for entry in components),
         lineage=Lineage(
@@ -106,6 +106,14 @@ def _manifest(request: ConversionRequest, backend: Backend, components: Sequence
         ),
         report=REPORT_NAME,
     )
+
+
+def _typed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an argument as `{"vi": [1, 2]}`: protobuf writes integers as strings, a package does not."""
+    kind, content = next(iter(value.items()))
+    values = content.get("values", []) if kind.startswith("v") else [content]
+    plain = [int(item) if kind.endswith("i") else float(item) if kind.endswith("f") else item for item in values]
+    return {kind: plain if kind.startswith("v") else plain[0]}
 
 
 def _component(entry: PackagedComponent) -> ComponentEntry:

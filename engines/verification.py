@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engines.backends import Array, Arrays, Session
-from engines.divergence import Suspect, locate
+from engines.divergence import Suspect, largest_error, locate
 from engines.failures import EngineFailure, FailureReason
-from engines.parity import Parity, tensor_error
+from engines.parity import Parity
 from engines.parity_report import OutputParity, ParityReport, Verdict
 from engines.samples import Samples
 from engines.source import Source
@@ -43,7 +43,7 @@ def verify(source: Source, session: Session, samples: Samples, suspect: Suspect,
     for feed in samples.feeds:
         expected, actual = source.run(feed), session.run(feed)
         parity.add(expected, actual)
-        error = max(tensor_error(expected[name], actual[name]) for name in names)
+        error = largest_error(expected, actual)
         if error > worst.error:
             worst = _Worst(error, feed, expected, actual)
     report = parity.report(suspect.threshold, samples)
