@@ -103,7 +103,9 @@ def _read_zip(path: Path) -> Any:
                 value = restricted.load(file, storages)
             _check_records(path, storages, {name: info.file_size for name, info in members.items()})
             return value
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except MalformedPickleError:
+        raise
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         raise _invalid(path, f"it looks like {sniff(path)} ({error})") from error
 
 
