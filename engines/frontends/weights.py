@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LISTED = 20
+_LAZY = "any shape"
 
 
 def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -26,7 +27,7 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) 
     expected = network.state_dict()
     missing = [key for key in expected if key not in weights]
     unexpected = [key for key in weights if key not in expected]
-    shapes = [key for key in expected if key in weights and _shape(expected[key]) != _shape(weights[key])]
+    shapes = [key for key in expected if key in weights and not _fits(expected[key], weights[key])]
     if missing or unexpected or shapes:
         parts = [
             _listing("missing", [f"{key} ({_shape(expected[key])})" for key in missing]),
@@ -50,8 +51,15 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) 
         raise EngineFailure(FailureReason.WEIGHTS_MISMATCH, f"The weights cannot be loaded: {error}") from error
 
 
+def _fits(parameter: Any, weight: Any) -> bool:
+    """Return whether the shapes are equal; a lazy module takes whatever shape comes."""
+    return _shape(parameter) in {_shape(weight), _LAZY}
+
+
 def _shape(value: Any) -> str:
-    return format_shape(tuple(getattr(value, "shape", ())))
+    from torch.nn.parameter import is_lazy
+
+    return _LAZY if is_lazy(value) else format_shape(tuple(getattr(value, "shape", ())))
 
 
 def _listing(title: str, entries: Sequence[str]) -> str:

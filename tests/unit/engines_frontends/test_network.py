@@ -156,6 +156,19 @@ def test_weights_that_do_not_fit(tmp_path: Path, change: Prepare, message: str, 
     assert fix in caught.value.suggested_fix
 
 
+def test_lazy_modules_take_the_shape_of_the_weights(tmp_path: Path) -> None:
+    import torch
+
+    network = _build(tmp_path, "@architecture('A')\ndef build():\n    return nn.Sequential(nn.LazyLinear(2))")
+    load_weights(network, torch.nn.Sequential(torch.nn.Linear(5, 2)).state_dict())
+    assert run_module(network.eval(), [np.ones((1, 5), np.float32)])[0].shape == (1, 2)
+    with pytest.raises(EngineFailure, match="1 keys missing") as caught:
+        load_weights(
+            _build(tmp_path, "@architecture('A')\ndef build():\n    return nn.LazyLinear(2)"), {"bias": torch.ones(2)}
+        )
+    assert "weight (any shape)" in caught.value.evidence
+
+
 @pytest.mark.parametrize(
     ("sample", "reason", "module"),
     [
