@@ -13,6 +13,7 @@ from services.common.errors import not_found
 from services.common.storage import ContentStore
 
 _CHECKS_AT_ONCE = 16
+_GET = "SELECT size_bytes, create_time FROM blobs WHERE sha256 = $1"
 
 
 class Blobs:
@@ -35,7 +36,10 @@ class Blobs:
 
     async def get(self, sha256: str) -> Artifact:
         """Return what is known of stored bytes; LatheError NOT_FOUND where there are none."""
-        row = await self._database.fetchrow("SELECT size_bytes, create_time FROM blobs WHERE sha256 = $1", sha256)
+        row = await self._database.fetchrow(_GET, sha256)
+        if row is None and (digest := await self._content.find(sha256)):
+            await self.record([digest])
+            row = await self._database.fetchrow(_GET, sha256)
         if row is None:
             raise not_found("artifact", f"artifacts/{sha256}")
         artifact = Artifact(name=f"artifacts/{sha256}", digest=Digest(sha256=sha256, size_bytes=row["size_bytes"]))

@@ -84,9 +84,13 @@ class Describer:
 def complete(description: ModelDescription, version: str) -> ModelDescription:
     """Return the stored `description` as it is answered: with the version's name and the JSON form.
 
-    The JSON form is left empty where the answer would be too large for gRPC with it.
+    The JSON form is left empty where the answer would be too large for gRPC with it; where it still is, the longest
+    list of tensors is cut.
     """
     description.model_version = version
+    while description.ByteSize() > _MAX_ANSWER_BYTES:
+        longest = max((graph.parameters for graph in description.graphs), key=len)
+        del longest[len(longest) // 2 :]
     json = MessageToJson(description, preserving_proto_field_name=True, indent=None)
     if description.ByteSize() + len(json.encode()) <= _MAX_ANSWER_BYTES:
         description.json = json

@@ -41,6 +41,10 @@ class CachingStore:
         """Return whether the store has these bytes."""
         return await self._store.exists(digest)
 
+    async def find(self, sha256: str) -> Digest | None:
+        """Return the digest of what the store has under this SHA-256, or None."""
+        return await self._store.find(sha256)
+
     async def put_file(self, path: Path) -> Digest:
         """Store a file; it is not kept in the folder."""
         return await self._store.put_file(path)

@@ -36,6 +36,11 @@ class MeteredStore:
         with _timed("exists"):
             return await self._store.exists(digest)
 
+    async def find(self, sha256: str) -> Digest | None:
+        """Return the digest of stored bytes, or None."""
+        with _timed("exists"):
+            return await self._store.find(sha256)
+
     async def put_file(self, path: Path) -> Digest:
         """Store a file and return its digest."""
         with _timed("put"):

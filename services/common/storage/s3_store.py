@@ -46,6 +46,12 @@ class S3ContentStore:
         """Return whether bytes with this digest, in this size, are stored."""
         return await self._bucket.run(lambda client, _: self._has(client, digest))
 
+    async def find(self, sha256: str) -> Digest | None:
+        """Return the digest of stored bytes of which only the SHA-256 is known, or None."""
+        key = content_key(Digest(sha256=sha256))
+        size = await self._bucket.run(lambda client, _: stored_size(client, self._bucket.name, key))
+        return None if size is None else Digest(sha256=sha256, size_bytes=size)
+
     async def put_file(self, path: Path) -> Digest:
         """Store a file, in parts where it is large, and return its digest."""
 

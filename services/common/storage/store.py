@@ -21,6 +21,10 @@ class ContentStore(Protocol):
         """Return whether bytes with this digest, in this size, are stored."""
         ...
 
+    async def find(self, sha256: str) -> Digest | None:
+        """Return the digest of stored bytes of which only the SHA-256 is known, or None."""
+        ...
+
     async def put_file(self, path: Path) -> Digest:
         """Store a file and return its digest; bytes that are there already are not sent again."""
         ...

@@ -2,10 +2,11 @@
 
 import grpc
 import pytest
-from lathe.registry.v1.model_service_pb2 import CAFFE, ONNX, GraphDescription, ModelDescription, ModelFormat
+from lathe.registry.v1.model_service_pb2 import ONNX, GraphDescription, ModelDescription, ModelFormat
 from lathe.type.v1.tensor_pb2 import TensorSpec
 
 from engines.failures import EngineFailure, FailureReason
+from engines.inspection import DESCRIBED_FORMATS
 from services.common.errors import LatheError
 from services.registry import describing
 
@@ -34,7 +35,7 @@ def test_failures_of_the_service_stay_what_they_are() -> None:
 
 @pytest.mark.parametrize("name", ModelFormat.keys())
 def test_every_format_is_read_or_refused(name: str) -> None:
-    if name in describing.DESCRIBED_FORMATS:
+    if name in DESCRIBED_FORMATS:
         describing.require_described(ModelFormat.Value(name))
     else:
         with pytest.raises(LatheError, match="These can: PTH"):
@@ -48,10 +49,18 @@ def test_a_description_is_completed_with_its_json() -> None:
     assert '"parameter_count":' in done.json
 
 
-def test_a_description_stays_under_the_limit_of_a_message() -> None:
-    many = [TensorSpec(name=f"layer.{number:06}.{'w' * 150}", dtype="float32") for number in range(10_000)]
-    description = ModelDescription(format=CAFFE, graphs=[GraphDescription(parameters=many)])
-    done = describing.complete(description, "models/a/versions/1")
+def _state_dict() -> GraphDescription:
+    tensors = [TensorSpec(name=f"layer.{number:06}.{'w' * 185}", dtype="float32") for number in range(10_000)]
+    return GraphDescription(parameters=tensors)
+
+
+def test_a_long_description_has_no_json() -> None:
+    done = describing.complete(ModelDescription(graphs=[_state_dict()]), "models/a/versions/1")
     assert not done.json
     assert len(done.graphs[0].parameters) == 10_000
+
+
+def test_a_description_stays_under_the_limit_of_a_message() -> None:
+    done = describing.complete(ModelDescription(graphs=[_state_dict() for _ in range(3)]), "models/a/versions/1")
     assert done.ByteSize() < 4 << 20
+    assert all(graph.parameters for graph in done.graphs)
