@@ -12,6 +12,7 @@ from services.local.errors import LocalError
 # Below the range from which the kernel serves outgoing connections, so that none of them takes a port first.
 _RANGE = range(20000, 32000)
 _handed_out: set[int] = set()
+_claims: dict[int, socket.socket] = {}
 _lock = threading.Lock()
 
 
@@ -27,17 +28,37 @@ def is_free(port: int) -> bool:
         return True
 
 
+def _claim(port: int) -> bool:
+    """Take a port for this process among all stacks of the machine; False where another process has it.
+
+    A stack chooses its ports seconds before its services listen on them, and another may be choosing meanwhile. The
+    claim is a name in the kernel's abstract socket namespace, which is as wide as the ports and ends with the process.
+    """
+    if port in _claims:
+        return True
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0lathe/port/{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims[port] = claim
+    return True
+
+
 def free_port(wanted: int | None = None, avoid: Container[int] = ()) -> int:
     """Return `wanted` where it is free and not to be avoided, else another free port that no earlier call returned.
+
+    No other process that asks gets the same port while this one lives.
 
     Raises:
         LocalError: No port is free.
     """
     with _lock:
-        if wanted and wanted not in avoid and is_free(wanted):
+        if wanted and wanted not in avoid and is_free(wanted) and _claim(wanted):
             return wanted
         for port in random.sample(_RANGE, 500):
-            if port not in _handed_out and port not in avoid and is_free(port):
+            if port not in _handed_out and port not in avoid and is_free(port) and _claim(port):
                 _handed_out.add(port)
                 return port
     raise LocalError(f"No free port found on 127.0.0.1 between {_RANGE.start} and {_RANGE.stop}.")

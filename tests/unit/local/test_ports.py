@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 from services.local.ports import free_port, is_free
 
@@ -37,3 +39,11 @@ def test_a_port_to_avoid_is_not_returned() -> None:
 def test_no_port_is_chosen_twice() -> None:
     ports = [free_port() for _ in range(30)]
     assert len(set(ports)) == 30
+
+
+def test_two_processes_that_start_at_once_do_not_choose_the_same_port() -> None:
+    port = free_port()
+    program = f"from services.local.ports import free_port; print(free_port({port}))"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert is_free(port)
+    assert int(said) != port
