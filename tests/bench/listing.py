@@ -87,10 +87,16 @@ async def _fill(url: str, rows: int) -> None:
     )
     for index in indexes:
         await database.execute(f'DROP INDEX "{index["indexname"]}"')
-    step = 50_000
-    for first in range(0, rows, step):
-        await database.execute(_FILL_VERSIONS, rows, common.SerializeToString(), MODELS, first, step)
-        print(f"\rfilled {min(first + step, rows):,} of {rows:,}", end="", file=sys.stderr, flush=True)
+    step = 20_000
+    left = list(range(0, rows, step))
+
+    async def fill() -> None:
+        while left:
+            first = left.pop(0)
+            await database.execute(_FILL_VERSIONS, rows, common.SerializeToString(), MODELS, first, step)
+            print(f"\rfilled {first + step:,} of {rows:,}", end="", file=sys.stderr, flush=True)
+
+    await asyncio.gather(fill(), fill())
     print(file=sys.stderr)
     for index in indexes:
         await database.execute(index["indexdef"])
