@@ -39,7 +39,7 @@ class ShapeProfile(_message.Message):
 
     @_builtins.property
     def max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Largest extent of each axis."""
+        """Largest extent of each axis; 2147483647 where no bound is known."""
 
     def __init__(
         self,
