@@ -83,7 +83,6 @@ VERSIONS: list[Column[Any]] = [
     Column("version", lambda version: short(version.name)),
     Column("format", lambda version: enum_name(version, "format")),
     Column("size", lambda version: size(version.size_bytes), numeric=True),
-    Column("files", lambda version: str(len(version.files)), numeric=True),
     Column("for", lambda version: plain(" ".join(filter(None, (version.package.device, version.package.runtime))))),
     Column("made from", lambda version: ", ".join(short(name) for name in version.lineage.sources)),
     Column("labels", labels),
