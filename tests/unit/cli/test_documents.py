@@ -1,0 +1,44 @@
+"""Documents and `path=value` pairs as overrides of a template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.cli.documents import overrides
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+
+
+def test_values_are_set_and_need_no_paths() -> None:
+    made = overrides(["error_threshold=0.00005", "components.net.max_batch=8", "execution.fuse_operators=true"], None)
+    assert made.values.error_threshold == 5e-5
+    assert [(each.name, each.max_batch) for each in made.values.components] == [("net", 8)]
+    assert made.values.execution.fuse_operators
+    assert not made.paths
+
+
+@pytest.mark.parametrize(
+    "pair",
+    ["execution.fuse_operators=false", "components.net.state_dict_key=''", "components.net.num_classes=0", "repo=''"],
+)
+def test_a_zero_takes_a_value_back(pair: str) -> None:
+    made = overrides(["runtime=openvino", pair], None)
+    assert list(made.paths) == ["runtime", pair.partition("=")[0]]
+
+
+def test_pairs_win_over_the_document(tmp_path: Path) -> None:
+    document = tmp_path / "overrides.yaml"
+    document.write_text("runtime: openvino\ncomponents: [{name: net, maxBatch: 4, state_dict_key: ema}]\n")
+    made = overrides(["components.net.max_batch=8", "components.net.state_dict_key=''"], document)
+    (net,) = made.values.components
+    assert (net.max_batch, net.state_dict_key) == (8, "")
+    assert list(made.paths) == ["runtime", "components.net.max_batch", "components.net.state_dict_key"]
+
+
+@pytest.mark.parametrize("pair", ["max_batch", "components.net.max_batch=many", "speed=11", "execution.magic=true"])
+def test_a_pair_that_cannot_be_is_refused(pair: str) -> None:
+    with pytest.raises(CliError) as caught:
+        overrides([pair], None)
+    assert caught.value.code is ExitCode.USAGE
