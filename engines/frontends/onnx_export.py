@@ -220,13 +220,16 @@ def _check(job: ExportJob, expected: Shapes) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep exporters from filling the task's log with notes that no user can act on."""
+    """Keep from the log what no user can act on; put into it what tracing made a constant."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             yield
+        for warning in caught:
+            if warning.category.__name__ == "TracerWarning":
+                log.warning("%s:%d: %s", warning.filename, warning.lineno, first_line(Warning(warning.message)))
     finally:
         registration.setLevel(level)

@@ -148,3 +148,21 @@ def build():
     return Net()
 """
 )
+
+BRANCH = (
+    HEAD
+    + """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return x * self.weight if x.sum() > 0 else x
+
+
+@architecture("Branch")
+def build():
+    return Net()
+"""
+)
