@@ -25,6 +25,8 @@ from services.registry.describing import Describer, require_described
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.packages import MANIFEST, complete_package, fill_from_manifest
 
+# What file systems allow; workers fetch files under these names.
+_MAX_PART_BYTES = 255
 _OUTPUT_ONLY = ("name", "uid", "size_bytes")
 
 
@@ -140,6 +142,11 @@ def _composed(asked: ModelVersion) -> ModelVersion:
 def _check_paths(files: Sequence[File]) -> None:
     seen: set[str] = set()
     for file in files:
+        if "\0" in file.path or any(len(part.encode()) > _MAX_PART_BYTES for part in file.path.split("/")):
+            raise invalid_argument(
+                "model_version.files",
+                f"{file.path!r} cannot be a path: a part of it is longer than {_MAX_PART_BYTES} bytes, or has a NUL.",
+            )
         if file.path in seen:
             raise invalid_argument("model_version.files", f"Two files have the path '{file.path}'; give each its own.")
         seen.add(file.path)

@@ -118,4 +118,6 @@ def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
             f"Reading the files took more than {LIMITS.memory_bytes >> 20} MiB of memory or "
             f"{LIMITS.timeout_seconds:.0f} seconds. {words}",
         )
+    if failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE:
+        return failed_precondition("TOOLCHAIN_UNAVAILABLE", f"The registry cannot read this format here. {words}")
     return failure

@@ -38,6 +38,8 @@ VERSIONS = ResourceKind(
         "format": lambda version: version.format,
         "device": lambda version: version.package.device,
     },
+    # A page of versions with thousands of files each would not fit in a message.
+    detail_fields=("files", "parity"),
     # Found by the model's id and number, and by the name of the version or package.
     searched=lambda version: (
         version.name.removeprefix("models/").replace("/versions/", " "),

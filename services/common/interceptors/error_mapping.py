@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from services.common.errors import LatheError, aborted, from_rpc_error, unavailable
+from services.common.errors import LatheError, aborted, from_rpc_error, invalid_argument, unavailable
 
 # By the module that raises or that is on the stack, so that a process need not import the drivers it does not use.
 _SERVERS = {
@@ -48,6 +48,8 @@ _LOST_RACE = {
     "asyncpg.exceptions.SerializationError",
     "asyncpg.exceptions.LockNotAvailableError",
 }
+# PostgreSQL stores no NUL character; protobuf carries one.
+_BAD_TEXT = {"asyncpg.exceptions.CharacterNotInRepertoireError"}
 # Answers of a sibling service that mean to our caller what they mean to us.
 _PASSED_ON = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -79,6 +81,8 @@ def explain(error: BaseException) -> Explanation:
     if isinstance(error, grpc.aio.AioRpcError):
         return _explain_sibling(error)
     names = {f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__}
+    if names & _BAD_TEXT:
+        return Explanation(invalid_argument("", "A text of the request contains a NUL character. Remove it."))
     if names & _LOST_RACE:
         return Explanation(
             aborted("CONFLICT", "Another call changed the same thing at the same time; try again."), error

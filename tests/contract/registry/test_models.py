@@ -6,11 +6,16 @@ import uuid
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest
 from lathe.registry.v1.model_service_pb2 import (
     CreateModelRequest,
     DeleteModelRequest,
+    DeleteModelVersionRequest,
+    DescribeModelVersionRequest,
     GetModelRequest,
+    HoldModelVersionRequest,
     ListModelsRequest,
+    ListModelVersionsRequest,
     Model,
     UpdateModelRequest,
 )
@@ -153,3 +158,18 @@ async def test_wrong_pages_are_refused(registry: Registry) -> None:
         wrong = await registry.refused(registry.models.ListModels(request))
         assert (wrong.code, wrong.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
     await registry.models.ListModels(ListModelsRequest(page_size=100_000))
+
+
+async def test_no_text_is_our_fault(registry: Registry) -> None:
+    name = "models/a\0b/versions/1"
+    for call in (
+        registry.models.CreateModel(CreateModelRequest(model=Model(display_name="a\0b"))),
+        registry.models.CreateModel(CreateModelRequest(model=Model(display_name="a", labels={"k": "\0"}))),
+        registry.artifacts.CreateUpload(CreateUploadRequest(display_name="a\0b")),
+        registry.models.HoldModelVersion(HoldModelVersionRequest(name=name, holder="h")),
+        registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=name)),
+        registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=name)),
+        registry.models.ListModelVersions(ListModelVersionsRequest(parent="models/a\0b")),
+    ):
+        refused = await registry.refused(call)
+        assert refused.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)

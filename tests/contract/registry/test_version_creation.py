@@ -113,6 +113,8 @@ async def test_what_contradicts_itself_is_refused(registry: Registry, model: str
         (ModelVersion(format=PTH, files=[file, file]), "model_version.files"),
         (ModelVersion(format=PTH, files=[file, below]), "model_version.files"),
         (ModelVersion(format=PTH, files=[File(path="../a", digest=file.digest)]), "model_version.files[0].path"),
+        (ModelVersion(format=PTH, files=[File(path="a" * 256, digest=file.digest)]), "model_version.files"),
+        (ModelVersion(format=PTH, files=[File(path="a\0b", digest=file.digest)]), "model_version.files"),
         (ModelVersion(format=PTH), "model_version.files"),
         (ModelVersion(files=[file]), "model_version.format"),
         (ModelVersion(format=PTH, files=[file], package=PackageInfo(repo="r")), "model_version.package"),

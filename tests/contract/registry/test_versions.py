@@ -209,6 +209,7 @@ async def test_versions_are_listed_by_model_and_over_all(registry: Registry, mod
     made = [(await _pth(registry, model)).name for _ in range(3)]
     page = await registry.models.ListModelVersions(ListModelVersionsRequest(parent=model, page_size=2))
     assert [each.name for each in page.model_versions] == [made[2], made[1]]
+    assert all(each.size_bytes and not each.files for each in page.model_versions), "lists leave files out"
     rest = ListModelVersionsRequest(parent=model, page_size=2, page_token=page.next_page_token)
     assert [each.name for each in (await registry.models.ListModelVersions(rest)).model_versions] == [made[0]]
     all_models = await registry.models.ListModelVersions(ListModelVersionsRequest(parent="models/-", page_size=3))

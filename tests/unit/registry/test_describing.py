@@ -19,6 +19,7 @@ from services.registry import describing
         (FailureReason.TOOLCHAIN_CRASHED, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL"),
         (FailureReason.OUT_OF_MEMORY, grpc.StatusCode.FAILED_PRECONDITION, "MODEL_TOO_LARGE"),
         (FailureReason.TIMEOUT, grpc.StatusCode.FAILED_PRECONDITION, "MODEL_TOO_LARGE"),
+        (FailureReason.TOOLCHAIN_UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION, "TOOLCHAIN_UNAVAILABLE"),
     ],
 )
 def test_failures_of_the_file_are_told(reason: FailureReason, code: grpc.StatusCode, told: str) -> None:

@@ -168,7 +168,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModelVersions(self, request, context):
-        """Lists the versions of a model, or of all models with the parent `models/-`.
+        """Lists the versions of a model, or of all models with the parent `models/-`; without their files and parity reports.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,7 @@ class ModelServiceStub:
     GetModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionRequest, _model_service_pb2.ModelVersion]
     """Returns a version."""
     ListModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]
-    """Lists the versions of a model, or of all models with the parent `models/-`."""
+    """Lists the versions of a model, or of all models with the parent `models/-`; without their files and parity reports."""
     UpdateModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelVersionRequest, _model_service_pb2.ModelVersion]
     """Changes the fields that the mask names. Files never change: another file is another version."""
     DeleteModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelVersionRequest, _empty_pb2.Empty]
@@ -89,7 +89,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
     """Returns a version."""
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]  # type: ignore[assignment]
-    """Lists the versions of a model, or of all models with the parent `models/-`."""
+    """Lists the versions of a model, or of all models with the parent `models/-`; without their files and parity reports."""
     UpdateModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
     """Changes the fields that the mask names. Files never change: another file is another version."""
     DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -172,7 +172,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelVersionsResponse, _abc.Awaitable[_model_service_pb2.ListModelVersionsResponse]]:
-        """Lists the versions of a model, or of all models with the parent `models/-`."""
+        """Lists the versions of a model, or of all models with the parent `models/-`; without their files and parity reports."""
 
     @_abc_1.abstractmethod
     def UpdateModelVersion(
