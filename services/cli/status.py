@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from services.cli.options import DataDir, chosen_data_dir
 from services.cli.output import TABLE, Column, Output, OutputFormat, note, print_json, print_rows
 
 if TYPE_CHECKING:
+    import psutil
+
     from services.local.endpoints import Endpoint
 
 _COLORS = {"healthy": "green", "unhealthy": "yellow", "down": "red"}
@@ -61,44 +64,47 @@ def overall(parts: list[PartStatus]) -> ExitCode:
 
 def measure(part: Endpoint) -> PartStatus:
     """Look at one part: ask it how it is, and the system about its process and those below it."""
+    process = _living(part.pid)
+    health = _health(part, process is not None)
+    if process is None:
+        return PartStatus(part.name, part.role, part.address, health, None, 0, None)
+    since = datetime.datetime.fromtimestamp(process.create_time()).astimezone().isoformat("T", "seconds")
+    memory = sum(_memory(member) for member in [process, *process.children(recursive=True)])
+    return PartStatus(part.name, part.role, part.address, health, process.pid, memory, since)
+
+
+def _living(pid: int) -> psutil.Process | None:
+    """Return the process of this id; None where it is gone, or is not ours to know (0)."""
     import psutil
 
-    pid, memory, since = None, 0, None
-    if part.pid:
-        try:
-            process = psutil.Process(part.pid)
-            if process.status() != psutil.STATUS_ZOMBIE:
-                family = [process, *process.children(recursive=True)]
-                memory = sum(_memory(member) for member in family)
-                since = datetime.datetime.fromtimestamp(process.create_time()).astimezone().isoformat("T", "seconds")
-                pid = part.pid
-        except psutil.NoSuchProcess:
-            pid = None
-    return PartStatus(part.name, part.role, part.address, _health(part, pid), pid, memory, since)
+    try:
+        process = psutil.Process(pid) if pid else None
+        return process if process and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
 
 
-def _memory(process: object) -> int:
+def _memory(process: psutil.Process) -> int:
     """Return the memory that is the process' own: shared pages are counted in part, where the system tells."""
     import psutil
 
-    assert isinstance(process, psutil.Process)
-    try:
+    # One that ends just now refuses the first question and no longer knows the second.
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         full = process.memory_full_info()
         return int(getattr(full, "pss", 0) or full.rss)
-    except psutil.AccessDenied:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
+    return 0
 
 
-def _health(part: Endpoint, pid: int | None) -> str:
+def _health(part: Endpoint, runs: bool) -> str:
     from services.local.health import port_answers, service_health
 
     if part.role == "service":
         return service_health(part.address)
     if part.role == "server":
         return "healthy" if port_answers(part.address) else "down"
-    return "healthy" if pid else "down"
+    return "healthy" if runs else "down"
 
 
 _COLUMNS: list[Column[PartStatus]] = [

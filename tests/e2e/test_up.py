@@ -40,7 +40,7 @@ def test_everything_is_healthy_and_the_table_is_true(stack: Suite) -> None:
     parts = stack.json("status")
     assert [part["name"] for part in parts] == NAMES
     assert {part["health"] for part in parts} == {"healthy"}
-    assert all(part["pid"] and part["memory_bytes"] and part["since"] for part in parts)
+    assert [part for part in parts if not (part["pid"] and part["memory_bytes"] and part["since"])] == []
     assert {part["name"]: part["address"] for part in parts} == {n: p["address"] for n, p in stack.parts.items()}
     table = stack.lathe("status").stdout
     assert all(name in table for name in NAMES)
@@ -53,7 +53,7 @@ def test_nothing_listens_beyond_this_machine(stack: Suite) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             listening += [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert len(listening) >= 6
-    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
 
 def test_a_second_one_on_the_same_folder_is_refused(stack: Suite) -> None:
@@ -85,8 +85,10 @@ def test_the_state_survives_a_restart_and_nothing_stays_behind(own: Suite) -> No
     with Connection({"template": own.address("template")}) as connection:
         before = connection.templates.ListTemplates(request)
     assert before.templates
-    assert own.stop() == []
-    assert own.process.returncode == 0
+        assert own.stop() == []
+        assert own.process.returncode == 0
+        with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
+            connection.templates.ListTemplates(request, timeout=5)
     again = start_suite(own.data_dir)
     try:
         with Connection({"template": again.address("template")}) as connection:
@@ -106,8 +108,9 @@ def test_kill_9_leaves_nothing_behind_either(own: Suite) -> None:
     assert own.lathe("status", check=False).returncode == 4
 
 
-@pytest.mark.parametrize("times", [1, 3])
-@pytest.mark.parametrize("said", ["Starting in", "postgres answers", "registry is healthy"])
+@pytest.mark.parametrize(
+    ("said", "times"), [("Starting in", 3), ("postgres answers", 1), ("registry is healthy", 1), ("is healthy", 3)]
+)
 def test_signals_while_it_starts_leave_nothing_behind(tmp_path: Path, said: str, times: int) -> None:
     command = [*COMMAND, "up", "--data-dir", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_environment())
@@ -130,11 +133,3 @@ def test_a_service_that_is_told_wrong_things_ends_the_start_with_its_reason(tmp_
     assert result.returncode == 1
     assert "LATHE_LOG_LEVEL" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_a_stopped_suite_answers_nobody(own: Suite) -> None:
-    own.stop()
-    request = template_service_pb2.ListTemplatesRequest()
-    with Connection({"template": own.address("template")}) as connection, pytest.raises(grpc.RpcError) as caught:
-        connection.templates.ListTemplates(request, timeout=5)
-    assert "StatusCode.UNAVAILABLE" in str(caught.value)
