@@ -84,7 +84,7 @@ def test_the_state_survives_a_restart_and_nothing_stays_behind(own: Suite) -> No
     request = template_service_pb2.ListTemplatesRequest(page_size=1000)
     with Connection({"template": own.address("template")}) as connection:
         before = connection.templates.ListTemplates(request)
-    assert before.templates
+        assert before.templates
         assert own.stop() == []
         assert own.process.returncode == 0
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
