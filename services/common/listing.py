@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -18,6 +18,8 @@ from services.common.sql import Conditions
 
 __all__ = ["Condition", "ListQuery", "Listing", "list_rows"]
 
+# Rows that a search looks through in order before it asks the index.
+SEARCH_WALK = 10_000
 ORDER_FIELDS: Mapping[str, type] = {
     "create_time": datetime,
     "update_time": datetime,
@@ -109,14 +111,14 @@ async def list_rows(reader: Reader, listing: Listing, query: ListQuery) -> tuple
     size = page_size(query.page_size)
     order = parse_order(query.order_by, listing.order_fields, listing.default_order)
     _refuse_nul(query)
-    position = _position(listing, query, order)
-    rows = await _fetch(reader, listing, query, order, position)
+    page = _Page(listing, query, order, _position(listing, query, order), limit=size + 1)
+    rows = await page.fetch(reader)
     if not rows and query.search and not query.page_token:
-        position = Position((), fuzzy=True)
-        rows = await _fetch(reader, listing, query, order, position)
+        page = replace(page, position=Position((), fuzzy=True))
+        rows = await page.fetch(reader)
     if len(rows) <= size:
         return rows, ""
-    last = Position(tuple(rows[size - 1][name] for name in order.names), position.fuzzy)
+    last = Position(tuple(rows[size - 1][name] for name in order.names), page.position.fuzzy)
     return rows[:size], encode_token(last, query.described(order))
 
 
@@ -127,20 +129,41 @@ def _position(listing: Listing, query: ListQuery, order: Order) -> Position:
     return decode_token(query.page_token, query.described(order), types)
 
 
-async def _fetch(reader: Reader, listing: Listing, query: ListQuery, order: Order, position: Position) -> list[Record]:
-    conditions = Conditions()
-    _add_filters(conditions, query)
-    if query.search.strip():
-        add_search(conditions, query.search, fuzzy=position.fuzzy)
-    if position.values:
-        order.add_after(conditions, position.values)
-    columns = ", ".join([listing.columns, *order.names])
-    # One row more than the page tells whether there is a next one.
-    limit = page_size(query.page_size) + 1
-    # Names of columns are the program's own; what users send travels as parameters.
-    text = f"SELECT {columns} FROM {listing.table}{conditions.where} ORDER BY {order.sql} LIMIT {limit}"  # noqa: S608
-    rows: list[Record] = await reader.fetch(text, *conditions.args)
-    return rows
+@dataclass(frozen=True)
+class _Page:
+    """One page of a list, and one row more, which tells whether there is a next page."""
+
+    listing: Listing
+    query: ListQuery
+    order: Order
+    position: Position
+    limit: int
+
+    async def fetch(self, reader: Reader) -> list[Record]:
+        rows: list[Record] = []
+        if self.query.search.strip():
+            # A frequent word fills the page from the next rows in order, a rare one from the index on grams, and each
+            # way is slow for the other. The planner cannot tell them apart: it takes grams to be independent.
+            rows = await self._run(reader, walk=SEARCH_WALK)
+        return rows if len(rows) == self.limit else await self._run(reader)
+
+    async def _run(self, reader: Reader, walk: int = 0) -> list[Record]:
+        """Fetch from the whole table, or from the next rows in order only."""
+        conditions = Conditions()
+        _add_filters(conditions, self.query)
+        if self.position.values:
+            self.order.add_after(conditions, self.position.values)
+        source = self.listing.table
+        if walk:
+            source = f"(SELECT * FROM {source}{conditions.where} ORDER BY {self.order.sql} LIMIT {walk}) AS next"  # noqa: S608
+            conditions = Conditions(conditions.args)
+        if self.query.search.strip():
+            add_search(conditions, self.query.search, fuzzy=self.position.fuzzy, indexed=not walk)
+        # Names of columns are the program's own; what users send travels as parameters.
+        columns = ", ".join([self.listing.columns, *self.order.names])
+        text = f"SELECT {columns} FROM {source}{conditions.where} ORDER BY {self.order.sql} LIMIT {self.limit}"  # noqa: S608
+        rows: list[Record] = await reader.fetch(text, *conditions.args)
+        return rows
 
 
 def _add_filters(conditions: Conditions, query: ListQuery) -> None:

@@ -1,8 +1,9 @@
 """Search by id and name: substrings that ignore case and punctuation, and single typing slips.
 
 Every row holds a `search_text` (what `search_text()` makes of its id and name) and a generated column
-`search_grams text[] GENERATED ALWAYS AS (lathe.grams(search_text)) STORED` with a GIN index. The index finds
-candidates; the text decides. Stock PostgreSQL offers this as pg_trgm, an extension that is not installed everywhere.
+`search_grams text[] GENERATED ALWAYS AS (lathe.grams(search_text)) STORED` with a GIN index. The text decides what is
+found; the index finds candidates where matches are rare. Stock PostgreSQL offers this as pg_trgm, an extension that is
+not installed everywhere.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def grams(text: str) -> list[str]:
     return sorted(found)
 
 
-def add_search(conditions: Conditions, search: str, *, fuzzy: bool) -> None:
+def add_search(conditions: Conditions, search: str, *, fuzzy: bool, indexed: bool) -> None:
     """Restrict a query to the rows that a search finds.
 
     Args:
@@ -61,16 +62,18 @@ def add_search(conditions: Conditions, search: str, *, fuzzy: bool) -> None:
         search: what the user typed. Every word must match.
         fuzzy: false asks for substrings; true also takes words with one slip (a letter too many, missing, wrong, or two
             swapped) and long words of which 60 % of the trigrams are there.
+        indexed: lead the query to the index on `search_grams`. It finds the same rows either way.
     """
     asked = words(search)
     if not asked:
         conditions.add("FALSE")  # nothing but punctuation: no id or name contains it
     for word in asked:
-        exact = _contains(conditions, word)
+        ways = [_contains(conditions, word, indexed)]
         if fuzzy and len(word) >= SHORTEST_FUZZY_WORD:
-            conditions.add(f"({exact} OR {_one_slip(conditions, word)} OR {_share(conditions, word)})")
-        else:
-            conditions.add(exact)
+            ways.append(_one_slip(conditions, word, indexed))
+        if fuzzy and len(word) >= SHORTEST_SHARED_WORD:
+            ways.append(_share(conditions, word))
+        conditions.add(f"({' OR '.join(ways)})")
 
 
 def one_slip_patterns(word: str) -> list[str]:
@@ -86,31 +89,38 @@ def _swapped(word: str, i: int) -> str:
     return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
 
 
-def _contains(conditions: Conditions, word: str) -> str:
-    text = f"strpos(search_text, {conditions.arg(word)}) > 0"
-    pieces = grams(word)
-    return f"(search_grams @> {conditions.arg(pieces)}::text[] AND {text})" if pieces else text
+def index_pieces(text: str) -> list[str]:
+    """Return the fewest grams that every text containing this one has: its trigrams, else itself, if it is a gram."""
+    if len(text) > 2:
+        return _trigrams(text)
+    return [text] if text in grams(text) else []
 
 
-def _one_slip(conditions: Conditions, word: str) -> str:
-    # One slip leaves a half of the word intact, or swaps the two letters where the halves meet.
+def _trigrams(word: str) -> list[str]:
+    return list(dict.fromkeys(word[i : i + 3] for i in range(len(word) - 2)))
+
+
+def _contains(conditions: Conditions, text: str, indexed: bool) -> str:
+    there = f"strpos(search_text, {conditions.arg(text)}) > 0"
+    pieces = index_pieces(text) if indexed else []
+    return f"(search_grams @> {conditions.arg(pieces)}::text[] AND {there})" if pieces else there
+
+
+def _one_slip(conditions: Conditions, word: str, indexed: bool) -> str:
+    # One slip leaves a half of the word intact, or swaps the two letters where the halves meet: a cheap look for these
+    # saves most of the patterns.
     middle = len(word) // 2
     intact = [word[:middle], word[middle:], _swapped(word, middle - 1)]
-    candidates = _any_of(conditions, [grams(piece) for piece in intact])
-    return f"({candidates} AND search_text LIKE ANY ({conditions.arg(one_slip_patterns(word))}::text[]))"
+    candidates = " OR ".join(_contains(conditions, piece, indexed) for piece in intact)
+    return f"(({candidates}) AND search_text LIKE ANY ({conditions.arg(one_slip_patterns(word))}::text[]))"
 
 
 def _share(conditions: Conditions, word: str) -> str:
-    trigrams = list(dict.fromkeys(word[i : i + 3] for i in range(len(word) - 2)))
-    if len(word) < SHORTEST_SHARED_WORD:
-        return "FALSE"
+    trigrams = _trigrams(word)
     needed = math.ceil(SHARE * len(trigrams))
     # Where at most n trigrams are missing, one of n + 1 groups is complete: that is what the index can look for.
     groups = len(trigrams) - needed + 1
-    candidates = _any_of(conditions, [trigrams[i::groups] for i in range(groups)])
+    complete = [f"search_grams @> {conditions.arg(trigrams[i::groups])}::text[]" for i in range(groups)]
     asked = f"unnest({conditions.arg(trigrams)}::text[]) AS gram"
-    return f"({candidates} AND (SELECT count(*) FROM {asked} WHERE gram = ANY (search_grams)) >= {needed})"  # noqa: S608
-
-
-def _any_of(conditions: Conditions, groups: list[list[str]]) -> str:
-    return "(" + " OR ".join(f"search_grams @> {conditions.arg(group)}::text[]" for group in groups) + ")"
+    found = f"(SELECT count(*) FROM {asked} WHERE gram = ANY (search_grams))"  # noqa: S608 - parameters alone
+    return f"(({' OR '.join(complete)}) AND {found} >= {needed})"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = ["Conditions"]
 
 
 class Conditions:
     """What follows WHERE, joined by AND. Values travel as parameters, never inside the text."""
 
-    def __init__(self) -> None:
+    def __init__(self, args: Iterable[object] = ()) -> None:
+        """Start without conditions; `args` are parameters of an inner query, which come first."""
         self._parts: list[str] = []
-        self.args: list[object] = []
+        self.args: list[object] = list(args)
 
     def arg(self, value: object) -> str:
         """Add a parameter and return its placeholder, for example `$3`."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.search import add_search, grams, one_slip_patterns, search_text, squash, words
+from services.common.search import add_search, grams, index_pieces, one_slip_patterns, search_text, squash, words
 from services.common.sql import Conditions
 
 LETTERS = st.text(alphabet="abcdefg0123é猫", min_size=4, max_size=14)
@@ -80,10 +80,21 @@ def test_every_single_slip_is_forgiven(word: str, data: st.DataObject, around: s
     assert any(set(grams(piece)) <= found for piece in (typed[:middle], typed[middle:], swapped))
 
 
-@given(st.text(max_size=60), st.booleans())
-def test_what_was_typed_travels_as_parameters(search: str, fuzzy: bool) -> None:
+@given(LETTERS.filter(lambda text: " " not in text))
+def test_the_index_is_asked_for_grams_only(text: str) -> None:
+    assert set(index_pieces(text)) <= set(grams(text))
+    assert index_pieces(text), "every text of this length has one"
+
+
+@pytest.mark.parametrize(("text", "pieces"), [("a", []), ("猫", ["猫"]), ("ab", ["ab"]), ("abcd", ["abc", "bcd"])])
+def test_the_index_is_asked_for_as_few_grams_as_possible(text: str, pieces: list[str]) -> None:
+    assert index_pieces(text) == pieces
+
+
+@given(st.text(max_size=60), st.booleans(), st.booleans())
+def test_what_was_typed_travels_as_parameters(search: str, fuzzy: bool, indexed: bool) -> None:
     conditions = Conditions()
-    add_search(conditions, search, fuzzy=fuzzy)
+    add_search(conditions, search, fuzzy=fuzzy, indexed=indexed)
     assert conditions.where.isascii()
     assert "'" not in conditions.where
     numbers = {int(number) for number in re.findall(r"\$(\d+)", conditions.where)}
@@ -92,5 +103,5 @@ def test_what_was_typed_travels_as_parameters(search: str, fuzzy: bool) -> None:
 
 def test_punctuation_alone_finds_nothing() -> None:
     conditions = Conditions()
-    add_search(conditions, " -- !", fuzzy=False)
+    add_search(conditions, " -- !", fuzzy=False, indexed=True)
     assert conditions.where == " WHERE FALSE"
