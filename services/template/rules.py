@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 from lathe.registry.v1.model_service_pb2 import PTH, ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Template
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
 from engines.devices import Device, load_catalog
+from engines.failures import EngineFailure
+from engines.signature import check_shape
 from services.common.errors import failed_precondition, invalid_argument
-
-MAX_ELEMENTS = 2**31
-"""Most elements of one input at the largest batch; a tensor of more does not fit ONNX Runtime's 32-bit indices."""
 
 RESOLVED = "overrides.values"
 """Where a request can mend what a resolved template lacks."""
@@ -114,11 +111,11 @@ def _check_input(path: str, entry: ComponentInput, max_batch: int) -> None:
             f"{path}.shape",
             f"the shape is that of one sample, batch axis first: it begins with 1, not {entry.shape[0]}",
         )
-    elements = math.prod(entry.shape) * max_batch
-    if elements > MAX_ELEMENTS:
-        raise invalid_argument(
-            f"{path}.shape", f"{elements:,} elements at the largest batch; at most {MAX_ELEMENTS:,} are possible"
-        )
+    if entry.shape:
+        try:
+            check_shape((max_batch, *entry.shape[1:]), entry.name)
+        except EngineFailure as failure:
+            raise invalid_argument(f"{path}.shape", f"at the largest batch: {failure.message}") from failure
     if entry.sample_min > entry.sample_max:
         raise invalid_argument(f"{path}.sample_min", f"{entry.sample_min} is over sample_max, {entry.sample_max}")
     channels = set(entry.shape[1:2]) | set(entry.shape[-1:])
