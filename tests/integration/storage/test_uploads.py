@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from lathe.type.v1.digest_pb2 import Digest
+
+from services.common.errors import LatheError
+from services.common.storage import S3ContentStore, StagedPart, Uploads, copying, hash_bytes
+from services.common.storage.bucket import Bucket
+from services.common.storage.s3_store import content_key
+from tests.integration.storage.conftest import random_bytes
+
+MIB = 1 << 20
+SIZE = 33 * MIB
+
+
+@pytest.fixture
+def upload_id() -> str:
+    return uuid.uuid4().hex
+
+
+async def send(data: bytes, parts: list[StagedPart]) -> None:
+    async with httpx.AsyncClient(timeout=60) as client:
+        for part in parts:
+            body = data[part.span.offset : part.span.offset + part.span.size]
+            (await client.put(part.url, content=body)).raise_for_status()
+
+
+async def refused(attempt: Any, reason: str, code: str = "INVALID_ARGUMENT") -> LatheError:
+    with pytest.raises(LatheError) as caught:
+        await attempt
+    assert (caught.value.code.name, caught.value.reason) == (code, reason)
+    return caught.value
+
+
+async def test_a_file_in_parts_ends_under_its_digest(
+    uploads: Uploads, store: S3ContentStore, keys: Callable[[str], Any], upload_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "PART_BYTES", 10 * MIB)
+    data = random_bytes(SIZE)
+    parts = await uploads.open(upload_id, SIZE)
+    assert [(part.span.number, part.span.size) for part in parts] == [(1, 16 * MIB), (2, 16 * MIB), (3, MIB)]
+    assert not any(part.received for part in parts)
+    await send(data, parts)
+    digest = hash_bytes(data)
+    assert not await store.exists(digest)
+    await uploads.verify_and_commit(upload_id, SIZE, digest)
+    assert await store.read(digest) == data
+    assert await keys(f"staging/{upload_id}") == ([], [])
+    assert await keys(content_key(digest)) == ([content_key(digest)], [])
+    await uploads.verify_and_commit(upload_id, SIZE, digest)
+
+
+async def test_an_interrupted_upload_is_resumed(uploads: Uploads, store: S3ContentStore, upload_id: str) -> None:
+    data = random_bytes(SIZE)
+    parts = await uploads.open(upload_id, SIZE)
+    await send(data, [parts[0], parts[2]])
+    error = await refused(
+        uploads.verify_and_commit(upload_id, SIZE, hash_bytes(data)), "UPLOAD_INCOMPLETE", "FAILED_PRECONDITION"
+    )
+    assert "1 of 3 parts have not arrived in their full size: 2" in error.message
+    again = await uploads.parts(upload_id, SIZE)
+    assert [(part.received, bool(part.url)) for part in again] == [(True, False), (False, True), (True, False)]
+    await send(data, [part for part in again if not part.received])
+    await uploads.verify_and_commit(upload_id, SIZE, hash_bytes(data))
+    assert await store.exists(hash_bytes(data))
+
+
+async def test_wrong_bytes_are_not_stored_and_can_be_sent_again(
+    uploads: Uploads, store: S3ContentStore, keys: Callable[[str], Any], upload_id: str
+) -> None:
+    data = random_bytes(17 * MIB)
+    damaged = data[:-1] + bytes([data[-1] ^ 1])
+    digest = hash_bytes(data)
+    await send(damaged, await uploads.open(upload_id, len(data)))
+    error = await refused(uploads.verify_and_commit(upload_id, len(data), digest), "DIGEST_MISMATCH")
+    assert hash_bytes(damaged).sha256 in error.message
+    assert error.fields[0][0] == "digest.sha256"
+    assert not await store.exists(digest)
+    assert not await store.exists(hash_bytes(damaged))
+    assert await keys(content_key(digest)) == ([], [])
+    again = await uploads.parts(upload_id, len(data))
+    assert [(part.received, bool(part.url)) for part in again] == [(False, True)] * 2
+    await send(data, again[:1])
+    await refused(uploads.verify_and_commit(upload_id, len(data), digest), "UPLOAD_INCOMPLETE", "FAILED_PRECONDITION")
+    await send(data, again[1:])
+    await uploads.verify_and_commit(upload_id, len(data), digest)
+    assert await store.read(digest) == data
+    assert await keys(f"staging/{upload_id}") == ([], [])
+
+
+async def test_a_wrong_digest_can_be_corrected_without_sending_again(
+    uploads: Uploads, store: S3ContentStore, upload_id: str
+) -> None:
+    data = random_bytes(MIB)
+    await send(data, await uploads.open(upload_id, MIB))
+    wrong = Digest(sha256="0" * 64, size_bytes=MIB)
+    await refused(uploads.verify_and_commit(upload_id, MIB, wrong), "DIGEST_MISMATCH")
+    await uploads.verify_and_commit(upload_id, MIB, hash_bytes(data))
+    assert await store.exists(hash_bytes(data))
+
+
+async def test_the_digest_of_other_stored_bytes_is_wrong_too(
+    uploads: Uploads, store: S3ContentStore, upload_id: str
+) -> None:
+    stored = await store.put_bytes(random_bytes(MIB))
+    await send(random_bytes(MIB), await uploads.open(upload_id, MIB))
+    await refused(uploads.verify_and_commit(upload_id, MIB, stored), "DIGEST_MISMATCH")
+
+
+async def test_truncated_parts_do_not_count(uploads: Uploads, upload_id: str, bucket: Bucket) -> None:
+    data = random_bytes(MIB)
+    [part] = await uploads.open(upload_id, MIB)
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(part.url, content=data[:-1])).status_code == 403
+        assert (await client.put(part.url, content=data + b"x")).status_code == 403
+
+    def send_short(client: Any, _stop: object) -> None:
+        [multipart] = client.list_multipart_uploads(Bucket=bucket.name, Prefix=f"staging/{upload_id}")["Uploads"]
+        client.upload_part(
+            Bucket=bucket.name,
+            Key=multipart["Key"],
+            UploadId=multipart["UploadId"],
+            PartNumber=1,
+            Body=data[:100],
+        )
+
+    await bucket.run(send_short)
+    assert [part.received for part in await uploads.parts(upload_id, MIB)] == [False]
+    await refused(
+        uploads.verify_and_commit(upload_id, MIB, hash_bytes(data)), "UPLOAD_INCOMPLETE", "FAILED_PRECONDITION"
+    )
+
+
+async def test_a_size_other_than_announced_is_refused(uploads: Uploads, upload_id: str) -> None:
+    data = random_bytes(100)
+    await send(data, await uploads.open(upload_id, 100))
+    digest = hash_bytes(data)
+    digest.size_bytes = 99
+    error = await refused(uploads.verify_and_commit(upload_id, 100, digest), "SIZE_MISMATCH")
+    assert error.fields[0][0] == "digest.size_bytes"
+
+
+async def test_an_aborted_upload_leaves_nothing(uploads: Uploads, keys: Callable[[str], Any], upload_id: str) -> None:
+    data = random_bytes(MIB)
+    parts = await uploads.open(upload_id, MIB)
+    await send(data, parts)
+    await uploads.abort(upload_id)
+    await uploads.abort(upload_id)
+    assert await keys(f"staging/{upload_id}") == ([], [])
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(parts[0].url, content=data)).status_code == 404
+    assert await keys(f"staging/{upload_id}") == ([], [])
+
+
+async def test_an_empty_file(uploads: Uploads, store: S3ContentStore, upload_id: str) -> None:
+    assert await uploads.open(upload_id, 0) == []
+    await refused(uploads.verify_and_commit(upload_id, 0, Digest(sha256="0" * 64, size_bytes=0)), "DIGEST_MISMATCH")
+    await uploads.verify_and_commit(upload_id, 0, hash_bytes(b""))
+    assert await store.read(hash_bytes(b"")) == b""
+
+
+async def test_the_same_bytes_twice_are_stored_once(
+    uploads: Uploads, store: S3ContentStore, keys: Callable[[str], Any]
+) -> None:
+    data = random_bytes(MIB)
+    for _ in range(2):
+        upload_id = uuid.uuid4().hex
+        await send(data, await uploads.open(upload_id, MIB))
+        await uploads.verify_and_commit(upload_id, MIB, hash_bytes(data))
+        assert await keys(f"staging/{upload_id}") == ([], [])
+    assert await keys(content_key(hash_bytes(data))) == ([content_key(hash_bytes(data))], [])
+
+
+async def test_two_commits_at_once_store_it(uploads: Uploads, store: S3ContentStore, upload_id: str) -> None:
+    data = random_bytes(MIB)
+    await send(data, await uploads.open(upload_id, MIB))
+    commits = [uploads.verify_and_commit(upload_id, MIB, hash_bytes(data)) for _ in range(2)]
+    outcomes = await asyncio.gather(*commits, return_exceptions=True)
+    assert None in outcomes
+    assert await store.read(hash_bytes(data)) == data
+
+
+async def test_a_commit_that_was_cut_off_is_repeated(
+    uploads: Uploads, store: S3ContentStore, keys: Callable[[str], Any], upload_id: str
+) -> None:
+    data = random_bytes(24 * MIB)
+    digest = hash_bytes(data)
+    await send(data, await uploads.open(upload_id, len(data)))
+    commit = asyncio.create_task(uploads.verify_and_commit(upload_id, len(data), digest))
+    while not (await keys(f"staging/{upload_id}"))[0]:
+        assert not commit.done()
+        await asyncio.sleep(0.002)
+    commit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+    assert not await store.exists(digest)
+    assert all(part.received for part in await uploads.parts(upload_id, len(data)))
+    await uploads.verify_and_commit(upload_id, len(data), digest)
+    assert await store.exists(digest)
+
+
+async def test_the_sweep_removes_what_was_left_behind(
+    uploads: Uploads, store: S3ContentStore, bucket: Bucket, keys: Callable[[str], Any], upload_id: str
+) -> None:
+    kept = await store.put_bytes(random_bytes(100))
+    await send(random_bytes(MIB), await uploads.open(upload_id, MIB))
+    await bucket.run(lambda client, _: client.put_object(Bucket=bucket.name, Key="staging/lost", Body=b"x"))
+    await bucket.run(lambda client, _: client.create_multipart_upload(Bucket=bucket.name, Key="cas/sha256/00/lost"))
+    await uploads.sweep(timedelta(hours=1))
+    assert (await keys("staging/lost"))[0]
+    assert await uploads.sweep(timedelta(seconds=-5)) >= 3
+    assert await keys("staging/") == ([], [])
+    assert await keys("cas/sha256/00/lost") == ([], [])
+    assert await store.exists(kept)
