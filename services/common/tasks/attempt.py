@@ -148,7 +148,7 @@ def _is_gone(error: Exception) -> bool:
 def _regular_files(root: Path) -> list[str]:
     """Return the files under a folder that untrusted code wrote: links could name files of the worker itself."""
     found: list[str] = []
-    if not root.exists() and not root.is_symlink():
+    if not os.path.lexists(root):
         return found
     if not stat.S_ISDIR(root.lstat().st_mode):
         raise EngineFailure(FailureReason.UNSAFE_MODEL, f"{root.name} is not a folder of the work directory.")

@@ -16,13 +16,12 @@ from lathe.type.v1 import event_pb2, task_pb2
 from services.common.bus.topology import task_subject
 from services.common.errors import LatheError, invalid_argument
 from services.common.identity import current_user
-from services.common.search import search_text
 from services.common.tasks.completion import action_key
 from services.common.tasks.kind import Prepared
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TaskSnapshot, pending
 from services.common.tasks.relay import Relay
-from services.common.tasks.rows import OutboxItem, TaskRow, timestamp
+from services.common.tasks.rows import OutboxItem, TaskRow, searchable, timestamp
 from services.common.tasks.settling import Settler
 from services.common.tasks.store import NewTask, RequestRepeatedError
 from services.common.tasks.workers import WorkersView
@@ -166,7 +165,7 @@ class Creator:
             owner=owner,
             labels=wanted.labels,
             create_time=now,
-            search_text=search_text([str(uid), display_name]),
+            search_text=searchable(uid, display_name),
             request_id=request_id,
             request_digest=wanted.fingerprint if request_id is not None else None,
             action_key=action_key(key, environment) if environment else None,

@@ -11,12 +11,11 @@ from services.common.changes import apply_mask, check_etag
 from services.common.errors import LatheError, aborted, failed_precondition, not_found
 from services.common.idempotency import fingerprint
 from services.common.listing import ListQuery
-from services.common.search import search_text
 from services.common.tasks.commands import Cancel
 from services.common.tasks.creation import Creator, Wanted
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TERMINAL
-from services.common.tasks.rows import TaskRow, timestamp
+from services.common.tasks.rows import TaskRow, searchable, timestamp
 from services.common.tasks.workers import WorkersView
 
 EDITABLE = ("display_name", "labels")
@@ -108,7 +107,7 @@ class TaskHandlers:
                 body.SerializeToString(),
                 display_name=edited.display_name,
                 labels=dict(edited.labels),
-                search=search_text([str(row.uid), edited.display_name]),
+                search=searchable(row.uid, edited.display_name),
                 now=datetime.now(UTC),
             ):
                 return self.present(await self.row(name))

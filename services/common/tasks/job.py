@@ -32,8 +32,10 @@ log = structlog.get_logger(__name__)
 
 PROGRESS_SECONDS = 0.25
 MAX_RETRY_DELAY_SECONDS = 30.0
-_SETTLE_TRIES = 60
-_SETTLE_RETRY_SECONDS = 1.0
+_PUBLISH_TRIES = 120
+_PUBLISH_RETRY_SECONDS = 0.5
+_ACK_TRIES = 3
+_ACK_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Job:
         self._work: asyncio.Task[AnyMessage] | None = None
         self._wish: _Wish | None = None
         self._progress: event_pb2.TaskProgressed | None = None
-        self._progress_sent = 0.0
+        # The claim itself says where it stands; what ends sooner than this sends no progress at all.
+        self._progress_sent = time.monotonic()
         self._progress_sender: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
@@ -166,26 +169,33 @@ class Job:
             return None
 
     async def _finish(self, event: str, payload: Message, *, again: bool = False) -> None:
-        """Store the last event of the attempt, then settle the message; each awaited, and tried until NATS answers."""
+        """Store the last event of the attempt, tried until NATS answers, then settle the message."""
         subject = event_subject(self._assignment.kind, self._assignment.task_id, event)
         data = self._envelope(event, payload)
         msg_id = f"{self._assignment.task_id}:{self.attempt}:{self._tools.worker}:{event}"
-        for attempt in range(1, _SETTLE_TRIES + 1):
+        for attempt in range(1, _PUBLISH_TRIES + 1):
             try:
                 await self._tools.bus.publish(subject, data, msg_id)
-                await self._settle(again=again)
-                return
-            except (BusUnavailableError, nats.errors.Error):
-                if attempt == _SETTLE_TRIES:
+                break
+            except BusUnavailableError:
+                if attempt == _PUBLISH_TRIES:
                     raise
-                await asyncio.sleep(_SETTLE_RETRY_SECONDS)
+                await asyncio.sleep(_PUBLISH_RETRY_SECONDS)
+        await self._settle(again=again)
 
     async def _settle(self, *, again: bool) -> None:
         if again:
             delay = min(self._tools.timing.retry_delay * 2 ** (self.attempt - 1), MAX_RETRY_DELAY_SECONDS)
             await self._message.nak(delay=delay)
-        else:
-            await self._tools.bus.nc.request(self._message.reply, b"+ACK", timeout=2)
+            return
+        for _ in range(_ACK_TRIES):
+            try:
+                await self._tools.bus.nc.request(self._message.reply, b"+ACK", timeout=_ACK_TIMEOUT_SECONDS)
+                return
+            except nats.errors.Error:
+                # NATS is away, or the message is gone already: then there is nobody to answer.
+                continue
+        log.info("task.acknowledgement_unanswered", attempt=self.attempt)
 
     def _report(self, stage: Any, progress: float, message: str) -> None:
         self._stage = stage
@@ -195,7 +205,7 @@ class Job:
 
     async def _send_progress(self) -> None:
         """Send the newest progress, at most every PROGRESS_SECONDS."""
-        await asyncio.sleep(max(PROGRESS_SECONDS - (time.monotonic() - self._progress_sent), 0.01))
+        await asyncio.sleep(max(PROGRESS_SECONDS - (time.monotonic() - self._progress_sent), 0.0))
         progress, self._progress = self._progress, None
         if progress is not None:
             self._progress_sent = time.monotonic()

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from services.common.bus.connection import Bus
 from services.common.bus.topology import changed_subject, control_subject, task_subject
 from services.common.tasks.commands import Command
-from services.common.tasks.machine import Effect, Event, TaskSnapshot, apply
+from services.common.tasks.machine import TERMINAL, Effect, Event, TaskSnapshot, apply
 from services.common.tasks.relay import Relay
 from services.common.tasks.rows import Change, OutboxItem, TaskCodec, TaskRow
 from services.common.tasks.store import TaskStore
@@ -69,8 +69,14 @@ class Ledger:
         outcome: bytes | None = None,
     ) -> Change:
         """Return the change of a row, with the messages that its effects need."""
-        row = self.codec.advanced(folded.row, folded.snapshot, result=result, shared_from=shared_from)
-        row = replace(row, action_key=action_key or row.action_key, outcome=outcome or row.outcome)
+        row = self.codec.advanced(
+            folded.row,
+            folded.snapshot,
+            result=result,
+            shared_from=shared_from,
+            action_key=action_key,
+            outcome=outcome,
+        )
         outbox: list[OutboxItem] = []
         if Effect.SIGNAL_CANCEL in folded.effects:
             outbox.append(self._cancel_signal(row))
@@ -95,8 +101,8 @@ class Ledger:
             for item in change.outbox:
                 self._relay.hand(item)
             subject = changed_subject(self.codec.kind.name, str(change.new.uid))
-            await self._bus.notify(subject, str(change.old.revision + 1).encode())
-            if change.new.state in {3, 4, 6}:
+            await self._bus.notify(subject, f"{change.old.revision + 1} {change.new.state}".encode())
+            if change.new.state in TERMINAL and (change.old.leading or change.old.held):
                 ended.append(replace(change.new, revision=change.old.revision + 1, leading=change.old.leading))
         if ended and self._settler is not None:
             self._settler.settle(ended)

@@ -14,6 +14,7 @@ from lathe.type.v1 import event_pb2, task_pb2
 
 from services.common.changes import etag_of
 from services.common.database import Record
+from services.common.search import search_text
 from services.common.tasks.kind import TaskKind
 from services.common.tasks.machine import OPEN, TaskSnapshot
 
@@ -58,7 +59,7 @@ class TaskRow:
     @classmethod
     def of(cls, record: Record) -> TaskRow:
         """Return the row of a record with COLUMNS first."""
-        return cls(*(record[index] for index in range(15)))
+        return cls(*record[:15])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +128,22 @@ class TaskCodec:
         *,
         result: Message | None = None,
         shared_from: str = "",
+        action_key: bytes | None = None,
+        outcome: bytes | None = None,
     ) -> TaskRow:
         """Return the row with a new machine state; `shared_from` names the task whose result it is."""
-        origin: Any = task_pb2.TaskOrigin()
-        origin.CopyFrom(self.kind.task_type.FromString(row.live).origin)  # type: ignore[attr-defined] # see TaskKind
+        old: Any = self.kind.task_type.FromString(row.live)
         if shared_from:
-            origin.cache_hit = shared_from
+            old.origin.cache_hit = shared_from
         state = snapshot.status.state
         return replace(
             row,
             state=state,
-            live=self.live(snapshot, origin, result),
+            live=self.live(snapshot, old.origin, result),
             leading=row.leading and state in OPEN,
             leader=row.leader if snapshot.follows else None,
+            action_key=action_key or row.action_key,
+            outcome=outcome or row.outcome,
         )
 
     def redispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> tuple[TaskRow, bytes]:
@@ -154,3 +158,8 @@ def timestamp(moment: datetime | None = None) -> Timestamp:
     result = Timestamp()
     result.FromDatetime(moment or datetime.now(UTC))
     return result
+
+
+def searchable(uid: UUID, display_name: str) -> str:
+    """Return what a search looks through: the id and the name."""
+    return f"{uid.hex} {search_text([display_name])}"

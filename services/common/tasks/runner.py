@@ -121,7 +121,7 @@ class SandboxRunner:
         return ChildSlot(child, workdir, self._entry)
 
 
-Function = Callable[[dict[str, Any], Path, OnProgress, OnLog], Awaitable[dict[str, Any]]]
+Function = Callable[[Request, Slot, OnProgress, OnLog], Awaitable[dict[str, Any]]]
 
 
 class InProcessSlot:
@@ -146,7 +146,7 @@ class InProcessSlot:
     ) -> dict[str, Any]:
         """Await the function, within the time limit."""
         async with asyncio.timeout(limits.timeout_seconds):
-            return await self._function(request, self.workdir, on_progress, on_log)
+            return await self._function(request, self, on_progress, on_log)
 
     async def stop(self) -> None:
         """Do nothing: whoever runs the job cancels its own task."""

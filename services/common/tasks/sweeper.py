@@ -149,7 +149,7 @@ class Sweeper:
         rows = await self._ledger.store.load(by_uid) if by_uid else {}
         for uid, subject in by_uid.items():
             row = rows.get(uid)
-            if row is None or (row.state in TERMINAL and self._age(row) > self._options.lost_after):
+            if row is None or (row.state in TERMINAL and self._age(row) > self._options.republish_after):
                 await remove_message(self._bus, subject)
 
     def _subject(self, row: TaskRow) -> str:

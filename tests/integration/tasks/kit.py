@@ -26,7 +26,7 @@ from services.common.errors import invalid_argument, not_found, unavailable
 from services.common.settings import Settings
 from services.common.tasks.kind import Prepared
 from services.common.tasks.options import TaskOptions
-from services.common.tasks.runner import InProcessRunner
+from services.common.tasks.runner import InProcessRunner, Slot
 from services.common.tasks.service import TaskEngine, build_engine
 from services.common.tasks.worker import Pool, Worker
 from tests.integration.tasks import migrations
@@ -135,7 +135,7 @@ class Jobs:
     async def run(
         self,
         request: dict[str, Any],
-        workdir: Path,
+        slot: Slot,
         on_progress: Callable[[Progress], None],
         on_log: Callable[[str], None],
     ) -> dict[str, Any]:
@@ -157,12 +157,12 @@ class Jobs:
             await asyncio.sleep(0.4)
             on_log("line 6")
         if behaviour == "files":
-            (workdir / "package" / "net").mkdir(parents=True)
-            (workdir / "package" / "net" / "model.onnx").write_bytes(b"onnx")
+            (slot.workdir / "package" / "net").mkdir(parents=True)
+            (slot.workdir / "package" / "net" / "model.onnx").write_bytes(b"onnx")
             on_progress(Progress(0.5, "half"))
         if behaviour == "link":
-            (workdir / "package").mkdir()
-            (workdir / "package" / "passwd").symlink_to("/etc/passwd")
+            (slot.workdir / "package").mkdir()
+            (slot.workdir / "package" / "passwd").symlink_to("/etc/passwd")
         return {"hardware": behaviour}
 
 
@@ -226,9 +226,7 @@ class Site:
         assert isinstance(found, pb.ConversionTask)
         return found
 
-    async def reach(
-        self, task: pb.ConversionTask, *states: "task_pb2.TaskState", timeout: float = 20.0
-    ) -> pb.ConversionTask:
+    async def reach(self, task: pb.ConversionTask, *states: int, timeout: float = 20.0) -> pb.ConversionTask:
         """Wait until the task is in one of the states."""
         return await self.until(task, lambda found: found.status.state in states, timeout)
 

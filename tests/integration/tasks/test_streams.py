@@ -26,8 +26,7 @@ async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
     seen: list[pb.ConversionTask] = []
 
     async def watch() -> None:
-        async for news in site.engine.streams.watch(watch_request(task)):
-            seen.append(news)
+        seen.extend([news async for news in site.engine.streams.watch(watch_request(task))])
 
     watching = asyncio.create_task(watch())
     await site.start_worker()

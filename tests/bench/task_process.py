@@ -1,0 +1,78 @@
+"""The processes that tests/bench/tasks.py measures: an API with a no-op kind, or a worker for it."""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+from services.common.bus.connection import Bus
+from services.common.bus.topology import ensure_topology
+from services.common.logs import configure_logs
+from services.common.platform import Need, Platform
+from services.common.server import ServiceParts, run
+from services.common.settings import load_settings
+from services.common.tasks.options import TaskOptions
+from services.common.tasks.runner import InProcessRunner
+from services.common.tasks.service import build_engine
+from services.common.tasks.servicer import TaskServicer
+from services.common.tasks.worker import Pool, Worker
+from tests.integration.tasks.kit import DEVICE, EchoKind, EchoWork, FolderStore
+
+CONCURRENCY = 64
+
+
+class NothingWork(EchoWork):
+    """Work without outputs."""
+
+    outputs_dir = ""
+
+
+async def build(platform: Platform) -> ServiceParts:
+    options, kind = TaskOptions.of(platform.settings), EchoKind()
+    await ensure_topology(platform.bus, [kind.name], [DEVICE], options.timing)
+    blobs = FolderStore(platform.settings.data_dir / "blobs")
+    engine = build_engine(kind, platform.database, platform.bus, blobs, options)
+    return ServiceParts(TaskServicer(kind, engine.handlers, engine.streams).register, [kind.service], engine.background)
+
+
+async def nothing(*_: Any) -> dict[str, Any]:
+    return {"hardware": "none"}
+
+
+async def work() -> None:
+    settings = load_settings()
+    configure_logs(settings, "bench-worker")
+    bus = await Bus.connect(settings.nats_url, "bench-worker")
+    runner = InProcessRunner(nothing, settings.data_dir / "work")
+    blobs = FolderStore(settings.data_dir / "blobs")
+    worker = Worker(
+        Pool(NothingWork(), DEVICE, CONCURRENCY), bus, blobs, runner, timing=TaskOptions.of(settings).timing
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    await worker.run()
+    await bus.close()
+
+
+def serve(role: str) -> None:
+    if role == "worker":
+        uvloop.run(work())
+    else:
+        run("echo", build, {Need.DATABASE, Need.BUS})
+
+
+if __name__ == "__main__":
+    folder = os.environ.get("LATHE_BENCH_PROFILE")
+    if folder:
+        # Processor time, not time: the machine has other things to do.
+        profile = cProfile.Profile(time.process_time)
+        profile.runcall(serve, sys.argv[1])
+        profile.dump_stats(f"{folder}/{sys.argv[1]}.prof")
+    else:
+        serve(sys.argv[1])

@@ -1,0 +1,186 @@
+"""The generic servicer over gRPC, behind the real interceptors: all verbs, as a client of the converter sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.converter.v1 import conversion_service_pb2_grpc as rpc
+from lathe.type.v1 import task_pb2
+
+from services.common.errors import LatheError, from_rpc_error
+from services.common.platform import Platform
+from services.common.server import ServiceParts, serve_in_process
+from services.common.settings import Settings
+from services.common.tasks.servicer import TaskServicer
+from tests.integration.tasks.kit import Site, open_site
+
+Served = tuple[Site, Any]
+
+
+@pytest.fixture
+async def served(database_url: str, fresh_nats_url: str, tmp_path: Path) -> AsyncIterator[Served]:
+    settings = Settings(database_url=database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
+    async with open_site(settings, tmp_path) as site:
+
+        async def build(_: Platform) -> ServiceParts:
+            servicer = TaskServicer(site.kind, site.engine.handlers, site.engine.streams)
+            return ServiceParts(servicer.register, [site.kind.service])
+
+        async with (
+            serve_in_process("echo", build, settings, ()) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            yield site, rpc.ConversionServiceStub(channel)
+
+
+def create(template: str = "ok", **fields: Any) -> pb.CreateConversionTaskRequest:
+    spec = pb.ConversionSpec(
+        model_version="models/m/versions/1", template=f"templates/{template}", seed=fields.pop("seed", 0)
+    )
+    task = pb.ConversionTask(spec=spec, display_name=fields.pop("display_name", ""), labels=fields.pop("labels", {}))
+    return pb.CreateConversionTaskRequest(task=task, **fields)
+
+
+async def refused(call: Any) -> LatheError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value)
+
+
+def as_user(name: str) -> tuple[tuple[str, str], ...]:
+    return (("x-lathe-user", name),)
+
+
+async def test_create_get_and_errors(served: Served) -> None:
+    _, stub = served
+    task = await stub.CreateConversionTask(create(), metadata=as_user("ada"))
+    assert task.owner == "ada"
+    assert task.name == f"conversionTasks/{task.uid}"
+    assert (await stub.GetConversionTask(pb.GetConversionTaskRequest(name=task.name))).spec == task.spec
+    for name in ("conversionTasks/none", f"conversionTasks/{uuid.uuid4()}"):
+        error = await refused(stub.GetConversionTask(pb.GetConversionTaskRequest(name=name)))
+        assert error.code == grpc.StatusCode.NOT_FOUND
+    error = await refused(stub.CreateConversionTask(create("invalid")))
+    assert error.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.fields[0][0] == "spec.template"
+
+
+async def test_a_request_id_makes_a_repeat_return_the_first(served: Served) -> None:
+    _, stub = served
+    request = create(request_id=str(uuid.uuid4()))
+    first, second = await asyncio.gather(stub.CreateConversionTask(request), stub.CreateConversionTask(request))
+    assert first.name == second.name
+    other = create(seed=1, request_id=request.request_id)
+    error = await refused(stub.CreateConversionTask(other))
+    assert error.reason == "REQUEST_ID_REUSED"
+    foreign = await stub.CreateConversionTask(other, metadata=as_user("eve"))
+    assert foreign.name != first.name
+
+
+async def test_update_guards_by_etag_and_mask(served: Served) -> None:
+    _, stub = served
+    task = await stub.CreateConversionTask(create(labels={"a": "1"}))
+    task.display_name, task.labels["b"] = "renamed", "2"
+    mask = FieldMask(paths=["display_name", "labels"])
+    renamed = await stub.UpdateConversionTask(pb.UpdateConversionTaskRequest(task=task, update_mask=mask))
+    assert renamed.display_name == "renamed"
+    assert dict(renamed.labels) == {"a": "1", "b": "2"}
+    assert renamed.etag != task.etag
+    error = await refused(stub.UpdateConversionTask(pb.UpdateConversionTaskRequest(task=task, update_mask=mask)))
+    assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    task.etag = ""
+    wrong = pb.UpdateConversionTaskRequest(task=task, update_mask=FieldMask(paths=["spec"]))
+    assert (await refused(stub.UpdateConversionTask(wrong))).fields[0][0] == "update_mask"
+
+
+async def test_list_filters_pages_and_searches(served: Served) -> None:
+    site, stub = served
+    for number in range(5):
+        await stub.CreateConversionTask(create(seed=number, display_name=f"net {number}"), metadata=as_user("ada"))
+    cancelled = await stub.CreateConversionTask(create(seed=9, display_name="other", labels={"team": "x"}))
+    await stub.CancelConversionTask(pb.CancelConversionTaskRequest(name=cancelled.name))
+
+    async def names(**fields: Any) -> list[str]:
+        found = await stub.ListConversionTasks(pb.ListConversionTasksRequest(**fields), metadata=as_user("ada"))
+        return [task.display_name for task in found.tasks]
+
+    assert await names(mine_only=True, order_by="display_name") == [f"net {number}" for number in range(5)]
+    assert await names(states=[task_pb2.CANCELLED]) == ["other"]
+    assert await names(labels={"team": "x"}) == ["other"]
+    assert await names(search="NET-3") == ["net 3"]
+    assert await names(search=cancelled.uid[:13]) != []
+    assert await names(device="nvidia-t4") == []
+    first = await stub.ListConversionTasks(pb.ListConversionTasksRequest(page_size=4))
+    rest = await stub.ListConversionTasks(pb.ListConversionTasksRequest(page_size=4, page_token=first.next_page_token))
+    assert len({task.name for task in [*first.tasks, *rest.tasks]}) == 6
+    assert rest.next_page_token == ""
+    error = await refused(stub.ListConversionTasks(pb.ListConversionTasksRequest(page_token="wrong")))
+    assert error.fields[0][0] == "page_token"
+    assert site.kind.name == "conversion"
+
+
+async def test_delete_only_what_has_ended(served: Served) -> None:
+    _, stub = served
+    waiting = await stub.CreateConversionTask(create())
+    error = await refused(stub.DeleteConversionTask(pb.DeleteConversionTaskRequest(name=waiting.name)))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TASK_NOT_ENDED")
+    ended = await stub.CreateConversionTask(create(seed=1))
+    stale = ended.etag
+    await stub.CancelConversionTask(pb.CancelConversionTaskRequest(name=ended.name))
+    error = await refused(stub.DeleteConversionTask(pb.DeleteConversionTaskRequest(name=ended.name, etag=stale)))
+    assert error.reason == "ETAG_MISMATCH"
+    names = [waiting.name, ended.name, f"conversionTasks/{uuid.uuid4()}"]
+    answer = await stub.BatchDeleteConversionTasks(pb.BatchDeleteConversionTasksRequest(names=names))
+    assert list(answer.deleted) == [ended.name]
+    assert [(each.name, each.code) for each in answer.errors] == [
+        (names[0], "FAILED_PRECONDITION"),
+        (names[2], "NOT_FOUND"),
+    ]
+
+
+async def test_retry_and_resubmit_are_linked(served: Served) -> None:
+    _, stub = served
+    first = await stub.CreateConversionTask(create(display_name="mine"))
+    error = await refused(stub.RetryConversionTask(pb.RetryConversionTaskRequest(name=first.name)))
+    assert error.reason == "TASK_NOT_RETRYABLE"
+    await stub.CancelConversionTask(pb.CancelConversionTaskRequest(name=first.name))
+    retried = await stub.RetryConversionTask(pb.RetryConversionTaskRequest(name=first.name))
+    assert retried.origin.retry_of == first.name
+    assert retried.display_name == "mine"
+    edited = pb.ConversionSpec()
+    edited.CopyFrom(first.spec)
+    edited.seed = 42
+    again = await stub.ResubmitConversionTask(
+        pb.ResubmitConversionTaskRequest(name=first.name, spec=edited, display_name="edited")
+    )
+    assert again.origin.resubmission_of == first.name
+    assert again.spec.seed == 42
+
+
+async def test_watch_and_logs_over_the_wire(served: Served) -> None:
+    site, stub = served
+    task = await stub.CreateConversionTask(create("lines"))
+    watch = stub.WatchConversionTask(pb.WatchConversionTaskRequest(name=task.name))
+    logs = stub.StreamConversionTaskLogs(pb.StreamConversionTaskLogsRequest(name=task.name, follow=True))
+    await site.start_worker()
+    async with asyncio.timeout(15):
+        states = [news.status.state async for news in watch]
+        lines = [line.text async for line in logs]
+    assert states[0] == task_pb2.PENDING
+    assert states[-1] == task_pb2.SUCCEEDED
+    assert lines == [f"line {number}" for number in range(1, 7)]
+
+
+async def test_repeated_creations_of_equal_work_follow(served: Served) -> None:
+    _, stub = served
+    tasks = await asyncio.gather(*(stub.CreateConversionTask(create()) for _ in range(8)))
+    leaders = [task for task in tasks if "same work" not in task.status.pending_reason]
+    assert len(leaders) == 1
