@@ -92,11 +92,17 @@ def _outcome(work: ConversionRequest, files: list[str], done: list[PackagedCompo
     }
 
 
+class _TaskLog(logging.Handler):
+    """Writes to whatever standard output is now: what a child prints is the task's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        sys.stdout.write(self.format(record) + "\n")
+        sys.stdout.flush()
+
+
 def _log_to_stdout() -> None:
-    """Send what the engines log to the task's log: what a child prints."""
     engines = logging.getLogger("engines")
-    if not engines.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        engines.addHandler(handler)
+    if not any(isinstance(handler, _TaskLog) for handler in engines.handlers):
+        engines.addHandler(_TaskLog())
         engines.setLevel(logging.INFO)

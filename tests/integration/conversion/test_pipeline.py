@@ -28,9 +28,10 @@ def failure(bench: Bench, request: dict[str, Any]) -> EngineFailure:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench) -> None:
+def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.put_network(CNN)
-    outcome = bench.convert(bench.request(runtime=runtime))
+    args = {"top": {"si": "5"}, "sizes": {"vi": {"values": ["1", "2"]}}, "names": {"vs": {"values": ["a"]}}}
+    outcome = bench.convert(bench.request(runtime=runtime, args=args))
     message = ParseDict(outcome, ConversionOutcome())
     (component,) = message.components
     assert component.parity.verdict == Verdict.PASS
@@ -44,9 +45,21 @@ def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench) -> Non
     assert not (bench.workdir / "scratch").exists()
     manifest = read_manifest(bench.package)
     assert manifest.components[0].signature.inputs[0].shape.max == (4, 3, 12, 12)  # type: ignore[union-attr]
+    assert manifest.args == {"top": {"si": 5}, "sizes": {"vi": [1, 2]}, "names": {"vs": ["a"]}}
     fractions = [step.fraction for step in bench.progress]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+    log = capsys.readouterr().out
+    for words in (
+        "Converting PTH for cpu-x86-64",
+        "exporter",
+        "made ready",
+        "built",
+        "PASS",
+        "median",
+        "Package written",
+    ):
+        assert words in log
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
