@@ -169,10 +169,11 @@ class Stack:
         module = (self._services.get(name) or self._workers[name]).module
         process = ChildProcess(
             name=name,
-            # -P: the data directory, where it runs, is no place to import from.
+            # -P: whatever lies in the working directory is no place to import from.
             command=[sys.executable, "-P", "-m", module],
             log_path=self.data_dir / "logs" / f"{name}.log",
-            cwd=self.data_dir,
+            # As the caller's, so that relative paths in LATHE_* mean what they meant there.
+            cwd=Path.cwd(),
             environment=self.environment(name),
         )
         process.start()
