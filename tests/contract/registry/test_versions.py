@@ -216,3 +216,17 @@ async def test_versions_are_listed_by_model_and_over_all(registry: Registry, mod
     assert [each.name for each in all_models.model_versions] == list(reversed(made))
     unknown = await registry.refused(registry.models.ListModelVersions(ListModelVersionsRequest(parent="models/none")))
     assert unknown.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_deleting_a_source_and_deriving_from_it_never_both_succeed(registry: Registry, model: str) -> None:
+    other = await registry.model()
+    for _ in range(4):
+        source = await _pth(registry, model)
+        derived, deleted = await asyncio.gather(
+            _pth(registry, other, lineage=Lineage(sources=[source.name])),
+            registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=source.name)),
+            return_exceptions=True,
+        )
+        assert isinstance(derived, grpc.aio.AioRpcError) != isinstance(deleted, grpc.aio.AioRpcError)
+        if isinstance(derived, grpc.aio.AioRpcError):
+            assert derived.code() is grpc.StatusCode.INVALID_ARGUMENT
