@@ -60,7 +60,7 @@ def run(connection: Connection, work: Path) -> list[Line]:
         package = work / runtime
         steps.download_package(connection, task.result.model_version, package)
         accuracy = steps.run_package(package, digits)
-        precision = steps.manifest(package)["components"][0]["precision"]
+        precision = steps.manifest(package)["precision"]
         lines.append(Line(f"{runtime} package", accuracy, f"{precision}, infer.py alone"))
     heading("5. Ask for the same conversion again")
     begun = time.monotonic()
