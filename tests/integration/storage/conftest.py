@@ -57,7 +57,7 @@ def names_in(folder: Path) -> set[str]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that tells nobody when it happens."""
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - it is a change in the file system
+        while not condition():
             await asyncio.sleep(0.001)
 
 
