@@ -106,7 +106,6 @@ class ConversionKind:
         assert isinstance(outcome, ConversionOutcome)
         parent = _output_model(task.spec)
         template = task.resolved.template
-        architectures = sorted({component.architecture for component in template.components if component.architecture})
         version = ModelVersion(
             format=PACKAGE,
             files=outcome.files,
@@ -123,8 +122,7 @@ class ConversionKind:
             ),
             lineage=Lineage(
                 sources=[task.spec.model_version],
-                architecture=architectures[0] if architectures else "",
-                architecture_digest=outcome.architecture_digests.get(architectures[0], "") if architectures else "",
+                architectures=outcome.architecture_digests,
                 template=task.spec.template,
                 task=task.name,
             ),

@@ -113,22 +113,23 @@ class Architectures:
         Returns:
             Those of the names that do not exist.
         """
-        names = sorted({name for name in (made_from.architecture, named) if name})
+        names = sorted({*made_from.architectures, *([named] if named else [])})
         found = await connection.fetch(
             "SELECT name FROM architectures WHERE name = ANY($1) ORDER BY name FOR UPDATE", names
         )
         missing = set(names) - {row["name"] for row in found}
-        if made_from.architecture and made_from.task and not missing:
-            await self._certify(connection, made_from)
+        if made_from.task and not missing:
+            for name, digest in sorted(made_from.architectures.items()):
+                await self._certify(connection, name, digest, made_from.task)
         return sorted(missing)
 
-    async def _certify(self, connection: Connection, made_from: Lineage) -> None:
+    async def _certify(self, connection: Connection, name: str, digest: str, task: str) -> None:
         def certify(architecture: Architecture) -> None:
-            if architecture.certification != CERTIFIED and architecture.digest == made_from.architecture_digest:
+            if architecture.certification != CERTIFIED and architecture.digest == digest:
                 architecture.certification = CERTIFIED
-                architecture.certified_by = made_from.task
+                architecture.certified_by = task
 
-        await self._store.modify(made_from.architecture, certify, connection=connection)
+        await self._store.modify(name, certify, connection=connection)
 
 
 def _complete(architecture: Architecture) -> None:

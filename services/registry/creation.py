@@ -117,7 +117,7 @@ class Creation:
         missing = sorted(set(sources) - {row["name"] for row in rows})
         wrong = [("model_version.lineage.sources", f"There is no model version named '{name}'.") for name in missing]
         for name in await self._architectures.use(connection, version.lineage, version.architecture):
-            field = "architecture" if name == version.architecture else "lineage.architecture"
+            field = "architecture" if name == version.architecture else "lineage.architectures"
             wrong.append((f"model_version.{field}", f"There is no architecture named '{name}'."))
         if wrong:
             raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")

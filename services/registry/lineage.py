@@ -50,7 +50,7 @@ LIMIT $3
 def used_by(version: ModelVersion) -> list[str]:
     """Return the resource names that `version` was made from."""
     lineage: Lineage = version.lineage
-    used = [*lineage.sources, lineage.architecture, version.architecture, lineage.template, lineage.task]
+    used = [*lineage.sources, *lineage.architectures, version.architecture, lineage.template, lineage.task]
     return sorted({name for name in used if name})
 
 

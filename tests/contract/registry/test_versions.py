@@ -167,7 +167,7 @@ async def test_the_first_success_certifies_an_architecture(registry: Registry, m
     made = await registry.architectures.CreateArchitecture(CreateArchitectureRequest(architecture=new_architecture()))
 
     async def convert(digest: str, task: str) -> Architecture:
-        lineage = Lineage(architecture=made.name, architecture_digest=digest, task=task)
+        lineage = Lineage(architectures={made.name: digest}, task=task)
         await _pth(registry, model, lineage=lineage)
         return await registry.architectures.GetArchitecture(GetArchitectureRequest(name=made.name))
 
