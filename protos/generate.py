@@ -1,6 +1,5 @@
 """Generate Python stubs, type stubs and the descriptor set under `gen/`; with `--check`, say whether they are up to date."""
 
-import filecmp
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,15 @@ def generate(out: Path) -> None:
     run("buf", "generate", "--path", "lathe", "--path", "third_party/buf", "--output", str(out))
     services = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("lathe/*/v1/*_service.proto"))
     run("python-grpc-tools-protoc", "-I.", "-Ithird_party", f"--grpc_python_out={out / 'gen'}", *services)
-    run("buf", "build", "--path", "lathe", "--as-file-descriptor-set", "--output", str(out / "gen/lathe/descriptors.binpb"))
+    run(
+        "buf",
+        "build",
+        "--path",
+        "lathe",
+        "--as-file-descriptor-set",
+        "--output",
+        str(out / "gen/lathe/descriptors.binpb"),
+    )
     for package in PACKAGES:
         (out / "gen" / package / "py.typed").touch()
         for stub in (out / "gen" / package).rglob("*_pb2_grpc.pyi"):
@@ -32,13 +39,12 @@ def generate(out: Path) -> None:
 def differences(left: Path, right: Path) -> list[str]:
     """Return the relative paths under which two trees differ, compiled caches aside."""
 
-    def files(root: Path) -> set[Path]:
-        found = (path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*") if path.is_file())
-        return {path for path in found if "__pycache__" not in path.parts}
+    def contents(root: Path) -> dict[Path, bytes]:
+        found = [path for package in PACKAGES for path in (root / package).rglob("*") if path.is_file()]
+        return {path.relative_to(root): path.read_bytes() for path in found if "__pycache__" not in path.parts}
 
-    both = files(left) | files(right)
-    same = {path for path in both if (left / path).exists() and (right / path).exists() and filecmp.cmp(left / path, right / path, False)}
-    return sorted(str(path) for path in both - same)
+    one, other = contents(left), contents(right)
+    return sorted(str(path) for path in {*one, *other} if one.get(path) != other.get(path))
 
 
 def main() -> int:
