@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 15.0
 # One that ran this long was well; its next failure starts from the first pause again.
 _WELL = 60.0
+_CANCEL_AGAIN = 0.5
 _log: Any = structlog.get_logger("lathe.background")
 
 
@@ -38,6 +39,19 @@ async def supervise(work: Work) -> None:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended, whatever they end with.
+
+    Cancelling once is not enough: before Python 3.12, `asyncio.wait_for` loses a cancellation that arrives together
+    with the answer that it waits for.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
+
+
 class Background:
     """`async with` around the time in which the coroutines run."""
 
@@ -50,6 +64,4 @@ class Background:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)

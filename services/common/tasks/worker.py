@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from lathe.type.v1 import event_pb2
 from nats.aio.msg import Msg
 
+from services.common.background import end
 from services.common.bus.connection import Bus, BusUnavailableError
 from services.common.bus.mirror import Mirror
 from services.common.bus.pull import Puller
@@ -91,13 +92,9 @@ class Worker:
             for task in done:
                 task.result()
         finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            await end([serving])
             await self._drain()
-            stopping.cancel()
-            for task in background:
-                task.cancel()
-            await asyncio.gather(stopping, *background, return_exceptions=True)
+            await end([stopping, *background])
             await self._runner.close()
             await self._withdraw()
 

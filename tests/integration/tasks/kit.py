@@ -14,11 +14,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
-from lathe.type.v1 import task_pb2
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Progress
+from services.common.background import end
 from services.common.bus.connection import Bus
 from services.common.bus.topology import Timing, ensure_topology
 from services.common.database import Database, migrate
@@ -284,14 +284,12 @@ async def open_site(
         site.bus = await Bus.connect(settings.nats_url, "site")
         await ensure_topology(site.bus, [site.kind.name], [DEVICE], options.timing)
         site.engine = build_engine(site.kind, database, site.bus, site.blobs, options)
-        running = [asyncio.ensure_future(_forever(run)) for run in site.engine.background] if background else []
+        running = [asyncio.create_task(_forever(run)) for run in site.engine.background] if background else []
         try:
             yield site
         finally:
             await site.stop_workers()
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end(running)
             await site.bus.close()
             await database.close()
 
