@@ -35,7 +35,7 @@ class FailureReason(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
-class EngineFailure(Exception):
+class EngineFailure(Exception):  # noqa: N818 - the API calls it a failure: a task has one
     """A failure with its kind, its place and what to do about it.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Generate Python stubs, type stubs and the descriptor set under `gen/`; with `--check`, say whether they are up to date."""
+"""Generate stubs and the descriptor set under `gen/`; with `--check`, say whether they are up to date."""
 
 import shutil
 import subprocess

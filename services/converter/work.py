@@ -22,7 +22,7 @@ class ConversionWorkKind:
 
     name = "conversion"
     entry = "engines.conversion:run"
-    preload = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "engines.conversion")
+    preload = ("torch.onnx", "torch.export", "onnxscript", "onnxruntime", "openvino", "engines.conversion")
     work_type = ConversionWork
     outcome_type = ConversionOutcome
     outputs_dir = "package"

@@ -129,7 +129,7 @@ async def test_lineage_is_followed_both_ways(registry: Registry, model: str) -> 
     ).name
     source = await _pth(registry, model, architecture=architecture)
     lineage = Lineage(
-        sources=[source.name], architecture=architecture, template="templates/t", task="conversionTasks/1"
+        sources=[source.name], architectures={architecture: "ab" * 32}, template="templates/t", task="conversionTasks/1"
     )
     package = await _pth(registry, model, lineage=lineage)
     final = await _pth(registry, model, lineage=Lineage(sources=[package.name], task="quantizationTasks/2"))
