@@ -25,13 +25,10 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from dataclasses import replace
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
-from lathe.type.v1.digest_pb2 import Digest
 
 from services.common.tasks.commands import (
     Cancel,
@@ -45,53 +42,25 @@ from services.common.tasks.commands import (
     Promote,
     WorkerLost,
 )
+from services.common.tasks.snapshot import (
+    OPEN,
+    TERMINAL,
+    Effect,
+    Step,
+    TaskSnapshot,
+    close_open,
+    closed,
+    copy,
+    end,
+    logged,
+    lost_failure,
+    pending,
+    try_again,
+)
 
-TERMINAL = frozenset({task_pb2.SUCCEEDED, task_pb2.FAILED, task_pb2.CANCELLED})
-OPEN = frozenset({task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING})
-
-
-class Effect(Enum):
-    """What the caller of `apply` must see to, after the new state is stored."""
-
-    COMPLETE = auto()
-    """Call the kind's `complete`, then apply Completed or CompletionFailed."""
-    SIGNAL_CANCEL = auto()
-    """Tell the worker, and whoever may claim the task later, that it is cancelled."""
-    DISPATCH = auto()
-    """Send the task to the workers."""
-    SETTLE = auto()
-    """The task is terminal: let go of what it holds and settle its followers."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSnapshot:
-    """What the machine knows of a task. The messages in it are never changed in place.
-
-    Attributes:
-        status: State, stage, progress and failure. Its `revision` is the store's.
-        attempts: Each try, oldest first.
-        follows: Name of the equal task whose result this one awaits; empty for others.
-        max_attempts: Tries that the task has.
-    """
-
-    status: task_pb2.TaskStatus
-    attempts: tuple[task_pb2.Attempt, ...] = ()
-    follows: str = ""
-    max_attempts: int = 3
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the task has ended."""
-        return self.status.state in TERMINAL
-
-    @property
-    def attempt(self) -> int:
-        """Number of the newest attempt; 0 before the first."""
-        return self.attempts[-1].number if self.attempts else 0
-
+__all__ = ["OPEN", "TERMINAL", "Effect", "Event", "Step", "TaskSnapshot", "apply", "pending"]
 
 Event = event_pb2.TaskEvent | Command
-Step = tuple[TaskSnapshot, tuple[Effect, ...]]
 
 
 def apply(task: TaskSnapshot, event: Event) -> Step:
@@ -102,12 +71,6 @@ def apply(task: TaskSnapshot, event: Event) -> Step:
         return _apply_event(task, event)
     handler = _COMMANDS[type(event)]
     return handler(task, event)
-
-
-def pending(follows: str = "") -> task_pb2.TaskStatus:
-    """Return the status of a new task; of a follower where `follows` names its leader."""
-    reason = f"The same work is being done by {follows}; this task will share its result." if follows else ""
-    return task_pb2.TaskStatus(state=task_pb2.PENDING, pending_reason=reason)
 
 
 def _apply_event(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
@@ -135,10 +98,10 @@ def _claim(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot | Non
 def _begin_attempt(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot:
     attempts = task.attempts
     if attempts and attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
-        attempts = _closed(task, task_pb2.ATTEMPT_LOST, event.time)
+        attempts = closed(task, task_pb2.ATTEMPT_LOST, event.time)
     begun = task_pb2.Attempt(number=event.attempt, worker=event.worker, start_time=event.time)
     begun.device = event.started.device
-    status = _copy(task.status)
+    status = copy(task.status)
     status.state = task_pb2.RUNNING if status.state == task_pb2.PENDING else status.state
     status.stage = failure_pb2.FETCHING_INPUTS
     status.progress = 0.0
@@ -154,7 +117,7 @@ def _revive(task: TaskSnapshot) -> TaskSnapshot:
     again.CopyFrom(task.attempts[-1])
     again.outcome = task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
     again.ClearField("end_time")
-    status = _copy(task.status)
+    status = copy(task.status)
     status.state = task_pb2.RUNNING if status.state == task_pb2.PENDING else status.state
     status.stage = status.stage or failure_pb2.FETCHING_INPUTS
     return replace(task, status=status, attempts=(*task.attempts[:-1], again))
@@ -174,7 +137,7 @@ def _progressed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     unchanged = (news.stage, news.progress, news.message) == (old.stage, old.progress, old.message)
     if news.stage < old.stage or news.progress < old.progress or unchanged:
         return task, ()
-    status = _copy(old)
+    status = copy(old)
     status.stage = news.stage
     status.progress = min(news.progress, 1.0)
     status.message = news.message
@@ -184,35 +147,35 @@ def _progressed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
 def _succeeded(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     if task.status.stage == failure_pb2.REGISTERING:
         return task, (Effect.COMPLETE,)
-    status = _copy(task.status)
+    status = copy(task.status)
     status.stage = failure_pb2.REGISTERING
     status.progress = 1.0
     status.message = "recording the result"
-    return replace(task, status=status, attempts=_logged(task, event.succeeded.log)), (Effect.COMPLETE,)
+    return replace(task, status=status, attempts=logged(task, event.succeeded.log)), (Effect.COMPLETE,)
 
 
 def _failed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     failure = event.failed.failure
-    task = replace(task, attempts=_logged(task, event.failed.log))
-    task = replace(task, attempts=_closed(task, task_pb2.ATTEMPT_FAILED, event.time, failure))
+    task = replace(task, attempts=logged(task, event.failed.log))
+    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_FAILED, event.time, failure))
     if not failure.retryable:
-        return _end(task, task_pb2.FAILED, event.time, failure)
-    return _try_again(task, event.time, failure)
+        return end(task, task_pb2.FAILED, event.time, failure)
+    return try_again(task, event.time, failure)
 
 
 def _cancelled(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
-    task = replace(task, attempts=_logged(task, event.cancelled.log))
-    task = replace(task, attempts=_closed(task, task_pb2.ATTEMPT_CANCELLED, event.time))
-    return _end(task, task_pb2.CANCELLED, event.time)
+    task = replace(task, attempts=logged(task, event.cancelled.log))
+    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_CANCELLED, event.time))
+    return end(task, task_pb2.CANCELLED, event.time)
 
 
 def _cancel(task: TaskSnapshot, command: Cancel) -> Step:
     if task.status.state == task_pb2.PENDING:
-        ended, effects = _end(task, task_pb2.CANCELLED, command.time)
+        ended, effects = end(task, task_pb2.CANCELLED, command.time)
         return ended, (Effect.SIGNAL_CANCEL, *effects)
     if task.status.state == task_pb2.CANCELLING:
         return task, ()
-    status = _copy(task.status)
+    status = copy(task.status)
     status.state = task_pb2.CANCELLING
     return replace(task, status=status), (Effect.SIGNAL_CANCEL,)
 
@@ -220,21 +183,21 @@ def _cancel(task: TaskSnapshot, command: Cancel) -> Step:
 def _cancel_expired(task: TaskSnapshot, command: CancelExpired) -> Step:
     if task.status.state != task_pb2.CANCELLING:
         return task, ()
-    return _end(_close_open(task, task_pb2.ATTEMPT_LOST, command.time), task_pb2.CANCELLED, command.time)
+    return end(close_open(task, task_pb2.ATTEMPT_LOST, command.time), task_pb2.CANCELLED, command.time)
 
 
 def _completed(task: TaskSnapshot, command: Completed) -> Step:
     if not _registering(task, command.attempt):
         return task, ()
-    task = replace(task, attempts=_closed(task, task_pb2.ATTEMPT_SUCCEEDED, command.time))
-    return _end(task, task_pb2.SUCCEEDED, command.time)
+    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_SUCCEEDED, command.time))
+    return end(task, task_pb2.SUCCEEDED, command.time)
 
 
 def _completion_failed(task: TaskSnapshot, command: CompletionFailed) -> Step:
     if not _registering(task, command.attempt):
         return task, ()
-    task = replace(task, attempts=_closed(task, task_pb2.ATTEMPT_FAILED, command.time, command.failure))
-    return _end(task, task_pb2.FAILED, command.time, command.failure)
+    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_FAILED, command.time, command.failure))
+    return end(task, task_pb2.FAILED, command.time, command.failure)
 
 
 def _registering(task: TaskSnapshot, attempt: int) -> bool:
@@ -250,105 +213,33 @@ def _worker_lost(task: TaskSnapshot, command: WorkerLost) -> Step:
         return task, ()
     if task.attempts[-1].outcome != task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
         return task, ()
-    task = _close_open(task, task_pb2.ATTEMPT_LOST, command.time)
-    return _try_again(task, command.time, _lost_failure(task))
+    task = close_open(task, task_pb2.ATTEMPT_LOST, command.time)
+    return try_again(task, command.time, lost_failure(task))
 
 
 def _dead_lettered(task: TaskSnapshot, command: DeadLettered) -> Step:
     if command.attempt < task.attempt:
         return task, ()
-    task = _close_open(task, task_pb2.ATTEMPT_LOST, command.time)
+    task = close_open(task, task_pb2.ATTEMPT_LOST, command.time)
     if task.status.state == task_pb2.CANCELLING:
-        return _end(task, task_pb2.CANCELLED, command.time)
-    return _end(task, task_pb2.FAILED, command.time, _lost_failure(task))
+        return end(task, task_pb2.CANCELLED, command.time)
+    return end(task, task_pb2.FAILED, command.time, lost_failure(task))
 
 
 def _leader_succeeded(task: TaskSnapshot, command: LeaderSucceeded) -> Step:
-    return _end(task, task_pb2.SUCCEEDED, command.time) if task.follows else (task, ())
+    return end(task, task_pb2.SUCCEEDED, command.time) if task.follows else (task, ())
 
 
 def _leader_failed(task: TaskSnapshot, command: LeaderFailed) -> Step:
-    return _end(task, task_pb2.FAILED, command.time, command.failure) if task.follows else (task, ())
+    return end(task, task_pb2.FAILED, command.time, command.failure) if task.follows else (task, ())
 
 
 def _promote(task: TaskSnapshot, command: Promote) -> Step:
     if not task.follows:
         return task, ()
-    status = _copy(task.status)
+    status = copy(task.status)
     status.pending_reason = ""
     return replace(task, status=status, follows=""), (Effect.DISPATCH,)
-
-
-def _try_again(task: TaskSnapshot, now: Timestamp, failure: failure_pb2.Failure) -> Step:
-    if task.status.state == task_pb2.CANCELLING:
-        return _end(task, task_pb2.CANCELLED, now)
-    if task.attempt >= task.max_attempts:
-        return _end(task, task_pb2.FAILED, now, failure)
-    status = _copy(task.status)
-    status.state = task_pb2.PENDING
-    status.stage = failure_pb2.TASK_STAGE_UNSPECIFIED
-    status.progress = 0.0
-    status.message = ""
-    status.pending_reason = f"Attempt {task.attempt} of {task.max_attempts} ended: {failure.message} It is tried again."
-    return replace(task, status=status), ()
-
-
-def _end(task: TaskSnapshot, state: Any, now: Timestamp, failure: failure_pb2.Failure | None = None) -> Step:
-    status = _copy(task.status)
-    status.state = state
-    status.stage = failure_pb2.TASK_STAGE_UNSPECIFIED
-    status.message = ""
-    status.pending_reason = ""
-    status.end_time.CopyFrom(now)
-    if state == task_pb2.SUCCEEDED:
-        status.progress = 1.0
-    if failure is not None:
-        status.failure.CopyFrom(failure)
-    return replace(task, status=status, follows=""), (Effect.SETTLE,)
-
-
-def _close_open(task: TaskSnapshot, outcome: Any, now: Timestamp) -> TaskSnapshot:
-    if task.attempts and task.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
-        return replace(task, attempts=_closed(task, outcome, now))
-    return task
-
-
-def _closed(
-    task: TaskSnapshot, outcome: Any, now: Timestamp, failure: failure_pb2.Failure | None = None
-) -> tuple[task_pb2.Attempt, ...]:
-    last = task_pb2.Attempt()
-    last.CopyFrom(task.attempts[-1])
-    last.outcome = outcome
-    last.end_time.CopyFrom(now)
-    if failure is not None:
-        last.failure.CopyFrom(failure)
-    return (*task.attempts[:-1], last)
-
-
-def _logged(task: TaskSnapshot, log: Digest) -> tuple[task_pb2.Attempt, ...]:
-    if not log.sha256:
-        return task.attempts
-    last = task_pb2.Attempt()
-    last.CopyFrom(task.attempts[-1])
-    last.log.CopyFrom(log)
-    return (*task.attempts[:-1], last)
-
-
-def _lost_failure(task: TaskSnapshot) -> failure_pb2.Failure:
-    worker = task.attempts[-1].worker if task.attempts else ""
-    return failure_pb2.Failure(
-        stage=task.status.stage,
-        reason=failure_pb2.WORKER_LOST,
-        message=f"The worker {worker or '(unknown)'} was not heard of again.",
-        suggested_fix="See the worker's own log and its memory limit, then retry the task.",
-        retryable=True,
-    )
-
-
-def _copy(status: task_pb2.TaskStatus) -> task_pb2.TaskStatus:
-    fresh = task_pb2.TaskStatus()
-    fresh.CopyFrom(status)
-    return fresh
 
 
 _EVENTS: dict[str, Callable[[TaskSnapshot, event_pb2.TaskEvent], Step]] = {

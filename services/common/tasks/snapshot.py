@@ -1,0 +1,142 @@
+"""A task as the state machine sees it, and the small changes of which its transitions are made. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from lathe.type.v1 import failure_pb2, task_pb2
+from lathe.type.v1.digest_pb2 import Digest
+
+TERMINAL = frozenset({task_pb2.SUCCEEDED, task_pb2.FAILED, task_pb2.CANCELLED})
+OPEN = frozenset({task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING})
+
+
+class Effect(Enum):
+    """What the caller of `apply` must see to, after the new state is stored."""
+
+    COMPLETE = auto()
+    """Call the kind's `complete`, then apply Completed or CompletionFailed."""
+    SIGNAL_CANCEL = auto()
+    """Tell the worker, and whoever may claim the task later, that it is cancelled."""
+    DISPATCH = auto()
+    """Send the task to the workers."""
+    SETTLE = auto()
+    """The task is terminal: let go of what it holds and settle its followers."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSnapshot:
+    """What the machine knows of a task. The messages in it are never changed in place.
+
+    Attributes:
+        status: State, stage, progress and failure. Its `revision` is the store's.
+        attempts: Each try, oldest first.
+        follows: Name of the equal task whose result this one awaits; empty for others.
+        max_attempts: Tries that the task has.
+    """
+
+    status: task_pb2.TaskStatus
+    attempts: tuple[task_pb2.Attempt, ...] = ()
+    follows: str = ""
+    max_attempts: int = 3
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the task has ended."""
+        return self.status.state in TERMINAL
+
+    @property
+    def attempt(self) -> int:
+        """Number of the newest attempt; 0 before the first."""
+        return self.attempts[-1].number if self.attempts else 0
+
+
+Step = tuple[TaskSnapshot, tuple[Effect, ...]]
+
+
+def pending(follows: str = "") -> task_pb2.TaskStatus:
+    """Return the status of a new task; of a follower where `follows` names its leader."""
+    reason = f"The same work is being done by {follows}; this task will share its result." if follows else ""
+    return task_pb2.TaskStatus(state=task_pb2.PENDING, pending_reason=reason)
+
+
+def try_again(task: TaskSnapshot, now: Timestamp, failure: failure_pb2.Failure) -> Step:
+    """Return the task as PENDING where attempts remain, else ended: FAILED, or CANCELLED where that was asked."""
+    if task.status.state == task_pb2.CANCELLING:
+        return end(task, task_pb2.CANCELLED, now)
+    if task.attempt >= task.max_attempts:
+        return end(task, task_pb2.FAILED, now, failure)
+    status = copy(task.status)
+    status.state = task_pb2.PENDING
+    status.stage = failure_pb2.TASK_STAGE_UNSPECIFIED
+    status.progress = 0.0
+    status.message = ""
+    status.pending_reason = f"Attempt {task.attempt} of {task.max_attempts} ended: {failure.message} It is tried again."
+    return replace(task, status=status), ()
+
+
+def end(task: TaskSnapshot, state: Any, now: Timestamp, failure: failure_pb2.Failure | None = None) -> Step:
+    """Return the task in a terminal state."""
+    status = copy(task.status)
+    status.state = state
+    status.stage = failure_pb2.TASK_STAGE_UNSPECIFIED
+    status.message = ""
+    status.pending_reason = ""
+    status.end_time.CopyFrom(now)
+    if state == task_pb2.SUCCEEDED:
+        status.progress = 1.0
+    if failure is not None:
+        status.failure.CopyFrom(failure)
+    return replace(task, status=status, follows=""), (Effect.SETTLE,)
+
+
+def close_open(task: TaskSnapshot, outcome: Any, now: Timestamp) -> TaskSnapshot:
+    """Return the task with its newest attempt ended, where that is open."""
+    if task.attempts and task.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
+        return replace(task, attempts=closed(task, outcome, now))
+    return task
+
+
+def closed(
+    task: TaskSnapshot, outcome: Any, now: Timestamp, failure: failure_pb2.Failure | None = None
+) -> tuple[task_pb2.Attempt, ...]:
+    """Return the attempts with the newest one ended."""
+    last = task_pb2.Attempt()
+    last.CopyFrom(task.attempts[-1])
+    last.outcome = outcome
+    last.end_time.CopyFrom(now)
+    if failure is not None:
+        last.failure.CopyFrom(failure)
+    return (*task.attempts[:-1], last)
+
+
+def logged(task: TaskSnapshot, log: Digest) -> tuple[task_pb2.Attempt, ...]:
+    """Return the attempts with the newest one's log, where there is one."""
+    if not log.sha256:
+        return task.attempts
+    last = task_pb2.Attempt()
+    last.CopyFrom(task.attempts[-1])
+    last.log.CopyFrom(log)
+    return (*task.attempts[:-1], last)
+
+
+def lost_failure(task: TaskSnapshot) -> failure_pb2.Failure:
+    """Return the failure of a task whose worker is gone."""
+    worker = task.attempts[-1].worker if task.attempts else ""
+    return failure_pb2.Failure(
+        stage=task.status.stage,
+        reason=failure_pb2.WORKER_LOST,
+        message=f"The worker {worker or '(unknown)'} was not heard of again.",
+        suggested_fix="See the worker's own log and its memory limit, then retry the task.",
+        retryable=True,
+    )
+
+
+def copy(status: task_pb2.TaskStatus) -> task_pb2.TaskStatus:
+    """Return a copy of a status, to be changed."""
+    fresh = task_pb2.TaskStatus()
+    fresh.CopyFrom(status)
+    return fresh
