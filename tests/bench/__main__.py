@@ -1,0 +1,27 @@
+"""Every benchmark, one after the other: `python -m tests.bench [NAME…]`. Each prints a table and asserts nothing."""
+
+import subprocess
+import sys
+
+BENCHES = {
+    "stack": "start, memory, conversion overhead, cache hit, transfers",
+    "tasks": "creates and no-op tasks per second, claim latency",
+    "overhead": "the conversion pipeline against the same by hand",
+    "listing": "pages of a list of a million versions",
+}
+
+
+def main() -> int:
+    """Run the named benchmarks, or all."""
+    names = sys.argv[1:] or list(BENCHES)
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        print(f"There is no benchmark {', '.join(unknown)}; there are:")
+        for name, what in BENCHES.items():
+            print(f"  {name:10} {what}")
+        return 2
+    return max(subprocess.run([sys.executable, "-m", f"tests.bench.{name}"], check=False).returncode for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""How long `lathe up` takes, what its processes weigh, and what the suite adds: `python -m tests.bench.stack`.
+
+Starts the whole suite in a fresh folder and again on the same folder; then, on the running suite, converts the demo's
+network several times (never from the cache), asks for the same once more (always from the cache), and moves a file
+there and back beside raw S3. Goals: all healthy ≤ 10 s; the API processes ≤ 600 MB; the suite ≤ 1 s or 5 % over the
+engine; a cache hit ≤ 10 ms; transfers ≥ 0.9× of raw S3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from lathe.converter.v1.conversion_service_pb2 import (
+    ConversionSpec,
+    ConversionTask,
+    CreateConversionTaskRequest,
+    WatchConversionTaskRequest,
+)
+from rich.console import Console
+from rich.table import Table
+
+from services.cli.client import Connection
+from services.cli.demo import steps
+from services.cli.demo.training import train
+from services.cli.transfers import download_file, upload_file
+from services.common.settings import Settings
+from services.common.storage import S3ContentStore
+from services.local.roster import SERVICES
+from services.local.stack import Stack
+
+MIB = 1 << 20
+Rows = list[tuple[str, str, str]]
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def start_and_weigh(folder: Path, rows: Rows) -> Stack:
+    """Start the suite twice on one folder; return it running."""
+    first = Stack(folder)
+    rows.append(("lathe up, first start, all healthy", f"{seconds(first.start):.1f} s", "≤ 10 s"))
+    first.stop()
+    stack = Stack(folder)
+    rows.append(("lathe up, on existing state", f"{seconds(stack.start):.1f} s", "≤ 10 s"))
+    names = [entry.name for entry in SERVICES]
+    infos = {name: psutil.Process(stack.processes[name].pid).memory_full_info() for name in names}
+    for name, info in infos.items():
+        rows.append(
+            (f"memory of {name}, resident (proportional)", f"{info.rss / MIB:.0f} ({info.pss / MIB:.0f}) MiB", "")
+        )
+    rss, pss = (sum(getattr(info, field) for info in infos.values()) / MIB for field in ("rss", "pss"))
+    rows.append((f"memory of {len(names)} API processes", f"{rss:.0f} ({pss:.0f}) MiB", "six ≤ 600 MB"))
+    return stack
+
+
+def convert_repeatedly(connection: Connection, folder: Path, rounds: int, rows: Rows) -> None:
+    """Measure created → SUCCEEDED against the time that the engine itself took, and a cache hit."""
+    checkpoint = train(folder, lambda _epoch, _loss: None).checkpoint
+    architecture = steps.register_architecture(connection)
+    template = steps.create_template(connection)
+    version = steps.push_weights(connection, checkpoint, architecture.name)
+    spec = ConversionSpec(model_version=version.name, template=template.name)
+
+    def run(*, skip_cache: bool) -> tuple[float, Any]:
+        begun = time.perf_counter()
+        request = CreateConversionTaskRequest(task=ConversionTask(spec=spec), skip_cache=skip_cache)
+        task = connection.conversions.CreateConversionTask(request)
+        if not task.status.HasField("end_time"):
+            *_, task = connection.conversions.WatchConversionTask(WatchConversionTaskRequest(name=task.name))
+        return time.perf_counter() - begun, task
+
+    totals, engines = [], []
+    for _ in range(rounds):
+        total, task = run(skip_cache=True)
+        totals.append(total)
+        engines.append(engine_seconds(connection, task.name))
+        time.sleep(5)  # a warm child is ready again, as on a system that is not overrun
+    added = statistics.median(total - engine for total, engine in zip(totals, engines, strict=True))
+    share = statistics.median(total / engine for total, engine in zip(totals, engines, strict=True))
+    rows.append(("conversion, created → SUCCEEDED", f"{statistics.median(totals):.2f} s", ""))
+    rows.append(("…of which the suite adds to the engine", f"{added:.2f} s ({share:.3f}×)", "≤ 1 s or 1.05×"))
+    hits = [run(skip_cache=False)[0] * 1000 for _ in range(100)]
+    p50, p99 = statistics.median(hits), sorted(hits)[98]
+    rows.append(("cache hit, created → SUCCEEDED", f"p50 {p50:.1f}, p99 {p99:.1f} ms", "≤ 10 ms"))
+
+
+def engine_seconds(connection: Connection, task: str) -> float:
+    """Return how long the engine ran, from the first to the last line of the task's log."""
+    from lathe.converter.v1.conversion_service_pb2 import StreamConversionTaskLogsRequest
+
+    lines = list(connection.conversions.StreamConversionTaskLogs(StreamConversionTaskLogsRequest(name=task)))
+    return float((lines[-1].time.ToNanoseconds() - lines[0].time.ToNanoseconds()) / 1e9)
+
+
+def transfer(connection: Connection, settings: Settings, size: int, rounds: int, rows: Rows) -> None:
+    """Move random bytes through the suite and through raw S3, in turn."""
+    store = S3ContentStore(settings)
+    ups: list[float] = []
+    downs: list[float] = []
+    raw_ups: list[float] = []
+    raw_downs: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, copy = Path(folder, "file"), Path(folder, "copy")
+        for _ in range(rounds):
+            path.write_bytes(os.urandom(size))
+            digest = upload_file_timed(connection, path, ups)
+            downs.append(seconds(lambda: download_file(connection, digest, copy, lambda _count: None)))  # noqa: B023
+            path.write_bytes(os.urandom(size))
+            begun = time.perf_counter()
+            raw = asyncio.run(store.put_file(path))
+            raw_ups.append(time.perf_counter() - begun)
+            raw_downs.append(seconds(lambda: raw_get(settings, raw, copy)))  # noqa: B023
+    for what, ours, theirs in (("upload", ups, raw_ups), ("download", downs, raw_downs)):
+        ratio = statistics.median(raw / mine for raw, mine in zip(theirs, ours, strict=True))
+        speeds = (
+            f"{size / MIB / statistics.median(ours):.0f} against {size / MIB / statistics.median(theirs):.0f} MiB/s"
+        )
+        rows.append((f"{what} of {size // MIB} MiB against raw S3", f"{ratio:.2f}× ({speeds})", "≥ 0.9×"))
+
+
+def upload_file_timed(connection: Connection, path: Path, into: list[float]) -> Any:
+    """Upload as the command line does, hashing and verification included, and note how long it took."""
+    begun = time.perf_counter()
+    digest = upload_file(connection, path, lambda _count: None)
+    into.append(time.perf_counter() - begun)
+    return digest
+
+
+def raw_get(settings: Settings, digest: Any, path: Path) -> None:
+    """Read a blob by presigned URL, checking nothing."""
+    from datetime import timedelta
+
+    url = asyncio.run(S3ContentStore(settings).presigned_get(digest, "file", timedelta(minutes=5)))
+    with httpx.Client(trust_env=False) as client, client.stream("GET", url) as answer, path.open("wb") as file:
+        for chunk in answer.iter_bytes(MIB):
+            file.write(chunk)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mebibytes", type=int, default=256)
+    options = parser.parse_args()
+    rows: Rows = []
+    with tempfile.TemporaryDirectory(prefix="lathe-bench-") as folder:
+        stack = start_and_weigh(Path(folder, "state"), rows)
+        try:
+            environment = stack.environment()
+            addresses = {entry.name: stack.address(entry.name) for entry in SERVICES}
+            with Connection(addresses, user="bench") as connection:
+                convert_repeatedly(connection, Path(folder), options.rounds, rows)
+                os.environ.update({key: value for key, value in environment.items() if key.startswith("LATHE_")})
+                transfer(connection, Settings(), options.mebibytes * MIB, options.rounds, rows)
+        finally:
+            stack.stop()
+    table = Table("what", "measured", "goal", title="The suite on this machine")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
