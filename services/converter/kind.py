@@ -146,18 +146,25 @@ class ConversionKind:
         assert isinstance(task, ConversionTask)
         assert isinstance(original, ConversionTask)
         assert isinstance(outcome, ConversionOutcome)
-        stored = await asyncio.gather(*(self._cas.exists(file.digest) for file in outcome.files))
-        if not all(stored):
+        manifest = _manifest(outcome.files)
+        # The package's files were stored together, so one stands for all.
+        registered, stored = await asyncio.gather(
+            self._exists(original.result.model_version), self._cas.exists(manifest)
+        )
+        if not stored:
             return None
-        if _output_model(task.spec) != _output_model(original.spec):
-            return await self.complete(task, outcome)
+        if registered and _output_model(task.spec) == _output_model(original.spec):
+            return original.result
+        return await self.complete(task, outcome)  # wanted elsewhere, or deleted since
+
+    async def _exists(self, version: str) -> bool:
         try:
-            await self._models.GetModelVersion(GetModelVersionRequest(name=original.result.model_version))
+            await self._models.GetModelVersion(GetModelVersionRequest(name=version))
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:  # somebody deleted it: register it again
-                return await self.complete(task, outcome)
-            raise
-        return original.result
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
 
     async def _look_up(self, spec: ConversionSpec) -> tuple[ModelVersion, Model, ResolvedTemplate]:
         version, model, resolved = await asyncio.gather(
@@ -229,5 +236,5 @@ def _files_digest(files: Sequence[File]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _manifest(files: Sequence[File]) -> Digest | None:
-    return next((file.digest for file in files if file.path == MANIFEST), None)
+def _manifest(files: Sequence[File]) -> Digest:
+    return next(file.digest for file in files if file.path == MANIFEST)
