@@ -108,7 +108,7 @@ def _seconds(process: psutil.Process) -> float:
 
 async def measure(stub: Any, bus: Bus, meter: Meter, count: int, lanes: int) -> list[tuple[str, str]]:
     marks = Marks()
-    await bus.subscribe("event.*.*.started", marks.on_event)
+    await bus.subscribe("claimed.>", marks.on_event)
     await bus.subscribe("changed.>", marks.on_change)
     seed = 1_000_000
     latencies: list[float] = []

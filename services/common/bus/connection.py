@@ -100,9 +100,11 @@ class Bus:
         with contextlib.suppress(nats.errors.Error, OSError):
             await self.nc.publish(subject, payload)
 
-    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Subscription:
-        """Listen to a subject; survives reconnects."""
-        return await self.nc.subscribe(subject, cb=callback)
+    async def subscribe(
+        self, subject: str, callback: Callable[[Msg], Awaitable[None]], queue: str = ""
+    ) -> Subscription:
+        """Listen to a subject; survives reconnects. Of those who name the same queue, each message goes to one."""
+        return await self.nc.subscribe(subject, queue=queue, cb=callback)
 
     async def close(self) -> None:
         """Send what is buffered, then disconnect."""

@@ -60,6 +60,15 @@ def event_subject(kind: str, task_id: str, event: str) -> str:
     return f"event.{kind}.{task_id}.{event}"
 
 
+def claimed_subject(kind: str, task_id: str) -> str:
+    """Return the subject on which a worker says that it began.
+
+    A claim is not stored: a stream that has everything on disk at once takes milliseconds for each message, and a lost
+    claim costs nothing, since the first event of an attempt that arrives claims the task.
+    """
+    return f"claimed.{kind}.{task_id}"
+
+
 def changed_subject(kind: str, task_id: str) -> str:
     """Return the subject on which changes of a task are announced."""
     return f"changed.{kind}.{task_id}"

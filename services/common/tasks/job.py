@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 
 from engines.failures import EngineFailure, FailureReason
 from services.common.bus.connection import Bus, BusUnavailableError
-from services.common.bus.topology import LOG_EVENT, Timing, event_subject
+from services.common.bus.topology import LOG_EVENT, Timing, claimed_subject, event_subject
 from services.common.tasks.attempt import Attempt, Blobs
 from services.common.tasks.kind import WorkKind
 from services.common.tasks.rows import timestamp
@@ -93,7 +93,8 @@ class Job:
             await self._finish("cancelled", event_pb2.TaskCancelled())
             return
         log.info("task.claimed", attempt=self.attempt)
-        await self._say("started", event_pb2.TaskStarted(device=self._assignment.device))
+        claim = self._envelope("started", event_pb2.TaskStarted(device=self._assignment.device))
+        await self._tools.bus.notify(claimed_subject(self._assignment.kind, self._assignment.task_id), claim)
         heartbeat = asyncio.create_task(self._heartbeat())
         try:
             self._work = asyncio.create_task(self._attempt())

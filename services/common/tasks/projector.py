@@ -77,11 +77,13 @@ class Projector:
 
     async def _project(self, messages: list[Msg]) -> None:
         groups = await self._grouped(messages)
+        # A task that is overtaken keeps its completion: what was begun outside is not begun twice.
+        started: dict[UUID, asyncio.Task[Completion]] = {}
         while groups:
             rows = await self._ledger.store.load(groups)
             for uid in groups.keys() - rows.keys():
                 await _acknowledge(groups.pop(uid))  # the task is deleted
-            overtaken = await self._apply(groups, rows)
+            overtaken = await self._apply(groups, rows, started)
             groups = {uid: groups[uid] for uid in overtaken}
 
     async def _grouped(self, messages: list[Msg]) -> dict[UUID, list[Received]]:
@@ -101,10 +103,15 @@ class Projector:
             groups[uid].append(Received(message, event))
         return groups
 
-    async def _apply(self, groups: dict[UUID, list[Received]], rows: dict[UUID, TaskRow]) -> set[UUID]:
+    async def _apply(
+        self,
+        groups: dict[UUID, list[Received]],
+        rows: dict[UUID, TaskRow],
+        started: dict[UUID, asyncio.Task[Completion]],
+    ) -> set[UUID]:
         """Apply the events of each task and write them; returns the tasks on which somebody else was faster."""
         folded = {uid: self._ledger.fold(rows[uid], (each.event for each in group)) for uid, group in groups.items()}
-        completions = self._start_completions(groups, folded)
+        completions = self._completions(groups, folded, started)
         if completions:
             await asyncio.wait(completions.values(), timeout=GRACE_SECONDS)
         changes: list[Change] = []
@@ -121,19 +128,23 @@ class Projector:
             await self._settle_messages(uid, groups[uid], completions.get(uid))
         return groups.keys() - saved - set(quiet)
 
-    def _start_completions(
-        self, groups: dict[UUID, list[Received]], folded: dict[UUID, Folded]
+    def _completions(
+        self,
+        groups: dict[UUID, list[Received]],
+        folded: dict[UUID, Folded],
+        started: dict[UUID, asyncio.Task[Completion]],
     ) -> dict[UUID, asyncio.Task[Completion]]:
-        started: dict[UUID, asyncio.Task[Completion]] = {}
+        """Return the completions that the tasks ask for, begun in this round or in an earlier one."""
+        wanted = {uid for uid, fold in folded.items() if Effect.COMPLETE in fold.effects and not fold.snapshot.terminal}
         for uid, fold in folded.items():
-            if Effect.COMPLETE in fold.effects and not fold.snapshot.terminal:
+            if uid in wanted and uid not in started:
                 success = _success(groups[uid])
                 assert success is not None
                 row = self._ledger.codec.advanced(fold.row, fold.snapshot)
                 task = self._ledger.codec.message(row)
                 delivery = success.message.metadata.num_delivered
                 started[uid] = asyncio.create_task(complete(self._kind, task, success.event, delivery))
-        return started
+        return {uid: started[uid] for uid in wanted}
 
     def _change(
         self, fold: Folded, success: Received | None, completion: asyncio.Task[Completion] | None

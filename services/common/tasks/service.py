@@ -11,6 +11,7 @@ from services.common.bus.topology import ensure_topology
 from services.common.database import Database
 from services.common.platform import Platform
 from services.common.server import ServiceParts
+from services.common.tasks.claims import Claims
 from services.common.tasks.creation import Creator
 from services.common.tasks.deadletters import DeadLetters
 from services.common.tasks.handlers import TaskHandlers
@@ -37,6 +38,7 @@ class TaskEngine:
     ledger: Ledger
     relay: Relay
     projector: Projector
+    claims: Claims
     sweeper: Sweeper
     dead_letters: DeadLetters
     workers: WorkersView
@@ -44,7 +46,8 @@ class TaskEngine:
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs beside the servicer."""
-        return [self.workers.run, self.relay.run, self.projector.run, self.sweeper.run, self.dead_letters.run]
+        parts = (self.workers, self.relay, self.claims, self.projector, self.sweeper, self.dead_letters)
+        return [part.run for part in parts]
 
 
 def build_engine(
@@ -65,6 +68,7 @@ def build_engine(
         ledger=ledger,
         relay=relay,
         projector=Projector(ledger, bus),
+        claims=Claims(ledger, bus),
         sweeper=Sweeper(database, ledger, settler, workers=workers, bus=bus, options=options),
         dead_letters=DeadLetters(ledger, bus),
         workers=workers,
