@@ -73,6 +73,10 @@ class Job:
         self._progress_sent = time.monotonic()
         self._progress_sender: asyncio.Task[None] | None = None
 
+    def adopt(self, message: Msg) -> None:
+        """Take a repeated delivery of the same task for this one: NATS forgot, in a restart, who holds it."""
+        self._message = message
+
     def cancel(self) -> None:
         """Stop: the task is cancelled."""
         self._stop(_Wish.CANCEL)
@@ -121,7 +125,7 @@ class Job:
                 self._progress_sender.cancel()
 
     async def _claim(self) -> None:
-        """Say that the work begins: unstored, which is quicker, but for a retry stored, behind the failure before it."""
+        """Say that the work begins: unstored, which is quicker; of a retry stored, behind the failure before it."""
         started = event_pb2.TaskStarted(device=self._assignment.device)
         if self.attempt > 1:
             await self._say("started", started)

@@ -117,6 +117,10 @@ class Worker:
             await message.term()
             return
         key = f"{assignment.kind}.{assignment.task_id}"
+        if key in self._jobs:
+            self._jobs[key].adopt(message)
+            await puller.release()
+            return
         job = Job(self._pool.kind, assignment, message, self._tools)
         self._jobs[key] = job
         try:
