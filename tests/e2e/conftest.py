@@ -15,6 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
+from services.cli.client import Connection
+from tests.e2e.desk import Desk
+from tests.e2e.tiny import network_source, save_weights, template_text
+
 STOP_SECONDS = 90
 
 
@@ -100,3 +104,22 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     suite = start_suite(tmp_path_factory.mktemp("suite"))
     yield suite
     assert suite.stop() == []
+
+
+@pytest.fixture(scope="session")
+def desk(stack: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """The shared suite with the tiny network, its template and both its checkpoints, all put there by the CLI."""
+    folder = tmp_path_factory.mktemp("tiny")
+    source, template = folder / "tiny_net.py", folder / "template.yaml"
+    source.write_text(network_source("TinyNet"))
+    template.write_text(template_text("Tiny"))
+    weights = save_weights(folder)
+    stack.lathe("architectures", "create", str(source))
+    stack.lathe("templates", "create", str(template), "--id", "tiny")
+    names = []
+    for file in weights:
+        pushed = stack.json("models", "push", "tiny", str(file), "--create", "--architecture", "tinynet")
+        names.append(pushed["name"])
+    addresses = {name: stack.address(name) for name in ("registry", "template", "converter")}
+    with Connection(addresses, user="tester") as connection:
+        yield Desk(stack, connection, weights, *names)

@@ -1,0 +1,91 @@
+"""Calls to the suite as other programs make them: `buf curl`, and the stubs where an error's details are looked at."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+BUF = Path(sys.executable).with_name("buf")
+PROTOS = Path(__file__).parents[2] / "protos"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a caller sees it.
+
+    Attributes:
+        code: The canonical name, such as "NOT_FOUND".
+        reason: Of ErrorInfo.
+        message: The sentence.
+        fields: Those that BadRequest names.
+    """
+
+    code: str
+    reason: str
+    message: str
+    fields: tuple[str, ...]
+
+
+def refusal(call: Callable[..., Any], request: Any, **arguments: Any) -> Refusal:
+    """Make a call that must be refused, and return how."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, **arguments)
+    return refusal_of(caught.value)
+
+
+def refusal_of(error: Any) -> Refusal:
+    """Return the details of an error; every error of Lathe has an ErrorInfo of its domain."""
+    status = rpc_status.from_call(error)
+    assert status is not None, error
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    fields: tuple[str, ...] = ()
+    for packed in status.details:
+        packed.Unpack(info)
+        if packed.Unpack(bad):
+            fields = tuple(violation.field for violation in bad.field_violations)
+    assert info.domain == "lathe", status
+    return Refusal(error.code().name, info.reason, status.message, fields)
+
+
+def buf_curl(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `buf curl` against an address; the last argument is the path of the URL."""
+    *flags, path = arguments
+    command = [str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", *flags, f"http://{address}/{path}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def buf_call(address: str, method: str, request: dict[str, Any] | None = None, *flags: str) -> list[Any]:
+    """Call a method with the schema from reflection, and return every answer."""
+    done = buf_curl(address, *flags, "-d", json.dumps(request or {}), method)
+    assert done.returncode == 0, done.stderr
+    return list(documents(done.stdout))
+
+
+def buf_error(done: subprocess.CompletedProcess[str]) -> tuple[str, error_details_pb2.ErrorInfo]:
+    """Return the code that `buf curl` printed, and the ErrorInfo beside it."""
+    said = json.loads(done.stderr)
+    info = error_details_pb2.ErrorInfo()
+    (packed,) = [each["value"] for each in said["details"] if each["type"] == "google.rpc.ErrorInfo"]
+    info.ParseFromString(base64.b64decode(packed + "=" * (-len(packed) % 4)))
+    return said["code"], info
+
+
+def documents(text: str) -> Iterator[Any]:
+    """Yield the JSON documents of a text, one after the other."""
+    decoder = json.JSONDecoder()
+    position = 0
+    while text[position:].strip():
+        position += len(text[position:]) - len(text[position:].lstrip())
+        document, position = decoder.raw_decode(text, position)
+        yield document

@@ -1,0 +1,162 @@
+"""What tests do at a running suite again and again: create tasks, wait for them, look at what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import grpc
+import psutil
+from lathe.converter.v1 import conversion_service_pb2 as converter
+from lathe.registry.v1 import architecture_service_pb2 as architecture
+from lathe.registry.v1 import model_service_pb2 as model
+from lathe.type.v1 import task_pb2
+
+from services.cli.client import Connection
+from services.cli.transfers import upload_files
+from services.local.endpoints import read_endpoints
+from services.local.s3 import S3Server
+from tests.e2e.tiny import network_source
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Suite
+
+BUSY = [task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING]
+PATIENCE_SECONDS = 120.0
+
+
+@dataclass
+class Desk:
+    """A suite with the tiny models in it.
+
+    Attributes:
+        suite: The suite.
+        rpc: Stubs, as the CLI uses them.
+        keyed: Version whose checkpoint holds the weights under `state_dict`.
+        plain: Version whose checkpoint is the state dict itself.
+        weights: The files of both.
+    """
+
+    suite: Suite
+    rpc: Connection
+    weights: tuple[Path, Path]
+    keyed: str = ""
+    plain: str = ""
+    template: str = "templates/tiny"
+
+    def pid(self, part: str) -> int:
+        """Return the process id of a part, which a restart changes."""
+        endpoints = read_endpoints(self.suite.data_dir)
+        assert endpoints
+        return next(each.pid for each in endpoints.parts if each.name == part)
+
+    def push(self, name: str, file: Path, class_name: str = "TinyNet", **version: Any) -> str:
+        """Add a version of a model, which is created where it is missing, and return its name."""
+        from services.cli.models import ensure_model
+
+        ensure_model(self.rpc, name)
+        pushed = model.ModelVersion(
+            format=version.pop("format", model.PTH),
+            files=upload_files(self.rpc, [file]),
+            architecture=f"architectures/{class_name.lower()}",
+            **version,
+        )
+        request = model.CreateModelVersionRequest(parent=f"models/{name}", model_version=pushed)
+        return self.rpc.models.CreateModelVersion(request).name
+
+    def register(self, class_name: str, before: str, width: int = 4) -> str:
+        """Register an architecture that does something before it builds the network; return its name."""
+        source = network_source(class_name, before, width)
+        created = architecture.Architecture(display_name=class_name, class_name=class_name, source=source)
+        request = architecture.CreateArchitectureRequest(architecture=created)
+        return self.rpc.architectures.CreateArchitecture(request).name
+
+    def request(self, version: str, **spec: Any) -> converter.CreateConversionTaskRequest:
+        """Return a request for a conversion with the tiny template; `skip_cache` and `request_id` as the proto has."""
+        options = {name: spec.pop(name) for name in ("skip_cache", "request_id") if name in spec}
+        filled = converter.ConversionSpec(model_version=version, template=spec.pop("template", self.template), **spec)
+        return converter.CreateConversionTaskRequest(task=converter.ConversionTask(spec=filled), **options)
+
+    def create(self, version: str, **spec: Any) -> converter.ConversionTask:
+        """Create a task."""
+        return self.rpc.conversions.CreateConversionTask(self.request(version, **spec))
+
+    def get(self, task: converter.ConversionTask) -> converter.ConversionTask:
+        """Return the task as it is now."""
+        return self.rpc.conversions.GetConversionTask(converter.GetConversionTaskRequest(name=task.name))
+
+    def finish(self, task: converter.ConversionTask) -> converter.ConversionTask:
+        """Wait until a task is terminal; one that takes too long fails the test, and is cancelled."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (task := self.get(task)).status.state in BUSY:
+            if time.monotonic() > deadline:
+                self.cancel(task)
+                raise AssertionError(f"{task.name} did not end: {task.status}")
+            time.sleep(0.1)
+        return task
+
+    def cancel(self, task: converter.ConversionTask) -> None:
+        """Cancel a task, if it has not ended."""
+        with contextlib.suppress(grpc.RpcError):
+            self.rpc.conversions.CancelConversionTask(converter.CancelConversionTaskRequest(name=task.name))
+
+    def convert(self, version: str, **spec: Any) -> converter.ConversionTask:
+        """Create a task and wait for its end."""
+        return self.finish(self.create(version, **spec))
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model."""
+        request = model.ListModelVersionsRequest(parent=f"models/{name}", page_size=1000)
+        return [each.name for each in self.rpc.models.ListModelVersions(request).model_versions]
+
+    def busy(self) -> list[str]:
+        """Return the tasks that are not terminal."""
+        request = converter.ListConversionTasksRequest(states=BUSY, page_size=1000)
+        return [each.name for each in self.rpc.conversions.ListConversionTasks(request).tasks]
+
+    def sandboxes(self) -> list[psutil.Process]:
+        """Return the processes right below the worker: the warm child, and the one of a running task."""
+        return psutil.Process(self.pid("worker-cpu")).children()
+
+    def workdirs(self) -> list[Path]:
+        """Return the work directories of the worker: the warm child's, and a running task's."""
+        return list((self.suite.data_dir / "work").glob("*/*"))
+
+    def clean(self) -> bool:
+        """Tell whether nothing runs and no task has left a process or a work directory."""
+        return not self.busy() and len(self.sandboxes()) <= 1 and len(self.workdirs()) <= 1
+
+    @cached_property
+    def _s3(self) -> Any:
+        server = S3Server(self.suite.data_dir / "s3")
+        return boto3.client(
+            "s3",
+            endpoint_url=f"http://{self.suite.parts['s3']['address']}",
+            aws_access_key_id=server.access_key,
+            aws_secret_access_key=server.secret_key,
+            region_name=server.region,
+        )
+
+    def keys(self, prefix: str = "") -> set[str]:
+        """Return the keys of the bucket."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=S3Server.bucket, Prefix=prefix)
+        return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+
+    def open_multiparts(self) -> set[str]:
+        """Return the keys of multipart uploads that are neither completed nor aborted."""
+        answer = self._s3.list_multipart_uploads(Bucket=S3Server.bucket)
+        return {entry["Key"] for entry in answer.get("Uploads", [])}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.1)

@@ -1,0 +1,195 @@
+"""The main job through the command line: a trained network goes in, a verified package comes out and runs alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.e2e.calls import documents
+from tests.e2e.desk import Desk
+from tests.e2e.tiny import MEAN, SCALE, network_source
+
+RUNTIMES = ("onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One conversion as the command line showed it: the first answer, every change, and the last of them."""
+
+    created: dict[str, Any]
+    changes: list[dict[str, Any]]
+
+    @property
+    def task(self) -> dict[str, Any]:
+        return self.changes[-1]
+
+    @property
+    def version(self) -> str:
+        name: str = self.task["result"]["model_version"]
+        return name
+
+
+@pytest.fixture(scope="module")
+def converted(desk: Desk) -> dict[str, Converted]:
+    """Both checkpoints, each for one runtime; the second waits while the first runs."""
+    arguments = {
+        "onnxruntime": [desk.keyed],
+        "openvino": [desk.plain, "--set", "runtime=openvino", "--set", "components.net.state_dict_key="],
+    }
+    made = {}
+    for runtime in RUNTIMES:
+        made[runtime] = desk.suite.json("convert", *arguments[runtime], "-t", "tiny", "--no-wait", "--skip-cache")
+    results = {}
+    for runtime in RUNTIMES:
+        watched = desk.suite.lathe("tasks", "watch", made[runtime]["name"], "--output", "json", check=False)
+        assert watched.returncode == 0, watched.stdout + watched.stderr
+        results[runtime] = Converted(made[runtime], list(documents(watched.stdout)))
+    return results
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def one(converted: dict[str, Converted], request: pytest.FixtureRequest) -> Converted:
+    runtime: str = request.param
+    return converted[runtime]
+
+
+def runtime_of(one: Converted) -> str:
+    runtime: str = one.task["resolved"]["template"]["runtime"]
+    return runtime
+
+
+def test_the_task_starts_by_itself_and_is_named_after_model_and_time(one: Converted) -> None:
+    name, date, time = one.created["display_name"].split(" ")
+    assert name == "tiny"
+    assert len(date.split("-")) == len(time.split(":")) == 3
+    assert one.task["status"]["state"] == "SUCCEEDED"
+
+
+def test_progress_moves_and_says_what_it_is_doing(converted: dict[str, Converted]) -> None:
+    statuses = [change["status"] for each in converted.values() for change in each.changes]
+    for each in converted.values():
+        progress = [change["status"].get("progress", 0.0) for change in each.changes]
+        revisions = [int(change["status"]["revision"]) for change in each.changes]
+        assert progress == sorted(progress)
+        assert progress[-1] == 1.0
+        assert revisions == sorted(set(revisions))
+    assert len({status.get("progress", 0.0) for status in statuses}) >= 4
+    said = [status.get("message", "") for status in statuses if status["state"] == "RUNNING"]
+    assert len({message for message in said if message}) >= 3, said
+    assert "EXECUTING" in {status.get("stage") for status in statuses}
+
+
+def test_parity_and_latency_are_reported(one: Converted) -> None:
+    (component,) = one.task["result"]["components"]
+    (output,) = component["parity"]["outputs"]
+    assert component["parity"]["verdict"] == "PASS"
+    assert output["output"] == "logits"
+    assert output["cosine"] > 0.9999
+    assert [form["form"] for form in component["profile"]["forms"]] == ["torchscript", runtime_of(one)]
+    assert component["profile"]["control"]["form"] == "torchscript"
+
+
+def test_the_result_is_a_version_that_knows_where_it_comes_from(desk: Desk, one: Converted) -> None:
+    version = desk.suite.json("models", "get", one.version)
+    assert version["format"] == "PACKAGE"
+    assert version["package"]["runtime"] == runtime_of(one)
+    assert version["package"]["device"] == "cpu-x86-64"
+    lineage = version["lineage"]
+    assert lineage["sources"] == [one.task["spec"]["model_version"]]
+    assert list(lineage["architectures"]) == ["architectures/tinynet"]
+    assert lineage["template"] == "templates/tiny"
+    assert lineage["task"] == one.task["name"]
+    graph = desk.suite.json("models", "lineage", one.version)
+    before = {node["name"]: node["kind"] for node in graph["nodes"] if node.get("distance", 0) < 0}
+    assert before == {
+        one.task["spec"]["model_version"]: "model_version",
+        "architectures/tinynet": "architecture",
+        "templates/tiny": "template",
+        one.task["name"]: "task",
+    }
+    forward = desk.suite.json("models", "lineage", one.task["spec"]["model_version"])
+    assert one.version in {node["name"] for node in forward["nodes"] if node.get("distance", 0) > 0}
+
+
+def test_success_certifies_the_architecture_until_it_changes(desk: Desk, converted: dict[str, Converted]) -> None:
+    assert converted
+    assert desk.suite.json("architectures", "get", "tinynet")["certification"] == "CERTIFIED"
+
+
+def test_describe_shows_graphs_and_diff_shows_what_differs(desk: Desk, converted: dict[str, Converted]) -> None:
+    (graph,) = desk.suite.json("models", "describe", converted["onnxruntime"].version)["graphs"]
+    (image,) = graph["signature"]["inputs"]
+    assert (image["name"], image["dtype"]) == ("image", "float32")
+    assert (image["shape"]["min"], image["shape"]["max"]) == (["1", "3", "8", "8"], ["4", "3", "8", "8"])
+    assert {"Conv", "Gather", "Sub", "Div"} <= {each["operator"] for each in graph["operators"]}
+    differences = desk.suite.json("models", "diff", *(converted[runtime].version for runtime in RUNTIMES))
+    assert {"path": "package.runtime", "before": "onnxruntime", "after": "openvino"} in differences
+    (source,) = desk.suite.json("models", "describe", desk.keyed)["graphs"]
+    assert {tensor["name"] for tensor in source["tensors"]} >= {"0.weight", "5.bias"}
+
+
+def test_the_downloaded_package_runs_alone(desk: Desk, one: Converted, tmp_path: Path) -> None:
+    desk.suite.lathe("models", "download", one.version, "-d", str(tmp_path / "package"))
+    images = np.random.default_rng(0).uniform(0, 255, (3, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    command = [sys.executable, "-I", "package/infer.py", "--input", "images.npy", "--output", "answers.npz"]
+    # No variable of this process, and no other folder on the path: only the runtime and numpy are needed.
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch" not in (tmp_path / "package" / "infer.py").read_text().partition('"""')[2].partition('"""')[2]
+    with np.load(tmp_path / "answers.npz") as answers:
+        logits = answers["logits"]
+    keyed = one.task["spec"]["model_version"] == desk.keyed
+    np.testing.assert_allclose(logits, reference(desk.weights[0 if keyed else 1], images), rtol=1e-3, atol=1e-4)
+    manifest = json.loads((tmp_path / "package" / "manifest.json").read_text())
+    assert (manifest["precision"], manifest["device"]) == ("FP32", "cpu-x86-64")
+
+
+def reference(weights: Path, images: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return what the trained network itself says of pixels in BGR order."""
+    import torch
+
+    names: dict[str, Any] = {"architecture": lambda _name: lambda function: function}
+    exec(network_source("TinyNet"), names)
+    network = names["build"]()
+    checkpoint = torch.load(weights, weights_only=True)
+    network.load_state_dict(checkpoint.get("state_dict", checkpoint))
+    rgb = images[:, ::-1].copy()
+    normalized = (rgb - np.array(MEAN, np.float32).reshape(3, 1, 1)) / np.array(SCALE, np.float32).reshape(3, 1, 1)
+    with torch.inference_mode():
+        logits: np.ndarray[Any, np.dtype[np.float32]] = network.eval()(torch.from_numpy(normalized)).numpy()
+    return logits
+
+
+def test_the_second_request_does_no_work_and_names_the_first(desk: Desk, converted: dict[str, Converted]) -> None:
+    first = converted["onnxruntime"]
+    again = desk.suite.json("convert", desk.keyed, "-t", "tiny")
+    assert again["status"]["state"] == "SUCCEEDED"
+    assert again["origin"]["cache_hit"] == first.task["name"]
+    assert again["result"]["model_version"] == first.version
+    assert not again.get("attempts")
+    told = desk.suite.lathe("tasks", "get", again["name"])
+    assert first.task["name"] in told.stderr
+
+
+def test_skip_cache_does_the_work_again(desk: Desk, converted: dict[str, Converted]) -> None:
+    again = desk.suite.json("convert", desk.keyed, "-t", "tiny", "--skip-cache", "--name", "again")
+    assert again["display_name"] == "again"
+    assert not again.get("origin", {}).get("cache_hit")
+    assert len(again["attempts"]) == 1
+    assert again["result"]["model_version"] != converted["onnxruntime"].version
+
+
+def test_the_log_tells_the_story(desk: Desk, one: Converted) -> None:
+    lines = list(documents(desk.suite.lathe("tasks", "logs", one.task["name"], "--output", "json").stdout))
+    assert [int(line["number"]) for line in lines] == list(range(1, len(lines) + 1))
+    story = "\n".join(line["text"] for line in lines)
+    assert "parity" in story
+    assert "logits" in story
