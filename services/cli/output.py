@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import typer
 
@@ -34,13 +34,27 @@ Row = TypeVar("Row")
 AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 
+WIDE = 130
+"""Columns of a terminal from which on tables show all that they have; a pipe counts as wide."""
+
+
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """One column of a table: its header, the text of a row's cell (rich markup), and whether it holds numbers."""
+    """One column of a table.
+
+    Attributes:
+        header: Its header.
+        text: Makes the text of a row's cell (rich markup).
+        numeric: Numbers stand to the right.
+        whole: Never broken into lines: what people copy.
+        detail: Left out of tables in narrow terminals; there where one resource is shown.
+    """
 
     header: str
     text: Callable[[Row], str]
     numeric: bool = False
+    whole: bool = False
+    detail: bool = False
 
 
 def print_rows(
@@ -53,12 +67,17 @@ def print_rows(
     if not rows:
         note(empty)
         return
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    shown = [column for column in columns if console.width >= WIDE or not column.detail]
     table = Table(title=title or None, title_justify="left")
-    for column in columns:
-        table.add_column(column.header, justify="right" if column.numeric else "left", overflow="fold")
+    for column in shown:
+        justify: Literal["left", "right"] = "right" if column.numeric else "left"
+        table.add_column(column.header, justify=justify, overflow="fold", no_wrap=column.whole)
     for row in rows:
-        table.add_row(*(column.text(row) for column in columns))
-    Console().print(table)
+        table.add_row(*(column.text(row) for column in shown))
+    console.print(table)
 
 
 def print_json(value: Any) -> None:

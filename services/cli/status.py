@@ -109,9 +109,9 @@ def _health(part: Endpoint, runs: bool) -> str:
 
 _COLUMNS: list[Column[PartStatus]] = [
     Column("name", lambda part: part.name),
-    Column("address", lambda part: part.address or "–"),
+    Column("address", lambda part: part.address or "–", whole=True),
     Column("health", lambda part: f"[{_COLORS[part.health]}]{part.health}[/]"),
     Column("pid", lambda part: str(part.pid or "–"), numeric=True),
     Column("memory", lambda part: f"{part.memory_bytes / 2**20:.0f} MiB" if part.pid else "–", numeric=True),
-    Column("since", lambda part: part.since or "–"),
+    Column("since", lambda part: part.since or "–", whole=True, detail=True),
 ]

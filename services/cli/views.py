@@ -70,24 +70,24 @@ def extents(tensor: Any) -> str:
 
 
 MODELS: list[Column[Any]] = [
-    Column("model", lambda model: short(model.name)),
+    Column("model", lambda model: short(model.name), whole=True),
     Column("name", lambda model: plain(model.display_name)),
     Column("versions", lambda model: str(model.version_count), numeric=True),
-    Column("latest", lambda model: short(model.latest_version)),
-    Column("labels", labels),
-    Column("owner", lambda model: plain(model.owner)),
-    Column("created", lambda model: when(model.create_time)),
+    Column("latest", lambda model: short(model.latest_version), whole=True),
+    Column("labels", labels, detail=True),
+    Column("owner", lambda model: plain(model.owner), detail=True),
+    Column("created", lambda model: when(model.create_time), whole=True),
 ]
 
 VERSIONS: list[Column[Any]] = [
-    Column("version", lambda version: short(version.name)),
-    Column("format", lambda version: enum_name(version, "format")),
+    Column("version", lambda version: short(version.name), whole=True),
+    Column("format", lambda version: enum_name(version, "format"), whole=True),
     Column("size", lambda version: size(version.size_bytes), numeric=True),
     Column("for", lambda version: plain(" ".join(filter(None, (version.package.device, version.package.runtime))))),
     Column("made from", lambda version: ", ".join(short(name) for name in version.lineage.sources)),
-    Column("labels", labels),
-    Column("owner", lambda version: plain(version.owner)),
-    Column("created", lambda version: when(version.create_time)),
+    Column("labels", labels, detail=True),
+    Column("owner", lambda version: plain(version.owner), detail=True),
+    Column("created", lambda version: when(version.create_time), whole=True, detail=True),
 ]
 
 GRAPHS: list[Column[Any]] = [
@@ -113,24 +113,24 @@ LINEAGE: list[Column[Any]] = [
 ]
 
 ARCHITECTURES: list[Column[Any]] = [
-    Column("architecture", lambda each: short(each.name)),
+    Column("architecture", lambda each: short(each.name), whole=True),
     Column("name", lambda each: plain(each.display_name)),
     Column("class", lambda each: plain(each.class_name)),
-    Column("function", lambda each: plain(each.function)),
-    Column("certification", lambda each: colored(enum_name(each, "certification"))),
-    Column("owner", lambda each: plain(each.owner)),
-    Column("created", lambda each: when(each.create_time)),
+    Column("function", lambda each: plain(each.function), detail=True),
+    Column("certification", lambda each: colored(enum_name(each, "certification")), whole=True),
+    Column("owner", lambda each: plain(each.owner), detail=True),
+    Column("created", lambda each: when(each.create_time), whole=True, detail=True),
 ]
 
 TEMPLATES: list[Column[Any]] = [
-    Column("template", lambda each: plain(each.name.removeprefix("templates/"))),
-    Column("source", lambda each: enum_name(each, "source_format")),
-    Column("device", lambda each: plain(each.device)),
+    Column("template", lambda each: plain(each.name.removeprefix("templates/")), whole=True),
+    Column("source", lambda each: enum_name(each, "source_format"), whole=True),
+    Column("device", lambda each: plain(each.device), detail=True),
     Column("runtime", lambda each: plain(each.runtime)),
-    Column("precision", lambda each: enum_name(each, "precision") or "FP32"),
+    Column("precision", lambda each: enum_name(each, "precision") or "FP32", detail=True),
     Column("method", lambda each: plain(each.method or "raw")),
-    Column("threshold", lambda each: f"{each.error_threshold:g}" if each.error_threshold else "default"),
-    Column("owner", lambda each: plain(each.owner)),
+    Column("threshold", lambda each: f"{each.error_threshold:g}" if each.error_threshold else "default", detail=True),
+    Column("owner", lambda each: plain(each.owner), detail=True),
 ]
 
 PROVENANCE: list[Column[Any]] = [
@@ -140,15 +140,15 @@ PROVENANCE: list[Column[Any]] = [
 ]
 
 TASKS: list[Column[Any]] = [
-    Column("task", lambda task: plain(task.name)),
-    Column("name", lambda task: plain(task.display_name)),
-    Column("state", lambda task: colored(enum_name(task.status, "state"))),
-    Column("progress", lambda task: f"{task.status.progress:.0%}", numeric=True),
+    Column("task", lambda task: plain(task.name.partition("/")[2]), whole=True),
+    Column("name", lambda task: plain(task.display_name), detail=True),
+    Column("state", lambda task: colored(enum_name(task.status, "state")), whole=True),
+    Column("progress", lambda task: f"{task.status.progress:.0%}", numeric=True, detail=True),
     Column("doing", lambda task: plain(doing(task))),
-    Column("device", lambda task: plain(task.device)),
+    Column("device", lambda task: plain(task.device), detail=True),
     Column("result", lambda task: short(task.result.model_version)),
-    Column("owner", lambda task: plain(task.owner)),
-    Column("created", lambda task: when(task.create_time)),
+    Column("owner", lambda task: plain(task.owner), detail=True),
+    Column("created", lambda task: when(task.create_time), detail=True),
 ]
 
 PARITY: list[Column[Any]] = [

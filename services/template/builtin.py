@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lathe.registry.v1.model_service_pb2 import PTH, ModelFormat
+from lathe.registry.v1.model_service_pb2 import ONNX, PTH, ModelFormat
 from lathe.template.v1.template_service_pb2 import RGB, Component, ComponentInput, Preprocessing, Template
 from lathe.type.v1.precision_pb2 import Precision
 
 from engines.devices import Device, Runtime, load_catalog
 
-SOURCES = (PTH,)
+SOURCES = (PTH, ONNX)
 """Formats that the converter reads."""
+
+ANYTHING = {
+    PTH: "Any network. Say the inputs of its component, 'model', in the overrides.",
+    ONNX: "Any graph, with the inputs that it has.",
+}
 
 OWNER = "lathe"
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -48,12 +53,14 @@ def _variants(source: ModelFormat.ValueType, device: Device, runtime: Runtime, p
     anything = Template(
         name=f"templates/{prefix}-{target}",
         display_name=form,
-        description="Any network. Say the inputs of its component, 'model', in the overrides.",
+        description=ANYTHING[source],
         method="raw",
         components=[Component(name="model", max_batch=1)],
     )
     anything.MergeFrom(common)
     yield anything
+    if source != PTH:  # a graph says its inputs itself, and what they are called
+        return
     image = ComponentInput(
         name="image",
         shape=[1, 3, 224, 224],

@@ -13,6 +13,8 @@ from services.common.errors import failed_precondition, invalid_argument
 
 RESOLVED = "overrides.values"
 """Where a request can mend what a resolved template lacks."""
+MAX_BYTES = 1 << 20
+"""A resolved template holds its values twice, and has to travel in one message of at most 4 MiB."""
 
 
 def check_template(template: Template, inside: str = "template") -> None:
@@ -21,6 +23,10 @@ def check_template(template: Template, inside: str = "template") -> None:
     Raises:
         LatheError: INVALID_ARGUMENT naming the field.
     """
+    if template.ByteSize() > MAX_BYTES:
+        raise invalid_argument(
+            inside, f"the template has {template.ByteSize()} bytes, of which {MAX_BYTES} are allowed; shorten its lists"
+        )
     _check_target(template, inside)
     tasks = [taxonomy.task for taxonomy in template.taxonomies]
     if len(set(tasks)) != len(tasks):
