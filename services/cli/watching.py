@@ -61,7 +61,8 @@ def wait(connection: Connection, name: str) -> Any:
         bar = progress.add_task("", total=1.0, state="PENDING")
         for task in follow(connection, name):
             state = enum_name(task.status, "state")
-            progress.update(bar, completed=task.status.progress, state=state, description=plain(doing(task)))
+            words = "" if state in TERMINAL else plain(doing(task))  # how it ended is told below, whole
+            progress.update(bar, completed=task.status.progress, state=state, description=words)
     return task
 
 
