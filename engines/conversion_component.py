@@ -78,13 +78,13 @@ def convert(job: ComponentJob) -> PackagedComponent:
 
     job.progress(0.05, f"{name}: reading the model and exporting it to ONNX")
     source = _read(job, samples)
-    log.info("%s: read by %s: %s", name, source.reader, _summary(source.onnx_path))
+    log.info("%s: read by %s: %d bytes of ONNX", name, source.reader, source.onnx_path.stat().st_size)
 
     job.progress(0.35, f"{name}: making the graph ready")
     signature = Signature(inputs, source.signature.outputs)
     ready = job.scratch / "ready.onnx"
     steps = make_ready(source.onnx_path, ready, job.component, template.execution)
-    log.info("%s: made ready (%s): %s", name, ", ".join(steps), _summary(ready))
+    log.info("%s: made ready: %s", name, " → ".join(steps))
 
     job.progress(0.45, f"{name}: building for {job.backend.name} in {template.arithmetic}")
     form = job.backend.build(ready, job.package / name, template.arithmetic, signature)
@@ -94,7 +94,8 @@ def convert(job: ComponentJob) -> PackagedComponent:
     job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
     suspect = Suspect(ready, signature, job.backend, template.arithmetic, job.threads, template.threshold)
     suspect = replace(suspect, network=_network(source), prepare=source.arguments)
-    report = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
+    report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
+    signature = Signature(inputs, outputs)
     for output in report.outputs:
         log.info("%s: parity at %g over batches %s: %s", name, report.threshold, samples.batch_sizes, describe(output))
     if report.divergence:
@@ -151,7 +152,7 @@ def _measure(job: ComponentJob, source: Source, session: Session, samples: Sampl
 
 def _baseline(job: ComponentJob, source: Source, samples: Samples) -> tuple[str, Call]:
     """Return what users run today: frozen TorchScript on preprocessed inputs, eager where it cannot be traced."""
-    arguments = source.arguments(samples.feeds[0])
+    arguments = [array.copy() for array in source.arguments(samples.feeds[0])]  # a network may write into them
     inputs = [spec.name for spec in source.signature.inputs]
     outputs = [spec.name for spec in source.signature.outputs]
     feed = dict(zip(inputs, arguments, strict=True))
@@ -165,13 +166,6 @@ def _baseline(job: ComponentJob, source: Source, samples: Samples) -> tuple[str,
         log.info("%s: %s The baseline is eager PyTorch.", job.component.name, error.message)
         return "pytorch eager", lambda: source.runner(arguments)
     return "torchscript", lambda: traced.run(feed)
-
-
-def _summary(path: Path) -> str:
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    return f"{len(graph.node)} nodes, {len(graph.initializer)} initializers, {path.stat().st_size} bytes"
 
 
 def _size(form: BuiltForm) -> int:

@@ -52,8 +52,8 @@ class Comparison:
     _differing_non_finite: int = 0
     _unequal: int = 0
 
-    def add(self, source: Array, target: Array) -> None:
-        """Take one feed's output into account.
+    def add(self, source: Array, target: Array) -> float:
+        """Take one feed's output into account; return its largest relative error, infinite where kinds differ.
 
         Raises:
             EngineFailure: SHAPE_MISMATCH where the shapes differ.
@@ -70,17 +70,20 @@ class Comparison:
             self._unequal += int((source != target).sum())
         if self.classifier and source.ndim > 1 and source.size:
             self._add_rows(source.reshape(len(source), -1), target.reshape(len(target), -1))
+        differing = self._differing_non_finite
         s, t = self._finite_part(_wide(source), _wide(target))
         if not s.size:
-            return
+            return math.inf if self._differing_non_finite > differing else 0.0
         difference = np.abs(t - s)
+        error, scale = float(difference.max()), float(np.abs(s).max())
         self._compared += s.size
-        self._max_error = max(self._max_error, float(difference.max()))
-        self._max_source = max(self._max_source, float(np.abs(s).max()))
+        self._max_error = max(self._max_error, error)
+        self._max_source = max(self._max_source, scale)
         self._dot += float(s @ t)
         self._source_energy += float(s @ s)
         self._target_energy += float(t @ t)
         self._noise_energy += float(difference @ difference)
+        return math.inf if self._differing_non_finite > differing else relative_error(error, scale)
 
     def result(self, threshold: float) -> OutputParity:
         """Return the metrics over everything added, judged against a threshold."""
@@ -142,10 +145,9 @@ class Parity:
     def __init__(self, outputs: tuple[str, ...], *, classifier: bool) -> None:
         self._comparisons = {name: Comparison(name, classifier) for name in outputs}
 
-    def add(self, source: Mapping[str, Array], target: Mapping[str, Array]) -> None:
-        """Take the outputs of one feed into account."""
-        for name, comparison in self._comparisons.items():
-            comparison.add(source[name], target[name])
+    def add(self, source: Mapping[str, Array], target: Mapping[str, Array]) -> float:
+        """Take the outputs of one feed into account; return the largest relative error over them."""
+        return max(comparison.add(source[name], target[name]) for name, comparison in self._comparisons.items())
 
     def report(self, threshold: float, samples: Samples) -> ParityReport:
         """Return the report over all feeds added."""
@@ -162,11 +164,7 @@ def relative_error(error: float, scale: float) -> float:
 
 def tensor_error(source: Array, target: Array) -> float:
     """Return the largest relative error of one tensor; infinite where shapes or non-finite elements differ."""
-    if source.shape != target.shape:
-        return math.inf
-    comparison = Comparison("")
-    comparison.add(source, target)
-    return comparison.result(0.0).max_rel_error
+    return Comparison("").add(source, target) if source.shape == target.shape else math.inf
 
 
 def _wide(array: Array) -> Array:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from engines.conversion_request import Component, ComponentInput, Execution
 from engines.graph.fusion import fuse_operators
-from engines.graph.hygiene import load_model, save_model, tidy
+from engines.graph.hygiene import load_model, save_model, summary, tidy
 from engines.graph.parameters import copy_parameters
 from engines.graph.preprocessing import InputPreprocessing, bake
 
 
 def make_ready(source: Path, target: Path, component: Component, execution: Execution) -> list[str]:
-    """Write the graph as a builder takes it; return what was done to it, in words.
+    """Write the graph as a builder takes it; return what it was, what was done to it and what it is, in words.
 
     Operators are fused before parameters are copied, because fusing may join equal ones again, and before preprocessing
     is put in front, because a mean folded into a padded convolution is not the same at the borders.
@@ -26,7 +26,9 @@ def make_ready(source: Path, target: Path, component: Component, execution: Exec
     Raises:
         EngineFailure: INVALID_MODEL, INVALID_SPEC or TOOLCHAIN_CRASHED.
     """
-    model, done = tidy(load_model(source)), ["tidied"]
+    model = load_model(source)
+    done = [summary(model), "tidied"]
+    model = tidy(model)
     if execution.fuse_operators:
         model = tidy(fuse_operators(model))
         done.append("operators fused")
@@ -38,7 +40,7 @@ def make_ready(source: Path, target: Path, component: Component, execution: Exec
         model = tidy(bake(model, baked))
         done.append(f"preprocessing baked in for {', '.join(baked)}")
     save_model(model, target)
-    return done
+    return [*done, summary(model)]
 
 
 def _steps(given: ComponentInput) -> InputPreprocessing:

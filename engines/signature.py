@@ -104,6 +104,13 @@ class TensorSpec:
         opt = min(self.opt[0], max_batch)
         return replace(self, min=(1, *self.min[1:]), opt=(opt, *self.opt[1:]), max=(max_batch, *self.max[1:]))
 
+    def including(self, shape: Shape) -> TensorSpec:
+        """Return the spec widened where it must be to hold a shape that was seen; `unknown` where that cannot be."""
+        if not self.known or len(shape) != len(self.max) or 0 in shape:
+            return TensorSpec.unknown(self.name, self.dtype)
+        low, high = (tuple(map(pick, extents, shape)) for pick, extents in ((min, self.min), (max, self.max)))
+        return replace(self, min=low, max=high)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as the JSON form of `lathe.type.v1.TensorSpec`."""
         values: dict[str, Any] = {"name": self.name, "dtype": self.dtype}

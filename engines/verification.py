@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engines.backends import Array, Arrays, Session
-from engines.divergence import Suspect, largest_error, locate
+from engines.divergence import Suspect, locate
 from engines.failures import EngineFailure, FailureReason
 from engines.parity import Parity
 from engines.parity_report import OutputParity, ParityReport, Verdict
 from engines.samples import Samples
+from engines.signature import TensorSpec
 from engines.source import Source
 
 
@@ -25,8 +26,12 @@ class _Worst:
     actual: Arrays = dataclasses.field(default_factory=dict)
 
 
-def verify(source: Source, session: Session, samples: Samples, suspect: Suspect, *, classifier: bool) -> ParityReport:
-    """Return the parity of a form with its source; where it is not a PASS, with the first diverging node.
+def verify(
+    source: Source, session: Session, samples: Samples, suspect: Suspect, *, classifier: bool
+) -> tuple[ParityReport, tuple[TensorSpec, ...]]:
+    """Return the parity of a form with its source, and the specs of the outputs, wide enough for every shape seen.
+
+    Where the verdict is not PASS, the report holds the first diverging node.
 
     Args:
         source: The original.
@@ -38,17 +43,21 @@ def verify(source: Source, session: Session, samples: Samples, suspect: Suspect,
     Raises:
         EngineFailure: SHAPE_MISMATCH where an output has another shape; what the original or the runtime raises.
     """
-    names = tuple(spec.name for spec in source.signature.outputs)
-    parity, worst = Parity(names, classifier=classifier), _Worst()
+    specs = {spec.name: spec for spec in source.signature.outputs}
+    parity, worst = Parity(tuple(specs), classifier=classifier), _Worst()
     for feed in samples.feeds:
         expected, actual = source.run(feed), session.run(feed)
-        parity.add(expected, actual)
-        error = largest_error(expected, actual)
+        error = parity.add(expected, actual)
         if error > worst.error:
             worst = _Worst(error, feed, expected, actual)
+        specs = {name: spec.including(expected[name].shape) for name, spec in specs.items()}
     report = parity.report(suspect.threshold, samples)
-    if report.verdict is Verdict.PASS or not worst.error:
-        return report
+    if report.verdict is not Verdict.PASS and worst.error:
+        report = _with_place(report, suspect, worst)
+    return report, tuple(specs.values())
+
+
+def _with_place(report: ParityReport, suspect: Suspect, worst: _Worst) -> ParityReport:
     found = locate(suspect, worst.feed, worst.expected, worst.actual)
     return dataclasses.replace(
         report,

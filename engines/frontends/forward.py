@@ -61,6 +61,22 @@ def run_forward(
         path: The architecture file, for the line that an error names.
 
     Raises:
+        EngineFailure: as `call_forward`; INVALID_ARCHITECTURE where the result holds no tensor, or something else.
+    """
+    outputs = flatten_outputs(call_forward(network, samples, path))
+    if not outputs:
+        raise EngineFailure(
+            FailureReason.INVALID_ARCHITECTURE,
+            "'forward' returns no tensor.",
+            suggested_fix="Return what the network computes: a tensor, or tensors in a tuple, list or dictionary.",
+        )
+    return outputs
+
+
+def call_forward(network: torch.nn.Module, samples: Sequence[NDArray[Any]], path: Path | None = None) -> Any:
+    """Run the network once, without gradients, and return what `forward` returns, as it is.
+
+    Raises:
         EngineFailure: SHAPE_MISMATCH where the error is about shapes, else INVALID_ARCHITECTURE, with the innermost
             module in which it raised.
     """
@@ -68,12 +84,9 @@ def run_forward(
 
     with torch.inference_mode(), _ModuleTrail(network) as trail:
         try:
-            outputs = flatten_outputs(network(*to_tensors(samples)))
+            return network(*to_tensors(samples))
         except (Exception, SystemExit) as error:
             raise _failure(error, trail.path, samples, path) from error
-    if not outputs:
-        raise EngineFailure(FailureReason.INVALID_ARCHITECTURE, "'forward' returns no tensor.")
-    return outputs
 
 
 def run_module(module: torch.nn.Module, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -1,7 +1,8 @@
 """Exports a network to ONNX with a dynamic batch, by whichever of torch's two exporters manages it.
 
 The exporter of torch.export goes first; the older one, which traces TorchScript, where that fails or fixes the batch. A
-graph counts only when ONNX Runtime computes outputs of the right shapes with it, at the smallest and the largest batch.
+graph counts only when ONNX Runtime computes outputs of the right shapes with it at a batch that it was not traced with:
+at 1, because a dynamic batch is traced with 2. Parity holds its values to the network at larger batches.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import inspect
 import logging
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, FailureReason
 from engines.frontends.checkpoint import first_line
 from engines.frontends.export_failures import explain
-from engines.frontends.forward import flatten_outputs, run_forward, to_tensors
+from engines.frontends.forward import call_forward, flatten_outputs, to_tensors
 from engines.signature import TensorSpec
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 OPSET = 20
 """Operator set of exported graphs: the newest that both exporters write."""
 
-_CHECKED_ELEMENTS = 2**22
-"""Most elements of an input at which a graph is tried: 27 images of 224 × 224. Parity tries the rest."""
 _PLAIN = (tuple, list, dict, OrderedDict)
 
 
@@ -63,64 +62,89 @@ class ExportJob:
         return [np.resize(value, (batch, *value.shape[1:])) if value.ndim else value for value in self.samples]
 
     @property
-    def checked_batches(self) -> list[int]:
-        """Batches at which a graph is tried: 1, 2 and the largest that is no burden to try."""
-        if self.max_batch == 1:
-            return [self._fixed_batch]
-        per_sample = max((value.size // max(len(value), 1) for value in self.samples if value.ndim), default=1)
-        largest = max(min(self.max_batch, _CHECKED_ELEMENTS // max(per_sample, 1)), 2)
-        return sorted({1, 2, largest})
+    def tried_batches(self) -> tuple[int, ...]:
+        """Batches at which the network is run before it is exported: those that its graph is checked and traced at."""
+        return (self.checked_batch, self.traced_batch) if self.max_batch > 1 else (self.checked_batch,)
+
+    @property
+    def checked_batch(self) -> int:
+        """Batch at which the graph is tried: 1 where the batch is dynamic, else the fixed one."""
+        return 1 if self.max_batch > 1 else next((spec.opt[0] for spec in self.inputs if spec.opt), 1)
 
     @property
     def traced_batch(self) -> int:
         """Batch to trace with: 2 where it is dynamic, because exporters take 1 for a constant."""
-        return 2 if self.max_batch > 1 else self._fixed_batch
-
-    @property
-    def _fixed_batch(self) -> int:
-        return next((spec.opt[0] for spec in self.inputs if spec.opt), 1)
+        return 2 if self.max_batch > 1 else self.checked_batch
 
 
-Shapes = dict[int, list[tuple[int, ...]]]
-"""Shapes of the outputs by batch."""
+@dataclass(frozen=True)
+class Observed:
+    """What a network returned at one batch.
+
+    Attributes:
+        shapes: Shape of each output.
+        dtypes: Element type of each output, as NumPy writes it, and `bfloat16`.
+        plain: Whether they came in tuples, lists and dictionaries alone, which exporters understand as they are.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    plain: bool
 
 
-def export(job: ExportJob) -> tuple[str, Shapes]:
-    """Write the ONNX file; return the exporter's name, `dynamo` or `torchscript`, and the outputs' shapes by batch.
+def observe(job: ExportJob) -> dict[int, Observed]:
+    """Run the network at each of `tried_batches`.
+
+    Raises:
+        EngineFailure: SHAPE_MISMATCH or INVALID_ARCHITECTURE, with the batch and the module in which it raised.
+    """
+    return {batch: _observe(job, batch) for batch in job.tried_batches}
+
+
+def _observe(job: ExportJob, batch: int) -> Observed:
+    try:
+        result = call_forward(job.network, job.at_batch(batch))
+    except EngineFailure as failure:
+        failure.evidence = f"at batch {batch}, {failure.evidence}"
+        if job.max_batch > 1 and failure.reason is FailureReason.SHAPE_MISMATCH:
+            advice = "Write the network for any batch (x.shape[0], -1), or set the largest batch to 1."
+            failure.suggested_fix = advice if batch > 1 else f"{failure.suggested_fix} {advice}"
+        raise
+    outputs = flatten_outputs(result)
+    dtypes = (str(output.dtype).removeprefix("torch.") for output in outputs)
+    return Observed(tuple(tuple(output.shape) for output in outputs), tuple(dtypes), _plain(result))
+
+
+def export(job: ExportJob, observed: Mapping[int, Observed]) -> str:
+    """Write the ONNX file; return the exporter's name, `dynamo` or `torchscript`.
+
+    Args:
+        job: What to export.
+        observed: What the network returned, by batch.
 
     Raises:
         EngineFailure: UNSUPPORTED_OPERATOR, SHAPE_MISMATCH where only the batch of the samples works, or
             TOOLCHAIN_CRASHED.
     """
-    expected = {batch: _shapes(job, batch) for batch in job.checked_batches}
     errors: list[Exception] = []
-    exporters: tuple[tuple[str, Callable[[ExportJob], None]], ...] = (
-        ("dynamo", _dynamo),
-        ("torchscript", _torchscript),
+    direct = observed[job.traced_batch].plain and _takes_named_arguments(job.network)
+    exporters: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("dynamo", lambda: _dynamo(job, direct=direct)),
+        ("torchscript", lambda: _torchscript(job)),
     )
     for name, exporter in exporters:
         try:
             with _quiet():
-                exporter(job)
-            _check(job, expected)
+                exporter()
+            _check(job, observed[job.checked_batch].shapes)
         except EngineFailure:
             raise
         except Exception as error:
             log.info("The %s exporter did not manage: %s", name, first_line(error), exc_info=error)
             errors.append(error)
         else:
-            return name, expected
-    raise explain(errors, job.network, to_tensors(job.at_batch(job.checked_batches[-1])))
-
-
-def _shapes(job: ExportJob, batch: int) -> list[tuple[int, ...]]:
-    try:
-        return [tuple(output.shape) for output in run_forward(job.network, job.at_batch(batch))]
-    except EngineFailure as failure:
-        failure.evidence = f"at batch {batch}, {failure.evidence}"
-        if job.max_batch > 1:
-            failure.suggested_fix = "Write the network for any batch (x.shape[0], -1), or set the largest batch to 1."
-        raise
+            return name
+    raise explain(errors, job.network, to_tensors(job.at_batch(job.traced_batch)))
 
 
 def flat_network(network: torch.nn.Module) -> torch.nn.Module:
@@ -138,7 +162,8 @@ def flat_network(network: torch.nn.Module) -> torch.nn.Module:
     return Flat().eval()
 
 
-def _dynamo(job: ExportJob) -> None:
+def _dynamo(job: ExportJob, *, direct: bool) -> None:
+    """Export by torch.export; `direct` leaves the wrapper out, which keeps the network's own names of parameters."""
     import torch
 
     tensors = to_tensors(job.at_batch(job.traced_batch))
@@ -146,7 +171,6 @@ def _dynamo(job: ExportJob) -> None:
     if job.max_batch > 1:
         batch = torch.export.Dim("batch", min=1, max=job.max_batch)
         shapes = tuple({0: batch} if tensor.ndim else None for tensor in tensors)
-    direct = _exports_directly(job.network, tensors)
     program = torch.onnx.export(
         job.network if direct else flat_network(job.network),
         tensors,
@@ -180,42 +204,36 @@ def _torchscript(job: ExportJob) -> None:
         )
 
 
-def _exports_directly(network: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> bool:
-    """Return whether the exporter understands the network's arguments and outputs as they are.
+def _takes_named_arguments(network: torch.nn.Module) -> bool:
+    kinds = {parameter.kind for parameter in inspect.signature(network.forward).parameters.values()}
+    return inspect.Parameter.VAR_POSITIONAL not in kinds
 
-    Going without the wrapper keeps the names of parameters and nodes those of the network.
-    """
+
+def _plain(value: Any) -> bool:
     import torch
 
-    kinds = {parameter.kind for parameter in inspect.signature(network.forward).parameters.values()}
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return False
-
-    def plain(value: Any) -> bool:
-        if type(value) in _PLAIN:
-            return all(map(plain, value.values() if isinstance(value, dict) else value))
-        return isinstance(value, torch.Tensor)
-
-    with torch.inference_mode():
-        return plain(network(*tensors))
+    if type(value) in _PLAIN:
+        return all(map(_plain, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, torch.Tensor)
 
 
-def _check(job: ExportJob, expected: Shapes) -> None:
-    """Run the graph at each batch; raise where names or shapes are not those of the network."""
+def _check(job: ExportJob, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Run the graph at the checked batch; raise where names or shapes are not those of the network."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(job.path), options, providers=["CPUExecutionProvider"])
     names = [spec.name for spec in job.inputs]
     found = [value.name for value in session.get_inputs()]
     if found != names:
         raise ValueError(f"the graph has the inputs {found} instead of {names}")
-    for batch, shapes in expected.items():
-        outputs = session.run(list(job.output_names), dict(zip(names, job.at_batch(batch), strict=True)))
-        actual = [tuple(output.shape) for output in outputs]
-        if actual != shapes:
-            raise ValueError(f"at batch {batch} the graph gives outputs of shapes {actual} instead of {shapes}")
+    batch = job.checked_batch
+    outputs = session.run(list(job.output_names), dict(zip(names, job.at_batch(batch), strict=True)))
+    actual = tuple(tuple(output.shape) for output in outputs)
+    if actual != tuple(shapes):
+        raise ValueError(f"at batch {batch} the graph gives outputs of shapes {actual} instead of {tuple(shapes)}")
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.checkpoint import load_state_dict
-from engines.frontends.forward import run_forward, run_module, to_tensors
+from engines.frontends.forward import run_module, to_tensors
 from engines.frontends.network import build_network
-from engines.frontends.onnx_export import ExportJob, Shapes, export, flat_network
+from engines.frontends.onnx_export import ExportJob, Observed, export, flat_network, observe
 from engines.frontends.weights import load_weights
 from engines.signature import OPEN_EXTENT, Signature, TensorSpec
 
@@ -102,16 +102,15 @@ def export_onnx(
         EngineFailure: INVALID_SPEC, SHAPE_MISMATCH, INVALID_ARCHITECTURE, UNSUPPORTED_OPERATOR or TOOLCHAIN_CRASHED.
     """
     _check_inputs(inputs, samples)
-    outputs = run_forward(network, samples)
-    names = _output_names(output_names, len(outputs))
+    job = ExportJob(network, inputs, samples, output_names, max_batch, onnx_path)
+    observed = observe(job)
+    names = _output_names(output_names, len(observed[job.traced_batch].shapes))
     _check_names([*(spec.name for spec in inputs), *names])
-    job = ExportJob(network, inputs, samples, names, max_batch, onnx_path)
-    exporter, shapes = export(job)
+    exporter = export(replace(job, output_names=names), observed)
     log.info("Exported to ONNX by the %s exporter.", exporter)
     batched = [spec.batched(max_batch) if max_batch > 1 and spec.max else spec for spec in inputs]
-    dtypes = [str(output.dtype).removeprefix("torch.") for output in outputs]
     opt_batch = next((spec.opt[0] for spec in batched if spec.opt), 1)
-    signature = Signature(tuple(batched), _output_specs(names, dtypes, shapes, (opt_batch, max_batch)))
+    signature = Signature(tuple(batched), _output_specs(names, observed, (opt_batch, max_batch)))
     return Export(onnx_path, flat_network(network), signature, exporter)
 
 
@@ -179,31 +178,25 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _output_specs(
-    names: Sequence[str], dtypes: Sequence[str], shapes: Shapes, batches: tuple[int, int]
+    names: Sequence[str], observed: Mapping[int, Observed], batches: tuple[int, int]
 ) -> tuple[TensorSpec, ...]:
-    """Return the outputs' specs at the tuned and the largest batch, from the shapes seen at those that were tried."""
-    low, high = min(shapes), max(shapes)
+    """Return the outputs' specs at the tuned and the largest batch, from what was seen at those that were tried."""
+    low, high = observed[min(observed)], observed[max(observed)]
     specs = []
-    for index, (name, dtype) in enumerate(zip(names, dtypes, strict=True)):
-        small, large = shapes[low][index], shapes[high][index]
+    for name, dtype, small, large in zip(names, high.dtypes, low.shapes, high.shapes, strict=True):
         if len(small) != len(large) or 0 in small:
             specs.append(TensorSpec.unknown(name, dtype))
             continue
-        opt, most = (
-            tuple(_extent_at(batch, a, b, low, high) for a, b in zip(small, large, strict=True)) for batch in batches
-        )
-        least = tuple(map(min, small, opt))
-        specs.append(TensorSpec(name, dtype, least, tuple(map(min, opt, most)), most))
+        opt, most = (tuple(_extent_at(batch, *pair) for pair in zip(small, large, strict=True)) for batch in batches)
+        specs.append(TensorSpec(name, dtype, tuple(map(min, small, opt)), tuple(map(min, opt, most)), most))
     return tuple(specs)
 
 
-def _extent_at(batch: int, small: int, large: int, low: int, high: int) -> int:
-    """Return an axis' extent at a batch: it grows with the batch, or not at all; else its bound is not known."""
-    if small == large:
-        return small
-    steps, rest = divmod(large - small, high - low)
-    regular = steps >= 0 and not rest
-    return small + steps * (batch - low) if regular else small if batch == low else OPEN_EXTENT
+def _extent_at(batch: int, one: int, two: int) -> int:
+    """Return an axis' extent at a batch from those at 1 and 2: it grows evenly; where it shrinks no bound is known."""
+    if two < one:
+        return one if batch == 1 else OPEN_EXTENT
+    return one + (two - one) * (batch - 1)
 
 
 def _invalid(message: str) -> EngineFailure:

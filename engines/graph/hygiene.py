@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 MAX_PROTOBUF_BYTES = 2**31 - 1
 """Largest protobuf message; larger models keep their weights in a file beside it."""
+
+_SMALL = 1024
+"""Elements up to which a constant is looked at when shapes are inferred: shapes, axes and the like."""
 
 _KEPT_METADATA = frozenset({"pkg.torch.onnx.name_scopes"})
 """Metadata of nodes that stays: the module of the network that a node comes from."""
@@ -88,7 +92,7 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model checked, with inferred shapes and without documentation strings and traces of its making.
 
-    Models that are too large for one protobuf message are returned without the check and the inference.
+    Both look at the graph without its larger weights, which makes them quick and independent of the model's size.
 
     Raises:
         EngineFailure: INVALID_MODEL where the checker refuses it.
@@ -98,18 +102,46 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     tidied = onnx.ModelProto()
     tidied.CopyFrom(model)
     _strip(tidied)
-    if weight_bytes(tidied) >= MAX_PROTOBUF_BYTES:
-        return tidied
+    light = _without_weights(tidied)
     try:
-        onnx.checker.check_model(tidied)
+        onnx.checker.check_model(light)
     except Exception as error:
         reason = " ".join(str(error).split())[:500]
         raise EngineFailure(FailureReason.INVALID_MODEL, f"The ONNX checker refuses the graph: {reason}") from error
     try:
-        return onnx.shape_inference.infer_shapes(tidied, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     except Exception as error:
         log.info("Shapes cannot be inferred: %s", error)
         return tidied
+    for part in ("value_info", "output"):
+        tidied.graph.ClearField(part)
+        getattr(tidied.graph, part).extend(getattr(inferred, part))
+    return tidied
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with inputs in the place of larger initializers of the main graph."""
+    import onnx
+
+    graph = model.graph
+    inputs = {value.name for value in graph.input}
+    kept = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= _SMALL]
+    weights = [tensor for tensor in graph.initializer if math.prod(tensor.dims) > _SMALL]
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    light.graph.name = graph.name
+    for part in ("node", "input", "output", "value_info", "sparse_initializer", "quantization_annotation"):
+        getattr(light.graph, part).extend(getattr(graph, part))
+    light.graph.initializer.extend(kept)
+    for tensor in weights:
+        if tensor.name not in inputs:
+            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            light.graph.input.append(value)
+    return light
+
+
+def summary(model: onnx.ModelProto) -> str:
+    """Return the size of a model in words, for the log."""
+    return f"{len(model.graph.node)} nodes, {len(model.graph.initializer)} initializers"
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
