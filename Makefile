@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format gen up bench lock clean setup
+.PHONY: demo test check format gen baseline up bench lock clean setup
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,7 @@ check: setup  ## format, lint, types, protos, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf format --diff --exit-code --path lathe && ../$(BIN)/buf lint
+	cd protos && ../$(BIN)/buf build -o -#format=binpb | ../$(BIN)/buf breaking -#format=binpb --against baseline.binpb
 	$(BIN)/python protos/generate.py --check
 
 format: setup
@@ -36,6 +37,9 @@ format: setup
 
 gen: setup  ## stubs, type stubs and descriptor set from the protos
 	$(BIN)/python protos/generate.py
+
+baseline: setup  ## what `make check` holds the protos against; see ARCHITECTURE.md for when to renew it
+	cd protos && ../$(BIN)/buf build --exclude-source-info --output baseline.binpb
 
 up: setup  ## the whole suite on this machine, until Ctrl-C
 	$(BIN)/lathe up
@@ -47,7 +51,7 @@ lock: ## constraints.txt from the newest releases that fit, in a fresh environme
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable ./protos --editable '.[dev]'
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	$(BIN)/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > constraints.txt
 	touch $(VENV)/.installed
 
 clean:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelVersion, PackageInfo
@@ -13,7 +12,6 @@ from services.common.errors import invalid_argument
 from services.registry import naming
 
 MANIFEST = "manifest.json"
-_TEMPLATE = re.compile(r"^templates/[^/]+$")
 _FIELD = "model_version.package"
 
 
@@ -31,8 +29,6 @@ def complete_package(version: ModelVersion) -> None:
     if not version.HasField("package"):
         raise invalid_argument(_FIELD, "A package needs its repo, package_name, method and version; give them.")
     package = version.package
-    if package.template and not _TEMPLATE.fullmatch(package.template):
-        raise invalid_argument(f"{_FIELD}.template", f"'{package.template}' is not of the form 'templates/…'.")
     if MANIFEST not in {file.path for file in version.files}:
         raise invalid_argument(
             "model_version.files", f"A package has a file '{MANIFEST}' at its top; none of the files is called so."

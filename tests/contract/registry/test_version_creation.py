@@ -9,6 +9,7 @@ from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.model_service_pb2 import (
     HUGGINGFACE,
     ONNX,
+    PACKAGE,
     PTH,
     CreateModelVersionRequest,
     DescribeModelVersionRequest,
@@ -123,6 +124,24 @@ async def test_what_contradicts_itself_is_refused(registry: Registry, model: str
         (
             ModelVersion(format=PTH, files=[file], lineage=Lineage(sources=["models/no/versions/1"])),
             "model_version.lineage.sources",
+        ),
+        (
+            ModelVersion(format=PTH, files=[file], lineage=Lineage(sources=["models/no"])),
+            "model_version.lineage.sources[0]",
+        ),
+        (ModelVersion(format=PTH, files=[file], lineage=Lineage(template="t")), "model_version.lineage.template"),
+        (ModelVersion(format=PTH, files=[file], lineage=Lineage(task="t")), "model_version.lineage.task"),
+        (
+            ModelVersion(format=PTH, files=[file], lineage=Lineage(task="conversionTasks/" + "x" * 5000)),
+            "model_version.lineage.task",
+        ),
+        (
+            ModelVersion(format=PTH, files=[file], lineage=Lineage(architectures={"architectures/a": "no digest"})),
+            "model_version.lineage.architectures",
+        ),
+        (
+            ModelVersion(format=PACKAGE, files=[file], package=PackageInfo(template="models/x")),
+            "model_version.package",
         ),
     ]
     for version, field in cases:

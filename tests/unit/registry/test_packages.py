@@ -50,7 +50,6 @@ def test_what_is_no_package_has_no_parity() -> None:
     [
         (ModelVersion(format=PACKAGE), "model_version.package"),
         (ModelVersion(format=ONNX, package=PackageInfo()), "model_version.package"),
-        (_version(template="models/x"), "model_version.package.template"),
         (
             ModelVersion(format=PACKAGE, package=PackageInfo(), files=[File(path="a/manifest.json")]),
             "model_version.files",

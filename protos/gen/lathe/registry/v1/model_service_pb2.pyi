@@ -198,15 +198,15 @@ class PackageInfo(_message.Message):
     version: _builtins.str
     """Version within the repository."""
     template: _builtins.str
-    """Template that it belongs to, if any."""
+    """Template that it belongs to, if any: `templates/{template}`."""
     file_name: _builtins.str
     """Composed by the service: `{repo}_{package_name}_{method}_{version}.tar`."""
     device: _builtins.str
-    """Device of the catalog that the package is for."""
+    """Device of the catalog that the package is for; read from its manifest where empty."""
     runtime: _builtins.str
-    """Runtime that loads it."""
+    """Runtime that loads it; read from its manifest where empty."""
     precision: _precision_pb2.Precision.ValueType
-    """Precision that it computes in."""
+    """Precision that it computes in; read from its manifest where not said."""
     directly_uploaded: _builtins.bool
     """True where a user uploaded it, so that no source graph is known."""
     def __init__(
@@ -262,16 +262,18 @@ class Lineage(_message.Message):
     TEMPLATE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     template: _builtins.str
-    """Template used."""
+    """Template used: `templates/{template}`."""
     task: _builtins.str
-    """Task that made it."""
+    """Task that made it: `conversionTasks/{task}`. Where callers are known by tokens, only Lathe's own services may say so: what
+    a task reports (parity, the certification of an architecture) is believed.
+    """
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Versions it was made from."""
+        """Versions it was made from: `models/{model}/versions/{number}`."""
 
     @_builtins.property
     def architectures(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Architectures used, each with the sha256 of its source and configuration as used."""
+        """Architectures used (`architectures/{architecture}`), each with the sha256 of its source and configuration as used."""
 
     def __init__(
         self,
@@ -816,7 +818,7 @@ class ListModelsRequest(_message.Message):
     MINE_ONLY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000."""
+    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -1027,7 +1029,7 @@ class ListModelVersionsRequest(_message.Message):
     parent: _builtins.str
     """`models/{model}`, or `models/-` for all."""
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000."""
+    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str

@@ -210,14 +210,15 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def HoldModelVersion(self, request, context):
-        """Keeps a version from being deleted while a task uses it. Holding twice renews the hold.
+        """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
+        PERMISSION_DENIED for others where callers are known by tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnholdModelVersion(self, request, context):
-        """Ends a hold. Ending one that is not there is no error.
+        """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,9 +63,11 @@ class ModelServiceStub:
     GetLineage: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetLineageRequest, _model_service_pb2.LineageGraph]
     """Returns what a version was made from and what was made from it."""
     HoldModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.HoldModelVersionRequest, _empty_pb2.Empty]
-    """Keeps a version from being deleted while a task uses it. Holding twice renews the hold."""
+    """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
+    PERMISSION_DENIED for others where callers are known by tokens.
+    """
     UnholdModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]
-    """Ends a hold. Ending one that is not there is no error."""
+    """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -101,9 +103,11 @@ class ModelServiceAsyncStub(ModelServiceStub):
     GetLineage: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetLineageRequest, _model_service_pb2.LineageGraph]  # type: ignore[assignment]
     """Returns what a version was made from and what was made from it."""
     HoldModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.HoldModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Keeps a version from being deleted while a task uses it. Holding twice renews the hold."""
+    """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
+    PERMISSION_DENIED for others where callers are known by tokens.
+    """
     UnholdModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Ends a hold. Ending one that is not there is no error."""
+    """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models and their versions."""
@@ -220,7 +224,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.HoldModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Keeps a version from being deleted while a task uses it. Holding twice renews the hold."""
+        """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
+        PERMISSION_DENIED for others where callers are known by tokens.
+        """
 
     @_abc_1.abstractmethod
     def UnholdModelVersion(
@@ -228,6 +234,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.UnholdModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Ends a hold. Ending one that is not there is no error."""
+        """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

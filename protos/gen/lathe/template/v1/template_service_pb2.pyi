@@ -401,7 +401,7 @@ Global___ExecutionParameters: _TypeAlias = ExecutionParameters  # noqa: Y015
 
 @_typing.final
 class Template(_message.Message):
-    """What a conversion does."""
+    """What a conversion does. At most 1 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -483,9 +483,9 @@ class Template(_message.Message):
     built_in: _builtins.bool
     """True for a template that came with Lathe."""
     repo: _builtins.str
-    """Repository that packages made with it belong to."""
+    """Repository that packages made with it belong to: letters, digits, `.`, `_` and `-`."""
     version: _builtins.str
-    """Version of packages made with it."""
+    """Version of packages made with it: letters, digits, `.`, `_` and `-`."""
     method: _builtins.str
     """Postprocess method: `classification`, `multi_classification`, `detection`, `yolo`, `embedding` or `raw`."""
     error_threshold: _builtins.float
@@ -711,7 +711,7 @@ class ListTemplatesRequest(_message.Message):
     SOURCE_FORMAT_FIELD_NUMBER: _builtins.int
     BUILT_IN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000."""
+    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -798,7 +798,9 @@ class UpdateTemplateRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change."""
+        """Fields to change: any but `name`, `uid`, `owner`, `create_time`, `update_time`, `etag` and `built_in`. Lists, maps and
+        messages are replaced whole.
+        """
 
     def __init__(
         self,
