@@ -18,6 +18,8 @@ from services.common.sql import Conditions
 
 __all__ = ["Condition", "ListQuery", "Listing", "list_rows"]
 
+# A page has to stay under gRPC's 4 MiB, with what services add to a resource that is stored.
+MAX_PAGE_BYTES = 3_000_000
 # Rows that a search looks through in order before it asks the index.
 SEARCH_WALK = 10_000
 ORDER_FIELDS: Mapping[str, type] = {
@@ -103,6 +105,8 @@ class Listing:
 async def list_rows(reader: Reader, listing: Listing, query: ListQuery) -> tuple[list[Record], str]:
     """Return one page of rows, and the token of the next page (empty on the last).
 
+    A page has `page_size` rows, or as many fewer as fit in MAX_PAGE_BYTES, but one at least.
+
     A search that finds nothing is repeated with tolerance for typing slips.
 
     Raises:
@@ -116,10 +120,21 @@ async def list_rows(reader: Reader, listing: Listing, query: ListQuery) -> tuple
     if not rows and query.search and not query.page_token:
         page = replace(page, position=Position((), fuzzy=True))
         rows = await page.fetch(reader)
-    if len(rows) <= size:
+    kept = rows[: min(size, _fitting(rows))]
+    if len(kept) == len(rows):
         return rows, ""
-    last = Position(tuple(rows[size - 1][name] for name in order.names), page.position.fuzzy)
-    return rows[:size], encode_token(last, query.described(order))
+    last = Position(tuple(kept[-1][name] for name in order.names), page.position.fuzzy)
+    return kept, encode_token(last, query.described(order))
+
+
+def _fitting(rows: Sequence[Record]) -> int:
+    """Return how many of the first rows fit in an answer."""
+    room = MAX_PAGE_BYTES
+    for count, row in enumerate(rows):
+        room -= sum(len(value) for value in row.values() if isinstance(value, bytes))
+        if room < 0:
+            return max(count, 1)
+    return len(rows)
 
 
 def _position(listing: Listing, query: ListQuery, order: Order) -> Position:

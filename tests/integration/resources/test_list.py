@@ -6,6 +6,7 @@ import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.model_service_pb2 import ONNX, PTH, ListModelVersionsRequest, ModelVersion
 
+from services.common import listing
 from services.common.errors import LatheError
 from services.common.identity import acting_as
 from services.common.listing import Condition, ListQuery
@@ -45,6 +46,17 @@ async def test_pages_show_everything_once_newest_first(
     versions: Versions, stored: list[ModelVersion], size: int
 ) -> None:
     assert await _pages(versions, page_size=size) == stored[::-1]
+
+
+@pytest.mark.parametrize("room", [0, 300, 1000])
+async def test_large_rows_make_short_pages(
+    versions: Versions, stored: list[ModelVersion], monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(listing, "MAX_PAGE_BYTES", room)
+    first, _ = await versions.list(ListQuery(page_size=20))
+    assert 1 <= len(first) < 20
+    assert len(first) == 1 or sum(each.ByteSize() for each in first) <= room
+    assert await _pages(versions, page_size=20) == stored[::-1]
 
 
 ORDERS = ["create_time", "display_name", "display_name desc, create_time", "name desc", "update_time asc, name desc"]

@@ -159,3 +159,9 @@ def test_another_format_is_refused() -> None:
 def test_an_unsound_template_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(LatheError, match=message):
         check_template(template(**changes))
+
+
+def test_a_template_must_travel_with_its_resolution() -> None:
+    classes = [f"{number:099d}" for number in range(11_000)]
+    with pytest.raises(LatheError, match="1048576 are allowed"):
+        check_template(template(taxonomies=[{"task": "digit", "classes": classes}]))
