@@ -49,7 +49,10 @@ _LOST_RACE = {
     "asyncpg.exceptions.LockNotAvailableError",
 }
 # PostgreSQL stores no NUL character; protobuf carries one.
-_BAD_TEXT = {"asyncpg.exceptions.CharacterNotInRepertoireError"}
+_BAD_TEXT = {
+    "asyncpg.exceptions.CharacterNotInRepertoireError",
+    "asyncpg.exceptions.UntranslatableCharacterError",  # within JSON
+}
 # Answers of a sibling service that mean to our caller what they mean to us.
 _PASSED_ON = {
     grpc.StatusCode.INVALID_ARGUMENT,

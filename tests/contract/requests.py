@@ -1,0 +1,137 @@
+"""Every method of the services that run, and for each a request that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+from lathe.converter.v1 import conversion_service_pb2
+from lathe.registry.v1 import architecture_service_pb2, artifact_service_pb2, model_service_pb2
+from lathe.template.v1 import template_service_pb2
+
+from tests.contract.registry.conftest import source_of
+
+FILES = (
+    ("registry", model_service_pb2),
+    ("registry", architecture_service_pb2),
+    ("registry", artifact_service_pb2),
+    ("template", template_service_pb2),
+    ("converter", conversion_service_pb2),
+)
+METHODS = {
+    method.name: (process, f"/{service.full_name}/{method.name}", method)
+    for process, module in FILES
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+MODEL, VERSION, ARCHITECTURE, TEMPLATE = (
+    "models/fuzz",
+    "models/fuzz/versions/1",
+    "architectures/fuzz",
+    "templates/fuzz",
+)
+LIST = {"page_size": 2, "order_by": "create_time desc", "search": "fuzz", "mine_only": True, "labels": {"team": "a"}}
+CLASS = "FuzzNet"
+A_TEMPLATE = {
+    "name": TEMPLATE,
+    "display_name": "Fuzz",
+    "repo": "r",
+    "version": "1",
+    "method": "classification",
+    "error_threshold": 1e-5,
+    "source_format": "PTH",
+    "device": "cpu-x86-64",
+    "runtime": "onnxruntime",
+    "precision": "FP32",
+    "taxonomies": [{"task": "digit", "classes": ["0", "1"]}],
+    "args": {"top": {"si": 1}},
+    "components": [
+        {
+            "name": "net",
+            "inputs": [{"name": "x", "shape": [1, 3], "preprocessing": {"mean_values": [1], "input_color": "RGB"}}],
+            "max_batch": 2,
+            "architecture": ARCHITECTURE,
+        }
+    ],
+    "execution": {"fuse_operators": True},
+}
+AN_ARCHITECTURE = {
+    "name": ARCHITECTURE,
+    "display_name": "Fuzz",
+    "class_name": CLASS,
+    "source": source_of(CLASS),
+    "config": "num_classes: 3",
+}
+SPEC = {"model_version": VERSION, "template": TEMPLATE, "overrides": {"values": {"repo": "mine"}}, "seed": 1}
+
+
+def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request that a service would take, or take but for a name that is there already."""
+    version = {
+        "format": "PTH",
+        "architecture": ARCHITECTURE,
+        "files": [made["file"]],
+        "lineage": {"sources": [VERSION]},
+    }
+    task, upload, sha = made["task"], made["upload"], made["file"]["digest"]["sha256"]
+    requests: dict[str, dict[str, Any]] = {
+        "CreateModel": {"model": {"display_name": "Fuzz", "labels": {"team": "a"}}},
+        "GetModel": {"name": MODEL},
+        "ListModels": LIST,
+        "UpdateModel": {"model": {"name": MODEL, "display_name": "Fuzz"}, "update_mask": "displayName"},
+        "DeleteModel": {"name": MODEL, "etag": '"x"'},
+        "CreateModelVersion": {"parent": MODEL, "model_version": version},
+        "GetModelVersion": {"name": VERSION},
+        "ListModelVersions": {"parent": MODEL, "format": "PTH", **LIST},
+        "UpdateModelVersion": {"model_version": {"name": VERSION, "description": "d"}, "update_mask": "description"},
+        "DeleteModelVersion": {"name": VERSION, "etag": '"x"'},
+        "DescribeModelVersion": {"name": VERSION},
+        "DiffModelVersions": {"before": VERSION, "after": VERSION},
+        "GetLineage": {"name": VERSION, "max_depth": 3},
+        "HoldModelVersion": {"name": VERSION, "holder": "conversionTasks/x", "ttl_seconds": 1},
+        "UnholdModelVersion": {"name": VERSION, "holder": "conversionTasks/x"},
+        "CreateArchitecture": {"architecture": AN_ARCHITECTURE},
+        "GetArchitecture": {"name": ARCHITECTURE},
+        "ListArchitectures": {**LIST, "certification": "UNCERTIFIED"},
+        "UpdateArchitecture": {"architecture": AN_ARCHITECTURE, "update_mask": "source,config"},
+        "DeleteArchitecture": {"name": ARCHITECTURE, "etag": '"x"'},
+        "CreateUpload": {"display_name": "f", "size_bytes": 3},
+        "GetUpload": {"name": upload},
+        "FinalizeUpload": {"name": upload, "digest": {"sha256": sha, "size_bytes": 3}},
+        "CancelUpload": {"name": "uploads/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
+        "GetArtifact": {"name": f"artifacts/{sha}"},
+        "GetDownload": {"name": f"artifacts/{sha}", "file_name": "f"},
+        "CreateTemplate": {"template": A_TEMPLATE},
+        "GetTemplate": {"name": TEMPLATE},
+        "ListTemplates": {**LIST, "device": "cpu-x86-64", "built_in": False},
+        "UpdateTemplate": {"template": A_TEMPLATE, "update_mask": "components,args,taxonomies"},
+        "DeleteTemplate": {"name": TEMPLATE, "etag": '"x"'},
+        "ResolveTemplate": {
+            "name": TEMPLATE,
+            "model_version": VERSION,
+            "overrides": {"values": A_TEMPLATE, "paths": ["components.net.max_batch", "args"]},
+        },
+        "CreateConversionTask": {"task": {"spec": SPEC, "labels": {"team": "a"}}},
+        "GetConversionTask": {"name": task},
+        "ListConversionTasks": {**LIST, "states": ["PENDING"]},
+        "UpdateConversionTask": {
+            "task": {"name": task, "display_name": "d", "labels": {"team": "a"}},
+            "update_mask": "displayName,labels",
+        },
+        "CancelConversionTask": {"name": task},
+        "RetryConversionTask": {"name": task},
+        "ResubmitConversionTask": {"name": task, "spec": SPEC},
+        "DeleteConversionTask": {"name": task, "etag": '"x"'},
+        "BatchDeleteConversionTasks": {"names": ["conversionTasks/x"]},
+        "WatchConversionTask": {"name": task, "after_revision": 1},
+        "StreamConversionTaskLogs": {"name": task, "attempt": 1},
+    }
+    return requests[method]
+
+
+def request_of(method: str, values: Mapping[str, Any]) -> Message:
+    """Return the request of a method."""
+    return ParseDict(dict(values), message_factory.GetMessageClass(METHODS[method][2].input_type)())

@@ -1,0 +1,97 @@
+"""The services in this process, as clients see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf import message_factory
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from services.common.server import serve_in_process
+from services.common.settings import Settings
+from services.converter import main as converter
+from services.registry import main as registry
+from services.template import main as template
+from tests.contract.registry.conftest import digest_of
+from tests.contract.registry.samples import state_dict
+from tests.contract.requests import METHODS, MODEL, request_of, right
+
+# A stream that waits for more is well.
+STREAM_SECONDS = 0.3
+
+
+class Suite:
+    """The three services, and one resource of each kind."""
+
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
+        self._channels = channels
+        self.made: dict[str, Any] = {}
+
+    async def call(self, method: str, request: Message, user: str = "ann") -> dict[str, Any]:
+        """Call a method; return its answer, or its first one."""
+        process, path, descriptor = METHODS[method]
+        channel = self._channels[process]
+        make: Any = channel.unary_stream if descriptor.server_streaming else channel.unary_unary
+        answer_type = message_factory.GetMessageClass(descriptor.output_type)
+        call = make(path, type(request).SerializeToString, answer_type.FromString)(
+            request, metadata=(("x-lathe-user", user),)
+        )
+        if not descriptor.server_streaming:
+            return MessageToDict(await call, preserving_proto_field_name=True)
+        try:
+            async with asyncio.timeout(STREAM_SECONDS):
+                async for _ in call:
+                    break
+        except TimeoutError:
+            pass
+        finally:
+            call.cancel()
+        return {}
+
+    async def prepare(self) -> None:
+        """Make one resource of each kind."""
+        data = state_dict()
+        upload = await self.call("CreateUpload", request_of("CreateUpload", {"size_bytes": len(data)}))
+        digest = MessageToDict(digest_of(data), preserving_proto_field_name=True)
+        async with httpx.AsyncClient() as http:
+            (await http.put(upload["parts"][0]["url"], content=data)).raise_for_status()
+        await self.call("FinalizeUpload", request_of("FinalizeUpload", {"name": upload["name"], "digest": digest}))
+        opened = await self.call("CreateUpload", request_of("CreateUpload", {"size_bytes": 3}))
+        self.made = {"file": {"path": "net.pth", "digest": digest}, "upload": opened["name"], "task": ""}
+        for method, more in (
+            ("CreateModel", {"model_id": "fuzz"}),
+            ("CreateArchitecture", {"architecture_id": "fuzz"}),
+            ("CreateTemplate", {"template_id": "fuzz"}),
+        ):
+            await self.call(method, request_of(method, right(method, self.made) | more))
+        version = {"parent": MODEL, "model_version": {"format": "PTH", "files": [self.made["file"]]}}
+        await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
+        task = await self.call(
+            "CreateConversionTask", request_of("CreateConversionTask", right("CreateConversionTask", self.made))
+        )
+        self.made["task"] = task["name"]
+
+
+@asynccontextmanager
+async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
+    """Start the three services and make one resource of each kind."""
+    channels: dict[str, grpc.aio.Channel] = {}
+    async with AsyncExitStack() as stack:
+        for name, build, needs in (
+            ("registry", registry.build, registry.NEEDS),
+            ("template", template.build, template.NEEDS),
+            ("converter", converter.build, None),
+        ):
+            given_needs = {} if needs is None else {"needs": needs}
+            address = await stack.enter_async_context(serve_in_process(name, build, settings, **given_needs))
+            settings = settings.model_copy(update={f"{name}_address": address})
+            channels[name] = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+        made = Suite(channels)
+        await made.prepare()
+        yield made

@@ -1,0 +1,177 @@
+"""What all resources have in common, held against each of them: request ids, etags, masks, pages, search, owners."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+
+from services.common.errors import LatheError, from_rpc_error
+from tests.contract.requests import A_TEMPLATE, AN_ARCHITECTURE, CLASS, MODEL, request_of
+from tests.contract.suite import Suite
+
+
+@dataclass(frozen=True)
+class Resource:
+    """How the methods of a resource are called: `CreateModel(model=…)`, `ListModels() → models`."""
+
+    noun: str
+    plural: str
+    values: dict[str, Any]
+    parent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Field of the resource in requests: `model_version`."""
+        return "".join("_" + c.lower() if c.isupper() else c for c in self.noun).lstrip("_")
+
+    def create(self, display_name: str, **more: Any) -> dict[str, Any]:
+        """Return a Create request for one of this name."""
+        values = self.values | {"display_name": display_name}
+        if self.noun == "Architecture":
+            class_name = f"Net{uuid.uuid4().hex}"
+            values |= {"class_name": class_name, "source": self.values["source"].replace(CLASS, class_name)}
+        return {self.key: values, **self.parent, **more}
+
+
+RESOURCES = [
+    Resource("Model", "Models", {}),
+    Resource("ModelVersion", "ModelVersions", {"format": "PTH"}, {"parent": MODEL}),
+    Resource("Architecture", "Architectures", AN_ARCHITECTURE),
+    Resource("Template", "Templates", A_TEMPLATE),
+]
+
+
+class Calls:
+    """Calls of one resource's methods by the user `user`."""
+
+    def __init__(self, suite: Suite, resource: Resource, user: str) -> None:
+        self._suite = suite
+        self.resource = resource
+        self.user = user
+
+    def request(self, display_name: str, **more: Any) -> dict[str, Any]:
+        request = self.resource.create(display_name, **more)
+        if self.resource.noun == "ModelVersion":
+            request[self.resource.key] |= {"files": [self._suite.made["file"]]}
+        return request
+
+    async def make(self, display_name: str, **more: Any) -> dict[str, Any]:
+        return await self.call("Create", self.request(display_name, **more))
+
+    async def call(self, verb: str, request: dict[str, Any], *, plural: bool = False) -> dict[str, Any]:
+        method = verb + (self.resource.plural if plural else self.resource.noun)
+        return await self._suite.call(method, request_of(method, request), self.user)
+
+    async def update(self, mask: str, **values: Any) -> dict[str, Any]:
+        # JSON writes the paths of a mask in camel case.
+        first, *rest = mask.split("_")
+        return await self.call(
+            "Update", {self.resource.key: values, "update_mask": first + "".join(word.title() for word in rest)}
+        )
+
+    async def page(self, **request: Any) -> tuple[list[str], str]:
+        answer = await self.call("List", {**self.resource.parent, **request}, plural=True)
+        plural = {"ModelVersions": "model_versions"}.get(self.resource.plural, self.resource.plural.lower())
+        return [each["display_name"] for each in answer.get(plural, [])], answer.get("next_page_token", "")
+
+
+@pytest.fixture(params=RESOURCES, ids=lambda resource: resource.noun)
+def calls(suite: Suite, request: pytest.FixtureRequest) -> Calls:
+    # A user of the test's own sees nothing of other tests with `mine_only`.
+    return Calls(suite, request.param, user=f"user-{uuid.uuid4().hex[:12]}")
+
+
+async def refused(call: Any) -> LatheError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value)
+
+
+def unique() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+async def test_the_same_request_id_creates_once(calls: Calls) -> None:
+    request_id, name = str(uuid.uuid4()), unique()
+    request = calls.request(name, request_id=request_id)
+    first = await calls.call("Create", request)
+    assert await calls.call("Create", request) == first
+    request[calls.resource.key]["description"] = "another"
+    assert (await refused(calls.call("Create", request))).reason == "REQUEST_ID_REUSED"
+    assert (await calls.page(mine_only=True))[0] == [name]
+    # An id is its caller's own.
+    calls.user = f"user-{unique()}"
+    assert (await calls.make(unique(), request_id=request_id))["name"] != first["name"]
+
+
+async def test_a_stale_etag_is_refused(calls: Calls) -> None:
+    made = await calls.make(unique())
+    changed = await calls.update("description", name=made["name"], etag=made["etag"], description="new")
+    assert changed["etag"] != made["etag"]
+    assert changed["update_time"] > made["update_time"]
+    stale = await refused(calls.update("description", name=made["name"], etag=made["etag"], description="newer"))
+    assert (stale.code, stale.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    stale = await refused(calls.call("Delete", {"name": made["name"], "etag": made["etag"]}))
+    assert (stale.code, stale.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    await calls.call("Delete", {"name": made["name"], "etag": changed["etag"]})
+    assert (await refused(calls.call("Get", {"name": made["name"]}))).code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_masks_change_what_they_name(calls: Calls) -> None:
+    made = await calls.make(unique())
+    changed = await calls.update("labels", name=made["name"], labels={"a": "b"}, description="not asked for")
+    assert changed["labels"] == {"a": "b"}
+    assert changed.get("description", "") == made.get("description", "")
+    assert "labels" not in await calls.update("labels", name=made["name"])
+    for mask in ("", "no_such_field", "owner", "name", "etag", "labels.a"):
+        wrong = await refused(calls.update(mask, name=made["name"]))
+        assert wrong.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert wrong.fields[0][0] == "update_mask"
+    wrong = await refused(calls.update("labels", name=made["name"], labels={"Not a key": "b"}))
+    assert wrong.fields[0][0].startswith(f"{calls.resource.key}.labels")
+
+
+async def test_pages_hold_everything_once(calls: Calls) -> None:
+    names = [f"{number} {unique()}" for number in range(5)]
+    for name in names:
+        await calls.make(name)
+    request = {"mine_only": True, "order_by": "display_name desc", "page_size": 2}
+    seen, token = await calls.page(**request)
+    first = token
+    while token:
+        more, token = await calls.page(**request, page_token=token)
+        seen += more
+    assert seen == sorted(names, reverse=True)
+    assert (await calls.page(mine_only=True))[0] == names[::-1]
+    for wrong, where in (
+        ({"page_token": first}, "page_token"),
+        ({"page_token": "invented"}, "page_token"),
+        ({"page_size": -1}, "page_size"),
+        ({"order_by": "secret"}, "order_by"),
+    ):
+        assert (await refused(calls.page(**wrong))).fields[0][0] == where
+    assert len((await calls.page(page_size=2_000_000, mine_only=True))[0]) == 5
+
+
+async def test_search_finds_by_name_with_slips(calls: Calls) -> None:
+    word = "quokka" + uuid.uuid4().hex[:6].translate(str.maketrans("0123456789", "ghijklmnop"))
+    await calls.make(f"The {word} Net")
+    await calls.make(unique())
+    for search in (word, word.upper(), f"{word[:4]}-{word[4:]}", word[:3] + word[4:], f"net {word}"):
+        found, _ = await calls.page(mine_only=True, search=search)
+        assert found == [f"The {word} Net"], search
+    assert (await calls.page(mine_only=True, search="wombatwombat"))[0] == []
+
+
+async def test_lists_filter_by_owner_and_labels(calls: Calls) -> None:
+    made = await calls.make(unique())
+    await calls.update("labels", name=made["name"], labels={"team": calls.user})
+    assert (await calls.page(labels={"team": calls.user}))[0] == [made["display_name"]]
+    assert (await calls.page(labels={"team": calls.user, "more": "x"}))[0] == []
+    calls.user = f"user-{unique()}"
+    assert (await calls.page(mine_only=True))[0] == []
+    assert (await calls.page(labels={"team": made["owner"]}))[0] == [made["display_name"]]
