@@ -119,5 +119,8 @@ def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
             f"{LIMITS.timeout_seconds:.0f} seconds. {words}",
         )
     if failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE:
-        return failed_precondition("TOOLCHAIN_UNAVAILABLE", f"The registry cannot read this format here. {words}")
+        return failed_precondition(
+            "TOOLCHAIN_UNAVAILABLE",
+            f"The registry cannot read this format here: {failure.message} Those who run it install `lathe[registry]`.",
+        )
     return failure
