@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from services.common.errors import invalid_argument, unauthenticated
+from services.common.errors import invalid_argument, permission_denied, unauthenticated
 from services.common.settings import ConfigurationError, Settings
 
 ANONYMOUS = "anonymous"
@@ -29,10 +29,14 @@ _USER = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user that a call is made for, and the credentials that came with it."""
+    """The user that a call is made for, and the credentials that came with it.
+
+    `is_user` is true where the caller has shown to be a user, and so is none of Lathe's own services.
+    """
 
     user: str
     authorization: str = ""
+    is_user: bool = False
 
 
 _NOBODY = Caller(ANONYMOUS)
@@ -47,6 +51,19 @@ def current_user() -> str:
 def current_caller() -> Caller:
     """Return the user for whom this code runs, with the credentials of the call."""
     return _caller.get()
+
+
+def require_service(what: str) -> None:
+    """Refuse a user what only Lathe's own services may do; where nobody is asked who they are, everybody may.
+
+    Args:
+        what: What is refused, as the beginning of a sentence: "Holding a model version".
+
+    Raises:
+        LatheError: PERMISSION_DENIED.
+    """
+    if _caller.get().is_user:
+        raise permission_denied(f"{what} is left to Lathe's own services, and your token is a user's.")
 
 
 def become(caller: Caller) -> None:
@@ -99,7 +116,7 @@ class TokenAuthenticator:
         user = self._users.get(hashed)
         if user is None:
             raise unauthenticated("The token is not known here; ask those who run this installation for one.")
-        return Caller(user, authorization)
+        return Caller(user, authorization, is_user=True)
 
 
 def authenticator_for(settings: Settings) -> Authenticator:

@@ -18,12 +18,12 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from services.common.database import Connection, Database
 from services.common.errors import failed_precondition
+from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
 from services.registry import architecture_rules, lineage
 from services.registry.blobs import Blobs
-from services.registry.checks import check_changed
 from services.registry.kinds import ARCHITECTURES
 
 CHANGEABLE = ("display_name", "class_name", "source", "config", "description", "labels")
@@ -76,7 +76,7 @@ class Architectures:
         """
 
         def validate(changed: Architecture) -> None:
-            check_changed(changed, "architecture")
+            check(changed, inside="architecture")
             digest = changed.digest
             _complete(changed)
             if changed.digest != digest:

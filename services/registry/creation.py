@@ -16,6 +16,7 @@ from lathe.type.v1.digest_pb2 import File
 
 from services.common.database import Connection, Database
 from services.common.errors import failed_precondition, invalid_argument, invalid_fields, not_found
+from services.common.identity import require_service
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
 from services.registry import lineage, naming
@@ -54,8 +55,11 @@ class Creation:
         Raises:
             LatheError: NOT_FOUND for the model; INVALID_ARGUMENT for files that are not what the format says
                 (INVALID_MODEL), carry code (UNSAFE_MODEL), and for references to what does not exist;
-                FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
+                FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND); PERMISSION_DENIED for a user who
+                names a task.
         """
+        if request.model_version.lineage.task:
+            require_service("Saying which task made a version (`lineage.task`)")
         model = await self._models.get(request.parent)
         version = _composed(request.model_version)
         require_described(version.format)

@@ -8,10 +8,10 @@ from lathe.registry.v1.model_service_pb2 import CreateModelRequest, ListModelsRe
 
 from services.common.database import Connection, Database
 from services.common.errors import failed_precondition
+from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
 from services.common.resources import ResourceStore
 from services.registry import naming
-from services.registry.checks import check_changed
 from services.registry.kinds import MODELS
 from services.registry.removal import remove_versions
 
@@ -60,7 +60,7 @@ class Models:
             LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
         """
         changed = await self._store.update(
-            request.model, request.update_mask, CHANGEABLE, lambda model: check_changed(model, "model")
+            request.model, request.update_mask, CHANGEABLE, lambda model: check(model, inside="model")
         )
         return (await self._with_counts([changed]))[0]
 

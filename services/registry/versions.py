@@ -16,10 +16,11 @@ from lathe.registry.v1.model_service_pb2 import (
 
 from services.common.database import Connection, Database
 from services.common.errors import not_found
+from services.common.identity import require_service
+from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
 from services.common.resources import ResourceStore
 from services.registry import describing, diff, lineage, naming
-from services.registry.checks import check_changed
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.removal import remove_versions
 
@@ -63,7 +64,7 @@ class Versions:
         def validate(version: ModelVersion) -> None:
             if model and not version.display_name:
                 version.display_name = naming.default_name(model.display_name, version.name.rsplit("/", 1)[1])
-            check_changed(version, "model_version")
+            check(version, inside="model_version")
 
         return await self._store.update(wanted, request.update_mask, CHANGEABLE, validate)
 
@@ -104,6 +105,7 @@ class Versions:
 
     async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
         """Keep a version from being deleted, for a day where `ttl_seconds` is 0; LatheError NOT_FOUND where absent."""
+        require_service("Holding a model version")
         async with self._database.transaction() as connection:
             found = await connection.fetchval("SELECT 1 FROM model_versions WHERE name = $1 FOR KEY SHARE", name)
             if found is None:
@@ -112,6 +114,7 @@ class Versions:
 
     async def unhold(self, name: str, holder: str) -> None:
         """End a hold, if there is one."""
+        require_service("Ending the hold of a model version")
         await self._database.execute("DELETE FROM holds WHERE version = $1 AND holder = $2", name, holder)
 
     async def forget_expired_holds(self) -> None:

@@ -1,0 +1,78 @@
+"""Where callers are known by tokens, what tasks say is believed of services alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from lathe.registry.v1.model_service_pb2 import (
+    PTH,
+    CreateModelRequest,
+    CreateModelVersionRequest,
+    HoldModelVersionRequest,
+    Lineage,
+    Model,
+    ModelVersion,
+    UnholdModelVersionRequest,
+)
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.type.v1.digest_pb2 import Digest, File
+from pydantic import SecretStr
+
+from services.common.errors import from_rpc_error
+from services.common.server import serve_in_process
+from services.common.settings import Settings
+from services.registry.main import NEEDS, build
+
+USER = (("authorization", "Bearer of-ann"),)
+SERVICE = (("authorization", "Bearer between-services"), ("x-lathe-user", "ann"))
+
+
+@pytest.fixture
+async def models(shared_settings: Settings, database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps({"of-ann": "ann"}))
+    guarded = shared_settings.model_copy(
+        update={
+            "database_url": database_url,
+            "auth_tokens_file": tokens,
+            "service_token": SecretStr("between-services"),
+        }
+    )
+    async with (
+        serve_in_process("registry", build, guarded, NEEDS) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield ModelServiceStub(channel)
+
+
+async def answer(call: Any) -> grpc.StatusCode:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error).code
+    return grpc.StatusCode.OK
+
+
+async def test_only_a_service_says_which_task_made_a_version(models: Any) -> None:
+    model = await models.CreateModel(CreateModelRequest(model=Model(display_name="m")), metadata=USER)
+    assert model.owner == "ann"
+    file = File(path="a.pth", digest=Digest(sha256="00" * 32, size_bytes=1))
+    version = ModelVersion(format=PTH, files=[file], lineage=Lineage(task="conversionTasks/1"))
+    request = CreateModelVersionRequest(parent=model.name, model_version=version)
+    assert await answer(models.CreateModelVersion(request, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    # Its file is not stored, and that is the next thing to be found out.
+    assert await answer(models.CreateModelVersion(request, metadata=SERVICE)) is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_only_a_service_holds_and_lets_go(models: Any) -> None:
+    hold = HoldModelVersionRequest(name="models/m/versions/1", holder="conversionTasks/1")
+    unhold = UnholdModelVersionRequest(name="models/m/versions/1", holder="conversionTasks/1")
+    assert await answer(models.HoldModelVersion(hold, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    assert await answer(models.UnholdModelVersion(unhold, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    assert await answer(models.HoldModelVersion(hold, metadata=SERVICE)) is grpc.StatusCode.NOT_FOUND
+    assert await answer(models.UnholdModelVersion(unhold, metadata=SERVICE)) is grpc.StatusCode.OK
