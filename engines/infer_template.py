@@ -1,7 +1,7 @@
 """Runs this package: needs NumPy and the package's runtime, and nothing of the suite that made it.
 
     python infer.py                                    a smoke run on random input
-    python infer.py --input x.npy --output y.npz       one input; an .npz names several
+    python infer.py --input x.npy --output y.npz       one input, any number of samples; an .npz names several
     from infer import Model; Model().run({"image": x}) the same from Python
 
 What it takes and gives stands in `manifest.json` beside it.
@@ -61,13 +61,19 @@ class Model:
         """Return the outputs by name.
 
         Args:
-            inputs: Arrays by name; one array alone where the component has one input.
+            inputs: Arrays by name; one array alone where the component has one input. Any number of samples: more than
+                the largest batch are run in batches of that size, and the outputs joined.
 
         Raises:
-            InputError: where a name, dtype, shape or batch is not what the component takes.
+            InputError: where a name, dtype or shape is not what the component takes.
         """
-        values = self._infer(self.check(inputs))
-        return dict(zip(self.outputs, values, strict=True))
+        parts = self.split(self.check(inputs))
+        values = [self._infer(part) for part in parts]
+        if len(parts) == 1:
+            return dict(zip(self.outputs, values[0], strict=True))
+        sizes = [len(part[self.batched()[0]]) for part in parts]
+        columns = zip(self.outputs, zip(*values, strict=True), strict=True)
+        return {name: self._joined(name, column, sizes) for name, column in columns}
 
     def check(self, inputs: Any) -> dict[str, Any]:
         """Return the inputs with the dtypes that the component takes; raises `InputError`."""
@@ -79,16 +85,33 @@ class Model:
         if set(inputs) != set(names):
             given = ", ".join(map(str, inputs)) or "none"
             raise InputError(f"the component takes the inputs {', '.join(names)}; given were {given}")
-        arrays = {entry["name"]: _check(entry, np.asarray(inputs[entry["name"]])) for entry in self.inputs}
-        batches = {name: len(arrays[name]) for name in self.batched()}
+        batched = self.batched()
+        arrays = {name: np.asarray(inputs[name]) for name in names}
+        arrays = {e["name"]: _check(e, arrays[e["name"]], any_batch=e["name"] in batched) for e in self.inputs}
+        batches = {name: len(arrays[name]) for name in batched}
         if len(set(batches.values())) > 1:
             raise InputError(f"all inputs have one batch; given were {batches}")
         return arrays
 
+    def split(self, arrays: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return checked inputs in batches of at most the largest, the last one smaller."""
+        batched, most = self.batched(), self.component["max_batch"]
+        count = max((len(arrays[name]) for name in batched), default=1)
+        return [
+            {name: value[start : start + most] if name in batched else value for name, value in arrays.items()}
+            for start in range(0, count, most)
+        ]
+
     def batched(self) -> list[str]:
         """Return the names of the inputs whose first axis is the batch."""
-        shapes = {entry["name"]: entry.get("shape", {"min": []}) for entry in self.inputs}
-        return [name for name, shape in shapes.items() if shape["min"] and shape["min"][0] != shape["max"][0]]
+        ends = {e["name"]: (e["shape"]["min"][:1], e["shape"]["max"][:1]) for e in self.inputs if "shape" in e}
+        return [name for name, found in ends.items() if found == ([1], [self.component["max_batch"]])]
+
+    def _joined(self, name: str, values: Any, sizes: list[int]) -> Any:
+        if [value.shape[:1] for value in values] != [(size,) for size in sizes]:
+            most = self.component["max_batch"]
+            raise InputError(f"output {name!r} is not one row per sample, so at most {most} samples can be run at once")
+        return np.concatenate(values)
 
     def random_inputs(self, batch: int = 1, seed: int = 0) -> dict[str, Any]:
         """Return random inputs of the component's dtypes and shapes."""
@@ -127,7 +150,7 @@ def _open_openvino(path: str, stated: dict[str, str], threads: int) -> Any:
     return lambda inputs: request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
 
 
-def _check(entry: dict[str, Any], array: Any) -> Any:
+def _check(entry: dict[str, Any], array: Any, *, any_batch: bool) -> Any:
     name, dtype = entry["name"], np.dtype(entry["dtype"])
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise InputError(f"input {name!r} takes {dtype}; given was {array.dtype}")
@@ -135,7 +158,8 @@ def _check(entry: dict[str, Any], array: Any) -> Any:
     if shape is not None:
         low, high = shape["min"], shape["max"]
         fits = len(array.shape) == len(low) and all(
-            a <= extent <= b for a, extent, b in zip(low, array.shape, high, strict=True)
+            a <= extent and (extent <= b or (any_batch and not axis))
+            for axis, (a, extent, b) in enumerate(zip(low, array.shape, high, strict=True))
         )
         if not fits:
             wanted = " * ".join(str(a) if a == b else f"{a}..{b}" for a, b in zip(low, high, strict=True)) or "scalar"
@@ -187,21 +211,23 @@ def _warn_of_other_runtime(runtime: dict[str, str]) -> None:
 def _main(arguments: argparse.Namespace) -> None:
     if arguments.batch < 1:
         raise InputError("--batch is at least 1")
-    model_runtime = json.loads((Path(__file__).resolve().parent / "manifest.json").read_text(encoding="utf-8"))
-    _warn_of_other_runtime(model_runtime["runtime"])
+    manifest = json.loads((Path(__file__).resolve().parent / "manifest.json").read_text(encoding="utf-8"))
+    _warn_of_other_runtime(manifest["runtime"])
     model = Model(component=arguments.component, threads=arguments.threads)
     if arguments.input is None:
         print("no --input: a smoke run on random values")
     inputs = _load(arguments.input) if arguments.input else model.random_inputs(arguments.batch)
     outputs = model.run(inputs)
-    checked, times = model.check(inputs), []
+    batches = model.split(model.check(inputs))
+    times = []
     for _ in range(TIMED_RUNS):
         start = time.perf_counter()
-        model.run(checked)
+        model.run(batches[0])
         times.append((time.perf_counter() - start) * 1000)
     for name, value in outputs.items():
         print(f"{name}: {value.dtype} {' * '.join(map(str, value.shape))}")
-    print(f"latency: median {np.median(times):.3f} ms, best {min(times):.3f} ms, {TIMED_RUNS} runs")
+    of = f" of the first of {len(batches)} batches" if len(batches) > 1 else ""
+    print(f"latency{of}: median {np.median(times):.3f} ms, best {min(times):.3f} ms, {TIMED_RUNS} runs")
     for task, samples in model.top_classes(outputs).items():
         for index, best in enumerate(samples[: arguments.show]):
             print(f"{task}[{index}]: " + ", ".join(f"{label} {score:.4f}" for label, score in best))

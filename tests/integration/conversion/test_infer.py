@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.integration.conversion.workbench import CNN, TWO_INPUTS, Bench
+from tests.integration.conversion.workbench import CNN, TWO_INPUTS, WHOLE_BATCH, Bench
 
 TAXONOMY = [{"task": "digit", "classes": [f"digit-{n}" for n in range(10)]}]
 
@@ -51,16 +51,42 @@ def test_it_computes_what_the_network_computes_and_refuses_the_rest(
     smoke = run(bench, "--batch", 2)
     assert smoke.returncode == 0, smoke.stderr
     assert "smoke run" in smoke.stdout
-    np.savez(tmp_path / "many.npz", x=np.zeros((5, 3, 12, 12), np.float32))
-    assert "input 'x' takes the shape 1..4 * 3 * 12 * 12; given was 5 * 3 * 12 * 12" in refusal(
-        bench, "--input", tmp_path / "many.npz"
+    np.savez(tmp_path / "wide.npz", x=np.zeros((5, 3, 12, 13), np.float32))
+    assert "input 'x' takes the shape 1..4 * 3 * 12 * 12; given was 5 * 3 * 12 * 13" in refusal(
+        bench, "--input", tmp_path / "wide.npz"
     )
+    np.save(tmp_path / "empty.npy", x[:0])
+    assert "takes the shape 1..4 * 3 * 12 * 12; given was 0 * 3" in refusal(bench, "--input", tmp_path / "empty.npy")
     np.savez(tmp_path / "other.npz", z=x)
     assert "takes the inputs x; given were z" in refusal(bench, "--input", tmp_path / "other.npz")
     np.save(tmp_path / "complex.npy", x.astype(np.complex64))
     assert "takes float32; given was complex64" in refusal(bench, "--input", tmp_path / "complex.npy")
     assert "No such file" in refusal(bench, "--input", tmp_path / "absent.npy")
     assert "there are net" in refusal(bench, "--component", "other")
+
+
+@pytest.mark.parametrize("max_batch", [4, 1])
+def test_more_samples_than_the_largest_batch_are_run_in_turns(max_batch: int, bench: Bench, tmp_path: Path) -> None:
+    network = bench.put_network(CNN)
+    bench.convert(bench.request(output_names=["scores"], max_batch=max_batch))
+    x = np.random.default_rng(0).standard_normal((11, 3, 12, 12)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    result = run(bench, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
+    assert result.returncode == 0, result.stderr
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-3, atol=1e-5)
+    assert "scores: float32 11 * 10" in result.stdout
+    assert f"latency of the first of {-(-11 // max_batch)} batches: median" in result.stdout
+
+
+def test_what_is_not_one_row_per_sample_is_not_run_in_turns(bench: Bench, tmp_path: Path) -> None:
+    bench.put_network(WHOLE_BATCH)
+    bench.convert(bench.request(method="raw"))
+    np.save(tmp_path / "x.npy", np.ones((5, 3, 12, 12), np.float32))
+    assert "output 'output_0' is not one row per sample, so at most 4 samples" in refusal(
+        bench, "--input", tmp_path / "x.npy"
+    )
 
 
 def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
@@ -76,6 +102,12 @@ def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
         expected = network(torch.from_numpy(ids), torch.from_numpy(mask))
     np.testing.assert_allclose(found["hidden"], expected["hidden"].numpy(), atol=1e-5)
     np.testing.assert_array_equal(found["best"], expected["best"].numpy())
+    ids, mask = np.arange(42).reshape(7, 6) % 50, np.full((7, 6), 0.5, np.float32)
+    np.savez(tmp_path / "x.npz", ids=ids, mask=mask)
+    assert run(bench, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz").returncode == 0
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(ids), torch.from_numpy(mask))
+    np.testing.assert_allclose(np.load(tmp_path / "y.npz")["hidden"], expected["hidden"].numpy(), atol=1e-5)
     np.savez(tmp_path / "x.npz", ids=ids, mask=mask[:1])
     assert "all inputs have one batch" in refusal(bench, "--input", tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", ids=ids.astype(np.float32), mask=mask)

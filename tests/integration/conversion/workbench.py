@@ -53,6 +53,23 @@ TWO_INPUTS = """
         return Net()
 """
 
+WHOLE_BATCH = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3, 1, 1))
+
+        def forward(self, x):
+            return (x * self.scale).mean((0, 2, 3))
+
+    @architecture("Net")
+    def build():
+        return Net()
+"""
+
 NAN = """
     import torch
     from torch import nn
