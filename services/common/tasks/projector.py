@@ -74,6 +74,7 @@ class Projector:
         finally:
             for task in self._completing.values():
                 task.cancel()
+            self._completing.clear()  # one that is cancelled before it began does not take itself out
 
     async def _project(self, messages: list[Msg]) -> None:
         groups = await self._grouped(messages)
@@ -114,18 +115,20 @@ class Projector:
         completions = self._completions(groups, folded, started)
         if completions:
             await asyncio.wait(completions.values(), timeout=GRACE_SECONDS)
+        # Decided once: a completion that ends while the rows are written is recorded by `_finish`, like a slower one.
+        ended = {uid: completion.result() for uid, completion in completions.items() if completion.done()}
         changes: list[Change] = []
         quiet: list[UUID] = []
         for uid, fold in folded.items():
             success = _success(groups[uid])
-            change = self._change(fold, success, completions.get(uid))
+            change = self._change(fold, success if uid in completions else None, ended.get(uid))
             if change is None:
                 quiet.append(uid)
             else:
                 changes.append(change)
         saved = await self._ledger.commit(changes)
         for uid in [*saved, *quiet]:
-            await self._settle_messages(uid, groups[uid], completions.get(uid))
+            await self._settle_messages(uid, groups[uid], completions.get(uid), ended.get(uid))
         return groups.keys() - saved - set(quiet)
 
     def _completions(
@@ -146,14 +149,11 @@ class Projector:
                 started[uid] = asyncio.create_task(complete(self._kind, task, success.event, delivery))
         return {uid: started[uid] for uid in wanted}
 
-    def _change(
-        self, fold: Folded, success: Received | None, completion: asyncio.Task[Completion] | None
-    ) -> Change | None:
+    def _change(self, fold: Folded, success: Received | None, ended: Completion | None) -> Change | None:
         """Return the change of a row after its events, and after its completion where that has ended already."""
-        if completion is None or success is None:
+        if success is None:
             return self._ledger.change(fold) if fold.changed else None
         outcome = success.event.succeeded.outcome.value
-        ended = completion.result() if completion.done() else None
         command = _command(ended, success.event.attempt)
         if command is None:
             return self._ledger.change(fold, outcome=outcome) if fold.changed else None
@@ -165,15 +165,19 @@ class Projector:
         return self._ledger.change(after, outcome=outcome)
 
     async def _settle_messages(
-        self, uid: UUID, group: list[Received], completion: asyncio.Task[Completion] | None
+        self,
+        uid: UUID,
+        group: list[Received],
+        completion: asyncio.Task[Completion] | None,
+        ended: Completion | None,
     ) -> None:
         success = _success(group)
         if completion is None or success is None:
             await _acknowledge(group)
-        elif not completion.done():
+        elif ended is None:
             await _acknowledge([each for each in group if each is not success])
             self._completing[uid] = asyncio.create_task(self._finish(uid, success, completion))
-        elif isinstance(ended := completion.result(), Later):
+        elif isinstance(ended, Later):
             await _acknowledge([each for each in group if each is not success])
             await success.message.nak(delay=ended.delay)
         else:
@@ -198,7 +202,7 @@ class Projector:
             # Not acknowledged: the event comes again, here or at another replica.
             log.exception("projector.finish_failed", task_id=str(uid))
         finally:
-            del self._completing[uid]
+            self._completing.pop(uid, None)
 
 
 def _command(ended: Completion | None, attempt: int) -> Command | None:

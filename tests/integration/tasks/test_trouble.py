@@ -6,15 +6,19 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import pytest
+from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 
 from services.common.bus.topology import TASKS, event_subject
 from services.common.settings import Settings
-from services.common.tasks.rows import timestamp
+from services.common.tasks.rows import Change, timestamp
 from services.local.nats import NatsServer
 from tests.integration.tasks.kit import Site, open_site
 
@@ -177,3 +181,29 @@ async def start_worker_process(site: Site) -> asyncio.subprocess.Process:
         while not site.engine.workers.serves("cpu-x86-64"):
             await asyncio.sleep(0.02)
     return process
+
+
+async def test_a_completion_that_ends_while_its_row_is_written_counts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, kind, gate = site.engine.ledger, site.kind, asyncio.Event()
+    commit, complete = ledger.commit, kind.complete
+
+    async def late(task: Message, outcome: Message) -> Message:
+        await gate.wait()
+        return await complete(task, outcome)
+
+    async def slow(changes: Sequence[Change]) -> set[UUID]:
+        gate.set()
+        await asyncio.sleep(0.1)
+        return await commit(changes)
+
+    task = await site.create("ok")
+    await publish(site, event(task, 1, started=event_pb2.TaskStarted(device="d")))
+    await site.reach(task, task_pb2.RUNNING)
+    monkeypatch.setattr(kind, "complete", late)
+    monkeypatch.setattr(ledger, "commit", slow)
+    await publish(site, event(task, 1, succeeded=success()))
+    done = await site.reach(task, task_pb2.SUCCEEDED)
+    assert [attempt.outcome for attempt in done.attempts] == [task_pb2.ATTEMPT_SUCCEEDED]
+    assert kind.completed == [task.name]
