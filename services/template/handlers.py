@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
+import structlog
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
@@ -19,6 +22,7 @@ from services.common.database import Connection, Database
 from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.interceptors.validation import check
 from services.common.listing import Condition, ListQuery
+from services.common.paging import MAX_PAGE_SIZE
 from services.common.resources import ResourceKind, ResourceStore
 from services.template.builtin import OWNER, built_in_templates
 from services.template.resolve import resolve
@@ -39,6 +43,8 @@ TEMPLATES = ResourceKind(
 )
 
 _SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
+_BUILT_IN = Condition("built_in = {}", (True,))
+_log: Any = structlog.get_logger("lathe.templates")
 CHANGEABLE = [field.name for field in Template.DESCRIPTOR.fields if field.name not in _SET_BY_SERVICE]
 
 
@@ -50,14 +56,33 @@ class Templates:
         self._models = ModelServiceStub(registry)
 
     async def install_built_in(self) -> None:
-        """Bring the stored built-in templates to what this release has. Several replicas may do it at once."""
-        for template in built_in_templates():
+        """Bring the stored built-in templates to what this release has. Several replicas may do it at once.
+
+        A user's template that has the name of a built-in one stays, and the built-in one is left out.
+        """
+        wanted = {template.name: template for template in built_in_templates()}
+        for name, template in wanted.items():
             try:
-                await self._store.create(template, resource_id=template.name.removeprefix("templates/"), owner=OWNER)
+                await self._store.create(template, resource_id=name.removeprefix("templates/"), owner=OWNER)
             except LatheError as error:
                 if error.code != grpc.StatusCode.ALREADY_EXISTS:
                     raise
-                await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE)
+                stored = await self._store.find("name", name)
+                if stored is not None and stored.built_in:
+                    await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE)
+                else:
+                    _log.warning("built-in template left out", template=name, cause=error.message)
+        stored_ones, _ = await self._store.list(ListQuery(page_size=MAX_PAGE_SIZE, conditions=[_BUILT_IN]))
+        for stored in stored_ones:
+            if stored.name not in wanted:
+                await self._remove_outdated(stored.name)
+
+    async def _remove_outdated(self, name: str) -> None:
+        try:
+            await self._store.delete(name)
+        except LatheError as error:
+            if error.code != grpc.StatusCode.NOT_FOUND:  # another replica was faster
+                raise
 
     async def create(self, request: CreateTemplateRequest) -> Template:
         """Store a user's template.

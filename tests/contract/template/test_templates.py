@@ -22,6 +22,8 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from services.common.server import serve_in_process
 from services.common.settings import Settings
+from services.template import handlers
+from services.template.builtin import built_in_templates
 from services.template.main import NEEDS, build
 
 BUILT_IN = "templates/pth-cpu-x86-64-openvino-fp32"
@@ -78,6 +80,27 @@ async def test_a_second_start_changes_nothing(templates: Any, database_url: str)
     before = await templates.GetTemplate(GetTemplateRequest(name=BUILT_IN))
     async with serve_in_process("template", build, Settings(database_url=database_url), NEEDS):
         assert await templates.GetTemplate(GetTemplateRequest(name=BUILT_IN)) == before
+
+
+async def test_a_new_release_brings_its_own(templates: Any, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await templates.CreateTemplate(digits(display_name="Mine"))
+    await templates.CreateTemplate(digits(display_name="Of a name"))
+    first, *rest = built_in_templates()
+    changed, clash, same_display_name = Template(), Template(), Template()
+    for each in (changed, clash, same_display_name):
+        each.CopyFrom(first)
+    changed.description = "Better."
+    clash.MergeFrom(Template(name="templates/mine", display_name="New"))
+    same_display_name.MergeFrom(Template(name="templates/newer", display_name="Of a name"))
+    release = [changed, clash, same_display_name, *rest[1:]]
+    monkeypatch.setattr(handlers, "built_in_templates", lambda: release)
+    async with serve_in_process("template", build, Settings(database_url=database_url), NEEDS):
+        assert (await templates.GetTemplate(GetTemplateRequest(name=first.name))).description == "Better."
+        assert not (await templates.GetTemplate(GetTemplateRequest(name="templates/mine"))).built_in
+        for gone in ("templates/newer", rest[0].name):
+            assert (await refused(templates.GetTemplate(GetTemplateRequest(name=gone))))[0] is (
+                grpc.StatusCode.NOT_FOUND
+            )
 
 
 async def test_a_template_of_ones_own(templates: Any) -> None:
