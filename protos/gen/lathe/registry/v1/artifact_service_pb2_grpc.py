@@ -94,7 +94,8 @@ class ArtifactServiceServicer:
 
     def FinalizeUpload(self, request, context):
         """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact.
+        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
+        file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,8 @@ class ArtifactServiceStub:
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
     FinalizeUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Artifact]
     """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact.
+    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
+    file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]
     """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
@@ -68,7 +69,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
     FinalizeUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Artifact]  # type: ignore[assignment]
     """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact.
+    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
+    file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
@@ -107,7 +109,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_service_pb2.Artifact, _abc.Awaitable[_artifact_service_pb2.Artifact]]:
         """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact.
+        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
+        file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
         """
 
     @_abc_1.abstractmethod
