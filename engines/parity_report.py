@@ -54,7 +54,7 @@ class OutputParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """The comparison of all outputs, and where it fails; `divergence` says the latter in words."""
+    """The comparison of all outputs, and where it fails: `divergence` says in words where, `advice` what to do."""
 
     threshold: float
     outputs: tuple[OutputParity, ...]
@@ -67,6 +67,7 @@ class ParityReport:
     first_diverging_error: float = 0.0
     waiver: str = ""
     divergence: str = ""
+    advice: str = ""
 
     @property
     def verdict(self) -> Verdict:

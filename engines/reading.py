@@ -78,6 +78,7 @@ def _read_pth(
         lambda values: run_module(export.module, values),
         export.module,
         _preprocessing(component),
+        export.constants,
     )
 
 

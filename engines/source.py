@@ -36,6 +36,7 @@ class Source:
         runner: The original.
         module: The torch network behind it; None where the source is a graph already.
         preprocessing: What will be baked in, by input.
+        constants: Lines of the source's code whose decisions about values the graph holds as constants.
     """
 
     onnx_path: Path
@@ -44,6 +45,7 @@ class Source:
     runner: Runner
     module: torch.nn.Module | None
     preprocessing: Mapping[str, Preprocessing]
+    constants: tuple[str, ...] = ()
 
     def arguments(self, feed: Mapping[str, Array]) -> list[Array]:
         """Return the network's arguments for a feed of the package: preprocessed, in the order of `forward`."""

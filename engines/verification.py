@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engines.backends import Array, Arrays, Session
-from engines.divergence import Suspect, locate
+from engines.divergence import Suspect, largest_error, locate
 from engines.failures import EngineFailure, FailureReason
 from engines.parity import Parity
 from engines.parity_report import OutputParity, ParityReport, Verdict
@@ -53,19 +53,31 @@ def verify(
         specs = {name: spec.including(expected[name].shape) for name, spec in specs.items()}
     report = parity.report(suspect.threshold, samples)
     if report.verdict is not Verdict.PASS and worst.error:
-        report = _with_place(report, suspect, worst)
+        report = _with_place(report, source, suspect, worst)
     return report, tuple(specs.values())
 
 
-def _with_place(report: ParityReport, suspect: Suspect, worst: _Worst) -> ParityReport:
+def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _Worst) -> ParityReport:
+    if largest_error(worst.expected, source.run(worst.feed)) > suspect.threshold:
+        return dataclasses.replace(
+            report,
+            divergence="nowhere: the source itself computes something else when the same input is run again",
+            advice="Take random numbers out of 'forward', or hand them in as an input; dropout belongs in a module, "
+            "which evaluation switches off.",
+        )
     found = locate(suspect, worst.feed, worst.expected, worst.actual)
-    return dataclasses.replace(
+    report = dataclasses.replace(
         report,
         first_diverging_node=found.node,
         first_diverging_operator=found.operator,
         first_diverging_error=found.error,
         divergence=str(found),
     )
+    if not source.constants:
+        return report
+    decided = f"tracing made constants of decisions about values at {', '.join(source.constants)}"
+    advice = f"Write {', '.join(source.constants)} with tensor operators (torch.where in the place of if)."
+    return dataclasses.replace(report, divergence=f"{report.divergence}; {decided}", advice=advice)
 
 
 def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:
@@ -90,7 +102,8 @@ def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:
         node=report.first_diverging_node,
         operator=report.first_diverging_operator,
         evidence="; ".join(evidence),
-        suggested_fix="Look at the named node; choose a wider precision or another runtime; raise error_threshold if "
+        suggested_fix=report.advice
+        or "Look at the named node; choose a wider precision or another runtime; raise error_threshold if "
         f"the model bears the error; or waive it by name: parity_waivers {{'{component}': 'reason'}}.",
     )
 

@@ -18,14 +18,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHAPE_WORDS = ("shape", "size", "dimension", "channels", "index out of range", "broadcast", "view")
+_SHAPE_WORDS = ("shape", "size", "dimension", "channels", "broadcast", "view")
+ANY_BATCH = "Write the network for any batch (x.shape[0], -1 in reshape), or set the largest batch to 1."
+_ADVICE = (
+    (
+        ("index out of range", "indices element out of"),
+        "Set sample_min and sample_max of integer inputs to the values that the network takes, as its embeddings do.",
+    ),
+    (
+        ("scalar type", "same dtype", "dtype"),
+        "Compare the dtypes of the template's inputs with what 'forward' expects: int64 for indices, float32 mostly.",
+    ),
+    (("cuda",), "The network must run on the CPU: take the device from an input (x.device), and call no .cuda()."),
+    (
+        ("is invalid for input of size",),
+        f"Compare the template's input shapes with what 'forward' expects. {ANY_BATCH}",
+    ),
+    (_SHAPE_WORDS, "Compare the template's input shapes and their order with what 'forward' expects."),
+)
+"""What to do, by words of an error; the first that fits."""
 
 
-def flatten_outputs(value: Any) -> list[torch.Tensor]:
+def flatten_outputs(value: Any, where: str = "") -> list[torch.Tensor]:
     """Return the tensors of a result in order: of tuples, lists and mappings, nested as they may be; None is left out.
 
     Raises:
-        EngineFailure: INVALID_ARCHITECTURE where the result holds something else.
+        EngineFailure: INVALID_ARCHITECTURE where the result holds something else, with the place: `['loss'][0]`.
     """
     import torch
 
@@ -33,13 +51,14 @@ def flatten_outputs(value: Any) -> list[torch.Tensor]:
         return [value]
     if value is None:
         return []
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, tuple | list):
-        return [tensor for part in value for tensor in flatten_outputs(part)]
+    if isinstance(value, Mapping | tuple | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        return [tensor for key, part in items for tensor in flatten_outputs(part, f"{where}[{key!r}]")]
     raise EngineFailure(
         FailureReason.INVALID_ARCHITECTURE,
-        f"'forward' returns a {type(value).__name__}; outputs must be tensors, in tuples, lists or dictionaries.",
+        f"The result of 'forward' holds {type(value).__name__} {str(value)[:80]!r}"
+        f"{f' at {where}' if where else ''}; outputs must be tensors, in tuples, lists or dictionaries.",
+        suggested_fix="Return tensors alone; None is passed over.",
     )
 
 
@@ -132,12 +151,14 @@ class _ModuleTrail:
 
 def _failure(error: BaseException, module: str, samples: Sequence[NDArray[Any]], path: Path | None) -> EngineFailure:
     text = str(error).lower()
-    about_shapes = isinstance(error, RuntimeError | IndexError | ValueError) and any(w in text for w in _SHAPE_WORDS)
+    about_shapes = isinstance(error, RuntimeError | IndexError | ValueError) and any(
+        words in text for words in _SHAPE_WORDS
+    )
     reason = FailureReason.SHAPE_MISMATCH if about_shapes else FailureReason.INVALID_ARCHITECTURE
-    inside = f"In module '{module}', " if module else "In "
+    inside = f"In module '{module}', " if module else ""
     failure = failure_of(error, f"{inside}'forward' raised", path, node=module, reason=reason)
     shapes = ", ".join(f"{sample.dtype}({'*'.join(map(str, sample.shape))})" for sample in samples)
     failure.evidence = f"inputs: {shapes}"
-    if about_shapes and not failure.suggested_fix:
-        failure.suggested_fix = "Compare the template's input shapes and their order with what 'forward' expects."
+    if not failure.suggested_fix:
+        failure.suggested_fix = next((advice for words, advice in _ADVICE if any(word in text for word in words)), "")
     return failure

@@ -10,21 +10,16 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure
 from engines.frontends.checkpoint import first_line
 from engines.frontends.export_failures import explain
-from engines.frontends.forward import call_forward, flatten_outputs, to_tensors
-from engines.signature import TensorSpec
+from engines.frontends.export_job import ExportJob, Observed
+from engines.frontends.forward import flatten_outputs, to_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -34,89 +29,9 @@ log = logging.getLogger(__name__)
 OPSET = 20
 """Operator set of exported graphs: the newest that both exporters write."""
 
-_PLAIN = (tuple, list, dict, OrderedDict)
 
-
-@dataclass(frozen=True)
-class ExportJob:
-    """What to export.
-
-    Attributes:
-        network: The network, in evaluation mode.
-        inputs: Specs for one sample, the batch axis first, in the order of `forward`.
-        samples: One array per input.
-        output_names: Names of the outputs, in flat order.
-        max_batch: Largest batch; the batch stays as the specs say where it is 1.
-        path: Where the ONNX file goes.
-    """
-
-    network: torch.nn.Module
-    inputs: Sequence[TensorSpec]
-    samples: Sequence[NDArray[Any]]
-    output_names: Sequence[str]
-    max_batch: int
-    path: Path
-
-    def at_batch(self, batch: int) -> list[NDArray[Any]]:
-        """Return the samples, repeated or cut to a batch where an input has a batch axis."""
-        return [np.resize(value, (batch, *value.shape[1:])) if value.ndim else value for value in self.samples]
-
-    @property
-    def tried_batches(self) -> tuple[int, ...]:
-        """Batches at which the network is run before it is exported: those that its graph is checked and traced at."""
-        return (self.checked_batch, self.traced_batch) if self.max_batch > 1 else (self.checked_batch,)
-
-    @property
-    def checked_batch(self) -> int:
-        """Batch at which the graph is tried: 1 where the batch is dynamic, else the fixed one."""
-        return 1 if self.max_batch > 1 else next((spec.opt[0] for spec in self.inputs if spec.opt), 1)
-
-    @property
-    def traced_batch(self) -> int:
-        """Batch to trace with: 2 where it is dynamic, because exporters take 1 for a constant."""
-        return 2 if self.max_batch > 1 else self.checked_batch
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a network returned at one batch.
-
-    Attributes:
-        shapes: Shape of each output.
-        dtypes: Element type of each output, as NumPy writes it, and `bfloat16`.
-        plain: Whether they came in tuples, lists and dictionaries alone, which exporters understand as they are.
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[str, ...]
-    plain: bool
-
-
-def observe(job: ExportJob) -> dict[int, Observed]:
-    """Run the network at each of `tried_batches`.
-
-    Raises:
-        EngineFailure: SHAPE_MISMATCH or INVALID_ARCHITECTURE, with the batch and the module in which it raised.
-    """
-    return {batch: _observe(job, batch) for batch in job.tried_batches}
-
-
-def _observe(job: ExportJob, batch: int) -> Observed:
-    try:
-        result = call_forward(job.network, job.at_batch(batch))
-    except EngineFailure as failure:
-        failure.evidence = f"at batch {batch}, {failure.evidence}"
-        if job.max_batch > 1 and failure.reason is FailureReason.SHAPE_MISMATCH:
-            advice = "Write the network for any batch (x.shape[0], -1), or set the largest batch to 1."
-            failure.suggested_fix = advice if batch > 1 else f"{failure.suggested_fix} {advice}"
-        raise
-    outputs = flatten_outputs(result)
-    dtypes = (str(output.dtype).removeprefix("torch.") for output in outputs)
-    return Observed(tuple(tuple(output.shape) for output in outputs), tuple(dtypes), _plain(result))
-
-
-def export(job: ExportJob, observed: Mapping[int, Observed]) -> str:
-    """Write the ONNX file; return the exporter's name, `dynamo` or `torchscript`.
+def export(job: ExportJob, observed: Mapping[int, Observed]) -> tuple[str, list[str]]:
+    """Write the ONNX file; return the exporter's name, `dynamo` or `torchscript`, and what it made constants of.
 
     Args:
         job: What to export.
@@ -134,7 +49,7 @@ def export(job: ExportJob, observed: Mapping[int, Observed]) -> str:
     )
     for name, exporter in exporters:
         try:
-            with _quiet():
+            with _quiet() as constants:
                 exporter()
             _check(job, observed[job.checked_batch].shapes)
         except EngineFailure:
@@ -143,7 +58,7 @@ def export(job: ExportJob, observed: Mapping[int, Observed]) -> str:
             log.info("The %s exporter did not manage: %s", name, first_line(error), exc_info=error)
             errors.append(error)
         else:
-            return name
+            return name, constants
     raise explain(errors, job.network, to_tensors(job.at_batch(job.traced_batch)))
 
 
@@ -209,14 +124,6 @@ def _takes_named_arguments(network: torch.nn.Module) -> bool:
     return inspect.Parameter.VAR_POSITIONAL not in kinds
 
 
-def _plain(value: Any) -> bool:
-    import torch
-
-    if type(value) in _PLAIN:
-        return all(map(_plain, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, torch.Tensor)
-
-
 def _check(job: ExportJob, shapes: Sequence[tuple[int, ...]]) -> None:
     """Run the graph at the checked batch; raise where names or shapes are not those of the network."""
     import onnxruntime
@@ -237,17 +144,20 @@ def _check(job: ExportJob, shapes: Sequence[tuple[int, ...]]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep from the log what no user can act on; put into it what tracing made a constant."""
+def _quiet() -> Iterator[list[str]]:
+    """Keep from the log what no user can act on; log and give the lines of code of which tracing made constants."""
+    constants: list[str] = []
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield
+            yield constants
         for warning in caught:
             if warning.category.__name__ == "TracerWarning":
-                log.warning("%s:%d: %s", warning.filename, warning.lineno, first_line(Warning(warning.message)))
+                place = f"{Path(warning.filename).name}:{warning.lineno}"
+                constants.append(place)
+                log.warning("%s: %s", place, first_line(Warning(warning.message)))
     finally:
         registration.setLevel(level)

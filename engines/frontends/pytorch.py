@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.checkpoint import load_state_dict
+from engines.frontends.export_job import ExportJob, Observed, observe
 from engines.frontends.forward import run_module, to_tensors
 from engines.frontends.network import build_network
-from engines.frontends.onnx_export import ExportJob, Observed, export, flat_network, observe
+from engines.frontends.onnx_export import export, flat_network
 from engines.frontends.weights import load_weights
 from engines.signature import OPEN_EXTENT, Signature, TensorSpec
 
@@ -57,12 +59,14 @@ class Export:
         module: The source in evaluation mode: takes the inputs in order, returns a tuple of the outputs in order.
         signature: Inputs and outputs, the batch dynamic from 1 to the largest.
         exporter: `dynamo` or `torchscript`.
+        constants: Lines of code, `net.py:12`, whose decisions about values tracing made constants.
     """
 
     onnx_path: Path
     module: torch.nn.Module
     signature: Signature
     exporter: str
+    constants: tuple[str, ...] = ()
 
 
 def load_network(source: PytorchSource) -> torch.nn.Module:
@@ -87,6 +91,7 @@ def export_onnx(
     *,
     max_batch: int = 1,
     output_names: Sequence[str] = (),
+    architecture: Path | None = None,
 ) -> Export:
     """Write the network as ONNX, with its batch axis dynamic from 1 to `max_batch`.
 
@@ -97,21 +102,23 @@ def export_onnx(
         onnx_path: Where the file goes.
         max_batch: Largest batch. Where it is 1 the batch is fixed at what the specs say.
         output_names: Names of the outputs; `output_0`… where empty.
+        architecture: The file that the network was built by, for the line that an error names.
 
     Raises:
         EngineFailure: INVALID_SPEC, SHAPE_MISMATCH, INVALID_ARCHITECTURE, UNSUPPORTED_OPERATOR or TOOLCHAIN_CRASHED.
     """
     _check_inputs(inputs, samples)
-    job = ExportJob(network, inputs, samples, output_names, max_batch, onnx_path)
+    _check_arguments(network, inputs)
+    job = ExportJob(network, inputs, samples, output_names, max_batch, onnx_path, architecture)
     observed = observe(job)
     names = _output_names(output_names, len(observed[job.traced_batch].shapes))
     _check_names([*(spec.name for spec in inputs), *names])
-    exporter = export(replace(job, output_names=names), observed)
+    exporter, constants = export(replace(job, output_names=names), observed)
     log.info("Exported to ONNX by the %s exporter.", exporter)
     batched = [spec.batched(max_batch) if max_batch > 1 and spec.max else spec for spec in inputs]
     opt_batch = next((spec.opt[0] for spec in batched if spec.opt), 1)
     signature = Signature(tuple(batched), _output_specs(names, observed, (opt_batch, max_batch)))
-    return Export(onnx_path, flat_network(network), signature, exporter)
+    return Export(onnx_path, flat_network(network), signature, exporter, tuple(dict.fromkeys(constants)))
 
 
 def read_pytorch(
@@ -125,7 +132,15 @@ def read_pytorch(
 ) -> Export:
     """Load the network and write it as ONNX: `load_network`, then `export_onnx`."""
     network = load_network(source)
-    return export_onnx(network, inputs, samples, onnx_path, max_batch=max_batch, output_names=output_names)
+    return export_onnx(
+        network,
+        inputs,
+        samples,
+        onnx_path,
+        max_batch=max_batch,
+        output_names=output_names,
+        architecture=source.architecture,
+    )
 
 
 def torchscript_frozen(module: torch.nn.Module, samples: Sequence[NDArray[Any]]) -> torch.jit.ScriptModule:
@@ -161,6 +176,21 @@ def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]])
             raise _invalid(
                 f"The sample of input '{spec.name}' has the shape {sample.shape}; the template says {spec.opt}."
             )
+
+
+def _check_arguments(network: torch.nn.Module, inputs: Sequence[TensorSpec]) -> None:
+    """Refuse inputs that `forward` cannot take by position."""
+    signature = inspect.signature(network.forward)
+    try:
+        signature.bind(*inputs)
+    except TypeError as error:
+        names = ", ".join(spec.name for spec in inputs)
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"'forward{signature}' cannot be called with the template's inputs ({names}), in this order: {error}.",
+            suggested_fix="Declare one input for each argument without a default, in forward's order. Arguments are "
+            "handed over by position: write those after a '*', and **kwargs, as plain ones.",
+        ) from error
 
 
 def _output_names(names: Sequence[str], count: int) -> list[str]:

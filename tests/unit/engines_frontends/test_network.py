@@ -191,7 +191,7 @@ def test_outputs_of_any_structure_are_flattened() -> None:
 
     one, two, three = (torch.full((1,), value) for value in (1.0, 2.0, 3.0))
     assert flatten_outputs({"b": one, "a": (two, [None, {"c": three}])}) == [one, two, three]
-    with pytest.raises(EngineFailure, match="'forward' returns a str"):
+    with pytest.raises(EngineFailure, match=r"holds str 'two' at \[1\]"):
         flatten_outputs([one, "two"])
 
 

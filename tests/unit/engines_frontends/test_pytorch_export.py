@@ -6,6 +6,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import onnx_export
+from engines.frontends.export_job import ExportJob
 from engines.frontends.pytorch import Export, export_onnx, load_network, read_pytorch, run_module, torchscript_frozen
 from engines.signature import TensorSpec
 from tests.unit.engines_frontends import networks
@@ -98,8 +99,8 @@ def test_batch_of_one_is_fixed(make_source: MakeSource, tmp_path: Path) -> None:
 
 
 def test_older_exporter_takes_over(make_source: MakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(job: onnx_export.ExportJob) -> None:
-        raise RuntimeError(f"cannot export to {job.path.name}")
+    def fails(job: ExportJob, *, direct: bool) -> None:
+        raise RuntimeError(f"cannot export to {job.path.name}, {direct}")
 
     monkeypatch.setattr(onnx_export, "_dynamo", fails)
     spec = _float("image", 1, 3, 8, 8)
