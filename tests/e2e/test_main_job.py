@@ -132,7 +132,7 @@ def test_describe_shows_graphs_and_diff_shows_what_differs(desk: Desk, converted
     differences = desk.suite.json("models", "diff", *(converted[runtime].version for runtime in RUNTIMES))
     assert {"path": "package.runtime", "before": "onnxruntime", "after": "openvino"} in differences
     (source,) = desk.suite.json("models", "describe", desk.keyed)["graphs"]
-    assert {tensor["name"] for tensor in source["tensors"]} >= {"0.weight", "5.bias"}
+    assert {tensor["name"] for tensor in source["parameters"]} >= {"0.weight", "5.bias"}
 
 
 def test_the_downloaded_package_runs_alone(desk: Desk, one: Converted, tmp_path: Path) -> None:

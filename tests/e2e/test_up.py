@@ -67,7 +67,7 @@ def test_logs_of_every_part_are_shown(stack: Suite) -> None:
     shown = stack.lathe("logs", "-n", "200").stdout
     for name in ("registry", "template", "converter", "worker-cpu"):
         assert f"{name:<10} │ " in shown
-    assert "ready" in stack.lathe("logs", "registry").stdout
+    assert "ready" in stack.lathe("logs", "registry", "-n", "100000").stdout
 
 
 def test_a_killed_service_comes_back_where_it_was(stack: Suite) -> None:
