@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,8 +14,11 @@ from engines.conversion_request import Component, ComponentInput, ConversionRequ
 from engines.frontends.pytorch import PytorchSource, read_pytorch, run_module
 from engines.graph.hygiene import external_files, load_model
 from engines.graph.interface import signature_of
+from engines.graph.versions import lower_versions
 from engines.signature import OPEN_EXTENT, Signature, TensorSpec
 from engines.source import Source, network_dtype
+
+log = logging.getLogger(__name__)
 
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
 
@@ -89,7 +93,13 @@ def _read_onnx(
     model = load_model(original, weights=False)
     signature = signature_of(model)
     _check_interface(component, signature)
-    shutil.copyfile(original, onnx_path)
+    if lower_versions(model):
+        log.info(
+            "%s states newer versions than ONNX Runtime reads; they are lowered, its operators the same.", original.name
+        )
+        onnx_path.write_bytes(model.SerializeToString())
+    else:
+        shutil.copyfile(original, onnx_path)
     for name in external_files(model, original):
         (onnx_path.parent / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original.parent / name, onnx_path.parent / name)

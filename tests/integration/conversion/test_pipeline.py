@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from google.protobuf.json_format import ParseDict
@@ -15,7 +16,7 @@ from lathe.type.v1.measurement_pb2 import Verdict
 from engines.failures import EngineFailure, FailureReason
 from engines.manifest import read_manifest
 from engines.toolchain import cpu
-from tests.integration.conversion.workbench import CNN, DEEP, NAN, TWO_INPUTS, Bench, image
+from tests.integration.conversion.workbench import CNN, DEEP, NAN, TIED, TWO_INPUTS, Bench, image
 
 RUNTIMES = ["onnxruntime", "openvino"]
 needs_bf16 = pytest.mark.skipif("avx512_bf16" not in cpu()[1], reason="this CPU has no bfloat16 arithmetic")
@@ -120,6 +121,15 @@ def test_two_inputs_shared_weights_and_an_integer_output(
     outputs = outcome["components"][0]["parity"]["outputs"]
     assert [output["output"] for output in outputs] == ["hidden", "best"]
     assert outputs[1]["max_abs_error"] == 0
+
+
+@pytest.mark.parametrize(("copy", "count"), [(False, 1), (True, 2)])
+def test_tied_weights_are_shared_until_they_are_copied(copy: bool, count: int, bench: Bench) -> None:
+    bench.put_network(TIED)
+    request = bench.request(method="raw", execution={"copy_parameters": copy}, inputs=[{"name": "x", "shape": [1, 8]}])
+    assert bench.convert(request)["components"][0]["parity"]["verdict"] == "PASS"
+    weights = [list(tensor.dims) for tensor in onnx.load(bench.package / "net/model.onnx").graph.initializer]
+    assert weights.count([8, 8]) == count
 
 
 @needs_bf16

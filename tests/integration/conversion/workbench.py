@@ -30,6 +30,16 @@ CNN = """
         return Net(num_classes)
 """
 
+HEAD = """
+    import torch
+    from torch import nn
+
+    @architecture("Head")
+    def build():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(10, 5), nn.Softmax(-1))
+"""
+
 TWO_INPUTS = """
     import torch
     from torch import nn
@@ -46,6 +56,26 @@ TWO_INPUTS = """
             hidden = self.embed(ids) * mask[..., None]
             hidden = torch.tanh(self.second(torch.tanh(self.first(hidden))))
             return {"hidden": hidden, "best": hidden.mean(1).argmax(-1)}
+
+    @architecture("Net")
+    def build():
+        torch.manual_seed(0)
+        return Net()
+"""
+
+TIED = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(8, 8)
+            self.second = nn.Linear(8, 8)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.second(torch.tanh(self.first(x)))
 
     @architecture("Net")
     def build():

@@ -1,0 +1,102 @@
+"""Lowers the versions that an ONNX file states to those that ONNX Runtime reads, where that changes no meaning.
+
+The `onnx` package is released ahead of runtimes, and states its newest versions unless told otherwise. The IR version
+says how the file is written: a lower one is legal while the runtime reads the file. The operator set says which schema
+each operator has: a lower one is legal where every operator has the same schema in both.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.walk import all_nodes
+
+if TYPE_CHECKING:
+    import onnx
+
+_MAIN = ("", "ai.onnx")
+
+
+def lower_versions(model: onnx.ModelProto) -> bool:
+    """Lower the versions of a model in place, and return whether it was changed.
+
+    Raises:
+        EngineFailure: INVALID_MODEL where a version is newer than every tool here; UNSUPPORTED_OPERATOR with the node
+            whose operator has another form in the operator sets that ONNX Runtime reads.
+    """
+    import onnx
+
+    most_ir, most_opset = runtime_limits()
+    imports = [*model.opset_import, *(entry for function in model.functions for entry in function.opset_import)]
+    entries = [entry for entry in imports if entry.domain in _MAIN]
+    stated = max((entry.version for entry in entries), default=0)
+    _check_known("IR version", model.ir_version, onnx.IR_VERSION, most_ir)
+    _check_known("operator set", stated, onnx.defs.onnx_opset_version(), most_opset)
+    if stated > most_opset:
+        _check_same_schemas(model, stated, most_opset)
+    changed = model.ir_version > most_ir or stated > most_opset
+    model.ir_version = min(model.ir_version, most_ir)
+    for entry in entries:
+        entry.version = min(entry.version, most_opset)
+    return changed
+
+
+@functools.cache
+def runtime_limits() -> tuple[int, int]:
+    """Return the newest IR version and operator set that ONNX Runtime reads; it tells them only when it refuses one."""
+    import onnx
+
+    ir = _limit(_probe(onnx.IR_VERSION, 1), r"max supported IR version: (\d+)", onnx.IR_VERSION)
+    newest = onnx.defs.onnx_opset_version()
+    return ir, _limit(_probe(ir, newest), r"till opset (\d+)", newest)
+
+
+def _probe(ir: int, opset: int) -> Any:
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
+
+
+def _limit(model: Any, words: str, newest: int) -> int:
+    import onnxruntime
+
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        found = re.search(words, str(error))
+        if found is None:
+            raise
+        return int(found[1])
+    return newest
+
+
+def _check_known(what: str, stated: int, known: int, readable: int) -> None:
+    if stated > known:
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"The ONNX file states {what} {stated}; the newest known here is {known}.",
+            suggested_fix=f"Export it with {what} {readable} or an older one.",
+        )
+
+
+def _check_same_schemas(model: onnx.ModelProto, stated: int, most: int) -> None:
+    import onnx
+
+    for node in all_nodes(model):
+        if node.domain not in _MAIN or not onnx.defs.has(node.op_type):
+            continue
+        since = onnx.defs.get_schema(node.op_type, stated).since_version
+        if since > most:
+            raise EngineFailure(
+                FailureReason.UNSUPPORTED_OPERATOR,
+                f"The ONNX file states operator set {stated}, in which {node.op_type} (node "
+                f"'{node.name or node.output[0]}') has a form of set {since}; ONNX Runtime reads sets up to {most}.",
+                node=node.name or node.output[0],
+                operator=node.op_type,
+                suggested_fix=f"Export the model with operator set {most} or an older one.",
+            )
