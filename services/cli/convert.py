@@ -26,6 +26,8 @@ def convert(
     waive: Annotated[
         list[str] | None, typer.Option(metavar="COMPONENT=WHY", help="Let a failed parity through, by name.")
     ] = None,
+    timeout: Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")] = 0,
+    memory: Annotated[int, typer.Option(min=0, help="MiB that the engines may take; the device's where 0.")] = 0,
     skip_cache: Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")] = False,
     wait_for_it: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the task ends.")] = True,
     output: Output = TABLE,
@@ -50,6 +52,8 @@ def convert(
         overrides=overrides(set_ or [], overrides_file),
         output_model=model_name(output_model) if output_model else "",
         parity_waivers=parse_labels(waive or []),
+        timeout_seconds=timeout,
+        memory_limit_bytes=memory << 20,
     )
     with connect() as connection:
         if samples is not None:

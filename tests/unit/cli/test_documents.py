@@ -11,12 +11,12 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 
 
-def test_values_are_set_and_need_no_paths() -> None:
+def test_every_value_that_is_said_is_named() -> None:
     made = overrides(["error_threshold=0.00005", "components.net.max_batch=8", "execution.fuse_operators=true"], None)
     assert made.values.error_threshold == 5e-5
     assert [(each.name, each.max_batch) for each in made.values.components] == [("net", 8)]
     assert made.values.execution.fuse_operators
-    assert not made.paths
+    assert list(made.paths) == ["error_threshold", "components.net.max_batch", "execution.fuse_operators"]
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,17 @@ def test_a_zero_takes_a_value_back(pair: str) -> None:
 
 def test_pairs_win_over_the_document(tmp_path: Path) -> None:
     document = tmp_path / "overrides.yaml"
-    document.write_text("runtime: openvino\ncomponents: [{name: net, maxBatch: 4, state_dict_key: ema}]\n")
+    document.write_text("runtime: openvino\ncomponents: [{name: net, max_batch: 4, state_dict_key: ema}]\n")
     made = overrides(["components.net.max_batch=8", "components.net.state_dict_key=''"], document)
     (net,) = made.values.components
     assert (net.max_batch, net.state_dict_key) == (8, "")
     assert list(made.paths) == ["runtime", "components.net.max_batch", "components.net.state_dict_key"]
+
+
+def test_a_zero_in_a_document_counts(tmp_path: Path) -> None:
+    document = tmp_path / "overrides.yaml"
+    document.write_text("execution: {fuse_operators: false}\nrepo: ''\n")
+    assert list(overrides([], document).paths) == ["execution.fuse_operators", "repo"]
 
 
 @pytest.mark.parametrize("pair", ["max_batch", "components.net.max_batch=many", "speed=11", "execution.magic=true"])
