@@ -35,6 +35,12 @@ class FailureReason(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error that says something, at most 300 characters; its type where none does."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line[:300] for line in lines if line), type(error).__name__)
+
+
 class EngineFailure(Exception):  # noqa: N818 - the API calls it a failure: a task has one
     """A failure with its kind, its place and what to do about it.
 

@@ -1,26 +1,23 @@
 """Outputs of a torch network's modules, and the graph values that hold the same: which layer was exported wrongly.
 
-Both exporters leave in each node where it comes from: the newer in the metadata `pkg.torch.onnx.name_scopes`, the older
-in the node's name, `/encoder/layer.0/MatMul`. The last node of a module computes the module's output, unless a later
-optimisation moved it; a pair whose shapes differ is left out.
+The last node of a module computes the module's output, unless a later optimisation moved it; a pair whose shapes
+differ is left out.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engines.backends.base import Array, Arrays
 from engines.frontends.forward import run_module
+from engines.graph.scopes import scopes
 
 if TYPE_CHECKING:
     import torch
 
-SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 MOST_BYTES = 2**29
 """Activations that are kept, 512 MiB; modules that run after that are not compared."""
-_WRAPPER = "network"
 
 
 def module_outputs(network: torch.nn.Module, samples: Sequence[Array]) -> Arrays:
@@ -58,17 +55,3 @@ def values_of_modules(nodes: Sequence[Any], modules: Collection[str]) -> dict[st
                 last.pop(path, None)
                 last[path] = node.output[0]
     return last
-
-
-def scopes(node: Any) -> list[str]:
-    """Return the dotted paths of the modules that a node lies in, outermost first."""
-    stated = next((entry.value for entry in node.metadata_props if entry.key == SCOPES_KEY), None)
-    if stated is not None:
-        try:
-            names = [str(name) for name in ast.literal_eval(stated)]
-        except (ValueError, SyntaxError):
-            return []
-    else:
-        parts = node.name.strip("/").split("/")[:-1]
-        names = [".".join(parts[: end + 1]) for end in range(len(parts))]
-    return [name.removeprefix(f"{_WRAPPER}.") for name in names if name and name != _WRAPPER]

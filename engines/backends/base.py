@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, first_line
 from engines.signature import Signature
 
 Array = NDArray[Any]
@@ -118,12 +118,6 @@ def crashed(runtime: str, action: str, error: Exception) -> EngineFailure:
         evidence=str(error).strip()[-1000:],
         suggested_fix="Read the task's log for the runtime's whole message; another runtime may take this model.",
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error that says something, at most 200 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
 
 
 def contiguous(inputs: Mapping[str, Array]) -> Arrays:

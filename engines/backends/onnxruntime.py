@@ -22,6 +22,7 @@ from engines.backends.base import (
     unsupported_operator,
     unsupported_precision,
 )
+from engines.graph.hygiene import external_files, load_model
 from engines.signature import Signature
 
 _TITLE = "ONNX Runtime"
@@ -46,9 +47,10 @@ class OnnxRuntimeBackend:
             why = "its CPU kernels compute in float32, whatever they are told."
             raise unsupported_precision(_TITLE, precision, why, "OpenVINO offers FP32 and BF16 on x86 CPUs.")
         out_dir.mkdir(parents=True, exist_ok=True)
-        data = external_files(onnx_path)
+        data = external_files(load_model(onnx_path, weights=False), onnx_path)
         shutil.copyfile(onnx_path, out_dir / "model.onnx")
         for name in data:
+            (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(onnx_path.parent / name, out_dir / name)
         options = {"graph_optimization_level": "ORT_ENABLE_ALL", "execution_mode": "ORT_SEQUENTIAL"}
         outputs = tuple(spec.name for spec in signature.outputs)
@@ -85,15 +87,6 @@ class OnnxRuntimeSession:
         except Exception as error:
             raise crashed(_TITLE, "run the graph", error) from error
         return dict(zip(self._outputs, values, strict=True))
-
-
-def external_files(onnx_path: Path) -> tuple[str, ...]:
-    """Return the names of the external data files beside an ONNX file, in order and once each."""
-    import onnx
-
-    graph = onnx.load(str(onnx_path), load_external_data=False).graph
-    names = (entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location")
-    return tuple(dict.fromkeys(names))
 
 
 def _translate(error: Exception, path: Path) -> Exception:

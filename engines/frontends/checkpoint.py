@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, first_line
 from engines.inspection.pth import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
@@ -86,9 +86,3 @@ def _without_wrapper(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
         return values
     log.info("Every key begins with 'module.' (DataParallel); the prefix is taken off.")
     return {key.removeprefix(_WRAPPER): value for key, value in values.items()}
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, at most 300 characters; its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from engines.failures import EngineFailure, FailureReason
-from engines.frontends.checkpoint import first_line
+from engines.failures import EngineFailure, FailureReason, first_line
 
 if TYPE_CHECKING:
     import torch

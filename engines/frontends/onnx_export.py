@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.failures import EngineFailure
-from engines.frontends.checkpoint import first_line
+from engines.failures import EngineFailure, first_line
 from engines.frontends.export_failures import explain
 from engines.frontends.export_job import ExportJob, Observed
 from engines.frontends.forward import flatten_outputs, to_tensors

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
+from engines.graph.scopes import SCOPES_KEY
 from engines.graph.walk import all_graphs, all_nodes, all_tensors
 from engines.inspection.sniff import sniff
 
@@ -22,7 +23,7 @@ MAX_PROTOBUF_BYTES = 2**31 - 1
 _SMALL = 1024
 """Elements up to which a constant is looked at when shapes are inferred: shapes, axes and the like."""
 
-_KEPT_METADATA = frozenset({"pkg.torch.onnx.name_scopes"})
+_KEPT_METADATA = frozenset({SCOPES_KEY})
 """Metadata of nodes that stays: the module of the network that a node comes from."""
 
 

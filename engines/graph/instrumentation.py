@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engines.graph.scopes import innermost
+
 if TYPE_CHECKING:
     import onnx
 
@@ -30,7 +32,7 @@ class Value:
 def list_values(model: onnx.ModelProto) -> list[Value]:
     """Return every value that a node of the main graph computes, in the graph's topological order."""
     return [
-        Value(output, node.name or output, node.op_type, _module(node))
+        Value(output, node.name or output, node.op_type, innermost(node))
         for node in model.graph.node
         for output in node.output
         if output
@@ -61,12 +63,3 @@ def expose_intermediates(model: onnx.ModelProto, names: Iterable[str]) -> onnx.M
             present.add(name)
             exposed.graph.output.append(types.get(name) or onnx.ValueInfoProto(name=name))
     return exposed
-
-
-def _module(node: onnx.NodeProto) -> str:
-    """Return the module from the scopes that torch's exporter notes: `['', 'features', 'features.0', 'linear']`."""
-    for entry in node.metadata_props:
-        if entry.key == "pkg.torch.onnx.name_scopes":
-            scopes = [part.strip(" '\"") for part in entry.value.strip("[]").split(",")]
-            return scopes[-2] if len(scopes) > 1 else ""
-    return ""

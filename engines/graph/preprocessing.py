@@ -1,4 +1,4 @@
-"""Bakes preprocessing into a graph: colour order, `(x - mean) / scale` the cast of raw pixels, as nodes in front."""
+"""Bakes preprocessing into a graph: colour order, `(x - mean) / scale` and the cast of raw pixels."""
 
 from __future__ import annotations
 
