@@ -1,7 +1,7 @@
 """Where a node comes from: the modules of the torch network that both exporters note in the graph.
 
 The newer exporter notes them in the metadata `pkg.torch.onnx.name_scopes`, `['', 'body', 'body.0', 'conv2d']`, the
-operation last; the older one in the node's name, `/network/body/body.0/Conv`.
+operation last; the older one in the node's name, `/network/body/body.0/Conv`: a sequence's parts repeat its name.
 """
 
 from __future__ import annotations
@@ -22,9 +22,19 @@ def scopes(node: Any) -> list[str]:
         except (ValueError, SyntaxError):
             return []
     else:
-        parts = node.name.strip("/").split("/")[:-1]
-        names = [".".join(parts[: end + 1]) for end in range(len(parts))]
+        names = _named(node.name.strip("/").split("/")[:-1])
     return [name.removeprefix(f"{_WRAPPER}.") for name in names if name and name != _WRAPPER]
+
+
+def _named(parts: list[str]) -> list[str]:
+    """Return the paths of `layer1/layer1.0/conv1`: a part that repeats the one before it stands in its place."""
+    names: list[str] = []
+    path, last = "", ""
+    for part in parts:
+        before = path.removesuffix(last) if last and part.startswith(f"{last}.") else f"{path}." if path else ""
+        path, last = before + part, part
+        names.append(path)
+    return names
 
 
 def innermost(node: Any) -> str:

@@ -13,6 +13,8 @@ from engines import divergence
 from engines.backends import backend
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.divergence import Divergence, Suspect, locate
+from engines.frontends import onnx_export
+from engines.frontends.export_job import ExportJob
 from engines.frontends.pytorch import export_onnx, run_module
 from engines.graph.scopes import scopes
 from engines.module_trace import module_outputs, values_of_modules
@@ -109,9 +111,19 @@ def test_both_exporters_traces_are_understood() -> None:
     broken = onnx.helper.make_node("Relu", ["b"], ["c"], name="r")
     broken.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="[oops")
     assert scopes(new) == ["body", "body.0"]
-    assert "body.body.1" in scopes(old)
+    assert scopes(old) == ["body", "body.1"]
     assert scopes(broken) == []
     assert values_of_modules([new, old, broken], {"body", "body.0"}) == {"body.0": "a", "body": "b"}
+
+
+def test_the_older_exporters_scopes_are_paths_of_modules(tmp_path: Path) -> None:
+    pair = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()))
+    network = torch.nn.Sequential(pair, torch.nn.ModuleDict({"head": torch.nn.Linear(4, 4)})["head"]).eval()
+    given = [TensorSpec.fixed("x", "float32", (1, 4))]
+    job = ExportJob(network, given, [np.ones((1, 4), np.float32)], ["y"], 1, tmp_path / "old.onnx")
+    onnx_export._torchscript(job)
+    found = {path for node in onnx.load(job.path).graph.node for path in scopes(node)}
+    assert found == {"0", "0.0", "0.1", "0.1.0", "0.1.1", "1"}
 
 
 def test_outputs_of_modules_come_in_the_order_in_which_they_end(bench: Bench, tmp_path: Path) -> None:
