@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 PUBLISH_TIMEOUT_SECONDS = 5.0
 RECONNECT_WAIT_SECONDS = 0.2
 _STORE_REFUSED = 10077
+# The server counts headers too.
+_HEADER_BYTES = 1024
 
 
 class BusUnavailableError(ConnectionError):
@@ -30,12 +32,17 @@ class SubjectTakenError(Exception):
     """The stream holds a message of this subject already, and takes one at a time."""
 
 
+class MessageTooLargeError(Exception):
+    """The server takes no message of this size, now or later."""
+
+
 class Bus:
     """A connection that reconnects for ever. What is published while it is down fails with BusUnavailableError."""
 
     def __init__(self) -> None:
         self.nc = Client()
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self._closing = False
 
     @classmethod
     async def connect(cls, url: str, name: str = "lathe") -> Bus:
@@ -51,7 +58,7 @@ class Bus:
             max_outstanding_pings=2,
             allow_reconnect=True,
             error_cb=_log_error,
-            disconnected_cb=_log_disconnected,
+            disconnected_cb=bus._disconnected,
             reconnected_cb=bus._reconnected,
         )
         return bus
@@ -60,6 +67,11 @@ class Bus:
     def connected(self) -> bool:
         """Whether the server answers just now."""
         return self.nc.is_connected
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that a message may have, headers left aside."""
+        return self.nc.max_payload - _HEADER_BYTES
 
     @property
     def js(self) -> JetStreamContext:
@@ -79,11 +91,14 @@ class Bus:
         Raises:
             BusUnavailableError: It is not known to be stored.
             SubjectTakenError: The stream holds one message per subject, and has one.
+            MessageTooLargeError: It is larger than `max_bytes`.
         """
         headers = {"Nats-Msg-Id": msg_id} if msg_id else None
         if not self.nc.is_connected:
             # The client would buffer it and lose it with the process; the caller keeps what is not stored.
             raise BusUnavailableError(f"NATS does not answer; {subject} was not published.")
+        if len(payload) > self.max_bytes:
+            raise MessageTooLargeError(f"{subject} has {len(payload)} bytes; NATS takes {self.max_bytes}.")
         try:
             reply = await self.nc.request(subject, payload, timeout=PUBLISH_TIMEOUT_SECONDS, headers=headers)
         except (nats.errors.Error, OSError) as error:
@@ -108,6 +123,7 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is buffered, then disconnect."""
+        self._closing = True
         with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
             async with asyncio.timeout(2):
                 await self.nc.flush()
@@ -118,10 +134,10 @@ class Bus:
         for callback in list(self._on_reconnect):
             await callback()
 
+    async def _disconnected(self) -> None:
+        if not self._closing:
+            log.warning("bus.disconnected")
+
 
 async def _log_error(error: Exception) -> None:
     log.debug("bus.error", error=str(error) or type(error).__name__)
-
-
-async def _log_disconnected() -> None:
-    log.warning("bus.disconnected")

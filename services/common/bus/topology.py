@@ -33,7 +33,7 @@ EVENTS = "EVENTS"
 ADVISORIES = "ADVISORIES"
 TASK_CONTROL = "TASK_CONTROL"
 WORKERS = "WORKERS"
-STATE_EVENTS = ("started", "progressed", "succeeded", "failed", "cancelled")
+STATE_EVENTS = ("started", "progressed", "succeeded", "failed", "cancelled", "returned")
 LOG_EVENT = "logged"
 
 _DAY = 86400.0

@@ -14,16 +14,16 @@ from google.protobuf.message import Message
 from lathe.type.v1 import event_pb2, task_pb2
 
 from services.common.bus.topology import task_subject
-from services.common.errors import LatheError, invalid_argument
+from services.common.errors import failed_precondition, invalid_argument
 from services.common.identity import current_user
 from services.common.tasks.completion import action_key
 from services.common.tasks.kind import Prepared
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TaskSnapshot, pending
 from services.common.tasks.relay import Relay
-from services.common.tasks.rows import OutboxItem, TaskRow, searchable, timestamp
+from services.common.tasks.rows import NewTask, OutboxItem, TaskRow, searchable, timestamp
 from services.common.tasks.settling import Settler
-from services.common.tasks.store import NewTask, RequestRepeatedError
+from services.common.tasks.store import RequestRepeatedError
 from services.common.tasks.workers import WorkersView
 from services.common.telemetry import current_traceparent
 
@@ -61,15 +61,13 @@ class Creator:
             LatheError: The specification is wrong; or REQUEST_ID_REUSED.
         """
         request_id = _request_id(wanted.request_id)
-        try:
-            prepared = await self._kind.prepare(wanted.spec)
-            draft = self._draft(wanted, prepared, request_id)
-            held = await self._kind.hold(draft.name, wanted.spec)
-        except LatheError:
-            # A repeat is answered like the first, even where what it refers to is gone meanwhile.
-            if request_id is not None and (first := await self._first(request_id, wanted)) is not None:
-                return first
-            raise
+        # First of all: a repeat is answered even where what it refers to is gone, or does not answer.
+        if request_id is not None and (first := await self._first(request_id, wanted)) is not None:
+            return first
+        prepared = await self._kind.prepare(wanted.spec)
+        draft = self._draft(wanted, prepared, request_id)
+        self._check_size(draft.row.assignment)
+        held = await self._kind.hold(draft.name, wanted.spec)
         draft = replace(draft, row=replace(draft.row, held=held))
         try:
             return await self._write(draft)
@@ -186,16 +184,32 @@ class Creator:
         assignment.work.Pack(prepared.work, deterministic=True)
         return assignment
 
+    def _check_size(self, assignment: bytes) -> None:
+        most = self._relay.max_bytes
+        if len(assignment) > most:
+            raise invalid_argument(
+                "spec",
+                f"The work that it asks for is a message of {len(assignment)} bytes, and the message bus takes {most}. "
+                "Refer to fewer or smaller things in it, or let the operator raise max_payload of NATS.",
+                reason="WORK_TOO_LARGE",
+            )
+
     async def _first(self, request_id: UUID, wanted: Wanted) -> TaskRow | None:
         found = await self._store.find_request(current_user(), request_id)
-        if found is None:
+        row, digest = found or (None, await self._store.find_deleted(current_user(), request_id))
+        if digest is None:
             return None
-        row, digest = found
         if digest != wanted.fingerprint:
             raise invalid_argument(
                 "request_id",
                 f"{request_id} was already sent with a different request. Use a new UUID for a new request.",
                 reason="REQUEST_ID_REUSED",
+            )
+        if row is None:
+            raise failed_precondition(
+                "ALREADY_DELETED",
+                "A request with this request_id created a task, which has been deleted since. "
+                "Use a new request_id to create another one.",
             )
         return row
 

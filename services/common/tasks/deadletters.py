@@ -6,6 +6,7 @@ import json
 from uuid import UUID
 
 import structlog
+from google.protobuf.message import DecodeError
 from lathe.type.v1 import event_pb2
 from nats.aio.msg import Msg
 
@@ -39,13 +40,17 @@ class DeadLetters:
                         await puller.release()
 
     async def _handle(self, message: Msg) -> None:
-        advisory = json.loads(message.data)
-        if advisory["consumer"].startswith(f"{self._kind}-"):
-            data = await message_at(self._bus, advisory["stream_seq"])
-            if data is not None:
-                assignment = event_pb2.TaskAssignment.FromString(data)
-                if assignment.kind == self._kind:
-                    await self._fail(assignment, advisory["deliveries"])
+        try:
+            advisory = json.loads(message.data)
+            consumer, sequence, deliveries = advisory["consumer"], advisory["stream_seq"], advisory["deliveries"]
+            data = await message_at(self._bus, int(sequence)) if consumer.startswith(f"{self._kind}-") else None
+            assignment = event_pb2.TaskAssignment.FromString(data or b"")
+        except (ValueError, KeyError, TypeError, AttributeError, DecodeError):
+            log.exception("deadletters.unreadable", subject=message.subject)
+            await message.term()
+            return
+        if assignment.kind == self._kind:
+            await self._fail(assignment, int(deliveries))
         await message.ack()
 
     async def _fail(self, assignment: event_pb2.TaskAssignment, deliveries: int) -> None:

@@ -10,6 +10,7 @@ from lathe.type.v1 import task_pb2
 from services.common.changes import apply_mask, check_etag
 from services.common.errors import LatheError, aborted, failed_precondition, not_found
 from services.common.idempotency import fingerprint
+from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
 from services.common.tasks.commands import Cancel
 from services.common.tasks.creation import Creator, Wanted
@@ -101,6 +102,7 @@ class TaskHandlers:
             check_etag(request.task.etag, task.etag, name)
             body = self._kind.task_type.FromString(row.body)
             apply_mask(request.task, body, request.update_mask, EDITABLE)
+            check(body, inside="task")
             edited: Any = body
             if await self._store.rename(
                 row,

@@ -10,28 +10,30 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+import asyncpg
 import structlog
 
-from services.common.bus.connection import Bus, BusUnavailableError, SubjectTakenError
+from services.common.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
 from services.common.database import Database
+from services.common.tasks.outbox import Outbox, overdue
 from services.common.tasks.rows import OutboxItem
-from services.common.tasks.store import TaskStore, overdue
 
 log = structlog.get_logger(__name__)
 
 LANES = 4
 BATCH = 256
 DELETE_SECONDS = 0.05
+_DATABASE_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class Relay:
     """Publishes the outbox of one service. `poll` and `overdue_after` are in seconds."""
 
     def __init__(
-        self, database: Database, store: TaskStore, bus: Bus, *, poll: float = 1.0, overdue_after: float = 1.0
+        self, database: Database, outbox: Outbox, bus: Bus, *, poll: float = 1.0, overdue_after: float = 1.0
     ) -> None:
         self._database = database
-        self._store = store
+        self._outbox = outbox
         self._bus = bus
         self._poll_seconds = poll
         self._overdue_after = overdue_after
@@ -40,14 +42,15 @@ class Relay:
         self._wake = asyncio.Event()
         self._deletable = asyncio.Event()
 
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that a message may have."""
+        return self._bus.max_bytes
+
     def hand(self, item: OutboxItem) -> None:
         """Take a message whose row is committed; it is published by the running relay at once."""
         self._handed.append(item)
         self._wake.set()
-
-    async def waiting(self) -> int:
-        """Return how many messages are in the outbox."""
-        return int(await self._database.fetchval("SELECT count(*) FROM outbox"))
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -79,6 +82,10 @@ class Relay:
         except BusUnavailableError as error:
             log.debug("relay.deferred", subject=item.subject, error=str(error))
             return False
+        except MessageTooLargeError as error:
+            # The server took more when the task was created.
+            log.error("relay.too_large", subject=item.subject, error=str(error))
+            return False
         return True
 
     async def _delete_sent(self) -> None:
@@ -88,7 +95,14 @@ class Relay:
             await asyncio.sleep(DELETE_SECONDS)
             if self._sent:
                 ids, self._sent = self._sent, []
-                await self._store.sent(ids)
+                try:
+                    await self._outbox.remove(ids)
+                except _DATABASE_AWAY as error:
+                    # Forgotten here, they would all be published once more.
+                    self._sent += ids
+                    self._deletable.set()
+                    log.debug("relay.delete_deferred", count=len(ids), error=str(error) or type(error).__name__)
+                    await asyncio.sleep(self._poll_seconds)
 
     async def _poll(self) -> None:
         while True:

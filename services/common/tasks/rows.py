@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -69,6 +69,34 @@ class Change:
     old: TaskRow
     new: TaskRow
     outbox: Sequence[OutboxItem] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A row to create. `action_key` is looked up first where it is set; `subject` is empty where nothing is sent."""
+
+    row: TaskRow
+    name: str
+    display_name: str
+    owner: str
+    labels: Mapping[str, str]
+    create_time: datetime
+    search_text: str
+    request_id: UUID | None
+    request_digest: bytes | None
+    action_key: bytes | None
+    shares: bool
+    subject: str
+    msg_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What became of a create: `hit` names the task whose result serves, and then nothing was created."""
+
+    hit: UUID | None
+    leader: UUID | None
+    outbox_id: int | None
 
 
 class TaskCodec:
@@ -150,6 +178,7 @@ class TaskCodec:
         """Return the row with one dispatch more, and the assignment to send: its attempts go on from the newest."""
         assignment = event_pb2.TaskAssignment.FromString(row.assignment)
         assignment.attempt_base = snapshot.attempt
+        assignment.attempts_returned = snapshot.returned
         return replace(row, dispatches=row.dispatches + 1), assignment.SerializeToString()
 
 

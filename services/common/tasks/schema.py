@@ -1,8 +1,10 @@
 """The tables of a task service. A service's migration runs these statements:
 
 def upgrade() -> None:
-    execute(*TASK_TABLES)
+    execute(*TASK_TABLES, *DELETED_REQUESTS)
 """
+
+from services.common.idempotency import REQUEST_IDS_TABLE
 
 TASK_TABLES = (
     """
@@ -63,3 +65,6 @@ TASK_TABLES = (
     """,
 )
 """Statements that create the tables of one task service, in order."""
+
+DELETED_REQUESTS = (REQUEST_IDS_TABLE,)
+"""Statements for what is remembered of deleted tasks: their requests, so that a repeat makes no second task."""

@@ -18,6 +18,7 @@ from services.common.tasks.handlers import TaskHandlers
 from services.common.tasks.kind import TaskKind
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.options import TaskOptions
+from services.common.tasks.outbox import Outbox
 from services.common.tasks.projector import Projector
 from services.common.tasks.relay import Relay
 from services.common.tasks.rows import TaskCodec
@@ -55,8 +56,8 @@ def build_engine(
 ) -> TaskEngine:
     """Wire the parts; nothing runs yet."""
     options = options or TaskOptions()
-    store = TaskStore(database)
-    relay = Relay(database, store, bus, poll=options.relay_poll, overdue_after=options.relay_poll)
+    store, outbox = TaskStore(database), Outbox(database)
+    relay = Relay(database, outbox, bus, poll=options.relay_poll, overdue_after=options.relay_poll)
     ledger = Ledger(TaskCodec(kind, options.max_attempts), store, relay, bus)
     settler = Settler(ledger)
     ledger.settle_with(settler)
@@ -69,7 +70,7 @@ def build_engine(
         relay=relay,
         projector=Projector(ledger, bus),
         claims=Claims(ledger, bus),
-        sweeper=Sweeper(database, ledger, settler, workers=workers, bus=bus, options=options),
+        sweeper=Sweeper(database, ledger, settler, outbox, workers=workers, bus=bus, options=options),
         dead_letters=DeadLetters(ledger, bus),
         workers=workers,
     )

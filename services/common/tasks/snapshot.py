@@ -53,6 +53,11 @@ class TaskSnapshot:
         """Number of the newest attempt; 0 before the first."""
         return self.attempts[-1].number if self.attempts else 0
 
+    @property
+    def returned(self) -> int:
+        """How many attempts were given back: they do not count towards `max_attempts`."""
+        return sum(attempt.outcome == task_pb2.ATTEMPT_RETURNED for attempt in self.attempts)
+
 
 Step = tuple[TaskSnapshot, tuple[Effect, ...]]
 
@@ -67,15 +72,22 @@ def try_again(task: TaskSnapshot, now: Timestamp, failure: failure_pb2.Failure) 
     """Return the task as PENDING where attempts remain, else ended: FAILED, or CANCELLED where that was asked."""
     if task.status.state == task_pb2.CANCELLING:
         return end(task, task_pb2.CANCELLED, now)
-    if task.attempt >= task.max_attempts:
+    counted = task.attempt - task.returned
+    if counted >= task.max_attempts:
         return end(task, task_pb2.FAILED, now, failure)
+    reason = f"Attempt {counted} of {task.max_attempts} ended: {failure.message} It is tried again."
+    return waiting(task, reason), ()
+
+
+def waiting(task: TaskSnapshot, reason: str) -> TaskSnapshot:
+    """Return a task whose attempt has ended as PENDING once more."""
     status = copy(task.status)
     status.state = task_pb2.PENDING
     status.stage = failure_pb2.TASK_STAGE_UNSPECIFIED
     status.progress = 0.0
     status.message = ""
-    status.pending_reason = f"Attempt {task.attempt} of {task.max_attempts} ended: {failure.message} It is tried again."
-    return replace(task, status=status), ()
+    status.pending_reason = reason
+    return replace(task, status=status)
 
 
 def end(task: TaskSnapshot, state: Any, now: Timestamp, failure: failure_pb2.Failure | None = None) -> Step:

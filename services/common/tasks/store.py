@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +11,7 @@ import asyncpg
 
 from services.common.database import Database
 from services.common.listing import ORDER_FIELDS, Listing, ListQuery, list_rows
-from services.common.tasks.rows import COLUMNS, Change, OutboxItem, TaskRow
+from services.common.tasks.rows import COLUMNS, Change, Created, NewTask, TaskRow
 
 _CREATE = """
 WITH hit AS (SELECT uid FROM tasks WHERE action_key = $14 LIMIT 1),
@@ -54,35 +53,19 @@ sent AS (
 SELECT uid FROM saved
 """
 
+_DELETE = """
+WITH gone AS (
+    DELETE FROM tasks WHERE uid = $1 AND revision = $2 RETURNING uid, owner, request_id, request_digest
+),
+remembered AS (
+    INSERT INTO request_ids (owner, request_id, method, fingerprint, resource)
+    SELECT owner, request_id, 'Create', request_digest, uid FROM gone WHERE request_id IS NOT NULL
+    ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM gone
+"""
+
 LISTING = Listing(table="tasks", columns=COLUMNS, order_fields={**ORDER_FIELDS, "device": str, "state": int})
-
-
-@dataclass(frozen=True, slots=True)
-class NewTask:
-    """A row to create. `action_key` is looked up first where it is set; `subject` is empty where nothing is sent."""
-
-    row: TaskRow
-    name: str
-    display_name: str
-    owner: str
-    labels: Mapping[str, str]
-    create_time: datetime
-    search_text: str
-    request_id: UUID | None
-    request_digest: bytes | None
-    action_key: bytes | None
-    shares: bool
-    subject: str
-    msg_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """What became of a create: `hit` names the task whose result serves, and then nothing was created."""
-
-    hit: UUID | None
-    leader: UUID | None
-    outbox_id: int | None
 
 
 class RequestRepeatedError(Exception):
@@ -168,6 +151,12 @@ class TaskStore:
         record = await self._database.fetchrow(query, owner, request_id)
         return None if record is None else (TaskRow.of(record), record["request_digest"])
 
+    async def find_deleted(self, owner: str, request_id: UUID) -> bytes | None:
+        """Return the digest of a request whose task is deleted."""
+        query = "SELECT fingerprint FROM request_ids WHERE owner = $1 AND request_id = $2 AND method = 'Create'"
+        digest: bytes | None = await self._database.fetchval(query, owner, request_id)
+        return digest
+
     async def list(self, query: ListQuery) -> tuple[Sequence[TaskRow], str]:
         """Return one page of rows and the token of the next."""
         records, token = await list_rows(self._database, LISTING, query)
@@ -211,9 +200,8 @@ class TaskStore:
         return tag == "UPDATE 1"
 
     async def delete(self, row: TaskRow) -> bool:
-        """Delete a row; False where somebody overtook."""
-        tag = await self._database.execute("DELETE FROM tasks WHERE uid = $1 AND revision = $2", row.uid, row.revision)
-        return tag == "DELETE 1"
+        """Delete a row, but remember its request; False where somebody overtook."""
+        return bool(await self._database.fetchval(_DELETE, row.uid, row.revision))
 
     async def forget_results(self, action_key: bytes) -> None:
         """Take results out of the action cache: what they name is gone."""
@@ -222,28 +210,6 @@ class TaskStore:
     async def released(self, uids: Sequence[UUID]) -> None:
         """Note that terminal tasks hold nothing any more."""
         await self._database.execute("UPDATE tasks SET held = FALSE WHERE uid = ANY ($1)", list(uids))
-
-    async def sent(self, ids: Sequence[int]) -> None:
-        """Remove messages that are published."""
-        await self._database.execute("DELETE FROM outbox WHERE id = ANY ($1)", list(ids))
-
-    async def waiting_in_outbox(self, uids: Sequence[UUID]) -> set[UUID]:
-        """Return which of these tasks still have a message to be published."""
-        records = await self._database.fetch("SELECT DISTINCT task FROM outbox WHERE task = ANY ($1)", list(uids))
-        return {record[0] for record in records}
-
-
-async def overdue(connection: Any, age_seconds: float, limit: int) -> list[tuple[OutboxItem, bool]]:
-    """Lock and return messages that nobody published in time, each with whether it is still worth it."""
-    records = await connection.fetch(
-        "SELECT o.task, o.subject, o.msg_id, coalesce(o.payload, t.assignment), o.id, "
-        "coalesce(t.state = 1, FALSE) OR o.subject NOT LIKE 'task.%' "
-        "FROM outbox o LEFT JOIN tasks t ON t.uid = o.task "
-        "WHERE o.create_time < now() - make_interval(secs => $1) ORDER BY o.id LIMIT $2 FOR UPDATE OF o SKIP LOCKED",
-        age_seconds,
-        limit,
-    )
-    return [(OutboxItem(*tuple(record)[:5]), bool(record[5]) and record[3] is not None) for record in records]
 
 
 def _values(change: Change) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ correction is an ordinary command to the state machine, so a wrong guess does no
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,10 +22,12 @@ from services.common.bus.connection import Bus, BusUnavailableError
 from services.common.bus.queue import projected, queued_subjects, remove_message
 from services.common.bus.topology import control_subject, task_subject
 from services.common.database import Database
+from services.common.idempotency import forget_requests
 from services.common.tasks.commands import CancelExpired, Promote, WorkerLost
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TERMINAL
 from services.common.tasks.options import TaskOptions
+from services.common.tasks.outbox import Outbox
 from services.common.tasks.rows import Change, TaskRow, timestamp
 from services.common.tasks.settling import Settler
 from services.common.tasks.workers import WorkersView
@@ -32,6 +35,7 @@ from services.common.tasks.workers import WorkersView
 log = structlog.get_logger(__name__)
 
 PAGE = 1000
+FORGET_SECONDS = 3600.0
 _NIL = UUID(int=0)
 
 
@@ -43,6 +47,7 @@ class Sweeper:
         database: Database,
         ledger: Ledger,
         settler: Settler,
+        outbox: Outbox,
         *,
         workers: WorkersView,
         bus: Bus,
@@ -51,10 +56,12 @@ class Sweeper:
         self._database = database
         self._ledger = ledger
         self._settler = settler
+        self._outbox = outbox
         self._workers = workers
         self._bus = bus
         self._options = options
         self._kind = ledger.codec.kind.name
+        self._forgot = time.monotonic()
         self._lock = crc32(f"sweep:{database.schema}:{self._kind}".encode())
 
     async def run(self) -> None:
@@ -73,6 +80,9 @@ class Sweeper:
         async with self._database.transaction() as connection:
             if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", self._lock):
                 await self._sweep()
+        if time.monotonic() - self._forgot > FORGET_SECONDS:
+            self._forgot = time.monotonic()
+            await forget_requests(self._database)
 
     async def _sweep(self) -> None:
         # The queue is read first: a task created after that is seen as queued or too young, never as lost.
@@ -112,7 +122,7 @@ class Sweeper:
         old = [row for row in rows if self._age(row) > self._options.republish_after]
         if not old:
             return
-        in_outbox = await self._ledger.store.waiting_in_outbox([row.uid for row in old])
+        in_outbox = await self._outbox.tasks([row.uid for row in old])
         changes: list[Change] = []
         for row in old:
             if row.uid not in in_outbox:

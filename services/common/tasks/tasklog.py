@@ -55,7 +55,7 @@ class AttemptLog:
             batch: list[str] = []
             size = 0
             while self._unsent and size < MAX_BATCH_BYTES:
-                size += len(self._unsent[0])
+                size += len(self._unsent[0].encode())
                 batch.append(self._unsent.pop(0))
             first = self._count - len(self._unsent) - len(batch) + 1
             await self._publish(event_pb2.TaskLogged(first_line=first, lines=batch))

@@ -85,6 +85,29 @@ async def test_a_request_id_makes_a_repeat_return_the_first(served: Served) -> N
     assert foreign.name != first.name
 
 
+async def test_a_repeat_is_answered_whatever_became_of_what_it_needs(served: Served) -> None:
+    site, stub = served
+    request = create(request_id=str(uuid.uuid4()))
+    first = await stub.CreateConversionTask(request)
+    site.kind.away = True
+    assert (await stub.CreateConversionTask(request)).name == first.name
+    assert (await refused(stub.CreateConversionTask(create()))).code == grpc.StatusCode.UNAVAILABLE
+    site.kind.away = False
+    await stub.CancelConversionTask(pb.CancelConversionTaskRequest(name=first.name))
+    await stub.DeleteConversionTask(pb.DeleteConversionTaskRequest(name=first.name))
+    assert (await refused(stub.CreateConversionTask(request))).reason == "ALREADY_DELETED"
+    other = create(seed=1, request_id=request.request_id)
+    assert (await refused(stub.CreateConversionTask(other))).reason == "REQUEST_ID_REUSED"
+
+
+async def test_work_that_no_message_can_hold_is_refused(served: Served) -> None:
+    site, stub = served
+    site.kind.ballast = "x" * site.bus.max_bytes
+    error = await refused(stub.CreateConversionTask(create()))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "WORK_TOO_LARGE")
+    assert "max_payload" in error.message
+
+
 async def test_update_guards_by_etag_and_mask(served: Served) -> None:
     _, stub = served
     task = await stub.CreateConversionTask(create(labels={"a": "1"}))
@@ -97,6 +120,9 @@ async def test_update_guards_by_etag_and_mask(served: Served) -> None:
     error = await refused(stub.UpdateConversionTask(pb.UpdateConversionTaskRequest(task=task, update_mask=mask)))
     assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
     task.etag = ""
+    task.display_name = "x" * 201
+    long = pb.UpdateConversionTaskRequest(task=task, update_mask=FieldMask(paths=["display_name"]))
+    assert (await refused(stub.UpdateConversionTask(long))).fields[0][0] == "task.display_name"
     wrong = pb.UpdateConversionTaskRequest(task=task, update_mask=FieldMask(paths=["spec"]))
     assert (await refused(stub.UpdateConversionTask(wrong))).fields[0][0] == "update_mask"
 
@@ -170,9 +196,11 @@ async def test_watch_and_logs_over_the_wire(served: Served) -> None:
     task = await stub.CreateConversionTask(create("lines"))
     watch = stub.WatchConversionTask(pb.WatchConversionTaskRequest(name=task.name))
     logs = stub.StreamConversionTaskLogs(pb.StreamConversionTaskLogsRequest(name=task.name, follow=True))
-    await site.start_worker()
+    news = aiter(watch)
     async with asyncio.timeout(15):
-        states = [news.status.state async for news in watch]
+        states = [(await anext(news)).status.state]
+        await site.start_worker()
+        states += [each.status.state async for each in news]
         lines = [line.text async for line in logs]
     assert states[0] == task_pb2.PENDING
     assert states[-1] == task_pb2.SUCCEEDED

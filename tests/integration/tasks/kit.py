@@ -26,6 +26,7 @@ from services.common.errors import invalid_argument, not_found, unavailable
 from services.common.settings import Settings
 from services.common.tasks.kind import Prepared
 from services.common.tasks.options import TaskOptions
+from services.common.tasks.outbox import Outbox
 from services.common.tasks.runner import InProcessRunner, Slot
 from services.common.tasks.service import TaskEngine, build_engine
 from services.common.tasks.worker import Pool, Worker
@@ -56,17 +57,21 @@ class EchoKind:
 
     def __init__(self) -> None:
         self.refusals = 0
+        self.away = False
+        self.ballast = ""
         self.completed: list[str] = []
         self.gone: set[str] = set()
         self.holding: set[str] = set()
 
     async def prepare(self, spec: Message) -> Prepared:
         assert isinstance(spec, pb.ConversionSpec)
+        if self.away:
+            raise unavailable("registry", "The registry does not answer.")
         if spec.template == "templates/unknown":
             raise not_found("template", spec.template)
         if spec.template == "templates/invalid":
             raise invalid_argument("spec.template", "it is not one of ours")
-        work = pb.ConversionWork(samples_path=spec.template.partition("/")[2], seed=spec.seed)
+        work = pb.ConversionWork(samples_path=spec.template.partition("/")[2] + self.ballast, seed=spec.seed)
         return Prepared(work, spec.output_model.removeprefix("models/") or DEVICE, "an echo", 30, 1 << 30)
 
     async def hold(self, task_name: str, spec: Message) -> bool:
@@ -149,6 +154,8 @@ class Jobs:
             raise EngineFailure(
                 FailureReason.UNSUPPORTED_OPERATOR, "No such operator.", operator="Foo", retryable=retryable
             )
+        if behaviour == "verbose":
+            return {"hardware": "x" * 10_000_000}
         if behaviour == "fault":
             raise KeyError("secret detail")
         if behaviour == "lines":
@@ -199,6 +206,7 @@ class Site:
         self.jobs = Jobs()
         self.blobs = FolderStore(folder / "blobs")
         self.engine: TaskEngine
+        self.outbox: Outbox
         self.bus: Bus
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
 
@@ -283,6 +291,7 @@ async def open_site(
         database = await Database.connect(settings.database_url, "echo", max_size=4)
         site.bus = await Bus.connect(settings.nats_url, "site")
         await ensure_topology(site.bus, [site.kind.name], [DEVICE], options.timing)
+        site.outbox = Outbox(database)
         site.engine = build_engine(site.kind, database, site.bus, site.blobs, options)
         running = [asyncio.create_task(_forever(run)) for run in site.engine.background] if background else []
         try:

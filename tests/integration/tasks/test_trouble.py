@@ -16,11 +16,12 @@ from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 
-from services.common.bus.topology import TASKS, event_subject
+from services.common.bus.topology import ADVISORIES, TASKS, event_subject
 from services.common.settings import Settings
+from services.common.tasks.outbox import Outbox
 from services.common.tasks.rows import Change, timestamp
 from services.local.nats import NatsServer
-from tests.integration.tasks.kit import Site, open_site
+from tests.integration.tasks.kit import DEVICE, Site, open_site
 
 
 def event(task: pb.ConversionTask, attempt: int, worker: str = "w", **kind: Any) -> event_pb2.TaskEvent:
@@ -121,6 +122,52 @@ async def test_a_stopped_worker_gives_its_task_back(site: Site) -> None:
     assert done.attempts[-1].worker == "second"
 
 
+async def test_stops_of_workers_do_not_use_up_attempts(site: Site) -> None:
+    task = await site.create("hang")
+    for number in range(4):
+        await site.start_worker(name=f"w{number}")
+        await site.reach(task, task_pb2.RUNNING)
+        await site.stop_workers()
+        await site.reach(task, task_pb2.PENDING)
+    site.jobs.release.set()
+    await site.start_worker(name="last")
+    done = await site.reach(task, task_pb2.SUCCEEDED)
+    assert [each.outcome for each in done.attempts] == [task_pb2.ATTEMPT_RETURNED] * 4 + [task_pb2.ATTEMPT_SUCCEEDED]
+
+
+async def test_an_outcome_that_no_message_can_hold_is_a_failure(site: Site) -> None:
+    await site.start_worker()
+    failed = await site.reach(await site.create("verbose"), task_pb2.FAILED)
+    assert failed.status.failure.reason == failure_pb2.INTERNAL_ERROR
+    assert "larger than the message bus takes" in failed.status.failure.message
+    assert len(failed.attempts) == 1
+
+
+async def test_an_unreadable_advisory_is_put_away(site: Site) -> None:
+    subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{TASKS}.conversion-{DEVICE}"
+    for payload in (b"not json", b"{}", b'{"consumer": "conversion-x", "stream_seq": "y", "deliveries": 1}'):
+        await site.bus.publish(subject, payload)
+    async with asyncio.timeout(10):
+        while (info := await site.bus.js.consumer_info(ADVISORIES, "conversion-deadletters")).ack_floor is None or (
+            info.ack_floor.stream_seq < 3
+        ):
+            await asyncio.sleep(0.02)
+    assert info.num_ack_pending == 0
+
+
+async def test_messages_stay_deletable_while_postgresql_is_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, failures = Outbox.remove, iter([OSError("away"), ConnectionResetError("still")])
+
+    async def flaky(self: Outbox, ids: Sequence[int]) -> None:
+        for error in failures:
+            raise error
+        await remove(self, ids)
+
+    monkeypatch.setattr(Outbox, "remove", flaky)
+    await site.create("ok")
+    assert await outbox(site) == 0
+
+
 async def test_a_restart_of_nats_loses_nothing(database_url: str, tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", durable=False)
     server.start()
@@ -166,7 +213,7 @@ async def test_what_a_dead_process_left_in_the_outbox_is_sent(task_settings: Set
 
 async def outbox(site: Site) -> int:
     for _ in range(100):
-        count = await site.engine.relay.waiting()
+        count = await site.outbox.count()
         if count == 0:
             break
         await asyncio.sleep(0.02)

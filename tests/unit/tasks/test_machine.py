@@ -33,6 +33,10 @@ def succeeded(attempt: int = 1, worker: str = "a") -> event_pb2.TaskEvent:
     return event(attempt, worker, succeeded=event_pb2.TaskSucceeded(log=Digest(sha256="0" * 64)))
 
 
+def returned(attempt: int = 1, worker: str = "a") -> event_pb2.TaskEvent:
+    return event(attempt, worker, returned=event_pb2.TaskReturned())
+
+
 def run(*events: Event, task: TaskSnapshot | None = None) -> TaskSnapshot:
     task = task or TaskSnapshot(pending())
     for each in events:
@@ -62,6 +66,7 @@ events = st.one_of(
         failures,
     ),
     st.builds(lambda number, worker: event(number, worker, cancelled=event_pb2.TaskCancelled()), attempts, workers),
+    st.builds(returned, attempts, workers),
 )
 orders = st.one_of(
     st.just(commands.Cancel(NOW)),
@@ -173,6 +178,18 @@ def test_retryable_failures_use_up_the_attempts() -> None:
     assert "Attempt 1 of 2" in task.status.pending_reason
     task = run(started(2), failed(retryable=True, attempt=2), task=task)
     assert task.status.state == task_pb2.FAILED
+
+
+def test_what_a_stopped_worker_gives_back_does_not_use_up_attempts() -> None:
+    task = TaskSnapshot(pending(), max_attempts=2)
+    for attempt in (1, 2, 3):
+        task, effects = apply(run(started(attempt), task=task), returned(attempt))
+        assert (task.status.state, effects) == (task_pb2.PENDING, (Effect.DISPATCH,))
+    task = run(started(4), failed(retryable=True, attempt=4), task=task)
+    assert task.status.state == task_pb2.PENDING
+    assert "Attempt 1 of 2" in task.status.pending_reason
+    assert run(started(5), commands.WorkerLost(NOW, 5), task=task).status.state == task_pb2.FAILED
+    assert run(started(5), commands.Cancel(NOW), returned(5), task=task).status.state == task_pb2.CANCELLED
 
 
 def test_a_permanent_failure_ends_a_task_that_is_being_cancelled() -> None:

@@ -28,7 +28,7 @@ from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import failure_pb2 as lathe_dot_type_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lathe/type/v1/event.proto\x12\rlathe.type.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"\x9b\x02\n\x0eTaskAssignment\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x17\n\x07task_id\x18\x02 \x01(\tR\x06taskId\x12\x16\n\x06\x64\x65vice\x18\x03 \x01(\tR\x06\x64\x65vice\x12!\n\x0c\x61ttempt_base\x18\x04 \x01(\x05R\x0b\x61ttemptBase\x12(\n\x04work\x18\x05 \x01(\x0b\x32\x14.google.protobuf.AnyR\x04work\x12\'\n\x0ftimeout_seconds\x18\x06 \x01(\x03R\x0etimeoutSeconds\x12,\n\x12memory_limit_bytes\x18\x07 \x01(\x03R\x10memoryLimitBytes\x12 \n\x0btraceparent\x18\x08 \x01(\tR\x0btraceparent\"\xa4\x04\n\tTaskEvent\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x17\n\x07task_id\x18\x02 \x01(\tR\x06taskId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12\x16\n\x06worker\x18\x04 \x01(\tR\x06worker\x12.\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12 \n\x0btraceparent\x18\x06 \x01(\tR\x0btraceparent\x12\x36\n\x07started\x18\n \x01(\x0b\x32\x1a.lathe.type.v1.TaskStartedH\x00R\x07started\x12?\n\nprogressed\x18\x0b \x01(\x0b\x32\x1d.lathe.type.v1.TaskProgressedH\x00R\nprogressed\x12<\n\tsucceeded\x18\x0c \x01(\x0b\x32\x1c.lathe.type.v1.TaskSucceededH\x00R\tsucceeded\x12\x33\n\x06\x66\x61iled\x18\r \x01(\x0b\x32\x19.lathe.type.v1.TaskFailedH\x00R\x06\x66\x61iled\x12<\n\tcancelled\x18\x0e \x01(\x0b\x32\x1c.lathe.type.v1.TaskCancelledH\x00R\tcancelled\x12\x33\n\x06logged\x18\x0f \x01(\x0b\x32\x19.lathe.type.v1.TaskLoggedH\x00R\x06loggedB\x07\n\x05\x65vent\"%\n\x0bTaskStarted\x12\x16\n\x06\x64\x65vice\x18\x01 \x01(\tR\x06\x64\x65vice\"v\n\x0eTaskProgressed\x12.\n\x05stage\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStageR\x05stage\x12\x1a\n\x08progress\x18\x02 \x01(\x01R\x08progress\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"\x8a\x01\n\rTaskSucceeded\x12.\n\x07outcome\x18\x01 \x01(\x0b\x32\x14.google.protobuf.AnyR\x07outcome\x12 \n\x0b\x65nvironment\x18\x02 \x01(\tR\x0b\x65nvironment\x12\'\n\x03log\x18\x03 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"g\n\nTaskFailed\x12\x30\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x16.lathe.type.v1.FailureR\x07\x66\x61ilure\x12\'\n\x03log\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"8\n\rTaskCancelled\x12\'\n\x03log\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"A\n\nTaskLogged\x12\x1d\n\nfirst_line\x18\x01 \x01(\x03R\tfirstLine\x12\x14\n\x05lines\x18\x02 \x03(\tR\x05lines\"\xa5\x01\n\x12WorkerAnnouncement\x12\x16\n\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n\x06\x64\x65vice\x18\x03 \x01(\tR\x06\x64\x65vice\x12 \n\x0b\x65nvironment\x18\x04 \x01(\tR\x0b\x65nvironment\x12)\n\x10\x65nvironment_json\x18\x05 \x01(\tR\x0f\x65nvironmentJsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lathe/type/v1/event.proto\x12\rlathe.type.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"\xc8\x02\n\x0eTaskAssignment\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x17\n\x07task_id\x18\x02 \x01(\tR\x06taskId\x12\x16\n\x06\x64\x65vice\x18\x03 \x01(\tR\x06\x64\x65vice\x12!\n\x0c\x61ttempt_base\x18\x04 \x01(\x05R\x0b\x61ttemptBase\x12(\n\x04work\x18\x05 \x01(\x0b\x32\x14.google.protobuf.AnyR\x04work\x12\'\n\x0ftimeout_seconds\x18\x06 \x01(\x03R\x0etimeoutSeconds\x12,\n\x12memory_limit_bytes\x18\x07 \x01(\x03R\x10memoryLimitBytes\x12 \n\x0btraceparent\x18\x08 \x01(\tR\x0btraceparent\x12+\n\x11\x61ttempts_returned\x18\t \x01(\x05R\x10\x61ttemptsReturned\"\xdf\x04\n\tTaskEvent\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x17\n\x07task_id\x18\x02 \x01(\tR\x06taskId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12\x16\n\x06worker\x18\x04 \x01(\tR\x06worker\x12.\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12 \n\x0btraceparent\x18\x06 \x01(\tR\x0btraceparent\x12\x36\n\x07started\x18\n \x01(\x0b\x32\x1a.lathe.type.v1.TaskStartedH\x00R\x07started\x12?\n\nprogressed\x18\x0b \x01(\x0b\x32\x1d.lathe.type.v1.TaskProgressedH\x00R\nprogressed\x12<\n\tsucceeded\x18\x0c \x01(\x0b\x32\x1c.lathe.type.v1.TaskSucceededH\x00R\tsucceeded\x12\x33\n\x06\x66\x61iled\x18\r \x01(\x0b\x32\x19.lathe.type.v1.TaskFailedH\x00R\x06\x66\x61iled\x12<\n\tcancelled\x18\x0e \x01(\x0b\x32\x1c.lathe.type.v1.TaskCancelledH\x00R\tcancelled\x12\x33\n\x06logged\x18\x0f \x01(\x0b\x32\x19.lathe.type.v1.TaskLoggedH\x00R\x06logged\x12\x39\n\x08returned\x18\x10 \x01(\x0b\x32\x1b.lathe.type.v1.TaskReturnedH\x00R\x08returnedB\x07\n\x05\x65vent\"%\n\x0bTaskStarted\x12\x16\n\x06\x64\x65vice\x18\x01 \x01(\tR\x06\x64\x65vice\"v\n\x0eTaskProgressed\x12.\n\x05stage\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStageR\x05stage\x12\x1a\n\x08progress\x18\x02 \x01(\x01R\x08progress\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"\x8a\x01\n\rTaskSucceeded\x12.\n\x07outcome\x18\x01 \x01(\x0b\x32\x14.google.protobuf.AnyR\x07outcome\x12 \n\x0b\x65nvironment\x18\x02 \x01(\tR\x0b\x65nvironment\x12\'\n\x03log\x18\x03 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"g\n\nTaskFailed\x12\x30\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x16.lathe.type.v1.FailureR\x07\x66\x61ilure\x12\'\n\x03log\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"8\n\rTaskCancelled\x12\'\n\x03log\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"7\n\x0cTaskReturned\x12\'\n\x03log\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"A\n\nTaskLogged\x12\x1d\n\nfirst_line\x18\x01 \x01(\x03R\tfirstLine\x12\x14\n\x05lines\x18\x02 \x03(\tR\x05lines\"\xa5\x01\n\x12WorkerAnnouncement\x12\x16\n\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n\x06\x64\x65vice\x18\x03 \x01(\tR\x06\x64\x65vice\x12 \n\x0b\x65nvironment\x18\x04 \x01(\tR\x0b\x65nvironment\x12)\n\x10\x65nvironment_json\x18\x05 \x01(\tR\x0f\x65nvironmentJsonb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.event_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TASKASSIGNMENT']._serialized_start=162
-  _globals['_TASKASSIGNMENT']._serialized_end=445
-  _globals['_TASKEVENT']._serialized_start=448
-  _globals['_TASKEVENT']._serialized_end=996
-  _globals['_TASKSTARTED']._serialized_start=998
-  _globals['_TASKSTARTED']._serialized_end=1035
-  _globals['_TASKPROGRESSED']._serialized_start=1037
-  _globals['_TASKPROGRESSED']._serialized_end=1155
-  _globals['_TASKSUCCEEDED']._serialized_start=1158
-  _globals['_TASKSUCCEEDED']._serialized_end=1296
-  _globals['_TASKFAILED']._serialized_start=1298
-  _globals['_TASKFAILED']._serialized_end=1401
-  _globals['_TASKCANCELLED']._serialized_start=1403
-  _globals['_TASKCANCELLED']._serialized_end=1459
-  _globals['_TASKLOGGED']._serialized_start=1461
-  _globals['_TASKLOGGED']._serialized_end=1526
-  _globals['_WORKERANNOUNCEMENT']._serialized_start=1529
-  _globals['_WORKERANNOUNCEMENT']._serialized_end=1694
+  _globals['_TASKASSIGNMENT']._serialized_end=490
+  _globals['_TASKEVENT']._serialized_start=493
+  _globals['_TASKEVENT']._serialized_end=1100
+  _globals['_TASKSTARTED']._serialized_start=1102
+  _globals['_TASKSTARTED']._serialized_end=1139
+  _globals['_TASKPROGRESSED']._serialized_start=1141
+  _globals['_TASKPROGRESSED']._serialized_end=1259
+  _globals['_TASKSUCCEEDED']._serialized_start=1262
+  _globals['_TASKSUCCEEDED']._serialized_end=1400
+  _globals['_TASKFAILED']._serialized_start=1402
+  _globals['_TASKFAILED']._serialized_end=1505
+  _globals['_TASKCANCELLED']._serialized_start=1507
+  _globals['_TASKCANCELLED']._serialized_end=1563
+  _globals['_TASKRETURNED']._serialized_start=1565
+  _globals['_TASKRETURNED']._serialized_end=1620
+  _globals['_TASKLOGGED']._serialized_start=1622
+  _globals['_TASKLOGGED']._serialized_end=1687
+  _globals['_WORKERANNOUNCEMENT']._serialized_start=1690
+  _globals['_WORKERANNOUNCEMENT']._serialized_end=1855
 # @@protoc_insertion_point(module_scope)

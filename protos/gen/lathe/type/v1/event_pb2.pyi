@@ -36,6 +36,7 @@ class TaskAssignment(_message.Message):
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_RETURNED_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Kind of the task: `conversion`, `quantization`…"""
     task_id: _builtins.str
@@ -50,6 +51,10 @@ class TaskAssignment(_message.Message):
     """Most memory that the child may take, in bytes."""
     traceparent: _builtins.str
     """W3C trace context of the call that created the task."""
+    attempts_returned: _builtins.int
+    """Of the attempts before this message, those that their workers gave back: they do not count towards the most that a
+    task may have.
+    """
     @_builtins.property
     def work(self) -> _any_pb2.Any:
         """The kind's own work message."""
@@ -65,10 +70,11 @@ class TaskAssignment(_message.Message):
         timeout_seconds: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
         traceparent: _builtins.str = ...,
+        attempts_returned: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_base", b"attempt_base", "device", b"device", "kind", b"kind", "memory_limit_bytes", b"memory_limit_bytes", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds", "traceparent", b"traceparent", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_base", b"attempt_base", "attempts_returned", b"attempts_returned", "device", b"device", "kind", b"kind", "memory_limit_bytes", b"memory_limit_bytes", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds", "traceparent", b"traceparent", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -92,6 +98,7 @@ class TaskEvent(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     LOGGED_FIELD_NUMBER: _builtins.int
+    RETURNED_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Kind of the task."""
     task_id: _builtins.str
@@ -130,6 +137,10 @@ class TaskEvent(_message.Message):
     def logged(self) -> Global___TaskLogged:
         """Lines of the log."""
 
+    @_builtins.property
+    def returned(self) -> Global___TaskReturned:
+        """The worker was stopped, and gave the task back."""
+
     def __init__(
         self,
         *,
@@ -145,12 +156,13 @@ class TaskEvent(_message.Message):
         failed: Global___TaskFailed | None = ...,
         cancelled: Global___TaskCancelled | None = ...,
         logged: Global___TaskLogged | None = ...,
+        returned: Global___TaskReturned | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "event", b"event", "failed", b"failed", "logged", b"logged", "progressed", b"progressed", "started", b"started", "succeeded", b"succeeded", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "event", b"event", "failed", b"failed", "logged", b"logged", "progressed", b"progressed", "returned", b"returned", "started", b"started", "succeeded", b"succeeded", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "kind", b"kind", "logged", b"logged", "progressed", b"progressed", "started", b"started", "succeeded", b"succeeded", "task_id", b"task_id", "time", b"time", "traceparent", b"traceparent", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "kind", b"kind", "logged", b"logged", "progressed", b"progressed", "returned", b"returned", "started", b"started", "succeeded", b"succeeded", "task_id", b"task_id", "time", b"time", "traceparent", b"traceparent", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "progressed", "succeeded", "failed", "cancelled", "logged"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "progressed", "succeeded", "failed", "cancelled", "logged", "returned"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -295,6 +307,32 @@ class TaskCancelled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskCancelled: _TypeAlias = TaskCancelled  # noqa: Y015
+
+@_typing.final
+class TaskReturned(_message.Message):
+    """The worker was stopped, and gave the task back unfinished: the attempt does not count. Its message is gone; the service
+    sends another.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def log(self) -> _digest_pb2.Digest:
+        """The attempt's log."""
+
+    def __init__(
+        self,
+        *,
+        log: _digest_pb2.Digest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["log", b"log"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log", b"log"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskReturned: _TypeAlias = TaskReturned  # noqa: Y015
 
 @_typing.final
 class TaskLogged(_message.Message):

@@ -82,6 +82,8 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     """It was cancelled."""
     ATTEMPT_LOST: _AttemptOutcome.ValueType  # 4
     """Its worker was not heard of again."""
+    ATTEMPT_RETURNED: _AttemptOutcome.ValueType  # 5
+    """Its worker was stopped and gave it back; such an attempt does not count towards the most that a task may have."""
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """How one attempt ended."""
@@ -96,6 +98,8 @@ ATTEMPT_CANCELLED: AttemptOutcome.ValueType  # 3
 """It was cancelled."""
 ATTEMPT_LOST: AttemptOutcome.ValueType  # 4
 """Its worker was not heard of again."""
+ATTEMPT_RETURNED: AttemptOutcome.ValueType  # 5
+"""Its worker was stopped and gave it back; such an attempt does not count towards the most that a task may have."""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 @_typing.final
