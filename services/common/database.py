@@ -31,6 +31,8 @@ class Database:
 
     def __init__(self, pool: Any, schema: str) -> None:
         self._pool = pool
+        self._most: int = pool.get_max_size()
+        self._lent = 0
         self.schema = schema
 
     @classmethod
@@ -71,8 +73,14 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection outside any transaction."""
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
-            yield connection
+        # Waiting with a time limit costs a task and a timer; where a connection is free, nobody waits.
+        limit = None if self._lent < self._most else ACQUIRE_TIMEOUT_SECONDS
+        self._lent += 1
+        try:
+            async with self._pool.acquire(timeout=limit) as connection:
+                yield connection
+        finally:
+            self._lent -= 1
 
     @asynccontextmanager
     async def transaction(self, joined: Connection | None = None) -> AsyncIterator[Connection]:

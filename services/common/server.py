@@ -39,6 +39,8 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 ]
+GC_THRESHOLD = 50_000
+"""New objects between collections: a busy process makes 700, the default, within a call or two, and all of them die."""
 _log: Any = structlog.get_logger("lathe.server")
 
 
@@ -115,6 +117,7 @@ async def _run(name: str, build: Build, settings: Settings, needs: Collection[Ne
             # What the start made stays; leave it out of every later collection.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GC_THRESHOLD)
             await stop.wait()
             _log.info("draining", seconds=settings.drain_seconds)
     except asyncio.CancelledError:

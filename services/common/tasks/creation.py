@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -68,7 +68,7 @@ class Creator:
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row.assignment)
         held = await self._kind.hold(draft.name, wanted.spec)
-        draft = replace(draft, row=replace(draft.row, held=held))
+        draft = draft._replace(row=draft.row._replace(held=held))
         try:
             return await self._write(draft)
         except RequestRepeatedError:
@@ -89,12 +89,12 @@ class Creator:
                 return row
             assert draft.action_key is not None
             await self._store.forget_results(draft.action_key)
-            draft = replace(draft, action_key=None)
+            draft = draft._replace(action_key=None)
             created = await self._store.create(draft)
         row = draft.row
         if created.outbox_id is not None:
             self._relay.hand(OutboxItem(row.uid, draft.subject, draft.msg_id, row.assignment, created.outbox_id))
-        return replace(row, leader=created.leader, leading=draft.shares and created.leader is None)
+        return row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
 
     async def _share(self, draft: NewTask, done: UUID) -> TaskRow | None:
         """Create the task as SUCCEEDED with the result of a finished one; None where that result is gone."""
@@ -109,10 +109,10 @@ class Creator:
         origin: Any = task_pb2.TaskOrigin()
         origin.CopyFrom(self._codec.message(draft.row).origin)
         origin.cache_hit = original.name
-        row = replace(
-            draft.row, state=task_pb2.SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
+        row = draft.row._replace(
+            state=task_pb2.SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
         )
-        await self._store.create(replace(draft, row=row, action_key=None, shares=False, subject=""))
+        await self._store.create(draft._replace(row=row, action_key=None, shares=False, subject=""))
         self._settler.settle([row])
         return row
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
@@ -103,7 +103,7 @@ class Ledger:
             subject = changed_subject(self.codec.kind.name, str(change.new.uid))
             await self._bus.notify(subject, f"{change.old.revision + 1} {change.new.state}".encode())
             if change.new.state in TERMINAL and (change.old.leading or change.old.held):
-                ended.append(replace(change.new, revision=change.old.revision + 1, leading=change.old.leading))
+                ended.append(change.new._replace(revision=change.old.revision + 1, leading=change.old.leading))
         if ended and self._settler is not None:
             self._settler.settle(ended)
         return saved

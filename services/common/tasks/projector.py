@@ -11,7 +11,6 @@ GRACE; a task whose effects take longer is written as REGISTERING and finishes b
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from uuid import UUID
@@ -24,10 +23,12 @@ from nats.aio.msg import Msg
 from services.common.bus.connection import Bus
 from services.common.bus.pull import Puller
 from services.common.bus.topology import EVENTS
+from services.common.tasks.claims import Claims
 from services.common.tasks.commands import Command, Completed, CompletionFailed
 from services.common.tasks.completion import Completion, Done, Later, Refused, action_key, complete
 from services.common.tasks.ledger import Folded, Ledger
 from services.common.tasks.machine import Effect, apply
+from services.common.tasks.pace import Pace
 from services.common.tasks.rows import Change, TaskRow, timestamp
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,6 @@ BATCH = 256
 CAPACITY = 1024
 GRACE_SECONDS = 0.05
 BUSY_RETRY_SECONDS = 0.5
-LINGER_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,10 @@ class Received:
 class Projector:
     """Applies the events of one kind."""
 
-    def __init__(self, ledger: Ledger, bus: Bus) -> None:
+    def __init__(self, ledger: Ledger, bus: Bus, claims: Claims, pace: Pace) -> None:
         self._ledger = ledger
+        self._claims = claims
+        self._pace = pace
         self._kind = ledger.codec.kind
         self._bus = bus
         self._completing: dict[UUID, asyncio.Task[None]] = {}
@@ -60,16 +62,13 @@ class Projector:
         """Apply events until cancelled."""
         try:
             async with Puller(self._bus, EVENTS, f"{self._kind.name}-projector", CAPACITY) as puller:
-                ended = 0.0
                 while True:
-                    if time.monotonic() - ended < LINGER_SECONDS:
-                        # Events come thick: a larger batch costs less each. The first of a quiet time never waits.
-                        await asyncio.sleep(LINGER_SECONDS)
+                    await self._pace.wait()
                     messages = await puller.take(BATCH)
                     try:
                         await self._project(messages)
                     finally:
-                        ended = time.monotonic()
+                        self._pace.done(len(messages))
                         await puller.release(len(messages))
         finally:
             for task in self._completing.values():
@@ -80,11 +79,12 @@ class Projector:
         groups = await self._grouped(messages)
         # A task that is overtaken keeps its completion: what was begun outside is not begun twice.
         started: dict[UUID, asyncio.Task[Completion]] = {}
+        claims = self._claims.take(groups)
         while groups:
             rows = await self._ledger.store.load(groups)
             for uid in groups.keys() - rows.keys():
                 await _acknowledge(groups.pop(uid))  # the task is deleted
-            overtaken = await self._apply(groups, rows, started)
+            overtaken = await self._apply(groups, claims, rows, started)
             groups = {uid: groups[uid] for uid in overtaken}
 
     async def _grouped(self, messages: list[Msg]) -> dict[UUID, list[Received]]:
@@ -107,11 +107,15 @@ class Projector:
     async def _apply(
         self,
         groups: dict[UUID, list[Received]],
+        claims: dict[UUID, event_pb2.TaskEvent],
         rows: dict[UUID, TaskRow],
         started: dict[UUID, asyncio.Task[Completion]],
     ) -> set[UUID]:
         """Apply the events of each task and write them; returns the tasks on which somebody else was faster."""
-        folded = {uid: self._ledger.fold(rows[uid], (each.event for each in group)) for uid, group in groups.items()}
+        folded: dict[UUID, Folded] = {}
+        for uid, group in groups.items():
+            events = [each.event for each in group]
+            folded[uid] = self._ledger.fold(rows[uid], [claims[uid], *events] if uid in claims else events)
         completions = self._completions(groups, folded, started)
         if completions:
             await asyncio.wait(completions.values(), timeout=GRACE_SECONDS)

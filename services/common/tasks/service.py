@@ -19,6 +19,7 @@ from services.common.tasks.kind import TaskKind
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.options import TaskOptions
 from services.common.tasks.outbox import Outbox
+from services.common.tasks.pace import Pace
 from services.common.tasks.projector import Projector
 from services.common.tasks.relay import Relay
 from services.common.tasks.rows import TaskCodec
@@ -63,13 +64,15 @@ def build_engine(
     ledger.settle_with(settler)
     workers = WorkersView(bus, kind.name, options.timing.worker_ttl)
     handlers = TaskHandlers(ledger, Creator(ledger, relay, settler, workers), workers)
+    pace = Pace()
+    claims = Claims(ledger, bus, pace)
     return TaskEngine(
         handlers=handlers,
         streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
         ledger=ledger,
         relay=relay,
-        projector=Projector(ledger, bus),
-        claims=Claims(ledger, bus),
+        projector=Projector(ledger, bus, claims, pace),
+        claims=claims,
         sweeper=Sweeper(database, ledger, settler, outbox, workers=workers, bus=bus, options=options),
         dead_letters=DeadLetters(ledger, bus),
         workers=workers,

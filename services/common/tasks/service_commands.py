@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -46,7 +45,7 @@ def _cancel(task: TaskSnapshot, command: Cancel) -> Step:
         return task, ()
     status = copy(task.status)
     status.state = task_pb2.CANCELLING
-    return replace(task, status=status), (Effect.SIGNAL_CANCEL,)
+    return task._replace(status=status), (Effect.SIGNAL_CANCEL,)
 
 
 def _cancel_expired(task: TaskSnapshot, command: CancelExpired) -> Step:
@@ -58,14 +57,14 @@ def _cancel_expired(task: TaskSnapshot, command: CancelExpired) -> Step:
 def _completed(task: TaskSnapshot, command: Completed) -> Step:
     if not _registering(task, command.attempt):
         return task, ()
-    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_SUCCEEDED, command.time))
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_SUCCEEDED, command.time))
     return end(task, task_pb2.SUCCEEDED, command.time)
 
 
 def _completion_failed(task: TaskSnapshot, command: CompletionFailed) -> Step:
     if not _registering(task, command.attempt):
         return task, ()
-    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_FAILED, command.time, command.failure))
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_FAILED, command.time, command.failure))
     return end(task, task_pb2.FAILED, command.time, command.failure)
 
 
@@ -108,7 +107,7 @@ def _promote(task: TaskSnapshot, command: Promote) -> Step:
         return task, ()
     status = copy(task.status)
     status.pending_reason = ""
-    return replace(task, status=status, follows=""), (Effect.DISPATCH,)
+    return task._replace(status=status, follows=""), (Effect.DISPATCH,)
 
 
 _COMMANDS: dict[type[Any], Callable[[TaskSnapshot, Any], Step]] = {

@@ -109,7 +109,7 @@ class Settler:
         folded = self._ledger.fold(first, [Promote(timestamp())])
         change = self._ledger.change(folded)
         try:
-            await self._ledger.commit([replace(change, new=replace(change.new, leading=True))])
+            await self._ledger.commit([replace(change, new=change.new._replace(leading=True))])
             leader = first.uid
         except asyncpg.UniqueViolationError:
             # A task created meanwhile took the lead: all of them follow it.
@@ -117,7 +117,7 @@ class Settler:
             if found is None:
                 return
             leader, rest = found, followers
-        moved = [Change(row, replace(row, leader=leader)) for row in rest]
+        moved = [Change(row, row._replace(leader=leader)) for row in rest]
         await self._ledger.store.save(moved, datetime.now(UTC))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -27,8 +26,7 @@ class Effect(Enum):
     """The task is terminal: let go of what it holds and settle its followers."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSnapshot:
+class TaskSnapshot(NamedTuple):
     """What the machine knows of a task. The messages in it are never changed in place.
 
     Attributes:
@@ -87,7 +85,7 @@ def waiting(task: TaskSnapshot, reason: str) -> TaskSnapshot:
     status.progress = 0.0
     status.message = ""
     status.pending_reason = reason
-    return replace(task, status=status)
+    return task._replace(status=status)
 
 
 def end(task: TaskSnapshot, state: Any, now: Timestamp, failure: failure_pb2.Failure | None = None) -> Step:
@@ -102,13 +100,13 @@ def end(task: TaskSnapshot, state: Any, now: Timestamp, failure: failure_pb2.Fai
         status.progress = 1.0
     if failure is not None:
         status.failure.CopyFrom(failure)
-    return replace(task, status=status, follows=""), (Effect.SETTLE,)
+    return task._replace(status=status, follows=""), (Effect.SETTLE,)
 
 
 def close_open(task: TaskSnapshot, outcome: Any, now: Timestamp) -> TaskSnapshot:
     """Return the task with its newest attempt ended, where that is open."""
     if task.attempts and task.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
-        return replace(task, attempts=closed(task, outcome, now))
+        return task._replace(attempts=closed(task, outcome, now))
     return task
 
 

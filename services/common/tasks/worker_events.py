@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 
@@ -47,7 +46,7 @@ def _begin_attempt(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapsh
     status.pending_reason = ""
     if not status.HasField("start_time"):
         status.start_time.CopyFrom(event.time)
-    return replace(task, status=status, attempts=(*attempts, begun), follows="")
+    return task._replace(status=status, attempts=(*attempts, begun), follows="")
 
 
 def _revive(task: TaskSnapshot) -> TaskSnapshot:
@@ -58,7 +57,7 @@ def _revive(task: TaskSnapshot) -> TaskSnapshot:
     status = copy(task.status)
     status.state = task_pb2.RUNNING if status.state == task_pb2.PENDING else status.state
     status.stage = status.stage or failure_pb2.FETCHING_INPUTS
-    return replace(task, status=status, attempts=(*task.attempts[:-1], again))
+    return task._replace(status=status, attempts=(*task.attempts[:-1], again))
 
 
 def _started(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
@@ -67,7 +66,7 @@ def _started(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     attempt = task_pb2.Attempt()
     attempt.CopyFrom(task.attempts[-1])
     attempt.device = event.started.device
-    return replace(task, attempts=(*task.attempts[:-1], attempt)), ()
+    return task._replace(attempts=(*task.attempts[:-1], attempt)), ()
 
 
 def _progressed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
@@ -79,7 +78,7 @@ def _progressed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     status.stage = news.stage
     status.progress = min(news.progress, 1.0)
     status.message = news.message
-    return replace(task, status=status), ()
+    return task._replace(status=status), ()
 
 
 def _succeeded(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
@@ -89,29 +88,29 @@ def _succeeded(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     status.stage = failure_pb2.REGISTERING
     status.progress = 1.0
     status.message = "recording the result"
-    return replace(task, status=status, attempts=logged(task, event.succeeded.log)), (Effect.COMPLETE,)
+    return task._replace(status=status, attempts=logged(task, event.succeeded.log)), (Effect.COMPLETE,)
 
 
 def _failed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     failure = event.failed.failure
-    task = replace(task, attempts=logged(task, event.failed.log))
-    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_FAILED, event.time, failure))
+    task = task._replace(attempts=logged(task, event.failed.log))
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_FAILED, event.time, failure))
     if not failure.retryable:
         return end(task, task_pb2.FAILED, event.time, failure)
     return try_again(task, event.time, failure)
 
 
 def _cancelled(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
-    task = replace(task, attempts=logged(task, event.cancelled.log))
-    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_CANCELLED, event.time))
+    task = task._replace(attempts=logged(task, event.cancelled.log))
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_CANCELLED, event.time))
     return end(task, task_pb2.CANCELLED, event.time)
 
 
 def _returned(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     if task.status.stage == failure_pb2.REGISTERING:
         return task, ()
-    task = replace(task, attempts=logged(task, event.returned.log))
-    task = replace(task, attempts=closed(task, task_pb2.ATTEMPT_RETURNED, event.time))
+    task = task._replace(attempts=logged(task, event.returned.log))
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_RETURNED, event.time))
     if task.status.state == task_pb2.CANCELLING:
         return end(task, task_pb2.CANCELLED, event.time)
     return waiting(task, f"The worker {event.worker} was stopped and gave it back; it begins anew."), (Effect.DISPATCH,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from google.protobuf.message import DecodeError
 from lathe.type.v1.event_pb2 import WorkerAnnouncement
 
@@ -28,13 +30,8 @@ class WorkersView:
 
     def live(self) -> list[WorkerAnnouncement]:
         """Return every live worker's announcement."""
-        found = []
-        for value in self._mirror.entries().values():
-            try:
-                found.append(WorkerAnnouncement.FromString(value))
-            except DecodeError:
-                continue
-        return found
+        found = (_parsed(value) for value in self._mirror.entries().values())
+        return [worker for worker in found if worker is not None]
 
     def environment(self, device: str) -> str:
         """Return the one environment that serves a device; empty where there is none, or several."""
@@ -56,3 +53,12 @@ class WorkersView:
         if self.known and not self.serves(device):
             return f"No worker for {kind} on {device} is running; the task starts when one does."
         return ""
+
+
+@lru_cache(maxsize=4096)
+def _parsed(value: bytes) -> WorkerAnnouncement | None:
+    """Return an announcement, which stays the same for as long as its worker lives; None where it is unreadable."""
+    try:
+        return WorkerAnnouncement.FromString(value)
+    except DecodeError:
+        return None
