@@ -9,7 +9,6 @@ async def build(platform: Platform) -> ServiceParts: ...
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -29,7 +28,7 @@ from services.common.interceptors.pipeline import Pipeline
 from services.common.platform import EVERYTHING, Need, Platform, open_platform
 from services.common.reflection import add_reflection
 from services.common.settings import ConfigurationError, Settings, load_settings
-from services.common.startup import StartupError, prepare_schema, prepare_schema_apart, refuse
+from services.common.startup import StartupError, prepare_schema, prepare_schema_apart, refuse, tune_collector
 
 _OPTIONS = [
     # Two servers on one port would each get some of the calls.
@@ -39,8 +38,6 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 ]
-GC_THRESHOLD = 50_000
-"""New objects between collections: a busy process makes 700, the default, within a call or two, and all of them die."""
 _log: Any = structlog.get_logger("lathe.server")
 
 
@@ -114,10 +111,7 @@ async def _run(name: str, build: Build, settings: Settings, needs: Collection[Ne
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(each, stop.set)
             _log.info("ready", address=address)
-            # What the start made stays; leave it out of every later collection.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(GC_THRESHOLD)
+            tune_collector()
             await stop.wait()
             _log.info("draining", seconds=settings.drain_seconds)
     except asyncio.CancelledError:

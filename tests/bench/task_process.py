@@ -18,6 +18,7 @@ from services.common.logs import configure_logs
 from services.common.platform import Need, Platform
 from services.common.server import ServiceParts, run
 from services.common.settings import load_settings
+from services.common.startup import tune_collector
 from services.common.tasks.options import TaskOptions
 from services.common.tasks.runner import InProcessRunner
 from services.common.tasks.service import build_engine
@@ -56,6 +57,7 @@ async def work() -> None:
         Pool(NothingWork(), DEVICE, CONCURRENCY), bus, blobs, runner, timing=TaskOptions.of(settings).timing
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    tune_collector()
     await worker.run()
     await bus.close()
 

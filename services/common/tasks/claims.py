@@ -24,6 +24,7 @@ from services.common.tasks.pace import Pace
 log = structlog.get_logger(__name__)
 
 BUSY_SECONDS = 0.01
+PATIENCE = 4.0
 
 
 class Claims:
@@ -48,7 +49,7 @@ class Claims:
                 await pace.wait()
                 if self._projecting.pause > BUSY_SECONDS:
                     # Most of these tasks end before their turn comes: one write for both.
-                    await asyncio.sleep(2 * self._projecting.pause)
+                    await asyncio.sleep(PATIENCE * self._projecting.pause)
                 claims, self._waiting = self._waiting, {}
                 if claims:
                     await self._apply(claims)

@@ -92,7 +92,6 @@ class Job:
             return
         log.info("task.claimed", attempt=self.attempt)
         await self._report.begins()
-        heartbeat = asyncio.create_task(self._heartbeat())
         try:
             self._work = asyncio.create_task(self._attempt())
             try:
@@ -111,7 +110,6 @@ class Job:
             else:
                 await self._succeeded(outcome)
         finally:
-            heartbeat.cancel()
             self._report.close()
 
     async def _attempt(self) -> AnyMessage:
@@ -204,8 +202,7 @@ class Job:
                 continue
         return False
 
-    async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(self._tools.timing.heartbeat)
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await self._message.in_progress()
+    async def heartbeat(self) -> None:
+        """Tell NATS that the message is still in good hands."""
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self._message.in_progress()

@@ -69,7 +69,10 @@ class Relay:
             await self._publish(batch)
 
     async def _publish(self, batch: list[OutboxItem]) -> None:
-        done = await asyncio.gather(*(self._publish_one(item) for item in batch))
+        if len(batch) == 1:
+            done = [await self._publish_one(batch[0])]
+        else:
+            done = await asyncio.gather(*(self._publish_one(item) for item in batch))
         # An item without an id is published early here; its row is found, and removed, by polling.
         self._sent += [item.id for item, published in zip(batch, done, strict=True) if published and item.id]
         self._deletable.set()

@@ -31,7 +31,8 @@ class AttemptReport:
         self._progress: event_pb2.TaskProgressed | None = None
         # The claim itself says where it stands; what ends sooner than this sends no progress at all.
         self._progress_sent = time.monotonic()
-        self._progress_sender: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sender: asyncio.Task[None] | None = None
 
     async def begins(self) -> None:
         """Say that the work begins: unstored, which is quicker; of a retry stored, behind the failure before it."""
@@ -46,8 +47,10 @@ class AttemptReport:
         """Say how far it is, soon; only the newest word is sent."""
         self.stage = stage
         self._progress = event_pb2.TaskProgressed(stage=stage, progress=progress, message=message)
-        if self._progress_sender is None or self._progress_sender.done():
-            self._progress_sender = asyncio.create_task(self._send_progress())
+        if self._timer is None:
+            # At most every PROGRESS_SECONDS. A timer costs a tenth of a task, and most short jobs never send any.
+            delay = max(PROGRESS_SECONDS - (time.monotonic() - self._progress_sent), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._send_progress)
 
     async def logged(self, lines: event_pb2.TaskLogged) -> None:
         """Send lines of the log."""
@@ -74,16 +77,17 @@ class AttemptReport:
 
     def close(self) -> None:
         """Send no more progress."""
-        if self._progress_sender is not None:
-            self._progress_sender.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sender is not None:
+            self._sender.cancel()
 
-    async def _send_progress(self) -> None:
-        """Send the newest progress, at most every PROGRESS_SECONDS."""
-        await asyncio.sleep(max(PROGRESS_SECONDS - (time.monotonic() - self._progress_sent), 0.0))
+    def _send_progress(self) -> None:
+        self._timer = None
         progress, self._progress = self._progress, None
         if progress is not None:
             self._progress_sent = time.monotonic()
-            await self._say("progressed", progress)
+            self._sender = asyncio.create_task(self._say("progressed", progress))
 
     async def _say(self, event: str, payload: Message) -> None:
         """Publish an event that the task can do without; the stream stores it, nobody waits for that."""

@@ -84,7 +84,8 @@ class Worker:
     async def run(self) -> None:
         """Serve until stopped or cancelled."""
         await self._runner.warm()
-        background = [asyncio.create_task(self._announce()), asyncio.create_task(self._control.run())]
+        running = (self._announce(), self._control.run(), self._heartbeat())
+        background = [asyncio.create_task(each) for each in running]
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -157,6 +158,12 @@ class Worker:
                 await asyncio.sleep(self._timing.worker_ttl / 3)
             except BusUnavailableError:
                 await asyncio.sleep(min(0.5, self._timing.worker_ttl / 3))
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._timing.heartbeat)
+            for job in list(self._jobs.values()):
+                await job.heartbeat()
 
     async def _withdraw(self) -> None:
         subject = f"$KV.{WORKERS}." + worker_key(self._pool.kind.name, self._pool.device, self.name)

@@ -19,7 +19,7 @@ from services.common import telemetry
 from services.common.bus.connection import Bus
 from services.common.bus.topology import Timing, ensure_topology
 from services.common.settings import ConfigurationError, Settings, load_settings
-from services.common.startup import StartupError, refuse, wait_for
+from services.common.startup import StartupError, refuse, tune_collector, wait_for
 from services.common.storage import CachingStore, MeteredStore, S3ContentStore
 from services.common.tasks.kind import WorkKind
 from services.common.tasks.runner import SandboxRunner
@@ -92,6 +92,7 @@ async def _serve(name: str, kind: WorkKind, settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, worker.stop)
+        tune_collector()
         log.info("ready", kind=kind.name, device=settings.device, worker=worker.name)
         try:
             await worker.run()
