@@ -172,7 +172,7 @@ def close_descriptors(request: Values, workdir: Path, report: Reporter) -> Value
 
 def garbage_on_control(request: Values, workdir: Path, report: Reporter) -> Values:
     """Write bytes into every pipe that is open beside stdout and stderr."""
-    for descriptor in range(3, 64):
+    for descriptor in range(3, 4096):
         try:
             os.write(descriptor, request["garbage"].encode("latin-1"))
         except OSError:
