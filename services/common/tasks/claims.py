@@ -40,7 +40,7 @@ class Claims:
     async def run(self) -> None:
         """Apply claims until cancelled."""
         kind = self._ledger.codec.kind.name
-        subscription = await self._bus.subscribe(claimed_subject(kind, "*"), self._hear, queue=f"{kind}-projector")
+        subscription = await self._bus.subscribe(claimed_subject(kind, "*"), self.hear, queue=f"{kind}-projector")
         try:
             pace = Pace()
             while True:
@@ -62,7 +62,8 @@ class Claims:
         """Return the claims of these tasks that wait; whoever takes them applies them."""
         return {uid: self._waiting.pop(uid) for uid in uids if uid in self._waiting}
 
-    async def _hear(self, message: Msg) -> None:
+    async def hear(self, message: Msg) -> None:
+        """Take a claim from the bus; it is applied in its turn."""
         try:
             event = event_pb2.TaskEvent.FromString(message.data)
             self._waiting[UUID(event.task_id)] = event

@@ -15,10 +15,15 @@ import pytest
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
+from nats.aio.msg import Msg
 
-from services.common.bus.topology import ADVISORIES, TASKS, event_subject
+from services.common.background import end
+from services.common.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject
 from services.common.settings import Settings
+from services.common.tasks.claims import Claims
 from services.common.tasks.outbox import Outbox
+from services.common.tasks.pace import Pace
+from services.common.tasks.projector import Projector
 from services.common.tasks.rows import Change, timestamp
 from services.local.nats import NatsServer
 from tests.integration.tasks.kit import DEVICE, Site, open_site
@@ -228,6 +233,22 @@ async def start_worker_process(site: Site) -> asyncio.subprocess.Process:
         while not site.engine.workers.serves("cpu-x86-64"):
             await asyncio.sleep(0.02)
     return process
+
+
+async def test_a_claim_that_waits_is_written_with_what_follows_it(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path, background=False) as site:
+        ledger, task = site.engine.ledger, await site.create("ok")
+        claims = Claims(ledger, site.bus, Pace())
+        claim = event(task, 1, started=event_pb2.TaskStarted(device="d"))
+        subject = claimed_subject("conversion", task.uid)
+        await claims.hear(Msg(site.bus.nc, subject=subject, data=claim.SerializeToString()))
+        await publish(site, event(task, 1, succeeded=success()))
+        projecting = asyncio.create_task(Projector(ledger, site.bus, claims, Pace()).run())
+        done = await site.reach(task, task_pb2.SUCCEEDED)
+        await end([projecting])
+        assert done.status.revision == task.status.revision + 1
+        assert (done.attempts[0].device, done.attempts[0].start_time) == ("d", claim.time)
+        assert not claims.take([UUID(task.uid)])
 
 
 async def test_a_completion_that_ends_while_its_row_is_written_counts(
