@@ -63,7 +63,7 @@ def write_package(
     """
     manifest = _manifest(request, backend, components)
     _write(directory / FILE_NAME, manifest.to_json())
-    _write(directory / REPORT_NAME, _json({entry.component.name: _measured(entry.profile) for entry in components}))
+    _write(directory / REPORT_NAME, _json({entry.component.name: entry.profile.to_dict() for entry in components}))
     script = importlib.resources.files("engines").joinpath("infer_template.py").read_text(encoding="utf-8")
     _write(directory / "infer.py", script)
     _write(directory / "README.md", _readme(manifest))
@@ -133,10 +133,6 @@ def _component(entry: PackagedComponent) -> ComponentEntry:
         preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
         parity=entry.parity.to_dict(),
     )
-
-
-def _measured(report: ProfileReport) -> dict[str, Any]:
-    return {**report.to_dict(), "conclusions": {form.form: report.conclusion(form) for form in report.forms[1:]}}
 
 
 def _tensor(spec: TensorSpec, values: SampleRange | None) -> Tensor:

@@ -68,6 +68,7 @@ class ProfileReport:
             "threads": self.threads,
             "batch_size": self.batch_size,
             "hardware": self.hardware,
+            "conclusions": {form.form: self.conclusion(form) for form in self.forms[1:]},
         }
 
     def conclusion(self, form: Latency) -> str:

@@ -105,6 +105,8 @@ def show_result(task: Any) -> None:
                 f"{each.profile.rounds} rounds on {each.profile.hardware}; the baseline against itself: "
                 f"{control.speedup:.2f}× ({control.speedup_low:.2f}–{control.speedup_high:.2f})"
             )
+            for form, words in sorted(each.profile.conclusions.items()):
+                note(f"{each.component}: {form} is {words}")
     if task.origin.cache_hit:
         note(f"No work was done: {task.origin.cache_hit} had done the same.")
     note(f"{task.name} made {short(task.result.model_version)}", style="green")

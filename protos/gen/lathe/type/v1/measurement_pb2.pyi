@@ -213,12 +213,33 @@ class ProfileReport(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ConclusionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FORMS_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
     ROUNDS_FIELD_NUMBER: _builtins.int
     THREADS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     HARDWARE_FIELD_NUMBER: _builtins.int
+    CONCLUSIONS_FIELD_NUMBER: _builtins.int
     rounds: _builtins.int
     """Interleaved rounds."""
     threads: _builtins.int
@@ -235,6 +256,10 @@ class ProfileReport(_message.Message):
     def control(self) -> Global___LatencyMeasurement:
         """Speed-up of the baseline over itself, entered twice: its distance from 1 is what noise alone does here."""
 
+    @_builtins.property
+    def conclusions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the measurement allows to say of each form but the baseline: faster, slower, or no win beyond noise."""
+
     def __init__(
         self,
         *,
@@ -244,10 +269,11 @@ class ProfileReport(_message.Message):
         threads: _builtins.int = ...,
         batch_size: _builtins.int = ...,
         hardware: _builtins.str = ...,
+        conclusions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "control", b"control", "forms", b"forms", "hardware", b"hardware", "rounds", b"rounds", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "conclusions", b"conclusions", "control", b"control", "forms", b"forms", "hardware", b"hardware", "rounds", b"rounds", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
