@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,12 +113,20 @@ def download_file(connection: Connection, digest: Digest, path: Path, on_bytes: 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     sha256 = hashlib.sha256()
-    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client, partial.open("wb") as file:
+    with (
+        httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client,
+        partial.open("wb") as file,
+        # Hashing leaves the interpreter to others, so that the next bytes arrive meanwhile.
+        ThreadPoolExecutor(1) as hasher,
+    ):
+        hashed: Future[None] | None = None
         for _ in range(ATTEMPTS):
             try:
                 for chunk in _read_from(client, url, file.tell()):
+                    if hashed is not None:
+                        hashed.result()
+                    hashed = hasher.submit(sha256.update, chunk)
                     file.write(chunk)
-                    sha256.update(chunk)
                     on_bytes(len(chunk))
                 break
             except httpx.TransportError:

@@ -67,30 +67,36 @@ class Creator:
         prepared = await self._kind.prepare(wanted.spec)
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row.assignment)
-        held = await self._kind.hold(draft.name, wanted.spec)
-        draft = draft._replace(row=draft.row._replace(held=held))
         try:
-            return await self._write(draft)
+            return await self._from_cache(draft) or await self._enqueue(draft, wanted.spec)
         except RequestRepeatedError:
-            await self._let_go(draft, wanted.spec)
             assert request_id is not None
             first = await self._first(request_id, wanted)
             assert first is not None
             return first
-        except BaseException:
-            await self._let_go(draft, wanted.spec)
-            raise
 
-    async def _write(self, draft: NewTask) -> TaskRow:
-        created = await self._store.create(draft)
-        if created.hit is not None:
-            row = await self._share(draft, created.hit)
-            if row is not None:
-                return row
-            assert draft.action_key is not None
+    async def _from_cache(self, draft: NewTask) -> TaskRow | None:
+        """Create the task with the result of an equal one that is done; None where there is none."""
+        if draft.action_key is None or (done := await self._store.find_result(draft.action_key)) is None:
+            return None
+        row = await self._share(draft, done)
+        if row is None:
             await self._store.forget_results(draft.action_key)
-            draft = draft._replace(action_key=None)
+        return row
+
+    async def _enqueue(self, draft: NewTask, spec: Message) -> TaskRow:
+        """Create the task as PENDING, and send it on its way unless it follows an equal one."""
+        held = await self._kind.hold(draft.name, spec)
+        draft = draft._replace(row=draft.row._replace(held=held))
+        try:
             created = await self._store.create(draft)
+            if created.hit is not None:  # an equal one ended since the cache was asked
+                if (row := await self._from_cache(draft)) is not None:
+                    return row
+                created = await self._store.create(draft._replace(action_key=None))
+        except BaseException:
+            await self._let_go(draft, spec)
+            raise
         row = draft.row
         if created.outbox_id is not None:
             self._relay.hand(OutboxItem(row.uid, draft.subject, draft.msg_id, row.assignment, created.outbox_id))

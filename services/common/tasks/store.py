@@ -203,6 +203,11 @@ class TaskStore:
         """Delete a row, but remember its request; False where somebody overtook."""
         return bool(await self._database.fetchval(_DELETE, row.uid, row.revision))
 
+    async def find_result(self, action_key: bytes) -> UUID | None:
+        """Return the task whose result serves this action, or None."""
+        found: UUID | None = await self._database.fetchval("SELECT uid FROM tasks WHERE action_key = $1", action_key)
+        return found
+
     async def forget_results(self, action_key: bytes) -> None:
         """Take results out of the action cache: what they name is gone."""
         await self._database.execute("UPDATE tasks SET action_key = NULL WHERE action_key = $1", action_key)
