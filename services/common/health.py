@@ -17,6 +17,8 @@ _PERIOD = 2.0
 _PROBE_TIMEOUT = 3.0
 # One slow answer takes no service out of its load balancer.
 _TOLERATED = 1
+# Says only that the process answers. To restart it because another server is away would help nobody.
+LIVE = "live"
 _log: Any = structlog.get_logger("lathe.health")
 
 
@@ -24,7 +26,8 @@ class Health:
     """Watches the servers behind a service and tells the health service what it finds.
 
     Args:
-        service_names: Full names of the services; the overall health is told under "" besides.
+        service_names: Full names of the services; the overall health is told under "" besides, and that the process
+            answers at all under "live".
         probes: By the server's name, what returns where it answers and raises where it does not.
     """
 
@@ -38,6 +41,7 @@ class Health:
     async def register(self, server: grpc.aio.Server) -> None:
         """Add the health service to a server; NOT_SERVING until the first check."""
         await self._publish(False)
+        await self._servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def watch(self) -> None:

@@ -13,7 +13,7 @@ from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 
-from services.common.health import Health
+from services.common.health import LIVE, Health
 from services.common.server import serve_in_process
 from services.common.settings import Settings
 
@@ -58,8 +58,8 @@ async def test_one_silent_moment_is_tolerated_and_two_are_not() -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
 
-        async def status() -> Any:
-            return (await stub.Check(health_pb2.HealthCheckRequest(service="a.Service"))).status
+        async def status(service: str = "a.Service") -> Any:
+            return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
 
         assert await status() == NOT_SERVING
         assert await health.check()
@@ -69,6 +69,7 @@ async def test_one_silent_moment_is_tolerated_and_two_are_not() -> None:
         assert await status() == SERVING
         await health.check()
         assert await status() == NOT_SERVING
+        assert await status(LIVE) == SERVING
         server.answers = True
         await health.check()
         assert await status() == SERVING
