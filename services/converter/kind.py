@@ -146,15 +146,12 @@ class ConversionKind:
         assert isinstance(task, ConversionTask)
         assert isinstance(original, ConversionTask)
         assert isinstance(outcome, ConversionOutcome)
-        manifest = _manifest(outcome.files)
-        # The package's files were stored together, so one stands for all.
-        registered, stored = await asyncio.gather(
-            self._exists(original.result.model_version), self._cas.exists(manifest)
-        )
-        if not stored:
-            return None
-        if registered and _output_model(task.spec) == _output_model(original.spec):
+        same_place = _output_model(task.spec) == _output_model(original.spec)
+        # While a version is registered its blobs are kept, so that the store need not be asked.
+        if same_place and await self._exists(original.result.model_version):
             return original.result
+        if not await self._cas.exists(_manifest(outcome.files)):  # the files were stored together: one stands for all
+            return None
         return await self.complete(task, outcome)  # wanted elsewhere, or deleted since
 
     async def _exists(self, version: str) -> bool:
