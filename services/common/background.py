@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -50,6 +51,23 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
+
+
+async def together(*works: Awaitable[None]) -> None:
+    """Run coroutines side by side until one fails or the caller is cancelled; none of them outlives this.
+
+    A TaskGroup cancels its children once, and waits for ever for one that lost the cancellation (see `end`).
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        ending = asyncio.ensure_future(end(tasks))
+        while not ending.done():
+            with suppress(asyncio.CancelledError):  # cancelled again: they still have to end first
+                await asyncio.shield(ending)
 
 
 class Background:

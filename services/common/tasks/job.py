@@ -93,6 +93,9 @@ class Job:
         log.info("task.claimed", attempt=self.attempt)
         await self._report.begins()
         try:
+            if self._wish is not None:  # asked to stop before there was anything to stop
+                await self._stopped()
+                return
             self._work = asyncio.create_task(self._attempt())
             try:
                 outcome = await self._work

@@ -13,6 +13,7 @@ from collections import deque
 import asyncpg
 import structlog
 
+from services.common.background import together
 from services.common.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
 from services.common.database import Database
 from services.common.tasks.outbox import Outbox, overdue
@@ -54,11 +55,8 @@ class Relay:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(LANES):
-                group.create_task(self._publish_handed())
-            group.create_task(self._delete_sent())
-            group.create_task(self._poll())
+        lanes = (self._publish_handed() for _ in range(LANES))
+        await together(*lanes, self._delete_sent(), self._poll())
 
     async def _publish_handed(self) -> None:
         while True:
