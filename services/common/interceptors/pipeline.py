@@ -100,6 +100,9 @@ class _Call:
             await self._scope.__aexit__(kind, error, tb)
         except TimeoutError:
             error = self._out_of_time()
+        if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
+            # gRPC raises this where a sibling that is killed breaks off our call to it.
+            error = errors.unavailable("lathe", "Another Lathe service went away during the call; try again shortly.")
         if error is None:
             self._end(self._context.code() or grpc.StatusCode.OK)
         elif isinstance(error, asyncio.CancelledError):
@@ -125,6 +128,11 @@ class _Call:
             message = "This server is being stopped; call again and another one, or the next, goes on from there."
             return errors.unavailable("lathe", message)
         return deadline.exceeded(self._limit)
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
