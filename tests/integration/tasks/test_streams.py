@@ -26,9 +26,13 @@ async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
     seen: list[pb.ConversionTask] = []
 
     async def watch() -> None:
-        seen.extend([news async for news in site.engine.streams.watch(watch_request(task))])
+        async for news in site.engine.streams.watch(watch_request(task)):
+            seen.append(news)  # noqa: PERF401 - as they come, not at the end
 
     watching = asyncio.create_task(watch())
+    async with asyncio.timeout(10):
+        while not seen:  # a worker that is faster than the watch would hide what came first
+            await asyncio.sleep(0.01)
     await site.start_worker()
     async with asyncio.timeout(10):
         await watching
