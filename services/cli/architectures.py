@@ -12,6 +12,7 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
 from services.cli.names import architecture_name, parse_labels
+from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import ARCHITECTURES
 
@@ -26,7 +27,7 @@ def create(
     name: Annotated[str, typer.Option(help="Name for people; the class name where not given.")] = "",
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file of keyword arguments.")] = None,
     description: Annotated[str, typer.Option()] = "",
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    label: NewLabels = None,
     output: Output = TABLE,
 ) -> None:
     """Register an architecture. The file is parsed, never run; its class name is found in it."""

@@ -9,6 +9,7 @@ import typer
 
 from services.cli.client import connect
 from services.cli.names import model_name, parse_labels, template_name, version_name
+from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, note, show_message
 from services.cli.templates import OverridesFile, Set
 from services.cli.views import TASKS, enum_name
@@ -20,7 +21,7 @@ def convert(
     set_: Set = None,
     overrides_file: OverridesFile = None,
     name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time where not given.")] = "",
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    label: NewLabels = None,
     output_model: Annotated[str, typer.Option(help="Model for the package; the source's own where not given.")] = "",
     samples: Annotated[Path | None, typer.Option(help="NPZ file of samples for parity, named like the inputs.")] = None,
     waive: Annotated[

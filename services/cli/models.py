@@ -12,6 +12,7 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
 from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
+from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import DIFFERENCES, GRAPHS, LINEAGE, MODELS, VERSIONS
 
@@ -30,7 +31,7 @@ VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Su
 def create(
     name: Annotated[str, typer.Argument(help="Name for people; the id is made from it.")],
     description: Annotated[str, typer.Option()] = "",
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    label: NewLabels = None,
     output: Output = TABLE,
 ) -> None:
     """Create a model: a name under which versions gather."""
@@ -102,7 +103,7 @@ def push(
     architecture: Annotated[str, typer.Option(help="Architecture of a PTH version.")] = "",
     name: Annotated[str, typer.Option(help="Name of the version for people.")] = "",
     description: Annotated[str, typer.Option()] = "",
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    label: NewLabels = None,
     create_model: Annotated[bool, typer.Option("--create", help="Create the model where there is none.")] = False,
     output: Output = TABLE,
 ) -> None:

@@ -31,6 +31,9 @@ DataDir = Annotated[
 ]
 
 
+NewLabels = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label for what is created.")]
+"""Type of the `--label` option of commands that create something."""
+
 _current: ContextVar[GlobalOptions | None] = ContextVar("options", default=None)
 
 

@@ -23,9 +23,10 @@ REFUSED = {EACCES, EPERM, EROFS}
 NOBODY = 65534
 # An ordinary user, for whom a Python under the home of root is made reachable.
 AS_NOBODY = """
-case "$1" in /root/*)
+home=$(getent passwd 0 | cut -d: -f6)
+case "$1" in "$home"/*)
   keep=$(mktemp -d); mount --bind "$1" "$keep"
-  mount -t tmpfs -o mode=755 tmpfs /root
+  mount -t tmpfs -o mode=755 tmpfs "$home"
   mkdir -p "$1"; mount --move "$keep" "$1" || mount --bind "$keep" "$1"; rmdir "$keep" || true
 esac
 shift
