@@ -625,6 +625,7 @@ class ListConversionTasksRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
@@ -637,6 +638,8 @@ class ListConversionTasksRequest(_message.Message):
     """Only the caller's own."""
     device: _builtins.str
     """Only those for this device."""
+    uses: _builtins.str
+    """Only those whose specification names this resource: `models/{model}/versions/{number}`, `datasets/{dataset}`…"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -656,10 +659,11 @@ class ListConversionTasksRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         states: _abc.Iterable[_task_pb2.TaskState.ValueType] | None = ...,
         device: _builtins.str = ...,
+        uses: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

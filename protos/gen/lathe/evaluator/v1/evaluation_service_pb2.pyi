@@ -9,9 +9,11 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from lathe.template.v1 import template_service_pb2 as _template_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
+from lathe.type.v1 import preprocessing_pb2 as _preprocessing_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -30,6 +32,27 @@ class EvaluationSpec(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ArgsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _template_service_pb2.TypedArg: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _template_service_pb2.TypedArg | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
@@ -42,6 +65,11 @@ class EvaluationSpec(_message.Message):
     CLASS_TASKS_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    PREPROCESSING_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    ARGS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The version: `models/{model}/versions/{number}`."""
     dataset: _builtins.str
@@ -58,6 +86,14 @@ class EvaluationSpec(_message.Message):
     """Longest time that one attempt may take, in seconds: an hour where 0."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default where 0."""
+    method: _builtins.str
+    """Postprocess method; that of the package where empty: `classification`, `multi_classification`, `detection`, `yolo`,
+    `embedding`, `raw`.
+    """
+    samples: _builtins.int
+    """Number of samples: all where 0."""
+    seed: _builtins.int
+    """Seed by which samples are chosen and intervals bootstrapped."""
     @_builtins.property
     def images(self) -> _digest_pb2.Digest:
         """Quick validation, tied to no dataset: an archive of images."""
@@ -74,6 +110,16 @@ class EvaluationSpec(_message.Message):
     def class_tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Classification tasks that are judged; all where empty."""
 
+    @_builtins.property
+    def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
+        """What happens to an image before the model takes it; where empty, images are brought to the size, colours and layout of the
+        model's input.
+        """
+
+    @_builtins.property
+    def args(self) -> _containers.MessageMap[_builtins.str, _template_service_pb2.TypedArg]:
+        """Typed arguments of the method, over those of the package."""
+
     def __init__(
         self,
         *,
@@ -89,10 +135,15 @@ class EvaluationSpec(_message.Message):
         class_tasks: _abc.Iterable[_builtins.str] | None = ...,
         timeout_seconds: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
+        preprocessing: _abc.Iterable[_preprocessing_pb2.PreprocessingStep] | None = ...,
+        method: _builtins.str = ...,
+        args: _abc.Mapping[_builtins.str, _template_service_pb2.TypedArg] | None = ...,
+        samples: _builtins.int = ...,
+        seed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dataset", b"dataset", "images", b"images"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "class_tasks", b"class_tasks", "data", b"data", "dataset", b"dataset", "device", b"device", "images", b"images", "iou_thresholds", b"iou_thresholds", "loops", b"loops", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "precision", b"precision", "slices", b"slices", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "batch_size", b"batch_size", "class_tasks", b"class_tasks", "data", b"data", "dataset", b"dataset", "device", b"device", "images", b"images", "iou_thresholds", b"iou_thresholds", "loops", b"loops", "memory_limit_bytes", b"memory_limit_bytes", "method", b"method", "model_version", b"model_version", "precision", b"precision", "preprocessing", b"preprocessing", "samples", b"samples", "seed", b"seed", "slices", b"slices", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["dataset", "images"]  # noqa: Y015
     _WhichOneofArgType_data: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
@@ -198,8 +249,16 @@ class EvaluationResult(_message.Message):
     JSON_REPORT_FIELD_NUMBER: _builtins.int
     HTML_REPORT_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
+    SOFTWARE_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    MAIN_METRIC_FIELD_NUMBER: _builtins.int
     samples: _builtins.int
     """Number of samples."""
+    hardware: _builtins.str
+    """Processor or accelerator that the engines ran on."""
+    main_metric: _builtins.str
+    """Main metric of the method: `top1`, `map`…; empty where nothing could be judged."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]:
         """Every figure."""
@@ -220,6 +279,14 @@ class EvaluationResult(_message.Message):
     def predictions(self) -> _digest_pb2.Digest:
         """Predictions per sample, as Parquet."""
 
+    @_builtins.property
+    def software(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Software]:
+        """Programs that took part."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a user should know, a sentence each: classes without samples, annotations that were left out…"""
+
     def __init__(
         self,
         *,
@@ -229,14 +296,84 @@ class EvaluationResult(_message.Message):
         json_report: _digest_pb2.Digest | None = ...,
         html_report: _digest_pb2.Digest | None = ...,
         predictions: _digest_pb2.Digest | None = ...,
+        software: _abc.Iterable[_measurement_pb2.Software] | None = ...,
+        hardware: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        main_metric: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["html_report", b"html_report", "json_report", b"json_report", "predictions", b"predictions", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["html_report", b"html_report", "json_report", b"json_report", "metrics", b"metrics", "predictions", b"predictions", "samples", b"samples", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "html_report", b"html_report", "json_report", b"json_report", "main_metric", b"main_metric", "metrics", b"metrics", "predictions", b"predictions", "samples", b"samples", "software", b"software", "times", b"times", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluationResult: _TypeAlias = EvaluationResult  # noqa: Y015
+
+@_typing.final
+class EvaluationWork(_message.Message):
+    """What a worker of this service is given. It holds no name of a user or a task, so that equal work is equal bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def package(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
+        """Files of the package, fetched to `package/`."""
+
+    @_builtins.property
+    def dataset(self) -> _digest_pb2.DatasetSelection:
+        """Chosen items of a dataset, fetched to `dataset/`."""
+
+    @_builtins.property
+    def spec(self) -> Global___EvaluationSpec:
+        """What was asked for, without the names of resources; its `images` are fetched to `images.bin`."""
+
+    def __init__(
+        self,
+        *,
+        package: _abc.Iterable[_digest_pb2.File] | None = ...,
+        dataset: _digest_pb2.DatasetSelection | None = ...,
+        spec: Global___EvaluationSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "package", b"package", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluationWork: _TypeAlias = EvaluationWork  # noqa: Y015
+
+@_typing.final
+class EvaluationOutcome(_message.Message):
+    """What a worker of this service made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
+        """`report.json`, `report.html` and `predictions.parquet`, each stored."""
+
+    @_builtins.property
+    def result(self) -> Global___EvaluationResult:
+        """What it found; the digests of reports are filled in by the service."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[_digest_pb2.File] | None = ...,
+        result: Global___EvaluationResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluationOutcome: _TypeAlias = EvaluationOutcome  # noqa: Y015
 
 @_typing.final
 class EvaluationTask(_message.Message):
@@ -436,6 +573,7 @@ class ListEvaluationTasksRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
@@ -448,6 +586,8 @@ class ListEvaluationTasksRequest(_message.Message):
     """Only the caller's own."""
     device: _builtins.str
     """Only those for this device."""
+    uses: _builtins.str
+    """Only those whose specification names this resource: `models/{model}/versions/{number}`, `datasets/{dataset}`…"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -467,10 +607,11 @@ class ListEvaluationTasksRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         states: _abc.Iterable[_task_pb2.TaskState.ValueType] | None = ...,
         device: _builtins.str = ...,
+        uses: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -838,12 +979,19 @@ class EvaluationComparison(_message.Message):
     HTML_REPORT_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    JSON_REPORT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`evaluationComparisons/{comparison}`."""
     agreement: _builtins.float
     """Part of the samples on which all agree."""
     owner: _builtins.str
     """Who asked for it."""
+    dataset: _builtins.str
+    """Dataset that all of them are on; empty for uploaded images."""
+    samples: _builtins.int
+    """Number of samples that all of them judged."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The evaluations, the reference first."""
@@ -864,6 +1012,10 @@ class EvaluationComparison(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
 
+    @_builtins.property
+    def json_report(self) -> _digest_pb2.Digest:
+        """The report as JSON."""
+
     def __init__(
         self,
         *,
@@ -875,10 +1027,13 @@ class EvaluationComparison(_message.Message):
         html_report: _digest_pb2.Digest | None = ...,
         owner: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        dataset: _builtins.str = ...,
+        samples: _builtins.int = ...,
+        json_report: _digest_pb2.Digest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "html_report", b"html_report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "html_report", b"html_report", "json_report", b"json_report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "create_time", b"create_time", "deltas", b"deltas", "html_report", b"html_report", "name", b"name", "owner", b"owner", "regressions", b"regressions", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "create_time", b"create_time", "dataset", b"dataset", "deltas", b"deltas", "html_report", b"html_report", "json_report", b"json_report", "name", b"name", "owner", b"owner", "regressions", b"regressions", "samples", b"samples", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -933,3 +1088,65 @@ class GetEvaluationComparisonRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEvaluationComparisonRequest: _TypeAlias = GetEvaluationComparisonRequest  # noqa: Y015
+
+@_typing.final
+class ListEvaluationComparisonsRequest(_message.Message):
+    """Request of ListEvaluationComparisons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MINE_ONLY_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    mine_only: _builtins.bool
+    """Only the caller's own."""
+    task: _builtins.str
+    """Only those in which this evaluation takes part: `evaluationTasks/{task}`."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        mine_only: _builtins.bool = ...,
+        task: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mine_only", b"mine_only", "page_size", b"page_size", "page_token", b"page_token", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEvaluationComparisonsRequest: _TypeAlias = ListEvaluationComparisonsRequest  # noqa: Y015
+
+@_typing.final
+class ListEvaluationComparisonsResponse(_message.Message):
+    """Response of ListEvaluationComparisons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARISONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluationComparison]:
+        """One page, without deltas and regressions."""
+
+    def __init__(
+        self,
+        *,
+        comparisons: _abc.Iterable[Global___EvaluationComparison] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEvaluationComparisonsResponse: _TypeAlias = ListEvaluationComparisonsResponse  # noqa: Y015

@@ -102,6 +102,11 @@ class EvaluationServiceStub:
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationComparisonRequest.SerializeToString,
                 response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
                 _registered_method=True)
+        self.ListEvaluationComparisons = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/ListEvaluationComparisons',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsResponse.FromString,
+                _registered_method=True)
 
 
 class EvaluationServiceServicer:
@@ -187,7 +192,8 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompareEvaluations(self, request, context):
-        """Compares two or more evaluations on one dataset, sample by sample. The result is stored.
+        """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
+        is read: give large ones a deadline of minutes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,6 +201,13 @@ class EvaluationServiceServicer:
 
     def GetEvaluationComparison(self, request, context):
         """Returns a stored comparison.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvaluationComparisons(self, request, context):
+        """Lists stored comparisons, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,6 +280,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.GetEvaluationComparison,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationComparisonRequest.FromString,
                     response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.SerializeToString,
+            ),
+            'ListEvaluationComparisons': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvaluationComparisons,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -621,6 +639,33 @@ class EvaluationService:
             '/lathe.evaluator.v1.EvaluationService/GetEvaluationComparison',
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationComparisonRequest.SerializeToString,
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvaluationComparisons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lathe.evaluator.v1.EvaluationService/ListEvaluationComparisons',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsResponse.FromString,
             options,
             channel_credentials,
             insecure,

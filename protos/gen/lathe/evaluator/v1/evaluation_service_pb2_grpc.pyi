@@ -60,9 +60,13 @@ class EvaluationServiceStub:
     StreamEvaluationTaskLogs: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLine]
     """Sends the task's log so far and, where asked, what follows until the task ends."""
     CompareEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]
-    """Compares two or more evaluations on one dataset, sample by sample. The result is stored."""
+    """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
+    is read: give large ones a deadline of minutes.
+    """
     GetEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
     """Returns a stored comparison."""
+    ListEvaluationComparisons: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationComparisonsRequest, _evaluation_service_pb2.ListEvaluationComparisonsResponse]
+    """Lists stored comparisons, the newest first."""
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -94,9 +98,13 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     StreamEvaluationTaskLogs: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
     """Sends the task's log so far and, where asked, what follows until the task ends."""
     CompareEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
-    """Compares two or more evaluations on one dataset, sample by sample. The result is stored."""
+    """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
+    is read: give large ones a deadline of minutes.
+    """
     GetEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
     """Returns a stored comparison."""
+    ListEvaluationComparisons: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationComparisonsRequest, _evaluation_service_pb2.ListEvaluationComparisonsResponse]  # type: ignore[assignment]
+    """Lists stored comparisons, the newest first."""
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that evaluate a model version, and comparisons between them."""
@@ -197,7 +205,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.CompareEvaluationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.EvaluationComparison, _abc.Awaitable[_evaluation_service_pb2.EvaluationComparison]]:
-        """Compares two or more evaluations on one dataset, sample by sample. The result is stored."""
+        """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
+        is read: give large ones a deadline of minutes.
+        """
 
     @_abc_1.abstractmethod
     def GetEvaluationComparison(
@@ -206,5 +216,13 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.EvaluationComparison, _abc.Awaitable[_evaluation_service_pb2.EvaluationComparison]]:
         """Returns a stored comparison."""
+
+    @_abc_1.abstractmethod
+    def ListEvaluationComparisons(
+        self,
+        request: _evaluation_service_pb2.ListEvaluationComparisonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.ListEvaluationComparisonsResponse, _abc.Awaitable[_evaluation_service_pb2.ListEvaluationComparisonsResponse]]:
+        """Lists stored comparisons, the newest first."""
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,27 +26,21 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lathe.converter.v1 import conversion_service_pb2 as lathe_dot_converter_dot_v1_dot_conversion__service__pb2
 from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import measurement_pb2 as lathe_dot_type_dot_v1_dot_measurement__pb2
 from lathe.type.v1 import precision_pb2 as lathe_dot_type_dot_v1_dot_precision__pb2
+from lathe.type.v1 import preprocessing_pb2 as lathe_dot_type_dot_v1_dot_preprocessing__pb2
 from lathe.type.v1 import task_pb2 as lathe_dot_type_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lathe/quantizer/v1/quantization_service.proto\x12\x12lathe.quantizer.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1flathe/type/v1/measurement.proto\x1a\x1dlathe/type/v1/precision.proto\x1a\x18lathe/type/v1/task.proto\"\xa6\x02\n\x11PreprocessingStep\x12\x32\n\x06resize\x18\x01 \x01(\x0b\x32\x18.lathe.quantizer.v1.SizeH\x00R\x06resize\x12:\n\ncentercrop\x18\x02 \x01(\x0b\x32\x18.lathe.quantizer.v1.SizeH\x00R\ncentercrop\x12=\n\x0c\x65qual_resize\x18\x03 \x01(\x0b\x32\x18.lathe.quantizer.v1.SizeH\x00R\x0b\x65qualResize\x12\x19\n\x07\x63vt_rgb\x18\x04 \x01(\x08H\x00R\x06\x63vtRGB\x12\x38\n\ttranspose\x18\x05 \x01(\x0b\x32\x18.lathe.quantizer.v1.AxesH\x00R\ttransposeB\r\n\x04step\x12\x05\xbaH\x02\x08\x01\"N\n\x04Size\x12#\n\x06height\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01R\x06height\x12!\n\x05width\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01R\x05width\"0\n\x04\x41xes\x12(\n\x05order\x18\x01 \x03(\x05\x42\x12\xbaH\x0f\x92\x01\x0c\x08\x01\x10\x08\"\x06\x1a\x04\x18\x07(\x00R\x05order\"\xaf\x02\n\x0f\x43\x61librationData\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$H\x00R\x07\x64\x61taset\x12\x33\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestH\x00R\x08\x61rtifact\x12%\n\x07samples\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00R\x07samples\x12*\n\nbatch_size\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00R\tbatchSize\x12U\n\rpreprocessing\x18\x05 \x03(\x0b\x32%.lathe.quantizer.v1.PreprocessingStepB\x08\xbaH\x05\x92\x01\x02\x10\x10R\rpreprocessingB\x08\n\x06source\"\xa5\x01\n\rAccuracyBound\x12@\n\x0fmax_degradation\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00R\x0emaxDegradation\x12\x31\n\x07\x64\x61taset\x18\x02 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$R\x07\x64\x61taset\x12\x1f\n\x06metric\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x06metric\"\xb9\x06\n\x10QuantizationSpec\x12I\n\rmodel_version\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$R\x0cmodelVersion\x12\x1f\n\x06\x64\x65vice\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x06\x64\x65vice\x12!\n\x07runtime\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x07runtime\x12@\n\tprecision\x18\x04 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tprecision\x12H\n\x06scheme\x18\x05 \x01(\x0e\x32&.lathe.quantizer.v1.QuantizationSchemeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06scheme\x12^\n\x12\x63\x61libration_method\x18\x06 \x01(\x0e\x32%.lathe.quantizer.v1.CalibrationMethodB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x11\x63\x61librationMethod\x12N\n\x10\x63\x61libration_data\x18\x07 \x01(\x0b\x32#.lathe.quantizer.v1.CalibrationDataR\x0f\x63\x61librationData\x12\x1e\n\nasymmetric\x18\x08 \x01(\x08R\nasymmetric\x12\x1f\n\x0bper_channel\x18\t \x01(\x08R\nperChannel\x12\x30\n\x0e\x65xcluded_nodes\x18\n \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x90NR\rexcludedNodes\x12=\n\x08\x61\x63\x63uracy\x18\x0b \x01(\x0b\x32!.lathe.quantizer.v1.AccuracyBoundR\x08\x61\x63\x63uracy\x12;\n\x0coutput_model\x18\x0c \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^models/[^/]+$\xd8\x01\x01R\x0boutputModel\x12\x34\n\x0ftimeout_seconds\x18\r \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\xa3\x05(\x00R\x0etimeoutSeconds\x12\x35\n\x12memory_limit_bytes\x18\x0e \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x10memoryLimitBytes\"Z\n\x0fNodeSensitivity\x12\x12\n\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator\x12\x17\n\x07sqnr_db\x18\x03 \x01(\x01R\x06sqnrDb\"y\n\x0c\x41\x63\x63uracyRung\x12\x30\n\x14\x66loating_point_nodes\x18\x01 \x03(\tR\x12\x66loatingPointNodes\x12\x1a\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01R\x08\x61\x63\x63uracy\x12\x1b\n\tmedian_ms\x18\x03 \x01(\x01R\x08medianMs\"\x84\x04\n\x12QuantizationResult\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x08manifest\x12*\n\x11source_size_bytes\x18\x03 \x01(\x03R\x0fsourceSizeBytes\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12I\n\rsensitivities\x18\x05 \x03(\x0b\x32#.lathe.quantizer.v1.NodeSensitivityR\rsensitivities\x12\x38\n\x06ladder\x18\x06 \x03(\x0b\x32 .lathe.quantizer.v1.AccuracyRungR\x06ladder\x12\x33\n\x06parity\x18\x07 \x01(\x0b\x32\x1b.lathe.type.v1.ParityReportR\x06parity\x12\x36\n\x07profile\x18\x08 \x01(\x0b\x32\x1c.lathe.type.v1.ProfileReportR\x07profile\x12$\n\x0eno_gain_reason\x18\t \x01(\tR\x0cnoGainReason\x12\x33\n\x08software\x18\n \x03(\x0b\x32\x17.lathe.type.v1.SoftwareR\x08software\"\xf2\x05\n\x10QuantizationTask\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03uid\x18\x02 \x01(\tR\x03uid\x12+\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x0b\x64isplayName\x12x\n\x06labels\x18\x04 \x03(\x0b\x32\x30.lathe.quantizer.v1.QuantizationTask.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02R\x06labels\x12\x14\n\x05owner\x18\x05 \x01(\tR\x05owner\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x12\n\x04\x65tag\x18\x08 \x01(\tR\x04\x65tag\x12@\n\x04spec\x18\t \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\x16\n\x06\x64\x65vice\x18\x0b \x01(\tR\x06\x64\x65vice\x12\x31\n\x06status\x18\x0c \x01(\x0b\x32\x19.lathe.type.v1.TaskStatusR\x06status\x12\x32\n\x08\x61ttempts\x18\r \x03(\x0b\x32\x16.lathe.type.v1.AttemptR\x08\x61ttempts\x12\x31\n\x06origin\x18\x0e \x01(\x0b\x32\x19.lathe.type.v1.TaskOriginR\x06origin\x12>\n\x06result\x18\x0f \x01(\x0b\x32&.lathe.quantizer.v1.QuantizationResultR\x06result\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xac\x01\n\x1d\x43reateQuantizationTaskRequest\x12@\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\x06\xbaH\x03\xc8\x01\x01R\x04task\x12*\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x12\x1d\n\nskip_cache\x18\x03 \x01(\x08R\tskipCache\"R\n\x1aGetQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\"\xa7\x03\n\x1cListQuantizationTasksRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x19\n\x08order_by\x18\x03 \x01(\tR\x07orderBy\x12 \n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x06search\x12\x1b\n\tmine_only\x18\x05 \x01(\x08R\x08mineOnly\x12T\n\x06labels\x18\x06 \x03(\x0b\x32<.lathe.quantizer.v1.ListQuantizationTasksRequest.LabelsEntryR\x06labels\x12?\n\x06states\x18\x07 \x03(\x0e\x32\x18.lathe.type.v1.TaskStateB\r\xbaH\n\x92\x01\x07\"\x05\x82\x01\x02\x10\x01R\x06states\x12\x16\n\x06\x64\x65vice\x18\x08 \x01(\tR\x06\x64\x65vice\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x01\n\x1dListQuantizationTasksResponse\x12:\n\x05tasks\x18\x01 \x03(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskR\x05tasks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x01\n\x1dUpdateQuantizationTaskRequest\x12@\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\x06\xbaH\x03\xd8\x01\x03R\x04task\x12\x43\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\"U\n\x1d\x43\x61ncelQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\"\x9f\x01\n\x1cRetryQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12*\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x12\x1d\n\nskip_cache\x18\x03 \x01(\x08R\tskipCache\"\x91\x02\n\x1fResubmitQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12@\n\x04spec\x18\x02 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12+\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x0b\x64isplayName\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x12\x1d\n\nskip_cache\x18\x05 \x01(\x08R\tskipCache\"i\n\x1d\x44\x65leteQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12\x12\n\x04\x65tag\x18\x02 \x01(\tR\x04\x65tag\"g\n#BatchDeleteQuantizationTasksRequest\x12@\n\x05names\x18\x01 \x03(\tB*\xbaH\'\x92\x01$\x08\x01\x10\xe8\x07\"\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x05names\"s\n$BatchDeleteQuantizationTasksResponse\x12\x18\n\x07\x64\x65leted\x18\x01 \x03(\tR\x07\x64\x65leted\x12\x31\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchErrorR\x06\x65rrors\"\x84\x01\n\x1cWatchQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12.\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rafterRevision\"\xbc\x01\n!StreamQuantizationTaskLogsRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12!\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x07\x61ttempt\x12&\n\nafter_line\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tafterLine\x12\x16\n\x06\x66ollow\x18\x04 \x01(\x08R\x06\x66ollow*v\n\x11\x43\x61librationMethod\x12\"\n\x1e\x43\x41LIBRATION_METHOD_UNSPECIFIED\x10\x00\x12\r\n\tENTROPY_2\x10\x01\x12\x0b\n\x07\x45NTROPY\x10\x02\x12\x15\n\x11LEGACY_PERCENTILE\x10\x03\x12\n\n\x06MINMAX\x10\x04*c\n\x12QuantizationScheme\x12#\n\x1fQUANTIZATION_SCHEME_UNSPECIFIED\x10\x00\x12\n\n\x06STATIC\x10\x01\x12\x0b\n\x07\x44YNAMIC\x10\x02\x12\x0f\n\x0bWEIGHT_ONLY\x10\x03\x32\x9c\n\n\x13QuantizationService\x12q\n\x16\x43reateQuantizationTask\x12\x31.lathe.quantizer.v1.CreateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12k\n\x13GetQuantizationTask\x12..lathe.quantizer.v1.GetQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12|\n\x15ListQuantizationTasks\x12\x30.lathe.quantizer.v1.ListQuantizationTasksRequest\x1a\x31.lathe.quantizer.v1.ListQuantizationTasksResponse\x12q\n\x16UpdateQuantizationTask\x12\x31.lathe.quantizer.v1.UpdateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12q\n\x16\x43\x61ncelQuantizationTask\x12\x31.lathe.quantizer.v1.CancelQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12o\n\x15RetryQuantizationTask\x12\x30.lathe.quantizer.v1.RetryQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12u\n\x18ResubmitQuantizationTask\x12\x33.lathe.quantizer.v1.ResubmitQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12\x63\n\x16\x44\x65leteQuantizationTask\x12\x31.lathe.quantizer.v1.DeleteQuantizationTaskRequest\x1a\x16.google.protobuf.Empty\x12\x91\x01\n\x1c\x42\x61tchDeleteQuantizationTasks\x12\x37.lathe.quantizer.v1.BatchDeleteQuantizationTasksRequest\x1a\x38.lathe.quantizer.v1.BatchDeleteQuantizationTasksResponse\x12q\n\x15WatchQuantizationTask\x12\x30.lathe.quantizer.v1.WatchQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask0\x01\x12m\n\x1aStreamQuantizationTaskLogs\x12\x35.lathe.quantizer.v1.StreamQuantizationTaskLogsRequest\x1a\x16.lathe.type.v1.LogLine0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lathe/quantizer/v1/quantization_service.proto\x12\x12lathe.quantizer.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+lathe/converter/v1/conversion_service.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1flathe/type/v1/measurement.proto\x1a\x1dlathe/type/v1/precision.proto\x1a!lathe/type/v1/preprocessing.proto\x1a\x18lathe/type/v1/task.proto\"\xc7\x02\n\x0f\x43\x61librationData\x12\x33\n\x07\x64\x61taset\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$H\x00R\x07\x64\x61taset\x12\x33\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestH\x00R\x08\x61rtifact\x12%\n\x07samples\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00R\x07samples\x12*\n\nbatch_size\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00R\tbatchSize\x12P\n\rpreprocessing\x18\x05 \x03(\x0b\x32 .lathe.type.v1.PreprocessingStepB\x08\xbaH\x05\x92\x01\x02\x10\x10R\rpreprocessing\x12\x1b\n\x04seed\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x04seedB\x08\n\x06source\"\x9a\x02\n\rAccuracyBound\x12@\n\x0fmax_degradation\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00R\x0emaxDegradation\x12\x31\n\x07\x64\x61taset\x18\x02 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$R\x07\x64\x61taset\x12\x1f\n\x06metric\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x06metric\x12!\n\x07samples\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x07samples\x12P\n\rpreprocessing\x18\x05 \x03(\x0b\x32 .lathe.type.v1.PreprocessingStepB\x08\xbaH\x05\x92\x01\x02\x10\x10R\rpreprocessing\"\x9e\x07\n\x10QuantizationSpec\x12I\n\rmodel_version\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$R\x0cmodelVersion\x12\x1f\n\x06\x64\x65vice\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x06\x64\x65vice\x12!\n\x07runtime\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x07runtime\x12@\n\tprecision\x18\x04 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tprecision\x12H\n\x06scheme\x18\x05 \x01(\x0e\x32&.lathe.quantizer.v1.QuantizationSchemeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06scheme\x12^\n\x12\x63\x61libration_method\x18\x06 \x01(\x0e\x32%.lathe.quantizer.v1.CalibrationMethodB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x11\x63\x61librationMethod\x12N\n\x10\x63\x61libration_data\x18\x07 \x01(\x0b\x32#.lathe.quantizer.v1.CalibrationDataR\x0f\x63\x61librationData\x12\x1e\n\nasymmetric\x18\x08 \x01(\x08R\nasymmetric\x12K\n\x0bgranularity\x18\t \x01(\x0e\x32\x1f.lathe.quantizer.v1.GranularityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x0bgranularity\x12\x30\n\x0e\x65xcluded_nodes\x18\n \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x90NR\rexcludedNodes\x12=\n\x08\x61\x63\x63uracy\x18\x0b \x01(\x0b\x32!.lathe.quantizer.v1.AccuracyBoundR\x08\x61\x63\x63uracy\x12;\n\x0coutput_model\x18\x0c \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^models/[^/]+$\xd8\x01\x01R\x0boutputModel\x12\x34\n\x0ftimeout_seconds\x18\r \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\xa3\x05(\x00R\x0etimeoutSeconds\x12\x35\n\x12memory_limit_bytes\x18\x0e \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x10memoryLimitBytes\x12\x37\n\x08template\x18\x0f \x01(\tB\x1b\xbaH\x18r\x13\x32\x11^templates/[^/]+$\xd8\x01\x01R\x08template\"Z\n\x0fNodeSensitivity\x12\x12\n\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n\x08operator\x18\x02 \x01(\tR\x08operator\x12\x17\n\x07sqnr_db\x18\x03 \x01(\x01R\x06sqnrDb\"y\n\x0c\x41\x63\x63uracyRung\x12\x30\n\x14\x66loating_point_nodes\x18\x01 \x03(\tR\x12\x66loatingPointNodes\x12\x1a\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01R\x08\x61\x63\x63uracy\x12\x1b\n\tmedian_ms\x18\x03 \x01(\x01R\x08medianMs\"\x80\x02\n\x15QuantizationCandidate\x12\x1c\n\tquantizer\x18\x01 \x01(\tR\tquantizer\x12\x16\n\x06\x63osine\x18\x02 \x01(\x01R\x06\x63osine\x12\x17\n\x07sqnr_db\x18\x03 \x01(\x01R\x06sqnrDb\x12\x1f\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01H\x00R\x08\x61\x63\x63uracy\x88\x01\x01\x12\x1b\n\tmedian_ms\x18\x05 \x01(\x01R\x08medianMs\x12\x1d\n\nsize_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x16\n\x06\x63hosen\x18\x07 \x01(\x08R\x06\x63hosen\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reasonB\x0b\n\t_accuracy\"\xfa\x06\n\x12QuantizationResult\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x31\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x08manifest\x12*\n\x11source_size_bytes\x18\x03 \x01(\x03R\x0fsourceSizeBytes\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12I\n\rsensitivities\x18\x05 \x03(\x0b\x32#.lathe.quantizer.v1.NodeSensitivityR\rsensitivities\x12\x38\n\x06ladder\x18\x06 \x03(\x0b\x32 .lathe.quantizer.v1.AccuracyRungR\x06ladder\x12\x33\n\x06parity\x18\x07 \x01(\x0b\x32\x1b.lathe.type.v1.ParityReportR\x06parity\x12\x36\n\x07profile\x18\x08 \x01(\x0b\x32\x1c.lathe.type.v1.ProfileReportR\x07profile\x12$\n\x0eno_gain_reason\x18\t \x01(\tR\x0cnoGainReason\x12\x33\n\x08software\x18\n \x03(\x0b\x32\x17.lathe.type.v1.SoftwareR\x08software\x12I\n\ncandidates\x18\x0b \x03(\x0b\x32).lathe.quantizer.v1.QuantizationCandidateR\ncandidates\x12,\n\x0fsource_accuracy\x18\x0c \x01(\x01H\x00R\x0esourceAccuracy\x88\x01\x01\x12\x1f\n\x08\x61\x63\x63uracy\x18\r \x01(\x01H\x01R\x08\x61\x63\x63uracy\x88\x01\x01\x12\x16\n\x06metric\x18\x0e \x01(\tR\x06metric\x12\"\n\nbound_held\x18\x0f \x01(\x08H\x02R\tboundHeld\x88\x01\x01\x12\x36\n\x0bhtml_report\x18\x10 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\nhtmlReport\x12\x1a\n\x08hardware\x18\x11 \x01(\tR\x08hardware\x12\x1a\n\x08warnings\x18\x12 \x03(\tR\x08warningsB\x12\n\x10_source_accuracyB\x0b\n\t_accuracyB\r\n\x0b_bound_held\"\x94\x02\n\x10QuantizationWork\x12\x42\n\nconversion\x18\x01 \x01(\x0b\x32\".lathe.converter.v1.ConversionWorkR\nconversion\x12\x38\n\x04spec\x18\x02 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecR\x04spec\x12\x41\n\x0b\x63\x61libration\x18\x03 \x01(\x0b\x32\x1f.lathe.type.v1.DatasetSelectionR\x0b\x63\x61libration\x12?\n\nevaluation\x18\x04 \x01(\x0b\x32\x1f.lathe.type.v1.DatasetSelectionR\nevaluation\"\xbd\x02\n\x13QuantizationOutcome\x12)\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.lathe.type.v1.FileR\x05\x66iles\x12>\n\x06result\x18\x02 \x01(\x0b\x32&.lathe.quantizer.v1.QuantizationResultR\x06result\x12s\n\x14\x61rchitecture_digests\x18\x03 \x03(\x0b\x32@.lathe.quantizer.v1.QuantizationOutcome.ArchitectureDigestsEntryR\x13\x61rchitectureDigests\x1a\x46\n\x18\x41rchitectureDigestsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xf2\x05\n\x10QuantizationTask\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03uid\x18\x02 \x01(\tR\x03uid\x12+\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x0b\x64isplayName\x12x\n\x06labels\x18\x04 \x03(\x0b\x32\x30.lathe.quantizer.v1.QuantizationTask.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02R\x06labels\x12\x14\n\x05owner\x18\x05 \x01(\tR\x05owner\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x12\n\x04\x65tag\x18\x08 \x01(\tR\x04\x65tag\x12@\n\x04spec\x18\t \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\x16\n\x06\x64\x65vice\x18\x0b \x01(\tR\x06\x64\x65vice\x12\x31\n\x06status\x18\x0c \x01(\x0b\x32\x19.lathe.type.v1.TaskStatusR\x06status\x12\x32\n\x08\x61ttempts\x18\r \x03(\x0b\x32\x16.lathe.type.v1.AttemptR\x08\x61ttempts\x12\x31\n\x06origin\x18\x0e \x01(\x0b\x32\x19.lathe.type.v1.TaskOriginR\x06origin\x12>\n\x06result\x18\x0f \x01(\x0b\x32&.lathe.quantizer.v1.QuantizationResultR\x06result\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xac\x01\n\x1d\x43reateQuantizationTaskRequest\x12@\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\x06\xbaH\x03\xc8\x01\x01R\x04task\x12*\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x12\x1d\n\nskip_cache\x18\x03 \x01(\x08R\tskipCache\"R\n\x1aGetQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\"\xc5\x03\n\x1cListQuantizationTasksRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x19\n\x08order_by\x18\x03 \x01(\tR\x07orderBy\x12 \n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x06search\x12\x1b\n\tmine_only\x18\x05 \x01(\x08R\x08mineOnly\x12T\n\x06labels\x18\x06 \x03(\x0b\x32<.lathe.quantizer.v1.ListQuantizationTasksRequest.LabelsEntryR\x06labels\x12?\n\x06states\x18\x07 \x03(\x0e\x32\x18.lathe.type.v1.TaskStateB\r\xbaH\n\x92\x01\x07\"\x05\x82\x01\x02\x10\x01R\x06states\x12\x16\n\x06\x64\x65vice\x18\x08 \x01(\tR\x06\x64\x65vice\x12\x1c\n\x04uses\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02R\x04uses\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x01\n\x1dListQuantizationTasksResponse\x12:\n\x05tasks\x18\x01 \x03(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskR\x05tasks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x01\n\x1dUpdateQuantizationTaskRequest\x12@\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\x06\xbaH\x03\xd8\x01\x03R\x04task\x12\x43\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\"U\n\x1d\x43\x61ncelQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\"\x9f\x01\n\x1cRetryQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12*\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x12\x1d\n\nskip_cache\x18\x03 \x01(\x08R\tskipCache\"\x91\x02\n\x1fResubmitQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12@\n\x04spec\x18\x02 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12+\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x0b\x64isplayName\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x12\x1d\n\nskip_cache\x18\x05 \x01(\x08R\tskipCache\"i\n\x1d\x44\x65leteQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12\x12\n\x04\x65tag\x18\x02 \x01(\tR\x04\x65tag\"g\n#BatchDeleteQuantizationTasksRequest\x12@\n\x05names\x18\x01 \x03(\tB*\xbaH\'\x92\x01$\x08\x01\x10\xe8\x07\"\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x05names\"s\n$BatchDeleteQuantizationTasksResponse\x12\x18\n\x07\x64\x65leted\x18\x01 \x03(\tR\x07\x64\x65leted\x12\x31\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchErrorR\x06\x65rrors\"\x84\x01\n\x1cWatchQuantizationTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12.\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rafterRevision\"\xbc\x01\n!StreamQuantizationTaskLogsRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$R\x04name\x12!\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x07\x61ttempt\x12&\n\nafter_line\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tafterLine\x12\x16\n\x06\x66ollow\x18\x04 \x01(\x08R\x06\x66ollow*v\n\x11\x43\x61librationMethod\x12\"\n\x1e\x43\x41LIBRATION_METHOD_UNSPECIFIED\x10\x00\x12\r\n\tENTROPY_2\x10\x01\x12\x0b\n\x07\x45NTROPY\x10\x02\x12\x15\n\x11LEGACY_PERCENTILE\x10\x03\x12\n\n\x06MINMAX\x10\x04*c\n\x12QuantizationScheme\x12#\n\x1fQUANTIZATION_SCHEME_UNSPECIFIED\x10\x00\x12\n\n\x06STATIC\x10\x01\x12\x0b\n\x07\x44YNAMIC\x10\x02\x12\x0f\n\x0bWEIGHT_ONLY\x10\x03*K\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPER_CHANNEL\x10\x01\x12\x0e\n\nPER_TENSOR\x10\x02\x32\x9c\n\n\x13QuantizationService\x12q\n\x16\x43reateQuantizationTask\x12\x31.lathe.quantizer.v1.CreateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12k\n\x13GetQuantizationTask\x12..lathe.quantizer.v1.GetQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12|\n\x15ListQuantizationTasks\x12\x30.lathe.quantizer.v1.ListQuantizationTasksRequest\x1a\x31.lathe.quantizer.v1.ListQuantizationTasksResponse\x12q\n\x16UpdateQuantizationTask\x12\x31.lathe.quantizer.v1.UpdateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12q\n\x16\x43\x61ncelQuantizationTask\x12\x31.lathe.quantizer.v1.CancelQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12o\n\x15RetryQuantizationTask\x12\x30.lathe.quantizer.v1.RetryQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12u\n\x18ResubmitQuantizationTask\x12\x33.lathe.quantizer.v1.ResubmitQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12\x63\n\x16\x44\x65leteQuantizationTask\x12\x31.lathe.quantizer.v1.DeleteQuantizationTaskRequest\x1a\x16.google.protobuf.Empty\x12\x91\x01\n\x1c\x42\x61tchDeleteQuantizationTasks\x12\x37.lathe.quantizer.v1.BatchDeleteQuantizationTasksRequest\x1a\x38.lathe.quantizer.v1.BatchDeleteQuantizationTasksResponse\x12q\n\x15WatchQuantizationTask\x12\x30.lathe.quantizer.v1.WatchQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask0\x01\x12m\n\x1aStreamQuantizationTaskLogs\x12\x35.lathe.quantizer.v1.StreamQuantizationTaskLogsRequest\x1a\x16.lathe.type.v1.LogLine0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.quantizer.v1.quantization_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREPROCESSINGSTEP'].oneofs_by_name['step']._loaded_options = None
-  _globals['_PREPROCESSINGSTEP'].oneofs_by_name['step']._serialized_options = b'\272H\002\010\001'
-  _globals['_SIZE'].fields_by_name['height']._loaded_options = None
-  _globals['_SIZE'].fields_by_name['height']._serialized_options = b'\272H\010\032\006\030\200\200\004(\001'
-  _globals['_SIZE'].fields_by_name['width']._loaded_options = None
-  _globals['_SIZE'].fields_by_name['width']._serialized_options = b'\272H\010\032\006\030\200\200\004(\001'
-  _globals['_AXES'].fields_by_name['order']._loaded_options = None
-  _globals['_AXES'].fields_by_name['order']._serialized_options = b'\272H\017\222\001\014\010\001\020\010\"\006\032\004\030\007(\000'
   _globals['_CALIBRATIONDATA'].fields_by_name['dataset']._loaded_options = None
   _globals['_CALIBRATIONDATA'].fields_by_name['dataset']._serialized_options = b'\272H\024r\0222\020^datasets/[^/]+$'
   _globals['_CALIBRATIONDATA'].fields_by_name['samples']._loaded_options = None
@@ -55,12 +49,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALIBRATIONDATA'].fields_by_name['batch_size']._serialized_options = b'\272H\010\032\006\030\200\200\004(\000'
   _globals['_CALIBRATIONDATA'].fields_by_name['preprocessing']._loaded_options = None
   _globals['_CALIBRATIONDATA'].fields_by_name['preprocessing']._serialized_options = b'\272H\005\222\001\002\020\020'
+  _globals['_CALIBRATIONDATA'].fields_by_name['seed']._loaded_options = None
+  _globals['_CALIBRATIONDATA'].fields_by_name['seed']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_ACCURACYBOUND'].fields_by_name['max_degradation']._loaded_options = None
   _globals['_ACCURACYBOUND'].fields_by_name['max_degradation']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000Y@)\000\000\000\000\000\000\000\000'
   _globals['_ACCURACYBOUND'].fields_by_name['dataset']._loaded_options = None
   _globals['_ACCURACYBOUND'].fields_by_name['dataset']._serialized_options = b'\272H\024r\0222\020^datasets/[^/]+$'
   _globals['_ACCURACYBOUND'].fields_by_name['metric']._loaded_options = None
   _globals['_ACCURACYBOUND'].fields_by_name['metric']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_ACCURACYBOUND'].fields_by_name['samples']._loaded_options = None
+  _globals['_ACCURACYBOUND'].fields_by_name['samples']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_ACCURACYBOUND'].fields_by_name['preprocessing']._loaded_options = None
+  _globals['_ACCURACYBOUND'].fields_by_name['preprocessing']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_QUANTIZATIONSPEC'].fields_by_name['model_version']._loaded_options = None
   _globals['_QUANTIZATIONSPEC'].fields_by_name['model_version']._serialized_options = b'\272H!r\0372\035^models/[^/]+/versions/[^/]+$'
   _globals['_QUANTIZATIONSPEC'].fields_by_name['device']._loaded_options = None
@@ -73,6 +73,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUANTIZATIONSPEC'].fields_by_name['scheme']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_QUANTIZATIONSPEC'].fields_by_name['calibration_method']._loaded_options = None
   _globals['_QUANTIZATIONSPEC'].fields_by_name['calibration_method']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_QUANTIZATIONSPEC'].fields_by_name['granularity']._loaded_options = None
+  _globals['_QUANTIZATIONSPEC'].fields_by_name['granularity']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_QUANTIZATIONSPEC'].fields_by_name['excluded_nodes']._loaded_options = None
   _globals['_QUANTIZATIONSPEC'].fields_by_name['excluded_nodes']._serialized_options = b'\272H\006\222\001\003\020\220N'
   _globals['_QUANTIZATIONSPEC'].fields_by_name['output_model']._loaded_options = None
@@ -81,6 +83,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUANTIZATIONSPEC'].fields_by_name['timeout_seconds']._serialized_options = b'\272H\010\"\006\030\200\243\005(\000'
   _globals['_QUANTIZATIONSPEC'].fields_by_name['memory_limit_bytes']._loaded_options = None
   _globals['_QUANTIZATIONSPEC'].fields_by_name['memory_limit_bytes']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_QUANTIZATIONSPEC'].fields_by_name['template']._loaded_options = None
+  _globals['_QUANTIZATIONSPEC'].fields_by_name['template']._serialized_options = b'\272H\030r\0232\021^templates/[^/]+$\330\001\001'
+  _globals['_QUANTIZATIONOUTCOME_ARCHITECTUREDIGESTSENTRY']._loaded_options = None
+  _globals['_QUANTIZATIONOUTCOME_ARCHITECTUREDIGESTSENTRY']._serialized_options = b'8\001'
   _globals['_QUANTIZATIONTASK_LABELSENTRY']._loaded_options = None
   _globals['_QUANTIZATIONTASK_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_QUANTIZATIONTASK'].fields_by_name['display_name']._loaded_options = None
@@ -103,6 +109,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTQUANTIZATIONTASKSREQUEST'].fields_by_name['search']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_LISTQUANTIZATIONTASKSREQUEST'].fields_by_name['states']._loaded_options = None
   _globals['_LISTQUANTIZATIONTASKSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\n\222\001\007\"\005\202\001\002\020\001'
+  _globals['_LISTQUANTIZATIONTASKSREQUEST'].fields_by_name['uses']._loaded_options = None
+  _globals['_LISTQUANTIZATIONTASKSREQUEST'].fields_by_name['uses']._serialized_options = b'\272H\005r\003\030\254\002'
   _globals['_UPDATEQUANTIZATIONTASKREQUEST'].fields_by_name['task']._loaded_options = None
   _globals['_UPDATEQUANTIZATIONTASKREQUEST'].fields_by_name['task']._serialized_options = b'\272H\003\330\001\003'
   _globals['_UPDATEQUANTIZATIONTASKREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -135,60 +143,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMQUANTIZATIONTASKLOGSREQUEST'].fields_by_name['attempt']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_STREAMQUANTIZATIONTASKLOGSREQUEST'].fields_by_name['after_line']._loaded_options = None
   _globals['_STREAMQUANTIZATIONTASKLOGSREQUEST'].fields_by_name['after_line']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_CALIBRATIONMETHOD']._serialized_start=5700
-  _globals['_CALIBRATIONMETHOD']._serialized_end=5818
-  _globals['_QUANTIZATIONSCHEME']._serialized_start=5820
-  _globals['_QUANTIZATIONSCHEME']._serialized_end=5919
-  _globals['_PREPROCESSINGSTEP']._serialized_start=313
-  _globals['_PREPROCESSINGSTEP']._serialized_end=607
-  _globals['_SIZE']._serialized_start=609
-  _globals['_SIZE']._serialized_end=687
-  _globals['_AXES']._serialized_start=689
-  _globals['_AXES']._serialized_end=737
-  _globals['_CALIBRATIONDATA']._serialized_start=740
-  _globals['_CALIBRATIONDATA']._serialized_end=1043
-  _globals['_ACCURACYBOUND']._serialized_start=1046
-  _globals['_ACCURACYBOUND']._serialized_end=1211
-  _globals['_QUANTIZATIONSPEC']._serialized_start=1214
-  _globals['_QUANTIZATIONSPEC']._serialized_end=2039
-  _globals['_NODESENSITIVITY']._serialized_start=2041
-  _globals['_NODESENSITIVITY']._serialized_end=2131
-  _globals['_ACCURACYRUNG']._serialized_start=2133
-  _globals['_ACCURACYRUNG']._serialized_end=2254
-  _globals['_QUANTIZATIONRESULT']._serialized_start=2257
-  _globals['_QUANTIZATIONRESULT']._serialized_end=2773
-  _globals['_QUANTIZATIONTASK']._serialized_start=2776
-  _globals['_QUANTIZATIONTASK']._serialized_end=3530
-  _globals['_QUANTIZATIONTASK_LABELSENTRY']._serialized_start=3473
-  _globals['_QUANTIZATIONTASK_LABELSENTRY']._serialized_end=3530
-  _globals['_CREATEQUANTIZATIONTASKREQUEST']._serialized_start=3533
-  _globals['_CREATEQUANTIZATIONTASKREQUEST']._serialized_end=3705
-  _globals['_GETQUANTIZATIONTASKREQUEST']._serialized_start=3707
-  _globals['_GETQUANTIZATIONTASKREQUEST']._serialized_end=3789
-  _globals['_LISTQUANTIZATIONTASKSREQUEST']._serialized_start=3792
-  _globals['_LISTQUANTIZATIONTASKSREQUEST']._serialized_end=4215
-  _globals['_LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY']._serialized_start=3473
-  _globals['_LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY']._serialized_end=3530
-  _globals['_LISTQUANTIZATIONTASKSRESPONSE']._serialized_start=4218
-  _globals['_LISTQUANTIZATIONTASKSRESPONSE']._serialized_end=4349
-  _globals['_UPDATEQUANTIZATIONTASKREQUEST']._serialized_start=4352
-  _globals['_UPDATEQUANTIZATIONTASKREQUEST']._serialized_end=4518
-  _globals['_CANCELQUANTIZATIONTASKREQUEST']._serialized_start=4520
-  _globals['_CANCELQUANTIZATIONTASKREQUEST']._serialized_end=4605
-  _globals['_RETRYQUANTIZATIONTASKREQUEST']._serialized_start=4608
-  _globals['_RETRYQUANTIZATIONTASKREQUEST']._serialized_end=4767
-  _globals['_RESUBMITQUANTIZATIONTASKREQUEST']._serialized_start=4770
-  _globals['_RESUBMITQUANTIZATIONTASKREQUEST']._serialized_end=5043
-  _globals['_DELETEQUANTIZATIONTASKREQUEST']._serialized_start=5045
-  _globals['_DELETEQUANTIZATIONTASKREQUEST']._serialized_end=5150
-  _globals['_BATCHDELETEQUANTIZATIONTASKSREQUEST']._serialized_start=5152
-  _globals['_BATCHDELETEQUANTIZATIONTASKSREQUEST']._serialized_end=5255
-  _globals['_BATCHDELETEQUANTIZATIONTASKSRESPONSE']._serialized_start=5257
-  _globals['_BATCHDELETEQUANTIZATIONTASKSRESPONSE']._serialized_end=5372
-  _globals['_WATCHQUANTIZATIONTASKREQUEST']._serialized_start=5375
-  _globals['_WATCHQUANTIZATIONTASKREQUEST']._serialized_end=5507
-  _globals['_STREAMQUANTIZATIONTASKLOGSREQUEST']._serialized_start=5510
-  _globals['_STREAMQUANTIZATIONTASKLOGSREQUEST']._serialized_end=5698
-  _globals['_QUANTIZATIONSERVICE']._serialized_start=5922
-  _globals['_QUANTIZATIONSERVICE']._serialized_end=7230
+  _globals['_CALIBRATIONMETHOD']._serialized_start=6857
+  _globals['_CALIBRATIONMETHOD']._serialized_end=6975
+  _globals['_QUANTIZATIONSCHEME']._serialized_start=6977
+  _globals['_QUANTIZATIONSCHEME']._serialized_end=7076
+  _globals['_GRANULARITY']._serialized_start=7078
+  _globals['_GRANULARITY']._serialized_end=7153
+  _globals['_CALIBRATIONDATA']._serialized_start=393
+  _globals['_CALIBRATIONDATA']._serialized_end=720
+  _globals['_ACCURACYBOUND']._serialized_start=723
+  _globals['_ACCURACYBOUND']._serialized_end=1005
+  _globals['_QUANTIZATIONSPEC']._serialized_start=1008
+  _globals['_QUANTIZATIONSPEC']._serialized_end=1934
+  _globals['_NODESENSITIVITY']._serialized_start=1936
+  _globals['_NODESENSITIVITY']._serialized_end=2026
+  _globals['_ACCURACYRUNG']._serialized_start=2028
+  _globals['_ACCURACYRUNG']._serialized_end=2149
+  _globals['_QUANTIZATIONCANDIDATE']._serialized_start=2152
+  _globals['_QUANTIZATIONCANDIDATE']._serialized_end=2408
+  _globals['_QUANTIZATIONRESULT']._serialized_start=2411
+  _globals['_QUANTIZATIONRESULT']._serialized_end=3301
+  _globals['_QUANTIZATIONWORK']._serialized_start=3304
+  _globals['_QUANTIZATIONWORK']._serialized_end=3580
+  _globals['_QUANTIZATIONOUTCOME']._serialized_start=3583
+  _globals['_QUANTIZATIONOUTCOME']._serialized_end=3900
+  _globals['_QUANTIZATIONOUTCOME_ARCHITECTUREDIGESTSENTRY']._serialized_start=3830
+  _globals['_QUANTIZATIONOUTCOME_ARCHITECTUREDIGESTSENTRY']._serialized_end=3900
+  _globals['_QUANTIZATIONTASK']._serialized_start=3903
+  _globals['_QUANTIZATIONTASK']._serialized_end=4657
+  _globals['_QUANTIZATIONTASK_LABELSENTRY']._serialized_start=4600
+  _globals['_QUANTIZATIONTASK_LABELSENTRY']._serialized_end=4657
+  _globals['_CREATEQUANTIZATIONTASKREQUEST']._serialized_start=4660
+  _globals['_CREATEQUANTIZATIONTASKREQUEST']._serialized_end=4832
+  _globals['_GETQUANTIZATIONTASKREQUEST']._serialized_start=4834
+  _globals['_GETQUANTIZATIONTASKREQUEST']._serialized_end=4916
+  _globals['_LISTQUANTIZATIONTASKSREQUEST']._serialized_start=4919
+  _globals['_LISTQUANTIZATIONTASKSREQUEST']._serialized_end=5372
+  _globals['_LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY']._serialized_start=4600
+  _globals['_LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY']._serialized_end=4657
+  _globals['_LISTQUANTIZATIONTASKSRESPONSE']._serialized_start=5375
+  _globals['_LISTQUANTIZATIONTASKSRESPONSE']._serialized_end=5506
+  _globals['_UPDATEQUANTIZATIONTASKREQUEST']._serialized_start=5509
+  _globals['_UPDATEQUANTIZATIONTASKREQUEST']._serialized_end=5675
+  _globals['_CANCELQUANTIZATIONTASKREQUEST']._serialized_start=5677
+  _globals['_CANCELQUANTIZATIONTASKREQUEST']._serialized_end=5762
+  _globals['_RETRYQUANTIZATIONTASKREQUEST']._serialized_start=5765
+  _globals['_RETRYQUANTIZATIONTASKREQUEST']._serialized_end=5924
+  _globals['_RESUBMITQUANTIZATIONTASKREQUEST']._serialized_start=5927
+  _globals['_RESUBMITQUANTIZATIONTASKREQUEST']._serialized_end=6200
+  _globals['_DELETEQUANTIZATIONTASKREQUEST']._serialized_start=6202
+  _globals['_DELETEQUANTIZATIONTASKREQUEST']._serialized_end=6307
+  _globals['_BATCHDELETEQUANTIZATIONTASKSREQUEST']._serialized_start=6309
+  _globals['_BATCHDELETEQUANTIZATIONTASKSREQUEST']._serialized_end=6412
+  _globals['_BATCHDELETEQUANTIZATIONTASKSRESPONSE']._serialized_start=6414
+  _globals['_BATCHDELETEQUANTIZATIONTASKSRESPONSE']._serialized_end=6529
+  _globals['_WATCHQUANTIZATIONTASKREQUEST']._serialized_start=6532
+  _globals['_WATCHQUANTIZATIONTASKREQUEST']._serialized_end=6664
+  _globals['_STREAMQUANTIZATIONTASKLOGSREQUEST']._serialized_start=6667
+  _globals['_STREAMQUANTIZATIONTASKLOGSREQUEST']._serialized_end=6855
+  _globals['_QUANTIZATIONSERVICE']._serialized_start=7156
+  _globals['_QUANTIZATIONSERVICE']._serialized_end=8464
 # @@protoc_insertion_point(module_scope)

@@ -10,9 +10,11 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lathe.converter.v1 import conversion_service_pb2 as _conversion_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
+from lathe.type.v1 import preprocessing_pb2 as _preprocessing_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -85,103 +87,29 @@ WEIGHT_ONLY: QuantizationScheme.ValueType  # 3
 """Weights alone."""
 Global___QuantizationScheme: _TypeAlias = QuantizationScheme  # noqa: Y015
 
-@_typing.final
-class PreprocessingStep(_message.Message):
-    """One step of preprocessing of calibration images, in the order given."""
+class _Granularity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-    DESCRIPTOR: _descriptor.Descriptor
+class _GranularityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Granularity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GRANULARITY_UNSPECIFIED: _Granularity.ValueType  # 0
+    """Not said: per channel."""
+    PER_CHANNEL: _Granularity.ValueType  # 1
+    """One scale per output channel."""
+    PER_TENSOR: _Granularity.ValueType  # 2
+    """One scale per tensor."""
 
-    RESIZE_FIELD_NUMBER: _builtins.int
-    CENTERCROP_FIELD_NUMBER: _builtins.int
-    EQUAL_RESIZE_FIELD_NUMBER: _builtins.int
-    CVT_RGB_FIELD_NUMBER: _builtins.int
-    TRANSPOSE_FIELD_NUMBER: _builtins.int
-    cvt_rgb: _builtins.bool
-    """Turns BGR into RGB."""
-    @_builtins.property
-    def resize(self) -> Global___Size:
-        """Resizes to exactly this size."""
+class Granularity(_Granularity, metaclass=_GranularityEnumTypeWrapper):
+    """How many scales a weight has."""
 
-    @_builtins.property
-    def centercrop(self) -> Global___Size:
-        """Cuts this size out of the middle."""
-
-    @_builtins.property
-    def equal_resize(self) -> Global___Size:
-        """Resizes so that the shorter side fits, keeping the ratio, and pads the rest."""
-
-    @_builtins.property
-    def transpose(self) -> Global___Axes:
-        """Permutes the axes, for example `[2, 0, 1]`."""
-
-    def __init__(
-        self,
-        *,
-        resize: Global___Size | None = ...,
-        centercrop: Global___Size | None = ...,
-        equal_resize: Global___Size | None = ...,
-        cvt_rgb: _builtins.bool = ...,
-        transpose: Global___Axes | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["centercrop", b"centercrop", "cvt_rgb", b"cvt_rgb", "equal_resize", b"equal_resize", "resize", b"resize", "step", b"step", "transpose", b"transpose"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["centercrop", b"centercrop", "cvt_rgb", b"cvt_rgb", "equal_resize", b"equal_resize", "resize", b"resize", "step", b"step", "transpose", b"transpose"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["resize", "centercrop", "equal_resize", "cvt_rgb", "transpose"]  # noqa: Y015
-    _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
-
-Global___PreprocessingStep: _TypeAlias = PreprocessingStep  # noqa: Y015
-
-@_typing.final
-class Size(_message.Message):
-    """Height and width in pixels."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    height: _builtins.int
-    """Rows."""
-    width: _builtins.int
-    """Columns."""
-    def __init__(
-        self,
-        *,
-        height: _builtins.int = ...,
-        width: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "width", b"width"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Size: _TypeAlias = Size  # noqa: Y015
-
-@_typing.final
-class Axes(_message.Message):
-    """An order of axes."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ORDER_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Old axis at each new place."""
-
-    def __init__(
-        self,
-        *,
-        order: _abc.Iterable[_builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Axes: _TypeAlias = Axes  # noqa: Y015
+GRANULARITY_UNSPECIFIED: Granularity.ValueType  # 0
+"""Not said: per channel."""
+PER_CHANNEL: Granularity.ValueType  # 1
+"""One scale per output channel."""
+PER_TENSOR: Granularity.ValueType  # 2
+"""One scale per tensor."""
+Global___Granularity: _TypeAlias = Granularity  # noqa: Y015
 
 @_typing.final
 class CalibrationData(_message.Message):
@@ -194,19 +122,22 @@ class CalibrationData(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     PREPROCESSING_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """A dataset of the registry: `datasets/{dataset}`."""
     samples: _builtins.int
     """Number of samples taken: 128 where 0."""
     batch_size: _builtins.int
     """Samples per batch: 1 where 0."""
+    seed: _builtins.int
+    """Seed by which samples are chosen from a larger set."""
     @_builtins.property
     def artifact(self) -> _digest_pb2.Digest:
-        """An artifact: an archive of images, or an NPZ of tensors."""
+        """An artifact: an archive of images, or an NPZ of tensors named like the inputs."""
 
     @_builtins.property
-    def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreprocessingStep]:
-        """Preprocessing, in the order given."""
+    def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
+        """Preprocessing, in the order given; where empty, images are brought to the size, colours and layout of the model's input."""
 
     def __init__(
         self,
@@ -215,11 +146,12 @@ class CalibrationData(_message.Message):
         artifact: _digest_pb2.Digest | None = ...,
         samples: _builtins.int = ...,
         batch_size: _builtins.int = ...,
-        preprocessing: _abc.Iterable[Global___PreprocessingStep] | None = ...,
+        preprocessing: _abc.Iterable[_preprocessing_pb2.PreprocessingStep] | None = ...,
+        seed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "dataset", b"dataset", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "batch_size", b"batch_size", "dataset", b"dataset", "preprocessing", b"preprocessing", "samples", b"samples", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "batch_size", b"batch_size", "dataset", b"dataset", "preprocessing", b"preprocessing", "samples", b"samples", "seed", b"seed", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["dataset", "artifact"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
@@ -236,22 +168,32 @@ class AccuracyBound(_message.Message):
     MAX_DEGRADATION_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    PREPROCESSING_FIELD_NUMBER: _builtins.int
     max_degradation: _builtins.float
     """Largest loss of the metric, in points: 0.5."""
     dataset: _builtins.str
     """Dataset that it is measured on: `datasets/{dataset}`."""
     metric: _builtins.str
-    """Metric: `top1`, `map`, `cosine`."""
+    """Metric, as an evaluation names it: `top1`, `map`, `ap50`…; the method's own main metric where empty."""
+    samples: _builtins.int
+    """Number of samples measured on: all where 0."""
+    @_builtins.property
+    def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
+        """Preprocessing; that of the calibration data where empty."""
+
     def __init__(
         self,
         *,
         max_degradation: _builtins.float = ...,
         dataset: _builtins.str = ...,
         metric: _builtins.str = ...,
+        samples: _builtins.int = ...,
+        preprocessing: _abc.Iterable[_preprocessing_pb2.PreprocessingStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "max_degradation", b"max_degradation", "metric", b"metric"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "max_degradation", b"max_degradation", "metric", b"metric", "preprocessing", b"preprocessing", "samples", b"samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,12 +213,13 @@ class QuantizationSpec(_message.Message):
     CALIBRATION_METHOD_FIELD_NUMBER: _builtins.int
     CALIBRATION_DATA_FIELD_NUMBER: _builtins.int
     ASYMMETRIC_FIELD_NUMBER: _builtins.int
-    PER_CHANNEL_FIELD_NUMBER: _builtins.int
+    GRANULARITY_FIELD_NUMBER: _builtins.int
     EXCLUDED_NODES_FIELD_NUMBER: _builtins.int
     ACCURACY_FIELD_NUMBER: _builtins.int
     OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The source, which must have a source graph: `models/{model}/versions/{number}`."""
     device: _builtins.str
@@ -291,14 +234,18 @@ class QuantizationSpec(_message.Message):
     """How activation ranges are found."""
     asymmetric: _builtins.bool
     """Asymmetric ranges for activations."""
-    per_channel: _builtins.bool
-    """One scale per output channel of a weight, instead of one per tensor."""
+    granularity: Global___Granularity.ValueType
+    """How many scales a weight has."""
     output_model: _builtins.str
     """Model under which the result becomes a version; the source's own model where empty."""
     timeout_seconds: _builtins.int
     """Longest time that one attempt may take, in seconds: an hour where 0."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default where 0."""
+    template: _builtins.str
+    """Template under which the source is read, where it is no package: `templates/{template}`; the built-in one of format,
+    device and runtime where empty. A package brings its own.
+    """
     @_builtins.property
     def calibration_data(self) -> Global___CalibrationData:
         """Data that calibration runs on."""
@@ -322,16 +269,17 @@ class QuantizationSpec(_message.Message):
         calibration_method: Global___CalibrationMethod.ValueType = ...,
         calibration_data: Global___CalibrationData | None = ...,
         asymmetric: _builtins.bool = ...,
-        per_channel: _builtins.bool = ...,
+        granularity: Global___Granularity.ValueType = ...,
         excluded_nodes: _abc.Iterable[_builtins.str] | None = ...,
         accuracy: Global___AccuracyBound | None = ...,
         output_model: _builtins.str = ...,
         timeout_seconds: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
+        template: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration_data", b"calibration_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "asymmetric", b"asymmetric", "calibration_data", b"calibration_data", "calibration_method", b"calibration_method", "device", b"device", "excluded_nodes", b"excluded_nodes", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "per_channel", b"per_channel", "precision", b"precision", "runtime", b"runtime", "scheme", b"scheme", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "asymmetric", b"asymmetric", "calibration_data", b"calibration_data", "calibration_method", b"calibration_method", "device", b"device", "excluded_nodes", b"excluded_nodes", "granularity", b"granularity", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "precision", b"precision", "runtime", b"runtime", "scheme", b"scheme", "template", b"template", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -400,6 +348,58 @@ class AccuracyRung(_message.Message):
 Global___AccuracyRung: _TypeAlias = AccuracyRung  # noqa: Y015
 
 @_typing.final
+class QuantizationCandidate(_message.Message):
+    """One way to quantize that was tried, measured in the runtime that will serve the result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUANTIZER_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    SQNR_DB_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    MEDIAN_MS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    quantizer: _builtins.str
+    """Quantizer and its settings: `onnxruntime ENTROPY_2 per channel`, `nncf on OpenVINO's IR`…"""
+    cosine: _builtins.float
+    """Cosine between the source's outputs and its own, the lowest over all outputs; 0 where it did not get so far."""
+    sqnr_db: _builtins.float
+    """Signal to quantization-noise ratio of the worst output, in decibels."""
+    accuracy: _builtins.float
+    """Metric on the evaluation dataset, where one was asked for."""
+    median_ms: _builtins.float
+    """Median latency, in milliseconds, from the paired measurement; 0 where it was out before."""
+    size_bytes: _builtins.int
+    """Size of its weights, in bytes."""
+    chosen: _builtins.bool
+    """True for the one that became the result."""
+    reason: _builtins.str
+    """Why it was not chosen; a tool's failure in a sentence."""
+    def __init__(
+        self,
+        *,
+        quantizer: _builtins.str = ...,
+        cosine: _builtins.float = ...,
+        sqnr_db: _builtins.float = ...,
+        accuracy: _builtins.float | None = ...,
+        median_ms: _builtins.float = ...,
+        size_bytes: _builtins.int = ...,
+        chosen: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "accuracy", b"accuracy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "accuracy", b"accuracy", "chosen", b"chosen", "cosine", b"cosine", "median_ms", b"median_ms", "quantizer", b"quantizer", "reason", b"reason", "size_bytes", b"size_bytes", "sqnr_db", b"sqnr_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
+    _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
+
+Global___QuantizationCandidate: _TypeAlias = QuantizationCandidate  # noqa: Y015
+
+@_typing.final
 class QuantizationResult(_message.Message):
     """What a quantization made."""
 
@@ -415,6 +415,14 @@ class QuantizationResult(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     NO_GAIN_REASON_FIELD_NUMBER: _builtins.int
     SOFTWARE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    SOURCE_ACCURACY_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    BOUND_HELD_FIELD_NUMBER: _builtins.int
+    HTML_REPORT_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The quantized package, as a new version."""
     source_size_bytes: _builtins.int
@@ -423,6 +431,16 @@ class QuantizationResult(_message.Message):
     """Size of the result's weights, in bytes."""
     no_gain_reason: _builtins.str
     """Empty, or why the result is not faster than the source on this device."""
+    source_accuracy: _builtins.float
+    """Metric of the source on the evaluation dataset, where one was asked for."""
+    accuracy: _builtins.float
+    """Metric of the result."""
+    metric: _builtins.str
+    """Name of that metric."""
+    bound_held: _builtins.bool
+    """Whether the bound holds, where one was asked for; where not, the result is the best form that was found."""
+    hardware: _builtins.str
+    """Processor or accelerator that the engines ran on."""
     @_builtins.property
     def manifest(self) -> _digest_pb2.Digest:
         """The package's `manifest.json`."""
@@ -447,6 +465,18 @@ class QuantizationResult(_message.Message):
     def software(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Software]:
         """Programs that took part."""
 
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuantizationCandidate]:
+        """Every quantizer that was tried."""
+
+    @_builtins.property
+    def html_report(self) -> _digest_pb2.Digest:
+        """The report as one self-contained HTML file."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a user should know, a sentence each: a clipped calibration set, quantization that the source already had…"""
+
     def __init__(
         self,
         *,
@@ -460,14 +490,131 @@ class QuantizationResult(_message.Message):
         profile: _measurement_pb2.ProfileReport | None = ...,
         no_gain_reason: _builtins.str = ...,
         software: _abc.Iterable[_measurement_pb2.Software] | None = ...,
+        candidates: _abc.Iterable[Global___QuantizationCandidate] | None = ...,
+        source_accuracy: _builtins.float | None = ...,
+        accuracy: _builtins.float | None = ...,
+        metric: _builtins.str = ...,
+        bound_held: _builtins.bool | None = ...,
+        html_report: _digest_pb2.Digest | None = ...,
+        hardware: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "parity", b"parity", "profile", b"profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_bound_held", b"_bound_held", "_source_accuracy", b"_source_accuracy", "accuracy", b"accuracy", "bound_held", b"bound_held", "html_report", b"html_report", "manifest", b"manifest", "parity", b"parity", "profile", b"profile", "source_accuracy", b"source_accuracy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ladder", b"ladder", "manifest", b"manifest", "model_version", b"model_version", "no_gain_reason", b"no_gain_reason", "parity", b"parity", "profile", b"profile", "sensitivities", b"sensitivities", "size_bytes", b"size_bytes", "software", b"software", "source_size_bytes", b"source_size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_bound_held", b"_bound_held", "_source_accuracy", b"_source_accuracy", "accuracy", b"accuracy", "bound_held", b"bound_held", "candidates", b"candidates", "hardware", b"hardware", "html_report", b"html_report", "ladder", b"ladder", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain_reason", b"no_gain_reason", "parity", b"parity", "profile", b"profile", "sensitivities", b"sensitivities", "size_bytes", b"size_bytes", "software", b"software", "source_accuracy", b"source_accuracy", "source_size_bytes", b"source_size_bytes", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
+    _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
+    _WhichOneofReturnType__bound_held: _TypeAlias = _typing.Literal["bound_held"]  # noqa: Y015
+    _WhichOneofArgType__bound_held: _TypeAlias = _typing.Literal["_bound_held", b"_bound_held"]  # noqa: Y015
+    _WhichOneofReturnType__source_accuracy: _TypeAlias = _typing.Literal["source_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__source_accuracy: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bound_held) -> _WhichOneofReturnType__bound_held | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_accuracy) -> _WhichOneofReturnType__source_accuracy | None: ...
+
+Global___QuantizationResult: _TypeAlias = QuantizationResult  # noqa: Y015
+
+@_typing.final
+class QuantizationWork(_message.Message):
+    """What a worker of this service is given. It holds no name of a user or a task, so that equal work is equal bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSION_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conversion(self) -> _conversion_service_pb2.ConversionWork:
+        """How the source is read and built in floating point, and its input files."""
+
+    @_builtins.property
+    def spec(self) -> Global___QuantizationSpec:
+        """What was asked for, without the names of resources."""
+
+    @_builtins.property
+    def calibration(self) -> _digest_pb2.DatasetSelection:
+        """Chosen calibration items, fetched to `calibration/`; absent where an artifact, at `calibration.bin`, is given instead."""
+
+    @_builtins.property
+    def evaluation(self) -> _digest_pb2.DatasetSelection:
+        """Items of the evaluation dataset, fetched to `evaluation/`."""
+
+    def __init__(
+        self,
+        *,
+        conversion: _conversion_service_pb2.ConversionWork | None = ...,
+        spec: Global___QuantizationSpec | None = ...,
+        calibration: _digest_pb2.DatasetSelection | None = ...,
+        evaluation: _digest_pb2.DatasetSelection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "conversion", b"conversion", "evaluation", b"evaluation", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "conversion", b"conversion", "evaluation", b"evaluation", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___QuantizationResult: _TypeAlias = QuantizationResult  # noqa: Y015
+Global___QuantizationWork: _TypeAlias = QuantizationWork  # noqa: Y015
+
+@_typing.final
+class QuantizationOutcome(_message.Message):
+    """What a worker of this service made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ArchitectureDigestsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILES_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_DIGESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
+        """Files of the package, each stored."""
+
+    @_builtins.property
+    def result(self) -> Global___QuantizationResult:
+        """What it found; the fields that name resources are filled in by the service."""
+
+    @_builtins.property
+    def architecture_digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Digests of the architectures that were run, by name."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[_digest_pb2.File] | None = ...,
+        result: Global___QuantizationResult | None = ...,
+        architecture_digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "files", b"files", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantizationOutcome: _TypeAlias = QuantizationOutcome  # noqa: Y015
 
 @_typing.final
 class QuantizationTask(_message.Message):
@@ -667,6 +814,7 @@ class ListQuantizationTasksRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
@@ -679,6 +827,8 @@ class ListQuantizationTasksRequest(_message.Message):
     """Only the caller's own."""
     device: _builtins.str
     """Only those for this device."""
+    uses: _builtins.str
+    """Only those whose specification names this resource: `models/{model}/versions/{number}`, `datasets/{dataset}`…"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -698,10 +848,11 @@ class ListQuantizationTasksRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         states: _abc.Iterable[_task_pb2.TaskState.ValueType] | None = ...,
         device: _builtins.str = ...,
+        uses: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
