@@ -33,6 +33,8 @@ class FailureReason(StrEnum):
     INFRASTRUCTURE = "INFRASTRUCTURE"
     INVALID_SPEC = "INVALID_SPEC"
     INTERNAL_ERROR = "INTERNAL_ERROR"
+    INVALID_DATA = "INVALID_DATA"
+    OUTPUT_MISMATCH = "OUTPUT_MISMATCH"
 
 
 def first_line(error: BaseException) -> str:
