@@ -91,6 +91,10 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     """The specification names something that cannot be done; it was not caught at creation."""
     INTERNAL_ERROR: _FailureReason.ValueType  # 17
     """A fault of Lathe's own."""
+    INVALID_DATA: _FailureReason.ValueType  # 18
+    """A dataset, image or tensor is not what it should be: unreadable, too large, empty, not finite, a box outside its image."""
+    OUTPUT_MISMATCH: _FailureReason.ValueType  # 19
+    """The model's output does not fit the postprocess method."""
 
 class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
     """Why a task failed. Each is a promise to callers: it keeps its meaning for ever."""
@@ -131,6 +135,10 @@ INVALID_SPEC: FailureReason.ValueType  # 16
 """The specification names something that cannot be done; it was not caught at creation."""
 INTERNAL_ERROR: FailureReason.ValueType  # 17
 """A fault of Lathe's own."""
+INVALID_DATA: FailureReason.ValueType  # 18
+"""A dataset, image or tensor is not what it should be: unreadable, too large, empty, not finite, a box outside its image."""
+OUTPUT_MISMATCH: FailureReason.ValueType  # 19
+"""The model's output does not fit the postprocess method."""
 Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
 
 @_typing.final
