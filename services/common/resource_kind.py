@@ -34,7 +34,8 @@ class ResourceKind(Generic[M]):
         collection: the word before the id in a name: `models` in `models/resnet50`.
         noun: what error messages call one: `model`.
         columns: extra columns computed from the message at every change.
-        unique: columns (of the message field's name) whose value only one resource may have.
+        unique: columns whose value only one resource may have.
+        spoken: the field that an error names for a unique column, where the column is made from one of another name.
         detail_fields: message fields that lists leave out, because they may be large.
         id_source: what an id is made from where the caller gives none; the display name by default.
         searched: texts by which search finds a resource; its id and display name by default.
@@ -48,6 +49,7 @@ class ResourceKind(Generic[M]):
     noun: str
     columns: Mapping[str, Callable[[M], object]] = field(default_factory=dict)
     unique: Sequence[str] = ()
+    spoken: Mapping[str, str] = field(default_factory=dict)
     detail_fields: Sequence[str] = ()
     id_source: Callable[[M], str] = lambda message: str(getattr(message, "display_name"))  # noqa: B009 - not in Message
     searched: Callable[[M], Iterable[str]] | None = None

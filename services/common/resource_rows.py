@@ -87,11 +87,10 @@ class ResourceRows(Generic[M]):
             query = f"SELECT name FROM {self._kind.table} WHERE {column} = $1 AND uid <> $2"  # noqa: S608 - our own names
             holder = await connection.fetchval(query, row[column], row["uid"])
             if holder is not None:
-                message = (
-                    f"{column} '{row[column]}' is taken by '{holder}'. Choose another {column}, or change that one."
-                )
+                field = self._kind.spoken.get(column, column)
+                message = f"{field} '{row[field]}' is taken by '{holder}'. Choose another {field}, or change that one."
                 error = errors.already_exists(self._kind.noun, holder, message)
-                error.fields.append((column, message))
+                error.fields.append((field, message))
                 raise error
 
 

@@ -9,7 +9,7 @@ from lathe.registry.v1.artifact_service_pb2 import Artifact
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.common.database import Connection, Database
-from services.common.errors import not_found
+from services.common.errors import failed_precondition, not_found
 from services.common.storage import ContentStore
 
 _CHECKS_AT_ONCE = 16
@@ -62,3 +62,14 @@ class Blobs:
         there = await asyncio.gather(*(stored(file) for file in unknown))
         await self.record(file.digest for file, found in zip(unknown, there, strict=True) if found)
         return [file for file, found in zip(unknown, there, strict=True) if not found]
+
+    async def require(self, files: Sequence[File]) -> None:
+        """Refuse files that are not stored: LatheError FAILED_PRECONDITION, reason BLOB_NOT_FOUND, naming them."""
+        if missing := await self.missing(files):
+            named = ", ".join(f"'{file.path}' ({file.digest.sha256[:12]}…)" for file in missing[:5])
+            raise failed_precondition(
+                "BLOB_NOT_FOUND",
+                f"{len(missing)} of the files are not stored in the size given: {named}. "
+                "Upload them with CreateUpload and FinalizeUpload first.",
+                subject=missing[0].path,
+            )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from lathe.registry.v1.model_service_pb2 import (
     PACKAGE,
     PTH,
@@ -12,10 +10,9 @@ from lathe.registry.v1.model_service_pb2 import (
     ModelDescription,
     ModelVersion,
 )
-from lathe.type.v1.digest_pb2 import File
 
 from services.common.database import Connection, Database
-from services.common.errors import failed_precondition, invalid_argument, invalid_fields, not_found
+from services.common.errors import invalid_argument, invalid_fields, not_found
 from services.common.identity import require_service
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
@@ -23,11 +20,10 @@ from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.blobs import Blobs
 from services.registry.describing import Describer, require_described
+from services.registry.files import check_paths
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.packages import MANIFEST, complete_package, fill_from_manifest
 
-# What file systems allow; workers fetch files under these names.
-_MAX_PART_BYTES = 255
 _OUTPUT_ONLY = ("name", "uid", "size_bytes")
 
 
@@ -63,22 +59,12 @@ class Creation:
         model = await self._models.get(request.parent)
         version = _composed(request.model_version)
         require_described(version.format)
-        await self._require_stored(version.files)
+        await self._blobs.require(version.files)
         description = await self._describer.describe(version.format, version.files)
         if version.format == PACKAGE:
             manifest = next(file for file in version.files if file.path == MANIFEST)
             fill_from_manifest(version.package, await self._content.read(manifest.digest))
         return await self._write(request, model, version, description)
-
-    async def _require_stored(self, files: Sequence[File]) -> None:
-        if missing := await self._blobs.missing(files):
-            named = ", ".join(f"'{file.path}' ({file.digest.sha256[:12]}…)" for file in missing[:5])
-            raise failed_precondition(
-                "BLOB_NOT_FOUND",
-                f"{len(missing)} of the files are not stored in the size given: {named}. "
-                "Upload them with CreateUpload and FinalizeUpload first.",
-                subject=missing[0].path,
-            )
 
     async def _write(
         self, request: CreateModelVersionRequest, model: Model, version: ModelVersion, description: ModelDescription
@@ -133,7 +119,7 @@ def _composed(asked: ModelVersion) -> ModelVersion:
     version.CopyFrom(asked)
     for field in _OUTPUT_ONLY:
         version.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
-    _check_paths(version.files)
+    check_paths(version.files, "model_version.files")
     if version.architecture and version.format != PTH:
         raise invalid_argument(
             "model_version.architecture", "Only a version of format PTH has an architecture; leave it empty."
@@ -141,25 +127,3 @@ def _composed(asked: ModelVersion) -> ModelVersion:
     complete_package(version)
     version.size_bytes = sum(file.digest.size_bytes for file in version.files)
     return version
-
-
-def _check_paths(files: Sequence[File]) -> None:
-    seen: set[str] = set()
-    for file in files:
-        if "\0" in file.path or any(len(part.encode()) > _MAX_PART_BYTES for part in file.path.split("/")):
-            raise invalid_argument(
-                "model_version.files",
-                f"{file.path!r} cannot be a path: a part of it is longer than {_MAX_PART_BYTES} bytes, or has a NUL.",
-            )
-        if file.path in seen:
-            raise invalid_argument("model_version.files", f"Two files have the path '{file.path}'; give each its own.")
-        seen.add(file.path)
-    for path in seen:
-        parts = path.split("/")
-        for depth in range(1, len(parts)):
-            folder = "/".join(parts[:depth])
-            if folder in seen:
-                raise invalid_argument(
-                    "model_version.files",
-                    f"'{folder}' is a file, so that '{path}' cannot lie in a folder of that name.",
-                )

@@ -1,8 +1,9 @@
-"""How models, versions and architectures are stored; the tables are made by the migrations."""
+"""How the registry's resources are stored; the tables are made by the migrations."""
 
 from __future__ import annotations
 
 from lathe.registry.v1.architecture_service_pb2 import Architecture
+from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import Model, ModelVersion
 
 from services.common.resources import ResourceKind
@@ -46,4 +47,20 @@ VERSIONS = ResourceKind(
         version.display_name,
         version.package.file_name,
     ),
+)
+
+DATASETS = ResourceKind(
+    Dataset,
+    table="datasets",
+    collection="datasets",
+    noun="dataset",
+    columns={
+        "name_key": lambda dataset: dataset.display_name.casefold(),
+        "type": lambda dataset: dataset.type,
+        "state": lambda dataset: dataset.state,
+    },
+    unique=("name_key",),
+    spoken={"name_key": "display_name"},
+    # Thousands of files or classes each would leave a page no room.
+    detail_fields=("files", "mapping", "report", "classes", "attributes"),
 )
