@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -94,12 +94,14 @@ class Listing:
         columns: what to select, for example `body`.
         order_fields: fields that users may sort by → Python types. Each is a NOT NULL column of the same name.
         default_order: the order where none is asked for.
+        arrays: columns that hold arrays: a filter's value must be among the elements.
     """
 
     table: str
     columns: str = "body"
     order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
     default_order: str = "create_time desc"
+    arrays: frozenset[str] = frozenset()
 
 
 async def list_rows(reader: Reader, listing: Listing, query: ListQuery) -> tuple[list[Record], str]:
@@ -165,7 +167,7 @@ class _Page:
     async def _run(self, reader: Reader, walk: int = 0) -> list[Record]:
         """Fetch from the whole table, or from the next rows in order only."""
         conditions = Conditions()
-        _add_filters(conditions, self.query)
+        _add_filters(conditions, self.query, self.listing.arrays)
         if self.position.values:
             self.order.add_after(conditions, self.position.values)
         source = self.listing.table
@@ -181,7 +183,7 @@ class _Page:
         return rows
 
 
-def _add_filters(conditions: Conditions, query: ListQuery) -> None:
+def _add_filters(conditions: Conditions, query: ListQuery, arrays: Collection[str]) -> None:
     if query.owner:
         conditions.add("owner = {}", query.owner)
     if query.labels:
@@ -190,7 +192,10 @@ def _add_filters(conditions: Conditions, query: ListQuery) -> None:
         _add_parent(conditions, query.parent)
     for column, value in query.filters.items():
         values = _values(value)
-        if len(values) == 1:
+        if column in arrays:
+            # In the form that an index on the elements answers.
+            conditions.add(f"{column} @> {{}}", values)
+        elif len(values) == 1:
             conditions.add(f"{column} = {{}}", values[0])
         else:
             conditions.add(f"{column} = ANY ({{}})", values)

@@ -42,6 +42,7 @@ from engines.devices import load_catalog
 from services.common.errors import failed_precondition, invalid_argument
 from services.common.storage import ContentStore
 from services.common.tasks.kind import Prepared
+from services.converter.uses import used_by
 
 SOURCE_FOLDER = "source"
 MANIFEST = "manifest.json"
@@ -63,6 +64,11 @@ class ConversionKind:
         self._architectures = ArchitectureServiceStub(registry)
         self._templates = TemplateServiceStub(template)
         self._cas = cas
+
+    def uses(self, spec: Message) -> Sequence[str]:
+        """Return version, template, output model and architectures."""
+        assert isinstance(spec, ConversionSpec)
+        return used_by(spec)
 
     async def prepare(self, spec: Message) -> Prepared:
         """Resolve the template for the version and gather all that a worker needs.

@@ -35,6 +35,10 @@ class ConversionWorkKind:
         assert isinstance(work, ConversionWork)
         return [(entry.path, entry.digest) for entry in work.inputs]
 
+    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return nothing: a conversion names every file itself."""
+        return ()
+
     def request(self, work: Message) -> dict[str, Any]:
         """Return the work message as JSON values."""
         return MessageToDict(work, preserving_proto_field_name=True)

@@ -20,6 +20,9 @@ from services.common.storage.store import ContentStore
 
 __all__ = ["CachingStore"]
 
+# Of the limit, what a process admits before it looks again how full the folder is: looking reads every entry, and a
+# dataset is fetched as many small files.
+UNSEEN_PART = 0.01
 # Longer than any fetch takes: what is older was left by a process that died.
 PARTIAL_SECONDS = 24 * 3600
 
@@ -27,15 +30,16 @@ PARTIAL_SECONDS = 24 * 3600
 class CachingStore:
     """Keeps fetched files in a folder of bounded size and drops those that were used longest ago.
 
-    Several processes may share the folder: entries appear and go by rename, and only under a lock is room made. Entries
-    are copied out, never linked, so that whoever works on a copy cannot change the entry; and verified on the way, so
-    that a damaged one is fetched again.
+    Several processes may share the folder: entries appear and go by rename, and only under a lock is room made; each of
+    them may go over the bound by UNSEEN_PART of it. Entries are copied out, never linked, so that whoever works on a
+    copy cannot change the entry; and verified on the way, so that a damaged one is fetched again.
     """
 
     def __init__(self, store: ContentStore, folder: Path, limit_bytes: int) -> None:
         self._store = store
         self._folder = folder
         self._limit = limit_bytes
+        self._room = 0.0
 
     async def exists(self, digest: Digest) -> bool:
         """Return whether the store has these bytes."""
@@ -86,14 +90,20 @@ class CachingStore:
             partial.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
+        if size < self._room:
+            self._room -= size
+            return
         files = [(status.st_mtime, status.st_size, path) for path, status in _files(self._folder)]
         entries = sorted(item for item in files if item[2].suffix != ".partial")
         used = sum(each for _, each, _ in entries)
-        for _, each, path in entries:
-            if used + size <= self._limit:
-                break
-            path.unlink(missing_ok=True)
-            used -= each
+        unseen = self._limit * UNSEEN_PART
+        if used + size > self._limit:
+            for _, each, path in entries:
+                if used + size <= self._limit - unseen:
+                    break
+                path.unlink(missing_ok=True)
+                used -= each
+        self._room = min(self._limit - used - size, unseen)
         for changed, _, path in files:
             if path.suffix == ".partial" and changed < time.time() - PARTIAL_SECONDS:
                 path.unlink(missing_ok=True)

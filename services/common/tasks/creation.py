@@ -176,6 +176,7 @@ class Creator:
             shares=not wanted.skip_cache,
             subject=task_subject(self._kind.name, prepared.device, str(uid)),
             msg_id=f"{uid}:1",
+            uses=self._kind.uses(wanted.spec),
         )
 
     def _assignment(self, uid: UUID, prepared: Prepared) -> event_pb2.TaskAssignment:

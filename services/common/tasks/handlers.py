@@ -89,7 +89,7 @@ class TaskHandlers:
 
     async def list_page(self, request: Any) -> tuple[list[Any], str]:
         """Return a page of tasks and the token of the next."""
-        filters = {"state": list(request.states), "device": request.device}
+        filters = {"state": list(request.states), "device": request.device, "uses": request.uses}
         rows, token = await self._store.list(ListQuery.from_request(request, filters=filters))
         return [self.present(row) for row in rows], token
 

@@ -19,7 +19,8 @@ from nats.aio.msg import Msg
 from engines.failures import EngineFailure, FailureReason
 from services.common.bus.connection import Bus, MessageTooLargeError
 from services.common.bus.topology import Timing
-from services.common.tasks.attempt import Attempt, Blobs
+from services.common.tasks.attempt import Attempt
+from services.common.tasks.blobs import Blobs
 from services.common.tasks.kind import WorkKind
 from services.common.tasks.report import AttemptReport
 from services.common.tasks.runner import Runner

@@ -65,6 +65,9 @@ class TaskKind(Protocol):
     def outcome_type(self) -> type[Message]:
         """What a worker of this kind makes of its work."""
 
+    def uses(self, spec: Message) -> Sequence[str]:
+        """Return the names of the resources that a specification names, by which tasks are found; each once."""
+
     async def prepare(self, spec: Message) -> Prepared:
         """Check and resolve a specification. Raises LatheError for what the caller can mend."""
 
@@ -121,6 +124,12 @@ class WorkKind(Protocol):
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return path in the work directory and content of each file to fetch."""
+
+    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return folder in the work directory and content of each stored lathe.type.v1.FileList to fetch and expand.
+
+        For inputs of many small files, such as the images of a dataset, which a message would be too long to name.
+        """
 
     def request(self, work: Message) -> dict[str, Any]:
         """Return the request of `entry`, as JSON values."""

@@ -87,6 +87,7 @@ class NewTask(NamedTuple):
     shares: bool
     subject: str
     msg_id: str
+    uses: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,15 @@
-"""The tables of a task service. A service's migration runs these statements:
+"""The tables of a task service. The migrations of a new service run these statements:
 
 def upgrade() -> None:
-    execute(*TASK_TABLES, *DELETED_REQUESTS)
+    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES)
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
 
 from services.common.idempotency import REQUEST_IDS_TABLE
 
@@ -68,3 +75,33 @@ TASK_TABLES = (
 
 DELETED_REQUESTS = (REQUEST_IDS_TABLE,)
 """Statements for what is remembered of deleted tasks: their requests, so that a repeat makes no second task."""
+
+TASK_USES = (
+    # Names of the resources that the specification names.
+    """ALTER TABLE tasks ADD COLUMN uses text[] COLLATE "C" NOT NULL DEFAULT '{}'""",
+    "CREATE INDEX tasks_uses ON tasks USING gin (uses)",
+)
+"""Statements for finding tasks by what they use."""
+
+_BATCH = 1000
+
+
+def record_uses(task_type: type[Message], uses: Callable[[Any], Sequence[str]]) -> None:
+    """Fill in `uses` of the tasks that a database already has, inside the migration that adds the column.
+
+    Args:
+        task_type: The task resource.
+        uses: Of a specification, as TaskKind has it.
+    """
+    from alembic import op
+
+    connection = op.get_bind()
+    page = "SELECT uid, body FROM tasks WHERE uid > $1 ORDER BY uid LIMIT $2"
+    after = "00000000-0000-0000-0000-000000000000"
+    while rows := connection.exec_driver_sql(page, (after, _BATCH)).all():
+        after = rows[-1][0]
+        values = []
+        for uid, body in rows:
+            task: Any = task_type.FromString(body)
+            values.append((uid, list(uses(task.spec))))
+        connection.exec_driver_sql("UPDATE tasks SET uses = $2 WHERE uid = $1", values)

@@ -18,9 +18,10 @@ WITH hit AS (SELECT uid FROM tasks WHERE action_key = $14 LIMIT 1),
 lead AS (SELECT uid FROM tasks WHERE $15 AND leads AND work_key = $12),
 made AS (
     INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
-        state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live)
+        state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live,
+        uses)
     SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
-        (SELECT uid FROM lead), 1, $13, $16, $17, $18
+        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $21
     WHERE NOT EXISTS (SELECT FROM hit)
     RETURNING uid, leader
 ),
@@ -65,7 +66,12 @@ remembered AS (
 SELECT count(*) FROM gone
 """
 
-LISTING = Listing(table="tasks", columns=COLUMNS, order_fields={**ORDER_FIELDS, "device": str, "state": int})
+LISTING = Listing(
+    table="tasks",
+    columns=COLUMNS,
+    order_fields={**ORDER_FIELDS, "device": str, "state": int},
+    arrays=frozenset({"uses"}),
+)
 
 
 class RequestRepeatedError(Exception):
@@ -109,6 +115,7 @@ class TaskStore:
                     row.live,
                     task.subject,
                     task.msg_id,
+                    list(task.uses),
                 )
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == "tasks_request":

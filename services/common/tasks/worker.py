@@ -27,7 +27,7 @@ from services.common.bus.connection import Bus, BusUnavailableError
 from services.common.bus.mirror import Mirror
 from services.common.bus.pull import Puller
 from services.common.bus.topology import TASK_CONTROL, TASKS, WORKERS, Timing, work_consumer, worker_key
-from services.common.tasks.attempt import Blobs
+from services.common.tasks.blobs import Blobs
 from services.common.tasks.job import Job, JobTools
 from services.common.tasks.kind import WorkKind
 from services.common.tasks.runner import Runner

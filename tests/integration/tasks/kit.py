@@ -1,6 +1,7 @@
 """A tiny kind of task on the converter's contract, and a whole site to run it on: real PostgreSQL and NATS.
 
-The template's name says how the job behaves (`templates/ok`, `templates/hang`…); `seed` makes work different.
+The template's name says how the job behaves (`templates/ok`, `templates/hang`…); `seed` makes work different; parity
+waivers name folders and the sha256 of the file lists that are fetched into them.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class EchoKind:
         self.gone: set[str] = set()
         self.holding: set[str] = set()
 
+    def uses(self, spec: Message) -> Sequence[str]:
+        assert isinstance(spec, pb.ConversionSpec)
+        return [spec.model_version, spec.template]
+
     async def prepare(self, spec: Message) -> Prepared:
         assert isinstance(spec, pb.ConversionSpec)
         if self.away:
@@ -71,7 +76,11 @@ class EchoKind:
             raise not_found("template", spec.template)
         if spec.template == "templates/invalid":
             raise invalid_argument("spec.template", "it is not one of ours")
-        work = pb.ConversionWork(samples_path=spec.template.partition("/")[2] + self.ballast, seed=spec.seed)
+        work = pb.ConversionWork(
+            samples_path=spec.template.partition("/")[2] + self.ballast,
+            seed=spec.seed,
+            parity_waivers=spec.parity_waivers,
+        )
         return Prepared(work, spec.output_model.removeprefix("models/") or DEVICE, "an echo", 30, 1 << 30)
 
     async def hold(self, task_name: str, spec: Message) -> bool:
@@ -118,6 +127,10 @@ class EchoWork:
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         assert isinstance(work, pb.ConversionWork)
         return [(each.path, each.digest) for each in work.inputs]
+
+    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        assert isinstance(work, pb.ConversionWork)
+        return [(folder, Digest(sha256=sha256)) for folder, sha256 in work.parity_waivers.items()]
 
     def request(self, work: Message) -> dict[str, Any]:
         assert isinstance(work, pb.ConversionWork)
@@ -167,6 +180,11 @@ class Jobs:
             (slot.workdir / "package" / "net").mkdir(parents=True)
             (slot.workdir / "package" / "net" / "model.onnx").write_bytes(b"onnx")
             on_progress(Progress(0.5, "half"))
+        if behaviour == "read":
+            paths = (path for path in slot.workdir.rglob("*") if path.is_file())
+            return {
+                "hardware": " ".join(sorted(f"{path.relative_to(slot.workdir)}={path.read_text()}" for path in paths))
+            }
         if behaviour == "link":
             (slot.workdir / "package").mkdir()
             (slot.workdir / "package" / "passwd").symlink_to("/etc/passwd")
@@ -216,6 +234,7 @@ class Site:
             template=f"templates/{behaviour}",
             seed=fields.pop("seed", 0),
             output_model=fields.pop("output_model", ""),
+            parity_waivers=fields.pop("file_lists", {}),
         )
         task = pb.ConversionTask(
             spec=spec, display_name=fields.pop("display_name", ""), labels=fields.pop("labels", {})

@@ -1,0 +1,12 @@
+"""What tasks use."""
+
+from services.common.migration import execute
+from services.common.tasks.schema import TASK_USES
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Add the column and its index."""
+    execute(*TASK_USES)
