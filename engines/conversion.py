@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from engines.backends import backend
 from engines.conversion_component import ComponentJob, available_threads, convert
 from engines.conversion_request import ConversionRequest
-from engines.package import PackagedComponent, write_package
+from engines.package import PackageContent, PackagedComponent, write_package
 from engines.sandbox import Reporter
+from engines.tasklog import log_to_stdout
 from engines.toolchain import hardware, software
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     Raises:
         EngineFailure: with the reason that names what went wrong.
     """
-    _log_to_stdout()
+    log_to_stdout()
     report.progress(0.0, "reading the specification")
     work = ConversionRequest.parse(request)
     chosen = backend(work.template.runtime)
@@ -66,7 +66,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
 
         done.append(convert(ComponentJob(work, component, chosen, workdir, package, progress, threads)))
     report.progress(_PACKAGING, "writing the package")
-    files = write_package(package, work, chosen, done)
+    files = write_package(package, PackageContent(work, chosen, done, request["template"]))
     shutil.rmtree(workdir / "scratch", ignore_errors=True)
     size = sum((package / name).stat().st_size for name in files)
     log.info("Package written: %d files, %d bytes", len(files), size)
@@ -90,19 +90,3 @@ def _outcome(work: ConversionRequest, files: list[str], done: list[PackagedCompo
         "hardware": hardware(),
         "architecture_digests": {entry.name: entry.digest for entry in work.architectures.values() if entry.name},
     }
-
-
-class _TaskLog(logging.Handler):
-    """Writes to whatever standard output is now: what a child prints is the task's log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        sys.stdout.write(self.format(record) + "\n")
-        sys.stdout.flush()
-
-
-def _log_to_stdout() -> None:
-    engines = logging.getLogger("engines")
-    if not any(isinstance(handler, _TaskLog) for handler in engines.handlers):
-        engines.addHandler(_TaskLog())
-        engines.setLevel(logging.INFO)

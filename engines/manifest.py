@@ -85,6 +85,23 @@ class Requirements(_Part):
     cpu_flags_any: tuple[str, ...]
 
 
+class QuantizedComponent(_Part):
+    """How one component was quantized: by what, and which nodes of its graph compute in floating point nevertheless."""
+
+    quantizer: str
+    floating_point_nodes: tuple[str, ...] = ()
+
+
+class QuantizationEntry(_Part):
+    """How the package was quantized: what was asked for, and what became of each component."""
+
+    scheme: str
+    method: str
+    granularity: str
+    asymmetric: bool
+    components: dict[str, QuantizedComponent]
+
+
 class Manifest(_Part):
     """The whole manifest."""
 
@@ -101,6 +118,7 @@ class Manifest(_Part):
     lineage: Lineage
     requirements: Requirements
     report: str
+    quantization: QuantizationEntry | None = None
 
     def to_json(self) -> str:
         """Return the file's text: indented, keys in the order of this model, a newline at the end."""

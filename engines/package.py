@@ -1,6 +1,6 @@
 """Writes a package: model files, manifest, report, a stand-alone `infer.py` and a README.
 
-The same inputs give the same bytes in every file but `report.json`, which holds what was measured in time.
+The same inputs give the same bytes in every file but the reports, which hold what was measured in time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib.resources
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from engines.manifest import (
     Interface,
     Lineage,
     Manifest,
+    QuantizationEntry,
     Requirements,
     RuntimeEntry,
     Tensor,
@@ -34,6 +35,8 @@ from engines.signature import Signature, TensorSpec, format_shape
 from engines.toolchain import version_of
 
 REPORT_NAME = "report.json"
+TEMPLATE_NAME = "template.json"
+"""The specification that the package was made with: a quantization reads the source again as it says."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,38 @@ class PackagedComponent:
         return [f"{self.component.name}/{name}" for name in self.form.files]
 
 
-def write_package(
-    directory: Path, request: ConversionRequest, backend: Backend, components: Sequence[PackagedComponent]
-) -> list[str]:
+@dataclass(frozen=True)
+class PackageContent:
+    """What a package is made of, beside the components' model files.
+
+    Attributes:
+        request: The conversion; of a quantization, the one that reads its source.
+        backend: What built the components.
+        components: The components.
+        template: JSON form of the full specification, as the work named it.
+        quantization: How the components were quantized, where they were.
+        details: More for `report.json`: what was measured while the package was made.
+    """
+
+    request: ConversionRequest
+    backend: Backend
+    components: Sequence[PackagedComponent]
+    template: Mapping[str, Any]
+    quantization: QuantizationEntry | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_package(directory: Path, content: PackageContent) -> list[str]:
     """Write everything beside the components' model files, which lie in the package already.
 
     Returns:
         Paths of all files of the package, sorted.
     """
-    manifest = _manifest(request, backend, components)
+    manifest = _manifest(content)
     _write(directory / FILE_NAME, manifest.to_json())
-    _write(directory / REPORT_NAME, _json({entry.component.name: entry.profile.to_dict() for entry in components}))
+    profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components}
+    _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
+    _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
     script = importlib.resources.files("engines").joinpath("infer_template.py").read_text(encoding="utf-8")
     _write(directory / "infer.py", script)
     _write(directory / "README.md", _readme(manifest))
@@ -77,17 +101,18 @@ def template_digest(request: ConversionRequest) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _manifest(request: ConversionRequest, backend: Backend, components: Sequence[PackagedComponent]) -> Manifest:
-    template = request.template
+def _manifest(content: PackageContent) -> Manifest:
+    request, backend, components = content.request, content.backend, content.components
+    template, precision = request.template, components[0].form.precision
     runtime = request.runtime()
-    flags = next((value for name, value in runtime.precision_flags.items() if name == template.arithmetic), ())
+    flags = next((value for name, value in runtime.precision_flags.items() if name == precision), ())
     versions = {name: version_of(name) for name in ("numpy", *backend.packages)}
     return Manifest(
         repo=template.repo,
         version=template.version,
         device=template.device,
         runtime=RuntimeEntry(name=backend.name, version=version_of(backend.packages[0])),
-        precision=template.arithmetic,
+        precision=precision,
         method=template.method or "raw",
         args={name: _typed(value) for name, value in template.args.items()},
         taxonomies=template.taxonomies,
@@ -105,6 +130,7 @@ def _manifest(request: ConversionRequest, backend: Backend, components: Sequence
             cpu_flags_any=flags,
         ),
         report=REPORT_NAME,
+        quantization=content.quantization,
     )
 
 
@@ -164,10 +190,11 @@ def _readme(manifest: Manifest) -> str:
         lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
         for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
             lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
-        errors = ", ".join(f"`{output['output']}` {output['max_rel_error']:.3g}" for output in _finite(parity))
+        measure, key = ("cosine", "cosine") if manifest.quantization else ("largest relative error", "max_rel_error")
+        figures = ", ".join(f"`{output['output']}` {float(output[key]):.5g}" for output in parity["outputs"])
         lines += [
             "",
-            f"Parity with the source: {parity['verdict']} at {parity['threshold']:g}; largest relative error {errors}.",
+            f"Parity with the source: {parity['verdict']} at {parity['threshold']:g}; {measure} {figures}.",
         ]
         if component.preprocessing:
             lines.append(
@@ -176,10 +203,6 @@ def _readme(manifest: Manifest) -> str:
         lines.append("")
     lines += [f"Everything else stands in `{FILE_NAME}`; measured latencies in `{manifest.report}`.", ""]
     return "\n".join(lines)
-
-
-def _finite(parity: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{**output, "max_rel_error": float(output["max_rel_error"])} for output in parity["outputs"]]
 
 
 def _extents(tensor: Tensor) -> str:

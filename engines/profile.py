@@ -80,6 +80,21 @@ class ProfileReport:
             return f"{1 / form.speedup:.2f}x slower than {self.forms[0].form}"
         return f"no win: {form.speedup:.2f}x lies within the noise of {noise:.2f}x"
 
+    def lines(self) -> list[str]:
+        """Return the report as lines for people, the baseline first."""
+        first, control = self.forms[0], self.control
+        head = (
+            f"{first.form}: median {first.median_ms:.3f} ms, p99 {first.p99_ms:.3f} ms, the baseline; against itself "
+            f"{control.speedup_low:.2f}x to {control.speedup_high:.2f}x in {self.rounds} rounds"
+        )
+        return [
+            head,
+            *(
+                f"{form.form}: median {form.median_ms:.3f} ms, p99 {form.p99_ms:.3f} ms: {self.conclusion(form)}"
+                for form in self.forms[1:]
+            ),
+        ]
+
 
 @dataclass
 class _Entry:

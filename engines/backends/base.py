@@ -45,6 +45,11 @@ class BuiltForm:
         """The file that the runtime opens."""
         return self.directory / self.files[0]
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum((self.directory / name).stat().st_size for name in self.files)
+
 
 class Session(Protocol):
     """A form that is ready to run."""

@@ -32,7 +32,8 @@ def failure(bench: Bench, request: dict[str, Any]) -> EngineFailure:
 def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.put_network(CNN)
     args = {"top": {"si": "5"}, "sizes": {"vi": {"values": ["1", "2"]}}, "names": {"vs": {"values": ["a"]}}}
-    outcome = bench.convert(bench.request(runtime=runtime, args=args))
+    request = bench.request(runtime=runtime, args=args)
+    outcome = bench.convert(request)
     message = ParseDict(outcome, ConversionOutcome())
     (component,) = message.components
     assert component.parity.verdict == Verdict.PASS
@@ -42,6 +43,7 @@ def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys
     assert [form.form for form in component.profile.forms] == ["torchscript", runtime]
     assert message.architecture_digests == {"architectures/net": "ab" * 32}
     assert {file.path for file in message.files} >= {"manifest.json", "report.json", "infer.py", "README.md"}
+    assert json.loads((bench.package / "template.json").read_text()) == request["template"]
     assert all((bench.package / file.path).is_file() for file in message.files)
     assert not (bench.workdir / "scratch").exists()
     manifest = read_manifest(bench.package)
