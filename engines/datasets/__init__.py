@@ -1,0 +1,1 @@
+"""Datasets: annotated images, or tensors, read from files, indexed in Parquet, derived, selected and drawn."""

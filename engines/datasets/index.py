@@ -1,0 +1,211 @@
+"""The index of a dataset: a Parquet file, one row per item; `columns.py` has its columns.
+
+Every function reads only the row groups and columns that it needs, and none builds more items than it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.columns import ROW_GROUP, from_batch, schema, to_batch
+from engines.datasets.counting import IndexSummary, Tally
+from engines.datasets.items import LABEL, Item
+from engines.failures import EngineFailure, FailureReason, first_line
+
+_ENCODED = ["classifications.key_value.key", "classifications.key_value.value"]
+_ENCODED += ["attributes.key_value.key", "attributes.key_value.value", "boxes.list.element.label"]
+
+
+def write_index(path: Path, items: Iterable[Item]) -> IndexSummary:
+    """Write items as an index, in their order, and return what it holds. Only a row group is in memory at a time."""
+    tally = Tally()
+    with _writer(path) as writer:
+        iterator = iter(items)
+        while rows := list(islice(iterator, ROW_GROUP)):
+            for item in rows:
+                tally.add(item)
+            writer.write_batch(to_batch(rows), row_group_size=ROW_GROUP)
+    return tally.summary()
+
+
+def count(path: Path) -> int:
+    """Return the number of items."""
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def iterate(path: Path) -> Iterator[Item]:
+    """Yield every item, in order; a row group is in memory at a time."""
+    with _opened(path) as file:
+        for group in range(file.num_row_groups):
+            for batch in file.read_row_group(group).to_batches():
+                yield from from_batch(batch)
+
+
+def read_items(path: Path) -> list[Item]:
+    """Return every item, in order."""
+    return list(iterate(path))
+
+
+def item(path: Path, number: int) -> Item:
+    """Return one item; IndexError where there is none of this number."""
+    with _opened(path) as file:
+        if not 0 <= number < file.metadata.num_rows:
+            raise IndexError(f"The dataset has no item {number}; it has {file.metadata.num_rows}.")
+        return next(iter(_rows(file, np.array([number]))))[1]
+
+
+def page(
+    path: Path, start: int, limit: int, values: Mapping[str, str] | None = None
+) -> tuple[list[tuple[int, Item]], int | None]:
+    """Return at most `limit` items from number `start` on, with their numbers, and where the next page starts.
+
+    Args:
+        path: The index.
+        start: Number of the first item to look at.
+        limit: Most items to return.
+        values: Only items that have each of these values, as a class or an attribute of that key; under `label`, items
+            with such a box.
+    """
+    with _opened(path) as file:
+        if not values:
+            rows = file.metadata.num_rows
+            numbers = np.arange(min(start, rows), min(start + limit + 1, rows))
+        else:
+            numbers = _matching(file, start, limit + 1, values)
+        more = int(numbers[limit]) if len(numbers) > limit else None
+        return list(_rows(file, numbers[:limit])), more
+
+
+def choose(path: Path, out: Path, count: int, seed: int) -> int:
+    """Write an index of `count` items chosen at random, in their order; of all where `count` is 0 or there are fewer.
+
+    Args:
+        path: The index to choose from.
+        out: The index to write.
+        count: Number of items.
+        seed: The same gives the same items.
+
+    Returns:
+        Number of items written.
+    """
+    with _opened(path) as file, _writer(out) as writer:
+        rows = int(file.metadata.num_rows)
+        if not count or count >= rows:
+            numbers = np.arange(rows)
+        else:
+            numbers = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False, shuffle=False))
+        for table in _tables(file, numbers):
+            writer.write_table(table, row_group_size=ROW_GROUP)
+        return len(numbers)
+
+
+def contents(path: Path) -> list[tuple[str, int]]:
+    """Return (sha256, size in bytes) of every file that the items name, each once, in the order of their first use."""
+    with _opened(path) as file:
+        columns = file.read(columns=["sha256", "size_bytes"])
+    sizes = dict(zip(columns["sha256"].to_pylist(), columns["size_bytes"].to_pylist(), strict=True))
+    return [(digest.hex(), size) for digest, size in sizes.items()]
+
+
+def _matching(file: Any, start: int, wanted: int, values: Mapping[str, str]) -> NDArray[np.int64]:
+    """Return the numbers of the first `wanted` items from `start` on that have the values."""
+    found: list[NDArray[np.int64]] = []
+    columns = ["classifications", "attributes"] if set(values) != {LABEL} else []
+    columns += ["boxes.list.element.label"] if LABEL in values else []
+    missing, first = wanted, 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if first + rows > start and missing > 0:
+            table = file.read_row_group(group, columns=columns, use_threads=False)
+            numbers = np.flatnonzero(_mask(table.to_batches()[0], values)) + first
+            numbers = numbers[numbers >= start][:missing]
+            found.append(numbers)
+            missing -= len(numbers)
+        first += rows
+    return np.concatenate([*found, np.array([], np.int64)])
+
+
+def _mask(batch: Any, values: Mapping[str, str]) -> NDArray[np.bool_]:
+    mask = np.ones(batch.num_rows, np.bool_)
+    for key, value in values.items():
+        if key == LABEL:
+            boxes = batch.column("boxes")
+            mask &= _holds(boxes, _equal(boxes.values.field("label"), value))
+        else:
+            maps = (batch.column("classifications"), batch.column("attributes"))
+            hits = [_holds(column, _equal(column.keys, key) & _equal(column.items, value)) for column in maps]
+            mask &= hits[0] | hits[1]
+    return mask
+
+
+def _equal(column: Any, value: str) -> NDArray[np.bool_]:
+    import pyarrow.compute as pc
+
+    equal: NDArray[np.bool_] = pc.equal(column, value).to_numpy(zero_copy_only=False).astype(np.bool_)
+    return equal
+
+
+def _holds(column: Any, hits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say for each list whether one of its values is a hit."""
+    offsets = column.offsets.to_numpy()
+    sums = np.concatenate([[0], np.cumsum(hits)])
+    return np.asarray(sums[offsets[1:]] > sums[offsets[:-1]])
+
+
+def _rows(file: Any, numbers: NDArray[np.int64]) -> Iterator[tuple[int, Item]]:
+    """Yield the items of these numbers, which rise."""
+    items = (item for table in _tables(file, numbers) for batch in table.to_batches() for item in from_batch(batch))
+    return zip(map(int, numbers), items, strict=True)
+
+
+def _tables(file: Any, numbers: NDArray[np.int64]) -> Iterator[Any]:
+    """Yield the rows of these numbers, which rise, as tables; row groups without one are not read."""
+    first = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        inside = numbers[np.searchsorted(numbers, first) : np.searchsorted(numbers, first + rows)] - first
+        first += rows
+        if not len(inside):
+            continue
+        table = file.read_row_group(group)
+        # A run of rows is a view; others are copied.
+        run = int(inside[-1] - inside[0]) + 1 == len(inside)
+        yield table.slice(int(inside[0]), len(inside)) if run else table.take(inside)
+
+
+def _writer(path: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Digests are all different: a dictionary of them would only cost. Statistics of nested columns prune nothing.
+    return pq.ParquetWriter(
+        path,
+        schema(),
+        compression="zstd",
+        use_dictionary=[*_ENCODED, "size_bytes", "width", "height"],
+        write_statistics=False,
+    )
+
+
+def _opened(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _no_index(first_line(error)) from error
+    if not file.schema_arrow.equals(schema()):
+        raise _no_index(f"its columns are {', '.join(file.schema_arrow.names)}")
+    return file
+
+
+def _no_index(why: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_DATA, "The file is no index of a dataset.", evidence=why)

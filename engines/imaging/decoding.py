@@ -1,0 +1,119 @@
+"""Reads image files by Pillow, bounded in pixels, the way up that their EXIF data says."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.failures import EngineFailure, FailureReason, first_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+Array = NDArray[Any]
+Image = NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000
+"""Most pixels of an image: 10 000 by 10 000. A larger one is taken for a decompression bomb."""
+
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# What Pillow raises for files that are no images, are cut off, or lie about themselves.
+_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError)
+
+
+def decode(source: bytes | Path) -> Image:
+    """Return an image as bytes (rows, columns, 3) in the order blue, green, red, the way up that its EXIF data says.
+
+    Transparent parts come out over black. 16-bit greys are scaled to bytes. Of an animation this is the first frame.
+
+    Raises:
+        EngineFailure: INVALID_DATA where the file is no image, is cut off, or has more than `MAX_PIXELS` pixels.
+    """
+    with _opened(source) as image:
+        return np.ascontiguousarray(np.asarray(_as_rgb(_upright(image)))[:, :, ::-1])
+
+
+def measure(source: bytes | Path) -> tuple[int, int]:
+    """Return (width, height) of an image the way up that it is shown, after decoding it whole.
+
+    Raises:
+        EngineFailure: INVALID_DATA, as for `decode`.
+    """
+    with _opened(source) as image:
+        image.load()
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+    return (height, width) if turned else (width, height)
+
+
+_ORIENTATION = 0x0112
+# EXIF orientations whose rows are the columns of what is shown.
+_TURNED = frozenset({5, 6, 7, 8})
+
+
+@contextmanager
+def _opened(source: bytes | Path) -> Iterator[PillowImage]:
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
+
+    try:
+        # The size is checked before a pixel is decoded; Pillow's own limit is lower and only warns.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+                _check_size(*image.size)
+                yield image
+    except UnidentifiedImageError:
+        raise _bad("is no image that can be read", _looks(source)) from None
+    except Pillow.DecompressionBombError as error:
+        raise _bad(f"has too many pixels; at most {MAX_PIXELS:,} are taken", first_line(error)) from error
+    except _ERRORS as error:
+        raise _bad("cannot be decoded: it is cut off or damaged", first_line(error)) from error
+
+
+def _upright(image: PillowImage) -> PillowImage:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+def _as_rgb(image: PillowImage) -> PillowImage:
+    from PIL import Image as Pillow
+
+    if image.mode in {"I;16", "I;16B", "I;16L", "I;16N", "I"}:
+        # Pillow would clip these to 255 and so turn nearly all of a 16-bit image white.
+        return Pillow.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return Pillow.fromarray(np.nan_to_num(np.asarray(image)).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Pillow.alpha_composite(Pillow.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise _bad(f"has {width} x {height} pixels; at most {MAX_PIXELS:,} are taken")
+    if width < 1 or height < 1:
+        raise _bad("has no pixels")
+
+
+def _looks(source: bytes | Path) -> str:
+    head = source[:16] if isinstance(source, bytes) else _head(source)
+    return f"begins with {head!r}" if head else "the file is empty"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _bad(what: str, evidence: str = "") -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_DATA, f"The image {what}.", evidence=evidence)

@@ -1,0 +1,110 @@
+"""What a model's input takes: the default steps towards it, and the check of what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from engines.failures import EngineFailure, FailureReason
+from engines.imaging.decoding import Array
+from engines.imaging.steps import Grey, Sized, Step, Steps, SwapColors, Transpose, takes_grey
+
+
+def steps_for(tensor: Mapping[str, Any], color: Literal["RGB", "BGR"] = "RGB") -> Steps:
+    """Return the steps that bring any image to an input: its colours, its size, its layout.
+
+    Args:
+        tensor: The input, as the manifest has it. Its first axis is the batch; one of 1 or 3 channels, second or last,
+            tells the layout; (N, H, W) takes grey images. Where height and width are free, the size is the one it is
+            tuned for.
+        color: Order of the three channels that the network takes.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where the input takes no images.
+    """
+    extents = _opt(tensor)
+    grey = takes_grey(tensor)
+    channels_first = len(extents) == 4 and extents[1] in {1, 3}
+    if not (len(extents) == 3 or channels_first or (len(extents) == 4 and extents[3] in {1, 3})):
+        raise _bad(
+            f"The input '{tensor['name']}' takes {_written(tensor)}, which is no image: images are N*C*H*W or N*H*W*C "
+            "with 1 or 3 channels, or N*H*W",
+            "Use a dataset of tensors, with an array of this input's name.",
+        )
+    height, width = extents[2:] if channels_first else extents[1:3]
+    steps: list[Step] = [Grey()] if grey else []
+    steps.append(Sized("resize", height, width))
+    if color == "RGB" and not grey:
+        steps.append(SwapColors())
+    if channels_first:
+        steps.append(Transpose((2, 0, 1)))
+    return Steps(tuple(steps))
+
+
+def as_input(array: Array, tensor: Mapping[str, Any]) -> Array:
+    """Return one sample, without batch axis, in the input's element type.
+
+    Axes of extent 1 are added or left out where the rest fits, so a grey image (1, H, W) fits an input (N, H, W).
+
+    Raises:
+        EngineFailure: INVALID_SPEC with the shape or type that was found and the one that was expected.
+    """
+    shape = tensor.get("shape") or {}
+    low, high = tuple(shape.get("min") or ())[1:], tuple(shape.get("max") or ())[1:]
+    if shape and not _fits(array.shape, low, high):
+        array = _squeezed(array, low, high, tensor)
+    dtype = _dtype(tensor)
+    if not (np.can_cast(array.dtype, dtype, "same_kind") or (dtype.kind == "f" and array.dtype.kind in "iub")):
+        raise _bad(f"The sample for the input '{tensor['name']}' is {array.dtype}; the input takes {dtype}")
+    cast = array.astype(dtype, copy=False)
+    if dtype.kind in "iu" and array.dtype.kind in "iu" and not np.array_equal(cast, array):
+        raise _bad(f"The sample for the input '{tensor['name']}' holds values that {dtype} cannot hold")
+    return np.ascontiguousarray(cast).reshape(array.shape)
+
+
+def _squeezed(array: Array, low: Sequence[int], high: Sequence[int], tensor: Mapping[str, Any]) -> Array:
+    """Return the array with axes of extent 1 where the input has them, if that makes it fit."""
+    found = [extent for extent in array.shape if extent != 1]
+    target = [0 if high[axis] != 1 else 1 for axis in range(len(high))]
+    if target.count(0) == len(found):
+        rest = iter(found)
+        shape = tuple(extent or next(rest) for extent in target)
+        if _fits(shape, low, high):
+            return array.reshape(shape)
+    found_shape = "*".join(map(str, array.shape)) or "scalar"
+    raise _bad(
+        f"The sample for the input '{tensor['name']}' has the shape {found_shape}; the input takes {_written(tensor)}, "
+        "where N is the batch",
+        "Bring images to the input's size and layout with preprocessing steps, or leave the steps out.",
+    )
+
+
+def _fits(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> bool:
+    return len(shape) == len(high) and all(a <= extent <= b for a, extent, b in zip(low, shape, high, strict=True))
+
+
+def _dtype(tensor: Mapping[str, Any]) -> np.dtype[Any]:
+    try:
+        return np.dtype(str(tensor["dtype"]))
+    except TypeError:
+        raise _bad(
+            f"The input '{tensor['name']}' has the element type {tensor['dtype']}, which takes no data"
+        ) from None
+
+
+def _opt(tensor: Mapping[str, Any]) -> list[int]:
+    return [int(extent) for extent in (tensor.get("shape") or {}).get("opt") or ()]
+
+
+def _written(tensor: Mapping[str, Any]) -> str:
+    """Write a shape as users write it, with the range of each free axis."""
+    shape = tensor.get("shape") or {}
+    pairs = zip(list(shape.get("min") or ())[1:], list(shape.get("max") or ())[1:], strict=True)
+    extents = [str(low) if low == high else f"[{low}..{high}]" for low, high in pairs]
+    return "*".join(["N", *extents]) if shape else "a shape that is not known"
+
+
+def _bad(message: str, fix: str = "") -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_SPEC, f"{message}.", suggested_fix=fix)
