@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import Digest, File
 
+MINIMUM_MEMORY = 1 << 30
+"""Below this many bytes the frameworks themselves do not load."""
+
 
 def nothing_to_fill(task: Message) -> None:
     """Leave the task message as it is: for kinds without output fields of their own."""

@@ -1,0 +1,43 @@
+"""Holds on what tasks read, so that nobody deletes it meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import grpc
+from lathe.registry.v1.dataset_service_pb2 import HoldDatasetRequest, UnholdDatasetRequest
+from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
+from lathe.registry.v1.model_service_pb2 import HoldModelVersionRequest, UnholdModelVersionRequest
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+
+
+class Holds:
+    """Holds versions (`models/…/versions/…`) and datasets (`datasets/…`) of the registry, by name."""
+
+    def __init__(self, registry: grpc.aio.Channel) -> None:
+        self._models = ModelServiceStub(registry)
+        self._datasets = DatasetServiceStub(registry)
+
+    async def hold(self, holder: str, names: Sequence[str]) -> None:
+        """Hold all of them, or none: where one cannot be held, the others are let go."""
+        held: list[str] = []
+        try:
+            for name in names:
+                held.append(name)  # before the call: its answer may be lost
+                if name.startswith("datasets/"):
+                    await self._datasets.HoldDataset(HoldDatasetRequest(name=name, holder=holder))
+                else:
+                    await self._models.HoldModelVersion(HoldModelVersionRequest(name=name, holder=holder))
+        except BaseException:
+            with contextlib.suppress(grpc.aio.AioRpcError):  # a hold that stays ends by itself
+                await self.release(holder, held)
+            raise
+
+    async def release(self, holder: str, names: Sequence[str]) -> None:
+        """Let go of what is held; harmless where it is not."""
+        for name in names:
+            if name.startswith("datasets/"):
+                await self._datasets.UnholdDataset(UnholdDatasetRequest(name=name, holder=holder))
+            else:
+                await self._models.UnholdModelVersion(UnholdModelVersionRequest(name=name, holder=holder))

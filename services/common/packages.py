@@ -1,0 +1,68 @@
+"""Packages that tasks make: each becomes a version, once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from lathe.registry.v1.model_service_pb2 import CreateModelVersionRequest, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.type.v1.digest_pb2 import Digest, File
+
+from services.common.storage import ContentStore
+
+MANIFEST = "manifest.json"
+
+
+class Packages:
+    """Registers packages and finds those that are registered. Tasks have `spec` and `result` as conversions have."""
+
+    def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
+        self._models = ModelServiceStub(registry)
+        self._cas = cas
+
+    async def register(self, task: Any, version: ModelVersion) -> str:
+        """Register what a task made and return the version's name; a repeat for the same task returns the first."""
+        created: ModelVersion = await self._models.CreateModelVersion(
+            CreateModelVersionRequest(
+                parent=output_model(task.spec),
+                model_version=version,
+                request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, task.uid)),
+            )
+        )
+        return created.name
+
+    async def share(
+        self, task: Any, original: Any, outcome: Any, complete: Callable[[Message, Message], Awaitable[Message]]
+    ) -> Message | None:
+        """Return the original's result, or `complete` under another model; None where its bytes are gone."""
+        same_place = output_model(task.spec) == output_model(original.spec)
+        # While a version is registered its blobs are kept, so that the store need not be asked.
+        if same_place and await self._exists(original.result.model_version):
+            result: Message = original.result
+            return result
+        if not await self._cas.exists(manifest_of(outcome.files)):  # the files were stored together: one stands for all
+            return None
+        return await complete(task, outcome)  # wanted elsewhere, or deleted since
+
+    async def _exists(self, version: str) -> bool:
+        try:
+            await self._models.GetModelVersion(GetModelVersionRequest(name=version))
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+
+def output_model(spec: Any) -> str:
+    """Return the model under which a task's package becomes a version: the one that is asked for, or the source's."""
+    return spec.output_model or spec.model_version.partition("/versions/")[0]
+
+
+def manifest_of(files: Sequence[File]) -> Digest:
+    """Return the digest of a package's manifest."""
+    return next(file.digest for file in files if file.path == MANIFEST)
