@@ -46,12 +46,16 @@ class Blobs:
         artifact.create_time.FromDatetime(row["create_time"])
         return artifact
 
+    async def known(self, digests: Sequence[Digest]) -> set[tuple[str, int]]:
+        """Return SHA-256 and size of those of the digests that are remembered in exactly their size."""
+        rows = await self._database.fetch(
+            "SELECT sha256, size_bytes FROM blobs WHERE sha256 = ANY($1)", [digest.sha256 for digest in digests]
+        )
+        return {(row["sha256"], row["size_bytes"]) for row in rows}
+
     async def missing(self, files: Sequence[File]) -> list[File]:
         """Return those of the files whose bytes, in exactly their size, are not stored."""
-        rows = await self._database.fetch(
-            "SELECT sha256, size_bytes FROM blobs WHERE sha256 = ANY($1)", [file.digest.sha256 for file in files]
-        )
-        known = {(row["sha256"], row["size_bytes"]) for row in rows}
+        known = await self.known([file.digest for file in files])
         unknown = [file for file in files if (file.digest.sha256, file.digest.size_bytes) not in known]
         slots = asyncio.Semaphore(_CHECKS_AT_ONCE)
 

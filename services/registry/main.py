@@ -1,4 +1,4 @@
-"""The registry's process: models, architectures and the bytes behind them."""
+"""The registry's process: models, architectures, datasets and the bytes behind them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import grpc
 from lathe.registry.v1.architecture_service_pb2_grpc import add_ArchitectureServiceServicer_to_server
 from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
+from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
 from services.common.idempotency import forget_requests
@@ -19,13 +20,14 @@ from services.registry.artifact_servicer import ArtifactServicer
 from services.registry.artifacts import Artifacts
 from services.registry.blobs import Blobs
 from services.registry.creation import Creation
+from services.registry.datasets.assembly import assemble
 from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
 from services.registry.versions import Versions
 
 # No task lives here, so that the registry needs no message bus.
 NEEDS = (Need.DATABASE, Need.STORE)
-SERVICES = ["ModelService", "ArchitectureService", "ArtifactService"]
+SERVICES = ["ModelService", "ArchitectureService", "ArtifactService", "DatasetService"]
 HOUSEKEEPING_SECONDS = 600.0
 
 
@@ -36,21 +38,26 @@ async def build(platform: Platform) -> ServiceParts:
     artifacts = Artifacts(database, content, Uploads(platform.settings), blobs)
     architectures = Architectures(database, content, blobs)
     versions = Versions(database)
+    datasets = assemble(platform, blobs)
     creation = Creation(database, content, blobs, architectures)
 
     def register(server: grpc.aio.Server) -> None:
         add_ArtifactServiceServicer_to_server(ArtifactServicer(artifacts), server)
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
+        add_DatasetServiceServicer_to_server(datasets.servicer, server)
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
 
     async def keep_house() -> None:
         while True:
             await artifacts.expire()
             await versions.forget_expired_holds()
+            await datasets.holds.forget_expired()
             await forget_requests(database)
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
-    return ServiceParts(register, [f"lathe.registry.v1.{service}" for service in SERVICES], [keep_house])
+    return ServiceParts(
+        register, [f"lathe.registry.v1.{service}" for service in SERVICES], [keep_house, datasets.imports.run]
+    )
 
 
 def main() -> None:

@@ -1,0 +1,155 @@
+"""A dataset as one zip file that can be imported again: the same items give the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetArchive
+from lathe.type.v1.digest_pb2 import Digest
+
+from engines.datasets.items import Item
+from services.common.database import Database
+from services.common.storage import ContentStore
+from services.registry.blobs import Blobs
+from services.registry.datasets.catalog import Catalog
+from services.registry.datasets.items import line_of
+from services.registry.datasets.job import work_folder
+
+ANNOTATIONS = "annotations.jsonl"
+_BATCH = 64
+_FETCHES = 16
+_URL_LIFETIME = timedelta(hours=6)
+# The same for every archive: the earliest that a zip file can say.
+_TIME = (1980, 1, 1, 0, 0, 0)
+_FIND = "SELECT sha256, size_bytes FROM dataset_archives WHERE index_sha256 = $1"
+_KEEP = "INSERT INTO dataset_archives (index_sha256, sha256, size_bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+
+
+class Archives:
+    """Packs datasets, one at a time in a process: each takes the disk that its images take."""
+
+    def __init__(self, catalog: Catalog, database: Database, content: ContentStore, blobs: Blobs, folder: Path) -> None:
+        self._catalog = catalog
+        self._database = database
+        self._content = content
+        self._blobs = blobs
+        self._folder = folder
+        self._one = asyncio.Lock()
+
+    async def export(self, name: str) -> DatasetArchive:
+        """Return the archive of a dataset; one that was packed before is not packed again.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_READY.
+        """
+        dataset = await self._catalog.ready(name)
+        digest = await self._find(dataset)
+        if digest is None:
+            async with self._one:
+                digest = await self._find(dataset) or await self._pack(dataset)
+        archive = DatasetArchive(digest=digest)
+        archive.expire_time.FromDatetime(datetime.now(UTC) + _URL_LIFETIME)
+        file_name = f"{dataset.name.removeprefix('datasets/')}.zip"
+        archive.url = await self._content.presigned_get(digest, file_name, _URL_LIFETIME)
+        return archive
+
+    async def _find(self, dataset: Dataset) -> Digest | None:
+        row = await self._database.fetchrow(_FIND, dataset.index.sha256)
+        return None if row is None else Digest(sha256=row["sha256"], size_bytes=row["size_bytes"])
+
+    async def _pack(self, dataset: Dataset) -> Digest:
+        folder = await asyncio.to_thread(work_folder, self._folder)
+        try:
+            await self._content.fetch(dataset.index, folder / "index.parquet")
+            items = _items(folder / "index.parquet")
+            with ExitStack() as stack:
+                packer = await asyncio.to_thread(_Packer, folder, stack)
+                while batch := await asyncio.to_thread(lambda: list(islice(items, _BATCH))):
+                    await self._fetch(packer.new(batch), folder)
+                    await asyncio.to_thread(packer.add, batch)
+                await asyncio.to_thread(packer.finish)
+            digest = await self._content.put_file(packer.path)
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+        await self._blobs.record([digest])
+        await self._database.execute(_KEEP, dataset.index.sha256, digest.sha256, digest.size_bytes)
+        return digest
+
+    async def _fetch(self, digests: Sequence[Digest], folder: Path) -> None:
+        slots = asyncio.Semaphore(_FETCHES)
+
+        async def fetch(digest: Digest) -> None:
+            async with slots:
+                await self._content.fetch(digest, folder / digest.sha256)
+
+        async with asyncio.TaskGroup() as group:
+            for digest in digests:
+                group.create_task(fetch(digest))
+
+
+class _Packer:
+    """Writes one archive into a folder; blocks."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.path = folder / "archive.zip"
+        self._folder = folder
+        self._zip = stack.enter_context(zipfile.ZipFile(self.path, "w"))
+        self._lines = stack.enter_context((folder / ANNOTATIONS).open("w", encoding="utf-8"))
+        # Path in the archive → digest of what lies there.
+        self._taken: dict[str, bytes] = {}
+
+    def new(self, items: Sequence[Item]) -> list[Digest]:
+        """Return what has to lie in the folder, under its SHA-256, before these items are added."""
+        missing = {item.sha256: item.size_bytes for item in items if self._name(item) not in self._taken}
+        return [Digest(sha256=sha256, size_bytes=size) for sha256, size in missing.items()]
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Add items, with the files that are not in the archive yet."""
+        done = set()
+        for item in items:
+            name = self._name(item)
+            if name not in self._taken:
+                self._taken[name] = bytes.fromhex(item.sha256)
+                # Images and NPZ files are compressed already.
+                self._write(name, self._folder / item.sha256, zipfile.ZIP_STORED)
+                done.add(item.sha256)
+            self._lines.write(line_of(item, name) + "\n")
+        for sha256 in done:
+            (self._folder / sha256).unlink()
+
+    def finish(self) -> None:
+        """Add the annotations, and complete the archive."""
+        self._lines.close()
+        self._write(ANNOTATIONS, self._folder / ANNOTATIONS, zipfile.ZIP_DEFLATED)
+        self._zip.close()
+
+    def _name(self, item: Item) -> str:
+        """Return where an item's file lies; two of one path, from merged datasets, lie apart."""
+        folder = "images" if item.width else "tensors"
+        # Nothing that unpacks the archive may be led out of its folder.
+        parts = [part for part in PurePosixPath(item.path).parts if part not in ("/", "..")] or [item.sha256]
+        name = "/".join(parts if parts[0] == folder and len(parts) > 1 else [folder, *parts])
+        if self._taken.get(name, taken := bytes.fromhex(item.sha256)) == taken:
+            return name
+        return f"{folder}/{item.sha256}/{parts[-1]}"
+
+    def _write(self, name: str, source: Path, compression: int) -> None:
+        entry = zipfile.ZipInfo(name, _TIME)
+        entry.compress_type = compression
+        entry.external_attr = 0o644 << 16
+        entry.file_size = source.stat().st_size
+        with source.open("rb") as data, self._zip.open(entry, "w") as target:
+            shutil.copyfileobj(data, target, 1 << 20)
+
+
+def _items(path: Path) -> Iterator[Item]:
+    from engines.datasets.index import iterate
+
+    return iterate(path)

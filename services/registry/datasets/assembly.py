@@ -1,0 +1,56 @@
+"""Puts the dataset service together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.common.platform import Platform
+from services.registry.blobs import Blobs
+from services.registry.datasets.archive import Archives
+from services.registry.datasets.catalog import Catalog
+from services.registry.datasets.contents import Contents
+from services.registry.datasets.handlers import Datasets
+from services.registry.datasets.holds import Holds
+from services.registry.datasets.imports import Imports
+from services.registry.datasets.index_files import IndexFiles
+from services.registry.datasets.items import Items
+from services.registry.datasets.job import ImportJob
+from services.registry.datasets.leases import Leases
+from services.registry.datasets.mapping import Mappings
+from services.registry.datasets.preview import Previews
+from services.registry.datasets.selection import Selections
+from services.registry.datasets.servicer import DatasetServicer
+from services.registry.datasets.settling import Settling
+
+
+@dataclass(frozen=True)
+class DatasetParts:
+    """What the registry runs of datasets."""
+
+    servicer: DatasetServicer
+    imports: Imports
+    holds: Holds
+
+
+def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
+    """Build everything that datasets need."""
+    database, content, settings = platform.database, platform.cas, platform.settings
+    folder = settings.data_dir / "registry"
+    leases = Leases(database, timedelta(seconds=settings.ack_wait_seconds))
+    catalog = Catalog(database, leases)
+    contents = Contents(content, blobs)
+    imports = Imports(catalog, leases, ImportJob(content, contents, folder / "imports"), Settling(catalog, leases))
+    index_files = IndexFiles(content, folder / "indexes", settings.cache_bytes)
+    items = Items(catalog, index_files)
+    holds = Holds(database)
+    servicer = DatasetServicer(
+        datasets=Datasets(catalog, leases, imports, blobs, Mappings(platform.channel("template"))),
+        catalog=catalog,
+        items=items,
+        previews=Previews(items, content, contents, folder / "previews"),
+        archives=Archives(catalog, database, content, blobs, folder / "archives"),
+        selections=Selections(catalog, index_files, content, blobs),
+        holds=holds,
+    )
+    return DatasetParts(servicer, imports, holds)

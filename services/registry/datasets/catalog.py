@@ -1,0 +1,71 @@
+"""Finding datasets, with what is not kept in their rows, and in the state that a caller needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lathe.registry.v1.dataset_service_pb2 import (
+    AWAITING_CONFIRMATION,
+    IMPORTING,
+    READY,
+    Dataset,
+    ListDatasetsRequest,
+)
+
+from services.common.database import Database
+from services.common.errors import LatheError, failed_precondition, not_found
+from services.common.listing import ListQuery
+from services.common.resources import ResourceStore
+from services.registry.datasets.leases import Leases
+from services.registry.kinds import DATASETS
+
+
+class Catalog:
+    """Reads datasets."""
+
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self.store: ResourceStore[Dataset] = ResourceStore(database, DATASETS)
+        self._leases = leases
+
+    async def get(self, name: str) -> Dataset:
+        """Return a dataset; LatheError NOT_FOUND where there is none."""
+        return (await self.with_progress([await self.store.get(name)]))[0]
+
+    async def page(self, request: ListDatasetsRequest) -> tuple[list[Dataset], str]:
+        """Return one page, without reports, files and classes, and the token of the next."""
+        query = ListQuery.from_request(request, filters={"type": request.type, "state": request.state})
+        datasets, token = await self.store.list(query)
+        return await self.with_progress(datasets), token
+
+    async def ready(self, name: str) -> Dataset:
+        """Return a dataset that is complete, without its report, files and classes.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_READY.
+        """
+        found = (await self.store.get_many([name])).get(name)
+        if found is None:
+            raise not_found(DATASETS.noun, name)
+        if found.state != READY:
+            raise not_ready(found)
+        return found
+
+    async def with_progress(self, datasets: Sequence[Dataset]) -> list[Dataset]:
+        """Set how far the imports are: that changes without a change of the dataset."""
+        importing = [dataset.name for dataset in datasets if dataset.state == IMPORTING]
+        parts = await self._leases.progress(importing) if importing else {}
+        for dataset in datasets:
+            if dataset.state == IMPORTING:
+                dataset.progress = parts.get(dataset.name, 0.0)
+        return list(datasets)
+
+
+def not_ready(dataset: Dataset) -> LatheError:
+    """Return the error for a dataset that is not complete."""
+    if dataset.state == IMPORTING:
+        what = "is still being imported. Wait until its state is READY."
+    elif dataset.state == AWAITING_CONFIRMATION:
+        what = "waits for somebody to look at its report: ConfirmDatasetImport lets the import go on."
+    else:
+        what = f"has nothing in it, because its import failed: {dataset.failure.message}"
+    return failed_precondition("DATASET_NOT_READY", f"'{dataset.name}' {what}", subject=dataset.name)

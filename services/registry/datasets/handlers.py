@@ -1,0 +1,149 @@
+"""What can be done with datasets, their items aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lathe.registry.v1.dataset_service_pb2 import (
+    AWAITING_CONFIRMATION,
+    IMPORTING,
+    READY,
+    CreateDatasetRequest,
+    Dataset,
+    DatasetState,
+    DeriveDatasetRequest,
+    UpdateDatasetRequest,
+)
+from lathe.type.v1.digest_pb2 import File, FileList
+
+from services.common.database import Connection
+from services.common.errors import failed_precondition, invalid_fields
+from services.common.interceptors.validation import check
+from services.registry.blobs import Blobs
+from services.registry.datasets import rules
+from services.registry.datasets.catalog import Catalog, not_ready
+from services.registry.datasets.holds import refuse_held
+from services.registry.datasets.imports import Imports
+from services.registry.datasets.leases import Leases
+from services.registry.datasets.mapping import Mappings
+
+
+class Datasets:
+    """Creates, derives, confirms, changes and deletes datasets."""
+
+    def __init__(self, catalog: Catalog, leases: Leases, imports: Imports, blobs: Blobs, mappings: Mappings) -> None:
+        self._catalog = catalog
+        self._leases = leases
+        self._imports = imports
+        self._blobs = blobs
+        self._mappings = mappings
+
+    async def create(self, request: CreateDatasetRequest) -> Dataset:
+        """Create a dataset whose import goes on by itself.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT for bad paths and a mapping that cannot be; FAILED_PRECONDITION for files that
+                are not stored (BLOB_NOT_FOUND); ALREADY_EXISTS for a taken id or name.
+        """
+        dataset = rules.new_import(request.dataset)
+        if dataset.HasField("mapping"):
+            await self._mappings.complete(dataset.mapping)
+        rules.require_room(dataset)
+        await self._blobs.require(dataset.files)
+
+        async def begin(connection: Connection, made: Dataset) -> None:
+            await self._leases.begin(connection, made.name, accept_mismatches=request.accept_mismatches)
+
+        made = await self._catalog.store.create(
+            dataset,
+            resource_id=request.dataset_id,
+            request_id=request.request_id,
+            request=request,
+            on_create=begin,
+        )
+        return await self._begun(made)
+
+    async def derive(self, request: DeriveDatasetRequest) -> Dataset:
+        """Create a dataset from the items of others.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT for a source that does not exist (REFERENCE_NOT_FOUND); FAILED_PRECONDITION for
+                one that is not READY (DATASET_NOT_READY); ALREADY_EXISTS for a taken id or name.
+        """
+        dataset = rules.new_derivation(request.dataset)
+        rules.require_room(dataset)
+        sources = await self._sources(dataset.derivation.sources)
+        # By their digests: a source that is deleted meanwhile does not matter, its bytes stay.
+        indexes = FileList(
+            files=[File(path=f"source/{number}.parquet", digest=each.index) for number, each in enumerate(sources)]
+        )
+
+        async def begin(connection: Connection, made: Dataset) -> None:
+            await self._leases.begin(connection, made.name, indexes=indexes)
+
+        made = await self._catalog.store.create(
+            dataset,
+            resource_id=request.dataset_id,
+            request_id=request.request_id,
+            request=request,
+            on_create=begin,
+        )
+        return await self._begun(made)
+
+    async def confirm(self, name: str) -> Dataset:
+        """Let an import go on although the class mapping does not fit.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason NOT_AWAITING_CONFIRMATION.
+        """
+
+        def change(dataset: Dataset) -> None:
+            if dataset.state != AWAITING_CONFIRMATION:
+                raise failed_precondition(
+                    "NOT_AWAITING_CONFIRMATION",
+                    f"'{name}' is {DatasetState.Name(dataset.state)}: only an import that is AWAITING_CONFIRMATION can "
+                    "be confirmed.",
+                    subject=name,
+                )
+            dataset.state = IMPORTING
+
+        async def begin(connection: Connection, _before: Dataset, after: Dataset) -> None:
+            await self._leases.begin(connection, after.name, accept_mismatches=True)
+
+        return await self._begun(await self._catalog.store.modify(name, change, on_change=begin))
+
+    async def update(self, request: UpdateDatasetRequest) -> Dataset:
+        """Change the fields of the mask.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask; ALREADY_EXISTS
+                for a taken name.
+        """
+        changed = await self._catalog.store.update(
+            request.dataset, request.update_mask, rules.CHANGEABLE, lambda dataset: check(dataset, inside="dataset")
+        )
+        return (await self._catalog.with_progress([changed]))[0]
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a dataset, and end its import if that goes on. What it holds stays in the store, which others share.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION, reason IN_USE, while a task uses it.
+        """
+        await self._catalog.store.delete(name, etag, on_delete=refuse_held)
+        self._imports.stop(name)
+
+    async def _sources(self, names: Sequence[str]) -> list[Dataset]:
+        found = await self._catalog.store.get_many(names)
+        missing = [name for name in names if name not in found]
+        if missing:
+            wrong = [("dataset.derivation.sources", f"There is no dataset named '{name}'.") for name in missing]
+            raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")
+        for name in names:
+            if found[name].state != READY:
+                raise not_ready(found[name])
+        return [found[name] for name in names]
+
+    async def _begun(self, dataset: Dataset) -> Dataset:
+        self._imports.wake()
+        return (await self._catalog.with_progress([dataset]))[0]

@@ -1,0 +1,56 @@
+"""Tasks that use a dataset, and so keep it from being deleted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lathe.registry.v1.dataset_service_pb2 import Dataset
+
+from services.common.database import Connection, Database
+from services.common.errors import failed_precondition, not_found
+from services.common.identity import require_service
+from services.registry.kinds import DATASETS
+
+DEFAULT_HOLD_SECONDS = 24 * 3600
+_NAMED_AT_MOST = 5
+_HOLD = """
+INSERT INTO dataset_holds (dataset, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
+ON CONFLICT (dataset, holder) DO UPDATE SET expire_time = excluded.expire_time
+"""
+_HOLDERS = "SELECT holder FROM dataset_holds WHERE dataset = $1 AND expire_time > now() ORDER BY holder LIMIT $2"
+
+
+class Holds:
+    """Begins, ends and heeds holds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
+        """Keep a dataset from being deleted, for a day where `ttl_seconds` is 0; LatheError NOT_FOUND where absent."""
+        require_service("Holding a dataset")
+        async with self._database.transaction() as connection:
+            if await connection.fetchval("SELECT 1 FROM datasets WHERE name = $1 FOR KEY SHARE", name) is None:
+                raise not_found(DATASETS.noun, name)
+            await connection.execute(_HOLD, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
+
+    async def unhold(self, name: str, holder: str) -> None:
+        """End a hold, if there is one."""
+        require_service("Ending the hold of a dataset")
+        await self._database.execute("DELETE FROM dataset_holds WHERE dataset = $1 AND holder = $2", name, holder)
+
+    async def forget_expired(self) -> None:
+        """Remove holds that have ended by themselves."""
+        await self._database.execute("DELETE FROM dataset_holds WHERE expire_time < now()")
+
+
+async def refuse_held(connection: Connection, dataset: Dataset) -> None:
+    """Refuse to delete a dataset that a task uses: LatheError FAILED_PRECONDITION, reason IN_USE, naming the tasks."""
+    rows = await connection.fetch(_HOLDERS, dataset.name, _NAMED_AT_MOST)
+    if rows:
+        holders = ", ".join(row["holder"] for row in rows)
+        raise failed_precondition(
+            "IN_USE",
+            f"'{dataset.name}' cannot be deleted while a task uses it: {holders}. Wait for the task or cancel it.",
+            subject=dataset.name,
+        )

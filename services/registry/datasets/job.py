@@ -1,0 +1,154 @@
+"""The work of an import: files in, the sandboxed child, content and index out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetFormat, DatasetType, ImportReport, ValueCount
+from lathe.type.v1 import failure_pb2
+from lathe.type.v1.digest_pb2 import Digest
+
+from engines.failures import EngineFailure, FailureReason
+from engines.sandbox import Child, Limits, Progress
+from services.common.storage import ContentStore
+from services.common.tasks.inputs import Inputs
+from services.registry.datasets.contents import Contents
+from services.registry.datasets.leases import Claim
+
+LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=3600)
+IMPORT = "engines.datasets.importing:run"
+DERIVE = "engines.datasets.deriving:run"
+_PRELOAD = ("pyarrow.parquet", "PIL.Image")
+# Shares of the whole.
+_FETCHED, _READ = 0.1, 0.6
+
+
+@dataclass
+class Standing:
+    """How far an import is, for whoever tells others."""
+
+    stage: failure_pb2.TaskStage.ValueType = failure_pb2.FETCHING_INPUTS
+    progress: float = 0.0
+
+    def at(self, stage: failure_pb2.TaskStage.ValueType, progress: float) -> None:
+        """Note the stage, and the part of the whole that is done."""
+        self.stage, self.progress = stage, progress
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an import found.
+
+    Attributes:
+        summary: A dataset with nothing but what the import says of it: report, type, format, counts, index.
+        complete: False where the import waits for a confirmation.
+    """
+
+    summary: Dataset = field(default_factory=Dataset)
+    complete: bool = True
+
+
+class ImportJob:
+    """Does imports and derivations."""
+
+    def __init__(self, content: ContentStore, contents: Contents, folder: Path) -> None:
+        """Work in folders inside `folder`."""
+        self._content = content
+        self._contents = contents
+        self._folder = folder
+
+    async def run(self, dataset: Dataset, claim: Claim, standing: Standing) -> Found:
+        """Read the files of a dataset, or derive it from others, and store what it holds.
+
+        Raises:
+            EngineFailure: It cannot be done, or not now (retryable).
+        """
+        workdir = await asyncio.to_thread(work_folder, self._folder)
+        try:
+            # It loads its libraries while the files come in.
+            async with await Child.spawn(workdir, _PRELOAD) as child:
+                await self._fetch(dataset, claim, workdir, standing)
+                entry, request = _request(dataset, claim)
+                standing.at(failure_pb2.EXECUTING, _FETCHED)
+
+                def read(progress: Progress) -> None:
+                    standing.progress = _FETCHED + (_READ - _FETCHED) * progress.fraction
+
+                result = await child.run(entry, request, LIMITS, read)
+            found = _found(result)
+            if found.complete:
+                standing.at(failure_pb2.UPLOADING_OUTPUTS, _READ)
+                await self._store(found.summary, workdir / "out", standing)
+            return found
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, workdir, ignore_errors=True))
+
+    async def _fetch(self, dataset: Dataset, claim: Claim, workdir: Path, standing: Standing) -> None:
+        files: list[tuple[str, Digest]] = [(f"files/{file.path}", file.digest) for file in dataset.files]
+        files += [(file.path, file.digest) for file in claim.indexes.files]
+
+        def fetched(part: float, _words: str) -> None:
+            standing.at(failure_pb2.FETCHING_INPUTS, _FETCHED * part)
+
+        await Inputs(self._content, workdir, fetched).fetch(files, [])
+
+    async def _store(self, summary: Dataset, out: Path, standing: Standing) -> None:
+        def stored(count: int) -> None:
+            standing.progress = _READ + (1 - _READ) * min(count / max(summary.item_count, 1), 1)
+
+        shared = await self._contents.store(out / "content", stored)
+        if shared:
+            summary.report.shared_images = shared
+        summary.index.CopyFrom(await self._contents.put(out / "index.parquet"))
+
+
+def _request(dataset: Dataset, claim: Claim) -> tuple[str, dict[str, Any]]:
+    if dataset.HasField("derivation"):
+        steps = [MessageToDict(step, preserving_proto_field_name=True) for step in dataset.derivation.steps]
+        return DERIVE, {"sources": [file.path for file in claim.indexes.files], "steps": steps}
+    entries = [
+        {"task": entry.task, "key": entry.key, "classes": list(entry.classes), "values": dict(entry.values)}
+        for entry in dataset.mapping.entries
+    ]
+    return IMPORT, {
+        "folder": "files",
+        "format": DatasetFormat.Name(dataset.format) if dataset.format else "",
+        "type": DatasetType.Name(dataset.type) if dataset.type else "",
+        "mapping": {"entries": entries},
+        "accept_mismatches": claim.accept_mismatches,
+    }
+
+
+def _found(result: Mapping[str, Any]) -> Found:
+    """Return what the child says; it read what strangers wrote, so nothing of it is taken for granted."""
+    try:
+        summary = Dataset(
+            report=ParseDict(result["report"], ImportReport()) if "report" in result else None,
+            format=DatasetFormat.Value(result.get("format") or "DATASET_FORMAT_UNSPECIFIED"),
+            type=DatasetType.Value(result.get("type") or "DATASET_TYPE_UNSPECIFIED"),
+            item_count=int(result.get("item_count", 0)),
+            size_bytes=int(result.get("size_bytes", 0)),
+            classes=[ParseDict(each, ValueCount()) for each in result.get("classes", ())],
+            attributes=[ParseDict(each, ValueCount()) for each in result.get("attributes", ())],
+        )
+    except (ParseError, ValueError, TypeError, AttributeError) as error:
+        raise EngineFailure(FailureReason.INTERNAL_ERROR, f"The import's answer is not usable: {error}") from error
+    return Found(summary, complete=result.get("state", "READY") == "READY")
+
+
+def work_folder(root: Path) -> Path:
+    """Return a new folder inside `root`, and remove those that killed processes left there."""
+    root.mkdir(parents=True, exist_ok=True)
+    for folder in root.iterdir():
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=root)).resolve()

@@ -1,0 +1,76 @@
+"""Choosing items, and storing the choice as workers fetch it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from lathe.registry.v1.dataset_service_pb2 import SelectDatasetItemsRequest
+from lathe.type.v1.digest_pb2 import DatasetSelection, Digest, File, FileList
+
+from services.common.errors import failed_precondition
+from services.common.storage import ContentStore
+from services.registry.blobs import Blobs
+from services.registry.datasets.catalog import Catalog
+from services.registry.datasets.index_files import IndexFiles
+
+CONTENT_FOLDER = "content"
+_CHUNK = 10_000
+
+
+class Selections:
+    """Chooses items."""
+
+    def __init__(self, catalog: Catalog, files: IndexFiles, content: ContentStore, blobs: Blobs) -> None:
+        self._catalog = catalog
+        self._files = files
+        self._content = content
+        self._blobs = blobs
+
+    async def select(self, request: SelectDatasetItemsRequest) -> DatasetSelection:
+        """Store an index of the chosen items, and the list of the files that it names.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_READY or DATASET_EMPTY.
+        """
+        dataset = await self._catalog.ready(request.name)
+        if not dataset.item_count:
+            raise failed_precondition("DATASET_EMPTY", f"'{dataset.name}' has no items to choose from.", dataset.name)
+        with tempfile.TemporaryDirectory(prefix="lathe-select-") as folder:
+            chosen, listed = Path(folder, "index.parquet"), Path(folder, "files.pb")
+            if 0 < request.count < dataset.item_count:
+                items = await self._files.read(dataset.index, _choose, chosen, request.count, request.seed)
+                choice = await self._content.put_file(chosen)
+                await asyncio.to_thread(_write_list, chosen, listed)
+            else:
+                items, choice = dataset.item_count, dataset.index
+                await self._files.read(dataset.index, _write_list, listed)
+            files = await self._content.put_file(listed)
+        await self._blobs.record([choice, files])
+        return DatasetSelection(index=choice, files=files, items=items)
+
+
+def _choose(path: Path, out: Path, count: int, seed: int) -> int:
+    # In the thread, when first asked for: it loads Arrow.
+    from engines.datasets import index
+
+    return index.choose(path, out, count, seed)
+
+
+def _write_list(chosen: Path, listed: Path) -> None:
+    """Write the FileList of an index to a file, some thousand files at a time."""
+    from engines.datasets import index
+
+    contents: Sequence[tuple[str, int]] = sorted(index.contents(chosen))
+    waiting = iter(contents)
+    with listed.open("wb") as file:
+        while part := list(islice(waiting, _CHUNK)):
+            # Messages one after the other are one message with all their files.
+            files = [
+                File(path=f"{CONTENT_FOLDER}/{sha256}", digest=Digest(sha256=sha256, size_bytes=size))
+                for sha256, size in part
+            ]
+            file.write(FileList(files=files).SerializeToString())

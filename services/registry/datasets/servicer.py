@@ -1,0 +1,90 @@
+"""DatasetService: what comes in and what goes out."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from lathe.registry.v1 import dataset_service_pb2 as pb
+from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceServicer
+from lathe.type.v1.digest_pb2 import DatasetSelection
+
+from services.registry.datasets.archive import Archives
+from services.registry.datasets.catalog import Catalog
+from services.registry.datasets.handlers import Datasets
+from services.registry.datasets.holds import Holds
+from services.registry.datasets.items import Items
+from services.registry.datasets.preview import Previews
+from services.registry.datasets.selection import Selections
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class DatasetServicer(DatasetServiceServicer):
+    """Answers the calls of DatasetService."""
+
+    def __init__(
+        self,
+        *,
+        datasets: Datasets,
+        catalog: Catalog,
+        items: Items,
+        previews: Previews,
+        archives: Archives,
+        selections: Selections,
+        holds: Holds,
+    ) -> None:
+        self._datasets = datasets
+        self._catalog = catalog
+        self._items = items
+        self._previews = previews
+        self._archives = archives
+        self._selections = selections
+        self._holds = holds
+
+    async def CreateDataset(self, request: pb.CreateDatasetRequest, context: Context) -> pb.Dataset:
+        return await self._datasets.create(request)
+
+    async def ConfirmDatasetImport(self, request: pb.ConfirmDatasetImportRequest, context: Context) -> pb.Dataset:
+        return await self._datasets.confirm(request.name)
+
+    async def DeriveDataset(self, request: pb.DeriveDatasetRequest, context: Context) -> pb.Dataset:
+        return await self._datasets.derive(request)
+
+    async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.Dataset:
+        return await self._catalog.get(request.name)
+
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
+        datasets, token = await self._catalog.page(request)
+        return pb.ListDatasetsResponse(datasets=datasets, next_page_token=token)
+
+    async def UpdateDataset(self, request: pb.UpdateDatasetRequest, context: Context) -> pb.Dataset:
+        return await self._datasets.update(request)
+
+    async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> Empty:
+        await self._datasets.delete(request.name, request.etag)
+        return Empty()
+
+    async def ListDatasetItems(
+        self, request: pb.ListDatasetItemsRequest, context: Context
+    ) -> pb.ListDatasetItemsResponse:
+        items, token = await self._items.page(request)
+        return pb.ListDatasetItemsResponse(items=items, next_page_token=token)
+
+    async def PreviewDatasetItem(
+        self, request: pb.PreviewDatasetItemRequest, context: Context
+    ) -> pb.DatasetItemPreview:
+        return await self._previews.preview(request.name)
+
+    async def ExportDataset(self, request: pb.ExportDatasetRequest, context: Context) -> pb.DatasetArchive:
+        return await self._archives.export(request.name)
+
+    async def SelectDatasetItems(self, request: pb.SelectDatasetItemsRequest, context: Context) -> DatasetSelection:
+        return await self._selections.select(request)
+
+    async def HoldDataset(self, request: pb.HoldDatasetRequest, context: Context) -> Empty:
+        await self._holds.hold(request.name, request.holder, request.ttl_seconds)
+        return Empty()
+
+    async def UnholdDataset(self, request: pb.UnholdDatasetRequest, context: Context) -> Empty:
+        await self._holds.unhold(request.name, request.holder)
+        return Empty()

@@ -1,0 +1,91 @@
+"""How imports end: the dataset says so, and the import is no longer there, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from lathe.registry.v1.dataset_service_pb2 import (
+    AWAITING_CONFIRMATION,
+    IMPORT_FAILED,
+    READY,
+    Dataset,
+    DatasetState,
+)
+from lathe.type.v1 import failure_pb2
+
+from engines.failures import EngineFailure
+from services.common.database import Connection
+from services.common.errors import LatheError
+from services.registry.datasets import rules
+from services.registry.datasets.catalog import Catalog
+from services.registry.datasets.job import Found
+from services.registry.datasets.leases import Claim, Leases
+
+# What a tool said at length is in the log.
+_MAX_TEXT = 4000
+_SET_BY_IMPORT = ("report", "classes", "attributes", "item_count", "size_bytes", "index")
+
+log: Any = structlog.get_logger(__name__)
+
+
+class _LostError(Exception):
+    """The import is another's by now."""
+
+
+class Settling:
+    """Writes down how imports ended, where they are still this process's."""
+
+    def __init__(self, catalog: Catalog, leases: Leases) -> None:
+        self._catalog = catalog
+        self._leases = leases
+
+    async def complete(self, claim: Claim, found: Found) -> None:
+        """Make a dataset READY, or let it wait for a confirmation."""
+
+        def change(dataset: Dataset) -> None:
+            for field in _SET_BY_IMPORT:
+                dataset.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
+            dataset.state = READY if found.complete else AWAITING_CONFIRMATION
+            if found.complete:
+                dataset.progress = 1.0
+                dataset.MergeFrom(found.summary)
+            else:
+                dataset.report.CopyFrom(found.summary.report)
+            rules.fit(dataset)
+
+        await self._settle(claim, change)
+
+    async def fail(self, claim: Claim, failure: EngineFailure, stage: failure_pb2.TaskStage.ValueType) -> None:
+        """Make a dataset IMPORT_FAILED."""
+        told = failure_pb2.Failure(
+            stage=stage,
+            reason=failure_pb2.FailureReason.Value(failure.reason.value),
+            message=failure.message[:_MAX_TEXT],
+            node=failure.node[:_MAX_TEXT],
+            operator=failure.operator[:_MAX_TEXT],
+            evidence=failure.evidence[:_MAX_TEXT],
+            suggested_fix=failure.suggested_fix[:_MAX_TEXT],
+            retryable=failure.retryable,
+        )
+
+        def change(dataset: Dataset) -> None:
+            dataset.state = IMPORT_FAILED
+            dataset.failure.CopyFrom(told)
+            rules.fit(dataset)
+
+        await self._settle(claim, change)
+
+    async def _settle(self, claim: Claim, change: Callable[[Dataset], None]) -> None:
+        async def end(connection: Connection, _before: Dataset, after: Dataset) -> None:
+            if not await self._leases.end(connection, claim):
+                raise _LostError
+            log.info("dataset.import_ended", dataset=after.name, state=DatasetState.Name(after.state))
+
+        try:
+            await self._catalog.store.modify(claim.dataset, change, on_change=end)
+        except _LostError:
+            log.info("dataset.import_lost", dataset=claim.dataset)
+        except LatheError as error:
+            log.info("dataset.import_lost", dataset=claim.dataset, because=error.message)
