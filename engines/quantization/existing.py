@@ -1,0 +1,85 @@
+"""Quantization that a graph already carries: from an export after quantization-aware training, or another quantizer.
+
+Forms that are known: QuantizeLinear/DequantizeLinear around floating-point operators (QDQ), operators on integers
+(QLinearConv, MatMulInteger, …), compressed weights (MatMulNBits, GatherBlockQuantized, an integer parameter that is
+cast and scaled by plain operators), and OpenVINO's FakeQuantize.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from engines.graph.walk import all_graphs, all_nodes
+
+if TYPE_CHECKING:
+    import onnx
+
+QDQ = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+"""Operators that bring values to integers and back."""
+
+_MAIN = ("", "ai.onnx")
+_OTHER_FORMS = re.compile(
+    r"QLinear\w+|\w+Integer(ToFloat)?|DynamicQuantize\w+|MatMulNBits|MatMulBnb4|GatherBlockQuantized|FakeQuantize"
+    r"|QGemm|QAttention|QMoE|QEmbedLayerNormalization|Quantize\w+|Dequantize\w+"
+)
+_PASSIVE = frozenset(
+    {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Expand", "Slice", "Split"}
+)
+"""Operators that only move values: what reads a quantized value through them reads a quantized value."""
+
+
+def is_quantization(node: Any) -> bool:
+    """Return whether a node quantizes, dequantizes or computes on quantized values by its very operator."""
+    return node.op_type in QDQ or _OTHER_FORMS.fullmatch(node.op_type) is not None
+
+
+def quantized_nodes(model: onnx.ModelProto) -> list[str]:
+    """Return the nodes that compute on quantized values, in the graph's order; empty for a graph in floating point.
+
+    A node is named by its first output where it has no name. A DequantizeLinear stands for itself where nothing but the
+    graph's output reads it. Subgraphs and local functions count.
+    """
+    nodes = list(all_nodes(model))
+    integers = _integer_parameters(model)
+    carried = {output for node in nodes if _gives_quantized(node, integers) for output in node.output}
+    for node in nodes:  # nodes come in topological order, so that one pass carries through chains
+        if node.op_type in _PASSIVE and node.input and node.input[0] in carried:
+            carried.update(node.output)
+    readers = [node for node in nodes if not _only_carries(node) and not carried.isdisjoint(node.input)]
+    found = {id(node) for node in readers}
+    read = {name for node in nodes for name in node.input}
+    for node in nodes:
+        computes = is_quantization(node) and node.op_type not in QDQ
+        unread = node.op_type == "DequantizeLinear" and read.isdisjoint(node.output)
+        if computes or unread:
+            found.add(id(node))
+    return [node.name or node.output[0] for node in nodes if id(node) in found]
+
+
+def _only_carries(node: Any) -> bool:
+    return node.op_type in QDQ or node.op_type in _PASSIVE
+
+
+def _gives_quantized(node: Any, integers: frozenset[str]) -> bool:
+    """Return whether the outputs hold values that were integers: of DequantizeLinear, or of an integer parameter."""
+    if node.op_type in {"DequantizeLinear", "DequantizeBFP"}:
+        return True
+    return node.op_type == "Cast" and node.domain in _MAIN and node.input[0] in integers
+
+
+def _integer_parameters(model: onnx.ModelProto) -> frozenset[str]:
+    """Return matrices and larger parameters in integers of at most eight bits: indices are wider, masks are boolean."""
+    import onnx
+
+    narrow = {
+        getattr(onnx.TensorProto, name)
+        for name in ("INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2")
+        if hasattr(onnx.TensorProto, name)
+    }
+    return frozenset(
+        tensor.name
+        for graph in all_graphs(model)
+        for tensor in graph.initializer
+        if tensor.data_type in narrow and len(tensor.dims) >= 2
+    )

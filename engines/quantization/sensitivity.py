@@ -1,0 +1,124 @@
+"""Which quantized nodes cost most: quantization noise per node, and what each does to the graph's outputs on its own.
+
+The quantized graph and the floating-point graph share the names of most values, whoever quantized: a quantizer puts
+nodes between values, and keeps the values. Between shared values the quantized graph falls into pieces (see `pieces`);
+one with quantization in it is a quantized node. Each piece is looked at alone, with its inputs taken from the
+floating-point run, so that a node is not blamed for the noise of those before it:
+
+    own      SQNR at the node's output: 10 log10(sum f² / sum (q - f)²) over all feeds, f the floating-point value
+    effect   SQNR at the model's worst output when that node alone is quantized
+
+Noise at a node's own output says little about a network: it may be averaged away or blown up behind it. The effect
+takes the rest of the network into account, so it decides the order wherever the budget allows measuring it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from engines.backends.base import Arrays
+from engines.quantization.pieces import Piece, cut
+from engines.quantization.trials import Noise, effects, own_noise, switched
+
+if TYPE_CHECKING:
+    import onnx
+
+log = logging.getLogger(__name__)
+
+PIECES_AT_A_TIME = 16
+"""Nodes whose inputs and outputs are in memory at once."""
+BUDGET_SECONDS = 120.0
+"""Longest time for which effects are measured; nodes then are ordered by their own noise."""
+
+
+@dataclass(frozen=True)
+class NodeSensitivity:
+    """The error of one quantized node.
+
+    Attributes:
+        node: Name of the node in the floating-point graph.
+        operator: Its operator type.
+        sqnr_db: SQNR at its output, its inputs taken from the floating-point run, in decibels, at most 200.
+        effect_db: SQNR at the model's worst output when this node alone is quantized; None where it was not measured.
+    """
+
+    node: str
+    operator: str
+    sqnr_db: float
+    effect_db: float | None = None
+
+    @property
+    def cost_db(self) -> float:
+        """The figure that decides the order: the effect where it was measured, else the node's own."""
+        return self.sqnr_db if self.effect_db is None else self.effect_db
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Return the fields of the API's NodeSensitivity."""
+        return {"node": self.node, "operator": self.operator, "sqnr_db": self.sqnr_db}
+
+
+def sensitivities(
+    float_model: onnx.ModelProto,
+    quantized_model: onnx.ModelProto,
+    feeds: Sequence[Arrays],
+    budget_seconds: float = BUDGET_SECONDS,
+) -> list[NodeSensitivity]:
+    """Return every quantized node, the most sensitive first.
+
+    Args:
+        float_model: The graph that was quantized.
+        quantized_model: What a quantizer made of it, as ONNX.
+        feeds: Inputs by name; a few are enough.
+        budget_seconds: Longest time for measuring effects; 0 leaves them out.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_CRASHED where ONNX Runtime runs one of the graphs not.
+        ValueError: without a feed.
+    """
+    if not feeds:
+        raise ValueError("sensitivities are measured on at least one feed")
+    pieces = cut(float_model, quantized_model)
+    found = []
+    for start in range(0, len(pieces), PIECES_AT_A_TIME):
+        group = pieces[start : start + PIECES_AT_A_TIME]
+        for piece, noise in zip(group, own_noise(float_model, quantized_model, group, feeds), strict=True):
+            found.append(NodeSensitivity(piece.node, piece.operator, noise.decibels()))
+    measured = _effects(float_model, quantized_model, pieces, feeds, budget_seconds)
+    if measured is not None:
+        found = [replace(entry, effect_db=noise.decibels()) for entry, noise in zip(found, measured, strict=True)]
+    return sorted(found, key=lambda entry: (entry.cost_db, entry.node))
+
+
+def exclude_order(found: Sequence[NodeSensitivity]) -> Iterator[list[str]]:
+    """Yield growing groups of nodes to leave in floating point: the 1, 2, 4, 8… most sensitive, the last all but one.
+
+    Args:
+        found: What `sensitivities` returned. Only nodes with parameters or products count among them: others follow
+            what is around them.
+    """
+    nodes = list(dict.fromkeys(entry.node for entry in found))
+    size = 1
+    while size < len(nodes):
+        yield nodes[:size]
+        size *= 2
+    if len(nodes) > 1 and size // 2 < len(nodes) - 1:
+        yield nodes[:-1]
+
+
+def _effects(
+    float_model: onnx.ModelProto,
+    quantized_model: onnx.ModelProto,
+    pieces: Sequence[Piece],
+    feeds: Sequence[Arrays],
+    budget_seconds: float,
+) -> list[Noise] | None:
+    if not pieces or budget_seconds <= 0:
+        return None
+    both = switched(float_model, quantized_model, pieces)
+    measured = effects(both, len(pieces), feeds, budget_seconds) if both else None
+    if measured is None:
+        log.info("The nodes are ordered by their own noise: what each does to the outputs takes too long to measure")
+    return measured
