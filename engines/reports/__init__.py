@@ -1,0 +1,1 @@
+"""Reports for people: self-contained HTML pages with charts, for evaluations, comparisons and quantizations."""

@@ -1,0 +1,189 @@
+"""The toolkit of pages: blocks of content, and one self-contained HTML file made of them.
+
+A page loads nothing from anywhere and runs no script: its own Content-Security-Policy forbids both. All text is foreign
+text and is escaped by Jinja2; only charts, which `svg.py` has made, go in as they are.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from engines.reports.text import clean
+from engines.reports.theme import DARK, LIGHT, declarations
+
+Tone = Literal["", "good", "bad", "warn", "muted"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PNG = b"\x89PNG\r\n\x1a\n"
+PICTURE_BYTES = 2 << 20
+"""Most bytes of pictures, as base64, that one gallery holds; those beyond it are left out, and the page says so."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the header."""
+
+    label: str
+    value: str
+    detail: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table with a tone, or with a small line below its text."""
+
+    text: str
+    tone: Tone = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a caption. Columns named in `text_columns` are aligned left, the others hold numbers."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    text_columns: frozenset[int] = frozenset({0})
+    note: str = ""
+    wide: bool = False
+    kind: Literal["table"] = "table"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with its caption."""
+
+    svg: Markup
+    caption: str
+    note: str = ""
+    kind: Literal["chart"] = "chart"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Pairs of a name and a value."""
+
+    caption: str
+    pairs: Sequence[tuple[str, str]]
+    kind: Literal["facts"] = "facts"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Sentences, each a paragraph of its own, in a tone."""
+
+    sentences: Sequence[str]
+    tone: Tone = ""
+    kind: Literal["notes"] = "notes"
+    wide: bool = True
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sample: its PNG as base64 (empty where it has none), its name, and lines of text with their tones."""
+
+    png: str
+    name: str
+    lines: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Samples as a grid."""
+
+    caption: str
+    pictures: Sequence[Picture]
+    note: str = ""
+    kind: Literal["gallery"] = "gallery"
+    wide: bool = True
+
+
+Block = Table | Chart | Facts | Notes | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a heading, side by side where there is room."""
+
+    title: str
+    blocks: Sequence[Block]
+    intro: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        kind: What it is a report of: `Evaluation`.
+        title: What it is about.
+        subtitle: The circumstances, in a line.
+        verdict: The finding in a sentence or two.
+        tone: Tone of the verdict.
+        tiles: The figures to see first.
+        sections: Everything else.
+        small_print: How it was measured, a paragraph each.
+    """
+
+    kind: str
+    title: str
+    subtitle: str
+    verdict: str
+    tiles: Sequence[Tile]
+    sections: Sequence[Section]
+    tone: Tone = ""
+    small_print: Sequence[str] = field(default_factory=tuple)
+
+
+def render(page: Page) -> str:
+    """Return a page as one HTML file, the same text for the same page."""
+    return str(_environment().get_template("page.html").render(page=page))
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+    environment.globals["style"] = Markup(style.replace("/*light*/", declarations(LIGHT)).replace("/*dark*/", declarations(DARK)))  # noqa: S704,E501  # our own file
+    environment.filters["pictures"] = pictures_within
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    return clean(value) if type(value) is str else value
+
+
+def pictures_within(pictures: Sequence[Picture], limit: int = PICTURE_BYTES) -> list[tuple[Picture, str]]:
+    """Return the samples with the PNG that each shows: empty beyond the limit, and for what is no PNG in base64."""
+    shown, used = [], 0
+    for picture in pictures:
+        png = picture.png if _is_png(picture.png) and used + len(picture.png) <= limit else ""
+        used += len(png)
+        shown.append((picture, png))
+    return shown
+
+
+def _is_png(text: str) -> bool:
+    try:
+        return base64.b64decode(text[:16], validate=True).startswith(_PNG) and text.isascii() and '"' not in text
+    except binascii.Error:
+        return False

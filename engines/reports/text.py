@@ -1,0 +1,81 @@
+"""Numbers and foreign text as people read them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+NONE = "–"
+"""Stands where there is no number."""
+
+# Control characters but line feed and tab, bidirectional overrides (a file name must not turn the line around), surrogates
+# that no encoder takes, and what XML does not allow.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def clean(value: str) -> str:
+    """Return foreign text with every character that cannot be shown replaced by U+FFFD. It is not escaped yet."""
+    return _UNPRINTABLE.sub("\ufffd", value)
+
+
+def shorten(value: str, length: int) -> str:
+    """Return at most `length` characters of a text, cut in the middle: names often differ at their ends."""
+    if len(value) <= length:
+        return value
+    head = (length - 1) // 2
+    return f"{value[:head]}…{value[-(length - 1 - head) :]}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with `digits` significant digits, without exponent where that stays short."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e7:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        return f"{value:,.{decimals}f}".replace("-", "−")
+    return f"{value:.{digits - 1}e}".replace("-", "−")
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """Return a part of one as per cent."""
+    return NONE if value is None or not math.isfinite(value) else f"{100 * value:.{decimals}f} %".replace("-", "−")
+
+
+def points(value: float | None, decimals: int = 2) -> str:
+    """Return a difference of parts of one as signed percentage points."""
+    return NONE if value is None or not math.isfinite(value) else signed(100 * value, decimals)
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """Return a number with its sign, which a zero has not."""
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time given in milliseconds, in the unit that suits it."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value >= 1000:
+        return f"{number(value / 1000)} s"
+    return f"{number(value)} ms" if value >= 0.1 or value == 0 else f"{number(value * 1000)} µs"
+
+
+def size(value: float | None) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    if value is None:
+        return NONE
+    amount, unit = float(value), 0
+    while amount >= 1024 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1024, unit + 1
+    return f"{amount:.0f} B" if unit == 0 else f"{number(amount)} {_UNITS[unit]}"
+
+
+def count(value: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 sample`, `12,000 samples`."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
