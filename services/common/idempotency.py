@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from services.common.database import Connection, Database
 from services.common.errors import invalid_argument
 
-__all__ = ["REQUEST_IDS_TABLE", "claim_request", "fingerprint", "forget_requests"]
+__all__ = ["REQUEST_IDS_TABLE", "claim_request", "find_request", "fingerprint", "forget_requests"]
 
 REQUEST_IDS_TABLE = """
     CREATE TABLE request_ids (
@@ -62,17 +62,37 @@ async def claim_request(
     Raises:
         LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request.
     """
-    try:
-        key = (owner, UUID(request_id), method)
-    except ValueError:
-        raise invalid_argument("request_id", f"'{request_id}' is not a UUID. Send one, or leave it empty.") from None
+    key = _key(owner, request_id, method)
     if await connection.fetchval(CLAIM, *key, fingerprint, resource) is not None:
         return None
+    return await _first(connection, key, fingerprint)
+
+
+async def find_request(
+    connection: Connection | Database, *, owner: str, request_id: str, method: str, fingerprint: bytes
+) -> UUID | None:
+    """Return what the first request with this id created; None where there was none. Takes and raises as claiming does.
+
+    For work that is too long for a transaction: ask before it, and claim with what it made.
+    """
+    return await _first(connection, _key(owner, request_id, method), fingerprint)
+
+
+def _key(owner: str, request_id: str, method: str) -> tuple[str, UUID, str]:
+    try:
+        return owner, UUID(request_id), method
+    except ValueError:
+        raise invalid_argument("request_id", f"'{request_id}' is not a UUID. Send one, or leave it empty.") from None
+
+
+async def _first(connection: Connection | Database, key: tuple[str, UUID, str], fingerprint: bytes) -> UUID | None:
     first = await connection.fetchrow(FIND, *key)
+    if first is None:
+        return None
     if first["fingerprint"] != fingerprint:
         raise invalid_argument(
             "request_id",
-            f"{request_id} was already sent with a different request. Use a new UUID for a new request.",
+            f"{key[1]} was already sent with a different request. Use a new UUID for a new request.",
             reason="REQUEST_ID_REUSED",
         )
     found: UUID = first["resource"]

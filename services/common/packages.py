@@ -26,7 +26,7 @@ class Packages:
 
     async def register(self, task: Any, version: ModelVersion) -> str:
         """Register what a task made and return the version's name; a repeat for the same task returns the first."""
-        created: ModelVersion = await self._models.CreateModelVersion(
+        created = await self._models.CreateModelVersion(
             CreateModelVersionRequest(
                 parent=output_model(task.spec),
                 model_version=version,
@@ -60,7 +60,8 @@ class Packages:
 
 def output_model(spec: Any) -> str:
     """Return the model under which a task's package becomes a version: the one that is asked for, or the source's."""
-    return spec.output_model or spec.model_version.partition("/versions/")[0]
+    model: str = spec.output_model or spec.model_version.partition("/versions/")[0]
+    return model
 
 
 def manifest_of(files: Sequence[File]) -> Digest:

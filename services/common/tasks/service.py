@@ -83,7 +83,7 @@ async def task_service(
     platform: Platform,
     kind: TaskKind,
     devices: Iterable[str],
-    more: Mapping[str, Unary] | None = None,
+    more: Callable[[TaskEngine], Mapping[str, Unary]] | None = None,
     options: TaskOptions | None = None,
 ) -> ServiceParts:
     """Return the parts of a task service.
@@ -92,12 +92,12 @@ async def task_service(
         platform: The connections of the process.
         kind: What the service adds.
         devices: Devices of the catalog: each gets its queue.
-        more: Methods that only this service has, by name.
+        more: Returns the methods that only this service has, by name; they may use the engine.
         options: Clocks and limits; those of the settings where absent.
     """
     options = options or TaskOptions.of(platform.settings)
     async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
         await ensure_topology(platform.bus, [kind.name], devices, options.timing)
     engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
-    servicer = TaskServicer(kind, engine.handlers, engine.streams, more)
+    servicer = TaskServicer(kind, engine.handlers, engine.streams, more(engine) if more is not None else None)
     return ServiceParts(servicer.register, [kind.service], engine.background)

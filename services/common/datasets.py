@@ -1,0 +1,65 @@
+"""Datasets of the registry, as task services read them."""
+
+from __future__ import annotations
+
+import grpc
+from lathe.registry.v1.dataset_service_pb2 import (
+    IMPORT_FAILED,
+    IMPORTING,
+    READY,
+    TENSORS,
+    Dataset,
+    DatasetState,
+    GetDatasetRequest,
+    SelectDatasetItemsRequest,
+)
+from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
+from lathe.type.v1.digest_pb2 import DatasetSelection
+
+from services.common.errors import failed_precondition, invalid_argument
+
+INDEX_FILE = "index.parquet"
+"""Where a worker finds the index of a selection, in the selection's folder; the files of its list lie beside it."""
+
+
+class Datasets:
+    """Looks datasets up and has items chosen."""
+
+    def __init__(self, registry: grpc.aio.Channel) -> None:
+        self._stub = DatasetServiceStub(registry)
+
+    async def ready(self, name: str) -> Dataset:
+        """Return a dataset that is complete.
+
+        Raises:
+            LatheError: FAILED_PRECONDITION, reason DATASET_NOT_READY or DATASET_EMPTY; NOT_FOUND as an AioRpcError.
+        """
+        dataset: Dataset = await self._stub.GetDataset(GetDatasetRequest(name=name))
+        if dataset.state != READY:
+            raise failed_precondition("DATASET_NOT_READY", f"'{name}' is {_standing(dataset)}.", name)
+        if not dataset.item_count:
+            message = f"'{name}' has no items. Import or derive one that has."
+            raise failed_precondition("DATASET_EMPTY", message, name)
+        return dataset
+
+    async def select(self, name: str, count: int, seed: int) -> DatasetSelection:
+        """Have `count` items chosen by `seed`, all where 0 or where there are fewer."""
+        request = SelectDatasetItemsRequest(name=name, count=count, seed=seed)
+        selection: DatasetSelection = await self._stub.SelectDatasetItems(request)
+        return selection
+
+
+def refuse_steps_on_tensors(dataset: Dataset, steps: int, field: str) -> None:
+    """Raise LatheError INVALID_ARGUMENT where image preprocessing is asked for on tensors."""
+    if steps and dataset.type == TENSORS:
+        raise invalid_argument(
+            field, f"'{dataset.name}' holds tensors, which go into the model as they are; leave the steps out"
+        )
+
+
+def _standing(dataset: Dataset) -> str:
+    if dataset.state == IMPORTING:
+        return f"being imported ({dataset.progress:.0%}); wait until it is READY"
+    if dataset.state == IMPORT_FAILED:
+        return f"not imported: {dataset.failure.message} Import it again"
+    return f"{DatasetState.Name(dataset.state)}: confirm its import first"

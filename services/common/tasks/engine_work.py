@@ -1,0 +1,48 @@
+"""The worker side of kinds whose engine takes the work message as JSON and answers with the fields of the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.message import Message
+from lathe.type.v1.digest_pb2 import File
+
+from engines.devices import load_catalog
+from engines.toolchain import fingerprint, software
+
+
+class EngineWork:
+    """What these kinds share. The outcome has a field `files`, and the engine names the files that it wrote."""
+
+    outcome_type: type[Message]
+
+    def __init__(self, device: str, packages: Collection[str]) -> None:
+        """Serve a device of the catalog; `packages` beside its toolchains have versions that may change a result."""
+        self._device = load_catalog().devices[device]
+        self._packages = packages
+
+    def request(self, work: Message) -> dict[str, Any]:
+        """Return the work message as JSON values."""
+        return MessageToDict(work, preserving_proto_field_name=True)
+
+    async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
+        """Return the outcome: what the engines found, with the files as they were stored."""
+        reported = sorted(entry["path"] for entry in result.pop("files", []))
+        stored = sorted(file.path for file in files)
+        if reported != stored:
+            raise ValueError(f"the engines reported the files {reported}, but stored are {stored}")
+        outcome: Any = self.outcome_type()
+        try:
+            ParseDict(result, outcome)
+        except ParseError as error:
+            raise ValueError(str(error)) from error
+        outcome.files.extend(files)
+        made: Message = outcome
+        return made
+
+    def environment(self) -> dict[str, Any]:
+        """Return the versions of everything that may change a result, and the processor."""
+        runtimes = {package for runtime in self._device.buildable_runtimes.values() for package in runtime.packages}
+        return {"software": software({*self._packages, *runtimes}), "device": self._device.id, **fingerprint()}

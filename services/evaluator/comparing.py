@@ -1,0 +1,82 @@
+"""Compares evaluations in a sandbox: their predictions may be large, and reports are drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, EvaluationTask
+
+from engines.failures import EngineFailure, FailureReason
+from engines.sandbox import Child, Limits
+from services.common.errors import LatheError, failed_precondition
+from services.common.storage import ContentStore
+
+ENTRY = "engines.evaluation.comparison:run"
+LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=900)
+# Children that may compare at the same time: each may take the whole memory limit.
+_SLOTS = 1
+_TOO_LARGE = {FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT}
+_NOT_COMPARABLE = {FailureReason.INVALID_DATA, FailureReason.INVALID_SPEC, FailureReason.OUTPUT_MISMATCH}
+
+
+class Comparer:
+    """Compares, a few at a time, each in its own sandboxed process."""
+
+    def __init__(self, store: ContentStore) -> None:
+        self._store = store
+        self._slots = asyncio.Semaphore(_SLOTS)
+
+    async def compare(self, tasks: Sequence[EvaluationTask]) -> EvaluationComparison:
+        """Return the comparison of evaluations on the same data, the reference first. Its reports are stored.
+
+        Raises:
+            LatheError: FAILED_PRECONDITION, reason NOT_COMPARABLE, where their predictions do not belong together;
+                COMPARISON_TOO_LARGE where comparing takes too much memory or time; NOT_FOUND for a report that is gone.
+        """
+        async with self._slots:
+            with tempfile.TemporaryDirectory(prefix="lathe-compare-") as folder:
+                workdir = Path(folder)
+                evaluations = [await self._fetch(workdir, place, task) for place, task in enumerate(tasks)]
+                found = await _run({"evaluations": evaluations, "seed": 0}, workdir)
+                comparison = ParseDict(found, EvaluationComparison(), ignore_unknown_fields=True)
+                comparison.html_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.html"))
+                comparison.json_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.json"))
+        return comparison
+
+    async def _fetch(self, workdir: Path, place: int, task: EvaluationTask) -> dict[str, str]:
+        paths = {"predictions": f"{place}/predictions.parquet", "report": f"{place}/report.json"}
+        await self._store.fetch(task.result.predictions, workdir / paths["predictions"])
+        await self._store.fetch(task.result.json_report, workdir / paths["report"])
+        return {"name": task.name, **paths}
+
+
+async def _run(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    try:
+        async with await Child.spawn(workdir) as child:
+            return await child.run(ENTRY, request, LIMITS)
+    except EngineFailure as failure:
+        raise refusal(failure) from failure
+
+
+def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
+    """Return what a caller is told of a failure to compare; the failure itself where it is not theirs."""
+    words = " ".join(part for part in (failure.message, failure.evidence, failure.suggested_fix) if part)
+    if failure.reason in _NOT_COMPARABLE:
+        return failed_precondition("NOT_COMPARABLE", words)
+    if failure.reason in _TOO_LARGE:
+        return failed_precondition(
+            "COMPARISON_TOO_LARGE",
+            f"Comparing took more than {LIMITS.memory_bytes >> 20} MiB of memory or {LIMITS.timeout_seconds:.0f} "
+            f"seconds. Compare fewer evaluations at once, or evaluate on fewer samples. {words}",
+        )
+    if failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE:
+        return failed_precondition(
+            "TOOLCHAIN_UNAVAILABLE",
+            f"The evaluator cannot compare here: {failure.message} Those who run it install `lathe[evaluator]`.",
+        )
+    return failure

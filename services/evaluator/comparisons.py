@@ -1,0 +1,146 @@
+"""Comparisons of evaluations: made once per request, stored, and listed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from lathe.evaluator.v1.evaluation_service_pb2 import (
+    CompareEvaluationsRequest,
+    EvaluationComparison,
+    EvaluationTask,
+    ListEvaluationComparisonsRequest,
+)
+from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
+from uuid_utils.compat import uuid7
+
+from services.common.database import Database
+from services.common.errors import failed_precondition, not_found
+from services.common.idempotency import claim_request, find_request, fingerprint
+from services.common.identity import current_user
+from services.common.listing import Listing, ListQuery, list_rows
+from services.common.tasks.handlers import TaskHandlers
+from services.evaluator.comparing import Comparer
+
+COLLECTION = "evaluationComparisons"
+# An answer has to stay under gRPC's 4 MiB; the reports hold everything.
+MAX_ANSWER_BYTES = 3_500_000
+_METHOD = "CompareEvaluations"
+_LISTING = Listing("comparisons", order_fields={"create_time": datetime}, arrays=frozenset({"tasks"}))
+_INSERT = """
+    INSERT INTO comparisons (uid, name, owner, create_time, tasks, body, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+
+class Comparisons:
+    """Makes and reads comparisons."""
+
+    def __init__(self, database: Database, comparer: Comparer, tasks: TaskHandlers) -> None:
+        self._database = database
+        self._comparer = comparer
+        self._tasks = tasks
+
+    async def compare(self, request: CompareEvaluationsRequest) -> EvaluationComparison:
+        """Compare evaluations and store the result.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION where one has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED), where
+                they are on different data (DATASETS_DIFFER), or as Comparer says.
+        """
+        owner, request_id, mark = current_user(), request.request_id, fingerprint(request)
+        if request_id:
+            first = await find_request(
+                self._database, owner=owner, request_id=request_id, method=_METHOD, fingerprint=mark
+            )
+            if first is not None:
+                return await self._stored(first)
+        tasks = [self._tasks.present(await self._tasks.row(name)) for name in request.names]
+        _require_comparable(tasks)
+        comparison = fitted(await self._comparer.compare(tasks))
+        uid = uuid7()
+        comparison.name, comparison.owner = f"{COLLECTION}/{uid}", owner
+        comparison.tasks[:] = request.names
+        comparison.dataset = tasks[0].spec.dataset
+        comparison.create_time.FromDatetime(datetime.now(UTC))
+        async with self._database.transaction() as transaction:
+            if request_id:
+                first = await claim_request(
+                    transaction, owner=owner, request_id=request_id, method=_METHOD, fingerprint=mark, resource=uid
+                )
+                if first is not None:  # the same request, at the same time
+                    return await self._stored(first)
+            await transaction.execute(_INSERT, *_values(uid, comparison))
+        return comparison
+
+    async def get(self, name: str) -> EvaluationComparison:
+        """Return a stored comparison. Raises LatheError NOT_FOUND."""
+        collection, _, identifier = name.partition("/")
+        try:
+            uid = UUID(identifier)
+        except ValueError:
+            raise not_found("comparison", name) from None
+        if collection != COLLECTION or str(uid) != identifier:
+            raise not_found("comparison", name)
+        return await self._stored(uid)
+
+    async def list(self, request: ListEvaluationComparisonsRequest) -> tuple[list[EvaluationComparison], str]:
+        """Return a page of comparisons, the newest first, without differences and samples; and the next token."""
+        query = ListQuery(
+            page_size=request.page_size,
+            page_token=request.page_token,
+            owner=current_user() if request.mine_only else "",
+            filters={"tasks": request.task} if request.task else {},
+        )
+        rows, token = await list_rows(self._database, _LISTING, query)
+        return [EvaluationComparison.FromString(row["body"]) for row in rows], token
+
+    async def _stored(self, uid: UUID) -> EvaluationComparison:
+        body = await self._database.fetchval("SELECT body || detail FROM comparisons WHERE uid = $1", uid)
+        if body is None:
+            raise not_found("comparison", f"{COLLECTION}/{uid}")
+        return EvaluationComparison.FromString(body)
+
+
+def fitted(comparison: EvaluationComparison) -> EvaluationComparison:
+    """Return the comparison as it can be answered: where it is too large, its longest list is cut at the end."""
+    lists: list[Any] = [comparison.deltas, comparison.regressions]
+    while comparison.ByteSize() > MAX_ANSWER_BYTES:
+        longest = max(lists, key=len)
+        del longest[len(longest) // 2 :]
+    return comparison
+
+
+def _values(uid: UUID, comparison: EvaluationComparison) -> tuple[Any, ...]:
+    # Two serialized messages one after the other parse as their merge: a list reads the small one alone.
+    detail = EvaluationComparison(deltas=comparison.deltas, regressions=comparison.regressions)
+    body = EvaluationComparison()
+    body.CopyFrom(comparison)
+    body.ClearField("deltas")
+    body.ClearField("regressions")
+    made = comparison.create_time.ToDatetime(tzinfo=UTC)
+    names = list(comparison.tasks)
+    return uid, comparison.name, comparison.owner, made, names, body.SerializeToString(), detail.SerializeToString()
+
+
+def _require_comparable(tasks: Sequence[EvaluationTask]) -> None:
+    for task in tasks:
+        if task.status.state != SUCCEEDED:
+            state = TaskState.Name(task.status.state)
+            raise failed_precondition(
+                "EVALUATION_NOT_SUCCEEDED",
+                f"'{task.name}' is {state}; only evaluations that SUCCEEDED can be compared.",
+                task.name,
+            )
+    by_data: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        by_data[task.spec.dataset or f"the uploaded images {task.spec.images.sha256}"].append(task.name)
+    if len(by_data) > 1:
+        told = "; ".join(f"{', '.join(names)} on {data}" for data, names in by_data.items())
+        raise failed_precondition(
+            "DATASETS_DIFFER",
+            f"Evaluations are compared sample by sample, so all have to be on the same data. These are not: {told}. "
+            "Evaluate them on one dataset first.",
+        )

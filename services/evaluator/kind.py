@@ -1,0 +1,131 @@
+"""The API side of evaluations: what the task engine asks of this service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+import grpc
+from google.protobuf.message import Message
+from lathe.evaluator.v1.evaluation_service_pb2 import (
+    EvaluationOutcome,
+    EvaluationResult,
+    EvaluationSpec,
+    EvaluationTask,
+    EvaluationWork,
+)
+from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+
+from engines.devices import load_catalog
+from engines.manifest import Manifest
+from services.common.datasets import Datasets
+from services.common.errors import failed_precondition
+from services.common.holds import Holds
+from services.common.packages import manifest_of
+from services.common.storage import ContentStore
+from services.common.tasks.kind import Prepared
+from services.evaluator.rules import check_dataset, check_spec, parse_manifest, require_package
+
+REPORTS = {"report.json": "json_report", "report.html": "html_report", "predictions.parquet": "predictions"}
+"""Files of an outcome, and the fields of the result that name them."""
+
+MAX_MANIFEST_BYTES = 16 << 20
+
+
+class EvaluationKind:
+    """Evaluations, as the task engine sees them."""
+
+    name = "evaluation"
+    service = "lathe.evaluator.v1.EvaluationService"
+    collection = "evaluationTasks"
+    task_type = EvaluationTask
+    outcome_type = EvaluationOutcome
+
+    def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
+        self._models = ModelServiceStub(registry)
+        self._datasets = Datasets(registry)
+        self._holds = Holds(registry)
+        self._cas = cas
+
+    def uses(self, spec: Message) -> Sequence[str]:
+        """Return the version and the dataset."""
+        assert isinstance(spec, EvaluationSpec)
+        return [name for name in (spec.model_version, spec.dataset) if name]
+
+    async def prepare(self, spec: Message) -> Prepared:
+        """Check everything that needs no engine, and have the items of the dataset chosen.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
+        """
+        assert isinstance(spec, EvaluationSpec)
+        version, model = await asyncio.gather(
+            self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
+            self._models.GetModel(GetModelRequest(name=spec.model_version.partition("/versions/")[0])),
+        )
+        require_package(version)
+        manifest = await self._manifest(version)
+        # In a thread: the first time it imports NumPy.
+        await asyncio.to_thread(check_spec, spec, version, manifest)
+        device = load_catalog().devices[version.package.device]
+        return Prepared(
+            work=await self._work(spec, version),
+            device=device.id,
+            display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
+            timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
+            memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
+        )
+
+    async def hold(self, task_name: str, spec: Message) -> bool:
+        """Keep version and dataset from being deleted while the task runs."""
+        await self._holds.hold(task_name, self.uses(spec))
+        return True
+
+    async def release(self, task_name: str, spec: Message) -> None:
+        """End the holds."""
+        await self._holds.release(task_name, self.uses(spec))
+
+    async def complete(self, task: Message, outcome: Message) -> Message:
+        """Return the result with the digests of the stored reports."""
+        assert isinstance(outcome, EvaluationOutcome)
+        result = EvaluationResult()
+        result.CopyFrom(outcome.result)
+        stored = {file.path: file.digest for file in outcome.files}
+        for path, field in REPORTS.items():
+            getattr(result, field).CopyFrom(stored[path])
+        return result
+
+    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+        """Return the original's result; None where its reports are gone."""
+        assert isinstance(original, EvaluationTask)
+        # The reports were stored together: one stands for all.
+        return original.result if await self._cas.exists(original.result.json_report) else None
+
+    async def _manifest(self, version: ModelVersion) -> Manifest:
+        digest = manifest_of(version.files)
+        if digest.size_bytes > MAX_MANIFEST_BYTES:
+            message = f"The manifest of '{version.name}' has {digest.size_bytes} bytes; {MAX_MANIFEST_BYTES} are read."
+            raise failed_precondition("INVALID_PACKAGE", message, version.name)
+        return parse_manifest(version, await self._cas.read(digest))
+
+    async def _work(self, spec: EvaluationSpec, version: ModelVersion) -> EvaluationWork:
+        work = EvaluationWork(package=version.files, spec=spec)
+        asked = work.spec
+        asked.ClearField("model_version")
+        asked.ClearField("timeout_seconds")
+        asked.ClearField("memory_limit_bytes")
+        # What says the same is written the same: equal work is equal bytes.
+        asked.device, asked.precision = version.package.device, version.package.precision
+        asked.batch_size, asked.loops = spec.batch_size or 1, spec.loops or 1
+        asked.iou_thresholds[:] = sorted(set(spec.iou_thresholds))
+        if spec.HasField("images"):
+            if not await self._cas.exists(spec.images):
+                message = f"the images {spec.images.sha256} are not stored; upload them first"
+                raise failed_precondition("BLOB_NOT_FOUND", message, "images")
+            return work
+        check_dataset(spec, await self._datasets.ready(spec.dataset))
+        work.dataset.CopyFrom(await self._datasets.select(spec.dataset, spec.samples, spec.seed))
+        asked.ClearField("dataset")
+        return work

@@ -1,0 +1,120 @@
+"""What an evaluation may ask of a version and of a dataset: everything that needs no engine. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.json_format import MessageToDict
+from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec
+from lathe.registry.v1.dataset_service_pb2 import Dataset
+from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelFormat, ModelVersion
+from lathe.type.v1.precision_pb2 import Precision
+from pydantic import ValidationError
+
+from engines.devices import load_catalog
+from engines.manifest import Manifest
+from services.common.datasets import refuse_steps_on_tensors
+from services.common.errors import failed_precondition, invalid_argument
+from services.common.packages import MANIFEST
+from services.common.tasks.kind import MINIMUM_MEMORY
+
+DETECTORS = frozenset({"detection", "yolo"})
+
+
+def require_package(version: ModelVersion) -> None:
+    """Raise LatheError FAILED_PRECONDITION, reason NOT_A_PACKAGE, for any other format."""
+    if version.format != PACKAGE:
+        found = ModelFormat.Name(version.format)
+        raise failed_precondition(
+            "NOT_A_PACKAGE",
+            f"'{version.name}' is of format {found}, and only a package can be run. Convert it first, and evaluate the "
+            "version that the conversion makes.",
+            version.name,
+        )
+
+
+def parse_manifest(version: ModelVersion, text: bytes) -> Manifest:
+    """Return the manifest of a package; LatheError FAILED_PRECONDITION, reason INVALID_PACKAGE, where it is none."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = f"The {MANIFEST} of '{version.name}' is wrong at {where}: {first['msg']}. Build the package again."
+        raise failed_precondition("INVALID_PACKAGE", message, version.name) from None
+
+
+def check_spec(spec: EvaluationSpec, version: ModelVersion, manifest: Manifest) -> None:
+    """Check a specification against the package that it names.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT naming the field; FAILED_PRECONDITION for a device or precision that the package
+            is not for.
+    """
+    _check_target(spec, version)
+    method = spec.method or manifest.method
+    _check_method(spec, method, manifest)
+    if spec.iou_thresholds and method not in DETECTORS:
+        raise invalid_argument("task.spec.iou_thresholds", f"the method {method} finds no boxes; leave them out")
+    most = min(component.max_batch for component in manifest.components)
+    if spec.batch_size > most:
+        raise invalid_argument(
+            "task.spec.batch_size", f"{spec.batch_size} is more than the package takes at once, which is {most}"
+        )
+    _check_names(
+        "class_tasks", spec.class_tasks, [entry.task for entry in manifest.taxonomies], "taxonomies", "package"
+    )
+    if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
+        raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+
+
+def check_dataset(spec: EvaluationSpec, dataset: Dataset) -> None:
+    """Check a specification against its dataset; LatheError INVALID_ARGUMENT naming the field."""
+    known = dict.fromkeys(entry.key for entry in dataset.attributes)
+    _check_names("slices", spec.slices, list(known), "attributes", "dataset")
+    refuse_steps_on_tensors(dataset, len(spec.preprocessing), "task.spec.preprocessing")
+
+
+def _check_target(spec: EvaluationSpec, version: ModelVersion) -> None:
+    package = version.package
+    devices = load_catalog().devices
+    if spec.device and spec.device not in devices:
+        raise invalid_argument(
+            "task.spec.device", f"there is no device '{spec.device}'; there are {', '.join(devices)}"
+        )
+    if spec.device and spec.device != package.device:
+        raise failed_precondition(
+            "DEVICE_NOT_SERVED",
+            f"'{version.name}' is built for '{package.device}' and does not run on '{spec.device}'. Convert its source "
+            "for that device, and evaluate the version that the conversion makes.",
+            version.name,
+        )
+    if package.device not in devices:
+        message = f"'{version.name}' is built for '{package.device}', which the catalog does not have."
+        raise failed_precondition("DEVICE_NOT_SERVED", message, version.name)
+    if spec.precision and spec.precision != package.precision:
+        asked, has = Precision.Name(spec.precision), Precision.Name(package.precision)
+        raise failed_precondition(
+            "PRECISION_NOT_AVAILABLE",
+            f"'{version.name}' computes in {has} and has no form in {asked}. Evaluate it in {has}, or convert or "
+            f"quantize its source to {asked} first.",
+            version.name,
+        )
+
+
+def _check_method(spec: EvaluationSpec, method: str, manifest: Manifest) -> None:
+    from engines.postprocess import plain, wrong_args
+
+    own = plain(manifest.args) if method == manifest.method else {}
+    given = plain({name: MessageToDict(value) for name, value in spec.args.items()})
+    if wrong := wrong_args(method, {**own, **given}):
+        raise invalid_argument("task.spec.args" if spec.args else "task.spec.method", wrong)
+
+
+def _check_names(field: str, asked: Sequence[str], known: Sequence[str], what: str, whose: str) -> None:
+    missing = [name for name in asked if name not in known]
+    if missing:
+        have = f"they are {', '.join(known)}" if known else "it has none"
+        raise invalid_argument(
+            f"task.spec.{field}", f"{', '.join(missing)}: not among the {what} of the {whose}; {have}"
+        )
