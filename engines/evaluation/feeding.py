@@ -1,0 +1,158 @@
+"""Brings the items of a selection to a model's inputs, batch by batch; never more than one batch is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engines.backends.base import Array
+from engines.datasets.items import Item
+from engines.datasets.selection import Selection
+from engines.failures import EngineFailure, FailureReason
+from engines.imaging import Geometry, Steps, as_input, steps_for
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An item as it went into the model; `geometry` is None for tensors."""
+
+    number: int
+    item: Item
+    geometry: Geometry | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that run in one call. Where the model takes no smaller batch, the last sample is repeated in `feed`."""
+
+    samples: tuple[Sample, ...]
+    feed: dict[str, Array]
+
+    def cut(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return outputs without the rows of repeated samples."""
+        rows = len(next(iter(self.feed.values())))
+        if rows == len(self.samples):
+            return dict(outputs)
+        return {k: v[: len(self.samples)] if v.shape[:1] == (rows,) else v for k, v in outputs.items()}
+
+
+class Feeder:
+    """Makes batches of a selection for one component.
+
+    Args:
+        selection: Items with their images or tensors.
+        component: The component as `manifest.json` has it.
+        steps: What happens to images; the default where None brings them to the input's size, colours and layout.
+        batch_size: Samples per call.
+        numbers: Numbers of the items to take, in order; all where None.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where the batch is too large, the model takes several inputs and the items are
+            images, or the input takes no images.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        component: Mapping[str, Any],
+        steps: Steps | None,
+        batch_size: int,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
+        self.selection = selection
+        self.inputs: list[dict[str, Any]] = component["signature"]["inputs"]
+        self.batch_size = batch_size
+        self.numbers = list(range(len(selection.items))) if numbers is None else list(numbers)
+        self._least, most = _batch_bounds(self.inputs, component["max_batch"])
+        if batch_size > most:
+            raise _bad(f"The batch size {batch_size} was asked for; the package takes at most {most}.")
+        self.steps = None if selection.is_tensors else self._image_steps(component, steps)
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width that places in outputs relate to; None for tensors that are no images."""
+        extents = (self.inputs[0].get("shape") or {}).get("opt", [])
+        if len(extents) == 3:
+            return extents[1], extents[2]
+        if len(extents) != 4:
+            return None
+        return (extents[2], extents[3]) if extents[1] in {1, 3} else (extents[1], extents[2])
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield every item once, in order.
+
+        Raises:
+            EngineFailure: INVALID_DATA for an item that cannot be read, INVALID_SPEC for one that does not fit.
+        """
+        waiting: list[tuple[Sample, dict[str, Array]]] = []
+        for number in self.numbers:
+            entry = self._prepared(number)
+            # Sequences of another length go into a call of their own.
+            if waiting and (len(waiting) == self.batch_size or not _alike(waiting[0][1], entry[1])):
+                yield self._batch(waiting)
+                waiting = []
+            waiting.append(entry)
+        if waiting:
+            yield self._batch(waiting)
+
+    def _prepared(self, number: int) -> tuple[Sample, dict[str, Array]]:
+        item = self.selection.items[number]
+        try:
+            if self.steps is not None:
+                image = self.selection.image(item)
+                geometry = self.steps.geometry(*image.shape[:2])
+                array = as_input(self.steps.apply(image), self.inputs[0])
+                return Sample(number, item, geometry), {self.inputs[0]["name"]: array}
+            arrays = self.selection.tensors(item)
+            return Sample(number, item, None), {e["name"]: as_input(_named(arrays, e), e) for e in self.inputs}
+        except EngineFailure as failure:
+            if item.path not in failure.message:
+                failure.message = f"{item.path}: {failure.message}"
+            raise
+
+    def _batch(self, entries: list[tuple[Sample, dict[str, Array]]]) -> Batch:
+        missing = [entries[-1][1]] * (self._least - len(entries))
+        rows = [arrays for _, arrays in entries] + missing
+        feed = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return Batch(tuple(sample for sample, _ in entries), feed)
+
+    def _image_steps(self, component: Mapping[str, Any], steps: Steps | None) -> Steps:
+        if len(self.inputs) != 1:
+            names = ", ".join(entry["name"] for entry in self.inputs)
+            raise _bad(
+                f"The model takes {len(self.inputs)} inputs ({names}), and the data is images.",
+                "Use a dataset of tensors, with an array per input.",
+            )
+        if steps is not None:
+            return steps
+        color = component.get("preprocessing", {}).get(self.inputs[0]["name"], {}).get("input_color", "")
+        return steps_for(self.inputs[0], "BGR" if color == "BGR" else "RGB")
+
+
+def _batch_bounds(inputs: Sequence[Mapping[str, Any]], max_batch: int) -> tuple[int, int]:
+    """Return the fewest and the most rows of one call."""
+    shapes = [entry["shape"] for entry in inputs if entry.get("shape") and entry["shape"]["max"]]
+    least = max((shape["min"][0] for shape in shapes), default=1)
+    return least, max(least, min((shape["max"][0] for shape in shapes), default=max_batch))
+
+
+def _named(arrays: Mapping[str, Array], tensor: Mapping[str, Any]) -> Array:
+    name = tensor["name"]
+    if name in arrays:
+        return arrays[name]
+    raise EngineFailure(
+        FailureReason.INVALID_DATA,
+        f"The tensors have no array named '{name}', which the model takes; they have {', '.join(arrays) or 'none'}.",
+        suggested_fix="Name the arrays of the dataset like the model's inputs.",
+    )
+
+
+def _alike(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    return all(array.shape == other[name].shape for name, array in one.items())
+
+
+def _bad(message: str, fix: str = "") -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix=fix)

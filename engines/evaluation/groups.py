@@ -1,0 +1,59 @@
+"""The parts of the data that figures are given of: all of it, and a slice per value of each asked attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.items import Item
+from engines.failures import EngineFailure, FailureReason
+
+MOST_VALUES = 50
+"""Values of one attribute that become slices: those with the most samples."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A part of the samples: `scene=night`, or all under an empty name; `members` are their positions, rising."""
+
+    name: str
+    members: NDArray[np.int64]
+
+
+def groups(items: Sequence[Item], slices: Sequence[str]) -> tuple[list[Group], list[str]]:
+    """Return all data, then the slices by attribute and value, and warnings about what was left out.
+
+    Args:
+        items: The samples, in their order.
+        slices: Attributes to slice by.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for an attribute that no item has, naming those there are.
+    """
+    found = [Group("", np.arange(len(items)))]
+    warnings: list[str] = []
+    for attribute in slices:
+        members: dict[str, list[int]] = {}
+        for position, item in enumerate(items):
+            if attribute in item.attributes:
+                members.setdefault(item.attributes[attribute], []).append(position)
+        if not members:
+            known = sorted({name for item in items for name in item.attributes})
+            raise EngineFailure(
+                FailureReason.INVALID_SPEC,
+                f"The data has no attribute '{attribute}' to slice by; it has {', '.join(known) or 'none'}.",
+            )
+        values = sorted(members, key=lambda value: (-len(members[value]), value))
+        if len(values) > MOST_VALUES:
+            most = f"the {MOST_VALUES} with the most samples are shown"
+            warnings.append(f"The attribute '{attribute}' has {len(values)} values; {most}.")
+        unknown = len(items) - sum(map(len, members.values()))
+        if unknown:
+            warnings.append(
+                f"{unknown} of {len(items)} samples have no attribute '{attribute}' and are in none of its slices."
+            )
+        found += [Group(f"{attribute}={value}", np.array(members[value])) for value in sorted(values[:MOST_VALUES])]
+    return found, warnings

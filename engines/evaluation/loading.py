@@ -1,0 +1,61 @@
+"""Opens a package in its runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.backends import Array, BuiltForm, backend
+from engines.failures import EngineFailure, FailureReason
+from engines.manifest import ComponentEntry, Manifest, read_manifest
+
+
+@dataclass(frozen=True)
+class OpenedPackage:
+    """One component of a package, ready to run.
+
+    Attributes:
+        manifest: The package's manifest.
+        component: The component.
+        run: Returns every output by name, for every input by name.
+        max_batch: Most samples of one call.
+        size_bytes: Size of the component's files.
+    """
+
+    manifest: Manifest
+    component: ComponentEntry
+    run: Callable[[Mapping[str, Array]], dict[str, Array]]
+    max_batch: int
+    size_bytes: int
+
+    def component_dict(self) -> dict[str, Any]:
+        """Return the component as `manifest.json` has it."""
+        return self.component.model_dump(mode="json", exclude_none=True)
+
+    def taxonomies(self) -> list[dict[str, Any]]:
+        """Return the classes of each classification task, as `manifest.json` has them."""
+        return [entry.model_dump(mode="json") for entry in self.manifest.taxonomies]
+
+
+def open_package(directory: Path, component: str | None, threads: int) -> OpenedPackage:
+    """Open a component of the package in a directory, the first where none is named.
+
+    Raises:
+        EngineFailure: INVALID_MODEL where the package is damaged, INVALID_SPEC where it has no such component, and what
+            the runtime raises.
+    """
+    manifest = read_manifest(directory)
+    entries = {entry.name: entry for entry in manifest.components}
+    if component is not None and component not in entries:
+        message = f"The package has no component '{component}'; it has {', '.join(entries)}."
+        raise EngineFailure(FailureReason.INVALID_SPEC, message)
+    entry = entries[component or next(iter(entries))]
+    runtime = backend(manifest.runtime.name)
+    files = (entry.entry, *(name for name in entry.files if name != entry.entry))
+    outputs = tuple(output.name for output in entry.signature.outputs)
+    form = BuiltForm(runtime.name, manifest.precision, directory, files, outputs, dict(entry.options))
+    session = runtime.open(form, threads)
+    size = sum((directory / name).stat().st_size for name in entry.files)
+    return OpenedPackage(manifest, entry, session.run, entry.max_batch, size)

@@ -1,0 +1,68 @@
+"""The bootstrap over samples: draws with replacement, as counts, and percentile intervals.
+
+Efron & Tibshirani, An Introduction to the Bootstrap, 13.3. A draw of n samples with replacement is a vector of counts,
+so a figure that is a function of weighted sums is computed for all draws at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.evaluation.report import MetricValue
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 500
+_PERCENTILES = (2.5, 97.5)
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Return the generator of a part of the data: the same for the same seed and name."""
+    return np.random.default_rng([seed, *name.encode()])
+
+
+def draws(counts: NDArray[np.int64], resamples: int, random: np.random.Generator) -> Floats:
+    """Return how often each cell comes up in each draw of as many samples as there are: (resamples, cells).
+
+    Args:
+        counts: Samples of each cell; ones, where every sample is a cell of its own.
+        resamples: Number of draws.
+        random: Source of randomness.
+    """
+    total = int(counts.sum())
+    if not resamples or not total:
+        return np.zeros((0, len(counts)))
+    if len(counts) < total / 4:
+        return random.multinomial(total, counts / total, size=resamples).astype(np.float64)
+    cells = np.repeat(np.arange(len(counts)), counts)
+    rows = (np.bincount(cells[random.integers(0, total, total)], minlength=len(counts)) for _ in range(resamples))
+    return np.array(list(rows), np.float64)
+
+
+def metric(name: str, value: float, drawn: Floats, part: str) -> MetricValue | None:
+    """Return a figure with its interval; None where it is not defined.
+
+    Args:
+        name: Name of the metric.
+        value: The figure on the samples themselves.
+        drawn: The figure on each draw, NaN where it is not defined there.
+        part: Name of the slice.
+    """
+    if not np.isfinite(value):
+        return None
+    known = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(known, _PERCENTILES) if len(known) else (value, value)
+    # A percentile interval can miss the figure itself where a draw cannot reach it; it never should for a reader.
+    return MetricValue(name=name, value=value, low=min(low, value), high=max(high, value), slice=part)
+
+
+def metrics(values: Mapping[str, float], drawn: Mapping[str, Floats], part: str) -> Iterable[MetricValue]:
+    """Yield the figures that are defined, each with its interval."""
+    empty = np.zeros(0)
+    for name, value in values.items():
+        found = metric(name, float(value), drawn.get(name, empty), part)
+        if found is not None:
+            yield found

@@ -1,0 +1,121 @@
+"""What is true of an item, in the numbers of the model's classes; what fits no class is counted, not guessed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engines.datasets.items import LABEL, Item
+from engines.evaluation.predictions import TrueBox
+from engines.failures import EngineFailure, FailureReason
+
+_SHOWN = 5
+
+
+class ClassTruth:
+    """Classes of items by classification task.
+
+    A task takes the values of the dataset's key of its name. Where the model has one task and the data has one key, the
+    names need not agree.
+
+    Args:
+        items: All items.
+        taxonomies: `{"task", "classes"}` of each task.
+        tasks: Tasks that are judged; all where empty.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for a task that the model does not have.
+    """
+
+    def __init__(self, items: Sequence[Item], taxonomies: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> None:
+        known = [entry["task"] for entry in taxonomies]
+        check_tasks(tasks, known)
+        self.classes: dict[str, tuple[str, ...]] = {
+            entry["task"]: tuple(entry["classes"]) for entry in taxonomies if not tasks or entry["task"] in tasks
+        }
+        self._numbers = {task: {name: i for i, name in enumerate(names)} for task, names in self.classes.items()}
+        keys = {key for item in items for key in item.classifications}
+        self._keys = {task: task for task in self.classes if task in keys}
+        if not self._keys and len(known) == len(keys) == 1:
+            self._keys = dict(zip(self.classes, keys, strict=True))
+        self._key_names = sorted(keys)
+        self._unmapped: dict[str, Counter[str]] = {task: Counter() for task in self.classes}
+        self._without: Counter[str] = Counter()
+
+    def of(self, item: Item) -> dict[str, int]:
+        """Return the number of the true class by task; -1 where the item has none, or one that is not a class."""
+        found = {}
+        for task, numbers in self._numbers.items():
+            value = item.classifications.get(self._keys.get(task, ""))
+            found[task] = -1 if value is None else numbers.get(value, -1)
+            if value is None:
+                self._without[task] += 1
+            elif value not in numbers:
+                self._unmapped[task][value] += 1
+        return found
+
+    def warnings(self) -> list[str]:
+        """Return what of the items seen so far could not be judged."""
+        lines = []
+        for task, names in self.classes.items():
+            if not self._key_names:
+                continue
+            if task not in self._keys:
+                keys = ", ".join(self._key_names)
+                lines.append(f"The task '{task}' is not judged: the data has classes for {keys} alone.")
+            elif self._without[task]:
+                lines.append(
+                    f"{self._without[task]} samples have no class for the task '{task}' and are not judged by it."
+                )
+            if self._unmapped[task]:
+                lines.append(_unmapped(self._unmapped[task], f"samples of the task '{task}'", names))
+        return lines
+
+
+class BoxTruth:
+    """True boxes of items with the numbers of a detector's classes."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = classes
+        self._numbers = {name: number for number, name in enumerate(classes)}
+        self._unmapped: Counter[str] = Counter()
+
+    def of(self, item: Item) -> tuple[TrueBox, ...]:
+        """Return the item's boxes whose label is a class; `area` is that of the box where no other is known."""
+        found = []
+        for box in item.boxes:
+            number = self._numbers.get(box.label)
+            if number is None:
+                self._unmapped[box.label] += 1
+                continue
+            area = box.width * box.height if box.area is None else box.area
+            found.append(TrueBox(number, box.x, box.y, box.width, box.height, area, box.crowd))
+        return tuple(found)
+
+    def warnings(self) -> list[str]:
+        """Return what of the items seen so far could not be judged."""
+        return [_unmapped(self._unmapped, "boxes", self._classes)] if self._unmapped else []
+
+
+def check_tasks(asked: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse tasks that the model does not have.
+
+    Raises:
+        EngineFailure: INVALID_SPEC naming the task and those there are.
+    """
+    for task in asked:
+        if task not in known:
+            message = f"The model has no classification task '{task}'; it has {', '.join(known) or 'none'}."
+            raise EngineFailure(FailureReason.INVALID_SPEC, message)
+
+
+def _unmapped(values: Counter[str], what: str, classes: Sequence[str]) -> str:
+    shown = ", ".join(f"{value} ({count})" for value, count in values.most_common(_SHOWN))
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    names = ", ".join(classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
+    key = LABEL if what == "boxes" else "class"
+    return (
+        f"{values.total()} {what} were left out, as their {key} is none of the model's {len(classes)} classes "
+        f"({names}): {shown}{more}."
+    )

@@ -1,0 +1,128 @@
+"""Turns a model's outputs into predictions, by the method of its package. Needs NumPy alone: every package has a copy
+of this folder beside its `infer.py`.
+
+Arguments, all with a default. Outputs that are not named are found by their names, shapes and order.
+
+| method | argument | default | meaning |
+|---|---|---|---|
+| classification | scores | the first output | output (batch, classes): logits or probabilities |
+| multi_classification | scores | all, in order | outputs, one per taxonomy |
+| both | label_offset | 0 | columns before the first class: 1 where column 0 is the background |
+| detection | boxes, scores, labels | by name or shape | (batch, n, 4); (batch, n) or (batch, n, classes); (batch, n) |
+| | count | none | output (batch,): how many of the n are valid |
+| | activation | none | of scores without labels: `none`, `sigmoid`, `softmax` |
+| | label_offset | 0 | number of the first class: 1 where 0 is the background |
+| | box_format | xyxy | `xyxy`, `yxyx`, `xywh`, `cxcywh` |
+| | iou_threshold | 1 | suppression of boxes of one class that overlap more: none at 1 |
+| yolo | outputs | all, in order | heads |
+| | head | by shape | `anchor` (…, 5 + classes), `anchor_free` (batch, 4 + classes, n); boxes are cxcywh |
+| | decoded | 1 for three axes | 0 where (batch, n, 5 + classes) holds raw values |
+| | anchors, strides | none | of raw heads: widths and heights in pixels, head by head; a stride per head |
+| | decoding | v5 | how raw boxes are meant: `v5`, `v3` |
+| | num_classes | of the taxonomy | number of classes |
+| | multi_label | 0 | 1 lets one place be of several classes |
+| | iou_threshold | 0.5 | as above |
+| detection, yolo | normalized | 0 | 1 where boxes are fractions of the input's size |
+| | score_threshold | 0.05 | lower scores are dropped |
+| | max_detections | 100 | most boxes of one sample |
+| | class_agnostic | 0 | 1 suppresses boxes of other classes too |
+| embedding | vector | by name, the first | output (batch, dimension) or (batch, tokens, dimension) |
+| | pooling | none | of tokens: `none` (one vector of all), `mean`, `first` |
+| | normalize | 0 | 1 brings vectors to length 1 |
+
+Detection also takes one output (batch, n, 6) of x, y, x, y, score, label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .boxes import detection
+from .scores import classification, embedding, multi_classification, raw
+from .shared import Args, OutputMismatch, Outputs, Size, Taxonomies
+from .yolo import yolo
+
+METHODS = ("classification", "multi_classification", "detection", "yolo", "embedding", "raw")
+
+_RUNNERS = {
+    "classification": classification,
+    "multi_classification": multi_classification,
+    "detection": detection,
+    "yolo": yolo,
+    "embedding": embedding,
+    "raw": raw,
+}
+
+
+def plain(args: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return typed arguments, `{"iou_threshold": {"sf": 0.5}}` or as protobuf writes JSON, as plain values."""
+    values = {}
+    for name, typed in args.items():
+        kind, content = next(iter(typed.items()))
+        cast: Any = {"i": int, "f": float, "s": str}[kind[-1]]
+        if kind.startswith("v"):
+            content = content.get("values", []) if isinstance(content, Mapping) else content
+            values[name] = [cast(item) for item in content]
+        else:
+            values[name] = cast(content)
+    return values
+
+
+def check(method: str, args: Args, output_shapes: Mapping[str, Sequence[int]], taxonomies: Taxonomies) -> str:
+    """Return what does not fit between outputs and method, a sentence; empty where everything fits."""
+    try:
+        run(
+            method,
+            args,
+            {name: np.zeros(tuple(shape), np.float32) for name, shape in output_shapes.items()},
+            taxonomies,
+        )
+    except OutputMismatch as mismatch:
+        return str(mismatch)
+    return ""
+
+
+def run(
+    method: str, args: Args, outputs: Outputs, taxonomies: Taxonomies, input_size: Size = None
+) -> list[dict[str, Any]]:
+    """Return the predictions of every sample of a batch.
+
+    Args:
+        method: One of `METHODS`.
+        args: Plain values, as `wrong_args` lets pass.
+        outputs: Outputs of the model by name, the batch first.
+        taxonomies: `{"task", "classes"}` of each classification task; of a detector the first has its classes.
+        input_size: Height and width of the model's input, for boxes that are fractions of it or lie on a raw grid.
+
+    Returns:
+        `classification`, `multi_classification`: `{"tasks": {task: scores}}`, float64 (classes,). `detection`, `yolo`:
+        `{"boxes", "scores", "labels"}`, float64 (n, 4) x, y, x, y in pixels of the input, float64 (n,), int64 (n,), the
+        highest score first. `embedding`: `{"vector"}`, float64. `raw`: `{"outputs": {name: array}}`.
+
+    Raises:
+        OutputMismatch: where the outputs do not fit the method.
+    """
+    return _RUNNERS[method](args, outputs, taxonomies, input_size)
+
+
+def describe(prediction: Mapping[str, Any], taxonomies: Taxonomies, most: int = 5) -> list[str]:
+    """Return the prediction of one sample for people, a line each: the best classes of a task, or the boxes."""
+    if "tasks" in prediction:
+        classes = {entry["task"]: entry["classes"] for entry in taxonomies}
+        lines = []
+        for task, scores in prediction["tasks"].items():
+            best = np.argsort(-scores, kind="stable")[:most]
+            lines.append(f"{task}: " + ", ".join(f"{_name(classes.get(task), i)} {scores[i]:.4f}" for i in best))
+        return lines
+    if "boxes" in prediction:
+        names = taxonomies[0]["classes"] if taxonomies else None
+        rows = list(zip(prediction["labels"], prediction["scores"], prediction["boxes"], strict=True))[:most]
+        return [f"{_name(names, i)} {score:.4f} at {', '.join(f'{v:.1f}' for v in box)}" for i, score, box in rows]
+    return []
+
+
+def _name(names: Sequence[str] | None, index: int) -> str:
+    return names[index] if names and 0 <= index < len(names) else f"class {index}"

@@ -1,0 +1,29 @@
+"""What all methods share: types, the failure, and finding an output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Outputs = Mapping[str, Any]
+Args = Mapping[str, Any]
+Taxonomies = Sequence[Mapping[str, Any]]
+Size = tuple[int, int] | None
+
+
+class OutputMismatch(ValueError):  # noqa: N818 - named as the API names it
+    """Outputs that do not fit the method: the message says what was expected."""
+
+
+def output(outputs: Outputs, name: str, role: str) -> Any:
+    """Return the output of a name; raises `OutputMismatch` where there is none."""
+    if name not in outputs:
+        raise OutputMismatch(f"an output of {role} named '{name}' is expected")
+    return outputs[name]
+
+
+def sigmoid(values: Any) -> Any:
+    """Return the logistic function of values, without overflow."""
+    return 1 / (1 + np.exp(-np.clip(values, -60, 60)))
