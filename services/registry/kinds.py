@@ -5,6 +5,7 @@ from __future__ import annotations
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import Model, ModelVersion
+from lathe.registry.v1.release_service_pb2 import Channel
 
 from services.common.resources import ResourceKind
 
@@ -63,4 +64,16 @@ DATASETS = ResourceKind(
     spoken={"name_key": "display_name"},
     # Thousands of files or classes each would leave a page no room.
     detail_fields=("files", "mapping", "report", "classes", "attributes"),
+)
+
+CHANNELS = ResourceKind(
+    Channel,
+    table="channels",
+    collection="channels",
+    noun="channel",
+    # Found by the model's id and its own, and by its name.
+    searched=lambda channel: (
+        channel.name.removeprefix("models/").replace("/channels/", " "),
+        channel.display_name,
+    ),
 )

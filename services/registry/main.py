@@ -1,4 +1,4 @@
-"""The registry's process: models, architectures, datasets and the bytes behind them."""
+"""The registry's process: models, architectures, datasets, releases and the bytes behind them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from lathe.registry.v1.architecture_service_pb2_grpc import add_ArchitectureServ
 from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
 from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 
+from services.common.background import Work
 from services.common.idempotency import forget_requests
 from services.common.platform import Need, Platform
 from services.common.server import ServiceParts, run
@@ -20,14 +22,15 @@ from services.registry.artifact_servicer import ArtifactServicer
 from services.registry.artifacts import Artifacts
 from services.registry.blobs import Blobs
 from services.registry.creation import Creation
-from services.registry.datasets.assembly import assemble
+from services.registry.datasets import assembly as datasets_assembly
 from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
+from services.registry.releases import assembly as releases_assembly
 from services.registry.versions import Versions
 
 # No task lives here, so that the registry needs no message bus.
 NEEDS = (Need.DATABASE, Need.STORE)
-SERVICES = ["ModelService", "ArchitectureService", "ArtifactService", "DatasetService"]
+SERVICES = ["ModelService", "ArchitectureService", "ArtifactService", "DatasetService", "ReleaseService"]
 HOUSEKEEPING_SECONDS = 600.0
 
 
@@ -38,7 +41,8 @@ async def build(platform: Platform) -> ServiceParts:
     artifacts = Artifacts(database, content, Uploads(platform.settings), blobs)
     architectures = Architectures(database, content, blobs)
     versions = Versions(database)
-    datasets = assemble(platform, blobs)
+    datasets = datasets_assembly.assemble(platform, blobs)
+    releases = releases_assembly.assemble(platform)
     creation = Creation(database, content, blobs, architectures)
 
     def register(server: grpc.aio.Server) -> None:
@@ -46,6 +50,7 @@ async def build(platform: Platform) -> ServiceParts:
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
+        add_ReleaseServiceServicer_to_server(releases.servicer, server)
 
     async def keep_house() -> None:
         while True:
@@ -55,9 +60,8 @@ async def build(platform: Platform) -> ServiceParts:
             await forget_requests(database)
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
-    return ServiceParts(
-        register, [f"lathe.registry.v1.{service}" for service in SERVICES], [keep_house, datasets.imports.run]
-    )
+    works: list[Work] = [keep_house, datasets.imports.run, releases.settling.heal]
+    return ServiceParts(register, [f"lathe.registry.v1.{service}" for service in SERVICES], works)
 
 
 def main() -> None:

@@ -65,11 +65,11 @@ class Models:
         return (await self._with_counts([changed]))[0]
 
     async def delete(self, name: str, etag: str, *, force: bool) -> None:
-        """Delete a model, and with `force` its versions.
+        """Delete a model with its channels that never served, and with `force` its versions.
 
         Raises:
             LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION where it has versions and `force` is
-                not set (HAS_VERSIONS), or where one of them is in use (IN_USE).
+                not set (HAS_VERSIONS), or where one of them is in use (IN_USE), by a task or a channel.
         """
 
         async def remove(connection: Connection, model: Model) -> None:
@@ -83,6 +83,8 @@ class Models:
                     subject=model.name,
                 )
             await remove_versions(connection, [row["name"] for row in rows])
+            # What is left serves nothing: a version that was ever released is in use.
+            await connection.execute("DELETE FROM channels WHERE parent = $1", model.name)
 
         await self._store.delete(name, etag, on_delete=remove)
 

@@ -31,3 +31,28 @@ def node_kind(name: str) -> str:
 def default_name(model_display_name: str, number: str) -> str:
     """Return the display name of a version that was given none: the model's and the number, at most 100 characters."""
     return f"{model_display_name[: _MAX_DISPLAY_NAME - len(number) - 1]} {number}"
+
+
+def channel_model(channel: str) -> str:
+    """Return `models/{model}` of `models/{model}/channels/{channel}`."""
+    return channel.rsplit("/channels/", 1)[0]
+
+
+def channel_of(release: str) -> str:
+    """Return `models/{model}/channels/{channel}` of `…/releases/{number}`."""
+    return release.rsplit("/releases/", 1)[0]
+
+
+def release_name(channel: str, number: int) -> str:
+    """Return the resource name of release `number` of a channel."""
+    return f"{channel}/releases/{number}"
+
+
+def release_number(release: str) -> int:
+    """Return the number of a release by its name; 0 for the empty name."""
+    return int(last_part(release)) if release else 0
+
+
+def last_part(name: str) -> str:
+    """Return the id at the end of a resource name."""
+    return name.rsplit("/", 1)[-1]

@@ -22,6 +22,7 @@ async def remove_versions(connection: Connection, versions: Sequence[str]) -> No
         LatheError: FAILED_PRECONDITION, reason IN_USE, naming who uses one of them.
     """
     await _refuse_held(connection, versions)
+    await _refuse_released(connection, versions)
     if made := await lineage.made_from(connection, versions, limit=_NAMED_AT_MOST):
         raise failed_precondition(
             "IN_USE",
@@ -44,6 +45,23 @@ async def _refuse_held(connection: Connection, versions: Sequence[str]) -> None:
             "IN_USE",
             f"{_subject(versions)} cannot be deleted while a task uses it: {holders}. Wait for the task or cancel it.",
             subject=rows[0]["version"],
+        )
+
+
+async def _refuse_released(connection: Connection, versions: Sequence[str]) -> None:
+    rows = await connection.fetch(
+        "SELECT parent, model_version, max(number) AS number FROM releases WHERE model_version = ANY($1) "
+        "GROUP BY parent, model_version ORDER BY parent, model_version LIMIT $2",
+        list(versions),
+        _NAMED_AT_MOST,
+    )
+    if rows:
+        channels = ", ".join(f"{row['parent']} (release {row['number']}: {row['model_version']})" for row in rows)
+        raise failed_precondition(
+            "IN_USE",
+            f"{_subject(versions)} cannot be deleted: it serves in a channel, or the channel can be rolled back to it: "
+            f"{channels}. Delete the channel first.",
+            subject=rows[0]["model_version"],
         )
 
 

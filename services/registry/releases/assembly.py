@@ -1,0 +1,35 @@
+"""Puts channels, releases and compatibility together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
+
+from services.common.platform import Platform
+from services.registry.releases.channels import Channels
+from services.registry.releases.gate import Gate
+from services.registry.releases.history import Releases
+from services.registry.releases.machines import Machines
+from services.registry.releases.repository import ModelRepositories
+from services.registry.releases.servicer import ReleaseServicer
+from services.registry.releases.settling import Settling
+
+
+@dataclass(frozen=True)
+class ReleaseParts:
+    """What the process runs: the servicer, and what finishes interrupted work beside it."""
+
+    servicer: ReleaseServicer
+    settling: Settling
+
+
+def assemble(platform: Platform) -> ReleaseParts:
+    """Return the parts, over the process's connections."""
+    database, content = platform.database, platform.cas
+    repositories = ModelRepositories(platform.settings)
+    settling = Settling(database, repositories)
+    gate = Gate(EvaluationServiceStub(platform.channel("evaluator")))
+    releases = Releases(database, content, repositories, settling, gate)
+    channels = Channels(database, repositories, settling)
+    return ReleaseParts(ReleaseServicer(channels, releases, Machines(database, content)), settling)

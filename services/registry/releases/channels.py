@@ -1,0 +1,121 @@
+"""What can be done with channels, their releases aside."""
+
+from __future__ import annotations
+
+from lathe.registry.v1.model_service_pb2 import Model
+from lathe.registry.v1.release_service_pb2 import (
+    Channel,
+    CreateChannelRequest,
+    ListChannelsRequest,
+    UpdateChannelRequest,
+)
+
+from services.common.database import Connection, Database
+from services.common.errors import failed_precondition, invalid_argument, not_found
+from services.common.interceptors.validation import check
+from services.common.listing import ListQuery
+from services.common.resources import ResourceStore
+from services.registry.kinds import CHANNELS, MODELS
+from services.registry.releases.repository import ModelRepositories
+from services.registry.releases.rules import check_rules
+from services.registry.releases.settling import Settling, mark_unsettled
+
+CHANGEABLE = ("display_name", "description", "labels", "rules")
+_OUTPUT_ONLY = ("name", "uid", "current_release", "current_version", "repository_uri")
+
+
+class Channels:
+    """Creates, reads, changes and deletes channels."""
+
+    def __init__(self, database: Database, repositories: ModelRepositories, settling: Settling) -> None:
+        self._database = database
+        self._repositories = repositories
+        self._settling = settling
+        self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
+        self._store: ResourceStore[Channel] = ResourceStore(database, CHANNELS)
+
+    async def create(self, request: CreateChannelRequest) -> Channel:
+        """Create a channel of a model.
+
+        Raises:
+            LatheError: NOT_FOUND for the model; ALREADY_EXISTS for a taken id; INVALID_ARGUMENT for rules that nothing
+                could keep, or that name a dataset that does not exist.
+        """
+        channel = Channel()
+        channel.CopyFrom(request.channel)
+        for field in _OUTPUT_ONLY:
+            channel.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
+        await self._check(channel)
+        async with self._database.transaction() as connection:
+            # Against a deletion of the model at the same time.
+            if not await connection.fetchval("SELECT 1 FROM models WHERE name = $1 FOR KEY SHARE", request.parent):
+                raise not_found(MODELS.noun, request.parent)
+            made = await self._store.create(
+                channel,
+                resource_id=request.channel_id,
+                parent=request.parent,
+                request_id=request.request_id,
+                request=request,
+                connection=connection,
+            )
+        return self._shown(made)
+
+    async def get(self, name: str) -> Channel:
+        """Return a channel; LatheError NOT_FOUND where there is none."""
+        return self._shown(await self._store.get(name))
+
+    async def page(self, request: ListChannelsRequest) -> tuple[list[Channel], str]:
+        """Return one page and the token of the next; LatheError NOT_FOUND for a model that does not exist."""
+        channels, token = await self._store.list(ListQuery.from_request(request))
+        if not channels and request.parent != "models/-":
+            await self._models.get(request.parent)
+        return [self._shown(channel) for channel in channels], token
+
+    async def update(self, request: UpdateChannelRequest) -> Channel:
+        """Change the fields of the mask. Releases that were made under other rules stay.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
+        """
+        if any(path.split(".")[0] == "rules" for path in request.update_mask.paths):
+            await self._check(request.channel)
+
+        def validate(channel: Channel) -> None:
+            check(channel, inside="channel")
+            check_rules(channel.rules)
+
+        return self._shown(await self._store.update(request.channel, request.update_mask, CHANGEABLE, validate))
+
+    async def delete(self, name: str, etag: str, *, force: bool) -> None:
+        """Delete a channel, its history and its model repository.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION, reason CHANNEL_SERVES, while it serves
+                a release and `force` is not set.
+        """
+
+        async def remove(connection: Connection, channel: Channel) -> None:
+            if channel.current_release and not force:
+                raise failed_precondition(
+                    "CHANNEL_SERVES",
+                    f"'{name}' serves {channel.current_version}. Set 'force' to delete it with its history and its "
+                    "model repository.",
+                    subject=name,
+                )
+            await mark_unsettled(connection, name)
+
+        await self._store.delete(name, etag, on_delete=remove)
+        await self._settling.settle(name)
+
+    async def _check(self, channel: Channel) -> None:
+        check_rules(channel.rules)
+        dataset = channel.rules.dataset
+        if dataset and not await self._database.fetchval("SELECT 1 FROM datasets WHERE name = $1", dataset):
+            raise invalid_argument(
+                "channel.rules.dataset", f"There is no dataset named '{dataset}'.", reason="REFERENCE_NOT_FOUND"
+            )
+
+    def _shown(self, channel: Channel) -> Channel:
+        """Set what follows from the name and the settings: it is not in the body."""
+        channel.repository_uri = self._repositories.uri(channel.name)
+        return channel

@@ -1,0 +1,43 @@
+"""Whether packages can run on machines."""
+
+from __future__ import annotations
+
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Compatibility
+
+from engines.compatibility import Machine, judge
+from engines.devices import load_catalog
+from engines.failures import EngineFailure
+from services.common.database import Database
+from services.common.errors import invalid_argument
+from services.common.resources import ResourceStore
+from services.common.storage import ContentStore
+from services.registry.kinds import VERSIONS
+from services.registry.releases.layout import read_manifest
+
+
+class Machines:
+    """Holds packages against machines."""
+
+    def __init__(self, database: Database, content: ContentStore) -> None:
+        self._content = content
+        self._versions: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
+
+    async def check(self, request: CheckCompatibilityRequest) -> Compatibility:
+        """Return whether a package can run on a machine, and why not.
+
+        Raises:
+            LatheError: NOT_FOUND for the version; FAILED_PRECONDITION where it is no package (NOT_A_PACKAGE);
+                INVALID_ARGUMENT for a device that is not in the catalog or a version that cannot be read.
+        """
+        asked, catalog = request.machine, load_catalog()
+        if asked.device and asked.device not in catalog.devices:
+            known = ", ".join(sorted(catalog.devices))
+            raise invalid_argument("machine.device", f"There is no device '{asked.device}'; the catalog has {known}.")
+        manifest = await read_manifest(self._content, await self._versions.get(request.model_version))
+        machine = Machine(asked.device, asked.runtime_version, asked.driver_version, tuple(asked.cpu_flags))
+        try:
+            found = judge(manifest, machine, catalog)
+        except EngineFailure as failure:
+            raise invalid_argument("machine.runtime_version", failure.message) from failure
+        return Compatibility(compatible=found.compatible, reasons=found.reasons, checks=found.checks)

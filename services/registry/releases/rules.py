@@ -1,0 +1,168 @@
+"""What a channel asks of a promotion, held against a version and an evaluation. Pure: every rule is looked at."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationResult, EvaluationTask
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules
+from lathe.type.v1.measurement_pb2 import PASS, Verdict
+from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
+
+from services.common.errors import invalid_argument
+
+_LISTED = 5
+_RULES = "channel.rules"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule: its kind (`PARITY`, `EVALUATION`, `DATASET` or `METRIC`), what it is about, and what was found."""
+
+    rule: str
+    subject: str
+    kept: bool
+    sentence: str
+
+
+def check_rules(rules: PromotionRules) -> None:
+    """Refuse rules that nothing could keep: LatheError INVALID_ARGUMENT naming the field."""
+    for index, bound in enumerate(rules.bounds):
+        field = f"{_RULES}.bounds[{index}]"
+        ends = [
+            value for name in ("min", "max") if (value := getattr(bound, name)) is not None and bound.HasField(name)
+        ]
+        if not ends:
+            raise invalid_argument(field, f"The bound of '{bound.metric}' has neither min nor max; give one or both.")
+        if not all(math.isfinite(value) for value in ends):
+            raise invalid_argument(field, f"The bound of '{bound.metric}' is no finite number.")
+        if len(ends) == 2 and bound.min > bound.max:
+            raise invalid_argument(
+                field, f"The bound of '{bound.metric}' has min {bound.min:g} over max {bound.max:g}; nothing keeps it."
+            )
+
+
+def need_evaluation(rules: PromotionRules, named: str) -> bool:
+    """Return whether the evaluation has to be looked at to tell whether the rules are kept."""
+    return rules.require_evaluation or len(rules.bounds) > 0 or bool(rules.dataset and named)
+
+
+def findings(
+    rules: PromotionRules,
+    version: ModelVersion,
+    components: Collection[str],
+    named: str,
+    evaluation: EvaluationTask | None,
+) -> list[Finding]:
+    """Return what became of every rule.
+
+    Args:
+        rules: The channel's.
+        version: The version to be promoted.
+        components: Names of the package's components.
+        named: The evaluation that the request names, if any.
+        evaluation: What is known of it; None where there is none of that name.
+    """
+    found = list(_parity(version, components)) if rules.require_parity else []
+    if need_evaluation(rules, named):
+        found += _evaluation(rules, version, named, evaluation)
+    return found
+
+
+def _parity(version: ModelVersion, components: Collection[str]) -> Iterator[Finding]:
+    for name in sorted(components):
+        report = version.parity.get(name)
+        required = f"Component '{name}' needs the parity verdict PASS"
+        if report is None:
+            why = "it was uploaded, and no task of Lathe compared it" if version.package.directly_uploaded else "none"
+            yield Finding("PARITY", name, False, f"{required}; {version.name} has no parity report ({why}).")
+        elif report.verdict == PASS:
+            yield Finding("PARITY", name, True, f"Component '{name}' has the parity verdict PASS.")
+        else:
+            waived = f", waived as '{report.waiver}', and a waived verdict is not PASS" if report.waiver else ""
+            yield Finding("PARITY", name, False, f"{required}; it has {Verdict.Name(report.verdict)}{waived}.")
+
+
+def _evaluation(
+    rules: PromotionRules, version: ModelVersion, named: str, evaluation: EvaluationTask | None
+) -> Iterator[Finding]:
+    broken = _unusable(version, named, evaluation)
+    if broken or evaluation is None:
+        yield Finding("EVALUATION", named or version.name, False, broken)
+        for bound in rules.bounds:
+            sentence = f"{_required(bound)}; there is no evaluation to find it in."
+            yield Finding("METRIC", bound.metric, False, sentence)
+        return
+    yield Finding("EVALUATION", named, True, f"{named} SUCCEEDED for {version.name}.")
+    if rules.dataset:
+        used = evaluation.spec.dataset or "uploaded images"
+        kept = used == rules.dataset
+        sentence = f"{named} is on {used}" + ("." if kept else f"; the channel asks for {rules.dataset}.")
+        yield Finding("DATASET", rules.dataset, kept, sentence)
+    known = figures(evaluation.result)
+    for bound in rules.bounds:
+        yield _bound(bound, known)
+
+
+def _unusable(version: ModelVersion, named: str, evaluation: EvaluationTask | None) -> str:
+    """Return why an evaluation says nothing about a version; empty where it does."""
+    required = f"A SUCCEEDED evaluation of {version.name} is needed"
+    if not named:
+        return f"{required}; none was named. Evaluate the version and name the task in `evaluation_task`."
+    if evaluation is None:
+        return f"{required}; there is no '{named}'."
+    if evaluation.spec.model_version != version.name:
+        return f"{required}; {named} is of {evaluation.spec.model_version}."
+    if evaluation.status.state != SUCCEEDED:
+        return f"{required}; {named} is {TaskState.Name(evaluation.status.state)}."
+    return ""
+
+
+def figures(result: EvaluationResult) -> dict[tuple[str, str], float]:
+    """Return every figure of an evaluation by (metric, slice); times count as metrics of all data."""
+    found = {(metric.name, metric.slice): metric.value for metric in result.metrics}
+    if result.HasField("times"):
+        times = result.times
+        found |= {("throughput", ""): times.throughput, ("peak_memory_bytes", ""): float(times.peak_memory_bytes)}
+        if times.HasField("latency"):
+            latency = times.latency
+            percentiles = {"p50": latency.median_ms, "p90": latency.p90_ms, "p99": latency.p99_ms}
+            found |= {(f"latency_{name}_ms", ""): value for name, value in percentiles.items()}
+    return found
+
+
+def _bound(bound: MetricBound, known: Mapping[tuple[str, str], float]) -> Finding:
+    value = known.get((bound.metric, bound.slice))
+    if value is None:
+        return Finding("METRIC", bound.metric, False, f"{_required(bound)}; {_absent(bound, known)}.")
+    # A figure that is no number keeps no bound: every comparison with it is false.
+    kept = (not bound.HasField("min") or value >= bound.min) and (not bound.HasField("max") or value <= bound.max)
+    kept = kept and not math.isnan(value)
+    sentence = f"{_required(bound)}; it is {value:.6g}."
+    return Finding("METRIC", bound.metric, kept, sentence)
+
+
+def _required(bound: MetricBound) -> str:
+    where = f" of {bound.slice}" if bound.slice else ""
+    ends = [f"at least {bound.min:.6g}"] if bound.HasField("min") else []
+    ends += [f"at most {bound.max:.6g}"] if bound.HasField("max") else []
+    return f"'{bound.metric}'{where} has to be {' and '.join(ends)}"
+
+
+def _absent(bound: MetricBound, known: Mapping[tuple[str, str], float]) -> str:
+    slices = sorted({part for _, part in known if part})
+    inside = sorted(name for name, part in known if part == bound.slice)
+    if bound.slice and not inside:
+        return f"the evaluation has no slice '{bound.slice}', it has {_some(slices, bound.slice)}"
+    return f"the evaluation has no such figure, it has {_some(inside, bound.metric)}"
+
+
+def _some(names: list[str], like: str) -> str:
+    close = difflib.get_close_matches(like, names, _LISTED, cutoff=0.4)
+    shown = [*close, *(name for name in names if name not in close)][:_LISTED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return (", ".join(shown) + more) or "none"

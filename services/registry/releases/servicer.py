@@ -1,0 +1,56 @@
+"""ReleaseService: what comes in and what goes out."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from lathe.registry.v1 import release_service_pb2 as pb
+from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceServicer
+
+from services.registry.releases.channels import Channels
+from services.registry.releases.history import Releases
+from services.registry.releases.machines import Machines
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class ReleaseServicer(ReleaseServiceServicer):
+    """Answers the calls of ReleaseService."""
+
+    def __init__(self, channels: Channels, releases: Releases, machines: Machines) -> None:
+        self._channels = channels
+        self._releases = releases
+        self._machines = machines
+
+    async def CreateChannel(self, request: pb.CreateChannelRequest, context: Context) -> pb.Channel:
+        return await self._channels.create(request)
+
+    async def GetChannel(self, request: pb.GetChannelRequest, context: Context) -> pb.Channel:
+        return await self._channels.get(request.name)
+
+    async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
+        channels, token = await self._channels.page(request)
+        return pb.ListChannelsResponse(channels=channels, next_page_token=token)
+
+    async def UpdateChannel(self, request: pb.UpdateChannelRequest, context: Context) -> pb.Channel:
+        return await self._channels.update(request)
+
+    async def DeleteChannel(self, request: pb.DeleteChannelRequest, context: Context) -> Empty:
+        await self._channels.delete(request.name, request.etag, force=request.force)
+        return Empty()
+
+    async def PromoteModelVersion(self, request: pb.PromoteModelVersionRequest, context: Context) -> pb.Release:
+        return await self._releases.promote(request)
+
+    async def RollBack(self, request: pb.RollBackRequest, context: Context) -> pb.Release:
+        return await self._releases.roll_back(request)
+
+    async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.Release:
+        return await self._releases.get(request.name)
+
+    async def ListReleases(self, request: pb.ListReleasesRequest, context: Context) -> pb.ListReleasesResponse:
+        releases, token = await self._releases.page(request)
+        return pb.ListReleasesResponse(releases=releases, next_page_token=token)
+
+    async def CheckCompatibility(self, request: pb.CheckCompatibilityRequest, context: Context) -> pb.Compatibility:
+        return await self._machines.check(request)

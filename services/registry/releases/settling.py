@@ -1,0 +1,87 @@
+"""Brings the model repository of a channel in line with the rows, whatever was interrupted.
+
+Who is about to touch a repository marks its channel first, and the mark goes when both agree. A process that dies in
+between leaves the mark, and `heal` finds it: files of a promotion that never was are swept, a configuration that was
+not written yet is written, the folder of a deleted channel goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from lathe.registry.v1.release_service_pb2 import Release
+
+from services.common.database import Connection, Database
+from services.registry.releases.layout import is_config
+from services.registry.releases.repository import ModelRepositories
+
+# Folders of older releases are removed: a roll back copies again. These stay for servers that have not looked yet.
+KEPT_RELEASES = 5
+HEAL_SECONDS = 30.0
+_MARK = """
+INSERT INTO unsettled_channels (channel, mark) VALUES ($1, gen_random_uuid())
+ON CONFLICT (channel) DO UPDATE SET mark = excluded.mark
+"""
+_GET_MARK = "SELECT mark FROM unsettled_channels WHERE channel = $1"
+_UNMARK = "DELETE FROM unsettled_channels WHERE channel = $1 AND mark = $2"
+_NEWEST = "SELECT body FROM releases WHERE parent = $1 ORDER BY number DESC LIMIT $2"
+_LEFT = "SELECT channel FROM unsettled_channels WHERE create_time < now() - $1::interval ORDER BY create_time LIMIT 100"
+_log: Any = structlog.get_logger("lathe.releases")
+
+
+async def mark_unsettled(connection: Connection | Database, channel: str) -> None:
+    """Note that a channel's repository may not be what the rows say."""
+    await connection.execute(_MARK, channel)
+
+
+async def lock_repository(connection: Connection, channel: str) -> None:
+    """Wait for everybody else who works on a channel's repository, until the transaction ends; on every replica.
+
+    The lock is on the name: a channel that is deleted has no row, but its folder may still be there.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", channel)
+
+
+class Settling:
+    """Settles the repositories of channels."""
+
+    def __init__(self, database: Database, repositories: ModelRepositories) -> None:
+        self._database = database
+        self._repositories = repositories
+
+    async def settle(self, channel: str) -> None:
+        """Make a channel's repository serve its current release, and hold nothing but what belongs to it."""
+        async with self._database.transaction() as connection:
+            await lock_repository(connection, channel)
+            mark = await connection.fetchval(_GET_MARK, channel)
+            rows = await connection.fetch(_NEWEST, channel, KEPT_RELEASES)
+            await self._bring_in_line(channel, [Release.FromString(row["body"]) for row in rows])
+            await connection.execute(_UNMARK, channel, mark)
+
+    async def heal(self) -> None:
+        """Settle what interrupted calls have left, for ever."""
+        while True:
+            await self.heal_once(timedelta(seconds=HEAL_SECONDS))
+            await asyncio.sleep(HEAL_SECONDS)
+
+    async def heal_once(self, older_than: timedelta) -> None:
+        """Settle what has been marked for longer than this; one that cannot be is left for the next time."""
+        for row in await self._database.fetch(_LEFT, older_than):
+            try:
+                await self.settle(row["channel"])
+            except Exception as error:  # one channel must not keep the others from being settled
+                _log.warning("a model repository could not be settled yet", channel=row["channel"], exc_info=error)
+
+    async def _bring_in_line(self, channel: str, releases: Sequence[Release]) -> None:
+        current = releases[0].files if releases else ()
+        await self._repositories.copy(channel, current, missing_only=True)
+        await self._repositories.switch(channel, current)
+        serving = {file.path.split("/", 1)[0] for file in current}
+        kept = {file.path for release in releases for file in release.files if not is_config(file.path)}
+        # A model that the current release does not have would be served on, and without its configuration guessed at.
+        keep = {path for path in kept if path.split("/", 1)[0] in serving} | {file.path for file in current}
+        await self._repositories.sweep(channel, keep)
