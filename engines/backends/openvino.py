@@ -49,7 +49,7 @@ class OpenVinoBackend:
             model = ov.convert_model(str(onnx_path))
         except Exception as error:
             raise _translate(error, onnx_path) from error
-        _name_by_position(model)
+        name_by_position(model)
         ov.save_model(model, str(out_dir / "model.xml"), compress_to_fp16=False)
         outputs = tuple(spec.name for spec in signature.outputs)
         return BuiltForm(self.name, precision, out_dir, ("model.xml", "model.bin"), outputs, options)
@@ -108,7 +108,7 @@ def capabilities() -> frozenset[str]:
     return frozenset(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def _name_by_position(model: Any) -> None:
+def name_by_position(model: Any) -> None:
     """Replace names that hold a counter of the process, so that equal graphs give equal bytes."""
     model.set_friendly_name("model")
     for position, operation in enumerate(model.get_ordered_ops()):

@@ -1,0 +1,66 @@
+"""What the writers of compressed weights share: how to compress, and which nodes have weights to compress."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+EMBEDDING_BITS = 8
+SMALLEST_EMBEDDING = 2**14
+"""Elements from which on a table is worth compressing: position and type tables of a few rows stay."""
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How weights are compressed; see `compress_weights`."""
+
+    bits: int
+    group_size: int = 0
+    symmetric: bool = True
+    float_activations: bool = False
+
+
+def compressible_nodes(model: onnx.ModelProto, runtime: str) -> list[str]:
+    """Return the nodes of the main graph with weights to compress, by name, or first output where they have none."""
+    matrices = float_matrices(model)
+    return [
+        node.name or node.output[0]
+        for node in model.graph.node
+        if is_product(node, matrices)
+        or (is_embedding(node, matrices) and (runtime == "openvino" or blocks(node, matrices)))
+    ]
+
+
+def float_matrices(model: onnx.ModelProto) -> dict[str, Any]:
+    """Return the constant float32 matrices of the main graph by name."""
+    import onnx
+
+    inputs = {value.name for value in model.graph.input}
+    return {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2 and tensor.name not in inputs
+    }
+
+
+def is_product(node: Any, matrices: dict[str, Any]) -> bool:
+    """Return whether a node multiplies by a constant matrix."""
+    return node.op_type in {"MatMul", "Gemm"} and len(node.input) > 1 and node.input[1] in matrices
+
+
+def is_embedding(node: Any, matrices: dict[str, Any]) -> bool:
+    """Return whether a node takes rows out of a constant table that is worth compressing."""
+    if node.op_type != "Gather" or node.input[0] not in matrices:
+        return False
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return axis in {0, -2} and math.prod(matrices[node.input[0]].dims) >= SMALLEST_EMBEDDING
+
+
+def blocks(node: Any, matrices: dict[str, Any]) -> int:
+    """Return the largest block, at most 128, that divides a table's columns; 0 where even 16 does not."""
+    columns = matrices[node.input[0]].dims[1]
+    return next((size for size in (128, 64, 32, 16) if columns % size == 0), 0)
