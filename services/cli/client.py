@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
     from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
     from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+    from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
     from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
     from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
@@ -94,6 +95,13 @@ class Connection:
         from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 
         return ArtifactServiceStub(self.channel("registry"))
+
+    @cached_property
+    def datasets(self) -> DatasetServiceStub:
+        """Datasets and their items."""
+        from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
+
+        return DatasetServiceStub(self.channel("registry"))
 
     @cached_property
     def templates(self) -> TemplateServiceStub:

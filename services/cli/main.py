@@ -17,6 +17,7 @@ import typer
 from services.cli import logs, status, up
 from services.cli.architectures import architectures
 from services.cli.convert import convert
+from services.cli.datasets import datasets
 from services.cli.demo.command import demo
 from services.cli.failures import explain
 from services.cli.models import models
@@ -36,6 +37,7 @@ GROUPS: dict[str, typer.Typer] = {
     "models": models,
     "architectures": architectures,
     "templates": templates,
+    "datasets": datasets,
     "tasks": tasks,
 }
 

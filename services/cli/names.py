@@ -38,19 +38,41 @@ def template_name(text: str) -> str:
     return _prefixed(text, "templates")
 
 
+def dataset_name(text: str) -> str:
+    """Return `datasets/{dataset}` for `digits`."""
+    return _prefixed(text, "datasets")
+
+
+def item_name(text: str) -> str:
+    """Return `datasets/{dataset}/items/{number}` for `digits/7`, or for the name itself.
+
+    Raises:
+        CliError: The text names no item.
+    """
+    dataset, slash, number = text.removeprefix("datasets/").replace("/items/", "/").partition("/")
+    if not slash or not number.isdigit():
+        raise CliError(f"{text!r} names no item; write DATASET/NUMBER, such as digits/7.", ExitCode.USAGE)
+    return f"datasets/{dataset}/items/{number}"
+
+
 def parse_labels(pairs: list[str]) -> dict[str, str]:
-    """Return the labels of `key=value` texts.
+    """Return the labels of `key=value` texts; raises as `parse_pairs` does."""
+    return parse_pairs(pairs, "--label")
+
+
+def parse_pairs(pairs: list[str], option: str) -> dict[str, str]:
+    """Return the values of an option that takes `key=value` texts.
 
     Raises:
         CliError: A text has no `=`.
     """
-    labels = {}
+    values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise CliError(f"--label {pair!r} must be key=value.", ExitCode.USAGE)
-        labels[key] = value
-    return labels
+            raise CliError(f"{option} {pair!r} must be key=value.", ExitCode.USAGE)
+        values[key] = value
+    return values
 
 
 def _prefixed(text: str, collection: str) -> str:

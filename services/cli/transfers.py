@@ -137,6 +137,25 @@ def download_file(connection: Connection, digest: Digest, path: Path, on_bytes: 
     partial.replace(path)
 
 
+def download_url(url: str, path: Path) -> None:
+    """Fetch what a presigned URL gives into a file, which appears only once it is whole.
+
+    Raises:
+        CliError: The store refuses, or does not answer.
+    """
+    import httpx
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client, partial.open("wb") as file:
+            for chunk in _read_from(client, url, 0):
+                file.write(chunk)
+    except httpx.TransportError as error:
+        raise CliError(f"The store did not answer to a download: {error}; try again.") from error
+    partial.replace(path)
+
+
 def upload_files(connection: Connection, paths: Sequence[Path]) -> list[File]:
     """Store files, each under its own name, with one progress bar."""
     from lathe.type.v1.digest_pb2 import File

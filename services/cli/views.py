@@ -20,6 +20,10 @@ STATE_COLORS = {
     "WARN": "yellow",
     "FAIL": "red",
     "CERTIFIED": "green",
+    "IMPORTING": "blue",
+    "AWAITING_CONFIRMATION": "yellow",
+    "READY": "green",
+    "IMPORT_FAILED": "red",
 }
 
 

@@ -1,0 +1,80 @@
+"""`lathe datasets items`, `preview` and `download`: looking at what a dataset holds, and fetching it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.client import connect
+from services.cli.dataset_views import ITEMS
+from services.cli.listing import Limit, pages
+from services.cli.names import dataset_name, item_name, parse_pairs
+from services.cli.output import TABLE, Output, OutputFormat, note, print_json, show_message, show_messages
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Such as 'digits'.")]
+
+
+def items(
+    dataset: DatasetArgument,
+    value: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only items of this class or attribute.")
+    ] = None,
+    limit: Limit = 50,
+    output: Output = TABLE,
+) -> None:
+    """List the items of a dataset."""
+    from lathe.registry.v1.dataset_service_pb2 import ListDatasetItemsRequest
+
+    request = ListDatasetItemsRequest(parent=dataset_name(dataset), values=parse_pairs(value or [], "--value"))
+    with connect() as connection:
+        show_messages(pages(connection.datasets.ListDatasetItems, request, "items", limit), ITEMS, output)
+
+
+def preview(
+    item: Annotated[str, typer.Argument(metavar="DATASET/NUMBER", help="Such as 'digits/7'.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Where the PNG goes; named after the item where not given.")
+    ] = None,
+    output: Output = TABLE,
+) -> None:
+    """Fetch an item's image with its annotations drawn; of tensors, show the annotations."""
+    from lathe.registry.v1.dataset_service_pb2 import PreviewDatasetItemRequest
+
+    from services.cli.transfers import download_url
+
+    name = item_name(item)
+    with connect() as connection:
+        found = connection.datasets.PreviewDatasetItem(PreviewDatasetItemRequest(name=name))
+    show_message(found if output is OutputFormat.JSON else found.item, ITEMS, output)
+    if found.annotated_url:
+        target = file or Path(name.removeprefix("datasets/").replace("/items/", "-") + ".png")
+        download_url(found.annotated_url, target)
+        note(f"{target}")
+
+
+def download(
+    dataset: DatasetArgument,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Where the zip file goes; named after the dataset by default.")
+    ] = None,
+    output: Output = TABLE,
+) -> None:
+    """Fetch a dataset as a zip file (annotations.jsonl and its files), which can be imported again."""
+    from lathe.registry.v1.dataset_service_pb2 import ExportDatasetRequest, GetDatasetRequest
+
+    from services.cli.transfers import byte_progress, download_file
+
+    name = dataset_name(dataset)
+    target = file or Path(f"{name.removeprefix('datasets/')}.zip")
+    with connect() as connection:
+        found = connection.datasets.GetDataset(GetDatasetRequest(name=name))
+        # Every image is read and written once.
+        seconds = min(60 + found.item_count / 200 + found.size_bytes / 20e6, 3600)
+        archive = connection.datasets.ExportDataset(ExportDatasetRequest(name=name), timeout=seconds)
+        with byte_progress("downloading", archive.digest.size_bytes) as on_bytes:
+            download_file(connection, archive.digest, target, on_bytes)
+    if output is OutputFormat.JSON:
+        print_json({"file": str(target), "sha256": archive.digest.sha256, "size_bytes": archive.digest.size_bytes})
+    note(f"{target}")

@@ -1,0 +1,211 @@
+"""`lathe datasets`: annotated images and tensors, on which models are calibrated and judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.client import connect
+from services.cli.dataset_items import DatasetArgument, download, items, preview
+from services.cli.dataset_views import DATASETS, ONE_DATASET, show_report, show_values
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.names import dataset_name, parse_labels
+from services.cli.options import NewLabels
+from services.cli.output import TABLE, Output, OutputFormat, note, print_json, show_message, show_messages
+
+if TYPE_CHECKING:
+    from services.cli.client import Connection
+
+datasets = typer.Typer(help="Datasets: annotated images, or tensors.", no_args_is_help=True)
+for _name, _command in {"items": items, "preview": preview, "download": download}.items():
+    datasets.command(_name)(_command)
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on where the class mapping does not fit.")]
+Description = Annotated[str, typer.Option(help="What it holds, at most 1000 characters.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the import ends.")]
+
+
+@datasets.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Name for people, unique; the id is made from it.")],
+    paths: Annotated[list[Path], typer.Argument(help="One archive or folder, or the files.")],
+    format_: Annotated[str, typer.Option("--format", help="IMAGE_FOLDER, COCO…; found out where not given.")] = "",
+    type_: Annotated[str, typer.Option("--type", help="CLASSIFICATION, DETECTION…; found out where not given.")] = "",
+    mapping: Annotated[Path | None, typer.Option(help="YAML or JSON file of a class mapping.")] = None,
+    template: Annotated[str, typer.Option(help="Template whose taxonomies give the classes of the mapping.")] = "",
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", metavar="TASK=KEY", help="Relate a task to a key of the dataset.")
+    ] = None,
+    description: Description = "",
+    label: NewLabels = None,
+    yes: Yes = False,
+    wait: Wait = True,
+    output: Output = TABLE,
+) -> None:
+    """Upload files and import them as a dataset. A folder is packed first.
+
+    The exit code is 0 where the dataset is ready, 5 where the import failed, 7 where it waits for a confirmation.
+    """
+    from lathe.registry.v1.dataset_service_pb2 import CreateDatasetRequest, Dataset, DatasetFormat, DatasetType
+
+    from services.cli.dataset_inputs import class_mapping, upload_paths
+
+    dataset = Dataset(
+        display_name=name,
+        description=description,
+        labels=parse_labels(label or []),
+        format=_value(DatasetFormat, format_, "--format"),
+        type=_value(DatasetType, type_, "--type"),
+        mapping=class_mapping(mapping, template, map_ or []),
+    )
+    with connect() as connection:
+        dataset.files.extend(upload_paths(connection, paths))
+        made = connection.datasets.CreateDataset(CreateDatasetRequest(dataset=dataset, accept_mismatches=yes))
+        _see_to(connection, made, yes=yes, wait=wait, output=output)
+
+
+@datasets.command("derive")
+def derive(
+    name: Annotated[str, typer.Argument(help="Name for people, unique; the id is made from it.")],
+    sources: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Merged in this order.")],
+    steps: Annotated[Path | None, typer.Option(help="YAML or JSON file with `steps`, done first.")] = None,
+    merge: Annotated[list[str] | None, typer.Option(metavar="KEY:A,B=INTO", help="Merge classes.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="KEY:A,B", help="Drop classes.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Keep items of these values.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Drop items of these values.")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Keep so many items, chosen at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same gives the same sample.")] = 0,
+    stratify_by: Annotated[str, typer.Option(metavar="KEY", help="Keep the proportions of its values.")] = "",
+    description: Description = "",
+    label: NewLabels = None,
+    wait: Wait = True,
+    output: Output = TABLE,
+) -> None:
+    """Create a dataset from the items of others: merged, filtered, sampled. No image is copied."""
+    from lathe.registry.v1.dataset_service_pb2 import Dataset, Derivation, DeriveDatasetRequest, SampleItems
+
+    from services.cli.derivations import steps_of
+
+    sampled = SampleItems(count=sample, seed=seed, stratify_by=stratify_by) if sample else None
+    derivation = Derivation(
+        sources=[dataset_name(source) for source in sources],
+        steps=steps_of(steps, merge or [], drop or [], keep or [], exclude or [], sampled),
+    )
+    dataset = Dataset(
+        display_name=name, description=description, labels=parse_labels(label or []), derivation=derivation
+    )
+    with connect() as connection:
+        made = connection.datasets.DeriveDataset(DeriveDatasetRequest(dataset=dataset))
+        _see_to(connection, made, yes=True, wait=wait, output=output)
+
+
+@datasets.command("confirm")
+def confirm(dataset: DatasetArgument, wait: Wait = True, output: Output = TABLE) -> None:
+    """Let an import go on although the class mapping does not fit."""
+    from lathe.registry.v1.dataset_service_pb2 import ConfirmDatasetImportRequest
+
+    with connect() as connection:
+        request = ConfirmDatasetImportRequest(name=dataset_name(dataset))
+        _see_to(connection, connection.datasets.ConfirmDatasetImport(request), yes=True, wait=wait, output=output)
+
+
+@datasets.command("list")
+def list_datasets(
+    search: Search = "",
+    mine: Mine = False,
+    label: Label = None,
+    type_: Annotated[str, typer.Option("--type", help="Only those of this type.")] = "",
+    state: Annotated[str, typer.Option(help="Only those in this state, such as READY.")] = "",
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    output: Output = TABLE,
+) -> None:
+    """List datasets."""
+    from lathe.registry.v1.dataset_service_pb2 import DatasetState, DatasetType, ListDatasetsRequest
+
+    request = ListDatasetsRequest(
+        search=search,
+        mine_only=mine,
+        labels=parse_labels(label or []),
+        order_by=order_by,
+        type=_value(DatasetType, type_, "--type"),
+        state=_value(DatasetState, state, "--state"),
+    )
+    with connect() as connection:
+        show_messages(pages(connection.datasets.ListDatasets, request, "datasets", limit), DATASETS, output)
+
+
+@datasets.command("show")
+def show(dataset: DatasetArgument, output: Output = TABLE) -> None:
+    """Show a dataset: its classes, its attributes, and what its import left out."""
+    from lathe.registry.v1.dataset_service_pb2 import GetDatasetRequest
+
+    with connect() as connection:
+        found = connection.datasets.GetDataset(GetDatasetRequest(name=dataset_name(dataset)))
+    show_message(found, ONE_DATASET, output)
+    if output is OutputFormat.TABLE:
+        show_values(found)
+        if found.HasField("report"):
+            show_report(found.report)
+
+
+@datasets.command("update")
+def update(
+    dataset: DatasetArgument,
+    name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
+    description: Annotated[str | None, typer.Option()] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
+    output: Output = TABLE,
+) -> None:
+    """Change a dataset's name, description or labels."""
+    from google.protobuf.field_mask_pb2 import FieldMask
+    from lathe.registry.v1.dataset_service_pb2 import Dataset, UpdateDatasetRequest
+
+    given = {"display_name": name, "description": description, "labels": label}
+    paths = [field for field, value in given.items() if value is not None]
+    if not paths:
+        raise CliError("Nothing to change: give --name, --description or --label.", ExitCode.USAGE)
+    changed = Dataset(
+        name=dataset_name(dataset),
+        display_name=name or "",
+        description=description or "",
+        labels=parse_labels(label or []),
+    )
+    request = UpdateDatasetRequest(dataset=changed, update_mask=FieldMask(paths=paths))
+    with connect() as connection:
+        show_message(connection.datasets.UpdateDataset(request), ONE_DATASET, output)
+
+
+@datasets.command("delete")
+def delete(dataset: DatasetArgument, output: Output = TABLE) -> None:
+    """Delete a dataset; an import that goes on is ended. Refused while a task uses it."""
+    from lathe.registry.v1.dataset_service_pb2 import DeleteDatasetRequest
+
+    name = dataset_name(dataset)
+    with connect() as connection:
+        connection.datasets.DeleteDataset(DeleteDatasetRequest(name=name))
+    if output is OutputFormat.JSON:
+        print_json({"deleted": name})
+    note(f"deleted {dataset}")
+
+
+def _see_to(connection: Connection, dataset: Any, *, yes: bool, wait: bool, output: OutputFormat) -> None:
+    """Wait for the end of an import where that is wanted, and end the command with the code that tells it."""
+    from services.cli.importing import finish
+
+    if not wait:
+        show_message(dataset, ONE_DATASET, output)
+        return
+    raise typer.Exit(finish(connection, dataset, yes=yes, output=output))
+
+
+def _value(enum: Any, word: str, option: str) -> Any:
+    """Return the number of an enum's value that a word names; 0 where it is empty."""
+    names = enum.keys()[1:]
+    if word and word.upper() not in names:
+        raise CliError(f"{option} {word!r} must be one of: {', '.join(names)}.", ExitCode.USAGE)
+    return enum.Value(word.upper()) if word else 0

@@ -1,0 +1,77 @@
+"""Waiting for the import of a dataset, and answering what it asks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from services.cli.dataset_views import ONE_DATASET, show_report
+from services.cli.exit_codes import ExitCode
+from services.cli.output import OutputFormat, error, note, show_message
+from services.cli.views import enum_name
+
+if TYPE_CHECKING:
+    from services.cli.client import Connection
+
+POLL_SECONDS = 0.3
+
+
+def finish(connection: Connection, dataset: Any, *, yes: bool, output: OutputFormat) -> ExitCode:
+    """See an import to its end, print what came of it, and return the exit code.
+
+    Where the class mapping does not fit, the report is printed, and the import goes on with `yes`, or where somebody
+    at the terminal says so.
+    """
+    dataset = wait(connection, dataset)
+    if enum_name(dataset, "state") == "AWAITING_CONFIRMATION" and _confirmed(dataset, yes=yes):
+        from lathe.registry.v1.dataset_service_pb2 import ConfirmDatasetImportRequest
+
+        request = ConfirmDatasetImportRequest(name=dataset.name)
+        dataset = wait(connection, connection.datasets.ConfirmDatasetImport(request))
+    state = enum_name(dataset, "state")
+    if state == "IMPORT_FAILED":
+        _tell_failure(dataset.failure)
+    if output is OutputFormat.JSON or state == "READY":
+        show_message(dataset, ONE_DATASET, output)
+    if state == "READY" and output is OutputFormat.TABLE and dataset.HasField("report"):
+        show_report(dataset.report)
+    return {"READY": ExitCode.OK, "IMPORT_FAILED": ExitCode.TASK_FAILED}.get(state, ExitCode.CONFLICT)
+
+
+def wait(connection: Connection, dataset: Any) -> Any:
+    """Show the progress of an import on stderr until it goes on no more, and return the dataset."""
+    from lathe.registry.v1.dataset_service_pb2 import GetDatasetRequest
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        bar = progress.add_task("importing", total=1.0)
+        while enum_name(dataset, "state") == "IMPORTING":
+            time.sleep(POLL_SECONDS)
+            dataset = connection.datasets.GetDataset(GetDatasetRequest(name=dataset.name))
+            progress.update(bar, completed=dataset.progress)
+    return dataset
+
+
+def _confirmed(dataset: Any, *, yes: bool) -> bool:
+    import typer
+
+    note(f"{dataset.name}: the class mapping does not fit what was found.", style="yellow")
+    show_report(dataset.report)
+    if yes:
+        return True
+    if sys.stdin.isatty() and typer.confirm("Import it without these?", err=True):
+        return True
+    note(f"`lathe datasets confirm {dataset.name}` goes on, `lathe datasets delete {dataset.name}` gives up.")
+    return False
+
+
+def _tell_failure(failure: Any) -> None:
+    details = [
+        f"{label}: {value}"
+        for label, value in (("evidence", failure.evidence), ("what to do", failure.suggested_fix))
+        if value
+    ]
+    error(f"{enum_name(failure, 'reason')}: {failure.message}", details)
