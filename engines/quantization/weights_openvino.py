@@ -1,7 +1,7 @@
 """Compressed weights for OpenVINO: an IR by NNCF.
 
-Whether products are computed on activations in int8 is stated in the IR itself (`runtime_options`), where the CPU plug-in
-reads it: unstated, it decides by the processor.
+Whether products are computed on activations in int8 is stated in the IR itself (`runtime_options`), where the CPU
+plug-in reads it: unstated, it decides by the processor.
 """
 
 from __future__ import annotations
