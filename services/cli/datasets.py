@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from services.cli.client import Connection
 
 datasets = typer.Typer(help="Datasets: annotated images, or tensors.", no_args_is_help=True)
-for _name, _command in {"items": items, "preview": preview, "download": download}.items():
-    datasets.command(_name)(_command)
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on where the class mapping does not fit.")]
 Description = Annotated[str, typer.Option(help="What it holds, at most 1000 characters.")]
@@ -191,6 +189,11 @@ def delete(dataset: DatasetArgument, output: Output = TABLE) -> None:
     if output is OutputFormat.JSON:
         print_json({"deleted": name})
     note(f"deleted {dataset}")
+
+
+datasets.command("items")(items)
+datasets.command("preview")(preview)
+datasets.command("download")(download)
 
 
 def _see_to(connection: Connection, dataset: Any, *, yes: bool, wait: bool, output: OutputFormat) -> None:

@@ -82,19 +82,24 @@ def run(name: str, build: Build, needs: Collection[Need] = EVERYTHING) -> None:
 
 @asynccontextmanager
 async def serve_in_process(
-    name: str, build: Build, settings: Settings, needs: Collection[Need] = EVERYTHING
+    name: str,
+    build: Build,
+    settings: Settings,
+    needs: Collection[Need] = EVERYTHING,
+    listen: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
-    """Serve within the running event loop, on a free port; gives its address. For tests.
+    """Serve within the running event loop; gives the address. For tests.
 
     Args:
         name: The service.
         build: Builds its parts.
         settings: Where its servers are; host and port are not used.
         needs: The servers that are connected; `()` for a service that needs none.
+        listen: host:port; a free port where it is 0.
     """
     if Need.DATABASE in needs:
         await prepare_schema(settings, name)
-    async with _serving(name, build, settings, needs, "127.0.0.1:0") as address:
+    async with _serving(name, build, settings, needs, listen) as address:
         yield address
 
 
