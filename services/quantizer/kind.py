@@ -1,0 +1,156 @@
+"""The API side of quantizations: what the task engine asks of this service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+import grpc
+from google.protobuf.message import Message
+from lathe.quantizer.v1.quantization_service_pb2 import (
+    QuantizationOutcome,
+    QuantizationSpec,
+    QuantizationTask,
+    QuantizationWork,
+)
+from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+
+from engines.devices import load_catalog
+from services.common.datasets import Datasets
+from services.common.errors import failed_precondition
+from services.common.holds import Holds
+from services.common.packages import Packages, manifest_of, output_model
+from services.common.sources import Sources
+from services.common.storage import ContentStore
+from services.common.tasks.kind import Prepared
+from services.quantizer.recipes import Recipes
+from services.quantizer.result import result_of, version_of
+from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
+
+# What names a resource, or does not change the work: equal work is equal bytes.
+_NAMES = ("model_version", "template", "output_model", "timeout_seconds", "memory_limit_bytes")
+
+
+class QuantizationKind:
+    """Quantizations, as the task engine sees them."""
+
+    name = "quantization"
+    service = "lathe.quantizer.v1.QuantizationService"
+    collection = "quantizationTasks"
+    task_type = QuantizationTask
+    outcome_type = QuantizationOutcome
+
+    def __init__(self, registry: grpc.aio.Channel, template: grpc.aio.Channel, cas: ContentStore) -> None:
+        self._models = ModelServiceStub(registry)
+        self._sources = Sources(registry, cas)
+        self._recipes = Recipes(template)
+        self._datasets = Datasets(registry)
+        self._packages = Packages(registry, cas)
+        self._holds = Holds(registry)
+        self._cas = cas
+
+    def uses(self, spec: Message) -> Sequence[str]:
+        """Return version, datasets, template and output model."""
+        assert isinstance(spec, QuantizationSpec)
+        return list(dict.fromkeys(name for name in (*_read(spec), spec.template, spec.output_model) if name))
+
+    async def prepare(self, spec: Message) -> Prepared:
+        """Find out how the source is read, have items chosen, and gather all that a worker needs.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
+        """
+        assert isinstance(spec, QuantizationSpec)
+        asked = normalized(spec)
+        version, model = await asyncio.gather(
+            self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
+            self._models.GetModel(GetModelRequest(name=output_model(spec))),
+        )
+        source, own = await self._sources.original(version)
+        template = await self._recipes.resolve(spec, source, own)
+        check_target(template, asked.precision)
+        asked.device, asked.runtime = template.device, template.runtime
+        work = QuantizationWork(conversion=await self._sources.compose(source, template), spec=asked)
+        if own is not None:
+            _require_same_architectures(work, version)
+        await self._choose(work, asked, template.method)
+        _forget_names(work.spec)
+        device = load_catalog().devices[template.device]
+        return Prepared(
+            work=work,
+            device=device.id,
+            display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
+            timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
+            memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
+        )
+
+    async def hold(self, task_name: str, spec: Message) -> bool:
+        """Keep version and datasets from being deleted while the task runs."""
+        assert isinstance(spec, QuantizationSpec)
+        await self._holds.hold(task_name, _read(spec))
+        return True
+
+    async def release(self, task_name: str, spec: Message) -> None:
+        """End the holds."""
+        assert isinstance(spec, QuantizationSpec)
+        await self._holds.release(task_name, _read(spec))
+
+    async def complete(self, task: Message, outcome: Message) -> Message:
+        """Register the package as a version; a request id made from the task's uid makes a repeat harmless."""
+        assert isinstance(task, QuantizationTask)
+        assert isinstance(outcome, QuantizationOutcome)
+        quantized, manifest = await asyncio.gather(
+            self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version)),
+            self._cas.read(manifest_of(outcome.files)),
+        )
+        name = await self._packages.register(task, version_of(task, outcome, quantized, manifest))
+        return result_of(outcome, name)
+
+    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+        """Return the original's version, or register the outcome under another model; None where its bytes are gone."""
+        return await self._packages.share(task, original, outcome, self.complete)
+
+    async def _choose(self, work: QuantizationWork, asked: QuantizationSpec, method: str) -> None:
+        """Have the items of the datasets chosen that the specification names."""
+        data = asked.calibration_data
+        if data.HasField("artifact"):
+            await self._sources.require_stored(data.artifact, "calibration data")
+        if data.dataset:
+            check_calibration_dataset(asked, await self._datasets.ready(data.dataset))
+            chosen = await self._datasets.select(data.dataset, data.samples, data.seed)
+            work.calibration.CopyFrom(chosen)
+        if asked.HasField("accuracy"):
+            bound = asked.accuracy
+            check_judged_dataset(asked, await self._datasets.ready(bound.dataset), method)
+            work.evaluation.CopyFrom(await self._datasets.select(bound.dataset, bound.samples, data.seed))
+
+
+def _read(spec: QuantizationSpec) -> list[str]:
+    """Return the names of what the worker reads."""
+    names = (spec.model_version, spec.calibration_data.dataset, spec.accuracy.dataset)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _forget_names(spec: QuantizationSpec) -> None:
+    message: Message = spec
+    for field in _NAMES:
+        message.ClearField(field)
+    if spec.calibration_data.dataset:
+        spec.calibration_data.ClearField("dataset")
+    if spec.HasField("accuracy"):
+        spec.accuracy.ClearField("dataset")
+
+
+def _require_same_architectures(work: QuantizationWork, version: ModelVersion) -> None:
+    """Refuse a package whose network is built by code that has changed since: it would be another network."""
+    for architecture in work.conversion.architectures.values():
+        built_with = version.lineage.architectures.get(architecture.name, architecture.digest)
+        if built_with != architecture.digest:
+            raise failed_precondition(
+                "ARCHITECTURE_CHANGED",
+                f"'{architecture.name}' has changed since '{version.name}' was made with it. Convert the source again, "
+                "and quantize the version that the conversion makes.",
+                version.name,
+            )

@@ -1,0 +1,19 @@
+"""The quantizer service: `python -m services.quantizer.main`."""
+
+from __future__ import annotations
+
+from engines.devices import load_catalog
+from services.common.platform import Platform
+from services.common.server import ServiceParts, run
+from services.common.tasks.service import task_service
+from services.quantizer.kind import QuantizationKind
+
+
+async def build(platform: Platform) -> ServiceParts:
+    """Return the parts of the service: the task engine with quantizations."""
+    kind = QuantizationKind(platform.channel("registry"), platform.channel("template"), platform.cas)
+    return await task_service(platform, kind, load_catalog().devices)
+
+
+if __name__ == "__main__":
+    run("quantizer", build)

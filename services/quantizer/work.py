@@ -1,0 +1,63 @@
+"""The worker side of quantizations: what a worker fetches, runs and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, QuantizationWork
+from lathe.type.v1.digest_pb2 import DatasetSelection, Digest
+
+from services.common.datasets import INDEX_FILE
+from services.common.tasks.engine_work import EngineWork
+
+ENGINE_PACKAGES = (
+    "lathe",
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnx-ir",
+    "onnxruntime",
+    "nncf",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "pycocotools",
+)
+"""Packages beside the device's own toolchains whose versions may change a result."""
+
+ARTIFACT_FILE = "calibration.bin"
+
+
+class QuantizationWorkKind(EngineWork):
+    """Quantizations, as a worker of one device sees them."""
+
+    name = "quantization"
+    entry = "engines.quantization.quantizing:run"
+    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.quantization.quantizing")
+    work_type = QuantizationWork
+    outcome_type = QuantizationOutcome
+    outputs_dir = "package"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device, ENGINE_PACKAGES)
+
+    def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return what reads the source, the indexes of the selections, and the artifact of calibration data."""
+        assert isinstance(work, QuantizationWork)
+        found = [(entry.path, entry.digest) for entry in work.conversion.inputs]
+        found += [(f"{folder}/{INDEX_FILE}", selection.index) for folder, selection in _selections(work)]
+        if work.spec.calibration_data.HasField("artifact"):
+            found.append((ARTIFACT_FILE, work.spec.calibration_data.artifact))
+        return found
+
+    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return the images or tensors of the selections."""
+        assert isinstance(work, QuantizationWork)
+        return [(folder, selection.files) for folder, selection in _selections(work)]
+
+
+def _selections(work: QuantizationWork) -> list[tuple[str, DatasetSelection]]:
+    """Return what was chosen of datasets, by the folder that it is fetched to."""
+    named = (("calibration", work.calibration), ("evaluation", work.evaluation))
+    return [(folder, selection) for folder, selection in named if selection.HasField("index")]
