@@ -16,8 +16,8 @@ from engines.reports.text import clean, number, percent, shorten
 from engines.reports.theme import SERIES, stand_in
 
 _NAME_LENGTH = 24
-_ROW_HEIGHT = 19
-_FRAME_HEIGHT = 42
+_ROW_HEIGHT = 20
+_FRAME_HEIGHT = 46
 MOST_CURVES = len(SERIES)
 MOST_BARS = 40
 
@@ -72,7 +72,14 @@ def curves(key: str, label: str, lines: Sequence[Curve], x_label: str, y_label: 
 
 
 def bars(
-    key: str, label: str, entries: Sequence[Bar], x_label: str, show: Callable[[float], str], limit: float | None = None
+    key: str,
+    label: str,
+    entries: Sequence[Bar],
+    x_label: str,
+    show: Callable[[float], str],
+    *,
+    limit: float | None = None,
+    tick: Callable[[float], str] | None = None,
 ) -> Markup:
     """Draw at most `MOST_BARS` horizontal bars, the first on top, each with its value as `show` writes it.
 
@@ -83,25 +90,32 @@ def bars(
         x_label: What their length means.
         show: How a value is written.
         limit: Right end of the axis; the largest value where absent.
+        tick: How a value is written at the axis; as `show` does where absent.
     """
     shown = entries[:MOST_BARS]
     largest = limit or max((bar.value for bar in shown), default=0) or 1
-    with canvas(_FRAME_HEIGHT + _ROW_HEIGHT * max(1, len(shown))) as figure:
+    with canvas(_FRAME_HEIGHT + max(90, _ROW_HEIGHT * len(shown))) as figure:
         axes = figure.add_subplot()
         for row, bar in enumerate(shown):
-            axes.barh(row, bar.value, height=0.66, color=stand_in(bar.role), gid=f"bar-{row}")
+            axes.barh(row, bar.value, height=min(0.66, 0.2 * len(shown)), color=stand_in(bar.role), gid=f"bar-{row}")
             axes.text(bar.value + largest * 0.012, row, show(bar.value), va="center", fontsize=FONT_SIZE - 1)
         _rows(axes, [bar.name for bar in shown])
         axes.set(xlim=(0, largest * 1.16), xlabel=x_label)
         axes.grid(visible=True, axis="x")
         axes.spines["left"].set_visible(True)
-        ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= largest]
-        axes.set_xticks(ticks, [show(tick) for tick in ticks])
+        places = [place for place in axes.get_xticks() if 0 <= place <= largest * 1.001]
+        axes.set_xticks(places, [(tick or show)(place) for place in places])
         return inline(figure, key, label, {f"bar-{row}": bar.tip for row, bar in enumerate(shown)})
 
 
 def histogram(
-    key: str, label: str, edges: Sequence[float], counts: Sequence[int], marks: Sequence[tuple[str, float]], x_label: str
+    key: str,
+    label: str,
+    edges: Sequence[float],
+    counts: Sequence[int],
+    x_label: str,
+    *,
+    marks: Sequence[tuple[str, float]],
 ) -> Markup:
     """Draw counts between edges, with a named line at each mark."""
     with canvas(230) as figure:

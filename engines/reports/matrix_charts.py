@@ -9,12 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from engines.reports.svg import FONT_SIZE, canvas, inline
-from engines.reports.text import clean, milliseconds, number, shorten
+from engines.reports.text import SPACE, clean, milliseconds, shorten
 from engines.reports.theme import stand_in
 
 _NAME_LENGTH = 26
 _ROW_HEIGHT = 21
-_FRAME_HEIGHT = 42
+_FRAME_HEIGHT = 46
 MOST_INTERVALS = 40
 MOST_CLASSES = 40
 """Largest side of a confusion matrix that can be read as a picture."""
@@ -43,11 +43,21 @@ class Step:
 
 
 def intervals(
-    key: str, label: str, rows: Sequence[Interval], x_label: str, show: Callable[[float], str], center: float | None = None
+    key: str,
+    label: str,
+    rows: Sequence[Interval],
+    x_label: str,
+    show: Callable[[float], str],
+    *,
+    center: float | None = None,
+    tick: Callable[[float], str] | None = None,
 ) -> Markup:
-    """Draw at most `MOST_INTERVALS` values as dots with whiskers, the first on top, and a line at `center`."""
+    """Draw at most `MOST_INTERVALS` values as dots with whiskers, the first on top, and a line at `center`.
+
+    `show` writes a value, `tick` one at the axis (as `show` does where absent).
+    """
     shown = rows[:MOST_INTERVALS]
-    with canvas(_FRAME_HEIGHT + _ROW_HEIGHT * max(1, len(shown))) as figure:
+    with canvas(_FRAME_HEIGHT + max(80, _ROW_HEIGHT * len(shown))) as figure:
         axes = figure.add_subplot()
         if center is not None:
             axes.axvline(center, color=stand_in("muted"), linewidth=1.2)
@@ -65,7 +75,7 @@ def intervals(
         if all(row.low == row.high for row in shown) and shown:
             axes.margins(x=0.5)
         axes.xaxis.set_major_locator(_few_ticks())
-        axes.xaxis.set_major_formatter(lambda value, _: show(value))
+        axes.xaxis.set_major_formatter(lambda value, _: (tick or show)(value))
         axes.grid(visible=True, axis="x")
         axes.spines["left"].set_visible(False)
         return inline(figure, key, label, tips)
@@ -82,7 +92,7 @@ def confusion(key: str, label: str, classes: Sequence[str], counts: Sequence[Seq
     side = len(classes)
     if side > MOST_CLASSES:
         raise ValueError(f"{side} classes are more than {MOST_CLASSES}")
-    with canvas(400) as figure:
+    with canvas(min(400, 200 + 36 * side)) as figure:
         axes = figure.add_subplot(aspect="equal")
         tips = {}
         for true, row in enumerate(counts):
@@ -130,11 +140,13 @@ def ladder(key: str, label: str, steps: Sequence[Step], metric: str, bound: floa
         above.plot(kept, [step.accuracy for step in steps], "o-", color=stand_in("accent"), linewidth=1.8, markersize=6)
         if bound is not None:
             above.axhline(bound, color=stand_in("bad"), linewidth=1.2, linestyle=(0, (4, 3)))
-            above.annotate("bound", (0.995, bound), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                           textcoords="offset points", ha="right", color=stand_in("bad"), fontsize=FONT_SIZE - 1)  # fmt: skip
-        below.plot(kept, [step.median_ms for step in steps], "o-", color=stand_in("series-3"), linewidth=1.8, markersize=6)
+            note = {"color": stand_in("bad"), "fontsize": FONT_SIZE - 1, "ha": "right", "va": "bottom"}
+            above.text(0.995, bound, "bound", transform=above.get_yaxis_transform(), **note)
+        below.plot(
+            kept, [step.median_ms for step in steps], "o-", color=stand_in("series-3"), linewidth=1.8, markersize=6
+        )
         above.set_ylabel(clean(metric))
-        above.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        above.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}{SPACE}%")
         below.yaxis.set_major_formatter(lambda value, _: milliseconds(value))
         below.set(ylabel="median latency", xlabel="nodes kept in floating point")
         below.set_ylim(bottom=0, top=max((step.median_ms for step in steps), default=1) * 1.15 or 1)
@@ -155,8 +167,3 @@ def _few_ticks() -> Any:
 
 def _name(name: str) -> str:
     return shorten(clean(name).replace("\n", " "), _NAME_LENGTH)
-
-
-def plain(value: float) -> str:
-    """Write a number of an axis."""
-    return number(value, 3)

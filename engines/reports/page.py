@@ -163,7 +163,8 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
-    environment.globals["style"] = Markup(style.replace("/*light*/", declarations(LIGHT)).replace("/*dark*/", declarations(DARK)))  # noqa: S704,E501  # our own file
+    colored = style.replace("/*light*/", declarations(LIGHT)).replace("/*dark*/", declarations(DARK))
+    environment.globals["style"] = Markup(colored)  # noqa: S704  # our own file
     environment.filters["pictures"] = pictures_within
     return environment
 

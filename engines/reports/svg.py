@@ -21,7 +21,7 @@ from engines.reports.theme import SERIES, VARIABLES, stand_in
 
 WIDTH = 400
 """Width of a chart in its own units; the page scales it to the room there is."""
-FONT_SIZE = 11
+FONT_SIZE = 12
 _POINTS_PER_INCH = 72
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -58,19 +58,22 @@ _SETTINGS: dict[str, Any] = {
 def canvas(height: float, width: float = WIDTH) -> Iterator[Any]:
     """Give a Figure of `width` × `height` chart units in the page's style; draw on it and turn it into SVG inside."""
     import matplotlib as mpl
+    from cycler import cycler
     from matplotlib.figure import Figure
 
-    colors = {
+    style: Any = {
+        **mpl.rcParamsDefault,
+        **_SETTINGS,
         "text.color": stand_in("ink"),
         "axes.labelcolor": stand_in("muted"),
         "axes.edgecolor": stand_in("line"),
         "xtick.color": stand_in("muted"),
         "ytick.color": stand_in("muted"),
         "grid.color": stand_in("line"),
-        "axes.prop_cycle": mpl.cycler(color=[stand_in(role) for role in SERIES]),
+        "axes.prop_cycle": cycler(color=[stand_in(role) for role in SERIES]),
     }
     # Only the style of this figure: whatever a caller set up for itself must not show.
-    with mpl.rc_context({**mpl.rcParamsDefault, **_SETTINGS, **colors}), warnings.catch_warnings():
+    with mpl.rc_context(style), warnings.catch_warnings():
         # A glyph that Matplotlib's font lacks is drawn by the reader's browser.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         yield Figure(figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
@@ -95,7 +98,9 @@ def inline(figure: Any, key: str, label: str, tips: Mapping[str, str] | None = N
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
     _, _, width, height = root.attrib["viewBox"].split()
     root.attrib.clear()
-    root.attrib.update({"viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": clean(label), "class": "chart"})
+    root.attrib.update(
+        {"viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": clean(label), "class": "chart"}
+    )
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704  # ElementTree has escaped all text
 
 

@@ -7,9 +7,11 @@ import re
 
 NONE = "–"
 """Stands where there is no number."""
+SPACE = "\u202f"
+"""Between a number and its unit: narrow, and no place to break the line."""
 
-# Control characters but line feed and tab, bidirectional overrides (a file name must not turn the line around), surrogates
-# that no encoder takes, and what XML does not allow.
+# Control characters but line feed and tab, bidirectional overrides (a file name must not turn the line around),
+# surrogates that no encoder takes, and what XML does not allow.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -43,7 +45,9 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def percent(value: float | None, decimals: int = 1) -> str:
     """Return a part of one as per cent."""
-    return NONE if value is None or not math.isfinite(value) else f"{100 * value:.{decimals}f} %".replace("-", "−")
+    return (
+        NONE if value is None or not math.isfinite(value) else f"{100 * value:.{decimals}f}{SPACE}%".replace("-", "−")
+    )
 
 
 def points(value: float | None, decimals: int = 2) -> str:
@@ -62,8 +66,8 @@ def milliseconds(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     if value >= 1000:
-        return f"{number(value / 1000)} s"
-    return f"{number(value)} ms" if value >= 0.1 or value == 0 else f"{number(value * 1000)} µs"
+        return f"{number(value / 1000)}{SPACE}s"
+    return f"{number(value)}{SPACE}ms" if value >= 0.1 or value == 0 else f"{number(value * 1000)}{SPACE}µs"
 
 
 def size(value: float | None) -> str:
@@ -73,9 +77,14 @@ def size(value: float | None) -> str:
     amount, unit = float(value), 0
     while amount >= 1024 and unit < len(_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1
-    return f"{amount:.0f} B" if unit == 0 else f"{number(amount)} {_UNITS[unit]}"
+    return f"{amount:.0f}{SPACE}B" if unit == 0 else f"{number(amount)}{SPACE}{_UNITS[unit]}"
 
 
 def count(value: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: `1 sample`, `12,000 samples`."""
     return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
+
+
+def left_out(count: int, most: int) -> str:
+    """Return a note where a table shows only the first of many rows."""
+    return f"The first {most} of {count:,}; report.json has all." if count > most else ""

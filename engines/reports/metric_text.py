@@ -1,0 +1,92 @@
+"""How metrics are called and written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from engines.reports import text
+from engines.reports.page import Tile
+
+_NAMES = {
+    "top1": "Top-1 accuracy",
+    "top5": "Top-5 accuracy",
+    "map": "mAP",
+    "map_small": "mAP, small boxes",
+    "map_medium": "mAP, medium boxes",
+    "map_large": "mAP, large boxes",
+    "ap50": "AP at IoU 0.50",
+    "ap75": "AP at IoU 0.75",
+    "f1": "F1",
+    "macro_f1": "Macro F1",
+    "f1_macro": "Macro F1",
+    "cosine": "Cosine",
+}
+_PLAIN = ("cosine",)
+
+
+class Figure(Protocol):
+    """A metric with its interval: `MetricValue` of an evaluation, or a delta between two."""
+
+    @property
+    def name(self) -> str:
+        """Name as the API gives it."""
+
+    @property
+    def value(self) -> float:
+        """The value."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+
+
+def title(name: str) -> str:
+    """Return a metric's name for people: `Top-1 accuracy · color` of `top1/color`; unknown names stay as they are."""
+    head, _, rest = name.partition("/")
+    known = _NAMES.get(head, head)
+    return f"{known} · {rest}" if rest else known
+
+
+def value(name: str, number: float | None) -> str:
+    """Return a metric's value: per cent, or the number itself for what is no part of a whole."""
+    return text.number(number, 4) if name.startswith(_PLAIN) else text.percent(number, 2)
+
+
+def short(name: str, number: float) -> str:
+    """Return a metric's value for the axis of a chart."""
+    return text.number(number, 3) if name.startswith(_PLAIN) else f"{100 * number:.4g}{text.SPACE}%"
+
+
+def interval(name: str, low: float, high: float) -> str:
+    """Return an interval as a range."""
+    return f"{value(name, low).removesuffix(f'{text.SPACE}%')} to {value(name, high)}"
+
+
+def tile(figure: Figure | None, fallback: str = "Accuracy") -> Tile:
+    """Return the tile of a metric with its interval."""
+    if figure is None:
+        return Tile(fallback, text.NONE, "nothing could be judged", "muted")
+    detail = f"95 % interval {interval(figure.name, figure.low, figure.high)}"
+    return Tile(title(figure.name), value(figure.name, figure.value), detail)
+
+
+def delta(name: str, number: float) -> str:
+    """Return a difference of a metric: percentage points, or the number itself."""
+    return text.signed(number, 4) if name.startswith(_PLAIN) else f"{text.points(number)}{text.SPACE}pt"
+
+
+def conclusion(low: float, high: float) -> str:
+    """Return what an interval of a difference allows to say: `better`, `worse` or `no difference shown`."""
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "no difference shown"
+
+
+def find(figures: Iterable[Figure], name: str) -> Figure | None:
+    """Return the first figure of that name; those over all data come first."""
+    return next((figure for figure in figures if figure.name == name), None)
