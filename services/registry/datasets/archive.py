@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -15,11 +16,11 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetArchive
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.datasets.items import Item
+from engines.datasets.jsonl import to_line
 from services.common.database import Database
 from services.common.storage import ContentStore
 from services.registry.blobs import Blobs
 from services.registry.datasets.catalog import Catalog
-from services.registry.datasets.items import line_of
 from services.registry.datasets.job import work_folder
 
 ANNOTATIONS = "annotations.jsonl"
@@ -120,7 +121,7 @@ class _Packer:
                 # Images and NPZ files are compressed already.
                 self._write(name, self._folder / item.sha256, zipfile.ZIP_STORED)
                 done.add(item.sha256)
-            self._lines.write(line_of(item, name) + "\n")
+            self._lines.write(to_line(replace(item, path=name)) + "\n")
         for sha256 in done:
             (self._folder / sha256).unlink()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -69,18 +68,6 @@ def message_of(dataset: str, number: int, item: Item) -> DatasetItem:
     message = ParseDict(values, DatasetItem(), ignore_unknown_fields=True)  # the area of a box stays inside
     message.name = f"{dataset}/items/{number}"
     return message
-
-
-def line_of(item: Item, path: str) -> str:
-    """Return an item as one line of JSONL, as an import reads it; `path` is that of its image or file of tensors."""
-    line: dict[str, Any] = {"image": path} if item.width else {"tensors": path, "row": item.row}
-    if item.classifications:
-        line["classifications"] = dict(sorted(item.classifications.items()))
-    if item.boxes:
-        line["boxes"] = [box.to_dict() for box in item.boxes]
-    if item.attributes:
-        line["attributes"] = dict(sorted(item.attributes.items()))
-    return json.dumps(line, ensure_ascii=False)
 
 
 def _read_page(path: Path, *query: Any) -> tuple[list[tuple[int, Item]], int | None]:

@@ -12,12 +12,13 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetItemPreview
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.datasets.items import Item
+from engines.datasets.jsonl import to_line
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
 from services.common.errors import failed_precondition
 from services.common.storage import ContentStore
 from services.registry.datasets.contents import Contents
-from services.registry.datasets.items import Items, line_of, message_of
+from services.registry.datasets.items import Items, message_of
 from services.registry.datasets.job import work_folder
 
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=60)
@@ -46,7 +47,7 @@ class Previews:
                 takes too much memory or time.
         """
         dataset, number, item = await self._items.item(name)
-        preview = DatasetItemPreview(item=message_of(dataset.name, number, item), json=line_of(item, item.path))
+        preview = DatasetItemPreview(item=message_of(dataset.name, number, item), json=to_line(item))
         if item.width:
             image = Digest(sha256=item.sha256, size_bytes=item.size_bytes)
             path = PurePosixPath(item.path)

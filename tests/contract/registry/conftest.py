@@ -14,14 +14,18 @@ from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest, FinalizeUploadRequest, Upload
 from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from lathe.registry.v1.model_service_pb2 import CreateModelRequest, CreateModelVersionRequest, Model, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
+from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.common.errors import LatheError, from_rpc_error
 from services.common.server import serve_in_process
 from services.common.settings import Settings
 from services.registry.main import NEEDS, build
+from services.template import main as template
 
 
 def digest_of(data: bytes) -> Digest:
@@ -35,12 +39,17 @@ def random_bytes(size: int) -> bytes:
 
 
 class Registry:
-    """The three stubs, and the few steps that many tests share."""
+    """The stubs, and the few steps that many tests share."""
 
-    def __init__(self, channel: grpc.aio.Channel, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, http: httpx.AsyncClient, templates: grpc.aio.Channel | None = None
+    ) -> None:
         self.models = ModelServiceStub(channel)
         self.architectures = ArchitectureServiceStub(channel)
         self.artifacts = ArtifactServiceStub(channel)
+        self.datasets = DatasetServiceStub(channel)
+        self.templates = TemplateServiceStub(templates or channel)
+        self.releases = ReleaseServiceStub(channel)
         self.http = http
 
     async def refused(self, call: Awaitable[object]) -> LatheError:
@@ -86,12 +95,15 @@ async def model(registry: Registry) -> str:
 
 @pytest.fixture(scope="session")
 async def registry(shared_settings: Settings) -> AsyncIterator[Registry]:
-    async with (
-        serve_in_process("registry", build, shared_settings, NEEDS) as address,
-        grpc.aio.insecure_channel(address) as channel,
-        httpx.AsyncClient() as http,
-    ):
-        yield Registry(channel, http)
+    async with serve_in_process("template", template.build, shared_settings, template.NEEDS) as template_address:
+        settings = shared_settings.model_copy(update={"template_address": template_address})
+        async with (
+            serve_in_process("registry", build, settings, NEEDS) as address,
+            grpc.aio.insecure_channel(address) as channel,
+            grpc.aio.insecure_channel(template_address) as templates,
+            httpx.AsyncClient() as http,
+        ):
+            yield Registry(channel, http, templates)
 
 
 def unique(prefix: str = "t") -> str:

@@ -1,0 +1,122 @@
+"""Datasets for tests: small archives with real images, and the steps that many tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+from lathe.registry.v1.dataset_service_pb2 import (
+    IMPORTING,
+    READY,
+    CreateDatasetRequest,
+    Dataset,
+    DatasetState,
+    DeriveDatasetRequest,
+    GetDatasetRequest,
+    ListDatasetItemsRequest,
+)
+
+from tests.contract.registry.conftest import Registry, unique
+
+PATIENCE_SECONDS = 60
+
+
+def png(shade: int, width: int = 12, height: int = 8) -> bytes:
+    """Return a small image; another shade is another image."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (shade % 256, shade // 256 % 256, 40)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        for path, data in files.items():
+            packed.writestr(path, data)
+    return buffer.getvalue()
+
+
+def image_folder(classes: Sequence[str] = ("cat", "dog"), each: int = 2, first: int = 0) -> bytes:
+    """Return an archive with a folder of images per class."""
+    return archive(
+        {
+            f"{name}/{number}.png": png(first + 100 * place + number)
+            for place, name in enumerate(classes)
+            for number in range(each)
+        }
+    )
+
+
+def scenes(count: int = 6, first: int = 0) -> bytes:
+    """Return an archive of images with boxes and attributes, in annotations.jsonl."""
+    lines = [
+        {
+            "image": f"images/{number}.png",
+            "classifications": {"kind": "even" if number % 2 == 0 else "odd"},
+            "boxes": [{"label": "car" if number % 3 else "truck", "x": 1, "y": 2, "width": 5, "height": 4}],
+            "attributes": {"scene": "night" if number < 2 else "day"},
+        }
+        for number in range(count)
+    ]
+    files = {f"images/{number}.png": png(first + number) for number in range(count)}
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return archive({"annotations.jsonl": text.encode(), **files})
+
+
+class Desk:
+    """Creates datasets and waits for them."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.datasets = registry.datasets
+
+    async def begin(self, data: bytes, *, accept_mismatches: bool = False, **fields: Any) -> Dataset:
+        """Upload an archive and create a dataset from it."""
+        file = await self.registry.file("data.zip", data)
+        dataset = ParseDict({"display_name": unique("Data"), **fields}, Dataset(files=[file]))
+        request = CreateDatasetRequest(dataset=dataset, accept_mismatches=accept_mismatches)
+        made: Dataset = await self.datasets.CreateDataset(request)
+        return made
+
+    async def settled(self, dataset: Dataset) -> Dataset:
+        """Wait until the import of a dataset goes on no more."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while dataset.state == IMPORTING:
+                await asyncio.sleep(0.05)
+                dataset = await self.datasets.GetDataset(GetDatasetRequest(name=dataset.name))
+        return dataset
+
+    async def create(self, data: bytes, **fields: Any) -> Dataset:
+        """Create a dataset and wait until its import goes on no more."""
+        return await self.settled(await self.begin(data, **fields))
+
+    async def ready(self, data: bytes, **fields: Any) -> Dataset:
+        """Create a dataset that is READY."""
+        dataset = await self.create(data, **fields)
+        assert dataset.state == READY, f"{DatasetState.Name(dataset.state)}: {dataset.failure}"
+        return dataset
+
+    async def derived(self, sources: Sequence[Dataset], *steps: Mapping[str, Any]) -> Dataset:
+        """Derive a dataset and wait for it."""
+        values = {"derivation": {"sources": [source.name for source in sources], "steps": list(steps)}}
+        dataset = ParseDict({"display_name": unique("Data"), **values}, Dataset())
+        return await self.settled(await self.datasets.DeriveDataset(DeriveDatasetRequest(dataset=dataset)))
+
+    async def items(self, dataset: Dataset, **values: str) -> list[Any]:
+        """Return every item of a dataset, in pages of two."""
+        request = ListDatasetItemsRequest(parent=dataset.name, page_size=2, values=values)
+        found: list[Any] = []
+        while True:
+            answer = await self.datasets.ListDatasetItems(request)
+            found += answer.items
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token

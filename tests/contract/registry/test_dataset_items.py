@@ -1,0 +1,237 @@
+"""What datasets hold: pages, previews, archives, selections, derivations, and the mapping of classes."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from lathe.registry.v1.dataset_service_pb2 import (
+    AWAITING_CONFIRMATION,
+    IMPORT_FAILED,
+    IMPORTING,
+    READY,
+    TENSORS,
+    ConfirmDatasetImportRequest,
+    Dataset,
+    DeleteDatasetRequest,
+    DeriveDatasetRequest,
+    ExportDatasetRequest,
+    ListDatasetItemsRequest,
+    PreviewDatasetItemRequest,
+    SelectDatasetItemsRequest,
+)
+from lathe.template.v1.template_service_pb2 import ClassTaxonomy, Component, CreateTemplateRequest, Template
+from lathe.type.v1.digest_pb2 import Digest, FileList
+
+from services.common.settings import Settings
+from services.common.storage import S3ContentStore
+from tests.contract.registry.conftest import Registry, unique
+from tests.contract.registry.dataset_desk import Desk, archive, image_folder, scenes
+
+
+@pytest.fixture
+def desk(registry: Registry) -> Desk:
+    return Desk(registry)
+
+
+@pytest.fixture(scope="session")
+async def street(registry: Registry) -> Dataset:
+    return await Desk(registry).ready(scenes(6, first=30_000))
+
+
+async def test_items_come_in_pages(desk: Desk, street: Dataset) -> None:
+    items = await desk.items(street)
+    assert [item.name for item in items] == [f"{street.name}/items/{number}" for number in range(6)]
+    assert [item.path for item in items] == [f"images/{number}.png" for number in range(6)]
+    first = items[0]
+    assert (first.width, first.height, dict(first.classifications)) == (12, 8, {"kind": "even"})
+    assert (first.boxes[0].label, first.boxes[0].x, first.boxes[0].height) == ("truck", 1, 4)
+    assert dict(first.attributes) == {"scene": "night"}
+
+
+async def test_items_are_found_by_what_they_are(desk: Desk, street: Dataset) -> None:
+    async def numbers(**values: str) -> list[int]:
+        return [int(item.name.rsplit("/", 1)[1]) for item in await desk.items(street, **values)]
+
+    assert await numbers(kind="even") == [0, 2, 4]
+    assert await numbers(label="truck") == [0, 3]
+    assert await numbers(kind="even", scene="night") == [0]
+    assert await numbers(kind="even", label="car", scene="day") == [2, 4]
+    assert await numbers(nothing="so") == []
+
+
+async def test_a_token_is_of_one_dataset_and_one_filter(desk: Desk, street: Dataset) -> None:
+    call = desk.datasets.ListDatasetItems
+    answer = await call(ListDatasetItemsRequest(parent=street.name, page_size=2))
+    other = await desk.ready(scenes(4))
+    for wrong in (
+        ListDatasetItemsRequest(parent=street.name, page_token=answer.next_page_token, values={"kind": "even"}),
+        ListDatasetItemsRequest(parent=other.name, page_token=answer.next_page_token),
+        ListDatasetItemsRequest(parent=street.name, page_token="invented"),
+    ):
+        refused = await desk.registry.refused(call(wrong))
+        assert (refused.code, refused.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, "page_token")
+    negative = await desk.registry.refused(call(ListDatasetItemsRequest(parent=street.name, page_size=-1)))
+    assert negative.fields[0][0] == "page_size"
+    assert len((await call(ListDatasetItemsRequest(parent=street.name, page_size=2_000_000))).items) == 6
+    absent = await desk.registry.refused(call(ListDatasetItemsRequest(parent="datasets/absent")))
+    assert absent.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_item_can_be_looked_at(desk: Desk, street: Dataset) -> None:
+    request = PreviewDatasetItemRequest(name=f"{street.name}/items/1")
+    preview = await desk.datasets.PreviewDatasetItem(request)
+    assert preview.item.path == "images/1.png"
+    assert json.loads(preview.json)["boxes"][0]["label"] == "car"
+    image, drawn = [(await desk.registry.http.get(url)).content for url in (preview.image_url, preview.annotated_url)]
+    assert drawn.startswith(b"\x89PNG")
+    assert drawn != image
+    again = await desk.datasets.PreviewDatasetItem(request)
+    assert again.annotated_url.partition("?")[0] == preview.annotated_url.partition("?")[0]
+    request.name = f"{street.name}/items/6"
+    beyond = await desk.registry.refused(desk.datasets.PreviewDatasetItem(request))
+    assert beyond.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_archive_can_be_imported_again(desk: Desk, street: Dataset) -> None:
+    packed = await desk.datasets.ExportDataset(ExportDatasetRequest(name=street.name))
+    data = (await desk.registry.http.get(packed.url)).content
+    assert len(data) == packed.digest.size_bytes
+    assert (await desk.datasets.ExportDataset(ExportDatasetRequest(name=street.name))).digest == packed.digest
+    again = await desk.ready(data)
+    assert again.report.shared_images == 6
+    before, after = await desk.items(street), await desk.items(again)
+    for item in [*before, *after]:
+        item.ClearField("name")
+    assert before == after
+    assert again.index == street.index
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+async def test_tensors_are_items_too(desk: Desk) -> None:
+    x = np.arange(24, dtype=np.float32).reshape(6, 4)
+    made = await desk.ready(archive({"data.npz": npz(x=x, label=np.array([0, 1, 2, 0, 1, 2]))}))
+    assert (made.type, made.item_count) == (TENSORS, 6)
+    items = await desk.items(made)
+    assert [item.row for item in items] == list(range(6))
+    preview = await desk.datasets.PreviewDatasetItem(PreviewDatasetItemRequest(name=items[3].name))
+    assert (preview.image_url, preview.annotated_url) == ("", "")
+    assert json.loads(preview.json)["row"] == 3
+    part = await desk.derived([made], {"sample": {"count": 2, "seed": 1}})
+    packed = await desk.datasets.ExportDataset(ExportDatasetRequest(name=part.name))
+    again = await desk.ready((await desk.registry.http.get(packed.url)).content)
+    assert [item.row for item in await desk.items(again)] == [item.row for item in await desk.items(part)]
+
+
+async def test_a_choice_is_the_same_every_time(desk: Desk, street: Dataset, shared_settings: Settings) -> None:
+    select = desk.datasets.SelectDatasetItems
+    chosen = await select(SelectDatasetItemsRequest(name=street.name, count=3, seed=7))
+    assert chosen.items == 3
+    assert await select(SelectDatasetItemsRequest(name=street.name, count=3, seed=7)) == chosen
+    assert (await select(SelectDatasetItemsRequest(name=street.name, count=3, seed=8))).index != chosen.index
+    everything = await select(SelectDatasetItemsRequest(name=street.name))
+    assert (everything.items, everything.index) == (6, street.index)
+    assert await select(SelectDatasetItemsRequest(name=street.name, count=100)) == everything
+    listed = FileList.FromString(await S3ContentStore(shared_settings).read(everything.files))
+    contents = {item.content.sha256: item.content.size_bytes for item in await desk.items(street)}
+    assert [(file.path, file.digest) for file in listed.files] == [
+        (f"content/{sha256}", Digest(sha256=sha256, size_bytes=size)) for sha256, size in sorted(contents.items())
+    ]
+    negative = await desk.registry.refused(select(SelectDatasetItemsRequest(name=street.name, count=-1)))
+    assert negative.fields[0][0] == "count"
+
+
+async def test_datasets_are_derived_without_their_sources(desk: Desk, street: Dataset) -> None:
+    source = await desk.ready(scenes(3, first=31_000))
+    merged = await desk.derived(
+        [street, source],
+        {"merge_classes": {"key": "label", "classes": ["car", "truck"], "into": "vehicle"}},
+        {"filter": {"key": "scene", "values": ["night"]}},
+    )
+    assert merged.state == READY, merged.failure
+    assert list(merged.derivation.sources) == [street.name, source.name]
+    items = await desk.items(merged)
+    assert [item.path for item in items] == ["images/0.png", "images/1.png"] * 2
+    assert {box.label for item in items for box in item.boxes} == {"vehicle"}
+    await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=source.name))
+    packed = await desk.datasets.ExportDataset(ExportDatasetRequest(name=merged.name))
+    with zipfile.ZipFile(io.BytesIO((await desk.registry.http.get(packed.url)).content)) as files:
+        # Two images of one path lie apart.
+        assert len(files.namelist()) == len(set(files.namelist())) == 5
+
+
+async def test_a_derivation_that_cannot_be_says_why(desk: Desk, street: Dataset) -> None:
+    nothing = await desk.derived([street], {"filter": {"key": "scene", "values": ["moon"]}})
+    assert nothing.state == IMPORT_FAILED
+    assert nothing.failure.message
+    derived = Dataset(display_name=unique("Data"))
+    call = desk.datasets.DeriveDataset
+    without = await desk.registry.refused(call(DeriveDatasetRequest(dataset=derived)))
+    assert without.fields[0][0] == "dataset.derivation"
+    derived.derivation.sources.append("datasets/absent")
+    absent = await desk.registry.refused(call(DeriveDatasetRequest(dataset=derived)))
+    assert (absent.code, absent.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REFERENCE_NOT_FOUND")
+
+
+async def _template(registry: Registry) -> str:
+    taxonomies = [
+        ClassTaxonomy(task="animal", classes=["cat", "dog", "horse"]),
+        ClassTaxonomy(task="size", classes="sl"),
+    ]
+    template = Template(
+        display_name=unique("Animals"),
+        repo="r",
+        version="1",
+        method="classification",
+        source_format="ONNX",
+        device="cpu-x86-64",
+        runtime="onnxruntime",
+        taxonomies=taxonomies,
+        components=[Component(name="net")],
+    )
+    made = await registry.templates.CreateTemplate(CreateTemplateRequest(template=template))
+    return str(made.name)
+
+
+async def test_classes_come_from_the_template(desk: Desk) -> None:
+    template = await _template(desk.registry)
+    mapping = {"template": template, "entries": [{"task": "animal", "key": "class", "values": {"hound": "dog"}}]}
+    made = await desk.ready(image_folder(("cat", "hound", "horse"), first=32_000), mapping=mapping)
+    assert list(made.mapping.entries[0].classes) == ["cat", "dog", "horse"]
+    assert {dict(item.classifications)["animal"] for item in await desk.items(made)} == {"cat", "dog", "horse"}
+    mapping["entries"][0]["task"] = "colour"  # type: ignore[index]
+    wrong = await desk.registry.refused(desk.begin(image_folder(), mapping=mapping))
+    assert wrong.fields[0][0] == "dataset.mapping.entries[0].task"
+    assert "it has: animal, size" in wrong.message
+
+
+async def test_a_mapping_that_does_not_fit_waits_for_somebody(desk: Desk) -> None:
+    mapping = {"entries": [{"task": "animal", "key": "class", "classes": ["cat", "dog", "horse"]}]}
+    data = image_folder(("cat", "dog", "unicorn"), first=33_000)
+    waiting = await desk.create(data, mapping=mapping)
+    assert waiting.state == AWAITING_CONFIRMATION
+    dropped, missing = waiting.report.dropped_values, waiting.report.missing_classes
+    assert [(each.key, each.value, each.count) for each in dropped] == [("class", "unicorn", 2)]
+    assert [each.value for each in missing] == ["horse"]
+    early = await desk.registry.refused(desk.datasets.ListDatasetItems(ListDatasetItemsRequest(parent=waiting.name)))
+    assert (early.reason, "ConfirmDatasetImport" in early.message) == ("DATASET_NOT_READY", True)
+    request = ConfirmDatasetImportRequest(name=waiting.name)
+    confirmed = await desk.datasets.ConfirmDatasetImport(request)
+    assert confirmed.state == IMPORTING
+    made = await desk.settled(confirmed)
+    assert (made.state, made.item_count) == (READY, 4)
+    assert made.report.dropped_values[0].value == "unicorn"
+    late = await desk.registry.refused(desk.datasets.ConfirmDatasetImport(request))
+    assert (late.code, late.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_AWAITING_CONFIRMATION")
+    at_once = await desk.ready(data, mapping=mapping, accept_mismatches=True)
+    assert at_once.item_count == 4
