@@ -4,4 +4,4 @@ from services.common.tasks.worker_process import run_worker
 from services.converter.work import ConversionWorkKind
 
 if __name__ == "__main__":
-    run_worker("worker-cpu", ConversionWorkKind)
+    run_worker("worker-conversion", ConversionWorkKind)

@@ -4,4 +4,4 @@ from services.common.tasks.worker_process import run_worker
 from services.evaluator.work import EvaluationWorkKind
 
 if __name__ == "__main__":
-    run_worker("worker-cpu-evaluation", EvaluationWorkKind)
+    run_worker("worker-evaluation", EvaluationWorkKind)

@@ -44,8 +44,14 @@ SERVICES = (
     ServiceEntry("registry", "services.registry.main", 50051),
     ServiceEntry("template", "services.template.main", 50052),
     ServiceEntry("converter", "services.converter.main", 50053),
+    ServiceEntry("quantizer", "services.quantizer.main", 50054),
+    ServiceEntry("evaluator", "services.evaluator.main", 50056),
 )
-WORKERS = (WorkerEntry("worker-cpu", "services.converter.worker", "conversion"),)
+WORKERS = (
+    WorkerEntry("worker-conversion", "services.converter.worker", "conversion"),
+    WorkerEntry("worker-quantization", "services.quantizer.worker", "quantization"),
+    WorkerEntry("worker-evaluation", "services.evaluator.worker", "evaluation"),
+)
 
 POSTGRES_PORT = 55432
 NATS_PORT = 54222

@@ -4,4 +4,4 @@ from services.common.tasks.worker_process import run_worker
 from services.quantizer.work import QuantizationWorkKind
 
 if __name__ == "__main__":
-    run_worker("worker-cpu-quantization", QuantizationWorkKind)
+    run_worker("worker-quantization", QuantizationWorkKind)

@@ -122,7 +122,7 @@ class Desk:
 
     def sandboxes(self) -> list[psutil.Process]:
         """Return the processes right below the worker: the warm child, and the one of a running task."""
-        return psutil.Process(self.pid("worker-cpu")).children()
+        return psutil.Process(self.pid("worker-conversion")).children()
 
     def workdirs(self) -> list[Path]:
         """Return the work directories of the worker: the warm child's, and a running task's."""

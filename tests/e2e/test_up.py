@@ -18,7 +18,9 @@ from lathe.template.v1 import template_service_pb2
 from services.cli.client import Connection
 from tests.e2e.conftest import COMMAND, Suite, alive, clean_environment, start_suite
 
-NAMES = ["postgres", "nats", "s3", "registry", "template", "converter", "worker-cpu"]
+APIS = ["registry", "template", "converter", "quantizer", "evaluator"]
+WORKERS = ["worker-conversion", "worker-quantization", "worker-evaluation"]
+NAMES = ["postgres", "nats", "s3", *APIS, *WORKERS]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -65,8 +67,8 @@ def test_a_second_one_on_the_same_folder_is_refused(stack: Suite) -> None:
 
 def test_logs_of_every_part_are_shown(stack: Suite) -> None:
     shown = stack.lathe("logs", "-n", "200").stdout
-    for name in ("registry", "template", "converter", "worker-cpu"):
-        assert f"{name:<10} │ " in shown
+    for name in (*APIS, *WORKERS):
+        assert f"{name:<{max(map(len, NAMES))}} │ " in shown
     assert "ready" in stack.lathe("logs", "registry", "-n", "100000").stdout
 
 

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from engines.devices import load_catalog
-from services.local.roster import SERVICES, ServiceEntry
+from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from tests.manifests.deployed import COMPOSE, DOCKERFILE, ROOT, WORKER_HEADROOM, bytes_of, compose
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def test_every_extra_that_the_images_install_exists() -> None:
     extras = re.findall(r"'\.\[([^]]+)]'", DOCKERFILE.read_text(encoding="utf-8"))
-    assert sorted(extras) == ["api", "registry", "worker-cpu"]
+    assert sorted(extras) == ["api", "evaluator", "registry", "worker-cpu"]
     assert set(extras) <= set(PROJECT["optional-dependencies"])
 
 
@@ -40,14 +40,16 @@ def test_the_compose_file_is_open_to_this_machine_alone() -> None:
     parsed = compose()
     for name, entry in parsed["services"].items():
         assert all(port.startswith("127.0.0.1:") for port in entry.get("ports", [])), name
-        assert "healthcheck" in entry or name == "worker-cpu"
+        assert "healthcheck" in entry or name in {worker.name for worker in WORKERS}
         assert set(entry.get("depends_on", {})) <= set(parsed["services"])
         named = {volume.partition(":")[0] for volume in entry.get("volumes", []) if not volume.startswith(".")}
         assert named <= set(parsed["volumes"])
 
 
-def test_the_worker_of_the_compose_file_agrees_with_its_device() -> None:
-    worker = compose()["services"]["worker-cpu"]
+@pytest.mark.parametrize("entry", WORKERS, ids=lambda worker: worker.name)
+def test_a_worker_of_the_compose_file_agrees_with_its_device(entry: WorkerEntry) -> None:
+    worker = compose()["services"][entry.name]
+    assert worker["command"] == [entry.module]
     device = load_catalog().devices[worker["environment"]["LATHE_DEVICE"]]
     limit = bytes_of(worker["mem_limit"].upper() + "i")
     assert limit == device.memory_limit_bytes + WORKER_HEADROOM

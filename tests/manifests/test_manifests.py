@@ -151,14 +151,16 @@ def test_the_values_of_the_settings_are_allowed(monkeypatch: pytest.MonkeyPatch)
             Settings()
 
 
-def test_every_device_that_can_be_built_for_has_one_pool_and_no_other_has() -> None:
-    assert sorted(environment_of(pool)["LATHE_DEVICE"] for pool in POOLS) == sorted(BUILDABLE)
+def test_every_kind_of_task_has_one_pool_for_each_device_that_can_be_built_for_and_no_other_has() -> None:
+    found = [(container_of(pool)["args"][0], environment_of(pool)["LATHE_DEVICE"]) for pool in POOLS]
+    assert sorted(found) == sorted((worker.module, device) for worker in WORKERS for device in BUILDABLE)
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=lambda pool: pool["metadata"]["name"])
 def test_a_pool_agrees_with_its_device(pool: dict[str, Any]) -> None:
     device = BUILDABLE[environment_of(pool)["LATHE_DEVICE"]]
-    assert pool["metadata"]["name"] == f"worker-{device.id}"
+    (worker,) = (each for each in WORKERS if each.module == container_of(pool)["args"][0])
+    assert pool["metadata"]["name"] == f"worker-{worker.kind}-{device.id}"
     assert pod_of(pool)["nodeSelector"] == device.node_selector
     resources = container_of(pool)["resources"]
     assert bytes_of(resources["limits"]["memory"]) == device.memory_limit_bytes + WORKER_HEADROOM
@@ -169,8 +171,9 @@ def test_workers_have_the_credentials_of_the_bus_and_the_store_alone() -> None:
     for pool in POOLS:
         sources = container_of(pool)["envFrom"]
         assert {each["secretRef"]["name"] for each in sources if "secretRef" in each} == {"lathe-bus", "lathe-store"}
-    worker = compose()["services"]["worker-cpu"]["environment"]
-    assert not {"LATHE_DATABASE_URL", "LATHE_SERVICE_TOKEN"} & set(worker)
+    for worker in WORKERS:
+        environment = compose()["services"][worker.name]["environment"]
+        assert not {"LATHE_DATABASE_URL", "LATHE_SERVICE_TOKEN"} & set(environment)
 
 
 def test_every_pool_is_held_by_the_network_policy() -> None:
