@@ -1,0 +1,140 @@
+"""Channels with rules: every one is looked at, and a refusal says each that is broken."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.registry.v1.release_service_pb2 import Channel, MetricBound, PromotionRules, UpdateChannelRequest
+from lathe.type.v1.measurement_pb2 import FAIL, WARN, ParityReport
+
+from services.common.server import serve_in_process
+from services.common.settings import Settings
+from services.registry.main import NEEDS, build
+from tests.contract.registry.conftest import Registry
+from tests.contract.registry.releases.desk import Desk
+
+BOUNDS = [
+    MetricBound(metric="top1", min=0.9),
+    MetricBound(metric="top1", slice="scene=night", min=0.8),
+    MetricBound(metric="latency_p99_ms", max=5),
+    MetricBound(metric="throughput", min=100),
+    MetricBound(metric="peak_memory_bytes", max=1 << 30),
+]
+
+
+async def test_a_promotion_that_keeps_the_rules_names_them(desk: Desk) -> None:
+    model = await desk.model()
+    bounds = [bound for bound in BOUNDS if bound.metric != "latency_p99_ms"]
+    rules = PromotionRules(require_parity=True, require_evaluation=True, bounds=bounds)
+    channel, version = await desk.channel(model, rules), await desk.package(model)
+    shown = desk.evaluation(version, {"top1": 0.95}, sliced=[("top1", "scene=night", 0.81)])
+    made = await desk.promote(channel, version, evaluation_task=shown)
+    assert made.evaluation_task == shown
+    assert list(made.checks) == [
+        "Component 'main' has the parity verdict PASS.",
+        f"{shown} SUCCEEDED for {version}.",
+        "'top1' has to be at least 0.9; it is 0.95.",
+        "'top1' of scene=night has to be at least 0.8; it is 0.81.",
+        "'throughput' has to be at least 100; it is 250.",
+        "'peak_memory_bytes' has to be at most 1.07374e+09; it is 1.04858e+06.",
+    ]
+
+
+async def test_every_broken_rule_is_a_violation_of_its_own(desk: Desk) -> None:
+    model = await desk.model()
+    rules = PromotionRules(require_parity=True, require_evaluation=True, bounds=BOUNDS)
+    channel = await desk.channel(model, rules)
+    version = await desk.package(model, parity=ParityReport(verdict=FAIL, waiver="known rounding"))
+    shown = desk.evaluation(version, {"top1": 0.85})
+    refused = await desk.refused(desk.promote(channel, version, evaluation_task=shown))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PROMOTION_REFUSED")
+    assert refused.preconditions == [
+        (
+            "PARITY",
+            "main",
+            "Component 'main' needs the parity verdict PASS; it has FAIL, waived as 'known rounding', and a waived "
+            "verdict is not PASS.",
+        ),
+        ("METRIC", "top1", "'top1' has to be at least 0.9; it is 0.85."),
+        (
+            "METRIC",
+            "top1",
+            "'top1' of scene=night has to be at least 0.8; the evaluation has no slice 'scene=night', it has none.",
+        ),
+        ("METRIC", "latency_p99_ms", "'latency_p99_ms' has to be at most 5; it is 9."),
+    ]
+    assert refused.message.startswith(f"'{version}' breaks 4 of 7 rules of '{channel}': ")
+    assert (await desk.get(channel)).current_release == ""
+    assert await desk.shelf.paths(channel) == []
+
+
+async def test_an_evaluation_has_to_be_of_this_version_and_done(desk: Desk) -> None:
+    model = await desk.model()
+    channel = await desk.channel(model, PromotionRules(require_evaluation=True))
+    version = await desk.package(model)
+    for shown, found in (
+        ("", "none was named"),
+        ("evaluationTasks/none", "there is no 'evaluationTasks/none'"),
+        (desk.evaluation(f"{model}/versions/77"), f"is of {model}/versions/77"),
+        (desk.evaluation(version, state="RUNNING"), "is RUNNING"),
+    ):
+        refused = await desk.refused(desk.promote(channel, version, evaluation_task=shown))
+        assert refused.reason == "PROMOTION_REFUSED"
+        ((rule, _, sentence),) = refused.preconditions
+        assert rule == "EVALUATION"
+        assert found in sentence
+    warned = await desk.package(model, parity=ParityReport(verdict=WARN))
+    await desk.promote(channel, warned, evaluation_task=desk.evaluation(warned))
+
+
+async def test_rules_are_changed_and_the_next_promotion_meets_them(desk: Desk) -> None:
+    model = await desk.model()
+    channel, version = await desk.channel(model), await desk.package(model, direct=True)
+    await desk.promote(channel, version)
+    rules = PromotionRules(require_parity=True)
+    request = UpdateChannelRequest(
+        channel=Channel(name=channel, rules=rules), update_mask=FieldMask(paths=["rules.require_parity"])
+    )
+    assert (await desk.releases.UpdateChannel(request)).rules == rules
+    refused = await desk.refused(desk.promote(channel, version))
+    assert "no parity report (it was uploaded, and no task of Lathe compared it)" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("rules", "field", "words"),
+    [
+        (PromotionRules(bounds=[MetricBound(metric="top1")]), "channel.rules.bounds[0]", "neither min nor max"),
+        (PromotionRules(bounds=[MetricBound(metric="top1", min=2, max=1)]), "channel.rules.bounds[0]", "min 2 over"),
+        (PromotionRules(bounds=[MetricBound(metric="a", min=float("nan"))]), "channel.rules.bounds[0]", "finite"),
+        (PromotionRules(bounds=[MetricBound(min=1)]), "channel.rules.bounds[0].metric", ""),
+        (PromotionRules(dataset="datasets/none"), "channel.rules.dataset", "no dataset named"),
+        (PromotionRules(dataset="digits"), "channel.rules.dataset", ""),
+    ],
+)
+async def test_rules_that_nothing_could_keep_are_refused(
+    desk: Desk, rules: PromotionRules, field: str, words: str
+) -> None:
+    model = await desk.model()
+    refused = await desk.refused(desk.channel(model, rules))
+    assert (refused.code, refused.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+    assert words in refused.message
+
+
+async def test_the_evaluator_is_asked_only_where_a_rule_needs_it(desk: Desk, shared_settings: Settings) -> None:
+    model = await desk.model()
+    strict = await desk.channel(model, PromotionRules(require_evaluation=True), "strict")
+    lax = await desk.channel(model, PromotionRules(require_parity=True), "lax")
+    version = await desk.package(model)
+    # Nobody listens on port 1.
+    settings = shared_settings.model_copy(update={"evaluator_address": "127.0.0.1:1"})
+    async with (
+        serve_in_process("registry", build, settings, NEEDS) as address,
+        grpc.aio.insecure_channel(address) as connection,
+    ):
+        alone = Desk(Registry(connection, desk.registry.http), {}, desk.shelf)
+        refused = await alone.refused(alone.promote(strict, version, evaluation_task="evaluationTasks/x"))
+        assert refused.code is grpc.StatusCode.UNAVAILABLE
+        assert "the evaluator does not answer" in refused.message
+        made = await alone.promote(lax, version, evaluation_task="evaluationTasks/x")
+        assert made.evaluation_task == "evaluationTasks/x"
