@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,14 +22,17 @@ from engines.evaluation.truth import ClassTruth
 _LEAST_PROBABILITY = 1e-12
 _SUM_TOLERANCE = 0.02
 _TOP5 = 5
+_COLUMNS = ("truth", "predicted", "rank")
 
 
 class ClassificationCollector:
     """Collects scores of classes; see `Collector`."""
 
+    late = False
+
     def __init__(self, truth: ClassTruth) -> None:
         self._truth = truth
-        self._answers: dict[str, list[TaskPrediction]] = {task: [] for task in truth.classes}
+        self._columns = {task: {field: array("q") for field in _COLUMNS} for task in truth.classes}
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -45,16 +49,22 @@ class ClassificationCollector:
         known = self._truth.of(sample.item)
         answers = tuple(answer(task, prediction["tasks"][task], number) for task, number in known.items())
         for given in answers:
-            self._answers[given.task].append(given)
+            for field in _COLUMNS:
+                self._columns[given.task][field].append(getattr(given, field))
         judged = [given for given in answers if given.truth >= 0]
         if not judged:
             return row(sample, tasks=answers)
         loss = float(np.mean([given.loss for given in judged]))
         return row(sample, tasks=answers, loss=loss, correct=all(given.correct for given in judged))
 
+    def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:
+        """Return the rows as they are."""
+        return rows
+
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
         """Return accuracy and averages over classes, then the figures of every class."""
-        judged, found = self._judged(), []
+        judged = self._judged()
+        found: list[MetricValue] = []
         for group in groups:
             for task in judged:
                 found += self._of_task(task, group, resamples, seed, several=len(self.classes) > 1)
@@ -70,7 +80,7 @@ class ClassificationCollector:
         """Return what could not be judged."""
         lines = self._truth.warnings()
         for task in self._judged():
-            present = {given.truth for given in self._answers[task]}
+            present = set(self._columns[task]["truth"])
             absent = [name for number, name in enumerate(self.classes[task]) if number not in present]
             if absent:
                 shown = ", ".join(absent[:10]) + (", …" if len(absent) > 10 else "")
@@ -78,14 +88,14 @@ class ClassificationCollector:
         return lines
 
     def _judged(self) -> list[str]:
-        return [task for task, given in self._answers.items() if any(entry.truth >= 0 for entry in given)]
+        return [task for task, columns in self._columns.items() if max(columns["truth"], default=-1) >= 0]
 
     def _column(self, task: str, field: str, group: Group | None = None) -> NDArray[np.int64]:
-        values = np.array([getattr(entry, field) for entry in self._answers[task]], np.int64)
+        values = np.array(self._columns[task][field], np.int64)
         return values if group is None else values[group.members]
 
     def _cells(self, task: str, group: Group | None = None) -> Cells:
-        return Cells.of(*(self._column(task, field, group) for field in ("truth", "predicted", "rank")))
+        return Cells.of(*(self._column(task, field, group) for field in _COLUMNS))
 
     def _of_task(self, task: str, group: Group, resamples: int, seed: int, *, several: bool) -> Iterator[MetricValue]:
         cells, names = self._cells(task, group), self.classes[task]
@@ -151,8 +161,9 @@ def probabilities(scores: Floats) -> Floats:
     """Return scores as they are where they are probabilities, none negative and 1 in sum, else their softmax."""
     if scores.min() >= 0 and abs(scores.sum() - 1) <= _SUM_TOLERANCE:
         return scores
-    powers: Floats = np.exp(scores - scores.max())
-    return powers / powers.sum()
+    powers = np.exp(scores - scores.max())
+    chances: Floats = powers / powers.sum()
+    return chances
 
 
 def _figures(cells: Cells, weights: Floats, names: Sequence[str], suffix: str, prefix: str) -> dict[str, Floats]:

@@ -14,6 +14,9 @@ from engines.evaluation.report import MetricValue
 class Collector(Protocol):
     """Judges predictions against what is true."""
 
+    late: bool
+    """Whether rows are complete only after `settled`; the caller keeps them until then."""
+
     @property
     def main_metric(self) -> str:
         """Name of the figure that counts most; empty where nothing can be judged."""
@@ -29,6 +32,10 @@ class Collector(Protocol):
 
         Samples come in order, the first at position 0.
         """
+        ...
+
+    def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:
+        """Return the rows of all samples with what is known only once every sample was seen."""
         ...
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:

@@ -118,7 +118,7 @@ class SamplePrediction:
     tasks: tuple[TaskPrediction, ...] = ()
     truths: tuple[TrueBox, ...] = ()
     detections: tuple[DetectedBox, ...] = ()
-    vector: tuple[float, ...] = ()
+    vector: Sequence[float] = ()
 
     @property
     def key(self) -> tuple[str, str, int]:

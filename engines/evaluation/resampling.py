@@ -16,6 +16,8 @@ from engines.evaluation.report import MetricValue
 Floats = NDArray[np.float64]
 
 RESAMPLES = 500
+_LEAST = 100
+_MOST_COUNTS = 40_000_000
 _PERCENTILES = (2.5, 97.5)
 
 
@@ -29,12 +31,13 @@ def draws(counts: NDArray[np.int64], resamples: int, random: np.random.Generator
 
     Args:
         counts: Samples of each cell; ones, where every sample is a cell of its own.
-        resamples: Number of draws.
+        resamples: Number of draws; fewer, at least 100, where so many would take over 320 MB.
         random: Source of randomness.
     """
     total = int(counts.sum())
     if not resamples or not total:
         return np.zeros((0, len(counts)))
+    resamples = min(resamples, max(_LEAST, _MOST_COUNTS // len(counts)))
     if len(counts) < total / 4:
         return random.multinomial(total, counts / total, size=resamples).astype(np.float64)
     cells = np.repeat(np.arange(len(counts)), counts)

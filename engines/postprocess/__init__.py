@@ -45,6 +45,8 @@ from .scores import classification, embedding, multi_classification, raw
 from .shared import Args, OutputMismatch, Outputs, Size, Taxonomies
 from .yolo import yolo
 
+__all__ = ["METHODS", "OutputMismatch", "check", "describe", "plain", "run"]
+
 METHODS = ("classification", "multi_classification", "detection", "yolo", "embedding", "raw")
 
 _RUNNERS = {

@@ -1,0 +1,160 @@
+"""Judges embedding models: by retrieval where samples share classes, else by statistics alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.items import Item
+from engines.evaluation.collector import row
+from engines.evaluation.feeding import Sample
+from engines.evaluation.groups import Group
+from engines.evaluation.predictions import SamplePrediction
+from engines.evaluation.report import EmbeddingFigures, MetricValue
+from engines.evaluation.resampling import Floats, draws, generator, metrics
+from engines.evaluation.retrieval import Retrieval, retrieval
+from engines.evaluation.truth import check_tasks
+
+MOST_SEARCHED = 20_000
+"""Most samples of a search, as its time grows with their square; of more, the first of a random order are taken."""
+
+
+class EmbeddingCollector:
+    """Collects vectors; see `Collector`.
+
+    Args:
+        items: All items, in order.
+        tasks: Keys of the items' classes that are judged; all where empty.
+        seed: Seed by which samples are chosen where there are too many.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for a key that no item has.
+    """
+
+    late = True
+
+    def __init__(self, items: Sequence[Item], tasks: Sequence[str], seed: int) -> None:
+        keys = sorted({key for item in items for key in item.classifications})
+        check_tasks(tasks, keys)
+        self._keys = [key for key in keys if not tasks or key in tasks]
+        self._items = items
+        self._seed = seed
+        self._vectors: list[NDArray[np.float32]] = []
+        self._found: dict[str, Retrieval] = {}
+        self.classes: Mapping[str, tuple[str, ...]] = {}
+
+    @property
+    def main_metric(self) -> str:
+        """`precision_at_1`, where samples share a class."""
+        return "precision_at_1" if self._retrievals() else ""
+
+    def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
+        """Take the vector of one sample."""
+        self._vectors.append(np.asarray(prediction["vector"], np.float32))
+        return row(sample, vector=self._vectors[-1])
+
+    def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:
+        """Return the rows with loss and verdict: 1 less the mean reciprocal rank, and whether the nearest is alike."""
+        found = list(self._retrievals().values())
+        if not found:
+            return rows
+        ranks = _mean_known(np.stack([entry.reciprocal_rank for entry in found], 1))
+        nearest = np.stack([entry.nearest for entry in found], 1)
+        settled = []
+        for entry, rank, hits in zip(rows, ranks, nearest, strict=True):
+            known = np.isfinite(rank)
+            correct = bool(hits[np.isfinite(hits)].all()) if known else None
+            settled.append(dataclasses.replace(entry, loss=1 - float(rank) if known else None, correct=correct))
+        return settled
+
+    def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
+        """Return precision at 1 and the mean reciprocal rank, per key where there are several."""
+        found: list[MetricValue] = []
+        for group in groups:
+            ones = np.ones(len(group.members), np.int64)
+            drawn = draws(ones, resamples, generator(seed, group.name))
+            values, many = (self._figures(group, weights) for weights in (ones[None].astype(np.float64), drawn))
+            found += metrics({name: figure[0] for name, figure in values.items()}, many, group.name)
+        return found
+
+    def parts(self) -> dict[str, Any]:
+        """Return the statistics of the vectors."""
+        vectors = np.array(self._vectors, np.float64)
+        vectors = vectors[np.isfinite(vectors).all(1)]
+        if not len(vectors):
+            return {}
+        norms = np.linalg.norm(vectors, axis=1)
+        total = (vectors / np.maximum(norms, 1e-30)[:, None]).sum(0)
+        pairs = len(vectors) * (len(vectors) - 1)
+        figures = EmbeddingFigures(
+            dimension=vectors.shape[1],
+            norm_min=float(norms.min()),
+            norm_mean=float(norms.mean()),
+            norm_max=float(norms.max()),
+            # Of all ordered pairs the sum of cosines is |sum of unit vectors|², less each vector with itself.
+            mean_cosine=float((total @ total - (norms > 0).sum()) / pairs) if pairs else 1.0,
+            retrieval_keys=tuple(self._retrievals()),
+        )
+        return {"embedding": figures}
+
+    def warnings(self) -> list[str]:
+        """Return what could not be judged."""
+        if not self._keys:
+            return []
+        if not self._retrievals():
+            return ["No two samples share a class, so retrieval is not judged."]
+        if len(self._vectors) > MOST_SEARCHED:
+            return [f"Retrieval was judged on {MOST_SEARCHED} of {len(self._vectors)} samples."]
+        return []
+
+    def _figures(self, group: Group, weights: Floats) -> dict[str, Floats]:
+        found = self._retrievals()
+        values: dict[str, Floats] = {}
+        for name in ("precision_at_1", "mrr"):
+            field = "nearest" if name == "precision_at_1" else "reciprocal_rank"
+            columns = {key: getattr(entry, field)[group.members] for key, entry in found.items()}
+            by_key = {key: _weighted(weights, column) for key, column in columns.items()}
+            if by_key:
+                values[name] = _mean_known(np.stack(list(by_key.values()), 1))
+            if len(by_key) > 1:
+                values |= {f"{name}/{key}": figure for key, figure in by_key.items()}
+        return values
+
+    def _retrievals(self) -> dict[str, Retrieval]:
+        """Return the searches by key, of those that have a class that two samples share."""
+        if not self._found and self._vectors and self._keys:
+            chosen = np.arange(len(self._vectors))
+            if len(chosen) > MOST_SEARCHED:
+                chosen = np.sort(generator(self._seed, "search").permutation(len(chosen))[:MOST_SEARCHED])
+            vectors = np.array([self._vectors[number] for number in chosen], np.float64)
+            searches = {key: self._search(key, vectors, chosen) for key in self._keys}
+            self._found = {key: found for key, found in searches.items() if np.isfinite(found.nearest).any()}
+        return self._found
+
+    def _search(self, key: str, vectors: Floats, chosen: NDArray[np.int64]) -> Retrieval:
+        values = [self._items[number].classifications.get(key) for number in chosen]
+        numbers = {value: number for number, value in enumerate(sorted({v for v in values if v is not None}))}
+        found = retrieval(vectors, np.array([-1 if value is None else numbers[value] for value in values]))
+        spread = (np.full(len(self._vectors), np.nan) for _ in range(2))
+        nearest, ranks = spread
+        nearest[chosen], ranks[chosen] = found.nearest, found.reciprocal_rank
+        return Retrieval(nearest, ranks)
+
+
+def _weighted(weights: Floats, values: Floats) -> Floats:
+    known = np.isfinite(values)
+    whole = weights[:, known].sum(1)
+    part = weights[:, known] @ values[known]
+    mean: Floats = np.divide(part, whole, out=np.full(len(weights), np.nan), where=whole > 0)
+    return mean
+
+
+def _mean_known(values: Floats) -> Floats:
+    """Return the mean of each row over what is not NaN; NaN where all is."""
+    count = np.isfinite(values).sum(1)
+    mean: Floats = np.divide(np.nansum(values, 1), count, out=np.full(len(values), np.nan), where=count > 0)
+    return mean
