@@ -9,7 +9,7 @@ from google.protobuf import message_factory
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
-from lathe.registry.v1 import architecture_service_pb2, artifact_service_pb2, model_service_pb2
+from lathe.registry.v1 import architecture_service_pb2, artifact_service_pb2, dataset_service_pb2, model_service_pb2
 from lathe.template.v1 import template_service_pb2
 
 from tests.contract.registry.conftest import source_of
@@ -18,6 +18,7 @@ FILES = (
     ("registry", model_service_pb2),
     ("registry", architecture_service_pb2),
     ("registry", artifact_service_pb2),
+    ("registry", dataset_service_pb2),
     ("template", template_service_pb2),
     ("converter", conversion_service_pb2),
 )
@@ -27,6 +28,7 @@ METHODS = {
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
+DATASET = "datasets/fuzz"
 MODEL, VERSION, ARCHITECTURE, TEMPLATE = (
     "models/fuzz",
     "models/fuzz/versions/1",
@@ -104,6 +106,36 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "CancelUpload": {"name": "uploads/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
         "GetArtifact": {"name": f"artifacts/{sha}"},
         "GetDownload": {"name": f"artifacts/{sha}", "file_name": "f"},
+        "CreateDataset": {
+            "dataset": {
+                "display_name": "Fuzz",
+                "files": [made["images"]],
+                "mapping": {"entries": [{"task": "animal", "key": "class", "classes": ["cat", "dog"]}]},
+            }
+        },
+        "ConfirmDatasetImport": {"name": DATASET},
+        "DeriveDataset": {
+            "dataset": {
+                "display_name": "Fuzz",
+                "derivation": {
+                    "sources": [DATASET],
+                    "steps": [
+                        {"merge_classes": {"key": "animal", "classes": ["cat"], "into": "pet"}},
+                        {"sample": {"count": 2, "seed": 1, "stratify_by": "animal"}},
+                    ],
+                },
+            }
+        },
+        "GetDataset": {"name": DATASET},
+        "ListDatasets": {**LIST, "type": "CLASSIFICATION", "state": "READY"},
+        "UpdateDataset": {"dataset": {"name": DATASET, "description": "d"}, "update_mask": "description"},
+        "DeleteDataset": {"name": DATASET, "etag": '"x"'},
+        "ListDatasetItems": {"parent": DATASET, "page_size": 2, "values": {"animal": "cat"}},
+        "PreviewDatasetItem": {"name": f"{DATASET}/items/0"},
+        "ExportDataset": {"name": DATASET},
+        "SelectDatasetItems": {"name": DATASET, "count": 2, "seed": 1},
+        "HoldDataset": {"name": DATASET, "holder": "evaluationTasks/x", "ttl_seconds": 1},
+        "UnholdDataset": {"name": DATASET, "holder": "evaluationTasks/x"},
         "CreateTemplate": {"template": A_TEMPLATE},
         "GetTemplate": {"name": TEMPLATE},
         "ListTemplates": {**LIST, "device": "cpu-x86-64", "built_in": False},

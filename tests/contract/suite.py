@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -19,11 +20,13 @@ from services.converter import main as converter
 from services.registry import main as registry
 from services.template import main as template
 from tests.contract.registry.conftest import digest_of
+from tests.contract.registry.dataset_desk import image_folder
 from tests.contract.registry.samples import state_dict
 from tests.contract.requests import METHODS, MODEL, request_of, right
 
 # A stream that waits for more is well.
 STREAM_SECONDS = 0.3
+IMPORT_SECONDS = 60
 
 
 class Suite:
@@ -54,22 +57,31 @@ class Suite:
             call.cancel()
         return {}
 
+    async def settled(self, dataset: dict[str, Any]) -> dict[str, Any]:
+        """Wait until the import of a dataset goes on no more."""
+        async with asyncio.timeout(IMPORT_SECONDS):
+            while dataset["state"] == "IMPORTING":
+                await asyncio.sleep(0.05)
+                dataset = await self.call("GetDataset", request_of("GetDataset", {"name": dataset["name"]}))
+        return dataset
+
     async def prepare(self) -> None:
         """Make one resource of each kind."""
-        data = state_dict()
-        upload = await self.call("CreateUpload", request_of("CreateUpload", {"size_bytes": len(data)}))
-        digest = MessageToDict(digest_of(data), preserving_proto_field_name=True)
-        async with httpx.AsyncClient() as http:
-            (await http.put(upload["parts"][0]["url"], content=data)).raise_for_status()
-        await self.call("FinalizeUpload", request_of("FinalizeUpload", {"name": upload["name"], "digest": digest}))
         opened = await self.call("CreateUpload", request_of("CreateUpload", {"size_bytes": 3}))
-        self.made = {"file": {"path": "net.pth", "digest": digest}, "upload": opened["name"], "task": ""}
+        self.made = {
+            "file": await self._stored("net.pth", state_dict()),
+            "images": await self._stored("images.zip", image_folder()),
+            "upload": opened["name"],
+            "task": "",
+        }
         for method, more in (
             ("CreateModel", {"model_id": "fuzz"}),
             ("CreateArchitecture", {"architecture_id": "fuzz"}),
             ("CreateTemplate", {"template_id": "fuzz"}),
+            ("CreateDataset", {"dataset_id": "fuzz"}),
         ):
-            await self.call(method, request_of(method, right(method, self.made) | more))
+            made = await self.call(method, request_of(method, right(method, self.made) | more))
+        assert (await self.settled(made))["state"] == "READY"
         version = {"parent": MODEL, "model_version": {"format": "PTH", "files": [self.made["file"]]}}
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
         task = await self.call(
@@ -77,11 +89,22 @@ class Suite:
         )
         self.made["task"] = task["name"]
 
+    async def _stored(self, path: str, data: bytes) -> dict[str, Any]:
+        upload = await self.call("CreateUpload", request_of("CreateUpload", {"size_bytes": len(data)}))
+        digest = MessageToDict(digest_of(data), preserving_proto_field_name=True)
+        async with httpx.AsyncClient() as http:
+            (await http.put(upload["parts"][0]["url"], content=data)).raise_for_status()
+        await self.call("FinalizeUpload", request_of("FinalizeUpload", {"name": upload["name"], "digest": digest}))
+        return {"path": path, "digest": digest}
+
 
 @asynccontextmanager
 async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
     """Start the three services and make one resource of each kind."""
     channels: dict[str, grpc.aio.Channel] = {}
+    # Registry and template service ask each other.
+    template_address = _free_address()
+    settings = settings.model_copy(update={"template_address": template_address})
     async with AsyncExitStack() as stack:
         for name, build, needs in (
             ("registry", registry.build, registry.NEEDS),
@@ -89,9 +112,17 @@ async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
             ("converter", converter.build, None),
         ):
             given_needs = {} if needs is None else {"needs": needs}
-            address = await stack.enter_async_context(serve_in_process(name, build, settings, **given_needs))
+            listen = template_address if name == "template" else "127.0.0.1:0"
+            serving = serve_in_process(name, build, settings, listen=listen, **given_needs)
+            address = await stack.enter_async_context(serving)
             settings = settings.model_copy(update={f"{name}_address": address})
             channels[name] = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         made = Suite(channels)
         await made.prepare()
         yield made
+
+
+def _free_address() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"

@@ -25,6 +25,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
     PreviewDatasetItemRequest,
     SelectDatasetItemsRequest,
 )
+from lathe.registry.v1.model_service_pb2 import ONNX
 from lathe.template.v1.template_service_pb2 import ClassTaxonomy, Component, CreateTemplateRequest, Template
 from lathe.type.v1.digest_pb2 import Digest, FileList
 
@@ -193,7 +194,7 @@ async def _template(registry: Registry) -> str:
         repo="r",
         version="1",
         method="classification",
-        source_format="ONNX",
+        source_format=ONNX,
         device="cpu-x86-64",
         runtime="onnxruntime",
         taxonomies=taxonomies,

@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
+from lathe.registry.v1.dataset_service_pb2 import HoldDatasetRequest, UnholdDatasetRequest
+from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from lathe.registry.v1.model_service_pb2 import (
     PTH,
     CreateModelRequest,
@@ -33,7 +35,7 @@ SERVICE = (("authorization", "Bearer between-services"), ("x-lathe-user", "ann")
 
 
 @pytest.fixture
-async def models(shared_settings: Settings, database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
+async def channel(shared_settings: Settings, database_url: str, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     tokens = tmp_path / "tokens.json"
     tokens.write_text(json.dumps({"of-ann": "ann"}))
     guarded = shared_settings.model_copy(
@@ -47,7 +49,12 @@ async def models(shared_settings: Settings, database_url: str, tmp_path: Path) -
         serve_in_process("registry", build, guarded, NEEDS) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
-        yield ModelServiceStub(channel)
+        yield channel
+
+
+@pytest.fixture
+def models(channel: grpc.aio.Channel) -> Any:
+    return ModelServiceStub(channel)
 
 
 async def answer(call: Any) -> grpc.StatusCode:
@@ -76,3 +83,13 @@ async def test_only_a_service_holds_and_lets_go(models: Any) -> None:
     assert await answer(models.UnholdModelVersion(unhold, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
     assert await answer(models.HoldModelVersion(hold, metadata=SERVICE)) is grpc.StatusCode.NOT_FOUND
     assert await answer(models.UnholdModelVersion(unhold, metadata=SERVICE)) is grpc.StatusCode.OK
+
+
+async def test_only_a_service_holds_datasets(channel: grpc.aio.Channel) -> None:
+    datasets: Any = DatasetServiceStub(channel)
+    hold = HoldDatasetRequest(name="datasets/x", holder="evaluationTasks/1")
+    unhold = UnholdDatasetRequest(name="datasets/x", holder="evaluationTasks/1")
+    assert await answer(datasets.HoldDataset(hold, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    assert await answer(datasets.UnholdDataset(unhold, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    assert await answer(datasets.HoldDataset(hold, metadata=SERVICE)) is grpc.StatusCode.NOT_FOUND
+    assert await answer(datasets.UnholdDataset(unhold, metadata=SERVICE)) is grpc.StatusCode.OK
