@@ -1,0 +1,126 @@
+"""ONNX Runtime's static quantizer: QuantizeLinear and DequantizeLinear placed by ranges that were found before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engines.graph.hygiene import load_model, save_model
+from engines.quantization.ranges import Ranges
+
+WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that hold a network's weights; quantizing others costs accuracy where it wins no time."""
+LEAST_OPSET = 13
+"""Operator set that knows scales per channel."""
+
+
+def place_qdq(
+    graph: Path,
+    target: Path,
+    ranges: Ranges,
+    *,
+    everything: bool,
+    per_channel: bool,
+    asymmetric: bool,
+    reduce_range: bool,
+    excluded: frozenset[str],
+) -> Path:
+    """Write the graph with QDQ around what is quantized; return its file.
+
+    Activations take unsigned bytes, for which x86 has the faster instructions; a symmetric range has its zero in the
+    middle of them.
+
+    Args:
+        graph: The floating-point graph, shapes inferred, nodes named.
+        target: Where the quantized graph goes.
+        ranges: Ranges of activations.
+        everything: True quantizes every operator that ONNX Runtime can; False the operators with weights alone, and of
+            products those of an activation with a weight, whose results stay in floating point.
+        per_channel: One scale per output channel of a weight, or one per tensor.
+        asymmetric: Ranges of activations as they are, or symmetric about zero.
+        reduce_range: Weights take 7 bits, for processors whose sums of 8-bit products saturate.
+        excluded: Names of nodes that stay in floating point.
+    """
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.registry import QDQRegistry
+
+    model = _raised(load_model(graph))
+    extra: dict[str, Any] = {"ActivationSymmetric": not asymmetric, "WeightSymmetric": True}
+    if not everything:
+        extra |= {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"], "DedicatedQDQPair": True}
+        excluded |= products_of_activations(model)
+        keep_integer_products(model, excluded)
+    quantizer = QDQQuantizer(
+        model,
+        per_channel,
+        reduce_range,
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        TensorsData(CalibrationMethod.MinMax, _arrays(ranges)),
+        [],
+        sorted(excluded),
+        sorted(QDQRegistry) if everything else list(WITH_WEIGHTS),
+        extra,
+    )
+    quantizer.quantize_model()
+    save_model(quantizer.model.model, target)
+    return target
+
+
+def products_of_activations(model: Any) -> frozenset[str]:
+    """Return the products that have no weight among their factors: those of attention."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    products = (node for node in model.graph.node if node.op_type == "MatMul")
+    return frozenset(node.name for node in products if constants.isdisjoint(node.input))
+
+
+def keep_integer_products(model: Any, excluded: frozenset[str]) -> None:
+    """Give the biases behind products of three and more axes as many axes.
+
+    ONNX Runtime joins a product and a bias of one axis to a Gemm before it looks for products of integers, and a Gemm
+    with a bias in floating point then computes in floating point. It leaves biases of more axes alone.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    biases = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 1}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
+    products = {
+        node.output[0]: ranks.get(node.output[0], 0)
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.name not in excluded
+    }
+    for node in model.graph.node:
+        rank = max((products.get(name, 0) for name in node.input), default=0)
+        if node.op_type != "Add" or rank < 3:
+            continue
+        for position, name in enumerate(node.input):
+            if name in biases:
+                wide = f"{name}/of_{rank}_axes"
+                if wide not in {tensor.name for tensor in model.graph.initializer}:
+                    array = numpy_helper.to_array(biases[name])
+                    model.graph.initializer.append(numpy_helper.from_array(array.reshape(*[1] * (rank - 1), -1), wide))
+                node.input[position] = wide
+    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used or tensor.name not in biases]
+    unchanged = onnx.GraphProto()
+    unchanged.initializer.extend(kept)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(unchanged.initializer)
+
+
+def _arrays(ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[Any, Any]]:
+    import numpy as np
+
+    return {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+
+
+def _raised(model: Any) -> Any:
+    """Return the model in an operator set that knows scales per channel."""
+    from onnx import version_converter
+
+    version = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    return model if version >= LEAST_OPSET else version_converter.convert_version(model, LEAST_OPSET)
