@@ -9,7 +9,7 @@
 | `row` | int64 | row in the file of tensors |
 | `classifications` | map of strings | class by key |
 | `attributes` | map of strings | value by name |
-| `boxes` | list of structs | `label`; `x`, `y`, `width`, `height` (float64, pixels); `crowd`; `area` (null: not known) |
+| `boxes` | list of structs | `label`; `x`, `y`, `width`, `height` (float64, pixels); `crowd`; `area` (null: unknown) |
 
 Rows stand in the order of the dataset: an item's number is its row. Strings are dictionary encoded, so that classes
 cost a few bits, and a row group is small enough that one page reads one of them.

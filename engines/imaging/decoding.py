@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ Image = NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
 """Most pixels of an image: 10 000 by 10 000. A larger one is taken for a decompression bomb."""
+
+LARGE_PIXELS = 16_000_000
+"""Pixels from which an image, decoded, is worth a thought: 48 MB."""
 
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 # What Pillow raises for files that are no images, are cut off, or lie about themselves.
@@ -40,14 +43,21 @@ def decode(source: bytes | Path) -> Image:
         return np.ascontiguousarray(np.asarray(_as_rgb(_upright(image)))[:, :, ::-1])
 
 
-def measure(source: bytes | Path) -> tuple[int, int]:
-    """Return (width, height) of an image the way up that it is shown, after decoding it whole.
+def measure(source: bytes | Path, large: AbstractContextManager[object] | None = None) -> tuple[int, int]:
+    """Return (width, height) of an image the way up that it is shown, after checking its sums and decoding it whole.
+
+    Args:
+        source: The file.
+        large: Entered while an image of more than `LARGE_PIXELS` is decoded: a lock, so that threads share the memory.
 
     Raises:
         EngineFailure: INVALID_DATA, as for `decode`.
     """
     with _opened(source) as image:
-        image.load()
+        image.verify()
+    with _opened(source) as image:
+        with large if large and image.width * image.height > LARGE_PIXELS else nullcontext():
+            image.load()
         width, height = image.size
         turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
     return (height, width) if turned else (width, height)

@@ -1,0 +1,235 @@
+"""Unpacks zip, tar and tar.gz archives that nobody vouches for.
+
+Members are written to numbered files, so no name of an archive ever becomes a path on the disk; names that try to leave
+the archive are refused all the same, because an archive that holds one was made to do harm or is broken.
+"""
+
+from __future__ import annotations
+
+import gzip
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Self, cast
+
+from engines.datasets.found import invalid
+from engines.failures import first_line
+
+MAX_MEMBERS = 2_000_000
+MAX_BYTES = 64 * 2**30
+MAX_RATIO = 200
+"""Unpacked bytes per byte of archive, beyond `FREE_BYTES`: honest data does not shrink to less than a two hundredth."""
+FREE_BYTES = 64 * 2**20
+
+_CHUNK = 2**20
+_MAX_NAME = 4096
+_JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_SPECIAL_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+Progress = Callable[[float], None]
+
+
+class Budget:
+    """How much an upload may unpack to, nested archives of arrays included."""
+
+    def __init__(self, packed_bytes: int) -> None:
+        """Allow what an upload of `packed_bytes` may reasonably hold."""
+        self._packed = packed_bytes
+        self._bytes_left = min(MAX_BYTES, MAX_RATIO * packed_bytes + FREE_BYTES)
+        self._members_left = MAX_MEMBERS
+
+    def take(self, count: int) -> None:
+        """Count unpacked bytes; INVALID_DATA once they are too many."""
+        self._bytes_left -= count
+        if self._bytes_left < 0:
+            invalid(
+                f"The upload of {self._packed:,} bytes unpacks to more than {MAX_RATIO} times its size, or to more "
+                "than 64 GiB: it looks like a decompression bomb.",
+                fix="Split the data into several datasets, or pack it without such repetition.",
+            )
+
+    def member(self) -> None:
+        """Count a member; INVALID_DATA once they are too many."""
+        self._members_left -= 1
+        if self._members_left < 0:
+            invalid(f"The archive has more than {MAX_MEMBERS:,} members.", fix="Split the data into several datasets.")
+
+
+def safe_name(name: str) -> str | None:
+    """Return the name of a member as a path inside the archive, or None for what no dataset means.
+
+    Folders of macOS, thumbnails and hidden files mean nothing.
+
+    Raises:
+        EngineFailure: INVALID_DATA where the name is absolute, leads outside, or is no name.
+    """
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "/")
+    if name.startswith("/") or name[1:2] == ":":
+        invalid(f"The archive's member '{_shown(name)}' has an absolute path.", fix=_REPACK)
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    if ".." in parts:
+        invalid(f"The archive's member '{_shown(name)}' leads outside the archive with '..'.", fix=_REPACK)
+    if "\0" in name or len(name) > _MAX_NAME:
+        invalid(f"The archive's member '{_shown(name)}' has a name that is no file name.", fix=_REPACK)
+    if not parts or any(part in _JUNK or part.startswith(".") for part in parts):
+        return None
+    return "/".join(parts)
+
+
+_REPACK = "Pack the files again, with paths relative to the dataset's folder."
+
+
+def unpack_zip(archive: Path, folder: Path, budget: Budget, progress: Progress) -> dict[str, Path]:
+    """Unpack a zip archive and return the files by their path in it.
+
+    Raises:
+        EngineFailure: INVALID_DATA where it is damaged, encrypted, unsafe, too large, or names a file twice.
+    """
+    target = _Target(folder)
+    total = archive.stat().st_size
+    with _readable(archive), zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            budget.member()
+            _refuse_special(member.filename, member.external_attr >> 16)
+            name = safe_name(member.filename)
+            if member.is_dir() or name is None:
+                continue
+            if member.flag_bits & 0x1:
+                invalid(f"The archive's member '{name}' is encrypted.", fix="Pack the files without a password.")
+            with opened.open(member) as source:
+                target.write(name, source, budget)
+            progress(min(1.0, member.header_offset / max(1, total)))
+    return target.files
+
+
+def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) -> dict[str, Path]:
+    """Unpack a tar archive, gzipped or not, and return the files by their path in it.
+
+    Raises:
+        EngineFailure: INVALID_DATA, as for `unpack_zip`; also where it holds links or devices.
+    """
+    target = _Target(folder)
+    total = max(1, archive.stat().st_size)
+    with _readable(archive), archive.open("rb") as raw, _decompressed(raw) as source:
+        metered = _Metered(source, budget)
+        with tarfile.open(fileobj=cast("IO[bytes]", metered), mode="r|", tarinfo=_StrictHeader) as opened:
+            while (member := opened.next()) is not None:
+                opened.members.clear()  # type: ignore[attr-defined]  # Else it would remember every member.
+                budget.member()
+                name = safe_name(member.name)
+                if not (member.isreg() or member.isdir()):
+                    invalid(f"The archive's member '{_shown(member.name)}' is {_kind(member)}.", fix=_NO_LINKS)
+                content = opened.extractfile(member) if member.isreg() and name is not None else None
+                if name is not None and content is not None:
+                    target.write(name, content, None)
+                progress(min(1.0, raw.tell() / total))
+        while metered.read(_CHUNK):
+            pass  # To the end: gzip checks the sum of all bytes there.
+    return target.files
+
+
+_NO_LINKS = "Pack the files themselves, without links and devices: tar --dereference."
+
+
+class _Target:
+    """Writes members to numbered files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files: dict[str, Path] = {}
+        self._folder = folder
+
+    def write(self, name: str, source: IO[bytes], budget: Budget | None) -> None:
+        if name in self.files:
+            invalid(f"The archive holds two files named '{name}'.", fix="Pack the files again, each once.")
+        number = len(self.files)
+        path = self._folder / f"{number // 1000:04d}" / str(number)
+        if number % 1000 == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            while chunk := source.read(_CHUNK):
+                if budget is not None:
+                    budget.take(len(chunk))
+                file.write(chunk)
+        self.files[name] = path
+
+
+class _Metered:
+    """A stream of which every byte counts."""
+
+    def __init__(self, source: IO[bytes], budget: Budget) -> None:
+        self._source = source
+        self._budget = budget
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        self._budget.take(len(data))
+        return data
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A header that has to be right: `tarfile` takes a damaged one in the middle for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"damaged header: {error}") from error
+
+
+@contextmanager
+def _decompressed(raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    magic = raw.read(2)
+    raw.seek(0)
+    if magic != b"\x1f\x8b":
+        yield raw
+        return
+    with gzip.open(raw) as source:
+        yield cast("IO[bytes]", source)
+
+
+@contextmanager
+def _readable(archive: Path) -> Iterator[None]:
+    """Turn what the libraries raise for damaged archives into INVALID_DATA."""
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
+        invalid(
+            "The archive is damaged or was cut off.",
+            evidence=first_line(error),
+            fix="Upload it again, and test it before: 'unzip -t' or 'tar -tf'.",
+        )
+    except NotImplementedError as error:
+        invalid(
+            "The archive is compressed in a way that is not taken.",
+            evidence=first_line(error),
+            fix="Use deflate or gzip.",
+        )
+
+
+def _refuse_special(name: str, mode: int) -> None:
+    kind = next((words for check, words in _SPECIAL_KINDS if check(mode)), "")
+    if kind:
+        invalid(f"The archive's member '{_shown(name)}' is {kind}.", fix="Pack the files themselves, without links.")
+
+
+def _kind(member: tarfile.TarInfo) -> str:
+    if member.issym():
+        return "a symbolic link"
+    if member.islnk():
+        return "a hard link"
+    return "a device or pipe" if member.isdev() else "of a kind that is not taken"
+
+
+def _shown(name: str) -> str:
+    return name.replace("\0", "\\0")[:200]

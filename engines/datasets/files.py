@@ -1,0 +1,151 @@
+"""The files of an import by their path: those of an uploaded tree, and those inside its archives."""
+
+from __future__ import annotations
+
+import posixpath
+import tarfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from engines.datasets.archives import Budget, Progress, safe_name, unpack_tar, unpack_zip
+from engines.datasets.found import invalid
+from engines.inspection.sniff import sniff
+
+_ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".gz")
+_OTHER_PACKED = (
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
+    (b"Rar!", "RAR"),
+)
+_HEAD = 512
+_KNOWN_PLAIN = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".json", ".jsonl", ".npy"})
+
+
+class Files(Mapping[str, Path]):
+    """Where the bytes of each path are."""
+
+    def __init__(self, paths: Mapping[str, Path], budget: Budget) -> None:
+        """Hold files; what is unpacked of them later counts against `budget`."""
+        self._paths = paths
+        self.budget = budget
+
+    def __getitem__(self, path: str) -> Path:
+        """Return where the bytes of a path are."""
+        return self._paths[path]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield paths."""
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        """Return how many files there are."""
+        return len(self._paths)
+
+    def find(self, name: str, near: str) -> str | None:
+        """Return the path that an annotation file means by a name; None where there is none, or more than one.
+
+        A name is relative to the annotation file, to the root, or to some folder: one whose name is part of the
+        annotation file's goes before others, as `train2017` is of `instances_train2017.json`.
+
+        Args:
+            name: What the annotation file says.
+            near: Path of the annotation file.
+        """
+        name = name.replace("\\", "/").lstrip("/")
+        for folder in (posixpath.dirname(near), ""):
+            path = posixpath.normpath(posixpath.join(folder, name))
+            if path in self._paths:
+                return path
+        ending = f"/{posixpath.normpath(name)}"
+        matches = [path for path in self._by_name[posixpath.basename(ending)] if path.endswith(ending)]
+        if len(matches) > 1:
+            stem = PurePosixPath(near).stem
+            matches = [path for path in matches if PurePosixPath(path).parent.name in stem]
+        return matches[0] if len(matches) == 1 else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for path in self._paths:
+            names[posixpath.basename(path)].append(path)
+        return names
+
+
+def gather(source: Path, scratch: Path, progress: Progress) -> Files:
+    """Return the files of an upload, with archives unpacked.
+
+    Args:
+        source: A file, or the folder that holds them.
+        scratch: Where archives are unpacked.
+        progress: Told the share that is done.
+
+    Raises:
+        EngineFailure: INVALID_DATA where an archive cannot be unpacked safely, or there are no files.
+    """
+    uploaded = _tree(source)
+    budget = Budget(sum(path.stat().st_size for path in uploaded.values()))
+    archives = {path: kind for path, file in uploaded.items() if (kind := _archive_kind(path, file))}
+    paths = {path: file for path, file in uploaded.items() if path not in archives}
+    for number, (path, kind) in enumerate(archives.items()):
+        unpack = unpack_zip if kind == "zip" else unpack_tar
+
+        def step(share: float, before: int = number) -> None:
+            progress((before + share) / len(archives))
+
+        inside = unpack(uploaded[path], scratch / str(number), budget, step)
+        prefix = "" if len(uploaded) == 1 else f"{_without_suffix(path)}/"
+        paths |= {f"{prefix}{name}": file for name, file in inside.items()}
+    if not paths:
+        invalid("The upload holds no files.", fix="Upload images with their annotations, or an NPZ of tensors.")
+    return Files(paths, budget)
+
+
+def _tree(source: Path) -> dict[str, Path]:
+    if source.is_file():
+        return {source.name: source}
+    found = {}
+    for path in sorted(source.rglob("*")):
+        name = safe_name(path.relative_to(source).as_posix())
+        if name is not None and path.is_file() and not path.is_symlink():
+            found[name] = path
+    return found
+
+
+def _archive_kind(name: str, path: Path) -> str:
+    """Return "zip" or "tar" for an archive, and nothing for any other file, an NPZ among them."""
+    if PurePosixPath(name).suffix.lower() in _KNOWN_PLAIN:
+        return ""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "" if is_npz(path) else "zip"
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        return "tar"
+    packer = next((packer for magic, packer in _OTHER_PACKED if head.startswith(magic)), "")
+    if packer:
+        invalid(f"{name} is packed by {packer}, which is not taken.", fix="Pack the files as zip, tar or tar.gz.")
+    if name.lower().endswith(_ARCHIVE_SUFFIXES):
+        if len(head) == _HEAD and tarfile.is_tarfile(path):
+            return "tar"
+        invalid(f"{name} is no archive; it looks like {sniff(path)}.", fix="Upload it again.")
+    return ""
+
+
+def is_npz(path: Path) -> bool:
+    """Say whether a zip archive is an NPZ: all that it holds are NumPy arrays, at its top."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return bool(names) and all(name.endswith(".npy") and "/" not in name for name in names)
+
+
+def _without_suffix(path: str) -> str:
+    suffix = next((suffix for suffix in _ARCHIVE_SUFFIXES if path.lower().endswith(suffix)), "")
+    return path[: len(path) - len(suffix)] if suffix else path

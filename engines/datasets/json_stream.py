@@ -1,0 +1,130 @@
+"""Reads the large arrays of a JSON object one element at a time.
+
+COCO's annotations of 100 000 images are half a gigabyte of text, and several gigabytes as Python objects.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engines.datasets.found import invalid
+
+_CHUNK = 2**20
+_MAX_VALUE = 2**26
+"""Most characters of one element, 64 Mi."""
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def members(path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield (key, element) for each element of each array in a JSON object, and (key, value) for its other values.
+
+    Args:
+        path: The file, UTF-8.
+        name: Its name for messages.
+
+    Raises:
+        EngineFailure: INVALID_DATA where the file is not one JSON object.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        text = _Text(file, name)
+        try:
+            text.expect("{")
+            if text.peek() == "}":
+                return
+            while True:
+                key = text.value()
+                if not isinstance(key, str):
+                    text.fail("expected a key")
+                text.expect(":")
+                if text.peek() == "[":
+                    for element in _elements(text):
+                        yield key, element
+                else:
+                    yield key, text.value()
+                if text.next_of(",}") == "}":
+                    break
+        except UnicodeDecodeError as error:
+            invalid(f"{name} is not UTF-8 text: {error}.")
+        if text.peek():
+            text.fail("more follows after the object's end")
+
+
+def _elements(text: _Text) -> Iterator[Any]:
+    text.expect("[")
+    if text.peek() == "]":
+        text.expect("]")
+        return
+    while True:
+        yield text.value()
+        if text.next_of(",]") == "]":
+            return
+
+
+class _Text:
+    """A window on the file that moves forward."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._buffer = ""
+        self._at = 0
+        self._line = 1
+        self._end = False
+        self._decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """Return the next character that is no space, or nothing at the end."""
+        while True:
+            match = _SPACE.match(self._buffer, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._buffer):
+                return self._buffer[self._at]
+            if self._end:
+                return ""
+            self._more()
+
+    def next_of(self, allowed: str) -> str:
+        found = self.peek()
+        if not found or found not in allowed:
+            self.fail("expected " + " or ".join(f"'{char}'" for char in allowed))
+        self._at += 1
+        return found
+
+    def expect(self, char: str) -> None:
+        self.next_of(char)
+
+    def value(self) -> Any:
+        self.peek()
+        while True:
+            try:
+                found, end = self._decoder.raw_decode(self._buffer, self._at)
+            except json.JSONDecodeError as error:
+                if self._end or len(self._buffer) - self._at > _MAX_VALUE:
+                    self._at = min(error.pos, len(self._buffer))
+                    self.fail(error.msg)
+            except RecursionError:
+                self.fail("values are nested too deep")
+            else:
+                # A number at the very end of the window may go on behind it.
+                if end < len(self._buffer) or self._end:
+                    self._at = end
+                    return found
+            self._more()
+
+    def fail(self, what: str) -> NoReturn:
+        line = self._line + self._buffer.count("\n", 0, self._at)
+        ended = " (the file ends there)" if self._end and self._at >= len(self._buffer) else ""
+        invalid(f"{self._name}, line {line}: this is no valid JSON: {what}{ended}.")
+
+    def _more(self) -> None:
+        """Read on, twice as much each time that one value does not fit."""
+        rest = len(self._buffer) - self._at
+        read = self._file.read(max(_CHUNK, rest))
+        self._line += self._buffer.count("\n", 0, self._at)
+        self._buffer = self._buffer[self._at :] + read
+        self._at = 0
+        self._end = not read

@@ -1,0 +1,130 @@
+"""JSONL: one object per line and image, or per row of a file of tensors.
+
+    {"image": "a.png", "classifications": {"digit": "7"}, "attributes": {"scene": "night"},
+     "boxes": [{"label": "7", "x": 4, "y": 2, "width": 8, "height": 8, "crowd": false, "area": 31.5}]}
+
+For tensors it is `{"tensors": "a.npz", "row": 3, …}` instead of `image`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+from engines.datasets.files import Files
+from engines.datasets.found import Found, Notes, invalid
+from engines.datasets.items import Box, Item
+from engines.datasets.values import classifications, number, text, texts
+
+_FIELDS = frozenset({"image", "tensors", "row", "classifications", "boxes", "attributes"})
+_BOX_FIELDS = frozenset({"label", "x", "y", "width", "height", "crowd", "area"})
+
+
+def to_line(item: Item) -> str:
+    """Return an item as its line, without the line's end; `Jsonl` reads it back."""
+    place: dict[str, Any] = {"image": item.path} if item.width else {"tensors": item.path, "row": item.row}
+    if item.classifications:
+        place["classifications"] = dict(item.classifications)
+    if item.boxes:
+        place["boxes"] = [box.to_dict() for box in item.boxes]
+    if item.attributes:
+        place["attributes"] = dict(item.attributes)
+    return json.dumps(place, ensure_ascii=False)
+
+
+class Jsonl:
+    """Reads annotation lines, in their order."""
+
+    rows: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, files: Files, names: Iterable[str]) -> None:
+        """Read the files at `names`.
+
+        Raises:
+            EngineFailure: INVALID_DATA where the first line of all is not as it should be.
+        """
+        self._files = files
+        self._names = sorted(names)
+        first = next((values for _, values in self._lines()), {})
+        self.tensors = "tensors" in first
+
+    def items(self, notes: Notes) -> Iterator[Found]:
+        """Yield what the lines name; INVALID_DATA names file and line where one is not as it should be."""
+        seen: dict[tuple[str, int], str] = {}
+        unknown: set[str] = set()
+        for at, values in self._lines():
+            for field in sorted(values.keys() - _FIELDS - unknown):
+                unknown.add(field)
+                notes.warn(f"{at}: the field '{field}' is not known and is not read; attributes go under 'attributes'.")
+            name, row = self._place(values, at)
+            path = self._files.find(name, at.rpartition(", line ")[0])
+            if path is None:
+                notes.drop(f"{at}: '{name}' is not among the files, or several files have its name.")
+            elif (path, row) in seen:
+                notes.drop(f"{at}: '{name}' was named before, in {seen[path, row]}; this line is left out.")
+            else:
+                seen[path, row] = at
+                yield _found(path, row, values, at)
+
+    def _place(self, values: dict[str, Any], at: str) -> tuple[str, int]:
+        field = "tensors" if self.tensors else "image"
+        name, row = values.get(field), values.get("row", 0)
+        if not isinstance(name, str) or not name:
+            invalid(f"{at}: '{field}' is missing; every line names its file.")
+        if not isinstance(row, int) or isinstance(row, bool) or row < 0:
+            invalid(f"{at}: 'row' is {row!r}, not a number from 0 on.")
+        return name, row if self.tensors else 0
+
+    def _lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name in self._names:
+            with self._files[name].open("rb") as file:
+                for number_, line in enumerate(file, 1):
+                    stripped = line.removeprefix(b"\xef\xbb\xbf").strip()
+                    if stripped:
+                        at = f"{name}, line {number_}"
+                        yield at, _object(stripped, at)
+
+
+def _object(line: bytes, at: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except UnicodeDecodeError:
+        invalid(f"{at}: this is not UTF-8 text.")
+    except (json.JSONDecodeError, RecursionError) as error:
+        invalid(f"{at}: this is no valid JSON: {error}.", fix="Write one whole JSON object per line.")
+    if not isinstance(values, dict):
+        invalid(f"{at}: this is no JSON object.", fix="Write one whole JSON object per line.")
+    return values
+
+
+def _found(path: str, row: int, values: dict[str, Any], at: str) -> Found:
+    boxes = values.get("boxes") or []
+    if not isinstance(boxes, list):
+        invalid(f"{at}: 'boxes' is no list.")
+    return Found(
+        path,
+        classifications(values.get("classifications"), at),
+        tuple(_box(box, f"{at}, box {place}") for place, box in enumerate(boxes, 1)),
+        texts(values.get("attributes"), at, "attributes"),
+        row=row,
+    )
+
+
+def _box(values: object, at: str) -> Box:
+    if not isinstance(values, dict):
+        invalid(f"{at}: this is no object.")
+    if missing := [field for field in ("label", "x", "y", "width", "height") if values.get(field) is None]:
+        invalid(f"{at}: '{missing[0]}' is missing.")
+    if unknown := sorted(values.keys() - _BOX_FIELDS):
+        invalid(f"{at}: the field '{unknown[0]}' is not known; a box has {', '.join(sorted(_BOX_FIELDS))}.")
+    area = values.get("area")
+    return Box(
+        text(values["label"], at, "label"),
+        number(values["x"], at, "x"),
+        number(values["y"], at, "y"),
+        number(values["width"], at, "width"),
+        number(values["height"], at, "height"),
+        bool(values.get("crowd", False)),
+        None if area is None else number(area, at, "area"),
+    )

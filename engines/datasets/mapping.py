@@ -1,0 +1,188 @@
+"""Class mapping: relates the classes of a model's tasks to the keys and values of a dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engines.datasets.counting import value_counts
+from engines.datasets.found import Found, Notes
+from engines.datasets.items import LABEL, Box
+from engines.failures import EngineFailure, FailureReason
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One task of a model and the key of the dataset that holds its classes.
+
+    Attributes:
+        task: Name that the key gets.
+        key: Key in the dataset; `label` for boxes.
+        classes: Classes of the task; any where empty.
+        values: Values of the dataset that have another name in the task.
+    """
+
+    task: str
+    key: str
+    classes: frozenset[str]
+    values: Mapping[str, str]
+
+    def class_of(self, value: str) -> str | None:
+        """Return the class that a value means; None where it belongs to none."""
+        mapped = self.values.get(value, value)
+        return mapped if not self.classes or mapped in self.classes else None
+
+
+def parse_mapping(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """Return the entries of a mapping whose classes are resolved.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where a task or key is used twice, or a value is mapped to no class of its task.
+    """
+    found: list[Entry] = []
+    for values in entries:
+        entry = Entry(
+            values["task"], values["key"], frozenset(values.get("classes") or ()), dict(values.get("values") or {})
+        )
+        if any(entry.key == other.key or entry.task == other.task for other in found):
+            raise _bad(f"The class mapping uses the task '{entry.task}' or the key '{entry.key}' twice.")
+        strange = sorted(name for name in entry.values.values() if entry.classes and name not in entry.classes)
+        if strange:
+            known = ", ".join(sorted(entry.classes)[:20])
+            raise _bad(
+                f"The class mapping of the task '{entry.task}' names the class '{strange[0]}', which the task has not; "
+                f"it has {known}."
+            )
+        found.append(entry)
+    return found
+
+
+class Mapper:
+    """Maps items one by one, and counts what it met.
+
+    Attributes:
+        items: Items that were kept.
+        boxes: Their boxes.
+        classified: Items with a classification among them.
+        emptied: Items of which the mapping left nothing.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        """Map by `entries`; keys that none of them names stay as they are."""
+        self._entries = {entry.key: entry for entry in entries}
+        self._tasks = {entry.task for entry in self._entries.values() if entry.key != LABEL}
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._dropped: Counter[tuple[str, str]] = Counter()
+        self._mapped: Counter[tuple[str, str]] = Counter()
+        self.items = self.boxes = self.classified = self.emptied = 0
+
+    def map(self, found: Found) -> Found | None:
+        """Return the item with its classes mapped; None where it had annotations and none is left."""
+        if self._entries:
+            mapped = replace(found, classifications=self._classifications(found), boxes=self._boxes(found))
+        else:
+            mapped = found
+            self._seen.update(found.classifications.items())
+            self._seen.update((LABEL, box.label) for box in found.boxes)
+        if found.annotated and not mapped.annotated:
+            self.emptied += 1
+            return None
+        self.items += 1
+        self.boxes += len(mapped.boxes)
+        self.classified += bool(mapped.classifications)
+        return mapped
+
+    def _classifications(self, found: Found) -> dict[str, str]:
+        kept: dict[str, str] = {}
+        for key, value in found.classifications.items():
+            self._seen[key, value] += 1
+            entry = self._entries.get(key)
+            if entry is None:
+                # A task of this name is filled from another key.
+                if key not in self._tasks:
+                    kept[key] = value
+            elif (name := self._class(entry, value)) is not None:
+                kept[entry.task] = name
+        return kept
+
+    def _boxes(self, found: Found) -> tuple[Box, ...]:
+        self._seen.update((LABEL, box.label) for box in found.boxes)
+        entry = self._entries.get(LABEL)
+        if entry is None:
+            return found.boxes
+        named = ((box, self._class(entry, box.label)) for box in found.boxes)
+        return tuple(replace(box, label=name) for box, name in named if name is not None)
+
+    def _class(self, entry: Entry, value: str) -> str | None:
+        name = entry.class_of(value)
+        if name is None:
+            self._dropped[entry.key, value] += 1
+        else:
+            self._mapped[entry.key, name] += 1
+        return name
+
+    @property
+    def dropped_values(self) -> list[dict[str, Any]]:
+        """Values that belong to no class, as `ValueCount`s, most frequent first."""
+        return value_counts(self._dropped)
+
+    @property
+    def missing_classes(self) -> list[dict[str, Any]]:
+        """Classes of the mapping of which nothing was met, as `ValueCount`s."""
+        return [
+            {"key": entry.key, "value": name, "count": 0}
+            for entry in self._entries.values()
+            for name in sorted(entry.classes)
+            if not self._mapped[entry.key, name]
+        ]
+
+    def mismatches(self) -> list[str]:
+        """Return a sentence for everything in which mapping and data do not fit."""
+        keys = {key for key, _ in self._seen}
+        sentences = []
+        for entry in self._entries.values():
+            if entry.key not in keys:
+                there = ", ".join(sorted(keys)) or "none at all"
+                sentences.append(
+                    f"The class mapping of the task '{entry.task}' names the key '{entry.key}', which the data has "
+                    f"not; it has {there}."
+                )
+                continue
+            absent = sorted(value for value in entry.values if not self._seen[entry.key, value])
+            sentences += [
+                f"The class mapping of the task '{entry.task}' names the value '{value}' of the key '{entry.key}', "
+                "which does not occur."
+                for value in absent
+            ]
+            sentences += self._sums(entry)
+        return sentences
+
+    def _sums(self, entry: Entry) -> list[str]:
+        dropped = [count for (key, _), count in self._dropped.items() if key == entry.key]
+        missing = sum(not self._mapped[entry.key, name] for name in entry.classes)
+        sentences = []
+        if dropped:
+            sentences.append(
+                f"{len(dropped):,} values of the key '{entry.key}' belong to no class of the task '{entry.task}': "
+                f"{sum(dropped):,} annotations are dropped."
+            )
+        if missing:
+            sentences.append(f"{missing:,} of {len(entry.classes):,} classes of the task '{entry.task}' do not occur.")
+        return sentences
+
+    def warn(self, notes: Notes) -> None:
+        """Note what the mapping does to the data."""
+        for sentence in self.mismatches():
+            notes.warn(sentence)
+        for key in sorted({key for key, _ in self._seen} - self._entries.keys()):
+            if key in self._tasks:
+                notes.warn(f"The key '{key}' gives way to the task of its name, which is filled from another key.")
+        if self.emptied:
+            notes.dropped += self.emptied
+            notes.warn(f"{self.emptied:,} items have no annotation left after the class mapping and are left out.")
+
+
+def _bad(message: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_SPEC, message)

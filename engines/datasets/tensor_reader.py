@@ -1,0 +1,80 @@
+"""Reads datasets of tensors: NPZ files, and folders of NPY files with one array each."""
+
+from __future__ import annotations
+
+import posixpath
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from engines.datasets.files import Files
+from engines.datasets.found import Found, Notes, invalid
+from engines.datasets.tensors import TensorFile, inspect
+
+
+class TensorReader:
+    """Reads files of tensors, in the order of their paths; an item is a row."""
+
+    tensors = True
+
+    def __init__(self, files: dict[str, TensorFile]) -> None:
+        """Read from files that were inspected, by path."""
+        self._files = files
+        self.rows = {path: file.rows for path, file in files.items()}
+
+    def items(self, notes: Notes) -> Iterator[Found]:
+        """Yield the rows."""
+        for path, file in self._files.items():
+            for row in range(file.rows):
+                yield Found(path, {key: values[row] for key, values in file.labels.items()}, row=row)
+
+
+def tensor_reader(files: Files, paths: Iterable[str], scratch: Path) -> tuple[TensorReader, dict[str, Path]]:
+    """Return a reader of tensor files, and where the bytes of its paths are.
+
+    NPY files that share a folder are the arrays of the same items and are stored as one NPZ.
+
+    Raises:
+        EngineFailure: INVALID_DATA where a file cannot be used, or two files hold different arrays.
+    """
+    stored = _joined(files, paths, scratch)
+    found: dict[str, TensorFile] = {}
+    for path, file in stored.items():
+        found[path] = inspect(file, path, files.budget)
+        first = next(iter(found))
+        if found[path].arrays != found[first].arrays:
+            invalid(
+                f"{path} and {first} hold different arrays: {_written(found[path])}, and {_written(found[first])}.",
+                fix="Give every file the same arrays: one per input of the model, of one type and shape per item.",
+            )
+    return TensorReader(found), stored
+
+
+def _joined(files: Files, paths: Iterable[str], scratch: Path) -> dict[str, Path]:
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    stored: dict[str, Path] = {}
+    for path in sorted(paths):
+        if path.lower().endswith(".npy"):
+            folders[posixpath.dirname(path)].append(path)
+        else:
+            stored[path] = files[path]
+    for number, (folder, arrays) in enumerate(folders.items()):
+        if len(arrays) == 1:
+            stored[arrays[0]] = files[arrays[0]]
+            continue
+        joined = scratch / "joined" / f"{number}.npz"
+        joined.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(joined, "w", zipfile.ZIP_STORED) as archive:
+            for path in arrays:
+                # A fixed time, so that the same arrays are the same bytes.
+                member = zipfile.ZipInfo(posixpath.basename(path), (1980, 1, 1, 0, 0, 0))
+                with files[path].open("rb") as source, archive.open(member, "w", force_zip64=True) as target:
+                    while chunk := source.read(2**20):
+                        target.write(chunk)
+        stored[posixpath.join(folder, "tensors.npz")] = joined
+    return dict(sorted(stored.items()))
+
+
+def _written(file: TensorFile) -> str:
+    return ", ".join(f"{name} ({array})" for name, array in sorted(file.arrays.items()))

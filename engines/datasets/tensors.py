@@ -1,0 +1,220 @@
+"""NPZ and NPY files: arrays named like a model's inputs, items along their first axis; arrays `label` hold classes.
+
+An array `label` holds the classes of the key `class`; `label.digit` those of `digit`. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+
+from engines.datasets.archives import Budget
+from engines.datasets.found import invalid, listed
+from engines.failures import first_line
+from engines.imaging import Array
+
+CLASS = "class"
+"""Classification key of a plain `label` array, as of an image folder."""
+
+_CHUNK = 16 * 2**20
+_ZIP = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What a file of tensors holds.
+
+    Attributes:
+        rows: Number of items.
+        arrays: Shape of one item and element type, by name; labels left out.
+        labels: Class of every item, by key.
+    """
+
+    rows: int
+    arrays: dict[str, str]
+    labels: dict[str, list[str]]
+
+
+def inspect(path: Path, name: str, budget: Budget) -> TensorFile:
+    """Return what a file of tensors holds, after looking at every value.
+
+    Args:
+        path: The file.
+        name: Its name for messages; an NPY's array is named like its file.
+        budget: What its arrays count against.
+
+    Raises:
+        EngineFailure: INVALID_DATA where it is damaged, holds objects or values that are not finite, or its arrays have
+            different numbers of items.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    arrays: dict[str, str] = {}
+    with _damaged(name):
+        for array, file, size in _members(path, name):
+            budget.take(size)
+            header = _Header.read(file, f"{name}, array '{array}'", size)
+            shapes[array] = header.shape
+            if not is_label(array):
+                header.require_finite(file)
+                arrays[array] = f"{header.dtype} {'*'.join(map(str, header.shape[1:])) or 'scalar'}"
+    extents = {shape[0] for shape in shapes.values()}
+    if len(extents) > 1:
+        found = listed([f"{array} {shape[0]:,}" for array, shape in shapes.items()], 20)
+        invalid(f"{name}: the first axes of the arrays differ, so items cannot be told: {found}.")
+    if not arrays:
+        invalid(f"{name} holds no array but labels.", fix="Add arrays named like the model's inputs.")
+    rows = extents.pop()
+    if rows == 0:
+        invalid(f"{name} holds no items: its arrays have 0 rows.")
+    labels = {array: _read(path, name, array) for array in shapes if is_label(array)}
+    return TensorFile(rows, arrays, {_key(array): _classes(values, name, array) for array, values in labels.items()})
+
+
+def load(path: Path, name: str) -> dict[str, Array]:
+    """Return the arrays of a file by name, labels left out; those of an NPY are mapped from the disk.
+
+    Raises:
+        EngineFailure: INVALID_DATA where it cannot be read.
+    """
+    with _damaged(name):
+        if not _is_zip(path):
+            return {_stem(name): np.load(path, mmap_mode="r", allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as arrays:
+            return {array: arrays[array] for array in arrays.files if not is_label(array)}
+
+
+def is_label(array: str) -> bool:
+    """Say whether an array of this name holds classes."""
+    return array == "label" or array.startswith("label.")
+
+
+@dataclass(frozen=True)
+class _Header:
+    where: str
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def read(cls, file: IO[bytes], where: str, size: int) -> _Header:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            invalid(f"{where} is of a version of the NPY format that only structured arrays have.")
+        shape, fortran, dtype = readers[version](file)
+        if dtype.hasobject:
+            invalid(
+                f"{where} holds Python objects, which are never loaded: they can carry code.",
+                fix="Save arrays of numbers, all of one shape: numpy.savez(…, x=numpy.stack(rows)).",
+            )
+        if dtype.kind not in "biufUS":
+            invalid(f"{where} holds {dtype}, which is neither a number, a truth value nor text.")
+        if not shape:
+            invalid(f"{where} holds a single value; items lie along the first axis.")
+        count = 1
+        for extent in shape:
+            count *= extent
+        # A header can claim any shape: the bytes have to be there before memory is asked for.
+        if count * dtype.itemsize > size:
+            invalid(f"{where} says that it holds {count:,} values, but its file ends before.")
+        return cls(where, shape, fortran, dtype)
+
+    def require_finite(self, file: IO[bytes]) -> None:
+        """Read all values in pieces; INVALID_DATA names the first row that holds one that is not finite."""
+        step = max(1, _CHUNK // max(1, self.dtype.itemsize))
+        left, first = int(np.prod(self.shape, dtype=object)), 0
+        bad_rows: list[int] = []
+        while left:
+            data = file.read(min(step, left) * self.dtype.itemsize)
+            if len(data) < min(step, left) * self.dtype.itemsize:
+                invalid(f"{self.where} is cut off: {left:,} values are missing at its end.")
+            if self.dtype.kind == "f":
+                bad = np.flatnonzero(~np.isfinite(np.frombuffer(data, self.dtype))) + first
+                rows = np.unravel_index(bad, self.shape, order="F" if self.fortran else "C")[0]
+                bad_rows += [int(rows.min())] if len(rows) else []
+                if bad_rows and not self.fortran:
+                    break  # Rows follow one another: this is the first.
+            first += min(step, left)
+            left -= min(step, left)
+        if bad_rows:
+            invalid(
+                f"{self.where} holds NaN or infinity, first in row {min(bad_rows)}.",
+                fix="Remove these rows, or find out where the values come from.",
+            )
+
+
+def _members(path: Path, name: str) -> Iterator[tuple[str, IO[bytes], int]]:
+    """Yield name, stream and size in bytes of each array."""
+    if not _is_zip(path):
+        with path.open("rb") as file:
+            yield _stem(name), file, path.stat().st_size
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = [member.filename for member in archive.infolist()]
+        twice = next((member for member in names if names.count(member) > 1), "")
+        if twice:
+            invalid(f"{name} holds two arrays named '{twice.removesuffix('.npy')}'.")
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                invalid(f"{name} holds '{member.filename}', which is no array.", fix="Save it with numpy.savez.")
+            if member.flag_bits & 0x1:
+                invalid(f"{name} is encrypted.", fix="Save it with numpy.savez.")
+            with archive.open(member) as opened:
+                yield member.filename.removesuffix(".npy"), opened, member.file_size
+
+
+def _read(path: Path, name: str, array: str) -> Array:
+    with _damaged(name):
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            values: Array = loaded[array]
+            return values
+
+
+def _classes(values: Array, name: str, array: str) -> list[str]:
+    if values.ndim != 1:
+        shape = "*".join(map(str, values.shape))
+        invalid(f"{name}, array '{array}' has the shape {shape}; labels are one class per item.")
+    if values.dtype.kind == "f":
+        whole = np.isfinite(values) & (values == np.floor(values))
+        if not whole.all():
+            row = int(np.argmin(whole))
+            invalid(f"{name}, array '{array}' holds {values[row]} in row {row}, which is no class.")
+        values = values.astype(np.int64)
+    if values.dtype.kind == "S":
+        return [value.decode("utf-8", "replace") for value in values.tolist()]
+    return [str(value) for value in values.tolist()]
+
+
+def _key(array: str) -> str:
+    return array.partition(".")[2] or CLASS
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == _ZIP
+
+
+@contextmanager
+def _damaged(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError) as error:
+        invalid(
+            f"{name} is no readable NPZ or NPY file of plain arrays.",
+            evidence=first_line(error),
+            fix="Save it with numpy.savez or numpy.save, and upload it again.",
+        )

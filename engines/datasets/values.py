@@ -1,0 +1,65 @@
+"""Checks values of annotation files: boxes, numbers, classes and attributes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from engines.datasets.found import invalid
+from engines.datasets.items import LABEL
+
+
+def number(value: object, where: str, name: str) -> float:
+    """Return a finite number; INVALID_DATA that says where it is not one."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        invalid(f"{where}: '{name}' is {_shown(value)}, not a number.")
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        invalid(f"{where}: '{name}' is {found}; numbers have to be finite.")
+    return found
+
+
+def text(value: object, where: str, name: str) -> str:
+    """Return a class or an attribute as text; numbers and truth values are written out.
+
+    Raises:
+        EngineFailure: INVALID_DATA where it is a list or an object, or not finite.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, float):
+        invalid(f"{where}: '{name}' is {_shown(value)}; a class or an attribute is text, a number or a truth value.")
+    found = number(value, where, name)
+    return str(int(found)) if found.is_integer() else repr(found)
+
+
+def texts(value: object, where: str, name: str) -> dict[str, str]:
+    """Return an object of classes or attributes; values that are null are left out."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        invalid(f"{where}: '{name}' is {_shown(value)}, not an object.")
+    return {str(key): text(entry, where, f"{name}.{key}") for key, entry in value.items() if entry is not None}
+
+
+def classifications(value: object, where: str) -> dict[str, str]:
+    """Return classes by key; INVALID_DATA where a key is the one of boxes."""
+    found = texts(value, where, "classifications")
+    if LABEL in found:
+        invalid(
+            f"{where}: the classification key '{LABEL}' is the one of boxes.",
+            fix="Name the classification otherwise, for example 'class'.",
+        )
+    return found
+
+
+def _shown(value: object) -> str:
+    shown = "null" if value is None else repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
