@@ -26,7 +26,8 @@ MAX_PIXELS = 100_000_000
 LARGE_PIXELS = 16_000_000
 """Pixels from which an image, decoded, is worth a thought: 48 MB."""
 
-_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# Files of the format MPO are opened as JPEG; it has no entry of its own.
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 # What Pillow raises for files that are no images, are cut off, or lie about themselves.
 _ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError)
 
