@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from engines.reports.svg import FONT_SIZE, canvas, inline
-from engines.reports.text import SPACE, clean, milliseconds, shorten
+from engines.reports.text import SPACE, clean, shorten
 from engines.reports.theme import stand_in
 
 _NAME_LENGTH = 26
@@ -140,14 +140,14 @@ def ladder(key: str, label: str, steps: Sequence[Step], metric: str, bound: floa
         above.plot(kept, [step.accuracy for step in steps], "o-", color=stand_in("accent"), linewidth=1.8, markersize=6)
         if bound is not None:
             above.axhline(bound, color=stand_in("bad"), linewidth=1.2, linestyle=(0, (4, 3)))
-            note = {"color": stand_in("bad"), "fontsize": FONT_SIZE - 1, "ha": "right", "va": "bottom"}
-            above.text(0.995, bound, "bound", transform=above.get_yaxis_transform(), **note)
+            note = {"color": stand_in("bad"), "fontsize": FONT_SIZE - 1, "ha": "left", "va": "bottom"}
+            above.text(0.01, bound, "bound", transform=above.get_yaxis_transform(), **note)
         below.plot(
             kept, [step.median_ms for step in steps], "o-", color=stand_in("series-3"), linewidth=1.8, markersize=6
         )
         above.set_ylabel(clean(metric))
         above.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}{SPACE}%")
-        below.yaxis.set_major_formatter(lambda value, _: milliseconds(value))
+        below.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}{SPACE}ms")
         below.set(ylabel="median latency", xlabel="nodes kept in floating point")
         below.set_ylim(bottom=0, top=max((step.median_ms for step in steps), default=1) * 1.15 or 1)
         below.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,260 @@
+"""Sections of a quantization's page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from engines.reports import charts, matrix_charts, metric_text, text
+from engines.reports.charts import Bar, Point
+from engines.reports.matrix_charts import Interval, Step
+from engines.reports.page import Block, Cell, Chart, Section, Table, Tone
+
+_SENSITIVE = 10
+_LISTED_NODES = 50
+_NAMED_NODES = 4
+_VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
+
+
+def as_number(value: Any) -> float:
+    """Return a number of a JSON message, which may be a string; NaN where it is absent."""
+    return math.nan if value is None else float(value)
+
+
+def accuracy_of(result: Mapping[str, Any]) -> tuple[float | None, float | None, str]:
+    """Return the metric of the source and of the result, None where there is none, and its name."""
+    before, after = result.get("source_accuracy"), result.get("accuracy")
+    name = str(result.get("metric") or "accuracy")
+    return None if before is None else float(before), None if after is None else float(after), name
+
+
+def form_of_result(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the latency of the result: the last form of the paired measurement, whose first is the source."""
+    forms = (result.get("profile") or {}).get("forms", [])
+    return forms[-1] if len(forms) > 1 else None
+
+
+def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield the quantizers that were tried, with their figures or why they failed."""
+    candidates = result.get("candidates", [])
+    if not candidates:
+        return
+    metric = accuracy_of(result)[2]
+    rows: list[list[str | Cell]] = [_candidate_row(entry, metric) for entry in candidates]
+    name = metric_text.title(metric) if any(entry.get("accuracy") is not None for entry in candidates) else "accuracy"
+    columns = ["quantizer", "cosine", "SQNR", name, "latency, p50", "size", "outcome"]
+    table = Table("Every way to quantize that was tried", columns, rows, frozenset({0, 6}), wide=True)
+    yield Section("Candidates", [*_trade_off(candidates, metric), *_sizes(result, candidates), table])
+
+
+def _candidate_row(entry: Mapping[str, Any], metric: str) -> list[str | Cell]:
+    cosine, noise, median = (as_number(entry.get(key) or None) for key in ("cosine", "sqnr_db", "median_ms"))
+    accuracy = entry.get("accuracy")
+    size = as_number(entry.get("size_bytes") or None)
+    chosen = bool(entry.get("chosen"))
+    outcome = (
+        Cell("chosen", "good", str(entry.get("reason", "")))
+        if chosen
+        else Cell(str(entry.get("reason") or "not chosen"))
+    )
+    return [
+        Cell(str(entry.get("quantizer", "")), "good" if chosen else ""),
+        text.number(cosine, 4),
+        f"{text.number(noise)}{text.SPACE}dB" if math.isfinite(noise) else text.NONE,
+        metric_text.value(metric, None if accuracy is None else float(accuracy)),
+        text.milliseconds(median),
+        text.NONE if math.isnan(size) else text.size(size),
+        outcome,
+    ]
+
+
+def _trade_off(candidates: list[Mapping[str, Any]], metric: str) -> list[Block]:
+    """Return latency against accuracy, or the cosine where no accuracy was measured, of two candidates or more."""
+    measured = [entry for entry in candidates if as_number(entry.get("median_ms")) > 0]
+    judged = [entry for entry in measured if entry.get("accuracy") is not None]
+    if len(judged) >= 2:
+        name, points = (
+            metric_text.title(metric),
+            [
+                Point(
+                    str(entry["quantizer"]),
+                    as_number(entry["median_ms"]),
+                    100 * as_number(entry["accuracy"]),
+                    bool(entry.get("chosen")),
+                )
+                for entry in judged
+            ],
+        )
+        label = f"{name}, %"
+    elif len(measured) >= 2:
+        label = "cosine to the source"
+        points = [
+            Point(
+                str(entry["quantizer"]),
+                as_number(entry["median_ms"]),
+                as_number(entry.get("cosine")),
+                bool(entry.get("chosen")),
+            )
+            for entry in measured
+        ]
+    else:
+        return []
+    words = "; ".join(f"{point.name}: {text.number(point.x)} ms, {text.number(point.y, 4)}" for point in points)
+    chart = charts.scatter("candidates", f"Latency against {label}. {words}", points, "median latency, ms", label)
+    return [Chart(chart, "What each costs and wins", "Up and to the left is better; the large point was chosen.")]
+
+
+def _sizes(result: Mapping[str, Any], candidates: list[Mapping[str, Any]]) -> list[Block]:
+    before = as_number(result.get("source_size_bytes") or None)
+    bars = [Bar("source", before, role="series-7")] if before > 0 else []
+    bars += [
+        Bar(
+            str(entry.get("quantizer", "")),
+            as_number(entry["size_bytes"]),
+            role="accent" if entry.get("chosen") else "series-7",
+        )
+        for entry in candidates
+        if as_number(entry.get("size_bytes") or None) > 0
+    ]
+    if len(bars) < 2:
+        return []
+    words = ", ".join(f"{bar.name} {text.size(bar.value)}" for bar in bars)
+    unit = 1 << 20 if max(bar.value for bar in bars) >= 1 << 20 else 1 << 10
+    chart = charts.bars("sizes", f"Size of weights: {words}", bars, "MiB" if unit == 1 << 20 else "KiB", text.size,
+                        tick=lambda value: f"{value / unit:.3g}")  # fmt: skip
+    return [Chart(chart, "Size of weights")]
+
+
+def ladder_section(result: Mapping[str, Any], max_degradation: float | None) -> Iterator[Section]:
+    """Yield the rungs that accuracy control climbed."""
+    rungs, (before, _, metric) = result.get("ladder", []), accuracy_of(result)
+    if not rungs:
+        return
+    steps = [_step(rung) for rung in rungs]
+    bound = before - max_degradation / 100 if before is not None and max_degradation is not None else None
+    words = "; ".join(
+        f"{step.kept} nodes: {metric_text.value(metric, step.accuracy)}, {text.milliseconds(step.median_ms)}"
+        for step in steps
+    )
+    chart = matrix_charts.ladder("ladder", f"Accuracy control. {words}", steps, metric_text.title(metric), bound)
+    rows: list[list[str | Cell]] = [
+        [
+            str(place),
+            Cell(f"{step.kept:,}", detail=_node_names(rung)),
+            _held(metric, step.accuracy, bound),
+            text.milliseconds(step.median_ms),
+        ]
+        for place, (step, rung) in enumerate(zip(steps, rungs, strict=True), start=1)
+    ]
+    columns = ["rung", "nodes kept in floating point", metric_text.title(metric), "latency, p50"]
+    table = Table("Rungs, in the order climbed", columns, rows, frozenset({0, 1}))
+    intro = "Nodes that cost most were left in floating point until the bound held." if bound is not None else ""
+    yield Section("Accuracy control", [Chart(chart, "What keeping nodes in floating point does"), table], intro)
+
+
+def _step(rung: Mapping[str, Any]) -> Step:
+    kept = len(rung.get("floating_point_nodes", []))
+    return Step(kept, as_number(rung.get("accuracy")), as_number(rung.get("median_ms")))
+
+
+def _node_names(rung: Mapping[str, Any]) -> str:
+    nodes = [str(node) for node in rung.get("floating_point_nodes", [])]
+    more = f" and {len(nodes) - _NAMED_NODES:,} more" if len(nodes) > _NAMED_NODES else ""
+    return ", ".join(nodes[:_NAMED_NODES]) + more
+
+
+def _held(metric: str, accuracy: float, bound: float | None) -> Cell:
+    tone: Tone = "" if bound is None else ("good" if accuracy >= bound - 1e-9 else "bad")
+    return Cell(metric_text.value(metric, accuracy), tone)
+
+
+def latency_section(result: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield the paired latencies beside the A/A control."""
+    profile = result.get("profile") or {}
+    forms, control = profile.get("forms", []), profile.get("control")
+    if len(forms) < 2 or not control:
+        return
+    conclusions = profile.get("conclusions", {})
+    named = [*((str(form["form"]), form) for form in forms[1:]), ("A/A control", control)]
+    rows = [_interval(name, form, "muted" if form is control else "accent") for name, form in named]
+    words = "; ".join(f"{row.name}: {row.value:.2f}, {row.low:.2f} to {row.high:.2f}" for row in rows)
+    chart = matrix_charts.intervals(
+        "speedup",
+        f"Speed-up over {forms[0]['form']} with 95 % intervals. {words}",
+        rows,
+        "times as fast as the source",
+        lambda value: f"{value:.2f}×",
+        center=1.0,
+    )
+    table_rows: list[list[str | Cell]] = [
+        [
+            Cell(name, detail=str(conclusions.get(name, ""))),
+            *(text.milliseconds(as_number(form.get(key))) for key in ("median_ms", "p90_ms", "p99_ms")),
+            "1" if form is forms[0] else f"{as_number(form.get('speedup')):.2f}×",
+        ]
+        for name, form in [(str(forms[0]["form"]), forms[0]), *named]
+    ]
+    threads = text.count(int(as_number(profile.get("threads", 0))), "thread")
+    setting = (
+        f"Batch of {as_number(profile.get('batch_size')):.0f}, {threads}, "
+        f"{as_number(profile.get('rounds')):.0f} interleaved rounds on {profile.get('hardware') or 'this machine'}."
+    )
+    table = Table("Latency side by side", ["form", "p50", "p90", "p99", "speed-up"], table_rows)
+    note = "A whole interval to the right of the control's is a win; one that overlaps it is none."
+    yield Section("Speed", [Chart(chart, "Speed-up over the source, with 95 % intervals", note), table], setting)
+
+
+def _interval(name: str, form: Mapping[str, Any], role: str) -> Interval:
+    value, low, high = (as_number(form.get(key)) for key in ("speedup", "speedup_low", "speedup_high"))
+    return Interval(name, value, low, high, role)
+
+
+def sensitivity_section(result: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield the nodes whose quantization costs most."""
+    nodes = result.get("sensitivities", [])
+    if not nodes:
+        return
+    ranked = sorted(nodes, key=lambda node: as_number(node.get("sqnr_db")))
+    bars = [Bar(str(node["node"]), max(0.0, as_number(node.get("sqnr_db"))),
+                f"{node['node']} ({node.get('operator', '')}): {text.number(as_number(node.get('sqnr_db')))} dB")
+            for node in ranked[:_SENSITIVE]]  # fmt: skip
+    label = f"SQNR of the {len(bars)} most sensitive nodes: " + ", ".join(
+        f"{bar.name} {text.number(bar.value)} dB" for bar in bars
+    )
+    chart = charts.bars("sensitive", label, bars, "SQNR, dB: shorter is more sensitive", text.number)
+    rows = [
+        [
+            str(node["node"]),
+            str(node.get("operator", "")),
+            f"{text.number(as_number(node.get('sqnr_db')))}{text.SPACE}dB",
+        ]
+        for node in ranked[:_LISTED_NODES]
+    ]
+    note = f"The first {_LISTED_NODES} of {len(ranked):,} quantized nodes." if len(ranked) > _LISTED_NODES else ""
+    table = Table(
+        "Quantized nodes, the most sensitive first", ["node", "operator", "SQNR"], rows, frozenset({0, 1}), note
+    )
+    yield Section("Sensitivity", [Chart(chart, f"The {len(bars)} most sensitive nodes"), table])
+
+
+def parity_section(result: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield how each output compares with the source's."""
+    parity = result.get("parity") or {}
+    if not parity.get("outputs"):
+        return
+    rows: list[list[str | Cell]] = [
+        [
+            str(output.get("output", "")),
+            *(
+                text.number(as_number(output.get(key)), 4)
+                for key in ("cosine", "sqnr_db", "max_abs_error", "max_rel_error")
+            ),
+            text.percent(None if output.get("top1_agreement") is None else as_number(output["top1_agreement"])),
+            Cell(str(output.get("verdict", "")), _VERDICT_TONES.get(str(output.get("verdict")), "")),
+        ]
+        for output in parity["outputs"]
+    ]
+    columns = ["output", "cosine", "SQNR, dB", "largest error", "relative", "same top-1", "verdict"]
+    intro = f"Over {text.count(int(as_number(parity.get('samples', 0))), 'sample')}, {parity.get('sample_source', '')}."
+    yield Section("Parity with the source", [Table("Outputs", columns, rows, wide=True)], intro)
