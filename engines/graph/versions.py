@@ -1,4 +1,4 @@
-"""Lowers the versions that an ONNX file states to those that ONNX Runtime reads, where that changes no meaning.
+"""Changes the versions that an ONNX file states, down to those that ONNX Runtime reads or up, where no meaning changes.
 
 The `onnx` package is released ahead of runtimes, and states its newest versions unless told otherwise. The IR version
 says how the file is written: a lower one is legal while the runtime reads the file. The operator set says which schema
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import onnx
 
 _MAIN = ("", "ai.onnx")
+_COMPARABLE = 18
+"""The operator set from which on schemas tell what changed; before it, attributes became inputs."""
+_REWRITTEN = frozenset({"GridSample", "GroupNormalization", "DFT", "AffineGrid"})
+"""Operators whose meaning changed after that set under the same names."""
 
 
 def lower_versions(model: onnx.ModelProto) -> bool:
@@ -42,6 +46,34 @@ def lower_versions(model: onnx.ModelProto) -> bool:
     for entry in entries:
         entry.version = min(entry.version, most_opset)
     return changed
+
+
+def raise_opset(model: onnx.ModelProto, wanted: int) -> bool:
+    """State a newer operator set in place, where that changes no meaning; return whether it is stated now.
+
+    The set is raised where each operator that has a form of its own in the newer set has the same inputs, outputs and
+    attributes there, or attributes more that are optional: such forms differ in the types that they allow.
+    """
+    import onnx
+
+    entry = next((entry for entry in model.opset_import if entry.domain in _MAIN), None)
+    if entry is None or entry.version >= wanted:
+        return entry is not None
+    operators = {node.op_type for node in all_nodes(model) if node.domain in _MAIN}
+    if entry.version < _COMPARABLE or not _REWRITTEN.isdisjoint(operators):
+        return False
+    for operator in operators:
+        if not onnx.defs.has(operator):
+            return False
+        old, new = (onnx.defs.get_schema(operator, version) for version in (entry.version, wanted))
+        names = [[formal.name for formal in (*schema.inputs, *schema.outputs)] for schema in (old, new)]
+        added = new.attributes.keys() - old.attributes.keys()
+        if names[0] != names[1] or old.attributes.keys() - new.attributes.keys():
+            return False
+        if any(new.attributes[name].required for name in added):
+            return False
+    entry.version = wanted
+    return True
 
 
 @functools.cache

@@ -37,6 +37,18 @@ def all_tensors(model: Any) -> Iterator[Any]:
             yield from attribute.tensors
 
 
+def reads(node: Any) -> list[str]:
+    """Return the values that a node reads, those that its subgraphs take from the graph around it included."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in _subgraphs(attribute):
+            inner = {value.name for value in (*graph.input, *graph.initializer)}
+            inner |= {output for inside in graph.node for output in inside.output}
+            outside = [name for inside in graph.node for name in reads(inside)]
+            names += [name for name in (*outside, *(value.name for value in graph.output)) if name not in inner]
+    return names
+
+
 def _nodes(nodes: Iterable[Any], depth: int) -> Iterator[Any]:
     if depth > MAX_DEPTH:
         raise ValueError(f"subgraphs are nested more than {MAX_DEPTH} deep")

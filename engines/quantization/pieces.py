@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engines.graph.walk import reads
 from engines.quantization.existing import is_quantization
 
 if TYPE_CHECKING:
@@ -86,18 +87,6 @@ class _Graph:
                 else:
                     waiting.append(name)
         return sorted(found.values(), key=lambda node: self.order[id(node)]), read
-
-
-def reads(node: Any) -> list[str]:
-    """Return the values that a node reads, those that its subgraphs take from around it included."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            inner = {value.name for value in (*graph.input, *graph.initializer)}
-            inner |= {output for inside in graph.node for output in inside.output}
-            names += [name for inside in graph.node for name in reads(inside) if name not in inner]
-            names += [value.name for value in graph.output if value.name not in inner]
-    return names
 
 
 def _piece(value: str, floating: _Graph, quantized: _Graph, shared: set[str]) -> Piece:

@@ -23,8 +23,9 @@ from engines.backends.base import Array, Arrays
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.graph.hygiene import MAX_PROTOBUF_BYTES, save_model, weight_bytes
 from engines.graph.instrumentation import expose_intermediates
+from engines.graph.walk import reads
 from engines.parity import SQNR_CAP_DB
-from engines.quantization.pieces import Piece, reads
+from engines.quantization.pieces import Piece
 
 if TYPE_CHECKING:
     import onnx

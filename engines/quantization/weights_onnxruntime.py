@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.graph.hygiene import save_model
+from engines.graph.walk import reads
 from engines.quantization.compression import Compression, blocks, float_matrices, is_embedding
 
 if TYPE_CHECKING:
@@ -97,8 +98,6 @@ def _by_block(table: Any, size: int) -> tuple[Any, Any]:
 
 def _drop_unused(model: onnx.ModelProto) -> None:
     """Remove parameters that nothing reads any more: the tables that were compressed."""
-    from engines.quantization.pieces import reads
-
     used = {name for node in model.graph.node for name in reads(node)} | {value.name for value in model.graph.output}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]

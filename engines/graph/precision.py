@@ -1,0 +1,88 @@
+"""Half precision written into the graph: explicit FP16 or BF16 types, weights cast once, inputs and outputs float32.
+
+ONNX Runtime's `float16.convert_float_to_float16` (of onnxconverter-common) was tried first. It knows no BF16, cuts
+constants beyond 65504 off without a word (which turns a mask into numbers), writes invalid graphs where a node that
+stays in float32 lies in an If or a Loop, and gives QuantizeLinear types that it does not take.
+
+What the types mean where the graph runs:
+
+    OpenVINO      computes BF16 graphs in bfloat16 where the CPU has it. FP16 weights halve the file; a CPU without
+                  FP16 arithmetic computes on them in float32, no faster. (Asked for float16 there, it computes in
+                  bfloat16 without a word: the backend asks for float32 instead.)
+    ONNX Runtime  on CPUs computes FP16 graphs in float32 between casts, which is slower, and has no BF16 kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
+
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.half import convert_graph
+from engines.graph.half_constants import HalfType
+from engines.graph.hygiene import tidy
+from engines.graph.versions import raise_opset
+from engines.graph.walk import all_nodes, all_tensors
+
+if TYPE_CHECKING:
+    import onnx
+
+_BF16_OPSET = 22
+"""The operator set in which convolutions and poolings learnt bfloat16."""
+
+
+def to_half(model: onnx.ModelProto, precision: str, keep: AbstractSet[str] = frozenset()) -> onnx.ModelProto:
+    """Return the model in half precision.
+
+    Kept in float32, with casts around them, are nodes: named in `keep`; that compute on quantized values; whose schema
+    allows no half precision; that read a constant which FP16 would make infinite or zero, and what computes with the
+    result before it is back in range (a mask up to its Softmax); that compute on indices and sizes alone (positions,
+    masks, scales of Resize). Reductions that overflow at run time are found by the parity check, not here.
+
+    Args:
+        model: A tidied model.
+        precision: `FP16` or `BF16`.
+        keep: Nodes that stay in float32, by name; one that has none, by its first output.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where `keep` names no node of the model; UNSUPPORTED_PRECISION where no node is left
+            to convert.
+    """
+    import onnx
+    import onnx.inliner
+
+    from engines.quantization.existing import quantized_nodes
+
+    converted = onnx.ModelProto()
+    converted.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
+    _check_names(converted, keep)
+    half = HalfType.of(precision)
+    if precision == "BF16":
+        raise_opset(converted, _BF16_OPSET)
+    kept = {*keep, *quantized_nodes(converted)}
+    if not convert_graph(converted, half, kept):
+        raise EngineFailure(
+            FailureReason.UNSUPPORTED_PRECISION,
+            f"No node of the graph can compute in {precision}.",
+            suggested_fix="Choose the precision FP32.",
+        )
+    return tidy(converted)
+
+
+def half_elements(model: onnx.ModelProto) -> set[str]:
+    """Return which of FP16 and BF16 the constants of a model have."""
+    import onnx
+
+    names = {onnx.TensorProto.FLOAT16: "FP16", onnx.TensorProto.BFLOAT16: "BF16"}
+    return {names[tensor.data_type] for tensor in all_tensors(model) if tensor.data_type in names}
+
+
+def _check_names(model: onnx.ModelProto, keep: AbstractSet[str]) -> None:
+    names = {node.name or node.output[0] for node in all_nodes(model) if node.output}
+    for name in sorted(keep - names):
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"There is no node '{name}' in the graph, which was to stay in float32.",
+            node=name,
+            suggested_fix="Take the names of nodes from the graph: `describe` of the model version lists them.",
+        )
