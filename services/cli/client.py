@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
     from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
     from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+    from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
     from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 
@@ -102,6 +103,13 @@ class Connection:
         from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 
         return DatasetServiceStub(self.channel("registry"))
+
+    @cached_property
+    def releases(self) -> ReleaseServiceStub:
+        """Channels and releases."""
+        from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
+
+        return ReleaseServiceStub(self.channel("registry"))
 
     @cached_property
     def templates(self) -> TemplateServiceStub:

@@ -16,6 +16,7 @@ import typer
 
 from services.cli import logs, status, up
 from services.cli.architectures import architectures
+from services.cli.channels import channels
 from services.cli.convert import convert
 from services.cli.datasets import datasets
 from services.cli.demo.command import demo
@@ -23,6 +24,7 @@ from services.cli.failures import explain
 from services.cli.models import models
 from services.cli.options import set_options
 from services.cli.output import error
+from services.cli.releases import check_compatibility, promote, releases, rollback
 from services.cli.tasks import tasks
 from services.cli.templates import templates
 
@@ -31,12 +33,17 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status.status,
     "logs": logs.logs,
     "convert": convert,
+    "promote": promote,
+    "rollback": rollback,
+    "releases": releases,
+    "check-compatibility": check_compatibility,
     "demo": demo,
 }
 GROUPS: dict[str, typer.Typer] = {
     "models": models,
     "architectures": architectures,
     "templates": templates,
+    "channels": channels,
     "datasets": datasets,
     "tasks": tasks,
 }

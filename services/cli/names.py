@@ -28,6 +28,18 @@ def is_version(text: str) -> bool:
     return "/" in text.removeprefix("models/")
 
 
+def channel_name(text: str) -> str:
+    """Return `models/{model}/channels/{channel}` for `digits/production`, or for the name itself.
+
+    Raises:
+        CliError: The text names no channel.
+    """
+    parts = text.removeprefix("models/").replace("/channels/", "/").split("/")
+    if len(parts) != 2 or not all(parts):
+        raise CliError(f"{text!r} names no channel; write MODEL/CHANNEL, such as digits/production.", ExitCode.USAGE)
+    return f"models/{parts[0]}/channels/{parts[1]}"
+
+
 def architecture_name(text: str) -> str:
     """Return `architectures/{architecture}` for `digitscnn`."""
     return _prefixed(text, "architectures")

@@ -57,6 +57,30 @@ def short(name: str) -> str:
     return plain(name.removeprefix("models/").replace("/versions/", "/").removeprefix("architectures/"))
 
 
+def channel_of(name: str) -> str:
+    """Return a channel's name as the command line takes it: `digits/production`."""
+    return plain(name.removeprefix("models/").replace("/channels/", "/"))
+
+
+def how(release: Any) -> str:
+    """Return how a release came about: `promotion`, `roll back to 3`."""
+    if release.restored_release:
+        return f"roll back to {release.restored_release.rpartition('/')[2]}"
+    return enum_name(release, "kind").lower()
+
+
+def rules(kept: Any) -> list[str]:
+    """Return the rules of a channel, each as short as it can be said."""
+    said = ["parity PASS"] if kept.require_parity else []
+    if kept.require_evaluation or kept.dataset:
+        said.append(f"evaluated on {kept.dataset.removeprefix('datasets/')}" if kept.dataset else "evaluated")
+    for bound in kept.bounds:
+        name = f"{bound.metric}@{bound.slice}" if bound.slice else bound.metric
+        said += [f"{name} >= {bound.min:g}"] if bound.HasField("min") else []
+        said += [f"{name} <= {bound.max:g}"] if bound.HasField("max") else []
+    return said
+
+
 def enum_name(message: Any, field: str) -> str:
     """Return the name of an enum field's value; empty where it is not set."""
     descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
@@ -124,6 +148,36 @@ ARCHITECTURES: list[Column[Any]] = [
     Column("certification", lambda each: colored(enum_name(each, "certification")), whole=True),
     Column("owner", lambda each: plain(each.owner), detail=True),
     Column("created", lambda each: when(each.create_time), whole=True, detail=True),
+]
+
+CHANNELS: list[Column[Any]] = [
+    Column("channel", lambda channel: channel_of(channel.name), whole=True),
+    Column("name", lambda channel: plain(channel.display_name), detail=True),
+    Column("serves", lambda channel: short(channel.current_version) or "–", whole=True),
+    Column("release", lambda channel: channel.current_release.rpartition("/")[2] or "–", numeric=True),
+    Column("rules", lambda channel: plain("\n".join(rules(channel.rules)))),
+    Column("repository", lambda channel: plain(channel.repository_uri), detail=True),
+    Column("labels", labels, detail=True),
+    Column("owner", lambda channel: plain(channel.owner), detail=True),
+    Column("changed", lambda channel: when(channel.update_time), whole=True, detail=True),
+]
+
+RELEASES: list[Column[Any]] = [
+    Column("release", lambda release: release.name.rpartition("/")[2], numeric=True),
+    Column("version", lambda release: short(release.model_version), whole=True),
+    Column("by", lambda release: plain(how(release))),
+    Column("who", lambda release: plain(release.owner)),
+    Column("when", lambda release: when(release.create_time), whole=True),
+    Column("why", lambda release: plain(release.note)),
+    Column("evaluation", lambda release: plain(release.evaluation_task.partition("/")[2]), detail=True),
+    Column("rules kept", lambda release: plain("\n".join(release.checks)), detail=True),
+    Column("repository", lambda release: plain(release.repository_uri), detail=True),
+]
+
+COMPATIBILITY: list[Column[Any]] = [
+    Column("can run", lambda found: "[green]yes[/]" if found.compatible else "[red]no[/]"),
+    Column("because", lambda found: plain("\n".join(found.reasons))),
+    Column("checked", lambda found: plain("\n".join(found.checks))),
 ]
 
 TEMPLATES: list[Column[Any]] = [

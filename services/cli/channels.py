@@ -1,0 +1,188 @@
+"""`lathe channels`: the places from which a model is served, and what a promotion to them has to keep."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.client import connect
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.names import channel_name, model_name, parse_labels
+from services.cli.options import NewLabels
+from services.cli.output import TABLE, Output, note, show_message, show_messages
+from services.cli.views import CHANNELS
+
+if TYPE_CHECKING:
+    from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules
+
+channels = typer.Typer(help="Channels from which models are served, with their rules.", no_args_is_help=True)
+
+ChannelArgument = Annotated[str, typer.Argument(metavar="MODEL/CHANNEL", help="Such as 'digits/production'.")]
+RequireParity = Annotated[
+    bool | None, typer.Option("--require-parity/--no-require-parity", help="Every component has the verdict PASS.")
+]
+RequireEvaluation = Annotated[
+    bool | None,
+    typer.Option("--require-evaluation/--no-require-evaluation", help="An evaluation of the version is named."),
+]
+Dataset = Annotated[str | None, typer.Option(help="Dataset that evaluations have to be on.")]
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option("--bound", metavar="METRIC[@SLICE]>=VALUE", help="Such as 'top1>=0.97', 'latency_p99_ms<=20'."),
+]
+_BOUND = re.compile(r"(?P<metric>[^@<>=]+)(?:@(?P<slice>[^<>]+?))?\s*(?P<sign>>=|<=)\s*(?P<value>\S+)")
+
+
+@channels.command("create")
+def create(
+    channel: ChannelArgument,
+    name: Annotated[str, typer.Option(help="Name for people; the id where not given.")] = "",
+    description: Annotated[str, typer.Option()] = "",
+    label: NewLabels = None,
+    require_parity: RequireParity = None,
+    require_evaluation: RequireEvaluation = None,
+    dataset: Dataset = None,
+    bound: Bounds = None,
+    output: Output = TABLE,
+) -> None:
+    """Create a channel of a model."""
+    from lathe.registry.v1.release_service_pb2 import Channel, CreateChannelRequest, PromotionRules
+
+    full = channel_name(channel)
+    channel_id = full.rsplit("/", 1)[1]
+    rules = PromotionRules()
+    _apply(rules, require_parity, require_evaluation, dataset, bound)
+    request = CreateChannelRequest(
+        parent=full.rsplit("/channels/", 1)[0],
+        channel_id=channel_id,
+        channel=Channel(
+            display_name=name or channel_id,
+            description=description,
+            labels=parse_labels(label or []),
+            rules=rules,
+        ),
+    )
+    with connect() as connection:
+        show_message(connection.releases.CreateChannel(request), CHANNELS, output)
+
+
+@channels.command("list")
+def list_channels(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'; '-' for all.")] = "-",
+    search: Search = "",
+    mine: Mine = False,
+    label: Label = None,
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    output: Output = TABLE,
+) -> None:
+    """List the channels of a model, or of all."""
+    from lathe.registry.v1.release_service_pb2 import ListChannelsRequest
+
+    request = ListChannelsRequest(
+        parent=model_name(model), search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+    )
+    with connect() as connection:
+        show_messages(pages(connection.releases.ListChannels, request, "channels", limit), CHANNELS, output)
+
+
+@channels.command("show")
+def show(channel: ChannelArgument, output: Output = TABLE) -> None:
+    """Show a channel: what serves, its rules, its model repository."""
+    from lathe.registry.v1.release_service_pb2 import GetChannelRequest
+
+    with connect() as connection:
+        found = connection.releases.GetChannel(GetChannelRequest(name=channel_name(channel)))
+    show_message(found, CHANNELS, output)
+
+
+@channels.command("update")
+def update(
+    channel: ChannelArgument,
+    name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
+    description: Annotated[str | None, typer.Option()] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
+    require_parity: RequireParity = None,
+    require_evaluation: RequireEvaluation = None,
+    dataset: Dataset = None,
+    bound: Bounds = None,
+    no_bounds: Annotated[bool, typer.Option("--no-bounds", help="Removes all bounds.")] = False,
+    output: Output = TABLE,
+) -> None:
+    """Change a channel. Rules that are not named stay; --bound replaces all bounds."""
+    from google.protobuf.field_mask_pb2 import FieldMask
+    from lathe.registry.v1.release_service_pb2 import Channel, UpdateChannelRequest
+
+    bounds = [] if no_bounds else bound
+    given = {
+        "display_name": name,
+        "description": description,
+        "labels": label,
+        "rules.require_parity": require_parity,
+        "rules.require_evaluation": require_evaluation,
+        "rules.dataset": dataset,
+        "rules.bounds": bounds,
+    }
+    paths = [field for field, value in given.items() if value is not None]
+    if not paths:
+        raise CliError("Nothing to change: give one of the options that `--help` lists.", ExitCode.USAGE)
+    changed = Channel(
+        name=channel_name(channel),
+        display_name=name or "",
+        description=description or "",
+        labels=parse_labels(label or []),
+    )
+    _apply(changed.rules, require_parity, require_evaluation, dataset, bounds)
+    with connect() as connection:
+        request = UpdateChannelRequest(channel=changed, update_mask=FieldMask(paths=paths))
+        show_message(connection.releases.UpdateChannel(request), CHANNELS, output)
+
+
+@channels.command("delete")
+def delete(
+    channel: ChannelArgument,
+    force: Annotated[bool, typer.Option("--force", help="Delete it even while it serves a release.")] = False,
+) -> None:
+    """Delete a channel with its history and its model repository."""
+    from lathe.registry.v1.release_service_pb2 import DeleteChannelRequest
+
+    with connect() as connection:
+        connection.releases.DeleteChannel(DeleteChannelRequest(name=channel_name(channel), force=force))
+    note(f"deleted {channel}")
+
+
+def _apply(
+    rules: PromotionRules, parity: bool | None, evaluation: bool | None, dataset: str | None, bounds: list[str] | None
+) -> None:
+    rules.require_parity, rules.require_evaluation = bool(parity), bool(evaluation)
+    if dataset:
+        rules.dataset = dataset if dataset.startswith("datasets/") else f"datasets/{dataset}"
+    rules.bounds.extend(parse_bound(text) for text in bounds or [])
+
+
+def parse_bound(text: str) -> MetricBound:
+    """Return the bound that a text such as `top1>=0.97` or `top1@scene=night>=0.9` says.
+
+    Raises:
+        CliError: It says none.
+    """
+    from lathe.registry.v1.release_service_pb2 import MetricBound
+
+    match = _BOUND.fullmatch(text.strip())
+    try:
+        value = float(match["value"]) if match else math.nan
+    except ValueError:
+        value = math.nan
+    if match is None or not math.isfinite(value):
+        raise CliError(
+            f"--bound {text!r} must be METRIC>=VALUE or METRIC<=VALUE, such as 'top1>=0.97' or "
+            "'top1@scene=night>=0.9'.",
+            ExitCode.USAGE,
+        )
+    ends = {"min": value} if match["sign"] == ">=" else {"max": value}
+    return MetricBound(metric=match["metric"].strip(), slice=(match["slice"] or "").strip(), **ends)

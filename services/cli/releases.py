@@ -1,0 +1,97 @@
+"""`lathe promote`, `rollback`, `releases`, `check-compatibility`: what serves, and what could."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.cli.client import connect
+from services.cli.exit_codes import ExitCode
+from services.cli.listing import Limit, pages
+from services.cli.names import channel_name, model_name, version_name
+from services.cli.output import TABLE, Output, show_message, show_messages
+from services.cli.views import COMPATIBILITY, RELEASES
+
+ChannelOption = Annotated[str, typer.Option("--channel", "-c", help="Such as 'production'.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3'.")]
+Note = Annotated[str, typer.Option("--note", help="Why, for the history.")]
+
+
+def promote(
+    version: VersionArgument,
+    channel: ChannelOption,
+    evaluation: Annotated[
+        str, typer.Option(metavar="TASK", help="Evaluation to show to the channel's rules: an id.")
+    ] = "",
+    why: Note = "",
+    output: Output = TABLE,
+) -> None:
+    """Let a channel serve a package version; refused where it breaks a rule of the channel, each named."""
+    from lathe.registry.v1.release_service_pb2 import PromoteModelVersionRequest
+
+    name = version_name(version)
+    request = PromoteModelVersionRequest(
+        name=channel_name(f"{name.rsplit('/versions/', 1)[0]}/{channel}"),
+        model_version=name,
+        evaluation_task=_evaluation(evaluation),
+        note=why,
+    )
+    with connect() as connection:
+        show_message(connection.releases.PromoteModelVersion(request), RELEASES, output)
+
+
+def rollback(
+    model: ModelArgument,
+    channel: ChannelOption,
+    to: Annotated[
+        int,
+        typer.Option(metavar="NUMBER", min=0, help="Release to go back to; else the one of another version before."),
+    ] = 0,
+    why: Note = "",
+    output: Output = TABLE,
+) -> None:
+    """Let a channel serve an earlier release's version again. No rules are asked."""
+    from lathe.registry.v1.release_service_pb2 import RollBackRequest
+
+    name = channel_name(f"{model_name(model)}/{channel}")
+    request = RollBackRequest(name=name, release=f"{name}/releases/{to}" if to else "", note=why)
+    with connect() as connection:
+        show_message(connection.releases.RollBack(request), RELEASES, output)
+
+
+def releases(model: ModelArgument, channel: ChannelOption, limit: Limit = 50, output: Output = TABLE) -> None:
+    """Show a channel's history, the newest first."""
+    from lathe.registry.v1.release_service_pb2 import ListReleasesRequest
+
+    request = ListReleasesRequest(parent=channel_name(f"{model_name(model)}/{channel}"))
+    with connect() as connection:
+        found = pages(connection.releases.ListReleases, request, "releases", limit)
+        show_messages(found, RELEASES, output, empty="Nothing was ever released in this channel.")
+
+
+def check_compatibility(
+    version: VersionArgument,
+    device: Annotated[str, typer.Option(help="Device of the catalog, such as 'cpu-x86-64'.")] = "",
+    runtime_version: Annotated[str, typer.Option(help="Version of the package's runtime there.")] = "",
+    driver_version: Annotated[str, typer.Option(help="Version of the driver there.")] = "",
+    cpu_flags: Annotated[str, typer.Option(help="Processor flags, as /proc/cpuinfo writes them.")] = "",
+    output: Output = TABLE,
+) -> None:
+    """Say whether a package can run on a machine. Exits with 1 where it cannot."""
+    from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Machine
+
+    machine = Machine(
+        device=device, runtime_version=runtime_version, driver_version=driver_version, cpu_flags=cpu_flags.split()
+    )
+    request = CheckCompatibilityRequest(model_version=version_name(version), machine=machine)
+    with connect() as connection:
+        found = connection.releases.CheckCompatibility(request)
+    show_message(found, COMPATIBILITY, output)
+    if not found.compatible:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _evaluation(text: str) -> str:
+    return f"evaluationTasks/{text}" if text and "/" not in text else text
