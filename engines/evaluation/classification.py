@@ -101,8 +101,8 @@ class ClassificationCollector:
         cells, names = self._cells(task, group), self.classes[task]
         once = cells.counts[None].astype(np.float64)
         many = draws(cells.counts, resamples, generator(seed, f"{group.name}\0{task}"))
-        suffix, prefix = (f"/{task}", f"{task}:") if several else ("", "")
-        values, drawn = (_figures(cells, weights, names, suffix, prefix) for weights in (once, many))
+        label = task if several else ""
+        values, drawn = (figures(cells, weights, names, label) for weights in (once, many))
         yield from metrics({name: figure[0] for name, figure in values.items()}, drawn, group.name)
 
     def _over_tasks(self, judged: list[str], group: Group, resamples: int, seed: int) -> Iterator[MetricValue]:
@@ -116,7 +116,7 @@ class ClassificationCollector:
         values, drawn = {}, {}
         wide = any(len(self.classes[task]) > _TOP5 for task in judged)
         for place, name in enumerate(("top1", "top5") if wide else ("top1",), start=1):
-            values[name], drawn[name] = (_mean_part(patterns, weights, len(judged), place) for weights in (once, many))
+            values[name], drawn[name] = (mean_part(patterns, weights, len(judged), place) for weights in (once, many))
         yield from metrics({name: figure[0] for name, figure in values.items()}, drawn, group.name)
 
     def _table(self, task: str) -> ClassificationTask:
@@ -166,7 +166,16 @@ def probabilities(scores: Floats) -> Floats:
     return chances
 
 
-def _figures(cells: Cells, weights: Floats, names: Sequence[str], suffix: str, prefix: str) -> dict[str, Floats]:
+def figures(cells: Cells, weights: Floats, names: Sequence[str], task: str = "") -> dict[str, Floats]:
+    """Return every figure of a task by name, each (weightings,).
+
+    Args:
+        cells: The samples.
+        weights: (weightings, cells).
+        names: Names of the classes.
+        task: Name of the task, where the model has several: names of figures then carry it.
+    """
+    suffix, prefix = (f"/{task}", f"{task}:") if task else ("", "")
     by = cells.by_class(weights, len(names))
     found = {f"top1{suffix}": cells.top1(weights)}
     if len(names) > _TOP5:
@@ -179,7 +188,7 @@ def _figures(cells: Cells, weights: Floats, names: Sequence[str], suffix: str, p
     return found
 
 
-def _mean_part(patterns: NDArray[np.bool_], weights: Floats, tasks: int, place: int) -> Floats:
+def mean_part(patterns: NDArray[np.bool_], weights: Floats, tasks: int, place: int) -> Floats:
     """Return the mean over tasks of the weighted part of known answers that the columns of a place mark."""
     known = weights @ patterns[:, :tasks]
     marked = weights @ patterns[:, place * tasks : (place + 1) * tasks]

@@ -77,9 +77,7 @@ class DetectionCollector:
         if not self.main_metric:
             return []
         matches = self._matches()
-        width = sum(len(entry.image) for entry in matches.values()) * len(self._matcher.thresholds)
-        parts = 1 + len({group.name.partition("=")[0] for group in groups})
-        affordable = max(_LEAST_RESAMPLES, int(_WORK / max(1, 2 * width * parts)))
+        affordable = affordable_draws(matches, len(self._matcher.thresholds), groups)
         self._fewer = affordable if affordable < resamples else 0
         found: list[MetricValue] = []
         for group in groups:
@@ -142,29 +140,52 @@ class DetectionCollector:
         inside = {label: entry.within(chosen) for label, entry in matches.items()}
         once = chosen[None].astype(np.float64)
         drawn = draws(chosen.astype(np.int64), resamples, generator(seed, group.name))
-        values, many = (self._figures(inside, weights) for weights in (once, drawn))
+        known, asked = self._matcher.thresholds, self._asked
+        values, many = (figures(inside, self._names, known, asked, weights) for weights in (once, drawn))
         return list(metrics({name: figure[0] for name, figure in values.items()}, many, group.name))
 
-    def _figures(self, matches: Mapping[int, ClassMatches], weights: Floats) -> dict[str, Floats]:
-        """Return every figure by name, each (weightings,)."""
-        known = np.array(self._matcher.thresholds)
-        coco = [int(np.argmin(np.abs(known - value))) for value in COCO_THRESHOLDS]
-        precision = {area: _stack([average_precision(m, weights, area) for m in matches.values()]) for area in AREAS}
-        recall = {area: _stack([average_recall(m, weights, area) for m in matches.values()]) for area in AREAS}
-        found = {"map": _mean(precision["all"][..., coco])}
-        for value in self._asked:
-            place = int(np.argmin(np.abs(known - value)))
-            found[f"ap{100 * value:g}"] = _mean(precision["all"][..., [place]])
-            found[f"recall{100 * value:g}"] = _mean(recall["all"][..., [place]])
-        for area in list(AREAS)[1:]:
-            found[f"ap_{area}"] = _mean(precision[area][..., coco])
-            found[f"ar_{area}"] = _mean(recall[area][..., coco])
-        for most in _RANKS:
-            ranked = _stack([average_recall(m, weights, "all", most) for m in matches.values()])
-            found[f"ar{most}"] = _mean(ranked[..., coco])
-        for place, label in enumerate(matches):
-            found[f"ap/{self._names[label]}"] = precision["all"][place][:, coco].mean(1)
-        return found
+
+def affordable_draws(matches: Mapping[int, ClassMatches], known: int, groups: Sequence[Group]) -> int:
+    """Return how many draws of all groups can be computed in seconds, at `known` thresholds; at least 50."""
+    width = known * sum(len(entry.image) for entry in matches.values())
+    parts = 1 + len({group.name.partition("=")[0] for group in groups})
+    return max(_LEAST_RESAMPLES, int(_WORK / max(1, 2 * width * parts)))
+
+
+def figures(
+    matches: Mapping[int, ClassMatches],
+    names: Sequence[str],
+    known: Sequence[float],
+    asked: Sequence[float],
+    weights: Floats,
+) -> dict[str, Floats]:
+    """Return every figure by name, each (weightings,).
+
+    Args:
+        matches: Matches by class, of the classes that have a true box.
+        names: Names of all classes.
+        known: Thresholds that were matched at, COCO's among them.
+        asked: Thresholds that have figures of their own.
+        weights: (weightings, images).
+    """
+    places = np.array(known)
+    coco = [int(np.argmin(np.abs(places - value))) for value in COCO_THRESHOLDS]
+    precision = {area: _stack([average_precision(m, weights, area) for m in matches.values()]) for area in AREAS}
+    recall = {area: _stack([average_recall(m, weights, area) for m in matches.values()]) for area in AREAS}
+    found = {"map": _mean(precision["all"][..., coco])}
+    for value in asked:
+        place = int(np.argmin(np.abs(places - value)))
+        found[f"ap{100 * value:g}"] = _mean(precision["all"][..., [place]])
+        found[f"recall{100 * value:g}"] = _mean(recall["all"][..., [place]])
+    for area in list(AREAS)[1:]:
+        found[f"ap_{area}"] = _mean(precision[area][..., coco])
+        found[f"ar_{area}"] = _mean(recall[area][..., coco])
+    for most in _RANKS:
+        ranked = _stack([average_recall(m, weights, "all", most) for m in matches.values()])
+        found[f"ar{most}"] = _mean(ranked[..., coco])
+    for place, label in enumerate(matches):
+        found[f"ap/{names[label]}"] = precision["all"][place][:, coco].mean(1)
+    return found
 
 
 def _stack(parts: list[Floats]) -> Floats:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.items import Item
 from engines.failures import EngineFailure, FailureReason
 
 MOST_VALUES = 50
@@ -23,7 +23,16 @@ class Group:
     members: NDArray[np.int64]
 
 
-def groups(items: Sequence[Item], slices: Sequence[str]) -> tuple[list[Group], list[str]]:
+class Attributed(Protocol):
+    """What has free attributes: an item, or the prediction of one."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """Values by name."""
+        ...
+
+
+def groups(items: Sequence[Attributed], slices: Sequence[str]) -> tuple[list[Group], list[str]]:
     """Return all data, then the slices by attribute and value, and warnings about what was left out.
 
     Args:
