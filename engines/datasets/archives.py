@@ -73,14 +73,15 @@ def safe_name(name: str) -> str | None:
     Raises:
         EngineFailure: INVALID_DATA where the name is absolute, leads outside, or is no name.
     """
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "/")
+    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    name = shown.replace("\\", "/")
     if name.startswith("/") or name[1:2] == ":":
-        invalid(f"The archive's member '{_shown(name)}' has an absolute path.", fix=_REPACK)
+        invalid(f"The archive's member '{_shown(shown)}' has an absolute path.", fix=_REPACK)
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if ".." in parts:
-        invalid(f"The archive's member '{_shown(name)}' leads outside the archive with '..'.", fix=_REPACK)
+        invalid(f"The archive's member '{_shown(shown)}' leads outside the archive with '..'.", fix=_REPACK)
     if "\0" in name or len(name) > _MAX_NAME:
-        invalid(f"The archive's member '{_shown(name)}' has a name that is no file name.", fix=_REPACK)
+        invalid(f"The archive's member '{_shown(shown)}' has a name that is no file name.", fix=_REPACK)
     if not parts or any(part in _JUNK or part.startswith(".") for part in parts):
         return None
     return "/".join(parts)
@@ -177,14 +178,16 @@ class _Metered:
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A header that has to be right: `tarfile` takes a damaged one in the middle for the end of the archive."""
+    """A header that has to be right: `tarfile` takes one that is damaged, cut off or missing for the archive's end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(f"damaged header: {error}") from error
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise  # A block of zeros: the end.
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"bad header: {error}") from error
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""Makes small data sets on disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.datasets.importing import run
+from engines.failures import EngineFailure, FailureReason
+from engines.sandbox import Progress, Reporter
+
+
+def png(width: int = 32, height: int = 24, seed: int = 0) -> bytes:
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(folder: Path, files: Mapping[str, bytes | str]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def zipped(files: Mapping[str, bytes | str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def lines(*values: object) -> str:
+    return "\n".join(json.dumps(value) for value in values)
+
+
+def imported(workdir: Path, files: Mapping[str, bytes | str], **request: Any) -> dict[str, Any]:
+    """Import files into `workdir/out`."""
+    write(workdir / "files", files)
+    return run({"folder": "files", **request}, workdir, silent())
+
+
+def silent() -> Reporter:
+    def ignore(progress: Progress) -> None:
+        assert 0 <= progress.fraction <= 1
+
+    return Reporter(ignore)
+
+
+@contextmanager
+def refused(*words: str, reason: FailureReason = FailureReason.INVALID_DATA) -> Iterator[None]:
+    """Expect a failure whose message and evidence hold all of these words."""
+    with pytest.raises(EngineFailure) as caught:
+        yield
+    said = f"{caught.value.message} {caught.value.evidence} {caught.value.suggested_fix}"
+    assert caught.value.reason is reason, said
+    for word in words:
+        assert word in said
