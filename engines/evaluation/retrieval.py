@@ -31,7 +31,7 @@ def retrieval(vectors: Floats, classes: NDArray[np.int64]) -> Retrieval:
         vectors: (samples, dimension); one with values that are not finite finds nothing and is found last.
         classes: (samples,) number of each class; -1 where there is none.
     """
-    finite = np.isfinite(vectors).all(1)
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))
     lengths = np.linalg.norm(np.where(finite[:, None], vectors, 0), axis=1, keepdims=True)
     units = np.where(finite[:, None], vectors, 0) / np.maximum(lengths, 1e-30)
     count = len(vectors)
@@ -39,8 +39,8 @@ def retrieval(vectors: Floats, classes: NDArray[np.int64]) -> Retrieval:
     for start in range(0, count, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, count))
         similarity = np.where(finite, units[rows] @ units.T, -np.inf)
-        others = np.not_equal(np.arange(count)[None], rows[:, None])
-        alike = others & np.equal(classes[None], classes[rows, None]) & (classes[rows, None] >= 0)
+        others: NDArray[np.bool_] = np.not_equal(np.arange(count)[None], rows[:, None])
+        alike: NDArray[np.bool_] = others & np.equal(classes[None], classes[rows, None]) & (classes[rows, None] >= 0)
         judged = alike.any(1)
         best = np.where(alike, similarity, -np.inf).max(1, initial=-np.inf)
         before = (others & ~alike & (similarity >= best[:, None])).sum(1)
