@@ -25,17 +25,32 @@ class Runtime(_Entry):
 
     Attributes:
         name: Name of the runtime: `openvino`.
-        precisions: Precisions that it computes in, on the best processor of this kind.
+        precisions: What a conversion can be asked for, on the best processor of this kind.
+        quantized: What the quantizer can make for it.
+        computes: What a precision is computed in, where that is another one: `{"FP16": "FP32"}` where values are stored
+            in half precision and there is no arithmetic for it.
         toolchain: Pip requirements of what must be installed to build for it.
         module: Module of the builder; empty where this release has none.
         precision_flags: Processor flags of which one must be present for a precision.
+        fast_flags: Processor flags of which one must be present for a precision to be faster than FP32.
     """
 
     name: str
     precisions: tuple[Precision, ...]
     toolchain: tuple[str, ...]
+    quantized: tuple[Precision, ...] = ()
+    computes: dict[Precision, Precision] = {}
     module: str = ""
     precision_flags: dict[Precision, tuple[str, ...]] = {}
+    fast_flags: dict[Precision, tuple[str, ...]] = {}
+
+    @model_validator(mode="after")
+    def _check_precisions(self) -> Self:
+        offered = {*self.precisions, *self.quantized}
+        named = {*self.computes, *self.precision_flags, *self.fast_flags}
+        if set(self.precisions) & set(self.quantized) or named - offered:
+            raise ValueError("a precision is converted to or quantized to, and flags are of one that is offered")
+        return self
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -43,12 +58,17 @@ class Runtime(_Entry):
         return tuple(re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0] for requirement in self.toolchain)
 
     def precisions_on(self, flags: Collection[str]) -> tuple[Precision, ...]:
-        """Return the precisions on a processor with these flags."""
-        return tuple(
-            precision
-            for precision in self.precisions
-            if precision not in self.precision_flags or not set(self.precision_flags[precision]).isdisjoint(flags)
-        )
+        """Return what a conversion can be asked for on a processor with these flags."""
+        return tuple(precision for precision in self.precisions if _any_of(self.precision_flags.get(precision), flags))
+
+    def missing_fast_flags(self, precision: str, flags: Collection[str]) -> tuple[str, ...]:
+        """Return the processor flags of which one would make a precision fast; none where one is there."""
+        wanted = next((needed for name, needed in self.fast_flags.items() if name == precision), ())
+        return () if _any_of(wanted, flags) else wanted
+
+
+def _any_of(wanted: Collection[str] | None, flags: Collection[str]) -> bool:
+    return not wanted or not set(wanted).isdisjoint(flags)
 
 
 class Device(_Entry):

@@ -138,6 +138,8 @@ def _open_onnxruntime(path: str, stated: dict[str, str], threads: int) -> Any:
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, stated["graph_optimization_level"])
     options.execution_mode = getattr(ort.ExecutionMode, stated["execution_mode"])
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    for key in (key for key in stated if key.startswith("session.")):
+        options.add_session_config_entry(key, stated[key])
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(None, inputs)
 
@@ -145,8 +147,7 @@ def _open_onnxruntime(path: str, stated: dict[str, str], threads: int) -> Any:
 def _open_openvino(path: str, stated: dict[str, str], threads: int) -> Any:
     import openvino as ov
 
-    compiled = ov.Core().compile_model(path, "CPU", {**stated, "INFERENCE_NUM_THREADS": threads})
-    request = compiled.create_infer_request()
+    request = ov.Core().compile_model(path, "CPU", {**stated, "INFERENCE_NUM_THREADS": threads}).create_infer_request()
     return lambda inputs: request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
 
 
@@ -173,8 +174,7 @@ def _random(rng: Any, entry: dict[str, Any], batch: int, batched: bool) -> Any:
     shape = list(entry.get("shape", {"opt": []})["opt"])
     if batched:
         shape[0] = batch
-    low, high = entry.get("range", [0.0, 1.0])
-    dtype = np.dtype(entry["dtype"])
+    (low, high), dtype = entry.get("range", [0.0, 1.0]), np.dtype(entry["dtype"])
     if dtype.kind == "f":
         return rng.uniform(low, high, shape).astype(dtype)
     return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)

@@ -65,7 +65,7 @@ class HalfType:
         array = onnx.numpy_helper.to_array(tensor)
         target: Any = np.float16
         if self.precision == "BF16":  # float32's largest values, of masks, would be rounded up to infinity
-            target, largest = ml_dtypes.bfloat16, np.float32(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
+            target, largest = ml_dtypes.bfloat16, np.float32(2.0**128 - 2.0**120)
             array = np.where(np.isfinite(array), np.clip(array, -largest, largest), array)
         return onnx.helper.make_tensor(name, self.element, array.shape, array.astype(target).tobytes(), raw=True)
 

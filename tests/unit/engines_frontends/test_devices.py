@@ -28,8 +28,9 @@ def test_names_fit_the_api() -> None:
         for name, runtime in device.runtimes.items():
             assert name == runtime.name
             assert len(name) <= 63
-            assert {*runtime.precisions, *runtime.precision_flags} <= set(Precision.keys())
-            assert set(runtime.precision_flags) <= set(runtime.precisions)
+            assert {*runtime.precisions, *runtime.quantized} <= set(Precision.keys())
+            assert set(runtime.quantized) <= {"INT8", "INT4"}
+            assert set(runtime.precisions) <= {"FP32", "FP16", "BF16"}
             assert runtime.toolchain
 
 
@@ -44,9 +45,27 @@ def test_every_builder_is_there() -> None:
 def test_x86_builds_for_both_runtimes_and_bf16_where_the_processor_has_it() -> None:
     runtimes = load_catalog().device("cpu-x86-64").buildable_runtimes
     assert set(runtimes) == {"onnxruntime", "openvino"}
-    assert runtimes["onnxruntime"].precisions_on(["avx512_bf16"]) == ("FP32",)
-    assert runtimes["openvino"].precisions_on(["avx2"]) == ("FP32",)
-    assert runtimes["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16")
+    assert runtimes["onnxruntime"].precisions_on(["avx512_bf16"]) == ("FP32", "FP16")
+    assert runtimes["openvino"].precisions_on(["avx2"]) == ("FP32", "FP16")
+    assert runtimes["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16", "FP16")
+
+
+def test_a_flag_that_makes_integers_fast_is_a_hint_and_no_condition() -> None:
+    for runtime in load_catalog().device("cpu-x86-64").buildable_runtimes.values():
+        assert runtime.quantized == ("INT8", "INT4")
+        assert runtime.computes == {"FP16": "FP32"}
+        assert "avx512_vnni" in runtime.missing_fast_flags("INT8", ["avx2"])
+        assert runtime.missing_fast_flags("INT8", ["avx2", "avx_vnni"]) == ()
+        assert runtime.missing_fast_flags("FP32", []) == ()
+
+
+def test_no_builtin_template_asks_for_what_only_the_quantizer_makes() -> None:
+    from lathe.type.v1.precision_pb2 import Precision
+
+    from services.template.builtin import built_in_templates
+
+    precisions = {Precision.Name(template.precision) for template in built_in_templates()}
+    assert precisions == {"FP32", "FP16", "BF16"}
 
 
 def test_packages_are_named_without_versions() -> None:
@@ -67,7 +86,13 @@ def test_what_cannot_be_built(device: str, runtime: str, reason: FailureReason, 
     assert caught.value.reason is reason
 
 
-@pytest.mark.parametrize("change", ["precisions: [FP33]", "presicions: [FP32]", "toolchain: 3"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("precisions: [FP33]", "presicions: [FP32]", "toolchain: 3"),
+        *("quantized: [FP32]", "computes: {FP16: FP32}", "precision_flags: {BF16: [x]}", "fast_flags: {INT8: [x]}"),
+    ],
+)
 def test_mistakes_in_the_catalog_are_found(change: str) -> None:
     head = "cpu:\n  vendor: x\n  description: x\n  architecture: x\n  needs_device_to_build: false\n"
     limits = "  node_selector: {}\n  memory_limit_bytes: 1\n  timeout_seconds: 1\n"
