@@ -19,7 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import re
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -36,8 +40,9 @@ __all__ = ["execute", "migrate"]
 
 SHARED_SCHEMA = "lathe"
 VERSION_TABLE = "alembic_version"
-# Any constant does, as long as every process uses the same one: the lock that makes concurrent starts take turns.
-ADVISORY_LOCK = 0x6C61_7468_65
+# Any constant does, as long as every process uses the same one: with a number for the schema, the lock that makes
+# concurrent starts take turns.
+ADVISORY_LOCK = 0x6C61_7468
 CONNECT_TIMEOUT_SECONDS = 10
 CREATE_DATABASE_ATTEMPTS = 50
 MIGRATION_FILE = re.compile(r"^\d+_\w+\.py$")
@@ -46,8 +51,9 @@ MIGRATION_FILE = re.compile(r"^\d+_\w+\.py$")
 async def migrate(url: str, schema: str, migrations: ModuleType) -> None:
     """Create the database and the schema where they are missing, and bring the schema to its newest version.
 
-    The shared schema `lathe` is brought up first. Processes that start at once take turns; those that find nothing to
-    do never load Alembic, which keeps some 40 MB out of every API process.
+    The shared schema `lathe` is brought up first. Processes that start at once take turns with each schema, so that
+    services migrate side by side; those that find nothing to do never load Alembic, which keeps some 40 MB out of every
+    API process.
 
     Args:
         url: `postgresql://user:password@host:port/database`.
@@ -59,15 +65,31 @@ async def migrate(url: str, schema: str, migrations: ModuleType) -> None:
     """
     connection = await _connect_creating_database(url)
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
         for name, package in ((SHARED_SCHEMA, shared_migrations), (schema, migrations)):
             directory = _directory(package)
-            if await _version(connection, name) != newest_revision(directory):
+            async with _turn(connection, _number_of(name)):
+                if await _version(connection, name) == newest_revision(directory):
+                    continue
                 await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
-                await _upgrade(url, name, directory)
+                # Alembic keeps its state in its module: a process runs it once at a time.
+                async with _turn(connection, -os.getpid()):
+                    await _upgrade(url, name, directory)
     finally:
-        # Closing ends the session, and with it the lock.
+        # Closing ends the session, and with it a lock that is still held.
         await connection.close()
+
+
+@asynccontextmanager
+async def _turn(connection: Any, number: int) -> AsyncIterator[None]:
+    """Wait until no other session holds the number, and hold it."""
+    await connection.execute("SELECT pg_advisory_lock($1::int, $2::int)", ADVISORY_LOCK, number)
+    yield
+    await connection.execute("SELECT pg_advisory_unlock($1::int, $2::int)", ADVISORY_LOCK, number)
+
+
+def _number_of(schema: str) -> int:
+    """Return a number that fits PostgreSQL's `integer`: two schemas with the same one only wait for each other."""
+    return zlib.crc32(schema.encode()) & 0x7FFF_FFFF
 
 
 def execute(*statements: str) -> None:

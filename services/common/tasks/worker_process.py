@@ -1,4 +1,4 @@
-"""The main of every worker process: `run_worker("worker-conversion", ConversionWorkKind)` serves one kind for one device."""
+"""The main of every worker process: `run_worker(name, ConversionWorkKind)` serves one kind for one device."""
 
 from __future__ import annotations
 
