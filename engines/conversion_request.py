@@ -200,7 +200,9 @@ class ConversionRequest(_Message):
                 FailureReason.UNSUPPORTED_PRECISION,
                 f"{template.runtime} on {template.device} does not offer {template.arithmetic}; "
                 f"it offers {', '.join(runtime.precisions)}.",
-                suggested_fix=f"Choose one of these, or the runtime {' or '.join(who)}."
+                suggested_fix=f"Convert in FP32 and create a quantization task with {template.arithmetic}."
+                if template.arithmetic in runtime.quantized
+                else f"Choose one of these, or the runtime {' or '.join(who)}."
                 if who
                 else "Choose one of these.",
             )

@@ -95,10 +95,11 @@ def _check_target(template: Template, inside: str) -> None:
     if template.precision != PRECISION_UNSPECIFIED:
         name = Precision.Name(template.precision)
         if name not in runtime.precisions:
+            made = name in runtime.quantized
             raise invalid_argument(
                 f"{inside}.precision",
                 f"{template.runtime} on {template.device} does not compute in {name}; it offers: "
-                f"{', '.join(runtime.precisions)}",
+                f"{', '.join(runtime.precisions)}{'; a quantization task makes it' if made else ''}",
                 "UNSUPPORTED_PRECISION",
             )
 
