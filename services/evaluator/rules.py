@@ -12,6 +12,8 @@ from lathe.type.v1.precision_pb2 import Precision
 from pydantic import ValidationError
 
 from engines.devices import load_catalog
+from engines.evaluation.arguments import check_arguments
+from engines.failures import EngineFailure
 from engines.manifest import Manifest
 from services.common.datasets import refuse_steps_on_tensors
 from services.common.errors import failed_precondition, invalid_argument
@@ -56,7 +58,7 @@ def check_spec(spec: EvaluationSpec, version: ModelVersion, manifest: Manifest) 
     _check_method(spec, method, manifest)
     if spec.iou_thresholds and method not in DETECTORS:
         raise invalid_argument("task.spec.iou_thresholds", f"the method {method} finds no boxes; leave them out")
-    most = min(component.max_batch for component in manifest.components)
+    most = manifest.components[0].max_batch  # the one that is evaluated
     if spec.batch_size > most:
         raise invalid_argument(
             "task.spec.batch_size", f"{spec.batch_size} is more than the package takes at once, which is {most}"
@@ -103,12 +105,16 @@ def _check_target(spec: EvaluationSpec, version: ModelVersion) -> None:
 
 
 def _check_method(spec: EvaluationSpec, method: str, manifest: Manifest) -> None:
-    from engines.postprocess import plain, wrong_args
+    from engines.postprocess import plain  # it imports NumPy, which this process needs for nothing else
 
+    # Arguments belong to their method: those of the package stay behind where another one is asked for.
     own = plain(manifest.args) if method == manifest.method else {}
     given = plain({name: MessageToDict(value) for name, value in spec.args.items()})
-    if wrong := wrong_args(method, {**own, **given}):
-        raise invalid_argument("task.spec.args" if spec.args else "task.spec.method", wrong)
+    try:
+        check_arguments(method, own | given)
+    except EngineFailure as failure:
+        field = "task.spec.args" if spec.args else "task.spec.method"
+        raise invalid_argument(field, failure.message) from None
 
 
 def _check_names(field: str, asked: Sequence[str], known: Sequence[str], what: str, whose: str) -> None:
