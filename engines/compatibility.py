@@ -27,7 +27,7 @@ from engines.devices import Catalog, Device
 from engines.failures import EngineFailure, FailureReason
 from engines.manifest import Manifest
 
-_VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,5})(?:[-+._a-zA-Z].*)?")
+_VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,5})(?:[-+_].*|\.?(?:a|b|rc|dev|post)\d.*)?")
 _SHOWN_FLAGS = 8
 
 
@@ -118,8 +118,9 @@ def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: J
         found.reasons.append(f"{device.id} has no runtime {name}; it has {', '.join(sorted(device.runtimes))}.")
         return
     found.checks.append(f"{device.id} has the runtime {name}.")
-    if not runtime.module and manifest.precision not in runtime.precisions:
-        offered = ", ".join(runtime.precisions)
+    precisions = (*runtime.precisions, *runtime.quantized)
+    if manifest.precision not in precisions:
+        offered = ", ".join(precisions)
         found.reasons.append(f"{name} on {device.id} does not compute in {manifest.precision}; it offers {offered}.")
 
 

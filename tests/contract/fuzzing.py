@@ -22,6 +22,9 @@ LIKELY: dict[str, tuple[str, ...]] = {
         "models/fuzz/versions/1",
         "models/fuzz/versions/\0",
         "models/\0/versions/99999999999999999999",
+        "models/fuzz/channels/\0",
+        "models/-/channels/fuzz",
+        "models/\0/channels/x/releases/99999999999999999999",
         "architectures/fuzz",
         "architectures/\0",
         "datasets/fuzz",
@@ -85,6 +88,11 @@ LIKELY: dict[str, tuple[str, ...]] = {
     "search": ("fuzz", "\0", "%_\\", "'; --", "…", "a" * 200),
     "holder": ("conversionTasks/x", "\0"),
     "etag": ("", '"x"', "\0"),
+    "release": ("models/fuzz/channels/fuzz/releases/1", "models/a/channels/b/releases/\0"),
+    "evaluation_task": ("evaluationTasks/x", "evaluationTasks/\0"),
+    "runtime_version": ("1.31.1", "2026.4.0-1", "9" * 90, "x", "\0"),
+    "cpu_flags": ("avx2", "\0"),
+    "metric": ("top1", "latency_p99_ms", "\0"),
     "dataset": ("datasets/x",),
 }
 TEXTS = st.one_of(

@@ -9,7 +9,13 @@ from google.protobuf import message_factory
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
-from lathe.registry.v1 import architecture_service_pb2, artifact_service_pb2, dataset_service_pb2, model_service_pb2
+from lathe.registry.v1 import (
+    architecture_service_pb2,
+    artifact_service_pb2,
+    dataset_service_pb2,
+    model_service_pb2,
+    release_service_pb2,
+)
 from lathe.template.v1 import template_service_pb2
 
 from tests.contract.registry.conftest import source_of
@@ -19,6 +25,7 @@ FILES = (
     ("registry", architecture_service_pb2),
     ("registry", artifact_service_pb2),
     ("registry", dataset_service_pb2),
+    ("registry", release_service_pb2),
     ("template", template_service_pb2),
     ("converter", conversion_service_pb2),
 )
@@ -29,6 +36,8 @@ METHODS = {
     for method in service.methods
 }
 DATASET = "datasets/fuzz"
+# Of a channel whose rules change nobody asks for a release: they may need an evaluator, and there is none here.
+PACKAGE, CHANNEL, RULED_CHANNEL = "models/fuzz/versions/2", "models/fuzz/channels/fuzz", "models/fuzz/channels/ruled"
 MODEL, VERSION, ARCHITECTURE, TEMPLATE = (
     "models/fuzz",
     "models/fuzz/versions/1",
@@ -136,6 +145,22 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "SelectDatasetItems": {"name": DATASET, "count": 2, "seed": 1},
         "HoldDataset": {"name": DATASET, "holder": "evaluationTasks/x", "ttl_seconds": 1},
         "UnholdDataset": {"name": DATASET, "holder": "evaluationTasks/x"},
+        "CreateChannel": {"parent": MODEL, "channel": {"display_name": "Fuzz", "labels": {"team": "a"}}},
+        "GetChannel": {"name": CHANNEL},
+        "ListChannels": {"parent": MODEL, **LIST},
+        "UpdateChannel": {
+            "channel": {"name": RULED_CHANNEL, "rules": {"bounds": [{"metric": "top1", "min": 0.5}]}},
+            "update_mask": "rules",
+        },
+        "DeleteChannel": {"name": RULED_CHANNEL, "etag": '"x"'},
+        "PromoteModelVersion": {"name": CHANNEL, "model_version": PACKAGE, "note": "n"},
+        "RollBack": {"name": CHANNEL, "release": f"{CHANNEL}/releases/1", "note": "n"},
+        "GetRelease": {"name": f"{CHANNEL}/releases/1"},
+        "ListReleases": {"parent": CHANNEL, "page_size": 2},
+        "CheckCompatibility": {
+            "model_version": PACKAGE,
+            "machine": {"device": "cpu-x86-64", "runtime_version": "1.31.1", "cpu_flags": ["avx2"]},
+        },
         "CreateTemplate": {"template": A_TEMPLATE},
         "GetTemplate": {"name": TEMPLATE},
         "ListTemplates": {**LIST, "device": "cpu-x86-64", "built_in": False},

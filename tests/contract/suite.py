@@ -21,8 +21,8 @@ from services.registry import main as registry
 from services.template import main as template
 from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.dataset_desk import image_folder
-from tests.contract.registry.samples import state_dict
-from tests.contract.requests import METHODS, MODEL, request_of, right
+from tests.contract.registry.samples import manifest, onnx_model, state_dict
+from tests.contract.requests import CHANNEL, METHODS, MODEL, RULED_CHANNEL, request_of, right
 
 # A stream that waits for more is well.
 STREAM_SECONDS = 0.3
@@ -84,10 +84,24 @@ class Suite:
         assert (await self.settled(made))["state"] == "READY"
         version = {"parent": MODEL, "model_version": {"format": "PTH", "files": [self.made["file"]]}}
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
+        await self._release()
         task = await self.call(
             "CreateConversionTask", request_of("CreateConversionTask", right("CreateConversionTask", self.made))
         )
         self.made["task"] = task["name"]
+
+    async def _release(self) -> None:
+        """Make a package, two channels, and a release in the first: the rules of the other one change."""
+        files = [await self._stored("manifest.json", manifest()), await self._stored("main/model.onnx", onnx_model())]
+        package = {"repo": "vision", "package_name": "digits", "method": "classify", "version": "1"}
+        version = {"parent": MODEL, "model_version": {"format": "PACKAGE", "files": files, "package": package}}
+        await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
+        for name in (CHANNEL, RULED_CHANNEL):
+            request = right("CreateChannel", self.made) | {"channel_id": name.rpartition("/")[2]}
+            await self.call("CreateChannel", request_of("CreateChannel", request))
+        await self.call(
+            "PromoteModelVersion", request_of("PromoteModelVersion", right("PromoteModelVersion", self.made))
+        )
 
     async def _stored(self, path: str, data: bytes) -> dict[str, Any]:
         upload = await self.call("CreateUpload", request_of("CreateUpload", {"size_bytes": len(data)}))

@@ -42,6 +42,7 @@ RESOURCES = [
     Resource("ModelVersion", "ModelVersions", {"format": "PTH"}, {"parent": MODEL}),
     Resource("Architecture", "Architectures", AN_ARCHITECTURE),
     Resource("Template", "Templates", A_TEMPLATE),
+    Resource("Channel", "Channels", {}, {"parent": MODEL}),
     Resource("Dataset", "Datasets", {}),
 ]
 

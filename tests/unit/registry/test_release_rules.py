@@ -1,0 +1,100 @@
+"""Rules of channels against versions and evaluations, without any server."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec, EvaluationTask
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules
+from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.measurement_pb2 import PASS, WARN, ParityReport
+from lathe.type.v1.task_pb2 import SUCCEEDED, TaskStatus
+
+from services.registry.releases.rules import Finding, findings, need_evaluation
+
+VERSION = "models/digits/versions/3"
+TASK = "evaluationTasks/e"
+FLOATS = st.floats(-1e6, 1e6)
+
+
+def evaluation(value: float = 0.5, *, part: str = "", dataset: str = "datasets/a") -> EvaluationTask:
+    spec = EvaluationSpec(model_version=VERSION, dataset=dataset)
+    task = EvaluationTask(name=TASK, spec=spec, status=TaskStatus(state=SUCCEEDED))
+    task.result.metrics.add(name="top1", value=value, slice=part)
+    return task
+
+
+def found(rules: PromotionRules, task: EvaluationTask | None, named: str = TASK) -> list[Finding]:
+    version = ModelVersion(name=VERSION, parity={"net": ParityReport(verdict=PASS)})
+    return findings(rules, version, ["net"], named, task)
+
+
+def last(rules: PromotionRules, task: EvaluationTask | None, named: str = TASK) -> Finding:
+    return found(rules, task, named)[-1]
+
+
+def test_a_channel_without_rules_lets_everything_through() -> None:
+    assert found(PromotionRules(), None, "") == []
+    assert not need_evaluation(PromotionRules(require_parity=True), TASK)
+    assert need_evaluation(PromotionRules(bounds=[MetricBound(metric="top1", min=1)]), "")
+
+
+def test_parity_is_asked_of_every_component() -> None:
+    parity = {"a": ParityReport(verdict=PASS), "b": ParityReport(verdict=WARN)}
+    version = ModelVersion(name=VERSION, parity=parity)
+    kept = findings(PromotionRules(require_parity=True), version, ["c", "b", "a"], "", None)
+    assert [(each.subject, each.kept) for each in kept] == [("a", True), ("b", False), ("c", False)]
+    assert kept[1].sentence == "Component 'b' needs the parity verdict PASS; it has WARN."
+    assert "no parity report" in kept[2].sentence
+
+
+@given(value=FLOATS, low=st.none() | FLOATS, high=st.none() | FLOATS)
+def test_a_bound_is_kept_between_its_ends(value: float, low: float | None, high: float | None) -> None:
+    bound = MetricBound(metric="top1", min=low, max=high)
+    right = (low is None or value >= low) and (high is None or value <= high)
+    assert last(PromotionRules(bounds=[bound]), evaluation(value)).kept is right
+
+
+def test_what_is_no_number_keeps_no_bound() -> None:
+    for bound in (MetricBound(metric="top1", min=0), MetricBound(metric="top1", max=0)):
+        assert not last(PromotionRules(bounds=[bound]), evaluation(math.nan)).kept
+
+
+def test_a_dataset_is_compared_also_where_no_evaluation_is_required() -> None:
+    rules = PromotionRules(dataset="datasets/b")
+    assert found(rules, None, "") == []
+    assert "is on datasets/a; the channel asks for datasets/b" in last(rules, evaluation()).sentence
+    assert last(rules, evaluation(dataset="datasets/b")).kept
+    uploaded = evaluation()
+    uploaded.spec.images.CopyFrom(Digest(size_bytes=1))
+    assert "is on uploaded images" in last(rules, uploaded).sentence
+
+
+def test_what_is_absent_is_told_with_what_is_there() -> None:
+    task = evaluation()
+    task.result.metrics.add(name="recall/7", value=1, slice="scene=night")
+    task.result.metrics.add(name="top5", value=1)
+    task.result.times.latency.p99_ms = 3
+    for name, part, words in (
+        ("top_1", "", "has no such figure, it has top1"),
+        ("recall/8", "scene=night", "it has recall/7"),
+        ("recall/7", "scene=nihgt", "has no slice 'scene=nihgt', it has scene=night"),
+        ("throughput", "scene=night", "has no such figure"),
+        ("latency", "", "latency_p50_ms"),
+    ):
+        finding = last(PromotionRules(bounds=[MetricBound(metric=name, slice=part, min=0)]), task)
+        assert not finding.kept
+        assert words in finding.sentence
+    assert last(PromotionRules(bounds=[MetricBound(metric="latency_p99_ms", max=3)]), task).kept
+
+
+def test_bounds_without_an_evaluation_are_broken_one_by_one() -> None:
+    rules = PromotionRules(bounds=[MetricBound(metric="a", min=1), MetricBound(metric="b", max=1)])
+    assert [(each.rule, each.kept) for each in found(rules, None, "")] == [
+        ("EVALUATION", False),
+        ("METRIC", False),
+        ("METRIC", False),
+    ]
