@@ -2,7 +2,7 @@
 
     python infer.py                                    a smoke run on random input
     python infer.py --input x.npy --output y.npz       one input, any number of samples; an .npz names several
-    from infer import Model; Model().run({"image": x}) the same from Python
+    from infer import Model; Model().run({"image": x}) the same from Python; `predictions` has classes and boxes
 
 What it takes and gives stands in `manifest.json` beside it.
 """
@@ -11,6 +11,7 @@ What it takes and gives stands in `manifest.json` beside it.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -21,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-TOP_CLASSES = 5
 TIMED_RUNS = 20
 
 
@@ -49,6 +49,7 @@ class Model:
         self.component: dict[str, Any] = components[component or next(iter(components))]
         self.inputs: list[dict[str, Any]] = self.component["signature"]["inputs"]
         self.outputs: list[str] = [entry["name"] for entry in self.component["signature"]["outputs"]]
+        self._post = _beside("postprocess")
         entry = str(self.directory / self.component["entry"])
         open_session = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}[self.manifest["runtime"]["name"]]
         try:
@@ -118,17 +119,36 @@ class Model:
         rng = np.random.default_rng(seed)
         return {entry["name"]: _random(rng, entry, batch, entry["name"] in self.batched()) for entry in self.inputs}
 
-    def top_classes(self, outputs: dict[str, Any]) -> dict[str, list[list[tuple[str, float]]]]:
-        """Return the best classes with their scores, by classification task and sample; empty for other methods."""
-        method, taxonomies = self.manifest["method"], self.manifest["taxonomies"]
-        if method not in {"classification", "multi_classification"}:
-            return {}
-        found = {}
-        for index, name in enumerate(self.outputs if method == "multi_classification" else self.outputs[:1]):
-            taxonomy: dict[str, Any] = taxonomies[index] if index < len(taxonomies) else {"task": name, "classes": []}
-            rows = outputs[name].reshape(len(outputs[name]), -1)
-            found[taxonomy["task"]] = [_best(row, taxonomy["classes"]) for row in rows]
-        return found
+    def predictions(self, inputs: Any, outputs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what the outputs say of each sample, by the package's method, as `postprocess/__init__.py` says.
+
+        Classes come as `{"tasks": {task: scores}}`, detections as `{"boxes", "scores", "labels"}` with boxes as x, y,
+        x, y in pixels of the model's input.
+        """
+        size = self._post.input_size(self.check(inputs)[self.inputs[0]["name"]].shape)
+        args = self._post.plain(self.manifest["args"])
+        found = self._post.run(self.manifest["method"], args, outputs, self.manifest["taxonomies"], size)
+        return list(found)
+
+    def describe(self, inputs: Any, outputs: dict[str, Any], most: int) -> list[str]:
+        """Return the predictions of the first samples for people, a line each."""
+        try:
+            found = self.predictions(inputs, outputs)[:most]
+        except self._post.OutputMismatch as mismatch:
+            return [f"note: the outputs do not fit the method {self.manifest['method']}: {mismatch}"]
+        lines = (self._post.describe(entry, self.manifest["taxonomies"], i) for i, entry in enumerate(found))
+        return [line for sample in lines for line in sample]
+
+
+def _beside(name: str) -> Any:
+    """Import a folder that lies beside this file, however this file was started."""
+    init = Path(__file__).resolve().parent / name / "__init__.py"
+    spec: Any = importlib.util.spec_from_file_location(
+        f"package_{name}", init, submodule_search_locations=[str(init.parent)]
+    )
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _open_onnxruntime(path: str, stated: dict[str, str], threads: int) -> Any:
@@ -180,11 +200,6 @@ def _random(rng: Any, entry: dict[str, Any], batch: int, batched: bool) -> Any:
     return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)
 
 
-def _best(scores: Any, classes: list[str]) -> list[tuple[str, float]]:
-    order = np.argsort(-scores, kind="stable")[:TOP_CLASSES]
-    return [(classes[i] if i < len(classes) else f"class {i}", float(scores[i])) for i in order]
-
-
 def _load(path: str) -> Any:
     loaded = np.load(path, allow_pickle=False)
     return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else loaded
@@ -228,9 +243,8 @@ def _main(arguments: argparse.Namespace) -> None:
         print(f"{name}: {value.dtype} {' * '.join(map(str, value.shape))}")
     of = f" of the first of {len(batches)} batches" if len(batches) > 1 else ""
     print(f"latency{of}: median {np.median(times):.3f} ms, best {min(times):.3f} ms, {TIMED_RUNS} runs")
-    for task, samples in model.top_classes(outputs).items():
-        for index, best in enumerate(samples[: arguments.show]):
-            print(f"{task}[{index}]: " + ", ".join(f"{label} {score:.4f}" for label, score in best))
+    for line in model.describe(inputs, outputs, arguments.show):
+        print(line)
     if arguments.output:
         _save(arguments.output, outputs)
         print(f"written: {arguments.output}")
@@ -243,7 +257,7 @@ if __name__ == "__main__":
     parser.add_argument("--component", help="component to run; the first where not said")
     parser.add_argument("--batch", type=int, default=1, help="batch of the smoke run")
     parser.add_argument("--threads", type=int, help="threads of the runtime; every processor where not said")
-    parser.add_argument("--show", type=int, default=3, help="samples whose classes are printed")
+    parser.add_argument("--show", type=int, default=3, help="samples whose predictions are printed")
     try:
         _main(parser.parse_args())
     except (InputError, OSError, ValueError) as error:

@@ -90,6 +90,10 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
     script = importlib.resources.files("engines").joinpath("infer_template.py").read_text(encoding="utf-8")
     _write(directory / "infer.py", script)
+    (directory / "postprocess").mkdir(exist_ok=True)
+    for module in importlib.resources.files("engines.postprocess").iterdir():
+        if module.name.endswith(".py"):
+            _write(directory / "postprocess" / module.name, module.read_text(encoding="utf-8"))
     _write(directory / "README.md", _readme(manifest))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())

@@ -117,7 +117,7 @@ class EmbeddingCollector:
         for name in ("precision_at_1", "mrr"):
             field = "nearest" if name == "precision_at_1" else "reciprocal_rank"
             columns = {key: getattr(entry, field)[group.members] for key, entry in found.items()}
-            by_key = {key: _weighted(weights, column) for key, column in columns.items()}
+            by_key = {key: weighted(weights, column) for key, column in columns.items()}
             if by_key:
                 values[name] = _mean_known(np.stack(list(by_key.values()), 1))
             if len(by_key) > 1:
@@ -145,7 +145,8 @@ class EmbeddingCollector:
         return Retrieval(nearest, ranks)
 
 
-def _weighted(weights: Floats, values: Floats) -> Floats:
+def weighted(weights: Floats, values: Floats) -> Floats:
+    """Return the mean of values that are not NaN for each row of weights (draws, samples); NaN where there are none."""
     known = np.isfinite(values)
     whole = weights[:, known].sum(1)
     part = weights[:, known] @ values[known]

@@ -13,6 +13,7 @@ from engines.datasets.items import Item
 from engines.datasets.selection import Selection
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Geometry, Steps, as_input, steps_for
+from engines.postprocess import input_size
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,7 @@ class Feeder:
     @property
     def input_size(self) -> tuple[int, int] | None:
         """Height and width that places in outputs relate to; None for tensors that are no images."""
-        extents = (self.inputs[0].get("shape") or {}).get("opt", [])
-        if len(extents) == 3:
-            return extents[1], extents[2]
-        if len(extents) != 4:
-            return None
-        return (extents[2], extents[3]) if extents[1] in {1, 3} else (extents[1], extents[2])
+        return input_size((self.inputs[0].get("shape") or {}).get("opt", []))
 
     def batches(self) -> Iterator[Batch]:
         """Yield every item once, in order.

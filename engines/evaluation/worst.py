@@ -50,13 +50,14 @@ def _worst(sample: SamplePrediction, selection: Selection, classes: Mapping[str,
         loss=sample.loss or 0.0,
         attributes=dict(sample.attributes),
         image_png=_thumbnail(sample, selection, names),
-        answers=tuple(_answer(given, classes[given.task]) for given in sample.tasks),
+        answers=tuple(task_answer(given, classes[given.task]) for given in sample.tasks),
         truths=tuple(names[box.label] for box in sample.truths),
         detections=tuple(f"{names[box.label]} {box.score:.2f}" for box in sample.detections[:_MOST_BOXES]),
     )
 
 
-def _answer(given: TaskPrediction, names: tuple[str, ...]) -> TaskAnswer:
+def task_answer(given: TaskPrediction, names: tuple[str, ...]) -> TaskAnswer:
+    """Return truth and prediction of a task by the names of its classes."""
     return TaskAnswer(
         task=given.task,
         truth=names[given.truth] if given.truth >= 0 else "",

@@ -42,10 +42,10 @@ import numpy as np
 
 from .boxes import detection
 from .scores import classification, embedding, multi_classification, raw
-from .shared import Args, OutputMismatch, Outputs, Size, Taxonomies
+from .shared import Args, OutputMismatch, Outputs, Size, Taxonomies, input_size
 from .yolo import yolo
 
-__all__ = ["METHODS", "OutputMismatch", "check", "describe", "plain", "run"]
+__all__ = ["METHODS", "OutputMismatch", "check", "describe", "input_size", "plain", "run"]
 
 METHODS = ("classification", "multi_classification", "detection", "yolo", "embedding", "raw")
 
@@ -110,19 +110,23 @@ def run(
     return _RUNNERS[method](args, outputs, taxonomies, input_size)
 
 
-def describe(prediction: Mapping[str, Any], taxonomies: Taxonomies, most: int = 5) -> list[str]:
-    """Return the prediction of one sample for people, a line each: the best classes of a task, or the boxes."""
+def describe(prediction: Mapping[str, Any], taxonomies: Taxonomies, number: int, most: int = 5) -> list[str]:
+    """Return the prediction of the sample of a number for people: the best classes of each task, or the best boxes."""
     if "tasks" in prediction:
         classes = {entry["task"]: entry["classes"] for entry in taxonomies}
         lines = []
         for task, scores in prediction["tasks"].items():
             best = np.argsort(-scores, kind="stable")[:most]
-            lines.append(f"{task}: " + ", ".join(f"{_name(classes.get(task), i)} {scores[i]:.4f}" for i in best))
+            lines.append(
+                f"{task}[{number}]: " + ", ".join(f"{_name(classes.get(task), i)} {scores[i]:.4f}" for i in best)
+            )
         return lines
     if "boxes" in prediction:
         names = taxonomies[0]["classes"] if taxonomies else None
         rows = list(zip(prediction["labels"], prediction["scores"], prediction["boxes"], strict=True))[:most]
-        return [f"{_name(names, i)} {score:.4f} at {', '.join(f'{v:.1f}' for v in box)}" for i, score, box in rows]
+        return [
+            f"box[{number}]: {_name(names, i)} {score:.4f} at {' '.join(f'{v:.1f}' for v in b)}" for i, score, b in rows
+        ]
     return []
 
 

@@ -27,3 +27,12 @@ def output(outputs: Outputs, name: str, role: str) -> Any:
 def sigmoid(values: Any) -> Any:
     """Return the logistic function of values, without overflow."""
     return 1 / (1 + np.exp(-np.clip(values, -60, 60)))
+
+
+def input_size(extents: Sequence[int]) -> Size:
+    """Return height and width of an image input, N*C*H*W, N*H*W*C or N*H*W; None of any other shape."""
+    if len(extents) == 3:
+        return extents[1], extents[2]
+    if len(extents) != 4:
+        return None
+    return (extents[2], extents[3]) if extents[1] in {1, 3} else (extents[1], extents[2])

@@ -1,0 +1,78 @@
+"""Compares embedding models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.evaluation.comparison_side import Difference, Floats, flag
+from engines.evaluation.embedding import weighted
+from engines.evaluation.groups import Group
+from engines.evaluation.predictions import SamplePrediction
+from engines.evaluation.resampling import draws, generator
+
+_BLOCK = 4096
+
+
+class EmbeddingSide:
+    """One side of a comparison of embedding models; see `Side`.
+
+    Retrieval was judged when each side was evaluated, every sample among all of its data: a sample's own figures are
+    compared. `keys` is the number of keys that it was judged by; precision at 1 is compared where that is one.
+    """
+
+    def __init__(self, samples: int, keys: int) -> None:
+        self._keys = keys
+        self._samples = samples
+        self._vectors: NDArray[np.float32] | None = None
+        self._loss = np.full(samples, np.nan)
+        self._correct = np.full(samples, np.nan)
+
+    def take(self, position: int, sample: SamplePrediction) -> None:
+        """Take the vector of one sample."""
+        if self._vectors is None:
+            self._vectors = np.zeros((self._samples, len(sample.vector)), np.float32)
+        self._vectors[position] = sample.vector
+        self._loss[position] = np.nan if sample.loss is None else sample.loss
+        self._correct[position] = flag(sample.correct)
+
+    def differences(self, reference: EmbeddingSide, group: Group, resamples: int, seed: int) -> Iterator[Difference]:
+        """Yield the mean reciprocal rank and, of one key, precision at 1."""
+        columns = {"mrr": (1 - reference._loss, 1 - self._loss)}
+        if self._keys == reference._keys == 1:
+            columns = {"precision_at_1": (reference._correct, self._correct), **columns}
+        ones = np.ones(len(group.members), np.int64)
+        many, once = draws(ones, resamples, generator(seed, group.name)), ones[None].astype(np.float64)
+        for name, pair in columns.items():
+            known = np.isfinite(pair[0]) & np.isfinite(pair[1])
+            before, after = (np.where(known, column, np.nan)[group.members] for column in pair)
+            values = [weighted(weights, column) for column in (before, after) for weights in (once, many)]
+            yield Difference(name, float(values[0][0]), float(values[2][0]), values[1], values[3])
+
+    def agreement(self, reference: EmbeddingSide) -> Floats:
+        """Return the cosine of the angle between both vectors; NaN where they have different lengths or are zero."""
+        found = np.full(self._samples, np.nan)
+        mine, theirs = self._vectors, reference._vectors
+        if mine is None or theirs is None or mine.shape != theirs.shape:
+            return found
+        for start in range(0, self._samples, _BLOCK):
+            left, right = (part[start : start + _BLOCK].astype(np.float64) for part in (mine, theirs))
+            lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+            dots = (left * right).sum(1)
+            good = np.isfinite(dots) & (lengths > 0)
+            found[start : start + _BLOCK][good] = dots[good] / lengths[good]
+        return found
+
+    def losses(self, reference: EmbeddingSide) -> Floats:
+        """Return the reciprocal rank lost."""
+        return self.severity(reference)
+
+    def severity(self, reference: EmbeddingSide) -> Floats:
+        """Return the rise of the sample's loss, 1 less the reciprocal rank."""
+        return self._loss - reference._loss
+
+    def correct(self) -> Floats:
+        """Return whether the nearest other sample has its class."""
+        return self._correct

@@ -1,0 +1,150 @@
+"""Which samples of several evaluations are the same ones, and whether the evaluations belong together at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.evaluation.predictions import PredictionsHeader, SamplePrediction, read_header, read_predictions
+from engines.failures import EngineFailure, FailureReason
+
+_KEY_COLUMNS = ["path", "sha256", "row"]
+_KINDS = {"multi_classification": "classification", "yolo": "detection"}
+_SHOWN = 5
+
+Key = tuple[str, str, int, int]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The predictions of one evaluation: its name, the file, and what all rows share."""
+
+    name: str
+    path: Path
+    header: PredictionsHeader
+
+    @property
+    def kind(self) -> str:
+        """What is judged: `classification`, `detection`, `embedding` or `raw`, whatever method found it."""
+        return _KINDS.get(self.header.method, self.header.method)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The shared samples, in the reference's order.
+
+    Attributes:
+        samples: Number of shared samples.
+        positions: For each evaluation and each of its rows, the shared sample's position; -1 for one not shared.
+    """
+
+    samples: int
+    positions: tuple[NDArray[np.int64], ...]
+
+    def rows(self, evaluations: Sequence[Evaluation], place: int) -> Iterator[tuple[int, SamplePrediction]]:
+        """Yield the shared samples of an evaluation with their positions, in the order of its file."""
+        for position, sample in zip(self.positions[place], read_predictions(evaluations[place].path), strict=True):
+            if position >= 0:
+                yield int(position), sample
+
+
+def opened(name: str, path: Path) -> Evaluation:
+    """Return an evaluation. Raises EngineFailure INVALID_DATA where its file is no `predictions.parquet`."""
+    return Evaluation(name, path, read_header(path))
+
+
+def require_alike(evaluations: Sequence[Evaluation]) -> None:
+    """Refuse evaluations whose figures mean different things.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where there are fewer than two, or where methods or classes differ, saying how.
+    """
+    if len(evaluations) < 2:
+        raise EngineFailure(FailureReason.INVALID_SPEC, "A comparison takes two evaluations or more.")
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        if other.kind != first.kind:
+            raise _refusal(
+                f"'{first.name}' was judged by the method {first.header.method}, '{other.name}' by {other.header.method}: "
+                "their figures mean different things.",
+                "Evaluate both by the same method.",
+            )
+        told = _class_difference(first, other)
+        if told:
+            raise _refusal(told, "Compare evaluations of models with the same classes, in the same order.")
+
+
+def _class_difference(first: Evaluation, other: Evaluation) -> str:
+    mine, theirs = first.header.classes, other.header.classes
+    if set(mine) != set(theirs) and len(mine) == len(theirs) == 1 and first.kind == "detection":
+        theirs = dict(zip(mine, theirs.values(), strict=True))  # a detector's one task has whatever name
+    if set(mine) != set(theirs):
+        return f"'{first.name}' judges the tasks {', '.join(mine)}, '{other.name}' {', '.join(theirs)}."
+    for task, names in mine.items():
+        found = theirs[task]
+        if names == found:
+            continue
+        missing = [name for name in names if name not in found]
+        added = [name for name in found if name not in names]
+        if missing or added:
+            parts = [f"lacks {_listed(missing)}"] if missing else []
+            parts += [f"has {_listed(added)} besides"] if added else []
+            return f"The classes of the task '{task}' differ: '{other.name}' {' and '.join(parts)}, unlike '{first.name}'."
+        place = next(number for number, pair in enumerate(zip(names, found, strict=False)) if pair[0] != pair[1])
+        return (
+            f"The classes of the task '{task}' are in another order: number {place} is '{names[place]}' in '{first.name}' "
+            f"and '{found[place]}' in '{other.name}'."
+        )
+    return ""
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + more
+
+
+def _refusal(message: str, fix: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix=fix)
+
+
+def pair(evaluations: Sequence[Evaluation]) -> Pairing:
+    """Find the samples that every evaluation has, by path, content and row.
+
+    A sample that a dataset holds several times is paired in the order of its occurrences.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where there are none.
+    """
+    places = {key: position for position, key in enumerate(_keys(evaluations[0].path))}
+    found = [np.array([places.get(key, -1) for key in _keys(entry.path)], np.int64) for entry in evaluations]
+    present = np.zeros(len(places), np.int64)
+    for positions in found:
+        present[positions[positions >= 0]] += 1
+    shared = present == len(evaluations)
+    if not shared.any():
+        counts = "; ".join(
+            f"'{entry.name}' has {len(positions)}, such as '{next(_keys(entry.path), ('nothing',))[0]}'"
+            for entry, positions in zip(evaluations, found, strict=True)
+        )
+        raise _refusal(
+            f"The evaluations share no sample: {counts}.",
+            "Evaluate them on the same dataset; where only some samples are taken, with the same number and seed.",
+        )
+    renumbered = np.where(shared, np.cumsum(shared) - 1, -1)
+    return Pairing(int(shared.sum()), tuple(np.where(rows >= 0, renumbered[rows], -1) for rows in found))
+
+
+def _keys(path: Path) -> Iterator[Key]:
+    import pyarrow.parquet as pq
+
+    seen: Counter[tuple[str, str, int]] = Counter()
+    with pq.ParquetFile(str(path)) as file:
+        for batch in file.iter_batches(columns=_KEY_COLUMNS):
+            for key in zip(*(batch.column(name).to_pylist() for name in _KEY_COLUMNS), strict=True):
+                seen[key] += 1
+                yield (*key, seen[key])
