@@ -8,6 +8,7 @@ BENCHES = {
     "tasks": "creates and no-op tasks per second, claim latency",
     "overhead": "the conversion pipeline against the same by hand",
     "listing": "pages of a list of a million versions",
+    "datasets": "pages and selections of a dataset of a million items",
 }
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from google.protobuf.json_format import ParseDict
-from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetItem, ListDatasetItemsRequest
+from lathe.registry.v1.dataset_service_pb2 import Box, Dataset, DatasetItem, ListDatasetItemsRequest
+from lathe.type.v1.digest_pb2 import Digest
 
 from engines.datasets.items import Item
 from services.common.errors import not_found
@@ -41,13 +39,9 @@ class Items:
         start = 0
         if request.page_token:
             (start,) = decode_token(request.page_token, query, [int]).values  # type: ignore[assignment]
-        found, following = await self._files.read(dataset.index, _read_page, start, size, values)
-        messages = [message_of(dataset.name, number, item) for number, item in found]
-        kept = _fitting(messages)
-        if kept < len(found):
-            following = found[kept][0]
+        found, following = await self._files.read(dataset.index, _read_page, dataset.name, start, size, values)
         token = "" if following is None else encode_token(Position((following,)), query)
-        return messages[:kept], token
+        return found, token
 
     async def item(self, name: str) -> tuple[Dataset, int, Item]:
         """Return the dataset, the number and the item that `datasets/{dataset}/items/{number}` names.
@@ -64,27 +58,41 @@ class Items:
 
 def message_of(dataset: str, number: int, item: Item) -> DatasetItem:
     """Return an item as the API has it."""
-    values = item.to_dict()
-    message = ParseDict(values, DatasetItem(), ignore_unknown_fields=True)  # the area of a box stays inside
-    message.name = f"{dataset}/items/{number}"
-    return message
+    return DatasetItem(
+        name=f"{dataset}/items/{number}",
+        path=item.path,
+        content=Digest(sha256=item.sha256, size_bytes=item.size_bytes),
+        width=item.width,
+        height=item.height,
+        classifications=item.classifications,
+        boxes=[
+            Box(label=box.label, x=box.x, y=box.y, width=box.width, height=box.height, crowd=box.crowd)
+            for box in item.boxes
+        ],
+        attributes=item.attributes,
+        row=item.row,
+    )
 
 
-def _read_page(path: Path, *query: Any) -> tuple[list[tuple[int, Item]], int | None]:
+def _read_page(
+    path: Path, dataset: str, start: int, size: int, values: Mapping[str, str]
+) -> tuple[list[DatasetItem], int | None]:
+    """Return the items that fit in an answer, and the number of the first one after them."""
     # In the thread, when first asked for: it loads Arrow.
     from engines.datasets import index
 
-    return index.page(path, *query)
+    found, following = index.page(path, start, size, values)
+    room, messages = _MAX_PAGE_BYTES, []
+    for number, item in found:
+        message = message_of(dataset, number, item)
+        room -= message.ByteSize()
+        if room < 0 and messages:
+            return messages, number
+        messages.append(message)
+    return messages, following
 
 
 def _read_item(path: Path, number: int) -> Item:
     from engines.datasets import index
 
     return index.item(path, number)
-
-
-def _fitting(messages: Sequence[DatasetItem]) -> int:
-    """Return how many of the first items fit in an answer; one at least, where there is one."""
-    sizes = accumulate(message.ByteSize() + 8 for message in messages)
-    fit = sum(1 for size in sizes if size <= _MAX_PAGE_BYTES)
-    return max(fit, min(len(messages), 1))
