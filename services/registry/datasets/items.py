@@ -82,7 +82,8 @@ def _read_page(
     from engines.datasets import index
 
     found, following = index.page(path, start, size, values)
-    room, messages = _MAX_PAGE_BYTES, []
+    messages: list[DatasetItem] = []
+    room = _MAX_PAGE_BYTES
     for number, item in found:
         message = message_of(dataset, number, item)
         room -= message.ByteSize()
