@@ -165,12 +165,6 @@ def name_by_position(model: Any) -> None:
             operation.set_friendly_name(f"{operation.get_type_name()}_at_{position}")
 
 
-def _read(path: Path) -> Any:
-    import openvino as ov
-
-    return ov.Core().read_model(str(path)) if path.suffix == ".xml" else ov.convert_model(str(path))
-
-
 def _translate(error: Exception, onnx_path: Path) -> EngineFailure:
     match = _NO_RULE.search(str(error))
     if match:

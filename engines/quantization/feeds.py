@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from engines.backends.base import Arrays
 from engines.datasets.selection import Selection
+from engines.evaluation.feeding import Batch, Feeder
 from engines.failures import EngineFailure, FailureReason
-from engines.imaging import Steps, as_input, steps_for
+from engines.imaging import Steps
 from engines.samples import MAX_FEED_BYTES, USER_PROVIDED, Samples, batch_sizes
 from engines.signature import TensorSpec
 
@@ -21,20 +24,43 @@ MOST_HELD_OUT = 32
 
 @dataclass(frozen=True)
 class SampleSet:
-    """Single samples: every input by name, without batch axis.
+    """Samples of a selection for one component.
 
     Attributes:
-        count: Number of samples.
-        read: Returns one of them.
+        selection: Images or tensors.
+        component: The component as `manifest.json` has it.
+        preprocessing: Steps for images, as `lathe.type.v1.PreprocessingStep`; the input's own where empty.
     """
 
-    count: int
-    read: Callable[[int], Arrays]
+    selection: Selection
+    component: dict[str, Any]
+    preprocessing: tuple[dict[str, Any], ...] = ()
 
-    def batch(self, numbers: Sequence[int]) -> Arrays:
-        """Return some samples as one feed."""
-        rows = [self.read(number) for number in numbers]
-        return {name: np.ascontiguousarray(np.stack([row[name] for row in rows])) for name in rows[0]}
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return len(self.selection.items)
+
+    @property
+    def steps(self) -> Steps | None:
+        """What happens to images; None for the input's own steps."""
+        return Steps.parse(self.preprocessing, self._inputs[0]) if self.preprocessing else None
+
+    def feeds(self, numbers: Sequence[int], batch_size: int) -> Iterator[Arrays]:
+        """Yield the named samples in batches.
+
+        Raises:
+            EngineFailure: INVALID_DATA or INVALID_SPEC naming the sample that cannot be read, does not fit the inputs
+                or holds values that are not finite.
+        """
+        for batch in Feeder(self.selection, self.component, self.steps, batch_size, numbers).batches():
+            _check_finite(batch)
+            yield batch.feed
+
+    @property
+    def _inputs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.component["signature"]["inputs"]
+        return found
 
 
 class Feeds:
@@ -42,95 +68,42 @@ class Feeds:
 
     def __init__(self, samples: SampleSet, numbers: Sequence[int], batch_size: int) -> None:
         """Take the named samples, the last batch smaller where they do not fill it."""
-        self._samples = samples
-        self._batches = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
-        self._kept: list[Arrays] = []
-        self._keeps = True
-        self.batch_size = batch_size
+        self._samples, self._numbers, self._batch_size = samples, numbers, batch_size
+        self._kept: list[Arrays] | None = None
         self.count = len(numbers)
 
     def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self._batches)
+        """Return the number of batches, where all samples have one shape."""
+        return math.ceil(self.count / self._batch_size)
 
     def __iter__(self) -> Iterator[Arrays]:
         """Yield each batch."""
-        for position, numbers in enumerate(self._batches):
-            if position < len(self._kept):
-                yield self._kept[position]
-                continue
-            feed = self._samples.batch(numbers)
-            if self._keeps and len(self._kept) == position:
-                self._kept.append(feed)
-                size = sum(array.nbytes for array in feed.values())
-                self._keeps = size * (position + 2) <= CACHED_BYTES
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Arrays] = []
+        size = 0
+        for feed in self._samples.feeds(self._numbers, self._batch_size):
+            size += sum(array.nbytes for array in feed.values())
+            if size <= CACHED_BYTES:
+                kept.append(feed)
             yield feed
+        if size <= CACHED_BYTES:
+            self._kept = kept
 
 
-def sample_set(
-    selection: Selection, inputs: Sequence[TensorSpec], preprocessing: Sequence[dict[str, object]], color: str
-) -> SampleSet:
-    """Return the samples of a selection, brought to the inputs and checked as they are read.
-
-    Args:
-        selection: Images, or tensors with an array for each input.
-        inputs: Inputs of the package.
-        preprocessing: Steps for images, as `lathe.type.v1.PreprocessingStep`; those that the input asks for where empty.
-        color: `RGB` or `BGR`: what the package takes, where no steps say it.
-
-    Raises:
-        EngineFailure: INVALID_SPEC where images meet a model that does not take one image. Reading raises INVALID_DATA
-            or INVALID_SPEC that names the sample.
-    """
-    items, specs = selection.items, {spec.name: spec.to_dict() for spec in inputs}
-    if selection.is_tensors:
-        return SampleSet(len(items), lambda number: _tensors(selection, number, specs))
-    if len(inputs) != 1:
-        raise EngineFailure(
-            FailureReason.INVALID_SPEC,
-            f"The data holds images, and the model takes {len(inputs)} inputs: {', '.join(specs)}.",
-            suggested_fix="Use a dataset or an NPZ of tensors, with an array for each input.",
-        )
-    tensor = specs[inputs[0].name]
-    steps = (
-        Steps.parse(preprocessing, tensor) if preprocessing else steps_for(tensor, "BGR" if color == "BGR" else "RGB")
-    )
-
-    def read(number: int) -> Arrays:
-        image = steps.apply(selection.image(items[number]))
-        return {inputs[0].name: _named(items[number].path, lambda: as_input(image, tensor))}
-
-    return SampleSet(len(items), read)
-
-
-def _tensors(selection: Selection, number: int, specs: dict[str, dict[str, object]]) -> Arrays:
-    item = selection.items[number]
-    given = selection.tensors(item)
-    missing = specs.keys() - given.keys()
-    if missing:
-        raise EngineFailure(
-            FailureReason.INVALID_DATA,
-            f"{item.path} holds no array '{min(missing)}' for the model's input of that name; it holds "
-            f"{', '.join(given) or 'none'}.",
-            suggested_fix="Name the arrays like the inputs.",
-        )
-    row = {name: _named(item.path, lambda name=name: as_input(given[name], specs[name])) for name in specs}  # type: ignore[misc]
-    for name, array in row.items():
+def _check_finite(batch: Batch) -> None:
+    for name, array in batch.feed.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
+            broken = next(
+                (s.item for s, row in zip(batch.samples, array, strict=False) if not np.isfinite(row).all()), None
+            )
+            where = f"{broken.path}, row {broken.row}" if broken else "A sample"
             raise EngineFailure(
                 FailureReason.INVALID_DATA,
-                f"{item.path}, row {item.row}: the array '{name}' holds values that are not finite.",
-                suggested_fix="Leave such samples out: ranges and parity found on them mean nothing.",
+                f"{where}: the values for the input '{name}' are not all finite.",
+                suggested_fix="Leave such samples out: ranges and parity that are found on them mean nothing.",
             )
-    return row
-
-
-def _named(path: str, action: Callable[[], np.ndarray]) -> np.ndarray:  # type: ignore[type-arg]
-    try:
-        return action()
-    except EngineFailure as failure:
-        failure.message = f"{path}: {failure.message}"
-        raise
 
 
 def calibration_batch(inputs: Sequence[TensorSpec], asked: int, available: int) -> int:
@@ -146,7 +119,7 @@ def calibration_batch(inputs: Sequence[TensorSpec], asked: int, available: int) 
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
             f"The calibration's batch size is {size}; the model takes {takes}.",
-            suggested_fix=f"Set batch_size to {high if size > high else low}, or the component's max_batch to {size}.",
+            suggested_fix=f"Set batch_size to {min(max(size, low), high)}, or the component's max_batch to {size}.",
         )
     if available < size:
         raise EngineFailure(
@@ -166,11 +139,11 @@ def batch_bounds(inputs: Sequence[TensorSpec]) -> tuple[int, int]:
 
 
 def chosen_and_rest(available: int, wanted: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return which samples calibrate, drawn with a seed where there are more than wanted, and those that are left."""
+    """Return which samples calibrate, drawn with a seed where there are more than wanted, and some that are left."""
     if available <= wanted:
         return list(range(available)), []
-    order = np.random.default_rng(seed).permutation(available)
-    return sorted(map(int, order[:wanted])), sorted(map(int, order[wanted : wanted + MOST_HELD_OUT]))
+    order = [int(number) for number in np.random.default_rng(seed).permutation(available)]
+    return sorted(order[:wanted]), sorted(order[wanted : wanted + MOST_HELD_OUT])
 
 
 def hold_out(chosen: list[int], batch_size: int) -> tuple[list[int], list[int]]:
@@ -182,22 +155,17 @@ def hold_out(chosen: list[int], batch_size: int) -> tuple[list[int], list[int]]:
     if count <= 0:
         return chosen, []
     step = len(chosen) / count
-    held = {chosen[int(position * step)] for position in range(count)}
-    return [number for number in chosen if number not in held], sorted(held)
+    held = [chosen[int(position * step)] for position in range(count)]
+    return [number for number in chosen if number not in set(held)], held
 
 
 def judged_on(samples: SampleSet, numbers: Sequence[int], inputs: Sequence[TensorSpec], seed: int) -> Samples:
-    """Return feeds to judge a form on: the samples one by one, and some of them in each larger batch."""
+    """Return feeds to judge a form on: the samples in the smallest batch, and some of them in each larger one."""
     low, _ = batch_bounds(inputs)
-    first = samples.batch([numbers[0]] * low)
+    first = next(samples.feeds(numbers[:1], 1 if low == 1 else low))
     fitting = max(1, MAX_FEED_BYTES // max(1, sum(array.nbytes for array in first.values())))
     numbers = numbers[: fitting * low]
-    singles = [_cycled(numbers, start, low) for start in range(0, len(numbers), low)]
+    feeds = list(samples.feeds(numbers, low))
     larger = [size for size in batch_sizes(inputs) if size > low]
-    groups = [*singles, *(_cycled(numbers, 0, size) for size in larger)]
-    feeds = tuple(samples.batch(group) for group in groups)
-    return Samples(feeds, USER_PROVIDED, seed, (low, *larger), len(numbers))
-
-
-def _cycled(numbers: Sequence[int], start: int, count: int) -> list[int]:
-    return [numbers[(start + position) % len(numbers)] for position in range(count)]
+    feeds += [next(samples.feeds([numbers[row % len(numbers)] for row in range(size)], size)) for size in larger]
+    return Samples(tuple(feeds), USER_PROVIDED, seed, (low, *larger), len(numbers))

@@ -81,7 +81,7 @@ def find_ranges(
     if broken:
         raise EngineFailure(
             FailureReason.INVALID_DATA,
-            f"The value '{broken[0]}' of the graph is not finite on the calibration data, and {len(broken) - 1} others.",
+            f"On the calibration data {len(broken)} values of the graph are not finite, '{broken[0]}' among them.",
             suggested_fix="Compare the data with what the model was trained on: its range, its scale.",
         )
     return ranges

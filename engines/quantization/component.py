@@ -1,0 +1,279 @@
+"""Quantizes one component: reads it, finds its data, searches for the best form, and puts that into the package."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engines.backends import Backend, Session
+from engines.conversion_request import CLASSIFIERS, Component
+from engines.datasets.selection import Selection
+from engines.divergence import Suspect
+from engines.evaluation.judge import Judge
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.hygiene import load_model, save_model
+from engines.package import PackagedComponent
+from engines.postprocess import plain
+from engines.preparation import Prepared, Progress, prepare
+from engines.profile import ProfileReport
+from engines.quantization.choosing import FINAL_SECONDS, Stopwatch, latency_of
+from engines.quantization.data import Data, find_data
+from engines.quantization.direct_quantizers import AsItIs
+from engines.quantization.existing import quantized_nodes
+from engines.quantization.gate import Bound, Gate, JudgedForm, weights_size
+from engines.quantization.no_gain import no_gain_reason
+from engines.quantization.nodes import check_excluded, name_nodes
+from engines.quantization.plan import Candidate, first_candidates, second_candidates, settings_of
+from engines.quantization.quantizers import Material
+from engines.quantization.request import QuantizationRequest
+from engines.quantization.search import Search
+from engines.quantization.sensing import node_costs
+from engines.quantization.sensitivity import NodeSensitivity
+from engines.quantization.workshop import Workshop
+from engines.signature import Signature
+from engines.verification import describe, judged, verify
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ComponentJob:
+    """One component of a quantization.
+
+    Attributes:
+        request: The quantization.
+        component: Which component.
+        backend: What builds it.
+        calibration: The calibration items; None where the scheme needs none.
+        workdir: Where the inputs lie.
+        package: Where the package grows.
+        progress: Takes the fraction of this component that is done, and what is being done.
+        threads: Threads of every session.
+    """
+
+    request: QuantizationRequest
+    component: Component
+    backend: Backend
+    calibration: Selection | None
+    workdir: Path
+    package: Path
+    progress: Progress
+    threads: int
+
+
+@dataclass(frozen=True)
+class QuantizedComponent:
+    """A quantized component, in the package.
+
+    Attributes:
+        packaged: What the package tells of it.
+        chosen: The form that became the result.
+        quantizer: What made it.
+        costs: Quantized nodes, the most sensitive first.
+        candidates: Every candidate, as the API has them.
+        ladder: Rungs, as the API has them.
+        source_bytes: Size of the source's weights.
+        no_gain: Why it is not faster; empty where it is.
+        bound: The accuracy bound, where one was asked for.
+        warnings: What a user should know.
+    """
+
+    packaged: PackagedComponent
+    chosen: JudgedForm
+    quantizer: str
+    costs: Sequence[NodeSensitivity]
+    candidates: Sequence[dict[str, Any]]
+    ladder: Sequence[dict[str, Any]]
+    source_bytes: int
+    no_gain: str
+    bound: Bound | None
+    warnings: Sequence[str]
+
+
+def quantize(job: ComponentJob) -> QuantizedComponent:
+    """Quantize one component; its files are in the package afterwards.
+
+    Raises:
+        EngineFailure: whatever step fails, with its reason; TOOLCHAIN_CRASHED with every candidate's failure where no
+            tool made a form; PARITY_FAILED where none computes what the source computes and no accuracy bound says
+            that it need not.
+    """
+    name, spec = job.component.name, job.request.spec
+    prepared = _prepared(job)
+    model = load_model(prepared.ready)
+    check_excluded(spec.excluded_nodes, [node.name for node in model.graph.node])
+    data = find_data(job.request, prepared, job.calibration, job.workdir)
+    job.progress(0.2, f"{name}: building in floating point")
+    baseline, source_bytes = _baseline(job, prepared, data)
+    gate = _gate(job, prepared, data)
+    if spec.accuracy:
+        gate.bound = _bound(job, prepared, data, baseline)
+    material = Material(prepared.ready, data.calibration, job.workdir / "scratch" / name, lambda _words: None)
+    workshop = Workshop(material, gate, frozenset(spec.excluded_nodes), _sayer(job))
+    material.progress = workshop.say
+    stopwatch = _stopwatch(job, data, baseline)
+    first, second, warnings = _plan(job, model, data.warnings)
+    search = Search(workshop, stopwatch)
+    chosen = search.run(first, second)
+    if chosen is None:
+        raise _all_failed(search)
+    report = judged(name, chosen.parity, _waiver(job, chosen)) if not chosen.holds or chosen.bound else chosen.parity
+    chosen = replace(chosen, parity=report)
+
+    job.progress(0.85, f"{name}: looking at each node")
+    candidate = next(trial.candidate for trial in search.trials if trial.candidate.name == chosen.quantizer)
+    costs = node_costs(workshop, candidate, chosen)
+    job.progress(0.93, f"{name}: measuring latency")
+    profile = stopwatch.compare([chosen], FINAL_SECONDS)
+    if candidate in second:
+        warnings.append(f"As asked for, nothing held; the result is made otherwise: {candidate.name}.")
+    return QuantizedComponent(
+        _packaged(job, prepared, chosen, profile),
+        chosen,
+        candidate.name,
+        costs,
+        search.candidates(chosen),
+        search.ladder,
+        source_bytes,
+        _no_gain(chosen, stopwatch, profile),
+        gate.bound,
+        warnings,
+    )
+
+
+def _prepared(job: ComponentJob) -> Prepared:
+    """Read the component with its operators fused, which quantizers need, and every node named."""
+
+    def progress(fraction: float, message: str) -> None:
+        job.progress(fraction * 0.4, message)
+
+    request = job.request.conversion
+    execution = request.template.execution.model_copy(update={"fuse_operators": True})
+    try:
+        prepared = prepare(request, job.component, job.workdir, progress, execution)
+    except EngineFailure as failure:
+        if failure.reason is not FailureReason.TOOLCHAIN_CRASHED:
+            raise
+        log.info("%s: %s The operators stay as they are.", job.component.name, failure.message)
+        prepared = prepare(request, job.component, job.workdir, progress)
+    model = load_model(prepared.ready)
+    name_nodes(model)
+    save_model(model, prepared.ready)
+    return prepared
+
+
+def _baseline(job: ComponentJob, prepared: Prepared, data: Data) -> tuple[Session, int]:
+    """Return the floating-point form in the runtime that will serve, held to its source, and its weights' size."""
+    request, name = job.request.conversion, job.component.name
+    form = job.backend.build(prepared.ready, job.workdir / "scratch" / name / "float", "FP32", prepared.signature)
+    session = job.backend.open(form, job.threads)
+    suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, request.template.threshold)
+    classifier = request.template.method in CLASSIFIERS
+    report, _ = verify(prepared.source, session, data.judged, suspect, classifier=classifier)
+    for output in report.outputs:
+        log.info("%s: in floating point: %s", name, describe(output))
+    judged(name, report, request.parity_waivers.get(name, ""))
+    return session, weights_size(form)
+
+
+def _gate(job: ComponentJob, prepared: Prepared, data: Data) -> Gate:
+    return Gate(
+        prepared.source,
+        prepared.signature,
+        job.backend,
+        job.request.spec.arithmetic,
+        data.judged,
+        job.request.conversion.template.method in CLASSIFIERS,
+        job.threads,
+    )
+
+
+def _bound(job: ComponentJob, prepared: Prepared, data: Data, baseline: Session) -> Bound:
+    template, asked = job.request.conversion.template, job.request.spec.accuracy
+    assert asked is not None and data.evaluation is not None  # noqa: PT018 - the request was checked
+    low = max((spec.min[0] for spec in prepared.signature.inputs if spec.max), default=1)
+    judge = Judge(
+        data.evaluation.selection,
+        data.evaluation.steps,
+        data.evaluation.component,
+        template.method,
+        plain(template.args),
+        [taxonomy.model_dump() for taxonomy in template.taxonomies],
+        asked.metric,
+        low,
+    )
+    job.progress(0.25, f"{job.component.name}: measuring the source's accuracy")
+    source = judge.score(baseline.run)
+    log.info("%s: %s of the source: %.4f", job.component.name, judge.metric, source)
+    return Bound(judge, source, asked)
+
+
+def _plan(job: ComponentJob, model: Any, warnings: Sequence[str]) -> tuple[list[Candidate], list[Candidate], list[str]]:
+    settings = settings_of(job.request.spec, model, job.backend.name)
+    present = quantized_nodes(model) if job.request.spec.kind != "HALF" else []
+    if present:
+        words = f"The source already carries quantization, in {len(present)} nodes; it is kept as it is."
+        log.info("%s: %s", job.component.name, words)
+        return [Candidate(AsItIs(), settings)], [], [*warnings, words]
+    spec, own = job.request.spec, list(warnings)
+    if settings.seven_bits:
+        own.append("This processor has no VNNI or AMX: weights take 7 bits, so that sums of products do not overflow.")
+    return first_candidates(spec, settings), second_candidates(spec, settings), own
+
+
+def _sayer(job: ComponentJob) -> Any:
+    """Return what takes sentences while candidates are made: progress runs from 0.3 towards 0.85."""
+    state = {"left": 0.55}
+
+    def say(words: str) -> None:
+        state["left"] *= 0.97
+        job.progress(0.85 - state["left"], f"{job.component.name}: {words}")
+
+    return say
+
+
+def _stopwatch(job: ComponentJob, data: Data, baseline: Session) -> Stopwatch:
+    label = f"{job.backend.name} FP32"
+    feed, size = data.judged.feeds[0], data.judged.batch_sizes[0]
+    return Stopwatch(label, baseline, feed, size, job.threads, job.request.conversion.seed)
+
+
+def _waiver(job: ComponentJob, chosen: JudgedForm) -> str:
+    """Return what lets a failed parity pass: a name of the user's, or the accuracy bound, which judges in its place."""
+    named = job.request.conversion.parity_waivers.get(job.component.name, "")
+    if named or chosen.bound is None:
+        return named
+    points = chosen.bound.asked.max_degradation
+    return f"accuracy is judged instead: {chosen.bound.judge.metric} may lose {points:g} points"
+
+
+def _packaged(job: ComponentJob, prepared: Prepared, chosen: JudgedForm, profile: ProfileReport) -> PackagedComponent:
+    target = job.package / job.component.name
+    shutil.copytree(chosen.form.directory, target)
+    form = replace(chosen.form, directory=target)
+    signature = Signature(prepared.signature.inputs, chosen.outputs)
+    return PackagedComponent(prepared.component, form, signature, prepared.ranges, chosen.parity, profile)
+
+
+def _no_gain(chosen: JudgedForm, stopwatch: Stopwatch, profile: ProfileReport) -> str:
+    for line in profile.lines():
+        log.info("%s", line)
+    latency = latency_of(profile, chosen)
+    if latency is None or "faster" in profile.conclusion(latency):
+        return ""
+    source_ms = profile.forms[0].median_ms
+    return no_gain_reason(chosen.form, stopwatch.feed, profile.conclusion(latency), source_ms, stopwatch.threads)
+
+
+def _all_failed(search: Search) -> EngineFailure:
+    reasons = [f"{trial.candidate.name}: {trial.failure}" for trial in search.trials]
+    return EngineFailure(
+        FailureReason.TOOLCHAIN_CRASHED,
+        f"No quantizer made a form of this model: {' '.join(reasons)}",
+        evidence="; ".join(reasons),
+        suggested_fix="Exclude the nodes that the reasons name, or choose another scheme or runtime.",
+    )

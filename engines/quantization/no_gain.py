@@ -1,0 +1,97 @@
+"""Why a quantized form is not faster than its source on this machine: from what its own run shows."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from engines.backends import Arrays, BuiltForm
+from engines.failures import first_line
+from engines.quantization.plan import products_saturate
+
+SMALL_MS = 0.1
+"""Latency under which the fixed cost of a call and of every node outweighs what arithmetic takes."""
+MUCH = 0.15
+"""Part of the time from which on something is named as a cause."""
+_CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "FakeQuantize", "Convert"})
+_LAYOUT = frozenset({"Reorder", "ReorderInput", "ReorderOutput", "Transpose", "Reshape"})
+_FLOAT = frozenset({"Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm", "ConvTranspose"})
+_RUNS = 5
+
+
+def no_gain_reason(form: BuiltForm, feed: Arrays, conclusion: str, source_ms: float, threads: int) -> str:
+    """Return the likely cause in words.
+
+    Args:
+        form: The quantized form, as it was built.
+        feed: What it computes on.
+        conclusion: What the paired measurement allows to say.
+        source_ms: Median latency of the source, in milliseconds.
+        threads: Threads of the session.
+    """
+    causes: list[str] = []
+    if source_ms < SMALL_MS:
+        causes.append(f"the source takes {source_ms:.3f} ms, of which fixed costs per call and node are most")
+    try:
+        times = node_times(form, feed, threads)
+    except Exception as error:  # a profile is a courtesy: without it the other causes still stand
+        times, causes = {}, [*causes, f"its run could not be looked into ({first_line(error)})"]
+    total = sum(times.values())
+    for operators, words in (
+        (_CONVERSIONS, "goes into bringing values to integers and back"),
+        (_LAYOUT, "goes into changing layouts between nodes"),
+        (_FLOAT, "goes into convolutions and products that stayed in floating point"),
+    ):
+        part = sum(time for operator, time in times.items() if operator in operators) / total if total else 0.0
+        if part > MUCH:
+            causes.append(f"{part:.0%} of its time {words}")
+    if products_saturate():
+        causes.append("this processor has no VNNI or AMX, without which integer products are hardly faster")
+    if not causes:
+        top = ", ".join(f"{name} {time / total:.0%}" for name, time in Counter(times).most_common(3)) if total else ""
+        causes.append(f"its time is spread over {top}" if top else "its run shows no single cause")
+    return f"{conclusion[0].upper()}{conclusion[1:]}. Likely cause: {'; '.join(causes)}."
+
+
+def node_times(form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
+    """Return how much time each kind of node takes, as the runtime itself measures it."""
+    return (
+        _openvino_times(form, feed, threads) if form.entry.suffix == ".xml" else _onnxruntime_times(form, feed, threads)
+    )
+
+
+def _onnxruntime_times(form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as directory:
+        options = ort.SessionOptions()
+        options.enable_profiling, options.log_severity_level = True, 3
+        options.profile_file_prefix = str(Path(directory) / "run")
+        options.intra_op_num_threads = threads
+        session = ort.InferenceSession(str(form.entry), options, providers=["CPUExecutionProvider"])
+        for _ in range(_RUNS):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    times: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            times[event["args"]["op_name"]] += event["dur"]
+    return dict(times)
+
+
+def _openvino_times(form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
+    import openvino as ov
+
+    config = {**form.options, "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
+    request = ov.Core().compile_model(str(form.entry), "CPU", config).create_infer_request()
+    times: Counter[str] = Counter()
+    for _ in range(_RUNS):
+        request.infer(dict(feed))
+        for entry in request.get_profiling_info():
+            integer = "i8" in entry.exec_type or "u8" in entry.exec_type or "I8" in entry.exec_type
+            kind = {"Convolution": "Conv", "FullyConnected": "Gemm"}.get(entry.node_type, entry.node_type)
+            name = f"integer {kind}" if integer and kind in _FLOAT else kind
+            times[name] += entry.real_time.total_seconds()
+    return dict(times)

@@ -1,0 +1,124 @@
+"""Quantization: a trained model in, a package of known accuracy out. The entry that workers run in the sandboxed child.
+
+read → floating-point form → candidates, each judged in the serving runtime → ladder → choice     for each component
+then manifest, reports, infer.py and README                                                        for the package
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engines.backends import backend
+from engines.conversion_component import available_threads
+from engines.manifest import QuantizationEntry
+from engines.manifest import QuantizedComponent as ManifestComponent
+from engines.package import PackageContent, write_package
+from engines.quantization.component import ComponentJob, QuantizedComponent, quantize
+from engines.quantization.data import open_calibration
+from engines.quantization.request import QuantizationRequest
+from engines.quantization.result import result_fields
+from engines.sandbox import Reporter
+from engines.tasklog import log_to_stdout
+from engines.toolchain import hardware, software
+
+log = logging.getLogger(__name__)
+
+PACKAGE_DIR = "package"
+HTML_NAME = "quantization.html"
+_SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+_PACKAGING = 0.97
+
+
+def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
+    """Quantize what a request asks for, and write the package to `workdir/package`.
+
+    Args:
+        request: The JSON form of `lathe.quantizer.v1.QuantizationWork`. The conversion's inputs lie where it says;
+            calibration items in `calibration/` or an upload at `calibration.bin`; evaluation items in `evaluation/`.
+        workdir: Directory to work in.
+        report: Takes progress.
+
+    Returns:
+        The JSON form of `lathe.quantizer.v1.QuantizationOutcome`, its files without digests.
+
+    Raises:
+        EngineFailure: with the reason that names what went wrong.
+    """
+    log_to_stdout()
+    report.progress(0.0, "reading the specification")
+    work = QuantizationRequest.parse(request)
+    template, spec = work.conversion.template, work.spec
+    chosen = backend(template.runtime)
+    package = workdir / PACKAGE_DIR
+    for folder in (package, workdir / "scratch"):
+        shutil.rmtree(folder, ignore_errors=True)
+    package.mkdir(parents=True)
+    threads = available_threads()
+    log.info(
+        "Quantizing %s for %s in %s: %s %s by %s, %d threads on %s",
+        *(template.source_format, template.device, chosen.name, spec.kind, spec.arithmetic, spec.method),
+        *(threads, hardware()),
+    )
+    calibration = open_calibration(work, workdir)
+    done: list[QuantizedComponent] = []
+    for index, component in enumerate(template.components):
+        span = _PACKAGING / len(template.components)
+
+        def progress(fraction: float, message: str, start: float = index * span, span: float = span) -> None:
+            report.progress(start + span * fraction, message)
+
+        done.append(quantize(ComponentJob(work, component, chosen, calibration, workdir, package, progress, threads)))
+    report.progress(_PACKAGING, "writing the package")
+    result = {**result_fields(work, done), "software": software(_SOFTWARE), "hardware": hardware()}
+    _write_html(package / HTML_NAME, work, result)
+    content = PackageContent(
+        work.conversion,
+        chosen,
+        [entry.packaged for entry in done],
+        request["conversion"]["template"],
+        _manifest_entry(work, done),
+        {"quantization": result},
+    )
+    files = write_package(package, content)
+    shutil.rmtree(workdir / "scratch", ignore_errors=True)
+    log.info("Package written: %d files, %d bytes", len(files), sum((package / name).stat().st_size for name in files))
+    report.progress(1.0, "done")
+    architectures = work.conversion.architectures.values()
+    return {
+        "files": [{"path": name} for name in files],
+        "result": result,
+        "architecture_digests": {entry.name: entry.digest for entry in architectures if entry.name},
+    }
+
+
+def _manifest_entry(work: QuantizationRequest, done: Sequence[QuantizedComponent]) -> QuantizationEntry:
+    spec = work.spec
+    return QuantizationEntry(
+        scheme=spec.kind,
+        method=spec.method if spec.kind == "STATIC" else "",
+        granularity="PER_CHANNEL" if spec.per_channel else "PER_TENSOR",
+        asymmetric=spec.asymmetric,
+        components={
+            entry.packaged.component.name: ManifestComponent(
+                quantizer=entry.quantizer, floating_point_nodes=tuple(sorted(entry.chosen.excluded))
+            )
+            for entry in done
+        },
+    )
+
+
+def _write_html(path: Path, work: QuantizationRequest, result: dict[str, Any]) -> None:
+    from engines.reports.quantization_page import quantization_html
+
+    template, spec = work.conversion.template, work.spec
+    html = quantization_html(
+        result,
+        title=template.repo or "Quantized model",
+        subtitle=f"{spec.arithmetic}, {spec.kind.lower().replace('_', ' ')}, {template.runtime} on {template.device}",
+        max_degradation=spec.accuracy.max_degradation if spec.accuracy else None,
+    )
+    path.write_text(html, encoding="utf-8", newline="\n")
