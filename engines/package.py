@@ -88,15 +88,20 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components}
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
-    script = importlib.resources.files("engines").joinpath("infer_template.py").read_text(encoding="utf-8")
-    _write(directory / "infer.py", script)
-    (directory / "postprocess").mkdir(exist_ok=True)
-    for module in importlib.resources.files("engines.postprocess").iterdir():
-        if module.name.endswith(".py"):
-            _write(directory / "postprocess" / module.name, module.read_text(encoding="utf-8"))
+    write_scripts(directory)
     _write(directory / "README.md", _readme(manifest))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def write_scripts(directory: Path) -> None:
+    """Write `infer.py`, which runs the package alone, and the postprocess methods that it imports from beside it."""
+    engines = importlib.resources.files("engines")
+    _write(directory / "infer.py", engines.joinpath("infer_template.py").read_text(encoding="utf-8"))
+    (directory / "postprocess").mkdir(exist_ok=True)
+    for module in engines.joinpath("postprocess").iterdir():
+        if module.name.endswith(".py"):
+            _write(directory / "postprocess" / module.name, module.read_text(encoding="utf-8"))
 
 
 def template_digest(request: ConversionRequest) -> str:
