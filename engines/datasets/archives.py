@@ -7,6 +7,7 @@ the archive are refused all the same, because an archive that holds one was made
 from __future__ import annotations
 
 import gzip
+import re
 import stat
 import tarfile
 import zipfile
@@ -27,6 +28,7 @@ FREE_BYTES = 64 * 2**20
 
 _CHUNK = 2**20
 _MAX_NAME = 4096
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SPECIAL_KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -73,7 +75,8 @@ def safe_name(name: str) -> str | None:
     Raises:
         EngineFailure: INVALID_DATA where the name is absolute, leads outside, or is no name.
     """
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    # Bytes that are no UTF-8 come as surrogates, which no index and no message can hold.
+    shown = _SURROGATES.sub("\ufffd", name)
     name = shown.replace("\\", "/")
     if name.startswith("/") or name[1:2] == ":":
         invalid(f"The archive's member '{_shown(shown)}' has an absolute path.", fix=_REPACK)
@@ -208,13 +211,13 @@ def _readable(archive: Path) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
         invalid(
-            "The archive is damaged or was cut off.",
+            f"The archive {archive.name} is damaged or was cut off.",
             evidence=first_line(error),
             fix="Upload it again, and test it before: 'unzip -t' or 'tar -tf'.",
         )
     except NotImplementedError as error:
         invalid(
-            "The archive is compressed in a way that is not taken.",
+            f"The archive {archive.name} is compressed in a way that is not taken.",
             evidence=first_line(error),
             fix="Use deflate or gzip.",
         )

@@ -23,7 +23,7 @@ _OTHER_PACKED = (
     (b"Rar!", "RAR"),
 )
 _HEAD = 512
-_KNOWN_PLAIN = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".json", ".jsonl", ".npy"})
+_KNOWN_PLAIN = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".json", ".jsonl", ".npy", ".npz"})
 
 
 class Files(Mapping[str, Path]):

@@ -109,8 +109,8 @@ class _Text:
             except RecursionError:
                 self.fail("values are nested too deep")
             else:
-                # A number at the very end of the window may go on behind it.
-                if end < len(self._buffer) or self._end:
+                # A number at the end of the window may go on behind it: `1`, `1.`, `1e` and `1e-` all begin `1e-5`.
+                if end + 2 < len(self._buffer) or self._end:
                     self._at = end
                     return found
             self._more()

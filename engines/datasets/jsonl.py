@@ -59,13 +59,14 @@ class Jsonl:
                 notes.warn(f"{at}: the field '{field}' is not known and is not read; attributes go under 'attributes'.")
             name, row = self._place(values, at)
             path = self._files.find(name, at.rpartition(", line ")[0])
+            item = _found(path or name, row, values, at)
             if path is None:
                 notes.drop(f"{at}: '{name}' is not among the files, or several files have its name.")
             elif (path, row) in seen:
                 notes.drop(f"{at}: '{name}' was named before, in {seen[path, row]}; this line is left out.")
             else:
                 seen[path, row] = at
-                yield _found(path, row, values, at)
+                yield item
 
     def _place(self, values: dict[str, Any], at: str) -> tuple[str, int]:
         field = "tensors" if self.tensors else "image"
@@ -99,7 +100,7 @@ def _object(line: bytes, at: str) -> dict[str, Any]:
 
 
 def _found(path: str, row: int, values: dict[str, Any], at: str) -> Found:
-    boxes = values.get("boxes") or []
+    boxes = [] if values.get("boxes") is None else values["boxes"]
     if not isinstance(boxes, list):
         invalid(f"{at}: 'boxes' is no list.")
     return Found(

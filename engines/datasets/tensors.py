@@ -122,7 +122,7 @@ class _Header:
         for extent in shape:
             count *= extent
         # A header can claim any shape: the bytes have to be there before memory is asked for.
-        if count * dtype.itemsize > size:
+        if count * dtype.itemsize > size - file.tell():
             invalid(f"{where} says that it holds {count:,} values, but its file ends before.")
         return cls(where, shape, fortran, dtype)
 

@@ -56,7 +56,8 @@ def as_input(array: Array, tensor: Mapping[str, Any]) -> Array:
     if shape and not _fits(array.shape, low, high):
         array = _squeezed(array, low, high, tensor)
     dtype = _dtype(tensor)
-    if not (np.can_cast(array.dtype, dtype, "same_kind") or (dtype.kind == "f" and array.dtype.kind in "iub")):
+    integers = array.dtype.kind in "iu" and dtype.kind in "iuf"
+    if not (integers or np.can_cast(array.dtype, dtype, "same_kind") or (dtype.kind, array.dtype.kind) == ("f", "b")):
         raise _bad(f"The sample for the input '{tensor['name']}' is {array.dtype}; the input takes {dtype}")
     cast = array.astype(dtype, copy=False)
     if dtype.kind in "iu" and array.dtype.kind in "iu" and not np.array_equal(cast, array):

@@ -44,7 +44,7 @@ FILES = {"cat/1.txt": b"one", "dog/2.txt": b"two" * 100_000}
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_what_was_packed_comes_out(tmp_path: Path, kind: str) -> None:
     mode = {"tar": "w", "tar.gz": "w:gz"}.get(kind, "")
-    members = [(name, content, {}) for name, content in FILES.items()]
+    members: list[tuple[str, bytes | None, dict[str, Any]]] = [(name, content, {}) for name, content in FILES.items()]
     content = tar(*members, mode=mode) if mode else zipped(FILES)
     assert unpacked(tmp_path, content, f"upload.{kind}") == FILES
 
