@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import ComponentEntry, Manifest
+from engines.manifest import ComponentEntry, Manifest, Tensor
 from engines.triton_config import BACKENDS, Label, model_config
 
 CONFIG_NAME = "config.pbtxt"
@@ -115,7 +115,7 @@ def _labels(manifest: Manifest, component: ComponentEntry, number: int) -> list[
     if manifest.method not in _LABELLED_METHODS:
         return []
     outputs = component.signature.outputs
-    widths = [output.shape.max[-1] if output.shape and output.shape.max else 0 for output in outputs]
+    widths = [_width(output) for output in outputs]
     labels: dict[int, Label] = {}
     by_name = sorted(manifest.taxonomies, key=lambda taxonomy: taxonomy.task not in {each.name for each in outputs})
     for taxonomy in by_name:
@@ -126,6 +126,12 @@ def _labels(manifest: Manifest, component: ComponentEntry, number: int) -> list[
         for index in (named or fitting)[:1]:
             labels[index] = Label(f"labels-{number}-{index}.txt", outputs[index].name, _lines(taxonomy.classes))
     return [labels[index] for index in sorted(labels)]
+
+
+def _width(output: Tensor) -> int:
+    """Return the extent of the last axis where there are others before it and it is fixed, else 0."""
+    shape = output.shape
+    return shape.max[-1] if shape and len(shape.max) > 1 and shape.min[-1] == shape.max[-1] else 0
 
 
 def _lines(classes: Sequence[str]) -> str:

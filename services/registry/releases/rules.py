@@ -33,9 +33,7 @@ def check_rules(rules: PromotionRules) -> None:
     """Refuse rules that nothing could keep: LatheError INVALID_ARGUMENT naming the field."""
     for index, bound in enumerate(rules.bounds):
         field = f"{_RULES}.bounds[{index}]"
-        ends = [
-            value for name in ("min", "max") if (value := getattr(bound, name)) is not None and bound.HasField(name)
-        ]
+        ends = ([bound.min] if bound.HasField("min") else []) + ([bound.max] if bound.HasField("max") else [])
         if not ends:
             raise invalid_argument(field, f"The bound of '{bound.metric}' has neither min nor max; give one or both.")
         if not all(math.isfinite(value) for value in ends):

@@ -60,4 +60,4 @@ async def desk(shared_settings: Settings, evaluations: tuple[Evaluations, str], 
         grpc.aio.insecure_channel(registry_address) as channel,
         httpx.AsyncClient() as http,
     ):
-        yield Desk(Registry(channel, http), servicer.tasks, shelf)
+        yield Desk(Registry(channel, http), servicer.tasks, shelf, registry_address)

@@ -91,7 +91,10 @@ def _content(path: str) -> bytes:
 class Desk:
     """The registry, the evaluations that its evaluator knows, and the bucket."""
 
-    def __init__(self, registry: Registry, evaluations: dict[str, EvaluationTask], shelf: Shelf) -> None:
+    def __init__(
+        self, registry: Registry, evaluations: dict[str, EvaluationTask], shelf: Shelf, address: str = ""
+    ) -> None:
+        self.address = address
         self.registry = registry
         self.releases = registry.releases
         self.evaluations = evaluations
