@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,8 @@ class ClassificationSide:
     def agreement(self, reference: ClassificationSide) -> Floats:
         """Return 1 where both predict the same class in every task."""
         same = [self._predicted[task] == reference._predicted[task] for task in self._classes]
-        return np.all(same, axis=0).astype(np.float64)
+        everywhere: Floats = np.all(same, axis=0).astype(np.float64)
+        return everywhere
 
     def losses(self, reference: ClassificationSide) -> Floats:
         """Return the part of the judged tasks that are right in the reference and wrong here, less the reverse."""
@@ -70,7 +72,8 @@ class ClassificationSide:
 
     def severity(self, reference: ClassificationSide) -> Floats:
         """Return the rise of the cross-entropy."""
-        return self._loss - reference._loss
+        rise: Floats = self._loss - reference._loss
+        return rise
 
     def correct(self) -> Floats:
         """Return whether every judged task is right."""
@@ -86,14 +89,12 @@ class ClassificationSide:
     ) -> Iterator[Difference]:
         """Yield the figures of a task. Samples with the same truth and the same two predictions are drawn together."""
         chosen = group.members[self._known(reference, task)[group.members]]
-        columns = [self._truth[task][chosen]]
+        columns: list[NDArray[Any]] = [self._truth[task][chosen]]
         for side in (reference, self):
             rank = side._rank[task][chosen]
             columns += [side._predicted[task][chosen], (rank >= 0) & (rank < _TOP5)]
         cells, counts = np.unique(np.stack(columns, 1).astype(np.int64), axis=0, return_counts=True)
-        sides = [
-            Cells(cells[:, 0], cells[:, place], cells[:, place + 1].astype(bool), counts) for place in (1, 3)
-        ]
+        sides = [Cells(cells[:, 0], cells[:, place], cells[:, place + 1].astype(bool), counts) for place in (1, 3)]
         once = counts[None].astype(np.float64)
         many = draws(counts, resamples, generator(seed, f"{group.name}\0{task}"))
         label = task if len(self._classes) > 1 else ""

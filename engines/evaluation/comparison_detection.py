@@ -75,27 +75,27 @@ class DetectionSide:
         ]
         (before, drawn_before), (after, drawn_after) = values
         for name in before.keys() & after.keys():
-            yield Difference(
-                name, float(before[name][0]), float(after[name][0]), drawn_before[name], drawn_after[name]
-            )
+            yield Difference(name, float(before[name][0]), float(after[name][0]), drawn_before[name], drawn_after[name])
 
     def agreement(self, reference: DetectionSide) -> Floats:
         """Return 1 for images on which both find the same boxes.
 
-        They do where every sure box of either, of a score of at least 0.5, has a partner of its own among the other's boxes
-        of at least half that score: of the same class, and with an intersection over union of at least 0.5. Partners are
-        chosen by falling score, each the one that overlaps most.
+        They do where every sure box of either, of a score of at least 0.5, has a partner of its own among the other's
+        boxes of a score of at least 0.25: of the same class, and with an intersection over union of at least 0.5.
+        Partners are chosen by falling score, each the one that overlaps most.
         """
         both = zip(self._boxes, reference._boxes, strict=True)
         return np.array([float(_covered(mine, theirs) and _covered(theirs, mine)) for mine, theirs in both])
 
     def losses(self, reference: DetectionSide) -> Floats:
         """Return the rise of the image's loss, per true box."""
-        return self.severity(reference) / np.maximum(self._truths, 1)
+        per_box: Floats = self.severity(reference) / np.maximum(self._truths, 1)
+        return per_box
 
     def severity(self, reference: DetectionSide) -> Floats:
         """Return the rise of the image's loss: missed and false boxes, weighed by score."""
-        return self._loss - reference._loss
+        rise: Floats = self._loss - reference._loss
+        return rise
 
     def correct(self) -> Floats:
         """Return whether all is found at an overlap of 0.5, and nothing but what is there."""
@@ -115,9 +115,7 @@ class DetectionSide:
 
 
 def _kept(detections: Sequence[DetectedBox]) -> Boxes:
-    rows = [
-        (box.label, box.score, box.x, box.y, box.width, box.height) for box in detections if box.score >= HALF_SURE
-    ]
+    rows = [(box.label, box.score, box.x, box.y, box.width, box.height) for box in detections if box.score >= HALF_SURE]
     return np.array(sorted(rows, key=lambda entry: -entry[1]), np.float32).reshape(-1, 6)
 
 

@@ -71,7 +71,8 @@ class EmbeddingSide:
 
     def severity(self, reference: EmbeddingSide) -> Floats:
         """Return the rise of the sample's loss, 1 less the reciprocal rank."""
-        return self._loss - reference._loss
+        rise: Floats = self._loss - reference._loss
+        return rise
 
     def correct(self) -> Floats:
         """Return whether the nearest other sample has its class."""

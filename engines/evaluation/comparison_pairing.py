@@ -70,8 +70,8 @@ def require_alike(evaluations: Sequence[Evaluation]) -> None:
     for other in evaluations[1:]:
         if other.kind != first.kind:
             raise _refusal(
-                f"'{first.name}' was judged by the method {first.header.method}, '{other.name}' by {other.header.method}: "
-                "their figures mean different things.",
+                f"'{first.name}' was judged by the method {first.header.method}, '{other.name}' by "
+                f"{other.header.method}: their figures mean different things.",
                 "Evaluate both by the same method.",
             )
         told = _class_difference(first, other)
@@ -94,11 +94,13 @@ def _class_difference(first: Evaluation, other: Evaluation) -> str:
         if missing or added:
             parts = [f"lacks {_listed(missing)}"] if missing else []
             parts += [f"has {_listed(added)} besides"] if added else []
-            return f"The classes of the task '{task}' differ: '{other.name}' {' and '.join(parts)}, unlike '{first.name}'."
+            return (
+                f"The classes of the task '{task}' differ: '{other.name}' {' and '.join(parts)}, unlike '{first.name}'."
+            )
         place = next(number for number, pair in enumerate(zip(names, found, strict=False)) if pair[0] != pair[1])
         return (
-            f"The classes of the task '{task}' are in another order: number {place} is '{names[place]}' in '{first.name}' "
-            f"and '{found[place]}' in '{other.name}'."
+            f"The classes of the task '{task}' are in another order: number {place} is '{names[place]}' in "
+            f"'{first.name}' and '{found[place]}' in '{other.name}'."
         )
     return ""
 

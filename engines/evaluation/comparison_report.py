@@ -34,7 +34,7 @@ class ComparedEvaluation(_Part):
         name: Name that it was given, `evaluationTasks/…`.
         samples: Samples that it judged; those that not all evaluations judged are left out of every figure.
         agreement: Part of the shared samples on which it agrees with the reference: the same class in every task; the
-            same boxes; for embeddings the mean cosine of the angle between both vectors. None where that is not defined.
+            same boxes; for embeddings the mean cosine of the angle between both vectors. None where not defined.
         test: Of right and wrong samples; absent for the reference, and where nothing is known to be true.
     """
 
@@ -65,7 +65,8 @@ class Regression(_Part):
         sample: Its path in the dataset; rows of a tensor file as `path[row]`.
         task: The evaluation.
         loss: How much worse: for classifiers the part of its tasks that turned wrong; for detectors the rise of the
-            image's loss (missed and false boxes, weighed by score) per true box; for embeddings the reciprocal rank lost.
+            image's loss (missed and false boxes, weighed by score) per true box; for embeddings the reciprocal rank
+            lost.
         image_png: Thumbnail as base64, where one of the reports has one.
         before: What the reference says, by task.
         after: What the evaluation says, by task.

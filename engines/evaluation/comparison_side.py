@@ -1,4 +1,4 @@
-"""What every kind of evaluation does when it is compared: take one side's predictions, and hold them against another's."""
+"""What every kind of evaluation does when it is compared: take a side's predictions, hold them against another's."""
 
 from __future__ import annotations
 

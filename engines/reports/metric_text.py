@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -9,18 +10,30 @@ from engines.reports import text
 from engines.reports.page import Tile
 
 _NAMES = {
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "weighted_precision": "Weighted precision",
+    "weighted_recall": "Weighted recall",
+    "weighted_f1": "Weighted F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "ap": "AP",
+    "ap_small": "mAP, small boxes",
+    "ap_medium": "mAP, medium boxes",
+    "ap_large": "mAP, large boxes",
+    "ar_small": "AR, small boxes",
+    "ar_medium": "AR, medium boxes",
+    "ar_large": "AR, large boxes",
+    "ar1": "AR, 1 box",
+    "ar10": "AR, 10 boxes",
+    "ar100": "AR, 100 boxes",
+    "precision_at_1": "Precision at 1",
+    "mrr": "Mean reciprocal rank",
     "top1": "Top-1 accuracy",
     "top5": "Top-5 accuracy",
     "map": "mAP",
-    "map_small": "mAP, small boxes",
-    "map_medium": "mAP, medium boxes",
-    "map_large": "mAP, large boxes",
-    "ap50": "AP at IoU 0.50",
-    "ap75": "AP at IoU 0.75",
     "f1": "F1",
     "macro_f1": "Macro F1",
-    "f1_macro": "Macro F1",
-    "cosine": "Cosine",
 }
 _PLAIN = ("cosine",)
 
@@ -48,8 +61,16 @@ class Figure(Protocol):
 def title(name: str) -> str:
     """Return a metric's name for people: `Top-1 accuracy · color` of `top1/color`; unknown names stay as they are."""
     head, _, rest = name.partition("/")
-    known = _NAMES.get(head, head)
+    known = _NAMES.get(head) or _at_threshold(head)
     return f"{known} · {rest}" if rest else known
+
+
+def _at_threshold(name: str) -> str:
+    """Return `AP at IoU 0.5` of `ap50`; any other name as it is."""
+    found = re.fullmatch(r"(ap|recall)(\d+(?:\.\d+)?)", name)
+    if found is None:
+        return name
+    return f"{_NAMES[found[1]]} at IoU {float(found[2]) / 100:g}"
 
 
 def value(name: str, number: float | None) -> str:
@@ -78,6 +99,22 @@ def tile(figure: Figure | None, fallback: str = "Accuracy") -> Tile:
 def delta(name: str, number: float) -> str:
     """Return a difference of a metric: percentage points, or the number itself."""
     return text.signed(number, 4) if name.startswith(_PLAIN) else f"{text.points(number)}{text.SPACE}pt"
+
+
+def delta_interval(name: str, low: float, high: float) -> str:
+    """Return the interval of a difference as a range."""
+    return f"{delta(name, low).removesuffix(f'{text.SPACE}pt')} to {delta(name, high)}"
+
+
+def delta_tick(name: str, number: float) -> str:
+    """Return a difference for the axis of a chart, without its unit."""
+    value = number if name.startswith(_PLAIN) else 100 * number
+    return "0" if abs(value) < 1e-9 else f"{value:+.3g}".replace("-", "−")
+
+
+def delta_unit(name: str) -> str:
+    """Return the unit of differences."""
+    return "cosine" if name.startswith(_PLAIN) else "percentage points"
 
 
 def conclusion(low: float, high: float) -> str:
