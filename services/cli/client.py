@@ -17,6 +17,8 @@ from services.local.roster import SERVICES
 if TYPE_CHECKING:
     import grpc
     from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
+    from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
+    from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
     from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
     from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
     from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
@@ -124,6 +126,20 @@ class Connection:
         from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
 
         return ConversionServiceStub(self.channel("converter"))
+
+    @cached_property
+    def quantizations(self) -> QuantizationServiceStub:
+        """Quantization tasks."""
+        from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
+
+        return QuantizationServiceStub(self.channel("quantizer"))
+
+    @cached_property
+    def evaluations(self) -> EvaluationServiceStub:
+        """Evaluation tasks and comparisons."""
+        from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
+
+        return EvaluationServiceStub(self.channel("evaluator"))
 
     def close(self) -> None:
         """Close every channel."""

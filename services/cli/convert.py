@@ -10,9 +10,9 @@ import typer
 from services.cli.client import connect
 from services.cli.names import model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
-from services.cli.output import TABLE, Output, OutputFormat, note, show_message
+from services.cli.output import TABLE, Output
 from services.cli.templates import OverridesFile, Set
-from services.cli.views import TASKS, enum_name
+from services.cli.waiting import SkipCache, Wait, finish
 
 
 def convert(
@@ -29,8 +29,8 @@ def convert(
     ] = None,
     timeout: Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")] = 0,
     memory: Annotated[int, typer.Option(min=0, help="MiB that the engines may take; the device's where 0.")] = 0,
-    skip_cache: Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")] = False,
-    wait_for_it: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the task ends.")] = True,
+    skip_cache: SkipCache = False,
+    wait_for_it: Wait = True,
     output: Output = TABLE,
 ) -> None:
     """Convert a model version into a verified package for a device.
@@ -45,7 +45,6 @@ def convert(
 
     from services.cli.documents import overrides
     from services.cli.transfers import upload_files
-    from services.cli.watching import EXIT_CODES, tell, wait
 
     spec = ConversionSpec(
         model_version=version_name(version),
@@ -65,11 +64,4 @@ def convert(
                 skip_cache=skip_cache,
             )
         )
-        note(f"{task.name}: {task.display_name}")
-        if wait_for_it:
-            task = wait(connection, task.name)
-    if output is OutputFormat.JSON or not wait_for_it:
-        show_message(task, TASKS, output)
-    if wait_for_it:
-        code = tell(task) if output is OutputFormat.TABLE else EXIT_CODES[enum_name(task.status, "state")]
-        raise typer.Exit(code)
+        finish(connection, task, output, wait_for_it=wait_for_it)

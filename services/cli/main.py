@@ -20,10 +20,12 @@ from services.cli.channels import channels
 from services.cli.convert import convert
 from services.cli.datasets import datasets
 from services.cli.demo.command import demo
+from services.cli.evaluate import compare, evaluate
 from services.cli.failures import explain
 from services.cli.models import models
 from services.cli.options import set_options
 from services.cli.output import error
+from services.cli.quantize import quantize
 from services.cli.releases import check_compatibility, promote, releases, rollback
 from services.cli.tasks import tasks
 from services.cli.templates import templates
@@ -33,6 +35,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status.status,
     "logs": logs.logs,
     "convert": convert,
+    "quantize": quantize,
+    "evaluate": evaluate,
+    "compare": compare,
     "promote": promote,
     "rollback": rollback,
     "releases": releases,

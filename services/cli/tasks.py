@@ -1,7 +1,8 @@
-"""`lathe tasks`: look at tasks, wait for them, stop them, try them again."""
+"""`lathe tasks`: look at tasks of every kind, wait for them, stop them, try them again."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,53 +12,60 @@ from services.cli.exit_codes import ExitCode
 from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
 from services.cli.names import parse_labels
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json_line, show_message, show_messages
+from services.cli.task_services import TASK_SERVICES, TaskService, find_task
 from services.cli.views import TASKS, enum_name, when
+from services.cli.waiting import SkipCache
 
 if TYPE_CHECKING:
     from lathe.type.v1.task_pb2 import TaskState
 
 tasks = typer.Typer(help="Tasks: list, wait, logs, cancel, retry.", no_args_is_help=True)
 
-COLLECTION = "conversionTasks"
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Such as 'conversionTasks/0198…', or its id.")]
-SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")]
 
 
 @tasks.command("list")
 def list_tasks(
+    kind: Annotated[str, typer.Option(help="Only those of this kind, such as quantization.")] = "",
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
     state: Annotated[list[str] | None, typer.Option(help="Only those in this state, such as RUNNING.")] = None,
     device: Annotated[str, typer.Option(help="Only those for this device.")] = "",
+    uses: Annotated[str, typer.Option(help="Only those that use this, such as 'datasets/digits'.")] = "",
     order_by: OrderBy = "",
     limit: Limit = 20,
     output: Output = TABLE,
 ) -> None:
-    """List tasks, the newest first."""
-    from lathe.converter.v1.conversion_service_pb2 import ListConversionTasksRequest
-
-    request = ListConversionTasksRequest(
-        search=search,
-        mine_only=mine,
-        labels=parse_labels(label or []),
-        states=[_known_state(word) for word in state or []],
-        device=device,
-        order_by=order_by,
-    )
+    """List tasks, the newest first; with `--order-by`, kind by kind."""
+    filters = {
+        "search": search,
+        "mine_only": mine,
+        "labels": parse_labels(label or []),
+        "states": [_known_state(word) for word in state or []],
+        "device": device,
+        "uses": uses,
+        "order_by": order_by,
+    }
     with connect() as connection:
-        show_messages(pages(connection.conversions.ListConversionTasks, request, "tasks", limit), TASKS, output)
+        found = [
+            task
+            for service in _known_services(kind)
+            for task in pages(service.method(connection, "List"), service.request("List", **filters), "tasks", limit)
+        ]
+    if not order_by:
+        found.sort(key=lambda task: task.create_time.ToNanoseconds(), reverse=True)
+    show_messages(found[:limit], TASKS, output)
 
 
 @tasks.command("get")
 def get(task: TaskArgument, output: Output = TABLE) -> None:
     """Show a task; its result or its failure too."""
-    from lathe.converter.v1.conversion_service_pb2 import GetConversionTaskRequest
-
     from services.cli.watching import TERMINAL, tell
 
     with connect() as connection:
-        found = connection.conversions.GetConversionTask(GetConversionTaskRequest(name=_name(task)))
+        service, name = find_task(connection, task)
+        found = service.call(connection, "Get", name=name)
     show_message(found, TASKS, output)
     if output is OutputFormat.TABLE and enum_name(found.status, "state") in TERMINAL:
         tell(found)
@@ -70,10 +78,11 @@ def watch(task: TaskArgument, output: Output = TABLE) -> None:
     from services.cli.watching import EXIT_CODES, follow, tell, wait
 
     with connect() as connection:
+        _, name = find_task(connection, task)
         if output is OutputFormat.TABLE:
-            raise typer.Exit(tell(wait(connection, _name(task))))
+            raise typer.Exit(tell(wait(connection, name)))
         state = ""
-        for change in follow(connection, _name(task)):
+        for change in follow(connection, name):
             state = enum_name(change.status, "state")
             print_json_line(message_json(change))
     raise typer.Exit(EXIT_CODES[state])
@@ -87,13 +96,11 @@ def logs(
     output: Output = TABLE,
 ) -> None:
     """Print the log of a task."""
-    from lathe.converter.v1.conversion_service_pb2 import StreamConversionTaskLogsRequest
-
     from services.cli.output import message_json
 
-    request = StreamConversionTaskLogsRequest(name=_name(task), attempt=attempt, follow=follow)
     with connect() as connection:
-        for line in connection.conversions.StreamConversionTaskLogs(request):
+        service, name = find_task(connection, task)
+        for line in service.call(connection, "Logs", name=name, attempt=attempt, follow=follow):
             if output is OutputFormat.JSON:
                 print_json_line(message_json(line))
             else:
@@ -103,41 +110,41 @@ def logs(
 @tasks.command("cancel")
 def cancel(task: TaskArgument, output: Output = TABLE) -> None:
     """Ask for a task's end; a running engine is stopped within seconds."""
-    from lathe.converter.v1.conversion_service_pb2 import CancelConversionTaskRequest
-
     with connect() as connection:
-        found = connection.conversions.CancelConversionTask(CancelConversionTaskRequest(name=_name(task)))
-    show_message(found, TASKS, output)
+        service, name = find_task(connection, task)
+        show_message(service.call(connection, "Cancel", name=name), TASKS, output)
 
 
 @tasks.command("retry")
 def retry(task: TaskArgument, skip_cache: SkipCache = False, output: Output = TABLE) -> None:
     """Create a task with the same specification as one that failed or was cancelled."""
-    from lathe.converter.v1.conversion_service_pb2 import RetryConversionTaskRequest
-
     with connect() as connection:
-        request = RetryConversionTaskRequest(name=_name(task), skip_cache=skip_cache)
-        show_message(connection.conversions.RetryConversionTask(request), TASKS, output)
+        service, name = find_task(connection, task)
+        show_message(service.call(connection, "Retry", name=name, skip_cache=skip_cache), TASKS, output)
 
 
 @tasks.command("delete")
 def delete(names: Annotated[list[str], typer.Argument(metavar="TASK...")]) -> None:
     """Delete tasks that ended; their results stay."""
-    from lathe.converter.v1.conversion_service_pb2 import BatchDeleteConversionTasksRequest
-
+    failed = False
     with connect() as connection:
-        answer = connection.conversions.BatchDeleteConversionTasks(
-            BatchDeleteConversionTasksRequest(names=[_name(name) for name in names])
-        )
-    for name in answer.deleted:
-        note(f"deleted {name}")
-    for error in answer.errors:
-        note(f"{error.name}: {error.message} [{error.reason}]", style="red")
-    raise typer.Exit(ExitCode.CONFLICT if answer.errors else ExitCode.OK)
+        found = sorted((find_task(connection, name) for name in names), key=lambda each: each[0].kind)
+        for service, group in groupby(found, key=lambda each: each[0]):
+            answer = service.call(connection, "BatchDelete", names=[name for _, name in group])
+            for name in answer.deleted:
+                note(f"deleted {name}")
+            for error in answer.errors:
+                note(f"{error.name}: {error.message} [{error.reason}]", style="red")
+            failed = failed or bool(answer.errors)
+    raise typer.Exit(ExitCode.CONFLICT if failed else ExitCode.OK)
 
 
-def _name(task: str) -> str:
-    return task if "/" in task else f"{COLLECTION}/{task}"
+def _known_services(kind: str) -> list[TaskService]:
+    found = [service for service in TASK_SERVICES if kind in {"", service.kind}]
+    if not found:
+        kinds = ", ".join(service.kind for service in TASK_SERVICES)
+        raise typer.BadParameter(f"{kind!r} is no kind of task; kinds are {kinds}")
+    return found
 
 
 def _known_state(word: str) -> TaskState.ValueType:

@@ -199,33 +199,24 @@ PROVENANCE: list[Column[Any]] = [
 
 TASKS: list[Column[Any]] = [
     Column("task", lambda task: plain(task.name.partition("/")[2]), whole=True),
+    Column("kind", lambda task: plain(task.name.partition("Tasks/")[0])),
     Column("name", lambda task: plain(task.display_name), detail=True),
     Column("state", lambda task: colored(enum_name(task.status, "state")), whole=True),
     Column("progress", lambda task: f"{task.status.progress:.0%}", numeric=True, detail=True),
     Column("doing", lambda task: plain(doing(task))),
     Column("device", lambda task: plain(task.device), detail=True),
-    Column("result", lambda task: short(task.result.model_version)),
+    Column("result", lambda task: plain(made(task))),
     Column("owner", lambda task: plain(task.owner), detail=True),
     Column("created", lambda task: when(task.create_time), detail=True),
 ]
 
-PARITY: list[Column[Any]] = [
-    Column("output", lambda row: plain(f"{row[0].component}: {row[1].output}")),
-    Column("max rel", lambda row: f"{row[1].max_rel_error:.1e}", numeric=True),
-    Column("limit", lambda row: f"{row[0].parity.threshold:g}", numeric=True),
-    Column("cosine", lambda row: f"{row[1].cosine:.6f}", numeric=True),
-    Column("SQNR dB", lambda row: f"{row[1].sqnr_db:.1f}", numeric=True),
-    Column("top-1", lambda row: f"{row[1].top1_agreement:.1%}" if row[1].HasField("top1_agreement") else "–"),
-    Column("verdict", lambda row: colored(enum_name(row[1], "verdict"))),
-]
 
-LATENCY: list[Column[Any]] = [
-    Column("form", lambda row: plain(f"{row[0].component}: {row[1].form}")),
-    Column("median ms", lambda row: f"{row[1].median_ms:.3f}", numeric=True),
-    Column("p99 ms", lambda row: f"{row[1].p99_ms:.3f}", numeric=True),
-    Column("speed-up", lambda row: f"{row[1].speedup:.2f}×", numeric=True),
-    Column("95 % interval", lambda row: f"{row[1].speedup_low:.2f}–{row[1].speedup_high:.2f}", numeric=True),
-]
+def made(task: Any) -> str:
+    """Return in a few words what a task made: a version, or the main figure of an evaluation."""
+    if "model_version" in task.result.DESCRIPTOR.fields_by_name:
+        return short(task.result.model_version)
+    main = next((each for each in task.result.metrics if each.name == task.result.main_metric and not each.slice), None)
+    return f"{main.name} {main.value:.4f}" if main else ""
 
 
 def doing(task: Any) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from services.cli.exit_codes import ExitCode
-from services.cli.output import error, note, plain, print_rows
-from services.cli.views import LATENCY, PARITY, doing, enum_name, short
+from services.cli.output import error, note, plain
+from services.cli.results import show_result
+from services.cli.task_services import service_of
+from services.cli.views import doing, enum_name
 
 if TYPE_CHECKING:
     from services.cli.client import Connection
@@ -25,13 +27,13 @@ RECONNECT_SECONDS = (0.2, 0.5, 1, 2, 5, 5, 5)
 def follow(connection: Connection, name: str) -> Iterator[Any]:
     """Yield the task after every change until it is terminal; a broken stream is resumed where it ended."""
     import grpc
-    from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 
-    request = WatchConversionTaskRequest(name=name)
+    service = service_of(name)
+    watched, request = service.method(connection, "Watch"), service.request("Watch", name=name)
     pauses = iter(RECONNECT_SECONDS)
     while True:
         try:
-            for task in connection.conversions.WatchConversionTask(request):
+            for task in watched(request):
                 request.after_revision = task.status.revision
                 pauses = iter(RECONNECT_SECONDS)
                 yield task
@@ -67,7 +69,7 @@ def wait(connection: Connection, name: str) -> Any:
 
 
 def tell(task: Any) -> ExitCode:
-    """Print what came of a terminal task: tables of parity and latency, or why it failed."""
+    """Print what came of a terminal task: the tables of its kind, or why it failed."""
     state = enum_name(task.status, "state")
     failure = task.status.failure
     if state == "FAILED":
@@ -89,24 +91,3 @@ def tell(task: Any) -> ExitCode:
     else:
         note(f"{task.name} is {state}")
     return EXIT_CODES[state]
-
-
-def show_result(task: Any) -> None:
-    """Print parity and latency of every component of a conversion, and the version that was made."""
-    components = list(task.result.components)
-    print_rows([(each, output) for each in components for output in each.parity.outputs], PARITY, title="Parity")
-    forms = [(each, form) for each in components for form in each.profile.forms]
-    if forms:
-        print_rows(forms, LATENCY, title="Latency, paired and interleaved")
-        for each in components:
-            control = each.profile.control
-            note(
-                f"{each.component}: batch {each.profile.batch_size}, {each.profile.threads} threads, "
-                f"{each.profile.rounds} rounds on {each.profile.hardware}; the baseline against itself: "
-                f"{control.speedup:.2f}× ({control.speedup_low:.2f}–{control.speedup_high:.2f})"
-            )
-            for form, words in sorted(each.profile.conclusions.items()):
-                note(f"{each.component}: {form} is {words}")
-    if task.origin.cache_hit:
-        note(f"No work was done: {task.origin.cache_hit} had done the same.")
-    note(f"{task.name} made {short(task.result.model_version)}", style="green")

@@ -12,6 +12,7 @@ from lathe.registry.v1 import model_service_pb2
 from services.cli.client import Connection, connect, find_addresses
 from services.cli.options import set_options
 from services.local.endpoints import Endpoint, write_endpoints
+from services.local.roster import SERVICES
 
 
 class Recorder(grpc.GenericRpcHandler):
@@ -64,15 +65,14 @@ def test_without_a_token_none_is_sent(recorder: Recorder, address: str) -> None:
 
 
 def test_addresses_come_from_flags_then_environment_then_the_running_stack_then_defaults(tmp_path: Path) -> None:
-    assert find_addresses({}, {}, tmp_path) == {
-        "registry": "127.0.0.1:50051",
-        "template": "127.0.0.1:50052",
-        "converter": "127.0.0.1:50053",
-    }
+    usual = {entry.name: f"127.0.0.1:{entry.port}" for entry in SERVICES}
+    assert usual["registry"] == "127.0.0.1:50051"
+    assert find_addresses({}, {}, tmp_path) == usual
     parts = [Endpoint(name, "service", f"127.0.0.1:{port}", 1) for name, port in (("registry", 1), ("template", 2))]
     write_endpoints(tmp_path, 1, [*parts, Endpoint("nats", "server", "127.0.0.1:3", 1)])
     environment = {"LATHE_TEMPLATE_ADDRESS": "host:20", "LATHE_CONVERTER_ADDRESS": "host:30"}
     assert find_addresses({"converter": "flag:300"}, environment, tmp_path) == {
+        **usual,
         "registry": "127.0.0.1:1",
         "template": "host:20",
         "converter": "flag:300",

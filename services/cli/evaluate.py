@@ -1,0 +1,130 @@
+"""`lathe evaluate` and `lathe compare`: how good a version is, and how versions differ, sample by sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.client import Connection, connect
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+from services.cli.names import dataset_name, parse_labels, version_name
+from services.cli.options import NewLabels
+from services.cli.output import TABLE, Output, OutputFormat, note, print_json
+from services.cli.quantize import Step, choice
+from services.cli.task_services import TaskService
+from services.cli.waiting import SkipCache, Wait, finish
+
+if TYPE_CHECKING:
+    from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec
+
+EVALUATIONS = TaskService("evaluation", "evaluator")
+SHOWN_DELTAS = 30
+
+
+def evaluate(
+    version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The package, such as 'digits/2'.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Evaluate on this dataset.")] = "",
+    images: Annotated[
+        Path | None, typer.Option(help="Quick validation on an archive of images, tied to no dataset.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=0, help="Samples per call; 1 where 0.")] = 0,
+    loops: Annotated[int, typer.Option(min=0, help="Times that the data is run through for timing.")] = 0,
+    iou: Annotated[list[float] | None, typer.Option(help="IoU threshold; COCO's range where not given.")] = None,
+    slice_by: Annotated[list[str] | None, typer.Option("--slice", help="Attribute by which to slice.")] = None,
+    class_task: Annotated[list[str] | None, typer.Option(help="Classification task to judge; all where none.")] = None,
+    precision: Annotated[str, typer.Option(help="Only one that the version has.")] = "",
+    method: Annotated[str, typer.Option(help="Postprocess method; the package's own where not given.")] = "",
+    step: Step = None,
+    samples: Annotated[int, typer.Option(min=0, help="Number of samples; all where 0.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the task.")] = "",
+    label: NewLabels = None,
+    report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
+    skip_cache: SkipCache = False,
+    wait_for_it: Wait = True,
+    output: Output = TABLE,
+) -> None:
+    """Evaluate a package on a dataset: figures by slice with intervals, times, a report.
+
+    The exit code is 0 where it succeeded, 5 where it failed, 6 where it was cancelled.
+    """
+    from lathe.evaluator.v1.evaluation_service_pb2 import (
+        CreateEvaluationTaskRequest,
+        EvaluationSpec,
+        EvaluationTask,
+    )
+    from lathe.type.v1.precision_pb2 import Precision
+
+    from services.cli.steps import parse_steps
+
+    spec = EvaluationSpec(
+        model_version=version_name(version),
+        batch_size=batch,
+        loops=loops,
+        iou_thresholds=iou or [],
+        slices=slice_by or [],
+        class_tasks=class_task or [],
+        preprocessing=parse_steps(step or []),
+        method=method,
+        samples=samples,
+    )
+    if precision:
+        spec.precision = choice("--precision", precision.upper(), Precision)
+    with connect() as connection:
+        _set_data(connection, spec, dataset, images)
+        task = EvaluationTask(display_name=name, labels=parse_labels(label or []), spec=spec)
+        created = connection.evaluations.CreateEvaluationTask(
+            CreateEvaluationTaskRequest(task=task, skip_cache=skip_cache)
+        )
+        try:
+            finish(connection, created, output, wait_for_it=wait_for_it)
+        finally:
+            if report is not None and wait_for_it:
+                found = EVALUATIONS.call(connection, "Get", name=created.name)
+                save_report(connection, found.result.html_report, report)
+
+
+def compare(
+    evaluations: Annotated[list[str], typer.Argument(metavar="EVALUATION...", help="Tasks, the reference first.")],
+    report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
+    output: Output = TABLE,
+) -> None:
+    """Compare two or more evaluations on one dataset, sample by sample."""
+    from lathe.evaluator.v1.evaluation_service_pb2 import CompareEvaluationsRequest
+
+    from services.cli.output import message_json
+    from services.cli.results import show_comparison
+
+    names = [text if "/" in text else f"{EVALUATIONS.collection}/{text}" for text in evaluations]
+    with connect() as connection:
+        found = connection.evaluations.CompareEvaluations(CompareEvaluationsRequest(names=names))
+        if report is not None:
+            save_report(connection, found.html_report, report)
+    if output is OutputFormat.JSON:
+        print_json(message_json(found))
+    else:
+        show_comparison(found, SHOWN_DELTAS)
+
+
+def save_report(connection: Connection, digest: Any, path: Path) -> None:
+    """Write a stored HTML report to a file; nothing where there is none."""
+    from lathe.type.v1.digest_pb2 import File
+
+    from services.cli.transfers import download_files
+
+    if digest.sha256:
+        download_files(connection, [File(path=path.name, digest=digest)], path.parent)
+        note(f"report: {path}")
+
+
+def _set_data(connection: Connection, spec: EvaluationSpec, dataset: str, images: Path | None) -> None:
+    from services.cli.transfers import upload_files
+
+    if bool(dataset) == bool(images):
+        raise CliError("Evaluate on a --dataset, or on --images of your own.", ExitCode.USAGE)
+    if images:
+        spec.images.CopyFrom(upload_files(connection, [images])[0].digest)
+    else:
+        spec.dataset = dataset_name(dataset)

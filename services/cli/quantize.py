@@ -1,0 +1,144 @@
+"""`lathe quantize`: a version in floating point in, a version in integers with known accuracy out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.client import Connection, connect
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
+from services.cli.options import NewLabels
+from services.cli.output import TABLE, Output
+from services.cli.waiting import SkipCache, Wait, finish
+
+if TYPE_CHECKING:
+    from lathe.quantizer.v1.quantization_service_pb2 import AccuracyBound, CalibrationData
+
+METHODS = {"0": "LEGACY_PERCENTILE", "1": "ENTROPY", "2": "ENTROPY_2", "3": "MINMAX"}
+"""TensorRT's numbers of calibrators, as people know them."""
+
+Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Calibrate on this dataset.")]
+Step = Annotated[
+    list[str] | None,
+    typer.Option(help="Preprocessing, in this order: resize=HxW, centercrop, equal_resize, cvtRGB, transpose=2,0,1."),
+]
+
+
+def quantize(
+    version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The version, such as 'digits/2'.")],
+    dataset: Dataset = "",
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibrate on this file instead: an archive of images, or an NPZ.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Number of calibration samples; 128 where 0.")] = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Samples per calibration batch; 1 where 0.")] = 0,
+    step: Step = None,
+    method: Annotated[str, typer.Option(help="Calibration: 0 percentile, 1 entropy, 2 entropy 2, 3 min-max.")] = "2",
+    precision: Annotated[str, typer.Option(help="INT8, INT4, FP16 or BF16.")] = "INT8",
+    scheme: Annotated[str, typer.Option(help="static, dynamic or weight-only.")] = "static",
+    runtime: Annotated[str, typer.Option(help="Runtime that will serve it; the version's own where not given.")] = "",
+    device: Annotated[str, typer.Option(help="Device of the catalog; the version's own where not given.")] = "",
+    asymmetric: Annotated[bool, typer.Option("--asymmetric", help="Asymmetric ranges of activations.")] = False,
+    per_tensor: Annotated[
+        bool, typer.Option("--per-tensor", help="One scale per weight, not one per channel.")
+    ] = False,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="NODE", help="Keep this node in float.")] = None,
+    max_degradation: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Most points of the metric that may be lost.")
+    ] = None,
+    accuracy_dataset: Annotated[
+        str, typer.Option(help="Dataset on which the loss is measured; the calibration's where not given.")
+    ] = "",
+    metric: Annotated[str, typer.Option(help="Metric of the bound, such as top1 or map.")] = "",
+    template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
+    output_model: Annotated[str, typer.Option(help="Model for the result; the version's own where not given.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the task.")] = "",
+    label: NewLabels = None,
+    timeout: Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")] = 0,
+    skip_cache: SkipCache = False,
+    wait_for_it: Wait = True,
+    output: Output = TABLE,
+) -> None:
+    """Quantize a version, measure what that cost and what it won, and keep the form that holds.
+
+    The exit code is 0 where it succeeded, 5 where it failed, 6 where it was cancelled.
+    """
+    from lathe.quantizer.v1.quantization_service_pb2 import (
+        PER_TENSOR,
+        CalibrationMethod,
+        CreateQuantizationTaskRequest,
+        QuantizationScheme,
+        QuantizationSpec,
+        QuantizationTask,
+    )
+    from lathe.type.v1.precision_pb2 import Precision
+
+    spec = QuantizationSpec(
+        model_version=version_name(version),
+        device=device,
+        runtime=runtime,
+        precision=choice("--precision", precision.upper(), Precision),
+        scheme=choice("--scheme", scheme.upper().replace("-", "_"), QuantizationScheme),
+        calibration_method=choice("--method", METHODS.get(method, method.upper()), CalibrationMethod),
+        asymmetric=asymmetric,
+        excluded_nodes=exclude or [],
+        template=template_name(template) if template else "",
+        output_model=model_name(output_model) if output_model else "",
+        timeout_seconds=timeout,
+    )
+    if per_tensor:
+        spec.granularity = PER_TENSOR
+    bound = _bound(max_degradation, accuracy_dataset or dataset, metric)
+    if bound is not None:
+        spec.accuracy.CopyFrom(bound)
+    with connect() as connection:
+        data = _calibration(connection, dataset, calibration, step or [])
+        if data is not None:
+            data.samples, data.batch_size = samples, batch
+            spec.calibration_data.CopyFrom(data)
+        task = QuantizationTask(display_name=name, labels=parse_labels(label or []), spec=spec)
+        created = connection.quantizations.CreateQuantizationTask(
+            CreateQuantizationTaskRequest(task=task, skip_cache=skip_cache)
+        )
+        finish(connection, created, output, wait_for_it=wait_for_it)
+
+
+def choice(option: str, word: str, enum: Any) -> Any:
+    """Return the value of an enum by its name.
+
+    Raises:
+        CliError: There is none; the names that there are.
+    """
+    if word not in enum.keys()[1:]:
+        raise CliError(f"{option} {word!r} is not one of {', '.join(enum.keys()[1:])}.", ExitCode.USAGE)
+    return enum.Value(word)
+
+
+def _calibration(connection: Connection, dataset: str, file: Path | None, steps: list[str]) -> CalibrationData | None:
+    from lathe.quantizer.v1.quantization_service_pb2 import CalibrationData
+
+    from services.cli.steps import parse_steps
+    from services.cli.transfers import upload_files
+
+    if dataset and file:
+        raise CliError("Calibrate on a dataset or on a file, not on both.", ExitCode.USAGE)
+    preprocessing = parse_steps(steps)
+    if dataset:
+        return CalibrationData(dataset=dataset_name(dataset), preprocessing=preprocessing)
+    if file:
+        return CalibrationData(artifact=upload_files(connection, [file])[0].digest, preprocessing=preprocessing)
+    return None
+
+
+def _bound(max_degradation: float | None, dataset: str, metric: str) -> AccuracyBound | None:
+    from lathe.quantizer.v1.quantization_service_pb2 import AccuracyBound
+
+    if max_degradation is None:
+        return None
+    if not dataset:
+        raise CliError("--max-degradation needs --accuracy-dataset, on which the loss is measured.", ExitCode.USAGE)
+    return AccuracyBound(max_degradation=max_degradation, dataset=dataset_name(dataset), metric=metric)

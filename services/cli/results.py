@@ -1,0 +1,147 @@
+"""What came of a task that succeeded, as tables: one function per kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.cli.output import Column, note, plain, print_rows
+from services.cli.views import colored, enum_name, short, size
+
+TOP_NODES = 10
+PARITY: list[Column[Any]] = [
+    Column("output", lambda row: plain(f"{row[0]}: {row[2].output}" if row[0] else row[2].output)),
+    Column("max rel", lambda row: f"{row[2].max_rel_error:.1e}", numeric=True),
+    Column("limit", lambda row: f"{row[1].threshold:g}", numeric=True),
+    Column("cosine", lambda row: f"{row[2].cosine:.6f}", numeric=True),
+    Column("SQNR dB", lambda row: f"{row[2].sqnr_db:.1f}", numeric=True),
+    Column("top-1", lambda row: f"{row[2].top1_agreement:.1%}" if row[2].HasField("top1_agreement") else "–"),
+    Column("verdict", lambda row: colored(enum_name(row[2], "verdict"))),
+]
+LATENCY: list[Column[Any]] = [
+    Column("form", lambda row: plain(f"{row[0]}: {row[1].form}" if row[0] else row[1].form)),
+    Column("median ms", lambda row: f"{row[1].median_ms:.3f}", numeric=True),
+    Column("p99 ms", lambda row: f"{row[1].p99_ms:.3f}", numeric=True),
+    Column("speed-up", lambda row: f"{row[1].speedup:.2f}×", numeric=True),
+    Column("95 % interval", lambda row: f"{row[1].speedup_low:.2f}–{row[1].speedup_high:.2f}", numeric=True),
+]
+CANDIDATES: list[Column[Any]] = [
+    Column("quantizer", lambda each: plain(each.quantizer)),
+    Column("cosine", lambda each: f"{each.cosine:.5f}" if each.cosine else "–", numeric=True),
+    Column("SQNR dB", lambda each: f"{each.sqnr_db:.1f}" if each.cosine else "–", numeric=True),
+    Column("accuracy", lambda each: f"{each.accuracy:.4f}" if each.HasField("accuracy") else "–", numeric=True),
+    Column("median ms", lambda each: f"{each.median_ms:.3f}" if each.median_ms else "–", numeric=True),
+    Column("size", lambda each: size(each.size_bytes) if each.size_bytes else "–", numeric=True),
+    Column("", lambda each: "[green]chosen[/]" if each.chosen else plain(each.reason)),
+]
+SENSITIVITIES: list[Column[Any]] = [
+    Column("node", lambda each: plain(each.node)),
+    Column("operator", lambda each: plain(each.operator)),
+    Column("SQNR dB", lambda each: f"{each.sqnr_db:.1f}", numeric=True),
+]
+LADDER: list[Column[Any]] = [
+    Column("nodes in floating point", lambda rung: str(len(rung.floating_point_nodes)), numeric=True),
+    Column("accuracy", lambda rung: f"{rung.accuracy:.4f}", numeric=True),
+    Column("median ms", lambda rung: f"{rung.median_ms:.3f}" if rung.median_ms else "–", numeric=True),
+]
+METRICS: list[Column[Any]] = [
+    Column("metric", lambda metric: plain(metric.name)),
+    Column("slice", lambda metric: plain(metric.slice)),
+    Column("value", lambda metric: f"{metric.value:.4f}", numeric=True),
+    Column("95 % interval", lambda metric: f"{metric.low:.4f}–{metric.high:.4f}", numeric=True),
+]
+DELTAS: list[Column[Any]] = [
+    Column("evaluation", lambda each: plain(each.task.partition("/")[2]), detail=True),
+    Column("metric", lambda each: plain(each.delta.name)),
+    Column("slice", lambda each: plain(each.delta.slice)),
+    Column("difference", lambda each: f"{each.delta.value:+.4f}", numeric=True),
+    Column("95 % interval", lambda each: f"{each.delta.low:+.4f}…{each.delta.high:+.4f}", numeric=True),
+]
+
+
+def show_result(task: Any) -> None:
+    """Print the tables of a task that SUCCEEDED."""
+    tables = {"conversionTasks": _conversion, "quantizationTasks": _quantization, "evaluationTasks": _evaluation}
+    tables[task.name.partition("/")[0]](task.result)
+    if task.origin.cache_hit:
+        note(f"No work was done: {task.origin.cache_hit} had done the same.")
+    if "model_version" in task.result.DESCRIPTOR.fields_by_name:
+        note(f"{task.name} made {short(task.result.model_version)}", style="green")
+
+
+def show_comparison(comparison: Any, limit: int) -> None:
+    """Print the differences that intervals tell from 0 first, at most `limit` of them."""
+    told = sorted(comparison.deltas, key=lambda each: each.delta.low <= 0 <= each.delta.high)
+    print_rows(told[:limit], DELTAS, title="Differences from the first evaluation, sample by sample")
+    note(
+        f"{comparison.samples} samples, {comparison.agreement:.2%} agree, {len(comparison.regressions)} got worse; "
+        f"{comparison.name}"
+    )
+
+
+def _conversion(result: Any) -> None:
+    for each in result.components:
+        _show_parity(each.component, each.parity)
+    for each in result.components:
+        _show_profile(each.component, each.profile)
+
+
+def _quantization(result: Any) -> None:
+    print_rows(result.candidates, CANDIDATES, title="Quantizers tried")
+    if result.ladder:
+        print_rows(result.ladder, LADDER, title="Accuracy control")
+    if result.sensitivities:
+        print_rows(result.sensitivities[:TOP_NODES], SENSITIVITIES, title="Most sensitive nodes")
+    _show_parity("", result.parity)
+    _show_profile("", result.profile)
+    note(f"weights: {size(result.source_size_bytes)} → {size(result.size_bytes)}")
+    if result.HasField("source_accuracy") and result.HasField("accuracy"):
+        note(f"{result.metric}: {result.source_accuracy:.4f} → {result.accuracy:.4f}")
+    if result.HasField("bound_held"):
+        note("the accuracy bound holds" if result.bound_held else "the accuracy bound does NOT hold", style="bold")
+    if result.no_gain_reason:
+        note(f"no gain: {result.no_gain_reason}", style="yellow")
+    _show_warnings(result.warnings)
+
+
+def _evaluation(result: Any) -> None:
+    print_rows(
+        [metric for metric in result.metrics if "/" not in metric.name],
+        METRICS,
+        title=f"{result.samples} samples",
+        empty="Nothing could be judged: the data has no annotations.",
+    )
+    times = result.times
+    note(
+        f"per sample: {times.total_ms:.3f} ms = {times.preprocess_ms:.3f} before + {times.inference_ms:.3f} model + "
+        f"{times.postprocess_ms:.3f} after"
+    )
+    note(
+        f"latency p50 {times.latency.median_ms:.3f}, p99 {times.latency.p99_ms:.3f} ms; "
+        f"{times.throughput:.0f} samples/s; {size(times.peak_memory_bytes)} on {result.hardware}"
+    )
+    _show_warnings(result.warnings)
+
+
+def _show_parity(component: str, parity: Any) -> None:
+    rows = [(component, parity, output) for output in parity.outputs]
+    if rows:
+        print_rows(rows, PARITY, title="Parity")
+
+
+def _show_profile(component: str, profile: Any) -> None:
+    if not profile.forms:
+        return
+    print_rows([(component, form) for form in profile.forms], LATENCY, title="Latency, paired and interleaved")
+    of, control = f"{component}: " if component else "", profile.control
+    note(
+        f"{of}batch {profile.batch_size}, {profile.threads} threads, {profile.rounds} rounds on {profile.hardware}; "
+        f"the baseline against itself: {control.speedup:.2f}× ({control.speedup_low:.2f}–{control.speedup_high:.2f})"
+    )
+    for form, words in sorted(profile.conclusions.items()):
+        note(f"{of}{form} is {words}")
+
+
+def _show_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        note(f"warning: {warning}", style="yellow")
