@@ -19,7 +19,7 @@ from engines.evaluation.resampling import Floats, draws, generator, metrics
 from engines.evaluation.truth import BoxTruth
 
 _RANKS = (1, 10, 100)
-_WORK = 1_500_000_000
+_WORK = 800_000_000
 _LEAST_RESAMPLES = 50
 
 
