@@ -13,7 +13,13 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
     QuantizationScheme,
     QuantizationSpec,
 )
-from lathe.registry.v1.dataset_service_pb2 import Dataset
+from lathe.registry.v1.dataset_service_pb2 import (
+    CLASSIFICATION,
+    CLASSIFICATION_AND_DETECTION,
+    DETECTION,
+    TENSORS,
+    Dataset,
+)
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, INT4, INT8, PRECISION_UNSPECIFIED, Precision
 
@@ -23,9 +29,7 @@ from services.common.errors import failed_precondition, invalid_argument
 from services.common.tasks.kind import MINIMUM_MEMORY
 
 DEFAULT_SAMPLES = 128
-_BOXES = "label"
 _HALF = frozenset({FP16, BF16})
-_CLASSIFIERS = frozenset({"classification", "multi_classification"})
 _DETECTORS = frozenset({"detection", "yolo"})
 
 
@@ -103,15 +107,15 @@ def check_judged_dataset(spec: QuantizationSpec, dataset: Dataset, method: str) 
             "the method of the template is raw, whose outputs nothing judges; name a template with a method, or leave "
             "the bound out",
         )
-    keys = dict.fromkeys(entry.key for entry in dataset.classes)
-    classes = [key for key in keys if key != _BOXES]
-    lacking = "boxes" if method in _DETECTORS and _BOXES not in keys else ""
-    lacking = "classes of whole items" if method in _CLASSIFIERS and not classes else lacking
-    if lacking:
-        has = ", ".join(keys) or "none"
+    boxes = dataset.type in (DETECTION, CLASSIFICATION_AND_DETECTION)
+    classes = dataset.type in (CLASSIFICATION, CLASSIFICATION_AND_DETECTION)
+    classes = classes or (dataset.type == TENSORS and bool(dataset.classes))
+    if not (boxes if method in _DETECTORS else classes):
+        needed = "boxes" if method in _DETECTORS else "classes of whole items"
+        has = ", ".join(dict.fromkeys(entry.key for entry in dataset.classes)) or "none"
         raise failed_precondition(
             "ANNOTATIONS_MISSING",
-            f"The method {method} is judged by {lacking}, which '{dataset.name}' does not have; its annotations are: "
+            f"The method {method} is judged by {needed}, which '{dataset.name}' does not have; its annotations are: "
             f"{has}. Name a dataset that has them.",
             dataset.name,
         )

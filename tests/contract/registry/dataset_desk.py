@@ -20,6 +20,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
     GetDatasetRequest,
     ListDatasetItemsRequest,
 )
+from lathe.type.v1.digest_pb2 import File
 
 from tests.contract.registry.conftest import Registry, unique
 
@@ -81,7 +82,14 @@ class Desk:
     async def begin(self, data: bytes, *, accept_mismatches: bool = False, **fields: Any) -> Dataset:
         """Upload an archive and create a dataset from it."""
         file = await self.registry.file("data.zip", data)
-        dataset = ParseDict({"display_name": unique("Data"), **fields}, Dataset(files=[file]))
+        return await self._begin([file], accept_mismatches=accept_mismatches, **fields)
+
+    async def from_files(self, files: Sequence[File], **fields: Any) -> Dataset:
+        """Create a dataset from stored files and wait until it is READY."""
+        return _ready(await self.settled(await self._begin(files, accept_mismatches=False, **fields)))
+
+    async def _begin(self, files: Sequence[File], *, accept_mismatches: bool, **fields: Any) -> Dataset:
+        dataset = ParseDict({"display_name": unique("Data"), **fields}, Dataset(files=files))
         request = CreateDatasetRequest(dataset=dataset, accept_mismatches=accept_mismatches)
         made: Dataset = await self.datasets.CreateDataset(request)
         return made
@@ -100,9 +108,7 @@ class Desk:
 
     async def ready(self, data: bytes, **fields: Any) -> Dataset:
         """Create a dataset that is READY."""
-        dataset = await self.create(data, **fields)
-        assert dataset.state == READY, f"{DatasetState.Name(dataset.state)}: {dataset.failure}"
-        return dataset
+        return _ready(await self.create(data, **fields))
 
     async def derived(self, sources: Sequence[Dataset], *steps: Mapping[str, Any]) -> Dataset:
         """Derive a dataset and wait for it."""
@@ -120,3 +126,8 @@ class Desk:
             if not answer.next_page_token:
                 return found
             request.page_token = answer.next_page_token
+
+
+def _ready(dataset: Dataset) -> Dataset:
+    assert dataset.state == READY, f"{DatasetState.Name(dataset.state)}: {dataset.failure}"
+    return dataset
