@@ -23,7 +23,7 @@ _OTHER_FORMS = re.compile(
     r"QLinear\w+|\w+Integer(ToFloat)?|DynamicQuantize\w+|MatMulNBits|MatMulBnb4|GatherBlockQuantized|FakeQuantize"
     r"|QGemm|QAttention|QMoE|QEmbedLayerNormalization|Quantize\w+|Dequantize\w+"
 )
-_PASSIVE = frozenset(
+PASSIVE = frozenset(
     {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Expand", "Slice", "Split"}
 )
 """Operators that only move values: what reads a quantized value through them reads a quantized value."""
@@ -44,7 +44,7 @@ def quantized_nodes(model: onnx.ModelProto) -> list[str]:
     integers = _integer_parameters(model)
     carried = {output for node in nodes if _gives_quantized(node, integers) for output in node.output}
     for node in nodes:  # nodes come in topological order, so that one pass carries through chains
-        if node.op_type in _PASSIVE and node.input and node.input[0] in carried:
+        if node.op_type in PASSIVE and node.input and node.input[0] in carried:
             carried.update(node.output)
     readers = [node for node in nodes if not _only_carries(node) and not carried.isdisjoint(node.input)]
     found = {id(node) for node in readers}
@@ -58,7 +58,7 @@ def quantized_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def _only_carries(node: Any) -> bool:
-    return node.op_type in QDQ or node.op_type in _PASSIVE
+    return node.op_type in QDQ or node.op_type in PASSIVE
 
 
 def _gives_quantized(node: Any, integers: frozenset[str]) -> bool:

@@ -9,14 +9,23 @@ floating-point run, so that a node is not blamed for the noise of those before i
     effect   SQNR at the model's worst output when that node alone is quantized
 
 Noise at a node's own output says little about a network: it may be averaged away or blown up behind it. The effect
-takes the rest of the network into account, so it decides the order wherever the budget allows measuring it.
+takes the rest of the network into account, so it decides the order wherever the budget allows measuring it. MiniLM
+quantized by ONNX Runtime (48 products, cosine 0.946), the cosine after leaving the worst nodes in floating point:
+
+    nodes left                          1      2      4      8     16
+    by effect                       0.968  0.981  0.989  0.995  0.998
+    by own noise                    0.947  0.950  0.973  0.991  0.995
+    by noise that has accumulated   0.949  0.945  0.945  0.948  0.948
+    at random                       0.947  0.948  0.956  0.957  0.976
+
+Accumulated noise grows with the depth alone, so it is not offered.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.backends.base import Arrays
@@ -81,25 +90,29 @@ def sensitivities(
     if not feeds:
         raise ValueError("sensitivities are measured on at least one feed")
     pieces = cut(float_model, quantized_model)
-    found = []
+    own: list[Noise] = []
     for start in range(0, len(pieces), PIECES_AT_A_TIME):
-        group = pieces[start : start + PIECES_AT_A_TIME]
-        for piece, noise in zip(group, own_noise(float_model, quantized_model, group, feeds), strict=True):
-            found.append(NodeSensitivity(piece.node, piece.operator, noise.decibels()))
+        own += own_noise(float_model, quantized_model, pieces[start : start + PIECES_AT_A_TIME], feeds)
     measured = _effects(float_model, quantized_model, pieces, feeds, budget_seconds)
-    if measured is not None:
-        found = [replace(entry, effect_db=noise.decibels()) for entry, noise in zip(found, measured, strict=True)]
-    return sorted(found, key=lambda entry: (entry.cost_db, entry.node))
+    found: dict[str, NodeSensitivity] = {}
+    for position, piece in enumerate(pieces):
+        sqnr, effect = own[position].decibels(), measured[position].decibels() if measured else None
+        for node in piece.stands_for:
+            name = node.name or node.output[0]
+            before = found.get(name)
+            if before is not None:
+                sqnr = min(sqnr, before.sqnr_db)
+                effect = None if effect is None or before.effect_db is None else min(effect, before.effect_db)
+            found[name] = NodeSensitivity(name, node.op_type, sqnr, effect)
+    return sorted(found.values(), key=lambda entry: (entry.cost_db, entry.node))
 
 
 def exclude_order(found: Sequence[NodeSensitivity]) -> Iterator[list[str]]:
     """Yield growing groups of nodes to leave in floating point: the 1, 2, 4, 8… most sensitive, the last all but one.
 
-    Args:
-        found: What `sensitivities` returned. Only nodes with parameters or products count among them: others follow
-            what is around them.
+    The nodes are the floating-point graph's, to be excluded when the graph is quantized anew.
     """
-    nodes = list(dict.fromkeys(entry.node for entry in found))
+    nodes = [entry.node for entry in found]
     size = 1
     while size < len(nodes):
         yield nodes[:size]
