@@ -24,7 +24,7 @@ def finish(connection: Connection, dataset: Any, *, yes: bool, output: OutputFor
     at the terminal says so.
     """
     dataset = wait(connection, dataset)
-    if enum_name(dataset, "state") == "AWAITING_CONFIRMATION" and _confirmed(dataset, yes=yes):
+    if enum_name(dataset, "state") == "AWAITING_CONFIRMATION" and _confirmed(dataset, yes=yes, output=output):
         from lathe.registry.v1.dataset_service_pb2 import ConfirmDatasetImportRequest
 
         request = ConfirmDatasetImportRequest(name=dataset.name)
@@ -55,11 +55,12 @@ def wait(connection: Connection, dataset: Any) -> Any:
     return dataset
 
 
-def _confirmed(dataset: Any, *, yes: bool) -> bool:
+def _confirmed(dataset: Any, *, yes: bool, output: OutputFormat) -> bool:
     import typer
 
     note(f"{dataset.name}: the class mapping does not fit what was found.", style="yellow")
-    show_report(dataset.report)
+    if output is OutputFormat.TABLE:
+        show_report(dataset.report)
     if yes:
         return True
     if sys.stdin.isatty() and typer.confirm("Import it without these?", err=True):

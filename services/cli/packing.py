@@ -49,7 +49,7 @@ def pack(paths: Sequence[Path], archive: Path) -> int:
 def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     for path in sorted(paths):
         if not path.exists():
-            raise CliError(f"{path}: there is no such file or folder.", ExitCode.USAGE)
+            raise CliError(f"{path}: there is no such file or folder.")
         prefix = Path() if len(paths) == 1 and path.is_dir() else Path(path.resolve().name)
         if not path.is_dir():
             yield prefix.as_posix(), path

@@ -63,6 +63,7 @@ def test_a_mapping_that_does_not_fit_asks(stack: Suite, tmp_path: Path) -> None:
     assert asked.returncode == 7
     assert "truck" in asked.stdout
     assert "lathe datasets confirm" in asked.stderr
+    assert stack.json("datasets", "show", "street")["state"] == "AWAITING_CONFIRMATION"
     confirmed = stack.json("datasets", "confirm", "street")
     assert confirmed["state"] == "READY"
     stack.lathe("datasets", "delete", "street")
@@ -79,7 +80,7 @@ def test_mistakes_are_told(stack: Suite, pets: str, tmp_path: Path) -> None:
     assert "INVALID_DATA" in failed.stderr
     (broken / "1.png").write_bytes(png(1))
     for code, arguments in (
-        (2, ["create", "Nothing", str(tmp_path / "absent")]),
+        (1, ["create", "Nothing", str(tmp_path / "absent")]),
         (2, ["create", "Pets 2", str(tmp_path), "--format", "JPEG"]),
         (2, ["derive", "Pets 2", pets, "--keep", "scene"]),
         (2, ["preview", pets]),
@@ -88,5 +89,5 @@ def test_mistakes_are_told(stack: Suite, pets: str, tmp_path: Path) -> None:
     ):
         done = stack.lathe("datasets", *arguments, check=False)
         assert done.returncode == code, (arguments, done.stderr)
-        assert done.stderr.startswith(("error: ", "Usage", "packed", "uploading")) or "error" in done.stderr
+        assert "error: " in done.stderr
         assert "Traceback" not in done.stderr
