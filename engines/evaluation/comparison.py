@@ -141,8 +141,8 @@ class Comparison:
         """Return the reference's side, once the slices that its samples fall into are known."""
         asked = set.intersection(*(set(entry.header.slices) for entry in self._evaluations))
         attributes = [Sliced({})] * self._pairing.samples
-        for position, sample in self._pairing.rows(self._evaluations, 0) if asked else ():
-            attributes[position] = Sliced({name: sample.attributes[name] for name in asked & sample.attributes.keys()})
+        for position, values in self._pairing.attributes(self._evaluations) if asked else ():
+            attributes[position] = Sliced({name: values[name] for name in asked & values.keys()})
         known = {name for entry in attributes for name in entry.attributes}
         self._groups, self._warnings = groups(attributes, sorted(asked & known))
         side = self._side(0)

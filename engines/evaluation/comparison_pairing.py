@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +47,26 @@ class Pairing:
     samples: int
     positions: tuple[NDArray[np.int64], ...]
 
-    def rows(self, evaluations: Sequence[Evaluation], place: int) -> Iterator[tuple[int, SamplePrediction]]:
-        """Yield the shared samples of an evaluation with their positions, in the order of its file."""
-        for position, sample in zip(self.positions[place], read_predictions(evaluations[place].path), strict=True):
+    def rows(
+        self, evaluations: Sequence[Evaluation], place: int, wanted: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, SamplePrediction]]:
+        """Yield the shared samples of an evaluation with their positions, in the order of its file.
+
+        Args:
+            evaluations: The evaluations.
+            place: The one whose samples are read.
+            wanted: Positions of the samples that are read; every shared one where None.
+        """
+        positions = self.positions[place]
+        chosen = np.flatnonzero(positions >= 0 if wanted is None else np.isin(positions, wanted)).tolist()
+        for row, sample in zip(chosen, read_predictions(evaluations[place].path, chosen), strict=True):
+            yield int(positions[row]), sample
+
+    def attributes(self, evaluations: Sequence[Evaluation]) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield the attributes of the shared samples with their positions, as the reference has them."""
+        for position, (values,) in zip(self.positions[0], _columns(evaluations[0].path, ["attributes"]), strict=True):
             if position >= 0:
-                yield int(position), sample
+                yield int(position), dict(values)
 
 
 def opened(name: str, path: Path) -> Evaluation:
@@ -142,11 +158,15 @@ def pair(evaluations: Sequence[Evaluation]) -> Pairing:
 
 
 def _keys(path: Path) -> Iterator[Key]:
+    seen: Counter[tuple[str, str, int]] = Counter()
+    for key in _columns(path, _KEY_COLUMNS):
+        seen[key] += 1
+        yield (*key, seen[key])
+
+
+def _columns(path: Path, names: list[str]) -> Iterator[tuple[Any, ...]]:
     import pyarrow.parquet as pq
 
-    seen: Counter[tuple[str, str, int]] = Counter()
     with pq.ParquetFile(str(path)) as file:
-        for batch in file.iter_batches(columns=_KEY_COLUMNS):
-            for key in zip(*(batch.column(name).to_pylist() for name in _KEY_COLUMNS), strict=True):
-                seen[key] += 1
-                yield (*key, seen[key])
+        for batch in file.iter_batches(columns=names):
+            yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)

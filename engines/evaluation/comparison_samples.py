@@ -70,7 +70,7 @@ def described(
     for entry in chosen:
         wanted.setdefault(entry.place, set()).add(entry.position)
     rows = {
-        place: {position: row for position, row in pairing.rows(evaluations, place) if position in positions}
+        place: dict(pairing.rows(evaluations, place, sorted(positions)))
         for place, positions in wanted.items()
         if positions
     }

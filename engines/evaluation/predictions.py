@@ -19,6 +19,7 @@ The schema's metadata holds, under `lathe`, the JSON of `PredictionsHeader`.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,8 +177,12 @@ def read_header(path: Path) -> PredictionsHeader:
         raise EngineFailure(FailureReason.INVALID_DATA, message) from error
 
 
-def read_predictions(path: Path) -> Iterator[SamplePrediction]:
-    """Yield every row, in the order written; not the whole file is held in memory.
+def read_predictions(path: Path, rows: Sequence[int] | None = None) -> Iterator[SamplePrediction]:
+    """Yield every row, or those of the given places, in the order written; not the whole file is held in memory.
+
+    Args:
+        path: The file.
+        rows: Places of rows, from 0, rising; every row where None.
 
     Raises:
         EngineFailure: INVALID_DATA where the file is no `predictions.parquet`.
@@ -185,9 +190,15 @@ def read_predictions(path: Path) -> Iterator[SamplePrediction]:
     import pyarrow.parquet as pq
 
     read_header(path)
+    start = 0
     with pq.ParquetFile(str(path)) as file:
         for batch in file.iter_batches(batch_size=_ROWS):
-            yield from map(_from_row, batch.to_pylist())
+            chosen = batch
+            if rows is not None:
+                here = rows[bisect_left(rows, start) : bisect_left(rows, start + len(batch))]
+                chosen = batch.take([row - start for row in here]) if here else batch.slice(0, 0)
+            yield from map(_from_row, chosen.to_pylist())
+            start += len(batch)
 
 
 def _schema() -> Any:
