@@ -35,7 +35,7 @@ REPORT_DIR = "report"
 MOST_METRICS = 5000
 """Most figures in the answer, which travels in a message; the report has every one."""
 
-_SOFTWARE = ("lathe", "numpy", "onnxruntime", "openvino", "pillow", "pycocotools")
+_SOFTWARE = ("lathe", "numpy", "pillow", "pycocotools")
 _RUNNING, _JUDGING, _WRITING = 0.05, 0.85, 0.95
 
 
@@ -77,6 +77,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
 
     report.progress(_JUDGING, "computing figures and their intervals")
     collector = findings.collector
+    ignored = bool(work.spec.preprocessing) and selection.is_tensors
     metrics = collector.metrics(parts, RESAMPLES, work.spec.seed)
     whole = EvaluationReport(
         package=_package_info(package),
@@ -87,8 +88,8 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         slices=tuple(SliceInfo(name=part.name, samples=len(part.members)) for part in parts[1:]),
         times=findings.clock.times(work.spec.batch, work.spec.passes, threads),
         worst=findings.worst.report(selection, collector.classes),
-        warnings=tuple(_warnings(package, findings, warnings, len(items))),
-        software=tuple(Software(**entry) for entry in software(_SOFTWARE)),
+        warnings=tuple(_warnings(package, findings, warnings, len(items), ignored_steps=ignored)),
+        software=tuple(Software(**entry) for entry in software((*_SOFTWARE, package.manifest.runtime.name))),
         hardware=hardware(),
         **collector.parts(),
     )
@@ -129,12 +130,16 @@ def _feeder(selection: Selection, package: OpenedPackage, spec: Spec) -> Feeder:
     return Feeder(selection, component, steps, spec.batch, numbers)
 
 
-def _warnings(package: OpenedPackage, findings: Findings, before: list[str], samples: int) -> list[str]:
+def _warnings(
+    package: OpenedPackage, findings: Findings, before: list[str], samples: int, *, ignored_steps: bool
+) -> list[str]:
     found = [*before, *findings.collector.warnings()]
     others = [entry.name for entry in package.manifest.components if entry.name != package.component.name]
     if others:
         names = ", ".join(others)
         found.insert(0, f"The package has several components; '{package.component.name}' was evaluated, not {names}.")
+    if ignored_steps:
+        found.append("The data is tensors, so the preprocessing steps that were asked for were not used.")
     if findings.not_finite:
         found.append(
             f"{findings.not_finite} of {samples} samples have outputs that are not finite; they count as wrong."

@@ -118,7 +118,7 @@ class Matcher:
         return ClassMatches(images, ranks, right, ignored, truths)
 
     def _unmatched(self, label: int, detections: list[DetectedBox]) -> tuple[Flags, Flags, int]:
-        """Return what `_match` does where there is no true box, as is so for most false detections, without COCOeval."""
+        """Return what `_match` would where there is no true box: most false detections are such."""
         found = detections[:MOST_DETECTIONS]
         area = np.array([box.width * box.height for box in found])
         other = np.stack([(area < low) | (area > high) for low, high in AREAS.values()])

@@ -135,7 +135,8 @@ def test_raw_outputs_are_described_but_not_judged(desk: Desk) -> None:
     desk.put_package(identity({"x": ("y", 0)}, 3), "raw")
     values = np.array([[1, 2, np.inf], [3, 4, 5]], np.float32)
     desk.put_tensors({"x": values}, [{}, {}])
-    ran = desk.run()
+    ran = desk.run(preprocessing=[{"cvt_rgb": True}])
+    assert any("preprocessing steps that were asked for were not used" in line for line in ran.report.warnings)
     (output,) = ran.report.outputs
     assert (output.name, output.dtype, output.shape, output.elements, output.not_finite) == ("y", "float32", (3,), 6, 1)
     finite = values[np.isfinite(values)]
