@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from services.cli.demo.digit_images import png, write_archive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,19 +93,15 @@ def _enlarged(image: Any, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.asarray(small.resize((size, size), Image.Resampling.BILINEAR), np.float32)
 
 
-def write_archive(scenes: list[Scene], path: Path) -> None:
+def write_scenes(scenes: list[Scene], path: Path) -> None:
     """Write a zip of PNG images and `annotations.jsonl`, as CreateDataset takes it."""
-    from PIL import Image
-
-    lines = []
-    with zipfile.ZipFile(path, "w") as archive:
-        for number, scene in enumerate(scenes):
-            name, png = f"images/{number:05d}.png", io.BytesIO()
-            Image.fromarray(scene.pixels).save(png, "PNG")
-            archive.writestr(name, png.getvalue())
-            boxes = [
-                dict(zip(("label", "x", "y", "width", "height"), (str(digit), *box), strict=True))
-                for digit, box in zip(scene.digits.tolist(), scene.boxes.tolist(), strict=True)
-            ]
-            lines.append(json.dumps({"image": name, "boxes": boxes, "attributes": {"light": scene.light}}))
-        archive.writestr("annotations.jsonl", "\n".join(lines) + "\n")
+    files, lines = {}, []
+    for number, scene in enumerate(scenes):
+        name = f"images/{number:05d}.png"
+        files[name] = png(scene.pixels)
+        boxes = [
+            dict(zip(("label", "x", "y", "width", "height"), (str(digit), *box), strict=True))
+            for digit, box in zip(scene.digits.tolist(), scene.boxes.tolist(), strict=True)
+        ]
+        lines.append(json.dumps({"image": name, "boxes": boxes, "attributes": {"light": scene.light}}) + "\n")
+    write_archive(path, {**files, "annotations.jsonl": "".join(lines).encode()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,12 @@ if TYPE_CHECKING:
     from lathe.template.v1.template_service_pb2 import Template
 
     from services.cli.client import Connection
-    from services.cli.demo.training import TrainedDigits
 
-MODEL = "demo-digits"
-TEMPLATE = Path(__file__).with_name("template.yaml")
-ARCHITECTURE = Path(__file__).with_name("digits_cnn.py")
+FOLDER = Path(__file__).parent
 
 
-def register_architecture(connection: Connection) -> Architecture:
-    """Register the architecture; where an earlier demo did, bring it up to date."""
+def register_architecture(connection: Connection, file: str, class_name: str) -> Architecture:
+    """Register an architecture of the demo; where an earlier demo did, bring it up to date."""
     import grpc
     from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.registry.v1.architecture_service_pb2 import (
@@ -36,73 +34,81 @@ def register_architecture(connection: Connection) -> Architecture:
         UpdateArchitectureRequest,
     )
 
-    architecture = Architecture(display_name="Demo digits CNN", class_name="DigitsCNN", source=ARCHITECTURE.read_text())
+    source = (FOLDER / file).read_text(encoding="utf-8")
+    architecture = Architecture(display_name=f"Demo {class_name}", class_name=class_name, source=source)
     try:
         return connection.architectures.CreateArchitecture(CreateArchitectureRequest(architecture=architecture))
     except grpc.RpcError as error:
         if error.code() != grpc.StatusCode.ALREADY_EXISTS:
             raise
-    name = "architectures/digitscnn"
+    name = f"architectures/{class_name.lower()}"
     existing = connection.architectures.GetArchitecture(GetArchitectureRequest(name=name))
-    if existing.source == architecture.source:
+    if existing.source == source:
         return existing
     architecture.name = name
     request = UpdateArchitectureRequest(architecture=architecture, update_mask=FieldMask(paths=["source"]))
     return connection.architectures.UpdateArchitecture(request)
 
 
-def create_template(connection: Connection) -> Template:
-    """Create the template; where an earlier demo did, bring it up to date."""
+def create_template(connection: Connection, file: str, template_id: str) -> Template:
+    """Create a template of the demo; where an earlier demo did, bring it up to date."""
     import grpc
     from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.template.v1.template_service_pb2 import CreateTemplateRequest, Template, UpdateTemplateRequest
 
-    template = read_document(TEMPLATE, Template())
+    template = read_document(FOLDER / file, Template())
     try:
-        return connection.templates.CreateTemplate(CreateTemplateRequest(template=template, template_id="demo-digits"))
+        return connection.templates.CreateTemplate(CreateTemplateRequest(template=template, template_id=template_id))
     except grpc.RpcError as error:
         if error.code() != grpc.StatusCode.ALREADY_EXISTS:
             raise
-    template.name = "templates/demo-digits"
+    template.name = f"templates/{template_id}"
     return connection.templates.UpdateTemplate(
         UpdateTemplateRequest(template=template, update_mask=FieldMask(paths=["*"]))
     )
 
 
-def push_weights(connection: Connection, checkpoint: Path, architecture: str) -> ModelVersion:
-    """Upload the checkpoint and add it to the demo's model as its next version."""
-    from lathe.registry.v1.model_service_pb2 import PTH, CreateModelVersionRequest, ModelVersion
+def push(connection: Connection, model: str, file: Path, architecture: str = "") -> ModelVersion:
+    """Upload a checkpoint with its architecture, or else an ONNX file, and add it to a model as its next version."""
+    from lathe.registry.v1.model_service_pb2 import ONNX, PTH, CreateModelVersionRequest, ModelVersion
 
     from services.cli.models import ensure_model
 
-    ensure_model(connection, MODEL)
-    version = ModelVersion(format=PTH, files=upload_files(connection, [checkpoint]), architecture=architecture)
-    request = CreateModelVersionRequest(parent=f"models/{MODEL}", model_version=version)
+    ensure_model(connection, model)
+    version = ModelVersion(
+        format=PTH if architecture else ONNX, files=upload_files(connection, [file]), architecture=architecture
+    )
+    request = CreateModelVersionRequest(parent=f"models/{model}", model_version=version)
     return connection.models.CreateModelVersion(request)
 
 
 def convert(connection: Connection, version: str, template: str, runtime: str, *, skip_cache: bool) -> Any:
-    """Convert for a runtime, wait, and return the task.
-
-    Raises:
-        CliError: The task did not succeed.
-    """
+    """Convert for a runtime, wait, and return the task; CliError where it did not succeed."""
     from lathe.converter.v1.conversion_service_pb2 import ConversionSpec, ConversionTask, CreateConversionTaskRequest
     from lathe.template.v1.template_service_pb2 import Template, TemplateOverrides
-
-    from services.cli.exit_codes import ExitCode
-    from services.cli.watching import tell, wait
 
     overrides = TemplateOverrides(values=Template(runtime=runtime))
     spec = ConversionSpec(model_version=version, template=template, overrides=overrides)
     task = connection.conversions.CreateConversionTask(
         CreateConversionTaskRequest(task=ConversionTask(spec=spec), skip_cache=skip_cache)
     )
-    task = wait(connection, task.name)
-    code = tell(task)
+    return succeeded(connection, task.name)
+
+
+def succeeded(connection: Connection, task: str) -> Any:
+    """Wait for a task, print what came of it, and return it.
+
+    Raises:
+        CliError: The task did not succeed.
+    """
+    from services.cli.exit_codes import ExitCode
+    from services.cli.watching import tell, wait
+
+    ended = wait(connection, task)
+    code = tell(ended)
     if code is not ExitCode.OK:
-        raise CliError("The conversion did not succeed.", code)
-    return task
+        raise CliError(f"{task} did not succeed.", code)
+    return ended
 
 
 def download_package(connection: Connection, version: str, folder: Path) -> None:
@@ -113,23 +119,22 @@ def download_package(connection: Connection, version: str, folder: Path) -> None
     download_files(connection, found.files, folder)
 
 
-def run_package(folder: Path, digits: TrainedDigits) -> float:
-    """Run the package's own `infer.py` on the held-out images, in a process of its own, and return its accuracy.
+def run_package(folder: Path, inputs: Mapping[str, Any]) -> Any:
+    """Run the package's own `infer.py` on arrays by input, in a process of its own, and return its first output.
 
     Raises:
         CliError: `infer.py` failed.
     """
     import numpy as np
 
-    images, answers = folder / "held_out.npy", folder / "answers.npz"
-    np.save(images, digits.images)
-    command = [sys.executable, "-I", str(folder / "infer.py"), "--input", str(images), "--output", str(answers)]
+    given, answers = folder / "demo_inputs.npz", folder / "demo_answers.npz"
+    np.savez(given, **inputs)
+    command = [sys.executable, "-I", str(folder / "infer.py"), "--input", str(given), "--output", str(answers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CliError(f"infer.py failed: {done.stderr.strip()[-500:]}")
     with np.load(answers) as outputs:
-        predicted = next(iter(outputs.values())).argmax(1)
-    return float((predicted == digits.labels).mean())
+        return next(iter(outputs.values()))
 
 
 def manifest(folder: Path) -> dict[str, Any]:

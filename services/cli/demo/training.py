@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 ARCHITECTURE = Path(__file__).with_name("digits_cnn.py")
-MEAN, SCALE = 4.884, 6.017
-"""Mean and standard deviation of the training pixels, which are 0 to 16; the conversion bakes them into the graph."""
+MEAN, SCALE = 77.8, 95.9
+"""Mean and standard deviation of the training pixels, which are 0 to 255; the conversion bakes them into the graph."""
 
 EPOCHS = 20
 BATCH = 64
@@ -26,14 +26,18 @@ class TrainedDigits:
 
     Attributes:
         checkpoint: File with the state dict under the key `state_dict`, as training scripts usually save it.
-        images: Held-out images, float32 (n, 1, 8, 8), pixels of 0 to 16.
+        images: Held-out images, float32 (n, 1, 8, 8), whole pixels of 0 to 255.
         labels: Their digits, int64 (n,).
+        seen_images: Images of the training, likewise.
+        seen_labels: Their digits.
         accuracy: Part of the held-out images that PyTorch itself gets right, 0 to 1.
     """
 
     checkpoint: Path
     images: np.ndarray[Any, np.dtype[np.float32]]
     labels: np.ndarray[Any, np.dtype[np.int64]]
+    seen_images: np.ndarray[Any, np.dtype[np.float32]]
+    seen_labels: np.ndarray[Any, np.dtype[np.int64]]
     accuracy: float
 
 
@@ -47,7 +51,7 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDigits
     torch.manual_seed(SEED)
     torch.set_num_threads(1)  # the network is too small to share out, and waits for a second core when that is busy
     pixels, digits = load_digits(return_X_y=True)
-    images = pixels.reshape(-1, 1, 8, 8).astype(np.float32)
+    images = np.round(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.float32)
     train_x, test_x, train_y, test_y = train_test_split(
         images, digits, test_size=0.2, random_state=SEED, stratify=digits
     )
@@ -71,4 +75,5 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDigits
         predicted = network(torch.from_numpy((test_x - MEAN) / SCALE)).argmax(1).numpy()
     checkpoint = folder / "digits.pth"
     torch.save({"epoch": EPOCHS, "state_dict": network.state_dict()}, checkpoint)
-    return TrainedDigits(checkpoint, test_x, test_y.astype(np.int64), float((predicted == test_y).mean()))
+    accuracy = float((predicted == test_y).mean())
+    return TrainedDigits(checkpoint, test_x, test_y.astype(np.int64), train_x, train_y.astype(np.int64), accuracy)

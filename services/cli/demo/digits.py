@@ -1,0 +1,82 @@
+"""The first part of the demo: a classifier of handwritten digits, from training to the release."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.cli.demo import loop, steps
+from services.cli.demo.story import Line, heading, training
+from services.cli.output import note
+
+if TYPE_CHECKING:
+    from services.cli.client import Connection
+    from services.cli.demo.training import TrainedDigits
+
+MODEL = "demo-digits"
+RUNTIMES = ("onnxruntime", "openvino")
+LEAST_TOP1 = 0.95
+
+
+def run(connection: Connection, work: Path) -> list[Line]:
+    """Train, convert, prove, quantize, evaluate, compare, release; return the closing table."""
+    heading("Digits 1. Train a CNN on scikit-learn's handwritten digits")
+    digits = _train(work)
+    heading("Digits 2. Register architecture, template and weights")
+    architecture = steps.register_architecture(connection, "digits_cnn.py", "DigitsCNN")
+    template = steps.create_template(connection, "digits_template.yaml", MODEL)
+    version = steps.push(connection, MODEL, digits.checkpoint, architecture.name)
+    note(f"{version.name}: {architecture.name}, {template.name}")
+    lines = [Line("PyTorch (source)", digits.accuracy, f"{len(digits.labels)} images")]
+    packages = {}
+    for runtime in RUNTIMES:
+        heading(f"Digits 3. Convert for {runtime}, compare with the source, measure, download, run")
+        task = steps.convert(connection, version.name, template.name, runtime, skip_cache=True)
+        packages[runtime] = task.result.model_version
+        lines.append(_line(f"{runtime} package", connection, task.result.model_version, work / runtime, digits))
+    heading("Digits 4. Ask for the same conversion again")
+    begun = time.monotonic()
+    steps.convert(connection, version.name, template.name, RUNTIMES[-1], skip_cache=False)
+    note(f"Answered from the action cache in {(time.monotonic() - begun) * 1000:.0f} ms.")
+    quantized = _close_the_loop(connection, work, digits, packages[RUNTIMES[-1]], template.name)
+    lines.append(_line("int8 package", connection, quantized, work / "digits-int8", digits))
+    return lines
+
+
+def _close_the_loop(connection: Connection, work: Path, digits: TrainedDigits, package: str, template: str) -> str:
+    from services.cli.demo.digit_images import write_annotated, write_image_folder
+
+    heading("Digits 5. Import what the model was trained on for calibration, and held-out digits for evaluation")
+    seen, held_out = work / "digits-seen.zip", work / "digits-held-out.zip"
+    write_image_folder(digits.seen_images, digits.seen_labels, seen)
+    write_annotated(digits.images, digits.labels, held_out)
+    calibration = loop.create_dataset(connection, "demo-digits-seen", seen, template, "class")
+    dataset = loop.create_dataset(connection, "demo-digits-held-out", held_out, template, "digit")
+    heading("Digits 6. Quantize to int8; at most half a point of top-1 may be lost")
+    bound = loop.Bound(calibration, points=0.5)
+    quantized: str = loop.quantize(connection, package, calibration, bound).result.model_version
+    heading("Digits 7. Evaluate before and after, by strokes, and compare sample by sample")
+    before = loop.evaluate(connection, package, dataset, work / "digits-float.html", ["strokes"])
+    after = loop.evaluate(connection, quantized, dataset, work / "digits-int8.html", ["strokes"])
+    loop.compare(connection, [before, after], work / "digits-comparison.html")
+    heading("Digits 8. Release it, if it keeps the channel's rules")
+    loop.release(connection, after, LEAST_TOP1)
+    return quantized
+
+
+def _line(form: str, connection: Connection, version: str, folder: Path, digits: TrainedDigits) -> Line:
+    """Download a package and run its own `infer.py` on the held-out images."""
+    steps.download_package(connection, version, folder)
+    predicted = steps.run_package(folder, {"image": digits.images}).argmax(1)
+    precision = steps.manifest(folder)["precision"]
+    return Line(form, float((predicted == digits.labels).mean()), f"{precision}, infer.py alone")
+
+
+def _train(work: Path) -> TrainedDigits:
+    from services.cli.demo.training import EPOCHS, train
+
+    with training(EPOCHS) as on_epoch:
+        digits = train(work, on_epoch)
+    note(f"PyTorch itself gets {digits.accuracy:.2%} of {len(digits.labels)} held-out images right.")
+    return digits

@@ -1,0 +1,166 @@
+"""The second half of the demo, the same for every model: data, quantization, evaluation, comparison, release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.cli.demo.steps import succeeded
+from services.cli.failures import CliError
+from services.cli.output import note
+
+if TYPE_CHECKING:
+    from services.cli.client import Connection
+
+CHANNEL = "production"
+
+
+def create_dataset(connection: Connection, name: str, archive: Path, template: str, key: str) -> str:
+    """Import an archive, its `key` mapped to the task `digit` of the template; no mapping where the key is empty.
+
+    Data of the demo are the same every time, so that what an earlier demo imported is taken as it is.
+
+    Returns:
+        The dataset's name.
+
+    Raises:
+        CliError: The import failed.
+    """
+    import grpc
+    from lathe.registry.v1.dataset_service_pb2 import (
+        ClassMapping,
+        ClassMappingEntry,
+        CreateDatasetRequest,
+        Dataset,
+    )
+
+    from services.cli.importing import wait
+    from services.cli.transfers import upload_files
+    from services.cli.views import enum_name
+
+    dataset = Dataset(display_name=name, files=upload_files(connection, [archive]))
+    if key:
+        entries = [ClassMappingEntry(task="digit", key=key)]
+        dataset.mapping.CopyFrom(ClassMapping(template=template, entries=entries))
+    try:
+        made = connection.datasets.CreateDataset(CreateDatasetRequest(dataset=dataset, dataset_id=name))
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+            raise
+        return f"datasets/{name}"
+    made = wait(connection, made)
+    if enum_name(made, "state") != "READY":
+        raise CliError(f"{made.name} is {enum_name(made, 'state')}: {made.failure.message}")
+    note(f"{made.name}: {made.item_count} items")
+    return str(made.name)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How much accuracy a quantization may cost.
+
+    Attributes:
+        dataset: What it is measured on; other data than the evaluation's, or the figure would flatter.
+        points: Most points of the method's main metric.
+    """
+
+    dataset: str
+    points: float
+
+
+def quantize(connection: Connection, version: str, calibration: str, bound: Bound | None = None, **fields: Any) -> Any:
+    """Quantize a version, wait, and return the task; CliError where it did not succeed.
+
+    Args:
+        connection: To the services.
+        version: The version.
+        calibration: Dataset to calibrate on; none where empty.
+        bound: How much accuracy it may cost.
+        fields: More fields of the specification.
+    """
+    from lathe.quantizer.v1.quantization_service_pb2 import (
+        AccuracyBound,
+        CalibrationData,
+        CreateQuantizationTaskRequest,
+        QuantizationSpec,
+        QuantizationTask,
+    )
+
+    spec = QuantizationSpec(model_version=version, **fields)
+    if calibration:
+        spec.calibration_data.CopyFrom(CalibrationData(dataset=calibration))
+    if bound is not None:
+        spec.accuracy.CopyFrom(AccuracyBound(dataset=bound.dataset, max_degradation=bound.points))
+    request = CreateQuantizationTaskRequest(task=QuantizationTask(spec=spec))
+    return succeeded(connection, connection.quantizations.CreateQuantizationTask(request).name)
+
+
+def evaluate(connection: Connection, version: str, dataset: str, report: Path, slices: Sequence[str] = ()) -> Any:
+    """Evaluate a package, save its report, and return the task; CliError where it did not succeed."""
+    from lathe.evaluator.v1.evaluation_service_pb2 import (
+        CreateEvaluationTaskRequest,
+        EvaluationSpec,
+        EvaluationTask,
+    )
+
+    from services.cli.evaluate import save_report
+
+    spec = EvaluationSpec(model_version=version, dataset=dataset, slices=slices)
+    request = CreateEvaluationTaskRequest(task=EvaluationTask(spec=spec))
+    task = succeeded(connection, connection.evaluations.CreateEvaluationTask(request).name)
+    save_report(connection, task.result.html_report, report)
+    return task
+
+
+def compare(connection: Connection, evaluations: Sequence[Any], report: Path) -> Any:
+    """Compare evaluations, the reference first, save the report, and return the comparison."""
+    from lathe.evaluator.v1.evaluation_service_pb2 import CompareEvaluationsRequest
+
+    from services.cli.evaluate import save_report
+    from services.cli.results import show_comparison
+
+    names = [task.name for task in evaluations]
+    found = connection.evaluations.CompareEvaluations(CompareEvaluationsRequest(names=names))
+    show_comparison(found, 10)
+    save_report(connection, found.html_report, report)
+    return found
+
+
+def release(connection: Connection, evaluation: Any, least: float) -> Any:
+    """Promote the evaluated version in a channel that asks for its main metric to be `least` or more."""
+    import grpc
+    from lathe.registry.v1.release_service_pb2 import (
+        Channel,
+        CreateChannelRequest,
+        MetricBound,
+        PromoteModelVersionRequest,
+        PromotionRules,
+    )
+
+    version = evaluation.spec.model_version
+    model = version.partition("/versions/")[0]
+    bound = MetricBound(metric=evaluation.result.main_metric, min=least)
+    rules = PromotionRules(require_evaluation=True, dataset=evaluation.spec.dataset, bounds=[bound])
+    channel = Channel(display_name=CHANNEL.capitalize(), rules=rules)
+    try:
+        connection.releases.CreateChannel(CreateChannelRequest(parent=model, channel=channel, channel_id=CHANNEL))
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+            raise
+    made = connection.releases.PromoteModelVersion(
+        PromoteModelVersionRequest(
+            name=f"{model}/channels/{CHANNEL}", model_version=version, evaluation_task=evaluation.name, note="demo"
+        )
+    )
+    for check in made.checks:
+        note(f"kept: {check}")
+    note(f"{made.name} serves {version} from {made.repository_uri}", style="green")
+    return made
+
+
+def main_figure(evaluation: Any) -> float:
+    """Return the main metric of an evaluation over all data."""
+    result = evaluation.result
+    return float(next(each.value for each in result.metrics if each.name == result.main_metric and not each.slice))
