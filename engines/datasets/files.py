@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import stat
 import tarfile
 import zipfile
 from collections import defaultdict
@@ -87,8 +89,8 @@ def gather(source: Path, scratch: Path, progress: Progress) -> Files:
     Raises:
         EngineFailure: INVALID_DATA where an archive cannot be unpacked safely, or there are no files.
     """
-    uploaded = _tree(source)
-    budget = Budget(sum(path.stat().st_size for path in uploaded.values()))
+    uploaded, size = _tree(source)
+    budget = Budget(size)
     archives = {path: kind for path, file in uploaded.items() if (kind := _archive_kind(path, file))}
     paths = {path: file for path, file in uploaded.items() if path not in archives}
     for number, (path, kind) in enumerate(archives.items()):
@@ -105,15 +107,20 @@ def gather(source: Path, scratch: Path, progress: Progress) -> Files:
     return Files(paths, budget)
 
 
-def _tree(source: Path) -> dict[str, Path]:
+def _tree(source: Path) -> tuple[dict[str, Path], int]:
+    """Return the plain files under a folder by their path in it, and the sum of their sizes in bytes."""
     if source.is_file():
-        return {source.name: source}
-    found = {}
-    for path in sorted(source.rglob("*")):
-        name = safe_name(path.relative_to(source).as_posix())
-        if name is not None and path.is_file() and not path.is_symlink():
-            found[name] = path
-    return found
+        return {source.name: source}, source.stat().st_size
+    found, size = {}, 0
+    for folder, _, names in os.walk(source):
+        above = Path(folder).relative_to(source).as_posix()
+        for file in names:
+            name = safe_name(f"{above}/{file}")
+            status = os.lstat(f"{folder}/{file}")
+            if name is not None and stat.S_ISREG(status.st_mode):
+                found[name] = Path(folder, file)
+                size += status.st_size
+    return dict(sorted(found.items())), size
 
 
 def _archive_kind(name: str, path: Path) -> str:
