@@ -71,9 +71,14 @@ class ProfileReport:
             "conclusions": {form.form: self.conclusion(form) for form in self.forms[1:]},
         }
 
+    @property
+    def noise(self) -> float:
+        """How many times faster or slower the baseline may look than itself: what a win has to exceed."""
+        return max(self.control.speedup_high, 1 / self.control.speedup_low, 1.0)
+
     def conclusion(self, form: Latency) -> str:
         """Return in words whether a form is faster than the baseline, slower, or neither beyond noise."""
-        noise = max(self.control.speedup_high, 1 / self.control.speedup_low, 1.0)
+        noise = self.noise
         if form.speedup_low > noise:
             return f"{form.speedup:.2f}x faster than {self.forms[0].form}"
         if form.speedup_high < 1 / noise:

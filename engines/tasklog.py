@@ -21,3 +21,5 @@ def log_to_stdout() -> None:
     if not any(isinstance(handler, _TaskLog) for handler in engines.handlers):
         engines.addHandler(_TaskLog())
         engines.setLevel(logging.INFO)
+    if not logging.root.handlers:  # tools that log carelessly would add one, and every line would stand there twice
+        logging.root.addHandler(logging.NullHandler())

@@ -66,11 +66,10 @@ def faster_than_source(report: ProfileReport, form: JudgedForm) -> bool:
 
 def fastest(report: ProfileReport, forms: Sequence[JudgedForm]) -> JudgedForm | None:
     """Return the fastest form; an earlier one, which is simpler, gives way only to a win beyond noise."""
-    noise = max(report.control.speedup_high, 1 / report.control.speedup_low, 1.0)
     best, best_speed = None, 0.0
     for form in forms:
         latency = latency_of(report, form)
-        if latency is not None and (best is None or latency.speedup > best_speed * noise):
+        if latency is not None and (best is None or latency.speedup > best_speed * report.noise):
             best, best_speed = form, latency.speedup
     return best
 

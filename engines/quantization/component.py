@@ -139,7 +139,7 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
         search.candidates(chosen),
         search.ladder,
         source_bytes,
-        _no_gain(chosen, stopwatch, profile),
+        _no_gain(job, chosen, stopwatch, profile),
         gate.bound,
         warnings,
     )
@@ -259,14 +259,18 @@ def _packaged(job: ComponentJob, prepared: Prepared, chosen: JudgedForm, profile
     return PackagedComponent(prepared.component, form, signature, prepared.ranges, chosen.parity, profile)
 
 
-def _no_gain(chosen: JudgedForm, stopwatch: Stopwatch, profile: ProfileReport) -> str:
+def _no_gain(job: ComponentJob, chosen: JudgedForm, stopwatch: Stopwatch, profile: ProfileReport) -> str:
     for line in profile.lines():
         log.info("%s", line)
     latency = latency_of(profile, chosen)
     if latency is None or "faster" in profile.conclusion(latency):
         return ""
-    source_ms = profile.forms[0].median_ms
-    return no_gain_reason(chosen.form, stopwatch.feed, profile.conclusion(latency), source_ms, stopwatch.threads)
+    return no_gain_reason(chosen.form, stopwatch.feed, profile, _computes(job, chosen.form.precision))
+
+
+def _computes(job: ComponentJob, precision: str) -> str:
+    others = job.request.conversion.runtime().computes.items()
+    return next((computed for stored, computed in others if stored == precision), precision)
 
 
 def _all_failed(search: Search) -> EngineFailure:

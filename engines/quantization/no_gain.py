@@ -9,7 +9,9 @@ from pathlib import Path
 
 from engines.backends import Arrays, BuiltForm
 from engines.failures import first_line
+from engines.profile import ProfileReport
 from engines.quantization.plan import products_saturate
+from engines.quantization.request import HALVES
 
 SMALL_MS = 0.1
 """Latency under which the fixed cost of a call and of every node outweighs what arithmetic takes."""
@@ -21,19 +23,28 @@ _FLOAT = frozenset({"Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "Fused
 _RUNS = 5
 
 
-def no_gain_reason(form: BuiltForm, feed: Arrays, conclusion: str, source_ms: float, threads: int) -> str:
+def no_gain_reason(form: BuiltForm, feed: Arrays, report: ProfileReport, computes: str) -> str:
     """Return the likely cause in words.
 
     Args:
         form: The quantized form, as it was built.
         feed: What it computes on.
-        conclusion: What the paired measurement allows to say.
-        source_ms: Median latency of the source, in milliseconds.
-        threads: Threads of the session.
+        report: The paired measurement of the source and the form.
+        computes: What the runtime computes the form's precision in.
     """
     causes: list[str] = []
+    conclusion, source_ms = report.conclusion(report.forms[1]), report.forms[0].median_ms
     if source_ms < SMALL_MS:
         causes.append(f"the source takes {source_ms:.3f} ms, of which fixed costs per call and node are most")
+    if computes != form.precision:
+        causes.append(f"{form.precision} is how values are stored; the runtime computes them in {computes}")
+    if form.precision not in HALVES:
+        causes += _integer_causes(form, feed, report.threads)
+    return f"{conclusion[0].upper()}{conclusion[1:]}. Likely cause: {'; '.join(causes) or 'none that its run shows'}."
+
+
+def _integer_causes(form: BuiltForm, feed: Arrays, threads: int) -> list[str]:
+    causes: list[str] = []
     try:
         times = node_times(form, feed, threads)
     except Exception as error:  # a profile is a courtesy: without it the other causes still stand
@@ -49,10 +60,10 @@ def no_gain_reason(form: BuiltForm, feed: Arrays, conclusion: str, source_ms: fl
             causes.append(f"{part:.0%} of its time {words}")
     if products_saturate():
         causes.append("this processor has no VNNI or AMX, without which integer products are hardly faster")
-    if not causes:
-        top = ", ".join(f"{name} {time / total:.0%}" for name, time in Counter(times).most_common(3)) if total else ""
-        causes.append(f"its time is spread over {top}" if top else "its run shows no single cause")
-    return f"{conclusion[0].upper()}{conclusion[1:]}. Likely cause: {'; '.join(causes)}."
+    if not causes and total:
+        top = ", ".join(f"{name} {time / total:.0%}" for name, time in Counter(times).most_common(3))
+        causes.append(f"its time is spread over {top}")
+    return causes
 
 
 def node_times(form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:

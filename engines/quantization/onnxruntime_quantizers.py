@@ -66,8 +66,9 @@ class Dynamic:
                 suggested_fix="Choose the scheme STATIC, with calibration data.",
             )
         target = out_dir / "quantized.onnx"
+        del model.graph.value_info[:]  # the quantizer turns weights round, and then trips over their old shapes
         quantize_dynamic(
-            material.graph,
+            model,
             target,
             op_types_to_quantize=list(DYNAMIC_OPERATORS),
             per_channel=settings.per_channel,

@@ -66,6 +66,7 @@ def place_qdq(
         extra,
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     save_model(quantizer.model.model, target)
     return target
 

@@ -49,26 +49,21 @@ class Search:
     def run(self, first: Sequence[Candidate], second: Sequence[Candidate]) -> JudgedForm | None:
         """Return the best form; None where no tool made any.
 
-        The second candidates are tried where none of the first holds. The ladder is climbed where nothing holds
-        then, or where only what is no faster than the source does and something faster could be made to hold.
+        Where nothing holds that is faster than the source, the second candidates are tried, and then the ladder is
+        climbed with something faster than what holds so far, if there is any.
         """
-        self._try(first)
-        if not any(form.holds for form in self._forms):
-            self._try(second)
-        if not self._forms:
+        best = self._try(first)
+        if not self._won(best):
+            best = self._try(second)
+        if self.report is None:
             return None
-        self.workshop.say("measuring latency")
-        self.report = self.stopwatch.compare(self._forms, FINAL_SECONDS)
-        for line in self.report.lines():
-            log.info("%s", line)
-        best = fastest(self.report, [form for form in self._forms if form.holds])
-        climber = self._climber(best)
+        climber = None if self._won(best) else self._climber(best)
         if climber is None:
             return best or max(self._forms, key=lambda form: form.score)
-        top = self._climb(climber)
-        contenders = [form for form in (best, top.top) if form is not None]
+        found = self._climb(climber)
+        contenders = [form for form in (best, found.top) if form is not None]
         if not contenders:
-            return max([*self._forms, *top.rungs], key=lambda form: form.score)
+            return max([*self._forms, *found.rungs], key=lambda form: form.score)
         if len(contenders) == 1:
             return contenders[0]
         return fastest(self.stopwatch.compare(contenders, FINAL_SECONDS), contenders)
@@ -77,18 +72,37 @@ class Search:
     def _forms(self) -> list[JudgedForm]:
         return [trial.form for trial in self.trials if trial.form is not None]
 
-    def _try(self, candidates: Sequence[Candidate]) -> None:
-        for candidate in candidates:
-            self.trials.append(self.workshop.try_out(candidate))
+    def _try(self, candidates: Sequence[Candidate]) -> JudgedForm | None:
+        """Make and measure candidates; return the fastest form of all so far that holds."""
+        self.trials += [self.workshop.try_out(candidate) for candidate in candidates]
+        if self._forms and (candidates or self.report is None):
+            self.workshop.say("measuring latency")
+            self.report = self.stopwatch.compare(self._forms, FINAL_SECONDS)
+            for line in self.report.lines():
+                log.info("%s", line)
+        return fastest(self.report, [form for form in self._forms if form.holds]) if self.report else None
+
+    def _won(self, best: JudgedForm | None) -> bool:
+        return best is not None and self.report is not None and faster_than_source(self.report, best)
 
     def _climber(self, best: JudgedForm | None) -> Trial | None:
-        """Return what to climb with: of what is faster than the source the best; the best of all where nothing is."""
-        assert self.report is not None
+        """Return what to climb with, the best by cosine or accuracy among the forms that do not hold.
+
+        They must be faster than the one that holds; where none does, those no slower than the source go first.
+        """
         made = [trial for trial in self.trials if trial.form is not None and not trial.form.holds]
-        fast = [trial for trial in made if trial.form and faster_than_source(self.report, trial.form)]
-        if best is not None and (not fast or faster_than_source(self.report, best)):
-            return None
-        return max(fast or made, key=lambda trial: trial.form.score if trial.form else -1.0, default=None)
+        speeds = {trial.candidate.name: self._speed(trial.form) for trial in made if trial.form}
+        floor = self._speed(best) * self._noise() if best else 1 / self._noise()
+        quick = [trial for trial in made if speeds[trial.candidate.name] > floor]
+        pool = quick if quick or best else made
+        return max(pool, key=lambda trial: trial.form.score if trial.form else -1.0, default=None)
+
+    def _speed(self, form: JudgedForm) -> float:
+        latency = latency_of(self.report, form) if self.report else None
+        return latency.speedup if latency else 0.0
+
+    def _noise(self) -> float:
+        return self.report.noise if self.report else 1.0
 
     def _climb(self, trial: Trial) -> Climb[JudgedForm]:
         assert trial.form is not None
