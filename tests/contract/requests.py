@@ -9,6 +9,8 @@ from google.protobuf import message_factory
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
+from lathe.evaluator.v1 import evaluation_service_pb2
+from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
     architecture_service_pb2,
     artifact_service_pb2,
@@ -28,6 +30,8 @@ FILES = (
     ("registry", release_service_pb2),
     ("template", template_service_pb2),
     ("converter", conversion_service_pb2),
+    ("quantizer", quantization_service_pb2),
+    ("evaluator", evaluation_service_pb2),
 )
 METHODS = {
     method.name: (process, f"/{service.full_name}/{method.name}", method)
@@ -76,7 +80,29 @@ AN_ARCHITECTURE = {
     "source": source_of(CLASS),
     "config": "num_classes: 3",
 }
-SPEC = {"model_version": VERSION, "template": TEMPLATE, "overrides": {"values": {"repo": "mine"}}, "seed": 1}
+SPECS: dict[str, dict[str, Any]] = {
+    "Conversion": {
+        "model_version": VERSION,
+        "template": TEMPLATE,
+        "overrides": {"values": {"repo": "mine"}},
+        "seed": 1,
+    },
+    "Quantization": {
+        "model_version": VERSION,
+        "template": TEMPLATE,
+        "calibration_data": {"dataset": DATASET, "samples": 2, "preprocessing": [{"cvtRGB": True}]},
+        "accuracy": {"dataset": DATASET, "max_degradation": 0.5},
+        "excluded_nodes": ["fc"],
+    },
+    "Evaluation": {
+        "model_version": PACKAGE,
+        "dataset": DATASET,
+        "method": "classification",
+        "args": {"label_offset": {"si": 0}},
+        "preprocessing": [{"resize": {"height": 4, "width": 4}}],
+    },
+}
+"""What each kind of task is asked to do."""
 
 
 def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +113,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "files": [made["file"]],
         "lineage": {"sources": [VERSION]},
     }
-    task, upload, sha = made["task"], made["upload"], made["file"]["digest"]["sha256"]
+    upload, sha = made["upload"], made["file"]["digest"]["sha256"]
     requests: dict[str, dict[str, Any]] = {
         "CreateModel": {"model": {"display_name": "Fuzz", "labels": {"team": "a"}}},
         "GetModel": {"name": MODEL},
@@ -171,22 +197,32 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             "model_version": VERSION,
             "overrides": {"values": A_TEMPLATE, "paths": ["components.net.max_batch", "args"]},
         },
-        "CreateConversionTask": {"task": {"spec": SPEC, "labels": {"team": "a"}}},
-        "GetConversionTask": {"name": task},
-        "ListConversionTasks": {**LIST, "states": ["PENDING"]},
-        "UpdateConversionTask": {
-            "task": {"name": task, "display_name": "d", "labels": {"team": "a"}},
-            "update_mask": "displayName,labels",
-        },
-        "CancelConversionTask": {"name": task},
-        "RetryConversionTask": {"name": task},
-        "ResubmitConversionTask": {"name": task, "spec": SPEC},
-        "DeleteConversionTask": {"name": task, "etag": '"x"'},
-        "BatchDeleteConversionTasks": {"names": ["conversionTasks/x"]},
-        "WatchConversionTask": {"name": task, "after_revision": 1},
-        "StreamConversionTaskLogs": {"name": task, "attempt": 1},
+        "CompareEvaluations": {"names": [made["tasks"]["Evaluation"], "evaluationTasks/x"]},
+        "GetEvaluationComparison": {"name": "evaluationComparisons/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
+        "ListEvaluationComparisons": {"page_size": 2, "mine_only": True, "task": "evaluationTasks/x"},
     }
+    for kind, spec in SPECS.items():
+        requests |= _of_tasks(kind, spec, made["tasks"][kind])
     return requests[method]
+
+
+def _of_tasks(kind: str, spec: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:
+    """Return a right request for each verb of a kind of task."""
+    noun = f"{kind}Task"
+    edited = {"name": task, "display_name": "d", "labels": {"team": "a"}}
+    return {
+        f"Create{noun}": {"task": {"spec": spec, "labels": {"team": "a"}}},
+        f"Get{noun}": {"name": task},
+        f"List{noun}s": {**LIST, "states": ["PENDING"], "uses": spec["model_version"]},
+        f"Update{noun}": {"task": edited, "update_mask": "displayName,labels"},
+        f"Cancel{noun}": {"name": task},
+        f"Retry{noun}": {"name": task},
+        f"Resubmit{noun}": {"name": task, "spec": spec},
+        f"Delete{noun}": {"name": task, "etag": '"x"'},
+        f"BatchDelete{noun}s": {"names": [f"{kind.lower()}Tasks/x"]},
+        f"Watch{noun}": {"name": task, "after_revision": 1},
+        f"Stream{noun}Logs": {"name": task, "attempt": 1},
+    }
 
 
 def request_of(method: str, values: Mapping[str, Any]) -> Message:

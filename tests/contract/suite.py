@@ -17,12 +17,14 @@ from google.protobuf.message import Message
 from services.common.server import serve_in_process
 from services.common.settings import Settings
 from services.converter import main as converter
+from services.evaluator import main as evaluator
+from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.template import main as template
 from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.dataset_desk import image_folder
 from tests.contract.registry.samples import manifest, onnx_model, state_dict
-from tests.contract.requests import CHANNEL, METHODS, MODEL, RULED_CHANNEL, request_of, right
+from tests.contract.requests import CHANNEL, METHODS, MODEL, RULED_CHANNEL, SPECS, request_of, right
 
 # A stream that waits for more is well.
 STREAM_SECONDS = 0.3
@@ -30,7 +32,7 @@ IMPORT_SECONDS = 60
 
 
 class Suite:
-    """The three services, and one resource of each kind."""
+    """The services, and one resource of each kind."""
 
     def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
         self._channels = channels
@@ -72,7 +74,7 @@ class Suite:
             "file": await self._stored("net.pth", state_dict()),
             "images": await self._stored("images.zip", image_folder()),
             "upload": opened["name"],
-            "task": "",
+            "tasks": dict.fromkeys(SPECS, ""),
         }
         for method, more in (
             ("CreateModel", {"model_id": "fuzz"}),
@@ -85,10 +87,10 @@ class Suite:
         version = {"parent": MODEL, "model_version": {"format": "PTH", "files": [self.made["file"]]}}
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
         await self._release()
-        task = await self.call(
-            "CreateConversionTask", request_of("CreateConversionTask", right("CreateConversionTask", self.made))
-        )
-        self.made["task"] = task["name"]
+        for kind in SPECS:
+            method = f"Create{kind}Task"
+            task = await self.call(method, request_of(method, right(method, self.made)))
+            self.made["tasks"][kind] = task["name"]
 
     async def _release(self) -> None:
         """Make a package, two channels, and a release in the first: the rules of the other one change."""
@@ -114,7 +116,7 @@ class Suite:
 
 @asynccontextmanager
 async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
-    """Start the three services and make one resource of each kind."""
+    """Start the services and make one resource of each kind."""
     channels: dict[str, grpc.aio.Channel] = {}
     # Registry and template service ask each other.
     template_address = _free_address()
@@ -124,6 +126,8 @@ async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
             ("registry", registry.build, registry.NEEDS),
             ("template", template.build, template.NEEDS),
             ("converter", converter.build, None),
+            ("quantizer", quantizer.build, None),
+            ("evaluator", evaluator.build, None),
         ):
             given_needs = {} if needs is None else {"needs": needs}
             listen = template_address if name == "template" else "127.0.0.1:0"
