@@ -61,13 +61,15 @@ def curves(key: str, label: str, lines: Sequence[Curve], x_label: str, y_label: 
         for position, line in enumerate(shown):
             color = stand_in("ink" if line.strong else SERIES[position])
             width, order = (2.4, 3) if line.strong else (1.6, 2)
-            name = _name(line.name)
+            # A legend leaves out what begins with an underscore.
+            name = f"\u2060{_name(line.name)}" if line.name.startswith("_") else _name(line.name)
             axes.plot(line.x, line.y, color=color, linewidth=width, zorder=order, label=name, gid=f"line-{position}")
         axes.set(xlim=(0, 1.005), ylim=(0, 1.03), xlabel=x_label, ylabel=y_label)
         _per_cent(axes.xaxis)
         _per_cent(axes.yaxis)
         axes.grid(visible=True)
-        figure.legend(loc="outside lower left", ncols=2, handlelength=1.4, columnspacing=1.5)
+        if shown:
+            figure.legend(loc="outside lower left", ncols=2, handlelength=1.4, columnspacing=1.5)
         return inline(figure, key, label, {f"line-{place}": line.name for place, line in enumerate(shown)})
 
 

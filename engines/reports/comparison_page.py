@@ -68,7 +68,9 @@ def _verdict(report: ComparisonReport, names: dict[str, str]) -> tuple[str, Tone
         else:
             sentences.append(f"{names[entry.task]} is {outcome} in {what} by {changed.lstrip('+−')} ({span}).")
     tones = [tone_of(entry.delta) for entry in found]
-    return " ".join(sentences), "bad" if "bad" in tones else ("good" if "good" in tones else "")
+    if "bad" in tones:
+        return " ".join(sentences), "warn" if "good" in tones else "bad"
+    return " ".join(sentences), "good" if "good" in tones else ""
 
 
 def _tiles(report: ComparisonReport) -> list[Tile]:

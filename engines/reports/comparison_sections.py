@@ -90,7 +90,7 @@ def _table(
     ]
     columns = [first, *(["evaluation"] if several else []), "reference", "value", "difference"]
     note = text.left_out(len(rows), _MOST_ROWS).replace("report.json", "comparison.json")
-    return Table(caption, columns, cells, frozenset({0, 1} if several else {0}), note, wide=several)
+    return Table(caption, columns, cells, frozenset({0, 1} if several else {0}), note)
 
 
 def delta_section(report: ComparisonReport, names: dict[str, str]) -> Iterator[Section]:

@@ -105,7 +105,8 @@ def confusion(key: str, label: str, classes: Sequence[str], counts: Sequence[Seq
         small = FONT_SIZE - 1 if side <= 20 else FONT_SIZE - 4
         axes.set_xticks(range(side), names, rotation=0 if _short(names) else 90, fontsize=small)
         axes.set_yticks(range(side), names, fontsize=small)
-        axes.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), xlabel="predicted", ylabel="true")
+        end = max(side, 1) - 0.5
+        axes.set(xlim=(-0.5, end), ylim=(end, -0.5), xlabel="predicted", ylabel="true")
         for spine in axes.spines.values():
             spine.set_visible(True)
         return inline(figure, key, label, tips)

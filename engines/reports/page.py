@@ -6,8 +6,6 @@ text and is escaped by Jinja2; only charts, which `svg.py` has made, go in as th
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,15 +14,13 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
+from engines.reports.pictures import data_uris
 from engines.reports.text import clean
 from engines.reports.theme import DARK, LIGHT, declarations
 
 Tone = Literal["", "good", "bad", "warn", "muted"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_PNG = b"\x89PNG\r\n\x1a\n"
-PICTURE_BYTES = 2 << 20
-"""Most bytes of pictures, as base64, that one gallery holds; those beyond it are left out, and the page says so."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def _environment() -> Any:
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     colored = style.replace("/*light*/", declarations(LIGHT)).replace("/*dark*/", declarations(DARK))
     environment.globals["style"] = Markup(colored)  # noqa: S704  # our own file
-    environment.filters["pictures"] = pictures_within
+    environment.filters["pictures"] = _with_uris
     return environment
 
 
@@ -173,18 +169,5 @@ def _finalize(value: Any) -> Any:
     return clean(value) if type(value) is str else value
 
 
-def pictures_within(pictures: Sequence[Picture], limit: int = PICTURE_BYTES) -> list[tuple[Picture, str]]:
-    """Return the samples with the PNG that each shows: empty beyond the limit, and for what is no PNG in base64."""
-    shown, used = [], 0
-    for picture in pictures:
-        png = picture.png if _is_png(picture.png) and used + len(picture.png) <= limit else ""
-        used += len(png)
-        shown.append((picture, png))
-    return shown
-
-
-def _is_png(text: str) -> bool:
-    try:
-        return base64.b64decode(text[:16], validate=True).startswith(_PNG) and text.isascii() and '"' not in text
-    except binascii.Error:
-        return False
+def _with_uris(pictures: Sequence[Picture]) -> list[tuple[Picture, str]]:
+    return list(zip(pictures, data_uris([picture.png for picture in pictures]), strict=True))

@@ -8,15 +8,13 @@ from typing import Any
 from engines.reports import metric_text, text
 from engines.reports.page import Facts, Notes, Page, Section, Tile, Tone, render
 from engines.reports.quantization_sections import (
-    accuracy_of,
-    as_number,
     candidate_section,
-    form_of_result,
     ladder_section,
     latency_section,
     parity_section,
     sensitivity_section,
 )
+from engines.reports.quantization_values import accuracy_of, as_number, form_of_result
 
 
 def quantization_html(

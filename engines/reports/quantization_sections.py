@@ -10,29 +10,12 @@ from engines.reports import charts, matrix_charts, metric_text, text
 from engines.reports.charts import Bar, Point
 from engines.reports.matrix_charts import Interval, Step
 from engines.reports.page import Block, Cell, Chart, Section, Table, Tone
+from engines.reports.quantization_values import accuracy_of, as_number
 
 _SENSITIVE = 10
 _LISTED_NODES = 50
 _NAMED_NODES = 4
 _VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
-
-
-def as_number(value: Any) -> float:
-    """Return a number of a JSON message, which may be a string; NaN where it is absent."""
-    return math.nan if value is None else float(value)
-
-
-def accuracy_of(result: Mapping[str, Any]) -> tuple[float | None, float | None, str]:
-    """Return the metric of the source and of the result, None where there is none, and its name."""
-    before, after = result.get("source_accuracy"), result.get("accuracy")
-    name = str(result.get("metric") or "accuracy")
-    return None if before is None else float(before), None if after is None else float(after), name
-
-
-def form_of_result(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the latency of the result: the last form of the paired measurement, whose first is the source."""
-    forms = (result.get("profile") or {}).get("forms", [])
-    return forms[-1] if len(forms) > 1 else None
 
 
 def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
@@ -106,23 +89,17 @@ def _trade_off(candidates: list[Mapping[str, Any]], metric: str) -> list[Block]:
 
 
 def _sizes(result: Mapping[str, Any], candidates: list[Mapping[str, Any]]) -> list[Block]:
-    before = as_number(result.get("source_size_bytes") or None)
-    bars = [Bar("source", before, role="series-7")] if before > 0 else []
-    bars += [
-        Bar(
-            str(entry.get("quantizer", "")),
-            as_number(entry["size_bytes"]),
-            role="accent" if entry.get("chosen") else "series-7",
-        )
-        for entry in candidates
-        if as_number(entry.get("size_bytes") or None) > 0
-    ]
-    if len(bars) < 2:
+    sizes = [("source", as_number(result.get("source_size_bytes") or None), "series-7")]
+    for entry in candidates:
+        role = "accent" if entry.get("chosen") else "series-7"
+        sizes.append((str(entry.get("quantizer", "")), as_number(entry.get("size_bytes") or None), role))
+    known = [entry for entry in sizes if entry[1] > 0]
+    if len(known) < 2:
         return []
-    words = ", ".join(f"{bar.name} {text.size(bar.value)}" for bar in bars)
-    unit = 1 << 20 if max(bar.value for bar in bars) >= 1 << 20 else 1 << 10
-    chart = charts.bars("sizes", f"Size of weights: {words}", bars, "MiB" if unit == 1 << 20 else "KiB", text.size,
-                        tick=lambda value: f"{value / unit:.3g}")  # fmt: skip
+    unit, name = (1 << 20, "MiB") if max(entry[1] for entry in known) >= 1 << 20 else (1 << 10, "KiB")
+    bars = [Bar(title, amount / unit, text.size(amount), role) for title, amount, role in known]
+    words = ", ".join(f"{bar.name} {bar.tip}" for bar in bars)
+    chart = charts.bars("sizes", f"Size of weights: {words}", bars, name, text.number, tick="{:g}".format)
     return [Chart(chart, "Size of weights")]
 
 

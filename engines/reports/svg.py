@@ -88,6 +88,10 @@ def inline(figure: Any, key: str, label: str, tips: Mapping[str, str] | None = N
         label: What the chart shows, for those who cannot see it.
         tips: Text shown when the pointer rests on an artist, by the artist's gid.
     """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text(clean(text.get_text()))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314  # drawn a line above
