@@ -74,7 +74,7 @@ class DetectionSide:
             [figures(part, self._names, known, self._asked, weights) for weights in (once, drawn)] for part in inside
         ]
         (before, drawn_before), (after, drawn_after) = values
-        for name in before.keys() & after.keys():
+        for name in (name for name in before if name in after):
             yield Difference(name, float(before[name][0]), float(after[name][0]), drawn_before[name], drawn_after[name])
 
     def agreement(self, reference: DetectionSide) -> Floats:

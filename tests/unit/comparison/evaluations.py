@@ -109,5 +109,7 @@ def hit(label: int, x: float, y: float, score: float = 0.9, side: float = 40.0) 
     return DetectedBox(label, score, x, y, side, side)
 
 
-def detected(number: int, truths: Sequence[TrueBox], found: Sequence[DetectedBox], loss: float = 0.0) -> SamplePrediction:
+def detected(
+    number: int, truths: Sequence[TrueBox], found: Sequence[DetectedBox], loss: float = 0.0
+) -> SamplePrediction:
     return sample(number, truths=tuple(truths), detections=tuple(found), loss=loss, correct=loss < 0.5)
