@@ -60,13 +60,24 @@ def _grouping(compression: Compression) -> dict[str, Any]:
 
 
 def _others(model: onnx.ModelProto, graph: Any, chosen: frozenset[str]) -> list[str]:
-    """Return the operations of the IR that come from nodes that were not chosen, found by the values that they give."""
-    kept = {
-        output for node in model.graph.node if (node.name or node.output[0]) not in chosen for output in node.output
-    }
+    """Return the operations of the IR that come from nodes that were not chosen, found by the values that they give.
+
+    A Gemm becomes a MatMul, whose value has no name, and an Add, which has the Gemm's.
+    """
+    kept = {name for node in model.graph.node if (node.name or node.output[0]) not in chosen for name in node.output}
     names = []
     for operation in graph.get_ordered_ops():
-        given = {name for output in operation.outputs() for name in output.get_names()}
-        if given & kept and operation.get_type_name() in {"MatMul", "Gather", "Convolution"}:
+        if operation.get_type_name() == "Add" and kept & _values(operation):
+            sources = [operation.input_value(index).get_node() for index in range(operation.get_input_size())]
+            names += [source.get_friendly_name() for source in sources if _is_product(source) and not _values(source)]
+        elif kept & _values(operation) and (_is_product(operation) or operation.get_type_name() == "Gather"):
             names.append(operation.get_friendly_name())
     return names
+
+
+def _values(operation: Any) -> set[str]:
+    return {name for output in operation.outputs() for name in output.get_names()}
+
+
+def _is_product(operation: Any) -> bool:
+    return bool(operation.get_type_name() == "MatMul")

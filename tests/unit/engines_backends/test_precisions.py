@@ -1,0 +1,123 @@
+"""What each backend makes of FP16, INT8 and INT4: as the graph says it, and nothing behind anyone's back."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import engines.infer_template
+from engines.backends import backend
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.precision import half_elements
+from tests.unit.engines_backends import graphs
+
+NAMES = ["onnxruntime", "openvino"]
+X = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+
+
+def quantized(path: Path) -> tuple[Path, Any]:
+    """Write y = relu(round(x) @ round(w)) with the rounding of QDQ nodes; return the file and what it computes for X."""
+    weights = np.random.default_rng(0).integers(-127, 128, (4, 3)).astype(np.int8)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "z"], ["wd"]),
+        helper.make_node("MatMul", ["xd", "wd"], ["product"], name="multiply"),
+        helper.make_node("Relu", ["product"], ["y"], name="cut"),
+        helper.make_node("ArgMax", ["y"], ["index"], name="best", axis=1, keepdims=0),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 3]),
+        helper.make_tensor_value_info("index", onnx.TensorProto.INT64, ["batch"]),
+    ]
+    values = {"w": weights, "s": np.float32(0.02), "ws": np.float32(0.01), "z": np.int8(0)}
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
+    rounded = np.clip(np.rint(X / np.float32(0.02)), -128, 127) * np.float32(0.02)
+    expected = np.maximum(rounded @ (weights.astype(np.float32) * np.float32(0.01)), 0)
+    return graphs.save(path, nodes, outputs, initializers=initializers), expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quantized_graph_is_computed_as_it_says(name: str, tmp_path: Path) -> None:
+    source, expected = quantized(tmp_path / "g.onnx")
+    form = backend(name).build(source, tmp_path / "out", "INT8", graphs.SIGNATURE)
+    assert form.precision == "INT8"
+    np.testing.assert_allclose(backend(name).open(form, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision", ["INT8", "INT4"])
+def test_a_graph_in_floating_point_is_not_called_quantized(name: str, precision: str, tmp_path: Path) -> None:
+    source, _ = graphs.linear(tmp_path / "g.onnx")
+    with pytest.raises(EngineFailure, match=f"cannot be built in {precision}") as caught:
+        backend(name).build(source, tmp_path / "out", precision, graphs.SIGNATURE)
+    assert caught.value.reason is FailureReason.UNSUPPORTED_PRECISION
+    assert "quantization task" in caught.value.suggested_fix
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fp16_halves_the_weights_and_computes_in_float32(name: str, tmp_path: Path) -> None:
+    source, weights = graphs.linear(tmp_path / "g.onnx")
+    form = backend(name).build(source, tmp_path / "out", "FP16", graphs.SIGNATURE)
+    result = backend(name).open(form, 1).run({"x": X})
+    assert result["y"].dtype == np.float32
+    expected = np.maximum(X @ weights.astype(np.float16).astype(np.float32), 0)
+    np.testing.assert_allclose(result["y"], expected, atol=4e-3)
+    if name == "onnxruntime":
+        assert half_elements(onnx.load(form.entry)) == {"FP16"}
+    else:
+        import openvino
+
+        operations = openvino.Core().read_model(str(form.entry)).get_ordered_ops()
+        types = [operation.get_output_element_type(0).get_type_name() for operation in operations]
+        assert "f16" in types
+        assert form.options["INFERENCE_PRECISION_HINT"] == "f32"
+
+
+def test_an_ir_is_built_again_as_it_is(tmp_path: Path) -> None:
+    source, expected = quantized(tmp_path / "g.onnx")
+    first = backend("openvino").build(source, tmp_path / "first", "INT8", graphs.SIGNATURE)
+    second = backend("openvino").build(first.entry, tmp_path / "second", "INT8", graphs.SIGNATURE)
+    assert (first.directory / "model.bin").read_bytes() == (second.directory / "model.bin").read_bytes()
+    np.testing.assert_allclose(backend("openvino").open(second, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_ir_in_floating_point_is_not_called_quantized(tmp_path: Path) -> None:
+    source, _ = graphs.linear(tmp_path / "g.onnx")
+    form = backend("openvino").build(source, tmp_path / "first", "FP32", graphs.SIGNATURE)
+    with pytest.raises(EngineFailure, match="cannot be built in INT8"):
+        backend("openvino").build(form.entry, tmp_path / "second", "INT8", graphs.SIGNATURE)
+
+
+def test_nothing_is_quantized_at_run_time_unless_the_ir_says_so(tmp_path: Path) -> None:
+    source, _ = graphs.linear(tmp_path / "g.onnx")
+    for precision in ("FP32", "FP16"):
+        form = backend("openvino").build(source, tmp_path / precision, precision, graphs.SIGNATURE)
+        assert form.options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == "0"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision", ["INT8", "FP16"])
+def test_the_packages_own_script_opens_the_form(name: str, precision: str, tmp_path: Path) -> None:
+    source = quantized(tmp_path / "g.onnx")[0] if precision == "INT8" else graphs.linear(tmp_path / "g.onnx")[0]
+    form = backend(name).build(source, tmp_path / "out", precision, graphs.SIGNATURE)
+    expected = backend(name).open(form, 1).run({"x": X})["y"]
+    tensor = {"name": "x", "dtype": "float32", "shape": {"min": [1, 4], "opt": [1, 4], "max": [8, 4]}}
+    component = {
+        **{"name": "model", "entry": "model.onnx" if name == "onnxruntime" else "model.xml", "max_batch": 8},
+        **{"options": form.options, "signature": {"inputs": [tensor], "outputs": [{"name": "y"}, {"name": "index"}]}},
+    }
+    manifest = {"components": [component], "runtime": {"name": name}, "method": "raw", "taxonomies": []}
+    (form.directory / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copy(engines.infer_template.__file__, form.directory / "infer.py")
+    np.save(form.directory / "x.npy", X)
+    code = "import numpy as np; from infer import Model; np.save('y.npy', Model(threads=1).run(np.load('x.npy'))['y'])"
+    subprocess.run([sys.executable, "-c", code], cwd=form.directory, check=True)
+    np.testing.assert_allclose(np.load(form.directory / "y.npy"), expected, rtol=1e-6)
