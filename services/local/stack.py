@@ -95,10 +95,8 @@ class Stack:
             self._announced = {
                 name: newest_announcement(self.nats_url, entry.kind) for name, entry in self._workers.items()
             }
-            for name in (*self._services, *self._workers):
-                self._launch(name)
-            self._write_endpoints()
-            self._await_healthy()
+            self._start_services()
+            self._start_workers()
         except BaseException:
             self.stop()
             raise
@@ -198,9 +196,17 @@ class Stack:
             self._say(f"{name} had to move to port {server.port}; every process starts again to find it there")
             self._end(list(self.processes), grace=_SERVICE_GRACE_SECONDS)
 
-    def _await_healthy(self) -> None:
-        checks = {name: partial(self._service_ready, name) for name in self._services}
-        checks |= {name: partial(self._worker_ready, entry) for name, entry in self._workers.items()}
+    def _start_services(self) -> None:
+        self._start({name: partial(self._service_ready, name) for name in self._services})
+
+    def _start_workers(self) -> None:
+        """Start the workers when the services answer: each imports its frameworks at once, which takes processors."""
+        self._start({name: partial(self._worker_ready, entry) for name, entry in self._workers.items()})
+
+    def _start(self, checks: Mapping[str, Callable[[], bool]]) -> None:
+        for name in checks:
+            self._launch(name)
+        self._write_endpoints()
         await_ready(checks, self.processes, stopped=self._stop, say=self._say, timeout=_HEALTHY_SECONDS)
         self._check_stop()
 
