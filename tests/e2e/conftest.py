@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from services.cli.client import Connection
+from tests.e2e import beasts as pictures
+from tests.e2e.beasts import Beasts
 from tests.e2e.desk import Desk
 from tests.e2e.tiny import network_source, save_weights, template_text
 
@@ -120,6 +122,19 @@ def desk(stack: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
     for file in weights:
         pushed = stack.json("models", "push", "tiny", str(file), "--create", "--architecture", "tinynet")
         names.append(pushed["name"])
-    addresses = {name: stack.address(name) for name in ("registry", "template", "converter")}
+    addresses = {name: part["address"] for name, part in stack.parts.items() if part.get("address")}
     with Connection(addresses, user="tester") as connection:
         yield Desk(stack, connection, weights, *names)
+
+
+@pytest.fixture(scope="session")
+def beasts(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Beasts:
+    """A classifier that is right, as source and as package, and annotated pictures; put there by the CLI."""
+    suite, folder = desk.suite, tmp_path_factory.mktemp("beasts")
+    weights, data = pictures.save_classifier(folder / "beasts.pth"), folder / "scenes.zip"
+    data.write_bytes(pictures.scenes())
+    source = suite.json("models", "push", "beasts", str(weights), "--create", "--architecture", "tinynet")["name"]
+    converted = suite.json("convert", source, "-t", "tiny")
+    made = suite.json("datasets", "create", "Scenes", str(data), "--template", "tiny", "--map", "animal=animal")
+    assert (made["state"], made["item_count"]) == ("READY", str(pictures.COUNT))
+    return Beasts(desk, source, converted["result"]["model_version"], converted["name"], made["name"])

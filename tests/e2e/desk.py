@@ -8,19 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 import grpc
 import psutil
 from lathe.converter.v1 import conversion_service_pb2 as converter
+from lathe.evaluator.v1 import evaluation_service_pb2 as evaluator
+from lathe.quantizer.v1 import quantization_service_pb2 as quantizer
 from lathe.registry.v1 import architecture_service_pb2 as architecture
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import task_pb2
 
 from services.cli.client import Connection
+from services.cli.task_services import TASK_SERVICES, service_of
 from services.cli.transfers import upload_files
 from services.local.endpoints import read_endpoints
+from services.local.roster import WORKERS
 from services.local.s3 import S3Server
 from tests.e2e.tiny import network_source
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 BUSY = [task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING]
 PATIENCE_SECONDS = 120.0
+Task = TypeVar("Task", converter.ConversionTask, quantizer.QuantizationTask, evaluator.EvaluationTask)
 
 
 @dataclass
@@ -87,11 +92,24 @@ class Desk:
         """Create a task."""
         return self.rpc.conversions.CreateConversionTask(self.request(version, **spec))
 
-    def get(self, task: converter.ConversionTask) -> converter.ConversionTask:
-        """Return the task as it is now."""
-        return self.rpc.conversions.GetConversionTask(converter.GetConversionTaskRequest(name=task.name))
+    def quantize(self, version: str, **spec: Any) -> quantizer.QuantizationTask:
+        """Create a quantization."""
+        filled = quantizer.QuantizationSpec(model_version=version, **spec)
+        request = quantizer.CreateQuantizationTaskRequest(task=quantizer.QuantizationTask(spec=filled))
+        return self.rpc.quantizations.CreateQuantizationTask(request)
 
-    def finish(self, task: converter.ConversionTask) -> converter.ConversionTask:
+    def evaluate(self, version: str, **spec: Any) -> evaluator.EvaluationTask:
+        """Create an evaluation."""
+        filled = evaluator.EvaluationSpec(model_version=version, **spec)
+        request = evaluator.CreateEvaluationTaskRequest(task=evaluator.EvaluationTask(spec=filled))
+        return self.rpc.evaluations.CreateEvaluationTask(request)
+
+    def get(self, task: Task) -> Task:
+        """Return the task, of whatever kind, as it is now."""
+        found: Task = service_of(task.name).call(self.rpc, "Get", name=task.name)
+        return found
+
+    def finish(self, task: Task) -> Task:
         """Wait until a task is terminal; one that takes too long fails the test, and is cancelled."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (task := self.get(task)).status.state in BUSY:
@@ -101,10 +119,10 @@ class Desk:
             time.sleep(0.1)
         return task
 
-    def cancel(self, task: converter.ConversionTask) -> None:
+    def cancel(self, task: Task) -> None:
         """Cancel a task, if it has not ended."""
         with contextlib.suppress(grpc.RpcError):
-            self.rpc.conversions.CancelConversionTask(converter.CancelConversionTaskRequest(name=task.name))
+            service_of(task.name).call(self.rpc, "Cancel", name=task.name)
 
     def convert(self, version: str, **spec: Any) -> converter.ConversionTask:
         """Create a task and wait for its end."""
@@ -116,21 +134,22 @@ class Desk:
         return [each.name for each in self.rpc.models.ListModelVersions(request).model_versions]
 
     def busy(self) -> list[str]:
-        """Return the tasks that are not terminal."""
-        request = converter.ListConversionTasksRequest(states=BUSY, page_size=1000)
-        return [each.name for each in self.rpc.conversions.ListConversionTasks(request).tasks]
+        """Return the tasks of all kinds that are not terminal."""
+        answers = [service.call(self.rpc, "List", states=BUSY, page_size=1000) for service in TASK_SERVICES]
+        return [task.name for answer in answers for task in answer.tasks]
 
-    def sandboxes(self) -> list[psutil.Process]:
-        """Return the processes right below the worker: the warm child, and the one of a running task."""
-        return psutil.Process(self.pid("worker-conversion")).children()
+    def sandboxes(self, worker: str = "worker-conversion") -> list[psutil.Process]:
+        """Return the processes right below a worker: the warm child, and the one of a running task."""
+        return psutil.Process(self.pid(worker)).children()
 
     def workdirs(self) -> list[Path]:
-        """Return the work directories of the worker: the warm child's, and a running task's."""
+        """Return the work directories of all workers: every warm child's, and those of running tasks."""
         return list((self.suite.data_dir / "work").glob("*/*"))
 
     def clean(self) -> bool:
         """Tell whether nothing runs and no task has left a process or a work directory."""
-        return not self.busy() and len(self.sandboxes()) <= 1 and len(self.workdirs()) <= 1
+        few = all(len(self.sandboxes(worker.name)) <= 1 for worker in WORKERS)
+        return few and not self.busy() and len(self.workdirs()) <= len(WORKERS)
 
     @cached_property
     def _s3(self) -> Any:
@@ -147,6 +166,11 @@ class Desk:
         """Return the keys of the bucket."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=S3Server.bucket, Prefix=prefix)
         return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+
+    def read(self, key: str) -> bytes:
+        """Return what the bucket holds under a key."""
+        content: bytes = self._s3.get_object(Bucket=S3Server.bucket, Key=key)["Body"].read()
+        return content
 
     def open_multiparts(self) -> set[str]:
         """Return the keys of multipart uploads that are neither completed nor aborted."""
