@@ -46,6 +46,7 @@ class Workplace:
 
     def __init__(self, settings: Settings, channels: Mapping[str, grpc.aio.Channel], http: httpx.AsyncClient) -> None:
         self.settings = settings
+        self.channels = channels
         self.registry = Registry(channels["registry"], http, channels["template"])
         self.desk = Desk(self.registry)
         self.evaluations = EvaluationServiceStub(channels["evaluator"])
@@ -58,17 +59,22 @@ class Workplace:
         return await self.registry.version(await self.registry.model(), ModelVersion(format=ONNX, files=files))
 
     async def package(
-        self, source: ModelVersion | None = None, *, own: Mapping[str, Any] | None = None, **fields: Any
+        self,
+        source: ModelVersion | None = None,
+        *,
+        own: Mapping[str, Any] | None = None,
+        architectures: Mapping[str, str] | None = None,
+        **fields: Any,
     ) -> ModelVersion:
         """Register a package that a conversion of `source` might have made, or one that a user uploads.
 
-        `own` is its template, `fields` replace those of its manifest.
+        `own` is its template, `architectures` have the digests as used, `fields` replace those of its manifest.
         """
         texts = {"manifest.json": package_manifest(**fields), "main/model.onnx": graph("Identity")}
         lineage = Lineage()
         if source is not None:
             texts["template.json"] = json.dumps(own or package_template()).encode()
-            lineage = Lineage(sources=[source.name], task="conversionTasks/made")
+            lineage = Lineage(sources=[source.name], task="conversionTasks/made", architectures=architectures)
         files = [await self.registry.file(path, data) for path, data in texts.items()]
         info = PackageInfo(repo="vision", package_name="digits", method="classification", version="1")
         version = ModelVersion(format=PACKAGE, files=files, package=info, lineage=lineage)

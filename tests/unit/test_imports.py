@@ -7,6 +7,7 @@ import sys
 import pytest
 
 FRAMEWORKS = {"torch", "tensorflow", "openvino", "onnxruntime", "onnx", "onnxscript", "transformers", "sklearn"}
+FRAMEWORKS |= {"nncf", "pyarrow", "PIL", "matplotlib", "jinja2", "pycocotools"}
 
 
 def imported_by(statement: str) -> set[str]:
@@ -23,6 +24,10 @@ def imported_by(statement: str) -> set[str]:
         "services.template.main",
         "services.converter.main",
         "services.converter.worker",
+        "services.quantizer.main",
+        "services.quantizer.worker",
+        "services.evaluator.main",
+        "services.evaluator.worker",
         "services.local.stack",
         "services.cli.main",
         "engines.sandbox",

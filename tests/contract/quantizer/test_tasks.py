@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 from lathe.quantizer.v1 import quantization_service_pb2 as pb
+from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DeleteDatasetRequest
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest, GetModelVersionRequest, ModelVersion
 from lathe.type.v1.measurement_pb2 import PASS
@@ -19,8 +20,10 @@ from lathe.type.v1.task_pb2 import SUCCEEDED
 
 from engines.sandbox import Progress
 from services.common.errors import LatheError
+from services.common.holds import Holds
 from services.common.tasks.runner import Slot
 from services.quantizer.work import QuantizationWorkKind
+from tests.contract.registry.conftest import new_architecture
 from tests.contract.workplace import DEVICE, Workplace, graph, package_manifest, package_template
 
 WEIGHTS = {"scheme": "WEIGHT_ONLY"}
@@ -163,6 +166,27 @@ async def test_a_package_of_an_older_release_says_so(workplace: Workplace, sourc
     error = await refused(workplace, damaged, **WEIGHTS)
     assert error.reason == "NO_SOURCE_GRAPH"
     assert "no_such_field" in error.message
+
+
+async def test_an_architecture_that_has_changed_is_another_network(workplace: Workplace, source: ModelVersion) -> None:
+    made = CreateArchitectureRequest(architecture=new_architecture())
+    architecture = await workplace.registry.architectures.CreateArchitecture(made)
+    component = {"name": "main", "source_file": "model.onnx", "architecture": architecture.name}
+    own = package_template(components=[component])
+    same = await workplace.package(source, own=own, architectures={architecture.name: architecture.digest})
+    assert (await create(workplace, same, **WEIGHTS)).name
+    changed = await workplace.package(source, own=own, architectures={architecture.name: "0" * 64})
+    error = await refused(workplace, changed, **WEIGHTS)
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ARCHITECTURE_CHANGED")
+    assert architecture.name in error.message
+
+
+async def test_all_that_a_task_reads_is_held_or_nothing(workplace: Workplace, source: ModelVersion) -> None:
+    version = await workplace.package(source)
+    holds = Holds(workplace.channels["registry"])
+    error = await workplace.refused(holds.hold("quantizationTasks/x", [version.name, "datasets/absent"]))
+    assert error.code is grpc.StatusCode.NOT_FOUND
+    await workplace.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=version.name))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,14 @@ async def test_what_is_larger_than_the_folder_passes_by(cache: CachingStore, fol
     assert _entries(folder) == {small.sha256}
 
 
+async def test_many_small_files_stay_within_the_bound(cache: CachingStore, folder: Path, tmp_path: Path) -> None:
+    for number in range(130):
+        digest = await cache.put_bytes(random_bytes(KIB - 200))
+        await cache.fetch(digest, tmp_path / str(number))
+    kept = [os.stat(folder / name).st_size for name in _entries(folder)]
+    assert 90 * KIB < sum(kept) <= 100 * KIB
+
+
 async def test_what_a_dead_process_left_is_removed(cache: CachingStore, folder: Path, tmp_path: Path) -> None:
     digest = await cache.put_bytes(random_bytes(KIB))
     await cache.fetch(digest, tmp_path / "x")
