@@ -78,17 +78,17 @@ def _table(
         [
             name,
             *([names[entry.task]] if several else []),
-            metric_text.value(entry.delta.name, entry.reference),
-            metric_text.value(entry.delta.name, entry.value),
             Cell(
                 metric_text.delta(entry.delta.name, entry.delta.value),
                 tone_of(entry.delta),
                 metric_text.delta_interval(entry.delta.name, entry.delta.low, entry.delta.high),
             ),
+            metric_text.value(entry.delta.name, entry.value),
+            metric_text.value(entry.delta.name, entry.reference),
         ]
         for name, entry in rows[:_MOST_ROWS]
     ]
-    columns = [first, *(["evaluation"] if several else []), "reference", "value", "difference"]
+    columns = [first, *(["evaluation"] if several else []), "difference", "value", "reference"]
     note = text.left_out(len(rows), _MOST_ROWS).replace("report.json", "comparison.json")
     return Table(caption, columns, cells, frozenset({0, 1} if several else {0}), note)
 

@@ -117,22 +117,12 @@ def _speed(report: EvaluationReport) -> Section:
     rows = [*stages, ("everything else", rest), ("total", times.total_ms)]
     shares = [[name, text.milliseconds(spent), text.percent(spent / times.total_ms if times.total_ms else None)]
               for name, spent in rows]  # fmt: skip
-    facts = [
-        ("latency p50 · p90 · p99", " · ".join(text.milliseconds(value) for _, value in marks)),
-        ("throughput", f"{text.number(times.throughput)} samples per second"),
-        ("peak memory", text.size(times.peak_memory_bytes)),
-        ("calls of the model", f"{times.calls:,} in {text.count(times.loops, 'loop')}"),
-        ("batch size", str(times.batch_size)),
-        ("threads", str(times.threads)),
-    ]
-    return Section(
-        "Speed",
-        [
-            Chart(chart, "Latency of the model"),
-            Table("Time per sample", ["stage", "mean", "share"], shares),
-            Facts("Measured", facts),
-        ],
+    note = (
+        f"{times.calls:,} calls in {text.count(times.loops, 'loop')}, batch of {times.batch_size}, "
+        f"{text.count(times.threads, 'thread')}. Peak memory {text.size(times.peak_memory_bytes)}."
     )
+    table = Table("Time per sample", ["stage", "mean", "share"], shares, note=note)
+    return Section("Speed", [Chart(chart, "Latency of the model"), table])
 
 
 def _setting(report: EvaluationReport) -> Section:

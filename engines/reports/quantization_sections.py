@@ -125,7 +125,7 @@ def ladder_section(result: Mapping[str, Any], max_degradation: float | None) -> 
         for place, (step, rung) in enumerate(zip(steps, rungs, strict=True), start=1)
     ]
     columns = ["rung", "nodes kept in floating point", metric_text.title(metric), "latency, p50"]
-    table = Table("Rungs, in the order climbed", columns, rows, frozenset({0, 1}))
+    table = Table("Rungs, in the order climbed", columns, rows, frozenset({1}))
     intro = "Nodes that cost most were left in floating point until the bound held." if bound is not None else ""
     yield Section("Accuracy control", [Chart(chart, "What keeping nodes in floating point does"), table], intro)
 
@@ -199,7 +199,9 @@ def sensitivity_section(result: Mapping[str, Any]) -> Iterator[Section]:
     label = f"SQNR of the {len(bars)} most sensitive nodes: " + ", ".join(
         f"{bar.name} {text.number(bar.value)} dB" for bar in bars
     )
-    chart = charts.bars("sensitive", label, bars, "SQNR, dB: shorter is more sensitive", text.number)
+    chart = charts.bars(
+        "sensitive", label, bars, "SQNR, dB: shorter is more sensitive", text.number, tick="{:g}".format
+    )
     rows = [
         [
             str(node["node"]),

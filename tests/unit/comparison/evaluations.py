@@ -20,16 +20,10 @@ from engines.evaluation.predictions import (
     TrueBox,
 )
 from engines.evaluation.report import EvaluationReport
+from engines.sandbox import Reporter
 from tests.unit.reports import examples
 
 CLASSES = ("cat", "dog", "fox", "owl", "pig", "seal", "wolf")
-
-
-class Silent:
-    """Takes progress and forgets it."""
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        assert 0 <= fraction <= 1
 
 
 @dataclass
@@ -55,7 +49,7 @@ class Evaluations:
         return name
 
     def compare(self, seed: int = 3) -> dict[str, Any]:
-        return run({"evaluations": self.entries, "seed": seed}, self.folder, Silent())
+        return run({"evaluations": self.entries, "seed": seed}, self.folder, Reporter(lambda _: None))
 
 
 def classes_header(**fields: Any) -> PredictionsHeader:
