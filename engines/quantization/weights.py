@@ -7,11 +7,11 @@ How products are computed is part of the form. By default the activations of eac
 which both runtimes have fast kernels for; with `float_activations` they stay float32. MiniLM, 32 tokens, one thread
 of a CPU with AVX-512 VNNI; speed against the same runtime in FP32, cosine against FP32:
 
-    |                     | ONNX Runtime: cosine, speed | OpenVINO: cosine, speed |
-    | int8                | 0.9995, 1.3                 | 0.998, 2.0              |
-    | int8, float products| 0.9998, 0.4                 | 0.999, 0.9              |
-    | int4                | 0.953, 1.2                  | 0.955, 2.3              |
-    | int4, float products| 0.953, 0.9                  | 0.955, 1.0              |
+                              ONNX Runtime      OpenVINO
+    int8                      0.9991  1.4x      0.9990  2.0x
+    int8, float products      0.9997  0.4x      0.9993  1.0x
+    int4                      0.955   1.3x      0.955   2.1x
+    int4, float products      0.953   0.9x      0.955   1.0x
 """
 
 from __future__ import annotations
