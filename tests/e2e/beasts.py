@@ -115,8 +115,16 @@ def tensors(first: int = 3000) -> dict[str, np.ndarray[Any, Any]]:
 
 def save_tensors(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
     """Write an NPZ."""
-    np.savez(path, **arrays)
+    path.write_bytes(npz(arrays))
     return path
+
+
+def npz(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    """Return an NPZ."""
+    buffer = io.BytesIO()
+    named: dict[str, Any] = dict(arrays)
+    np.savez(buffer, **named)
+    return buffer.getvalue()
 
 
 def _images(first: int) -> dict[str, bytes]:

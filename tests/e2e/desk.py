@@ -17,8 +17,10 @@ from lathe.converter.v1 import conversion_service_pb2 as converter
 from lathe.evaluator.v1 import evaluation_service_pb2 as evaluator
 from lathe.quantizer.v1 import quantization_service_pb2 as quantizer
 from lathe.registry.v1 import architecture_service_pb2 as architecture
+from lathe.registry.v1 import dataset_service_pb2 as dataset
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import task_pb2
+from lathe.type.v1.digest_pb2 import File
 
 from services.cli.client import Connection
 from services.cli.task_services import TASK_SERVICES, service_of
@@ -104,6 +106,23 @@ class Desk:
         request = evaluator.CreateEvaluationTaskRequest(task=evaluator.EvaluationTask(spec=filled))
         return self.rpc.evaluations.CreateEvaluationTask(request)
 
+    def store(self, content: bytes, folder: Path, name: str = "data.zip") -> File:
+        """Store a file that is written to `folder` first."""
+        (folder / name).write_bytes(content)
+        (file,) = upload_files(self.rpc, [folder / name])
+        return file
+
+    def import_dataset(self, name: str, *files: File, **fields: Any) -> dataset.Dataset:
+        """Create a dataset and wait until its import goes on no more."""
+        asked = dataset.Dataset(display_name=name, files=files, **fields)
+        made = self.rpc.datasets.CreateDataset(dataset.CreateDatasetRequest(dataset=asked))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while made.state == dataset.IMPORTING:
+            assert time.monotonic() < deadline, made
+            time.sleep(0.05)
+            made = self.rpc.datasets.GetDataset(dataset.GetDatasetRequest(name=made.name))
+        return made
+
     def get(self, task: Task) -> Task:
         """Return the task, of whatever kind, as it is now."""
         found: Task = service_of(task.name).call(self.rpc, "Get", name=task.name)
@@ -149,7 +168,8 @@ class Desk:
     def clean(self) -> bool:
         """Tell whether nothing runs and no task has left a process or a work directory."""
         few = all(len(self.sandboxes(worker.name)) <= 1 for worker in WORKERS)
-        return few and not self.busy() and len(self.workdirs()) <= len(WORKERS)
+        imports = list((self.suite.data_dir / "registry" / "imports").iterdir())
+        return few and not self.busy() and not imports and len(self.workdirs()) <= len(WORKERS)
 
     @cached_property
     def _s3(self) -> Any:
