@@ -12,7 +12,7 @@ from engines.backends.base import Array
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, inside, invalid
 from engines.frontends.pytorch import PytorchSource, read_pytorch, run_module
-from engines.graph.hygiene import external_files, load_model
+from engines.graph.hygiene import check, external_files, load_model
 from engines.graph.interface import signature_of
 from engines.graph.versions import lower_versions
 from engines.signature import OPEN_EXTENT, Signature, TensorSpec
@@ -93,7 +93,9 @@ def _read_onnx(
     model = load_model(original, weights=False)
     signature = signature_of(model)
     _check_interface(component, signature)
-    if lower_versions(model):
+    lowered = lower_versions(model)
+    check(model)
+    if lowered:
         log.info(
             "%s states newer versions than ONNX Runtime reads; they are lowered, its operators the same.", original.name
         )

@@ -103,12 +103,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     tidied = onnx.ModelProto()
     tidied.CopyFrom(model)
     _strip(tidied)
-    light = _without_weights(tidied)
-    try:
-        onnx.checker.check_model(light)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:500]
-        raise EngineFailure(FailureReason.INVALID_MODEL, f"The ONNX checker refuses the graph: {reason}") from error
+    light = check(tidied)
     try:
         inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     except Exception as error:
@@ -118,6 +113,23 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
         tidied.graph.ClearField(part)
         getattr(tidied.graph, part).extend(getattr(inferred, part))
     return tidied
+
+
+def check(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Hold a model against the rules of ONNX, and return it without its larger weights.
+
+    Raises:
+        EngineFailure: INVALID_MODEL with what the checker says, such as a value that two nodes make.
+    """
+    import onnx
+
+    light = _without_weights(model)
+    try:
+        onnx.checker.check_model(light)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise EngineFailure(FailureReason.INVALID_MODEL, f"The ONNX checker refuses the graph: {reason}") from error
+    return light
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -181,3 +181,16 @@ def change(bench: Bench, what: Callable[[Any], None]) -> None:
     model = onnx.load(path)
     what(model)
     path.write_bytes(model.SerializeToString())
+
+
+def test_a_graph_that_makes_one_value_twice_is_no_model(bench: Bench) -> None:
+    request = onnx_request(bench)
+    path = bench.workdir / "source/g.onnx"
+    model = onnx.load(path)
+    model.graph.node.append(model.graph.node[0])
+    onnx.save(model, path)
+    with pytest.raises(
+        EngineFailure, match=r"checker refuses the graph: .* used as output names multiple times"
+    ) as told:
+        bench.convert(request)
+    assert told.value.reason is FailureReason.INVALID_MODEL
