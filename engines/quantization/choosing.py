@@ -91,7 +91,7 @@ def candidate_fields(
 def _fields(trial: Trial, report: ProfileReport | None, chosen: JudgedForm, from_trial: str) -> dict[str, Any]:
     form = trial.form
     if form is None:
-        return {"quantizer": trial.candidate.name, "reason": trial.failure}
+        return {"quantizer": trial.candidate.name, "reason": trial.failure.message if trial.failure else ""}
     latency = latency_of(report, form) if report else None
     values: dict[str, Any] = {
         "quantizer": trial.candidate.name,

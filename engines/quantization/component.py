@@ -6,63 +6,32 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from engines.backends import Backend, Session
-from engines.conversion_request import CLASSIFIERS, Component
-from engines.datasets.selection import Selection
-from engines.divergence import Suspect
-from engines.evaluation.judge import Judge
+from engines.backends import Session
 from engines.failures import EngineFailure, FailureReason
-from engines.graph.hygiene import load_model, save_model
+from engines.graph.hygiene import load_model
 from engines.package import PackagedComponent
-from engines.postprocess import plain
-from engines.preparation import Prepared, Progress, prepare
+from engines.preparation import Prepared
 from engines.profile import ProfileReport
 from engines.quantization.choosing import FINAL_SECONDS, Stopwatch, latency_of
 from engines.quantization.data import Data, find_data
 from engines.quantization.direct_quantizers import AsItIs
 from engines.quantization.existing import quantized_nodes
-from engines.quantization.gate import Bound, Gate, JudgedForm, weights_size
+from engines.quantization.gate import Bound, JudgedForm
 from engines.quantization.no_gain import no_gain_reason
-from engines.quantization.nodes import check_excluded, name_nodes
+from engines.quantization.nodes import check_excluded
 from engines.quantization.plan import Candidate, first_candidates, second_candidates, settings_of
 from engines.quantization.quantizers import Material
-from engines.quantization.request import QuantizationRequest
 from engines.quantization.search import Search
 from engines.quantization.sensing import node_costs
 from engines.quantization.sensitivity import NodeSensitivity
+from engines.quantization.setup import ComponentJob, float_form, measure_source, open_gate, read_component
 from engines.quantization.workshop import Workshop
 from engines.signature import Signature
-from engines.verification import describe, judged, verify
+from engines.verification import judged
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ComponentJob:
-    """One component of a quantization.
-
-    Attributes:
-        request: The quantization.
-        component: Which component.
-        backend: What builds it.
-        calibration: The calibration items; None where the scheme needs none.
-        workdir: Where the inputs lie.
-        package: Where the package grows.
-        progress: Takes the fraction of this component that is done, and what is being done.
-        threads: Threads of every session.
-    """
-
-    request: QuantizationRequest
-    component: Component
-    backend: Backend
-    calibration: Selection | None
-    workdir: Path
-    package: Path
-    progress: Progress
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -103,15 +72,15 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
             that it need not.
     """
     name, spec = job.component.name, job.request.spec
-    prepared = _prepared(job)
+    prepared = read_component(job)
     model = load_model(prepared.ready)
     check_excluded(spec.excluded_nodes, [node.name for node in model.graph.node])
     data = find_data(job.request, prepared, job.calibration, job.workdir)
     job.progress(0.2, f"{name}: building in floating point")
-    baseline, source_bytes = _baseline(job, prepared, data)
-    gate = _gate(job, prepared, data)
+    baseline, source_bytes = float_form(job, prepared, data)
+    gate = open_gate(job, prepared, data)
     if spec.accuracy:
-        gate.bound = _bound(job, prepared, data, baseline)
+        gate.bound = measure_source(job, prepared, data, baseline)
     material = Material(prepared.ready, data.calibration, job.workdir / "scratch" / name, lambda _words: None)
     workshop = Workshop(material, gate, frozenset(spec.excluded_nodes), _sayer(job))
     material.progress = workshop.say
@@ -143,73 +112,6 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
         gate.bound,
         warnings,
     )
-
-
-def _prepared(job: ComponentJob) -> Prepared:
-    """Read the component with its operators fused, which quantizers need, and every node named."""
-
-    def progress(fraction: float, message: str) -> None:
-        job.progress(fraction * 0.4, message)
-
-    request = job.request.conversion
-    execution = request.template.execution.model_copy(update={"fuse_operators": True})
-    try:
-        prepared = prepare(request, job.component, job.workdir, progress, execution)
-    except EngineFailure as failure:
-        if failure.reason is not FailureReason.TOOLCHAIN_CRASHED:
-            raise
-        log.info("%s: %s The operators stay as they are.", job.component.name, failure.message)
-        prepared = prepare(request, job.component, job.workdir, progress)
-    model = load_model(prepared.ready)
-    name_nodes(model)
-    save_model(model, prepared.ready)
-    return prepared
-
-
-def _baseline(job: ComponentJob, prepared: Prepared, data: Data) -> tuple[Session, int]:
-    """Return the floating-point form in the runtime that will serve, held to its source, and its weights' size."""
-    request, name = job.request.conversion, job.component.name
-    form = job.backend.build(prepared.ready, job.workdir / "scratch" / name / "float", "FP32", prepared.signature)
-    session = job.backend.open(form, job.threads)
-    suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, request.template.threshold)
-    classifier = request.template.method in CLASSIFIERS
-    report, _ = verify(prepared.source, session, data.judged, suspect, classifier=classifier)
-    for output in report.outputs:
-        log.info("%s: in floating point: %s", name, describe(output))
-    judged(name, report, request.parity_waivers.get(name, ""))
-    return session, weights_size(form)
-
-
-def _gate(job: ComponentJob, prepared: Prepared, data: Data) -> Gate:
-    return Gate(
-        prepared.source,
-        prepared.signature,
-        job.backend,
-        job.request.spec.arithmetic,
-        data.judged,
-        job.request.conversion.template.method in CLASSIFIERS,
-        job.threads,
-    )
-
-
-def _bound(job: ComponentJob, prepared: Prepared, data: Data, baseline: Session) -> Bound:
-    template, asked = job.request.conversion.template, job.request.spec.accuracy
-    assert asked is not None and data.evaluation is not None  # noqa: PT018 - the request was checked
-    low = max((spec.min[0] for spec in prepared.signature.inputs if spec.max), default=1)
-    judge = Judge(
-        data.evaluation.selection,
-        data.evaluation.steps,
-        data.evaluation.component,
-        template.method,
-        plain(template.args),
-        [taxonomy.model_dump() for taxonomy in template.taxonomies],
-        asked.metric,
-        low,
-    )
-    job.progress(0.25, f"{job.component.name}: measuring the source's accuracy")
-    source = judge.score(baseline.run)
-    log.info("%s: %s of the source: %.4f", job.component.name, judge.metric, source)
-    return Bound(judge, source, asked)
 
 
 def _plan(job: ComponentJob, model: Any, warnings: Sequence[str]) -> tuple[list[Candidate], list[Candidate], list[str]]:
@@ -274,10 +176,13 @@ def _computes(job: ComponentJob, precision: str) -> str:
 
 
 def _all_failed(search: Search) -> EngineFailure:
-    reasons = [f"{trial.candidate.name}: {trial.failure}" for trial in search.trials]
+    failures = [(trial.candidate.name, trial.failure) for trial in search.trials if trial.failure]
+    kinds = {failure.reason for _, failure in failures}
+    fixes = list(dict.fromkeys(failure.suggested_fix for _, failure in failures if failure.suggested_fix))
     return EngineFailure(
-        FailureReason.TOOLCHAIN_CRASHED,
-        f"No quantizer made a form of this model: {' '.join(reasons)}",
-        evidence="; ".join(reasons),
-        suggested_fix="Exclude the nodes that the reasons name, or choose another scheme or runtime.",
+        kinds.pop() if len(kinds) == 1 else FailureReason.TOOLCHAIN_CRASHED,
+        "No quantizer made a form of this model. "
+        + " ".join(f"{name}: {failure.message}" for name, failure in failures),
+        evidence="; ".join(failure.evidence for _, failure in failures if failure.evidence)[-2000:],
+        suggested_fix=" ".join(fixes) or "Choose another scheme or runtime.",
     )

@@ -96,7 +96,10 @@ def find_data(request: QuantizationRequest, prepared: Prepared, calibration: Sel
             "that it was calibrated on."
         )
     judged = dataclasses.replace(judged_on(judging, held, inputs, asked.seed), seed=0)
-    return Data(Feeds(samples, chosen, batch_size), judged, evaluation, tuple(warnings))
+    feeds = Feeds(samples, chosen, batch_size)
+    for _ in feeds:  # what is wrong with the data is told before any tool stumbles over it
+        pass
+    return Data(feeds, judged, evaluation, tuple(warnings))
 
 
 def manifest_component(prepared: Prepared) -> dict[str, object]:

@@ -20,6 +20,27 @@ def name_nodes(model: Any) -> None:
         taken.add(name)
 
 
+def separate_integers(model: Any) -> None:
+    """Give every use of an int8 parameter one of its own: zero points, which tools share where they are equal.
+
+    ONNX Runtime turns int8 parameters into unsigned ones where it is asked for exact sums, and fails on a shared one.
+    """
+    import onnx
+
+    integers = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    used: dict[str, int] = {}
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name not in integers:
+                continue
+            used[name] = used.get(name, 0) + 1
+            if used[name] > 1:
+                own = onnx.TensorProto()
+                own.CopyFrom(integers[name])
+                own.name = node.input[position] = f"{name}/use_{used[name]}"
+                model.graph.initializer.append(own)
+
+
 def check_excluded(excluded: Iterable[str], names: Collection[str]) -> None:
     """Refuse names that no node has.
 

@@ -11,6 +11,8 @@ from engines.quantization.ranges import Ranges
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that hold a network's weights; quantizing others costs accuracy where it wins no time."""
+NEVER = frozenset({"LayerNormalization", "InstanceNormalization", "BatchNormalization"})
+"""Operators that normalize: in integers they lose what they are for, and win no time."""
 LEAST_OPSET = 13
 """Operator set that knows scales per channel."""
 
@@ -35,8 +37,8 @@ def place_qdq(
         graph: The floating-point graph, shapes inferred, nodes named.
         target: Where the quantized graph goes.
         ranges: Ranges of activations.
-        everything: True quantizes every operator that ONNX Runtime can; False the operators with weights alone, and of
-            products those of an activation with a weight, whose results stay in floating point.
+        everything: True quantizes every operator that ONNX Runtime can, but `NEVER`; False the operators with weights
+            alone, and of products those of an activation with a weight, whose results stay in floating point.
         per_channel: One scale per output channel of a weight, or one per tensor.
         asymmetric: Ranges of activations as they are, or symmetric about zero.
         reduce_range: Weights take 7 bits, for processors whose sums of 8-bit products saturate.
@@ -62,7 +64,7 @@ def place_qdq(
         TensorsData(CalibrationMethod.MinMax, _arrays(ranges)),
         [],
         sorted(excluded),
-        sorted(QDQRegistry) if everything else list(WITH_WEIGHTS),
+        sorted(QDQRegistry.keys() - NEVER) if everything else list(WITH_WEIGHTS),
         extra,
     )
     quantizer.quantize_model()

@@ -17,10 +17,11 @@ from engines.conversion_component import available_threads
 from engines.manifest import QuantizationEntry
 from engines.manifest import QuantizedComponent as ManifestComponent
 from engines.package import PackageContent, write_package
-from engines.quantization.component import ComponentJob, QuantizedComponent, quantize
+from engines.quantization.component import QuantizedComponent, quantize
 from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
 from engines.quantization.result import result_fields
+from engines.quantization.setup import ComponentJob
 from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
 from engines.toolchain import hardware, software

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engines.failures import EngineFailure, FailureReason, first_line
+from engines.graph.hygiene import load_model, save_model
 from engines.quantization.gate import Gate, JudgedForm
+from engines.quantization.nodes import separate_integers
 from engines.quantization.plan import Candidate
 from engines.quantization.quantizers import Material
 
@@ -22,7 +24,7 @@ class Trial:
 
     candidate: Candidate
     form: JudgedForm | None
-    failure: str = ""
+    failure: EngineFailure | None = None
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Workshop:
             form = self._make(candidate, kept, name)
         except EngineFailure as failure:
             log.info("%s: failed: %s %s", name, failure.message, failure.evidence)
-            return Trial(candidate, None, failure.message)
+            return Trial(candidate, None, failure)
         log.info("%s: %s", name, described(form))
         return Trial(candidate, form)
 
@@ -73,6 +75,10 @@ class Workshop:
             raise
         except Exception as error:
             raise _tool_failed(candidate.name, error) from error
+        if graph.suffix == ".onnx":
+            model = load_model(graph)
+            separate_integers(model)
+            save_model(model, graph)
         return self.gate.judge(name, candidate.name, graph, excluded)
 
 

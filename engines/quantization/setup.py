@@ -1,0 +1,122 @@
+"""Sets up the quantization of a component: reads it, builds it in floating point, and measures what it is held to."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.backends import Backend, Session
+from engines.conversion_request import CLASSIFIERS, Component
+from engines.datasets.selection import Selection
+from engines.divergence import Suspect
+from engines.evaluation.judge import Judge
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.hygiene import load_model, save_model
+from engines.postprocess import plain
+from engines.preparation import Prepared, Progress, prepare
+from engines.quantization.data import Data
+from engines.quantization.gate import Bound, Gate, weights_size
+from engines.quantization.nodes import name_nodes
+from engines.quantization.request import QuantizationRequest
+from engines.verification import describe, judged, verify
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ComponentJob:
+    """One component of a quantization.
+
+    Attributes:
+        request: The quantization.
+        component: Which component.
+        backend: What builds it.
+        calibration: The calibration items; None where the scheme needs none.
+        workdir: Where the inputs lie.
+        package: Where the package grows.
+        progress: Takes the fraction of this component that is done, and what is being done.
+        threads: Threads of every session.
+    """
+
+    request: QuantizationRequest
+    component: Component
+    backend: Backend
+    calibration: Selection | None
+    workdir: Path
+    package: Path
+    progress: Progress
+    threads: int
+
+
+def read_component(job: ComponentJob) -> Prepared:
+    """Read the component with its operators fused, which quantizers need, and every node named."""
+
+    def progress(fraction: float, message: str) -> None:
+        job.progress(fraction * 0.4, message)
+
+    request = job.request.conversion
+    execution = request.template.execution.model_copy(update={"fuse_operators": True})
+    try:
+        prepared = prepare(request, job.component, job.workdir, progress, execution)
+    except EngineFailure as failure:
+        if failure.reason is not FailureReason.TOOLCHAIN_CRASHED:
+            raise
+        log.info("%s: %s The operators stay as they are.", job.component.name, failure.message)
+        prepared = prepare(request, job.component, job.workdir, progress)
+    model = load_model(prepared.ready)
+    name_nodes(model)
+    save_model(model, prepared.ready)
+    return prepared
+
+
+def float_form(job: ComponentJob, prepared: Prepared, data: Data) -> tuple[Session, int]:
+    """Return the floating-point form in the runtime that will serve, held to its source, and its weights' size."""
+    request, name = job.request.conversion, job.component.name
+    form = job.backend.build(prepared.ready, job.workdir / "scratch" / name / "float", "FP32", prepared.signature)
+    session = job.backend.open(form, job.threads)
+    suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, request.template.threshold)
+    classifier = request.template.method in CLASSIFIERS
+    report, _ = verify(prepared.source, session, data.judged, suspect, classifier=classifier)
+    for output in report.outputs:
+        log.info("%s: in floating point: %s", name, describe(output))
+    judged(name, report, request.parity_waivers.get(name, ""))
+    return session, weights_size(form)
+
+
+def open_gate(job: ComponentJob, prepared: Prepared, data: Data) -> Gate:
+    """Return what judges the component's forms; the accuracy bound is put in once the source was measured."""
+    return Gate(
+        prepared.source,
+        prepared.signature,
+        job.backend,
+        job.request.spec.arithmetic,
+        data.judged,
+        job.request.conversion.template.method in CLASSIFIERS,
+        job.threads,
+    )
+
+
+def measure_source(job: ComponentJob, prepared: Prepared, data: Data, baseline: Session) -> Bound:
+    """Return the accuracy bound, with the metric of the floating-point form.
+
+    Raises:
+        EngineFailure: where the outputs do not fit the method, or nothing in the data can be judged.
+    """
+    template, asked = job.request.conversion.template, job.request.spec.accuracy
+    assert asked is not None and data.evaluation is not None  # noqa: PT018 - the request was checked
+    low = max((spec.min[0] for spec in prepared.signature.inputs if spec.max), default=1)
+    judge = Judge(
+        data.evaluation.selection,
+        data.evaluation.steps,
+        data.evaluation.component,
+        template.method,
+        plain(template.args),
+        [taxonomy.model_dump() for taxonomy in template.taxonomies],
+        asked.metric,
+        low,
+    )
+    job.progress(0.25, f"{job.component.name}: measuring the source's accuracy")
+    source = judge.score(baseline.run)
+    log.info("%s: %s of the source: %.4f", job.component.name, judge.metric, source)
+    return Bound(judge, source, asked)
