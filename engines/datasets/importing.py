@@ -114,10 +114,12 @@ def _import(opened: Opened, out: Path, options: Options, report: Report) -> dict
     opened.warn(notes, total)
     mapper.warn(notes)
     if not summary.count:
+        first = next(iter(notes.warnings), "Nothing in them can be used.")
         invalid(
-            "The import has no item left.",
+            f"The files have no item left. {first}",
             evidence="\n".join(notes.warnings[:20]),
-            fix="Look at the warnings: images that cannot be read, or a class mapping that fits nothing.",
+            fix="Mend or replace what is named"
+            + (", or map classes that the files have." if options.mapping else ", and upload the files again."),
         )
     result = _result("READY", opened, mapper, notes, summary)
     _require_type(options.type, result["type"], tensors=opened.reader.tensors)

@@ -61,5 +61,5 @@ def _standing(dataset: Dataset) -> str:
     if dataset.state == IMPORTING:
         return f"being imported ({dataset.progress:.0%}); wait until it is READY"
     if dataset.state == IMPORT_FAILED:
-        return f"not imported: {dataset.failure.message} Import it again"
+        return f"not imported: {dataset.failure.message} Create it again"
     return f"{DatasetState.Name(dataset.state)}: confirm its import first"
