@@ -52,7 +52,7 @@ FAILING = {
     ),
     "no yolo": Bad("OUTPUT_MISMATCH", ("yolo head is expected", "logits float32 (1, 4)"), spec=(("method", "yolo"),)),
     "no image": Bad("INVALID_DATA", ("a.png", "no image"), images=lambda: archive({"a.png": b"no image"})),
-    "no archive": Bad("INVALID_DATA", ("no archive",), images=lambda: b"\x00" * 100),
+    "no archive": Bad("INVALID_DATA", ("hold no dataset",), images=lambda: b"\x00" * 100),
 }
 
 

@@ -20,9 +20,13 @@ SERVICES = {
         f"{REGISTRY}.ModelService",
         f"{REGISTRY}.ArchitectureService",
         f"{REGISTRY}.ArtifactService",
+        f"{REGISTRY}.DatasetService",
+        f"{REGISTRY}.ReleaseService",
     },
     "template": {"lathe.template.v1.TemplateService"},
     "converter": {CONVERTER},
+    "quantizer": {"lathe.quantizer.v1.QuantizationService"},
+    "evaluator": {"lathe.evaluator.v1.EvaluationService"},
 }
 
 
@@ -43,7 +47,7 @@ def test_health_is_asked_per_service(stack: Suite, service: str) -> None:
 
 
 def test_the_main_job_without_any_program_of_ours(desk: Desk, tmp_path: Path) -> None:
-    registry, template, converter = (desk.suite.address(name) for name in SERVICES)
+    registry, template, converter = (desk.suite.address(name) for name in ("registry", "template", "converter"))
     source = network_source("CurlNet")
     created = {"architecture": {"display_name": "CurlNet", "class_name": "CurlNet", "source": source}}
     (architecture,) = buf_call(registry, f"{REGISTRY}.ArchitectureService/CreateArchitecture", created)
