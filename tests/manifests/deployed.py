@@ -15,8 +15,9 @@ KUBERNETES = DEPLOY / "kubernetes"
 COMPOSE = DEPLOY / "compose/compose.yaml"
 DOCKERFILE = DEPLOY / "docker/Dockerfile"
 
-# Of a worker's memory, what is not for the task: its parent process, and the child that waits for the next one.
-WORKER_HEADROOM = 1 << 30
+# Of a pod's memory, what is not for the sandboxed children that work: their parent process, and in a worker the child
+# that waits for the next task.
+HEADROOM = 1 << 30
 
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 

@@ -9,7 +9,7 @@ import pytest
 
 from engines.devices import load_catalog
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
-from tests.manifests.deployed import COMPOSE, DOCKERFILE, ROOT, WORKER_HEADROOM, bytes_of, compose
+from tests.manifests.deployed import COMPOSE, DOCKERFILE, HEADROOM, ROOT, bytes_of, compose
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -52,7 +52,14 @@ def test_a_worker_of_the_compose_file_agrees_with_its_device(entry: WorkerEntry)
     assert worker["command"] == [entry.module]
     device = load_catalog().devices[worker["environment"]["LATHE_DEVICE"]]
     limit = bytes_of(worker["mem_limit"].upper() + "i")
-    assert limit == device.memory_limit_bytes + WORKER_HEADROOM
+    assert limit == device.memory_limit_bytes + HEADROOM
+
+
+@pytest.mark.parametrize("name", ["registry", *(worker.name for worker in WORKERS)])
+def test_what_works_on_files_has_a_disk(name: str) -> None:
+    entry = compose()["services"][name]
+    mounted = {volume.partition(":")[2] for volume in entry["volumes"]}
+    assert entry["environment"]["LATHE_DATA_DIR"] in mounted
 
 
 def test_the_message_bus_keeps_what_it_acknowledged() -> None:

@@ -16,14 +16,17 @@ import yaml
 
 from engines.devices import load_catalog
 from services.common.settings import Settings
+from services.evaluator import comparing
 from services.local.roster import SERVICES, WORKERS, ServiceEntry
+from services.registry import describing
+from services.registry.datasets import imports, job, preview
 from tests.manifests.deployed import (
     COMPOSE,
     DEPLOY,
     DOCKERFILE,
+    HEADROOM,
     KUBERNETES,
     ROOT,
-    WORKER_HEADROOM,
     bytes_of,
     compose,
     container_of,
@@ -163,8 +166,33 @@ def test_a_pool_agrees_with_its_device(pool: dict[str, Any]) -> None:
     assert pool["metadata"]["name"] == f"worker-{worker.kind}-{device.id}"
     assert pod_of(pool)["nodeSelector"] == device.node_selector
     resources = container_of(pool)["resources"]
-    assert bytes_of(resources["limits"]["memory"]) == device.memory_limit_bytes + WORKER_HEADROOM
+    assert bytes_of(resources["limits"]["memory"]) == device.memory_limit_bytes + HEADROOM
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
+
+
+def test_what_reads_strangers_files_has_memory_for_all_its_children_at_once() -> None:
+    most = {
+        "registry": describing._SLOTS * describing.LIMITS.memory_bytes
+        + imports.AT_ONCE * job.LIMITS.memory_bytes
+        + preview._AT_ONCE * preview.LIMITS.memory_bytes,
+        "evaluator": comparing._SLOTS * comparing.LIMITS.memory_bytes,
+    }
+    for name, taken in most.items():
+        # The kernel ends all of a container that takes more, not the child that did.
+        limit = container_of(DEPLOYMENTS[name])["resources"]["limits"]["memory"]
+        assert bytes_of(limit) == taken + HEADROOM, name
+
+
+@pytest.mark.parametrize("name", ["registry", *(each["metadata"]["name"] for each in POOLS)])
+def test_what_works_on_files_has_a_disk_that_holds_its_cache(name: str) -> None:
+    told = environment_of(DEPLOYMENTS[name])
+    (volume,) = [
+        each["name"]
+        for each in container_of(DEPLOYMENTS[name])["volumeMounts"]
+        if each["mountPath"] == told["LATHE_DATA_DIR"]
+    ]
+    (disk,) = [each["emptyDir"] for each in pod_of(DEPLOYMENTS[name])["volumes"] if each["name"] == volume]
+    assert bytes_of(disk["sizeLimit"]) >= 4 * int(told["LATHE_CACHE_BYTES"])
 
 
 def test_workers_have_the_credentials_of_the_bus_and_the_store_alone() -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 FRAMEWORKS = {"torch", "tensorflow", "openvino", "onnxruntime", "onnx", "onnxscript", "transformers", "sklearn"}
-FRAMEWORKS |= {"nncf", "pyarrow", "PIL", "matplotlib", "jinja2", "pycocotools"}
+FRAMEWORKS |= {"nncf", "pyarrow", "PIL", "matplotlib", "jinja2", "pycocotools", "tritonclient"}
 
 
 def imported_by(statement: str) -> set[str]:
@@ -41,3 +41,9 @@ def test_no_framework_is_imported(module: str) -> None:
 
 def test_the_command_line_starts_without_grpc() -> None:
     assert "grpc" not in imported_by("import services.cli.main")
+
+
+def test_help_imports_no_framework_and_no_grpc() -> None:
+    help_of_all = "from services.cli.main import run\nimport sys\nsys.argv = ['lathe', '--help']\n"
+    help_of_all += "try: run()\nexcept SystemExit as end: assert not end.code"
+    assert not imported_by(help_of_all) & (FRAMEWORKS | {"grpc"})

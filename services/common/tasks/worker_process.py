@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -24,6 +22,7 @@ from services.common.storage import CachingStore, MeteredStore, S3ContentStore
 from services.common.tasks.kind import WorkKind
 from services.common.tasks.runner import SandboxRunner
 from services.common.tasks.worker import Pool, Worker
+from services.common.work_folders import work_folder
 
 log: Any = structlog.get_logger("lathe.worker")
 
@@ -82,7 +81,7 @@ async def _serve(name: str, kind: WorkKind, settings: Settings) -> None:
     )
     try:
         await ensure_topology(bus, [kind.name], [settings.device], timing)
-        folder = _work_folder(settings.data_dir / "work")
+        folder = work_folder(settings.data_dir / "work")
         store = MeteredStore(S3ContentStore(settings))
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
         runner = SandboxRunner(kind.entry, kind.preload, folder)
@@ -101,15 +100,3 @@ async def _serve(name: str, kind: WorkKind, settings: Settings) -> None:
         log.info("stopped")
     finally:
         await bus.close()
-
-
-def _work_folder(root: Path) -> Path:
-    """Return this process's folder for work directories, and remove those that killed workers left behind."""
-    root.mkdir(parents=True, exist_ok=True)
-    for folder in root.iterdir():
-        if folder.name.isdigit() and not Path(f"/proc/{folder.name}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    mine = root / str(os.getpid())
-    shutil.rmtree(mine, ignore_errors=True)
-    mine.mkdir()
-    return mine.resolve()

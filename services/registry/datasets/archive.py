@@ -19,9 +19,9 @@ from engines.datasets.items import Item
 from engines.datasets.jsonl import to_line
 from services.common.database import Database
 from services.common.storage import ContentStore
+from services.common.work_folders import work_folder
 from services.registry.blobs import Blobs
 from services.registry.datasets.catalog import Catalog
-from services.registry.datasets.job import work_folder
 
 ANNOTATIONS = "annotations.jsonl"
 _BATCH = 64

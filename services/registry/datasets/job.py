@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits, Progress
 from services.common.storage import ContentStore
 from services.common.tasks.inputs import Inputs
+from services.common.work_folders import work_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.leases import Claim
 
@@ -142,13 +141,3 @@ def _found(result: Mapping[str, Any]) -> Found:
     except (ParseError, ValueError, TypeError, AttributeError) as error:
         raise EngineFailure(FailureReason.INTERNAL_ERROR, f"The import's answer is not usable: {error}") from error
     return Found(summary, complete=result.get("state", "READY") == "READY")
-
-
-def work_folder(root: Path) -> Path:
-    """Return a new folder inside `root`, and remove those that killed processes left there."""
-    root.mkdir(parents=True, exist_ok=True)
-    for folder in root.iterdir():
-        pid = folder.name.partition("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=root)).resolve()

@@ -17,9 +17,9 @@ from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
 from services.common.errors import failed_precondition
 from services.common.storage import ContentStore
+from services.common.work_folders import work_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.items import Items, message_of
-from services.registry.datasets.job import work_folder
 
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=60)
 DRAW = "engines.datasets.drawing:run"

@@ -20,7 +20,7 @@ from services.registry.datasets import rules
 from services.registry.datasets.archive import _Packer
 from services.registry.datasets.contents import _files
 from services.registry.datasets.index_files import IndexFiles
-from services.registry.datasets.job import _found, work_folder
+from services.registry.datasets.job import _found
 
 
 class Store:
@@ -108,14 +108,6 @@ def test_nothing_but_files_named_by_digest_is_stored(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="named"):
         list(_files(tmp_path))
     assert list(_files(tmp_path / "absent")) == []
-
-
-def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
-    (tmp_path / "999999999-left").mkdir()
-    (tmp_path / "notes").mkdir()
-    first, second = work_folder(tmp_path), work_folder(tmp_path)
-    assert first != second
-    assert {path.name for path in tmp_path.iterdir()} == {"notes", first.name, second.name}
 
 
 def pack(folder: Path, items: list[Item], contents: dict[str, bytes]) -> Path:

@@ -1,0 +1,40 @@
+"""Folders to work in: new ones are apart, those of dead processes go, those of living ones stay."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from services.common.work_folders import work_folder
+
+
+def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "999999999-1-left").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "7-notes").mkdir()
+    first, second = work_folder(tmp_path), work_folder(tmp_path)
+    assert first != second
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "7-notes", first.name, second.name}
+
+
+def test_a_process_that_began_later_is_another_one_of_the_same_number(tmp_path: Path) -> None:
+    earlier = tmp_path / f"{os.getpid()}-1-left"
+    earlier.mkdir()
+    mine = work_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_folders_of_other_living_processes_stay(tmp_path: Path) -> None:
+    code = "import sys, pathlib\nfrom services.common.work_folders import work_folder\n"
+    code += "print(work_folder(pathlib.Path(sys.argv[1])).name, flush=True)\nsys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        theirs = other.stdout.readline().strip()
+        mine = work_folder(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {theirs, mine.name}
+        other.stdin.close()
+    work_folder(tmp_path)
+    assert not (tmp_path / theirs).exists()
