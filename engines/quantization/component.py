@@ -12,6 +12,7 @@ from engines.backends import Session
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model
 from engines.package import PackagedComponent
+from engines.parity_report import Verdict
 from engines.preparation import Prepared
 from engines.profile import ProfileReport
 from engines.quantization.choosing import FINAL_SECONDS, Stopwatch, latency_of
@@ -27,9 +28,8 @@ from engines.quantization.search import Search
 from engines.quantization.sensing import node_costs
 from engines.quantization.sensitivity import NodeSensitivity
 from engines.quantization.setup import ComponentJob, float_form, measure_source, open_gate, read_component
-from engines.quantization.workshop import Workshop
+from engines.quantization.workshop import Workshop, described
 from engines.signature import Signature
-from engines.verification import judged
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +90,7 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
     chosen = search.run(first, second)
     if chosen is None:
         raise _all_failed(search)
-    report = judged(name, chosen.parity, _waiver(job, chosen)) if not chosen.holds or chosen.bound else chosen.parity
-    chosen = replace(chosen, parity=report)
+    chosen = _let_through(job, chosen, search)
 
     job.progress(0.85, f"{name}: looking at each node")
     candidate = next(trial.candidate for trial in search.trials if trial.candidate.name == chosen.quantizer)
@@ -99,7 +98,7 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
     job.progress(0.93, f"{name}: measuring latency")
     profile = stopwatch.compare([chosen], FINAL_SECONDS)
     if candidate in second:
-        warnings.append(f"As asked for, nothing held; the result is made otherwise: {candidate.name}.")
+        warnings.append(f"Nothing made as asked for held and was faster, so it was made otherwise: {candidate.name}.")
     return QuantizedComponent(
         _packaged(job, prepared, chosen, profile),
         chosen,
@@ -142,6 +141,30 @@ def _stopwatch(job: ComponentJob, data: Data, baseline: Session) -> Stopwatch:
     label = f"{job.backend.name} FP32"
     feed, size = data.judged.feeds[0], data.judged.batch_sizes[0]
     return Stopwatch(label, baseline, feed, size, job.threads, job.request.conversion.seed)
+
+
+def _let_through(job: ComponentJob, chosen: JudgedForm, search: Search) -> JudgedForm:
+    """Return the form, its parity with the name of what lets it pass where it fails.
+
+    Raises:
+        EngineFailure: PARITY_FAILED with every form's figures, where nothing does.
+    """
+    if chosen.parity.verdict is not Verdict.FAIL:
+        return chosen
+    waiver = _waiver(job, chosen)
+    if waiver:
+        log.info("%s: the failed parity is let through: %s", job.component.name, waiver)
+        return replace(chosen, parity=replace(chosen.parity, waiver=waiver))
+    tried = [f"{trial.candidate.name}: {described(trial.form)}" for trial in search.trials if trial.form]
+    rungs = [f"{len(rung['floating_point_nodes'])} nodes: {rung['accuracy']:.4f}" for rung in search.ladder]
+    raise EngineFailure(
+        FailureReason.PARITY_FAILED,
+        f"No form of component '{job.component.name}' computes what its source computes; of the best one, "
+        f"{chosen.shortfall}.",
+        evidence="; ".join(tried) + (f"; cosine with nodes in floating point: {', '.join(rungs)}" if rungs else ""),
+        suggested_fix="Calibrate on data like that which the model will see; choose WEIGHT_ONLY or a floating-point "
+        "precision; bound the accuracy instead; or waive it by name in the source's parity_waivers.",
+    )
 
 
 def _waiver(job: ComponentJob, chosen: JudgedForm) -> str:

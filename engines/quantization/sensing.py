@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 from engines.failures import EngineFailure
 from engines.graph.hygiene import load_model
+from engines.quantization.direct_quantizers import CompressedWeights
 from engines.quantization.gate import JudgedForm
 from engines.quantization.onnxruntime_quantizers import StaticQdq
 from engines.quantization.plan import Candidate
+from engines.quantization.quantizers import Material
 from engines.quantization.sensitivity import NodeSensitivity, sensitivities
 from engines.quantization.workshop import Workshop
 
@@ -24,24 +28,26 @@ FEEDS = 4
 def node_costs(workshop: Workshop, candidate: Candidate, form: JudgedForm) -> list[NodeSensitivity]:
     """Return every quantized node of a form, the most sensitive first; none where it cannot be told.
 
-    What NNCF did to OpenVINO's IR cannot be held against the ONNX graph node by node, so the same nodes are quantized
-    by ONNX Runtime with the same settings, and stand in.
+    An IR of OpenVINO cannot be held against the ONNX graph node by node, so the same nodes are quantized for ONNX
+    Runtime with the same settings, and stand in.
     """
-    graph = form.graph
-    material = workshop.material
     feeds = list(itertools.islice(workshop.gate.samples.feeds, FEEDS))
     try:
-        if graph.suffix != ".onnx":
-            if material.feeds is None:
-                return []
-            settings = dataclasses.replace(candidate.settings, runtime="onnxruntime")
-            proxy = material.scratch / "stand-in"
-            proxy.mkdir(exist_ok=True)
-            graph = StaticQdq(everything=False).quantize(material, settings, form.excluded, proxy)
-        return sensitivities(load_model(material.graph), load_model(graph), feeds)
+        graph = form.graph if form.graph.suffix == ".onnx" else _stand_in(workshop.material, candidate, form.excluded)
+        return sensitivities(load_model(workshop.material.graph), load_model(graph), feeds)
     except EngineFailure as failure:
         log.info("What each node costs cannot be told: %s", failure.message)
         return []
+
+
+def _stand_in(material: Material, candidate: Candidate, excluded: frozenset[str]) -> Path:
+    quantizer = (
+        candidate.quantizer if isinstance(candidate.quantizer, CompressedWeights) else StaticQdq(everything=False)
+    )
+    out_dir = material.scratch / "stand-in"
+    shutil.rmtree(out_dir, ignore_errors=True)
+    out_dir.mkdir()
+    return quantizer.quantize(material, replace(candidate.settings, runtime="onnxruntime"), excluded, out_dir)
 
 
 def cost_fields(costs: list[NodeSensitivity]) -> list[dict[str, str | float]]:
