@@ -44,12 +44,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a scatter plot. `strong` marks the chosen one."""
+    """A point of a scatter plot: its `mark` is drawn, its `name` shown by the pointer; the chosen one is `strong`."""
 
     name: str
     x: float
     y: float
     strong: bool = False
+    mark: str = ""
 
 
 def curves(key: str, label: str, lines: Sequence[Curve], x_label: str, y_label: str) -> Markup:
@@ -145,36 +146,34 @@ def histogram(
 
 
 def scatter(key: str, label: str, points: Sequence[Point], x_label: str, y_label: str) -> Markup:
-    """Draw points with their names, from both of whose axes the pointer shows the values; the strong one is larger."""
+    """Draw points with their marks; the pointer shows names and values; the strong one is larger."""
     with canvas(270) as figure:
         axes = figure.add_subplot()
         for place, point in enumerate(points):
             color, area = (stand_in("accent"), 95) if point.strong else (stand_in("series-7"), 48)
             axes.scatter([point.x], [point.y], s=area, color=color, zorder=3, gid=f"point-{place}")
-        _name_points(axes, points)
+        for place, point in enumerate(sorted(points, key=lambda each: each.x)):
+            above = place % 2 == 0  # neighbours take turns, so that marks of close points do not cover each other
+            axes.annotate(
+                clean(point.mark),
+                (point.x, point.y),
+                xytext=(0, 8 if above else -8),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if above else "top",
+                fontsize=FONT_SIZE - 1,
+            )
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(0.16)
+        if points and len({point.y for point in points}) == 1:  # one value has no range of its own
+            around = max(abs(points[0].y) * 0.005, 1e-6)
+            axes.set_ylim(points[0].y - around, points[0].y + around)
         axes.grid(visible=True)
         tips = {
             f"point-{place}": f"{point.name}: {number(point.x, 4)} {x_label}, {number(point.y, 4)} {y_label}"
             for place, point in enumerate(points)
         }
         return inline(figure, key, label, tips)
-
-
-def _name_points(axes: Any, points: Sequence[Point]) -> None:
-    middle = (min(point.x for point in points) + max(point.x for point in points)) / 2 if points else 0
-    for point in points:
-        left = point.x > middle
-        axes.annotate(
-            _name(point.name),
-            (point.x, point.y),
-            xytext=(-8 if left else 8, 0),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            va="center",
-            fontsize=FONT_SIZE - 1,
-        )
 
 
 def _rows(axes: Any, names: Sequence[str]) -> None:

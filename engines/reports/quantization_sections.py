@@ -24,14 +24,14 @@ def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
     if not candidates:
         return
     metric = accuracy_of(result)[2]
-    rows: list[list[str | Cell]] = [_candidate_row(entry, metric) for entry in candidates]
+    rows: list[list[str | Cell]] = [_candidate_row(number, entry, metric) for number, entry in enumerate(candidates, 1)]
     name = metric_text.title(metric) if any(entry.get("accuracy") is not None for entry in candidates) else "accuracy"
-    columns = ["quantizer", "cosine", "SQNR", name, "latency, p50", "size", "outcome"]
-    table = Table("Every way to quantize that was tried", columns, rows, frozenset({0, 6}), wide=True)
+    columns = ["", "quantizer", "cosine", "SQNR", name, "latency, p50", "size", "outcome"]
+    table = Table("Every way to quantize that was tried", columns, rows, frozenset({1, 7}), wide=True)
     yield Section("Candidates", [*_trade_off(candidates, metric), *_sizes(result, candidates), table])
 
 
-def _candidate_row(entry: Mapping[str, Any], metric: str) -> list[str | Cell]:
+def _candidate_row(number: int, entry: Mapping[str, Any], metric: str) -> list[str | Cell]:
     cosine, noise, median = (as_number(entry.get(key) or None) for key in ("cosine", "sqnr_db", "median_ms"))
     accuracy = entry.get("accuracy")
     size = as_number(entry.get("size_bytes") or None)
@@ -42,6 +42,7 @@ def _candidate_row(entry: Mapping[str, Any], metric: str) -> list[str | Cell]:
         else Cell(str(entry.get("reason") or "not chosen"))
     )
     return [
+        str(number),
         Cell(str(entry.get("quantizer", "")), "good" if chosen else ""),
         text.number(cosine, 4),
         f"{text.number(noise)}{text.SPACE}dB" if math.isfinite(noise) else text.NONE,
@@ -54,38 +55,31 @@ def _candidate_row(entry: Mapping[str, Any], metric: str) -> list[str | Cell]:
 
 def _trade_off(candidates: list[Mapping[str, Any]], metric: str) -> list[Block]:
     """Return latency against accuracy, or the cosine where no accuracy was measured, of two candidates or more."""
-    measured = [entry for entry in candidates if as_number(entry.get("median_ms")) > 0]
-    judged = [entry for entry in measured if entry.get("accuracy") is not None]
-    if len(judged) >= 2:
-        name, points = (
-            metric_text.title(metric),
-            [
-                Point(
-                    str(entry["quantizer"]),
-                    as_number(entry["median_ms"]),
-                    100 * as_number(entry["accuracy"]),
-                    bool(entry.get("chosen")),
-                )
-                for entry in judged
-            ],
+    measured = [(n, entry) for n, entry in enumerate(candidates, 1) if as_number(entry.get("median_ms")) > 0]
+    judged = [(n, entry) for n, entry in measured if entry.get("accuracy") is not None]
+    by_accuracy = len(judged) >= 2
+    points = [
+        Point(
+            str(entry["quantizer"]),
+            as_number(entry["median_ms"]),
+            100 * as_number(entry["accuracy"]) if by_accuracy else as_number(entry.get("cosine")),
+            bool(entry.get("chosen")),
+            str(n),
         )
-        label = f"{name}, %"
-    elif len(measured) >= 2:
-        label = "cosine to the source"
-        points = [
-            Point(
-                str(entry["quantizer"]),
-                as_number(entry["median_ms"]),
-                as_number(entry.get("cosine")),
-                bool(entry.get("chosen")),
-            )
-            for entry in measured
-        ]
-    else:
+        for n, entry in (judged if by_accuracy else measured)
+    ]
+    if len(points) < 2:
         return []
+    label = f"{metric_text.title(metric)}, %" if by_accuracy else "cosine to the source"
     words = "; ".join(f"{point.name}: {text.number(point.x)} ms, {text.number(point.y, 4)}" for point in points)
     chart = charts.scatter("candidates", f"Latency against {label}. {words}", points, "median latency, ms", label)
-    return [Chart(chart, "What each costs and wins", "Up and to the left is better; the large point was chosen.")]
+    return [
+        Chart(
+            chart,
+            "What each costs and wins",
+            "Up and to the left is better; the large point was chosen. Numbers are those of the table.",
+        )
+    ]
 
 
 def _sizes(result: Mapping[str, Any], candidates: list[Mapping[str, Any]]) -> list[Block]:
