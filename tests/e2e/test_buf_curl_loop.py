@@ -88,7 +88,7 @@ def test_boxes_are_imported_and_drawn(beasts: Beasts, tmp_path: Path) -> None:
     assert drawn != httpx.get(preview["imageUrl"], trust_env=False).content
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "IoU": ("invalid_argument INVALID_ARGUMENT", {"dataset": "datasets/scenes", "iou_thresholds": [1.5]}),
     "precision": (
         "failed_precondition PRECISION_NOT_AVAILABLE",
