@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.devices import Runtime, load_catalog
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, first_objection
 from engines.signature import check_shape
 
 CLASSIFIERS = frozenset({"classification", "multi_classification"})
@@ -155,9 +155,7 @@ class ConversionRequest(_Message):
         try:
             request = cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise invalid(f"The request's field '{where}' is wrong: {first['msg']}.") from error
+            raise invalid_field(error) from error
         request._check()
         return request
 
@@ -230,6 +228,12 @@ class ConversionRequest(_Message):
 def invalid(message: str) -> EngineFailure:
     """Return the INVALID_SPEC failure of a sentence."""
     return EngineFailure(FailureReason.INVALID_SPEC, message)
+
+
+def invalid_field(error: ValidationError) -> EngineFailure:
+    """Return the INVALID_SPEC failure of a request that is not what it should be, naming the field."""
+    where, what = first_objection(error)
+    return invalid(f"The request's field '{where}' is wrong: {what}.")
 
 
 def inside(workdir: Path, relative: str) -> Path:

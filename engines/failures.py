@@ -10,7 +10,10 @@ see the same reason, the same offending node and the same advice:
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class FailureReason(StrEnum):
@@ -41,6 +44,12 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error that says something, at most 300 characters; its type where none does."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line[:300] for line in lines if line), type(error).__name__)
+
+
+def first_objection(error: ValidationError, whole: str = "the whole") -> tuple[str, str]:
+    """Return where a value is wrong first, as a dotted path (`whole` where all of it is), and what is wrong there."""
+    first = error.errors()[0]
+    return ".".join(map(str, first["loc"])) or whole, first["msg"]
 
 
 class EngineFailure(Exception):  # noqa: N818 - the API calls it a failure: a task has one

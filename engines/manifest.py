@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.conversion_request import ClassTaxonomy, Preprocessing
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, first_objection
 
 SCHEMA_VERSION: Literal[1] = 1
 FILE_NAME = "manifest.json"
@@ -136,9 +136,8 @@ def read_manifest(directory: Path) -> Manifest:
     except OSError as error:
         raise _invalid(f"The package has no readable {FILE_NAME}: {error.strerror}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise _invalid(f"The package's {FILE_NAME} is wrong at {where}: {first['msg']}.") from error
+        where, what = first_objection(error, "the file")
+        raise _invalid(f"The package's {FILE_NAME} is wrong at {where}: {what}.") from error
     for component in manifest.components:
         for name in component.files:
             path = (directory / name).resolve()

@@ -14,7 +14,8 @@ from engines.evaluation.confusion import confusion_matrix
 from engines.evaluation.feeding import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction, TaskPrediction
-from engines.evaluation.report import Averages, ClassFigures, ClassificationTask, MetricValue
+from engines.evaluation.report import MetricValue
+from engines.evaluation.report_figures import Averages, ClassFigures, ClassificationTask
 from engines.evaluation.resampling import Floats, draws, generator, metrics
 from engines.evaluation.scores import ByClass, Cells
 from engines.evaluation.truth import ClassTruth

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from engines.evaluation.report import MetricValue, PackageInfo, SliceInfo, TaskAnswer, Times
+from engines.evaluation.report_figures import Part
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ExactTest(_Part):
+class ExactTest(Part):
     """McNemar's exact test: of the samples that one side alone has right, is the split a coin's?
 
     Attributes:
@@ -27,7 +22,7 @@ class ExactTest(_Part):
     p_value: float
 
 
-class ComparedEvaluation(_Part):
+class ComparedEvaluation(Part):
     """One of the evaluations.
 
     Attributes:
@@ -46,7 +41,7 @@ class ComparedEvaluation(_Part):
     test: ExactTest | None = None
 
 
-class Delta(_Part):
+class Delta(Part):
     """Difference of a metric between an evaluation and the reference, on the shared samples.
 
     `reference` and `value` are the metric of both; `delta` is their difference with its paired interval.
@@ -58,7 +53,7 @@ class Delta(_Part):
     value: float
 
 
-class Regression(_Part):
+class Regression(Part):
     """A sample that the reference has right, or better, and the evaluation worse.
 
     Attributes:
@@ -87,7 +82,7 @@ class Regression(_Part):
     boxes_after: tuple[str, ...] = ()
 
 
-class ComparisonReport(_Part):
+class ComparisonReport(Part):
     """The whole of `comparison.json`; the first evaluation is the reference.
 
     `regressed` counts all samples that got worse by evaluation; `regressions` holds the worst of them.

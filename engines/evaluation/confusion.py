@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engines.evaluation.report import ConfusionMatrix
+from engines.evaluation.report_figures import ConfusionMatrix
 from engines.evaluation.scores import Cells
 
 MOST_CLASSES = 100

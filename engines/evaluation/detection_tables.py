@@ -16,7 +16,7 @@ from engines.evaluation.precision_recall import (
     interpolated_precision,
 )
 from engines.evaluation.predictions import TrueBox
-from engines.evaluation.report import DetectionClass, DetectionFigures, PrecisionRecallCurve
+from engines.evaluation.report_figures import DetectionClass, DetectionFigures, PrecisionRecallCurve
 
 _DIGITS = 5
 """Digits of the points of curves, which people look at: a report stays small."""

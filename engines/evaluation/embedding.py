@@ -14,7 +14,8 @@ from engines.evaluation.collector import row
 from engines.evaluation.feeding import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
-from engines.evaluation.report import EmbeddingFigures, MetricValue
+from engines.evaluation.report import MetricValue
+from engines.evaluation.report_figures import EmbeddingFigures
 from engines.evaluation.resampling import Floats, draws, generator, metrics
 from engines.evaluation.retrieval import Retrieval, retrieval
 from engines.evaluation.truth import check_tasks

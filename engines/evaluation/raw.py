@@ -12,7 +12,8 @@ from engines.evaluation.collector import row
 from engines.evaluation.feeding import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
-from engines.evaluation.report import MetricValue, OutputFigures
+from engines.evaluation.report import MetricValue
+from engines.evaluation.report_figures import OutputFigures
 
 
 class RawCollector:

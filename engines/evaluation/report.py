@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from engines.evaluation.report_figures import (
+    ClassificationTask,
+    DetectionFigures,
+    EmbeddingFigures,
+    OutputFigures,
+    Part,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class MetricValue(_Part):
+class MetricValue(Part):
     """One figure with its 95 % percentile bootstrap interval; field names are those of `lathe.evaluator.v1.Metric`.
 
     `slice` is `scene=night`, or empty for all data.
@@ -30,139 +34,21 @@ class MetricValue(_Part):
     slice: str = ""
 
 
-class SliceInfo(_Part):
+class SliceInfo(Part):
     """A part of the data: its name as metrics carry it (`scene=night`) and how many samples it has."""
 
     name: str
     samples: int
 
 
-class Averages(_Part):
-    """Precision, recall and F1 averaged over classes."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-class ClassFigures(_Part):
-    """One class of a classification task. `support` counts true samples, `predicted` those predicted as it.
-
-    Precision is 0 where nothing was predicted, recall 0 where nothing was true, as in scikit-learn.
-    """
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-    predicted: int
-
-
-class ConfusionMatrix(_Part):
-    """How often a true class (row) was predicted as another (column).
-
-    Attributes:
-        classes: Names of rows and columns. Of many classes only the most confused are shown; the last is then the rest.
-        counts: Samples, one list per true class.
-        left_out: Number of classes that the last row and column stand for; 0 where every class is shown.
-        not_predicted: Samples without a prediction, because the scores were not finite: in no cell.
-    """
-
-    classes: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-    left_out: int = 0
-    not_predicted: int = 0
-
-
-class ClassificationTask(_Part):
-    """One classification task of the model. `top5` is absent where there are no more than five classes."""
-
-    task: str
-    samples: int
-    top1: float
-    top5: float | None = None
-    macro: Averages
-    weighted: Averages
-    classes: tuple[ClassFigures, ...]
-    confusion: ConfusionMatrix
-
-
-class DetectionClass(_Part):
-    """One class of a detector. Figures are absent where the data has no box of it.
-
-    `ap` is over COCO's range of thresholds, `ar100` with at most 100 boxes per image.
-    """
-
-    name: str
-    truths: int
-    detections: int
-    ap: float | None = None
-    ap50: float | None = None
-    ap75: float | None = None
-    ar100: float | None = None
-
-
-class PrecisionRecallCurve(_Part):
-    """Precision over recall at one threshold of intersection over union; `name` is a class, empty for the mean of all.
-
-    `precision` is interpolated as COCO does: the largest at this recall or beyond, at 101 recalls from 0 to 1.
-    """
-
-    name: str
-    iou: float
-    ap: float
-    recall: tuple[float, ...]
-    precision: tuple[float, ...]
-
-
-class DetectionFigures(_Part):
-    """What a detector found. `areas` counts the true boxes by size: small < 32² ≤ medium < 96² ≤ large, in pixels."""
-
-    iou_thresholds: tuple[float, ...]
-    truths: int
-    detections: int
-    areas: dict[Literal["small", "medium", "large"], int]
-    classes: tuple[DetectionClass, ...]
-    curves: tuple[PrecisionRecallCurve, ...]
-
-
-class EmbeddingFigures(_Part):
-    """The vectors of an embedding model: lengths, spread, and by which keys of the data retrieval was judged.
-
-    `mean_cosine` is the mean cosine of the angle between two different vectors, near 1 where all point the same way.
-    """
-
-    dimension: int
-    norm_min: float
-    norm_mean: float
-    norm_max: float
-    mean_cosine: float
-    retrieval_keys: tuple[str, ...] = ()
-
-
-class OutputFigures(_Part):
-    """One output of the model over all samples. Statistics are of the finite elements; absent where there are none."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    elements: int
-    not_finite: int
-    minimum: float | None = None
-    maximum: float | None = None
-    mean: float | None = None
-    deviation: float | None = None
-
-
-class Histogram(_Part):
+class Histogram(Part):
     """Counts between edges; one edge more than counts."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
 
-class Times(_Part):
+class Times(Part):
     """Where the time goes. The first four are means per sample; latencies are of one call of the model with a batch."""
 
     total_ms: float
@@ -181,7 +67,7 @@ class Times(_Part):
     latency_histogram: Histogram
 
 
-class TaskAnswer(_Part):
+class TaskAnswer(Part):
     """Truth and prediction of one classification task; `truth` is empty where it is not known."""
 
     task: str
@@ -191,7 +77,7 @@ class TaskAnswer(_Part):
     correct: bool | None = None
 
 
-class WorstSample(_Part):
+class WorstSample(Part):
     """A sample with a large loss.
 
     Attributes:
@@ -214,7 +100,7 @@ class WorstSample(_Part):
     detections: tuple[str, ...] = ()
 
 
-class PackageInfo(_Part):
+class PackageInfo(Part):
     """The package that was evaluated."""
 
     repo: str
@@ -227,7 +113,7 @@ class PackageInfo(_Part):
     size_bytes: int
 
 
-class SpecInfo(_Part):
+class SpecInfo(Part):
     """What was asked for, with defaults filled in. `preprocessing` has a phrase per step."""
 
     method: str
@@ -241,14 +127,14 @@ class SpecInfo(_Part):
     resamples: int
 
 
-class Software(_Part):
+class Software(Part):
     """A program that took part."""
 
     name: str
     version: str
 
 
-class EvaluationReport(_Part):
+class EvaluationReport(Part):
     """The whole of `report.json`. What belongs to another method is empty or None."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

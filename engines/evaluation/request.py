@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engines.conversion_request import invalid, invalid_field
 from engines.evaluation.arguments import check_arguments
-from engines.failures import EngineFailure, FailureReason
 from engines.manifest import Manifest
 from engines.postprocess import plain
 
@@ -58,12 +58,10 @@ class EvaluationRequest(_Message):
         try:
             request = cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise _bad(f"The request's field '{where}' is wrong: {first['msg']}.") from error
+            raise invalid_field(error) from error
         for threshold in request.spec.iou_thresholds:
             if not 0 < threshold <= 1:
-                raise _bad(f"The IoU threshold {threshold:g} is not over 0 and at most 1.")
+                raise invalid(f"The IoU threshold {threshold:g} is not over 0 and at most 1.")
         return request
 
     def method(self, manifest: Manifest) -> tuple[str, dict[str, Any]]:
@@ -74,17 +72,13 @@ class EvaluationRequest(_Message):
         """
         asked, found = self.spec.precision, manifest.precision
         if asked not in {"PRECISION_UNSPECIFIED", "", found}:
-            raise _bad(f"The precision {asked} was asked for; the package computes in {found}.")
+            raise invalid(f"The precision {asked} was asked for; the package computes in {found}.")
         method = self.spec.method or manifest.method
         # Arguments belong to their method: those of the package stay behind where another one is asked for.
         own = plain(manifest.args) if method == manifest.method else {}
         try:
             args = own | plain(self.spec.args)
         except (KeyError, StopIteration, TypeError, ValueError) as error:
-            raise _bad(f"An argument of the method is not written as a typed argument: {self.spec.args}.") from error
+            raise invalid(f"An argument of the method is not written as a typed argument: {self.spec.args}.") from error
         check_arguments(method, args)
         return method, args
-
-
-def _bad(message: str) -> EngineFailure:
-    return EngineFailure(FailureReason.INVALID_SPEC, message)

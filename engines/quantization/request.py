@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engines.conversion_request import ConversionRequest, invalid
+from engines.conversion_request import ConversionRequest, invalid, invalid_field
 from engines.failures import EngineFailure, FailureReason
 
 DEFAULT_SAMPLES = 128
@@ -100,9 +100,7 @@ class QuantizationRequest(_Message):
         try:
             request = cls.model_validate({**values, "conversion": conversion, "template": work["template"]})
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise invalid(f"The request's field '{where}' is wrong: {first['msg']}.") from error
+            raise invalid_field(error) from error
         request._check()
         return request
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engines.evaluation.report import ClassificationTask, ConfusionMatrix, EvaluationReport
+from engines.evaluation.report import EvaluationReport
+from engines.evaluation.report_figures import ClassificationTask, ConfusionMatrix
 from engines.reports import charts, matrix_charts, text
 from engines.reports.charts import Bar
 from engines.reports.page import Block, Chart, Section, Table

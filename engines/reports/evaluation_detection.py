@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engines.evaluation.report import DetectionFigures, EvaluationReport
+from engines.evaluation.report import EvaluationReport
+from engines.evaluation.report_figures import DetectionFigures
 from engines.reports import charts, text
 from engines.reports.charts import Bar, Curve
 from engines.reports.page import Block, Chart, Section, Table

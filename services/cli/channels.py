@@ -12,8 +12,8 @@ from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
-from services.cli.names import channel_name, model_name, parse_labels
-from services.cli.options import NewLabels
+from services.cli.names import channel_name, dataset_name, model_name, parse_labels
+from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import CHANNELS
 
@@ -115,7 +115,6 @@ def update(
     output: Output = TABLE,
 ) -> None:
     """Change a channel. Rules that are not named stay; --bound replaces all bounds."""
-    from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.registry.v1.release_service_pb2 import Channel, UpdateChannelRequest
 
     bounds = [] if no_bounds else bound
@@ -128,9 +127,6 @@ def update(
         "rules.dataset": dataset,
         "rules.bounds": bounds,
     }
-    paths = [field for field, value in given.items() if value is not None]
-    if not paths:
-        raise CliError("Nothing to change: give one of the options that `--help` lists.", ExitCode.USAGE)
     changed = Channel(
         name=channel_name(channel),
         display_name=name or "",
@@ -139,7 +135,7 @@ def update(
     )
     _apply(changed.rules, require_parity, require_evaluation, dataset, bounds)
     with connect() as connection:
-        request = UpdateChannelRequest(channel=changed, update_mask=FieldMask(paths=paths))
+        request = UpdateChannelRequest(channel=changed, update_mask=mask_of(given))
         show_message(connection.releases.UpdateChannel(request), CHANNELS, output)
 
 
@@ -161,7 +157,7 @@ def _apply(
 ) -> None:
     rules.require_parity, rules.require_evaluation = bool(parity), bool(evaluation)
     if dataset:
-        rules.dataset = dataset if dataset.startswith("datasets/") else f"datasets/{dataset}"
+        rules.dataset = dataset_name(dataset)
     rules.bounds.extend(parse_bound(text) for text in bounds or [])
 
 

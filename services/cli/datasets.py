@@ -14,7 +14,7 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
 from services.cli.names import dataset_name, parse_labels
-from services.cli.options import NewLabels
+from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json, show_message, show_messages
 
 if TYPE_CHECKING:
@@ -160,20 +160,16 @@ def update(
     output: Output = TABLE,
 ) -> None:
     """Change a dataset's name, description or labels."""
-    from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.registry.v1.dataset_service_pb2 import Dataset, UpdateDatasetRequest
 
     given = {"display_name": name, "description": description, "labels": label}
-    paths = [field for field, value in given.items() if value is not None]
-    if not paths:
-        raise CliError("Nothing to change: give --name, --description or --label.", ExitCode.USAGE)
     changed = Dataset(
         name=dataset_name(dataset),
         display_name=name or "",
         description=description or "",
         labels=parse_labels(label or []),
     )
-    request = UpdateDatasetRequest(dataset=changed, update_mask=FieldMask(paths=paths))
+    request = UpdateDatasetRequest(dataset=changed, update_mask=mask_of(given))
     with connect() as connection:
         show_message(connection.datasets.UpdateDataset(request), ONE_DATASET, output)
 

@@ -12,7 +12,7 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
 from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
-from services.cli.options import NewLabels
+from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import DIFFERENCES, GRAPHS, LINEAGE, MODELS, VERSIONS
 
@@ -190,17 +190,13 @@ def update(
     output: Output = TABLE,
 ) -> None:
     """Change a model's name, description or labels."""
-    from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.registry.v1.model_service_pb2 import Model, UpdateModelRequest
 
     given = {"display_name": name, "description": description, "labels": label}
-    paths = [field for field, value in given.items() if value is not None]
-    if not paths:
-        raise CliError("Nothing to change: give --name, --description or --label.", ExitCode.USAGE)
     changed = Model(
         name=model_name(model), display_name=name or "", description=description or "", labels=parse_labels(label or [])
     )
-    request = UpdateModelRequest(model=changed, update_mask=FieldMask(paths=paths))
+    request = UpdateModelRequest(model=changed, update_mask=mask_of(given))
     with connect() as connection:
         show_message(connection.models.UpdateModel(request), MODELS, output)
 

@@ -17,10 +17,7 @@ def version_name(text: str) -> str:
     Raises:
         CliError: The text names no version.
     """
-    parts = text.removeprefix("models/").replace("/versions/", "/").split("/")
-    if len(parts) != 2 or not all(parts):
-        raise CliError(f"{text!r} names no model version; write MODEL/NUMBER, such as digits/3.", ExitCode.USAGE)
-    return f"models/{parts[0]}/versions/{parts[1]}"
+    return _below(text, "models", "versions", "no model version; write MODEL/NUMBER, such as digits/3")
 
 
 def is_version(text: str) -> bool:
@@ -34,10 +31,7 @@ def channel_name(text: str) -> str:
     Raises:
         CliError: The text names no channel.
     """
-    parts = text.removeprefix("models/").replace("/channels/", "/").split("/")
-    if len(parts) != 2 or not all(parts):
-        raise CliError(f"{text!r} names no channel; write MODEL/CHANNEL, such as digits/production.", ExitCode.USAGE)
-    return f"models/{parts[0]}/channels/{parts[1]}"
+    return _below(text, "models", "channels", "no channel; write MODEL/CHANNEL, such as digits/production")
 
 
 def architecture_name(text: str) -> str:
@@ -85,6 +79,13 @@ def parse_pairs(pairs: list[str], option: str) -> dict[str, str]:
             raise CliError(f"{option} {pair!r} must be key=value.", ExitCode.USAGE)
         values[key] = value
     return values
+
+
+def _below(text: str, outer: str, inner: str, wanted: str) -> str:
+    parts = text.removeprefix(f"{outer}/").replace(f"/{inner}/", "/").split("/")
+    if len(parts) != 2 or not all(parts):
+        raise CliError(f"{text!r} names {wanted}.", ExitCode.USAGE)
+    return f"{outer}/{parts[0]}/{inner}/{parts[1]}"
 
 
 def _prefixed(text: str, collection: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
+
+if TYPE_CHECKING:
+    from google.protobuf.field_mask_pb2 import FieldMask
 
 DEFAULT_DATA_DIR = ".lathe"
 
@@ -33,6 +36,21 @@ DataDir = Annotated[
 
 NewLabels = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label for what is created.")]
 """Type of the `--label` option of commands that create something."""
+
+
+def mask_of(given: Mapping[str, object]) -> FieldMask:
+    """Return the mask of the fields that an update gives, which are those that are not None.
+
+    Raises:
+        CliError: None is given.
+    """
+    from google.protobuf.field_mask_pb2 import FieldMask
+
+    paths = [field for field, value in given.items() if value is not None]
+    if not paths:
+        raise CliError("Nothing to change: give one of the options that `--help` lists.", ExitCode.USAGE)
+    return FieldMask(paths=paths)
+
 
 _current: ContextVar[GlobalOptions | None] = ContextVar("options", default=None)
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from engines.devices import load_catalog
 from engines.evaluation.arguments import check_arguments
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, first_objection
 from engines.manifest import Manifest
 from services.common.datasets import refuse_steps_on_tensors
 from services.common.errors import failed_precondition, invalid_argument
@@ -40,9 +40,8 @@ def parse_manifest(version: ModelVersion, text: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = f"The {MANIFEST} of '{version.name}' is wrong at {where}: {first['msg']}. Build the package again."
+        where, what = first_objection(error, "the file")
+        message = f"The {MANIFEST} of '{version.name}' is wrong at {where}: {what}. Build the package again."
         raise failed_precondition("INVALID_PACKAGE", message, version.name) from None
 
 

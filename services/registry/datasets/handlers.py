@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lathe.registry.v1.dataset_service_pb2 import (
     AWAITING_CONFIRMATION,
@@ -51,17 +52,7 @@ class Datasets:
         rules.require_room(dataset)
         await self._blobs.require(dataset.files)
 
-        async def begin(connection: Connection, made: Dataset) -> None:
-            await self._leases.begin(connection, made.name, accept_mismatches=request.accept_mismatches)
-
-        made = await self._catalog.store.create(
-            dataset,
-            resource_id=request.dataset_id,
-            request_id=request.request_id,
-            request=request,
-            on_create=begin,
-        )
-        return await self._begun(made)
+        return await self._begin(request, dataset, accept_mismatches=request.accept_mismatches)
 
     async def derive(self, request: DeriveDatasetRequest) -> Dataset:
         """Create a dataset from the items of others.
@@ -77,18 +68,7 @@ class Datasets:
         indexes = FileList(
             files=[File(path=f"source/{number}.parquet", digest=each.index) for number, each in enumerate(sources)]
         )
-
-        async def begin(connection: Connection, made: Dataset) -> None:
-            await self._leases.begin(connection, made.name, indexes=indexes)
-
-        made = await self._catalog.store.create(
-            dataset,
-            resource_id=request.dataset_id,
-            request_id=request.request_id,
-            request=request,
-            on_create=begin,
-        )
-        return await self._begun(made)
+        return await self._begin(request, dataset, indexes=indexes)
 
     async def confirm(self, name: str) -> Dataset:
         """Let an import go on although the class mapping does not fit.
@@ -143,6 +123,23 @@ class Datasets:
             if found[name].state != READY:
                 raise not_ready(found[name])
         return [found[name] for name in names]
+
+    async def _begin(
+        self, request: CreateDatasetRequest | DeriveDatasetRequest, dataset: Dataset, **job: Any
+    ) -> Dataset:
+        """Create a dataset and its import, which takes the arguments `job` of a lease, in one transaction."""
+
+        async def begin(connection: Connection, made: Dataset) -> None:
+            await self._leases.begin(connection, made.name, **job)
+
+        made = await self._catalog.store.create(
+            dataset,
+            resource_id=request.dataset_id,
+            request_id=request.request_id,
+            request=request,
+            on_create=begin,
+        )
+        return await self._begun(made)
 
     async def _begun(self, dataset: Dataset) -> Dataset:
         self._imports.wake()

@@ -10,7 +10,7 @@ from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelFormat, ModelVersi
 from lathe.type.v1.digest_pb2 import File
 from pydantic import ValidationError
 
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, first_objection
 from engines.manifest import Manifest
 from engines.triton import CONFIG_NAME, TritonModel, lay_out
 from services.common.errors import LatheError, failed_precondition
@@ -38,10 +38,9 @@ async def read_manifest(content: ContentStore, version: ModelVersion) -> Manifes
     try:
         return Manifest.model_validate_json(await content.read(file.digest))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its beginning"
+        where, what = first_objection(error, "its beginning")
         raise failed_precondition(
-            "INVALID_MANIFEST", f"{MANIFEST} of '{version.name}' is wrong at {where}: {first['msg']}.", version.name
+            "INVALID_MANIFEST", f"{MANIFEST} of '{version.name}' is wrong at {where}: {what}.", version.name
         ) from error
 
 

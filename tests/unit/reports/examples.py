@@ -9,6 +9,18 @@ from typing import Any
 import numpy as np
 
 from engines.evaluation.report import (
+    EvaluationReport,
+    Histogram,
+    MetricValue,
+    PackageInfo,
+    SliceInfo,
+    Software,
+    SpecInfo,
+    TaskAnswer,
+    Times,
+    WorstSample,
+)
+from engines.evaluation.report_figures import (
     Averages,
     ClassFigures,
     ClassificationTask,
@@ -16,18 +28,8 @@ from engines.evaluation.report import (
     DetectionClass,
     DetectionFigures,
     EmbeddingFigures,
-    EvaluationReport,
-    Histogram,
-    MetricValue,
     OutputFigures,
-    PackageInfo,
     PrecisionRecallCurve,
-    SliceInfo,
-    Software,
-    SpecInfo,
-    TaskAnswer,
-    Times,
-    WorstSample,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{7*7}}$\\frac{$\u202egnp\x00\ud800"
