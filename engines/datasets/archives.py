@@ -15,9 +15,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, cast
 
 from engines.datasets.found import invalid
+from engines.datasets.tar_headers import StrictHeader, kind
 from engines.failures import first_line
 
 MAX_MEMBERS = 2_000_000
@@ -29,6 +30,9 @@ FREE_BYTES = 64 * 2**20
 _CHUNK = 2**20
 _MAX_NAME = 4096
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_DRIVE = re.compile("[A-Za-z]:")
+# The other methods decompress whatever a few compressed bytes hold in one piece, before any of it can be counted.
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SPECIAL_KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -78,7 +82,7 @@ def safe_name(name: str) -> str | None:
     # Bytes that are no UTF-8 come as surrogates, which no index and no message can hold.
     shown = _SURROGATES.sub("\ufffd", name)
     name = shown.replace("\\", "/")
-    if name.startswith("/") or name[1:2] == ":":
+    if name.startswith("/") or _DRIVE.match(name):
         invalid(f"The archive's member '{_shown(shown)}' has an absolute path.", fix=_REPACK)
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if ".." in parts:
@@ -108,12 +112,23 @@ def unpack_zip(archive: Path, folder: Path, budget: Budget, progress: Progress) 
             name = safe_name(member.filename)
             if member.is_dir() or name is None:
                 continue
-            if member.flag_bits & 0x1:
-                invalid(f"The archive's member '{name}' is encrypted.", fix="Pack the files without a password.")
-            with opened.open(member) as source:
+            with open_member(opened, member, f"The archive's member '{name}'") as source:
                 target.write(name, source, budget)
             progress(min(1.0, member.header_offset / max(1, total)))
     return target.files
+
+
+def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> IO[bytes]:
+    """Open a member whose bytes can be counted while they are unpacked.
+
+    Raises:
+        EngineFailure: INVALID_DATA where it is encrypted, or compressed by another method than deflate.
+    """
+    if member.flag_bits & 0x1:
+        invalid(f"{what} is encrypted.", fix="Pack the files without a password.")
+    if member.compress_type not in _METHODS:
+        invalid(f"{what} is compressed in a way that is not taken.", fix="Use deflate or gzip.")
+    return archive.open(member)
 
 
 def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) -> dict[str, Path]:
@@ -126,13 +141,13 @@ def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) 
     total = max(1, archive.stat().st_size)
     with _readable(archive), archive.open("rb") as raw, _decompressed(raw) as source:
         metered = _Metered(source, budget)
-        with tarfile.open(fileobj=cast("IO[bytes]", metered), mode="r|", tarinfo=_StrictHeader) as opened:
+        with tarfile.open(fileobj=cast("IO[bytes]", metered), mode="r|", tarinfo=StrictHeader) as opened:
             while (member := opened.next()) is not None:
                 opened.members.clear()  # type: ignore[attr-defined]  # Else it would remember every member.
                 budget.member()
                 name = safe_name(member.name)
-                if not (member.isreg() or member.isdir()):
-                    invalid(f"The archive's member '{_shown(member.name)}' is {_kind(member)}.", fix=_NO_LINKS)
+                if member.issparse() or not (member.isreg() or member.isdir()):
+                    invalid(f"The archive's member '{_shown(member.name)}' is {kind(member)}.", fix=_NO_LINKS)
                 content = opened.extractfile(member) if member.isreg() and name is not None else None
                 if name is not None and content is not None:
                     target.write(name, content, None)
@@ -142,7 +157,7 @@ def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) 
     return target.files
 
 
-_NO_LINKS = "Pack the files themselves, without links and devices: tar --dereference."
+_NO_LINKS = "Pack the files themselves, without links, devices and holes: tar --dereference, without --sparse."
 
 
 class _Target:
@@ -180,19 +195,6 @@ class _Metered:
         return data
 
 
-class _StrictHeader(tarfile.TarInfo):
-    """A header that has to be right: `tarfile` takes one that is damaged, cut off or missing for the archive's end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise  # A block of zeros: the end.
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"bad header: {error}") from error
-
-
 @contextmanager
 def _decompressed(raw: IO[bytes]) -> Iterator[IO[bytes]]:
     magic = raw.read(2)
@@ -227,14 +229,6 @@ def _refuse_special(name: str, mode: int) -> None:
     kind = next((words for check, words in _SPECIAL_KINDS if check(mode)), "")
     if kind:
         invalid(f"The archive's member '{_shown(name)}' is {kind}.", fix="Pack the files themselves, without links.")
-
-
-def _kind(member: tarfile.TarInfo) -> str:
-    if member.issym():
-        return "a symbolic link"
-    if member.islnk():
-        return "a hard link"
-    return "a device or pipe" if member.isdev() else "of a kind that is not taken"
 
 
 def _shown(name: str) -> str:

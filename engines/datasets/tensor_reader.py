@@ -12,6 +12,9 @@ from engines.datasets.files import Files
 from engines.datasets.found import Found, Notes, invalid
 from engines.datasets.tensors import TensorFile, inspect
 
+MAX_ROWS = 10_000_000
+"""Most rows of all files: one of a single byte packs to nearly nothing, and every row becomes an item."""
+
 
 class TensorReader:
     """Reads files of tensors, in the order of their paths; an item is a row."""
@@ -48,6 +51,12 @@ def tensor_reader(files: Files, paths: Iterable[str], scratch: Path) -> tuple[Te
                 f"{path} and {first} hold different arrays: {_written(found[path])}, and {_written(found[first])}.",
                 fix="Give every file the same arrays: one per input of the model, of one type and shape per item.",
             )
+    rows = sum(file.rows for file in found.values())
+    if rows > MAX_ROWS:
+        invalid(
+            f"The files hold {rows:,} items; at most {MAX_ROWS:,} are taken.",
+            fix="Split the data into several datasets; items lie along the first axis of every array.",
+        )
     return TensorReader(found), stored
 
 

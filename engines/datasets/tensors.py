@@ -5,6 +5,8 @@ An array `label` holds the classes of the key `class`; `label.digit` those of `d
 
 from __future__ import annotations
 
+import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from engines.datasets.archives import Budget
+from engines.datasets.archives import Budget, open_member
 from engines.datasets.found import invalid, listed
 from engines.failures import first_line
 from engines.imaging import Array
@@ -118,9 +120,10 @@ class _Header:
             invalid(f"{where} holds {dtype}, which is neither a number, a truth value nor text.")
         if not shape:
             invalid(f"{where} holds a single value; items lie along the first axis.")
-        count = 1
-        for extent in shape:
-            count *= extent
+        count = math.prod(shape)
+        if min(shape) < 0 or (shape[0] and not count * dtype.itemsize):
+            # Rows without a byte cost nothing to claim, in any number.
+            invalid(f"{where} has the shape {'*'.join(map(str, shape))} and the type {dtype}: it holds no values.")
         # A header can claim any shape: the bytes have to be there before memory is asked for.
         if count * dtype.itemsize > size - file.tell():
             invalid(f"{where} says that it holds {count:,} values, but its file ends before.")
@@ -129,7 +132,7 @@ class _Header:
     def require_finite(self, file: IO[bytes]) -> None:
         """Read all values in pieces; INVALID_DATA names the first row that holds one that is not finite."""
         step = max(1, _CHUNK // max(1, self.dtype.itemsize))
-        left, first = int(np.prod(self.shape, dtype=object)), 0
+        left, first = math.prod(self.shape), 0
         bad_rows: list[int] = []
         while left:
             data = file.read(min(step, left) * self.dtype.itemsize)
@@ -157,16 +160,14 @@ def _members(path: Path, name: str) -> Iterator[tuple[str, IO[bytes], int]]:
             yield _stem(name), file, path.stat().st_size
         return
     with zipfile.ZipFile(path) as archive:
-        names = [member.filename for member in archive.infolist()]
-        twice = next((member for member in names if names.count(member) > 1), "")
-        if twice:
-            invalid(f"{name} holds two arrays named '{twice.removesuffix('.npy')}'.")
+        seen: set[str] = set()
         for member in archive.infolist():
+            if member.filename in seen:
+                invalid(f"{name} holds two arrays named '{member.filename.removesuffix('.npy')}'.")
+            seen.add(member.filename)
             if not member.filename.endswith(".npy"):
                 invalid(f"{name} holds '{member.filename}', which is no array.", fix="Save it with numpy.savez.")
-            if member.flag_bits & 0x1:
-                invalid(f"{name} is encrypted.", fix="Save it with numpy.savez.")
-            with archive.open(member) as opened:
+            with open_member(archive, member, f"{name}, array '{member.filename.removesuffix('.npy')}'") as opened:
                 yield member.filename.removesuffix(".npy"), opened, member.file_size
 
 
@@ -208,11 +209,18 @@ def _is_zip(path: Path) -> bool:
         return file.read(4) == _ZIP
 
 
+# What reading damaged files raises; the last three come of headers that are no Python literal.
+_ERRORS = (
+    *(ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(SyntaxError, RecursionError, tokenize.TokenError),
+)
+
+
 @contextmanager
 def _damaged(name: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError) as error:
+    except _ERRORS as error:
         invalid(
             f"{name} is no readable NPZ or NPY file of plain arrays.",
             evidence=first_line(error),

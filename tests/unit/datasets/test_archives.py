@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from engines.datasets import archives
 from engines.datasets.archives import safe_name
 from engines.datasets.files import Files, gather
+from engines.datasets.importing import run
 from engines.failures import EngineFailure
-from tests.unit.datasets.making import refused, write, zipped
+from tests.unit.datasets.making import refused, silent, write, zipped
 
 
 def unpacked(tmp_path: Path, content: bytes, name: str = "upload.bin") -> dict[str, bytes]:
@@ -220,3 +221,42 @@ def test_names_of_annotation_files_find_their_image(name: str, near: str, found:
     paths = ["train/a.png", "val/a.png", "val/b.png", "deep/er/c.png"]
     files = Files({path: Path(path) for path in paths}, archives.Budget(0))
     assert files.find(name, near) == found
+
+
+def sparse(name: str, size: int) -> bytes:
+    """A tar archive whose one member claims `size` bytes and has none: the rest is a hole."""
+    header = bytearray(tarfile.TarInfo(name).tobuf(format=tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:398], header[398:410], header[483:495] = b"%011o\0" % size, b"%011o\0" % 0, b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(1024)
+
+
+def test_holes_are_not_written_out(tmp_path: Path) -> None:
+    with refused("'a.png' is a sparse file", "--sparse"):
+        unpacked(tmp_path, sparse("a.png", 2**32))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(("upload", "name"), [("d.zip", "a.png"), ("d.npz", "a.npy")])
+def test_what_decompresses_in_one_piece_is_refused(tmp_path: Path, method: int, upload: str, name: str) -> None:
+    # Half a gigabyte from 4 KiB, before the budget could count a byte.
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr(name, bytes(10_000))
+    write(tmp_path / "files", {upload: buffer.getvalue()})
+    with refused("compressed in a way that is not taken"):
+        run({"folder": "files"}, tmp_path, silent())
+
+
+def test_a_long_extended_header_is_refused(tmp_path: Path) -> None:
+    packed = tar(("a.png", b"x", {"pax_headers": {"comment": "c" * 2**21}}))
+    with refused("damaged"):
+        unpacked(tmp_path, packed)
+
+
+def test_a_colon_makes_no_absolute_path(tmp_path: Path) -> None:
+    assert unpacked(tmp_path, zipped({"3:1.txt": "x"})) == {"3:1.txt": b"x"}
+    with refused("absolute"):
+        safe_name("c:1.txt")

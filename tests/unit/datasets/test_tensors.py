@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.datasets import tensors
+from engines.datasets import tensor_reader, tensors
 from engines.datasets.index import read_items
 from engines.datasets.selection import Selection
 from tests.unit.datasets.making import imported, npz, refused, zipped
@@ -85,6 +86,12 @@ def archive(**files: bytes) -> bytes:
     return zipped({f"{name}.npy": content for name, content in files.items()})
 
 
+def claimed(shape: str, dtype: str = "<f4") -> bytes:
+    """An NPY file of six values whose header says something else."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(24)
+
+
 LIE = npy(np.ones(3)).replace(b"(3,)", b"(9,)")
 
 
@@ -102,6 +109,11 @@ LIE = npy(np.ones(3)).replace(b"(3,)", b"(9,)")
         ({"a.npz": npz(x=[1.0])[:-30]}, ["a.npz"]),
         ({"a.npy": npy([1.0])[:-3]}, ["a.npy", "ends before"]),
         ({"a.npy": b"\x93NUMPY"}, ["a.npy"]),
+        ({"a.npy": claimed("(1000000000000, 0)")}, ["array 'a'", "1000000000000*0", "no values"]),
+        ({"a.npy": claimed("(1000000000000,)", "<U0")}, ["array 'a'", "no values"]),
+        ({"a.npy": claimed("(-2, -3)")}, ["array 'a'", "no values"]),
+        ({"a.npy": claimed("(" + "-" * 5000 + "1,)")}, ["a.npy", "no readable"]),
+        ({"a.npy": claimed("(" * 5000)}, ["a.npy", "no readable"]),
         (
             {"a.npz": npz(x=[1.0]), "b.npz": npz(y=[1.0])},
             ["b.npz and a.npz", "x (float64 scalar)", "y (float64 scalar)"],
@@ -151,3 +163,20 @@ def test_an_archive_with_npz_and_nothing_else(tmp_path: Path) -> None:
         packed.writestr("folder/a.npz", npz(x=[1.0, 2.0]))
     assert imported(tmp_path, {"upload": buffer.getvalue()})["item_count"] == 2
     assert read_items(tmp_path / "out" / "index.parquet")[0].path == "folder/a.npz"
+
+
+def test_rows_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensor_reader, "MAX_ROWS", 5)
+    assert imported(tmp_path / "1", {"a.npz": npz(x=range(3)), "b.npz": npz(x=range(2))})["item_count"] == 5
+    with refused("6 items", "at most 5", "first axis"):
+        imported(tmp_path / "2", {"a.npz": npz(x=range(3)), "b.npz": npz(x=range(3))})
+
+
+def test_an_array_is_named_once(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as packed:
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(2):
+            packed.writestr("x.npy", npy([1.0]))
+    with refused("two arrays named 'x'"):
+        imported(tmp_path, {"a.npz": buffer.getvalue()})
