@@ -17,6 +17,7 @@ _CHUNK = 2**20
 _MAX_VALUE = 2**26
 """Most characters of one element, 64 Mi."""
 _SPACE = re.compile(r"[ \t\n\r]*")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def members(path: Path, name: str) -> Iterator[tuple[str, Any]]:
@@ -51,6 +52,24 @@ def members(path: Path, name: str) -> Iterator[tuple[str, Any]]:
             invalid(f"{name} is not UTF-8 text: {error}.")
         if text.peek():
             text.fail("more follows after the object's end")
+
+
+def holds_half_character(text: str, value: object, start: int = 0, end: int | None = None) -> bool:
+    """Say whether a parsed value holds a lone surrogate, which an escape can write and no index and message can hold.
+
+    Args:
+        text: What it was parsed from.
+        value: What came of it.
+        start: Where it begins in the text.
+        end: Where it ends; at the text's end where None.
+    """
+    if _SURROGATE.search(text, start, len(text) if end is None else end) is None:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _elements(text: _Text) -> Iterator[Any]:
@@ -108,9 +127,13 @@ class _Text:
                     self.fail(error.msg)
             except RecursionError:
                 self.fail("values are nested too deep")
+            except ValueError:
+                self.fail("a number has too many digits")
             else:
                 # A number at the end of the window may go on behind it: `1`, `1.`, `1e` and `1e-` all begin `1e-5`.
                 if end + 2 < len(self._buffer) or self._end:
+                    if holds_half_character(self._buffer, found, self._at, end):
+                        self.fail("half a character (a lone surrogate)")
                     self._at = end
                     return found
             self._more()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from engines.datasets.files import Files
 from engines.datasets.found import Found, Notes, invalid
 from engines.datasets.items import Box, Item
+from engines.datasets.json_stream import holds_half_character
 from engines.datasets.values import classifications, number, text, texts
 
 _FIELDS = frozenset({"image", "tensors", "row", "classifications", "boxes", "attributes"})
@@ -89,11 +90,14 @@ class Jsonl:
 
 def _object(line: bytes, at: str) -> dict[str, Any]:
     try:
-        values = json.loads(line)
+        written = line.decode()
+        values = json.loads(written)
     except UnicodeDecodeError:
         invalid(f"{at}: this is not UTF-8 text.")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         invalid(f"{at}: this is no valid JSON: {error}.", fix="Write one whole JSON object per line.")
+    if holds_half_character(written, values):
+        invalid(f"{at}: this is no valid JSON: half a character (a lone surrogate).", fix="Write the text as UTF-8.")
     if not isinstance(values, dict):
         invalid(f"{at}: this is no JSON object.", fix="Write one whole JSON object per line.")
     return values

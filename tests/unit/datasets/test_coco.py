@@ -170,6 +170,7 @@ def test_a_cut_off_file_is_refused_with_its_line(tmp_path: Path, cut: int) -> No
         "{}",
         '{"a": 1}',
         '{"a": [1, [2], {"b": "]"}], "c": "é\\n", "d": -1.5e3}',
+        '{"a": ["\\ud83d\\ude00", "\\\\ud800"]}',
         ' {"n": [1234567890, 2]} ',
         '{"e": []}',
     ],
@@ -194,6 +195,13 @@ def test_the_stream_gives_what_json_gives(
     "text", ["", "[]", "{", '{"a" 1}', '{"a": [1 2]}', '{"a": 1} x', "{1: 2}", '{"a": [1', '{"a": tru}']
 )
 def test_the_stream_refuses_what_json_refuses(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with refused("x.json, line 1", "no valid JSON"):
+        list(json_stream.members(tmp_path / "x.json", "x.json"))
+
+
+@pytest.mark.parametrize("text", ['{"a": ["\\ud800"]}', '{"\\uDFFF": 1}', '{"a": [' + "1" * 5000 + "]}"])
+def test_the_stream_refuses_what_no_index_could_hold(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with refused("x.json, line 1", "no valid JSON"):
         list(json_stream.members(tmp_path / "x.json", "x.json"))

@@ -181,6 +181,10 @@ def test_lines_keep_classes_boxes_and_attributes(tmp_path: Path) -> None:
         ('{"image": "a.png", "boxes": [{"label": "a", "x": "1", "y": 1, "width": 1, "height": 1}]}', "'x' is '1'"),
         ('{"image": "a.png", "boxes": [{"label": "a", "left": 1, "x": 1, "y": 1, "width": 1, "height": 1}]}', "'left'"),
         ('{"image": "a.png", "attributes": {"light": Infinity}}', "finite"),
+        ('{"image": "a.png", "attributes": {"light": ' + "1" * 5000 + "}}", "valid JSON"),
+        ('{"image": "a.png", "attributes": {"scene": "\\ud800"}}', "half a character"),
+        ('{"image": "a.png", "attributes": {"\\udfff": "night"}}', "half a character"),
+        ('{"image": "\\uD800.png"}', "half a character"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, words: str) -> None:
