@@ -68,6 +68,8 @@ def place_qdq(
         extra,
     )
     quantizer.quantize_model()
+    if not everything:
+        spare_others(quantizer.model.model, excluded)
     quantizer.model.topological_sort()
     save_model(quantizer.model.model, target)
     return target
@@ -113,6 +115,29 @@ def keep_integer_products(model: Any, excluded: frozenset[str]) -> None:
     unchanged.initializer.extend(kept)
     del model.graph.initializer[:]
     model.graph.initializer.extend(unchanged.initializer)
+
+
+def spare_others(model: Any, excluded: frozenset[str]) -> None:
+    """Let nodes that are not quantized read the value itself, not what quantization for another node left of it.
+
+    So a residual connection keeps its precision. What a quantized node computes stays behind its own QDQ, which its
+    kernel needs.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    quantized = {node.name for node in model.graph.node if node.op_type in WITH_WEIGHTS} - excluded
+    values = {}
+    for node in model.graph.node:
+        source = producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if source is None or source.op_type != "QuantizeLinear":
+            continue
+        made_by = producers.get(source.input[0])
+        if made_by is None or made_by.name not in quantized:
+            values[node.output[0]] = source.input[0]
+    for node in model.graph.node:
+        if node.name in quantized:
+            continue
+        for position, name in enumerate(node.input):
+            node.input[position] = values.get(name, name)
 
 
 def _arrays(ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[Any, Any]]:

@@ -25,6 +25,9 @@ from engines.quantization.workshop import Trial, Workshop, described
 
 log = logging.getLogger(__name__)
 
+SIMILAR = 1.1
+"""Errors up to this ratio are alike: of such forms the fastest is climbed with."""
+
 
 @dataclass
 class Search:
@@ -86,7 +89,7 @@ class Search:
         return best is not None and self.report is not None and faster_than_source(self.report, best)
 
     def _climber(self, best: JudgedForm | None) -> Trial | None:
-        """Return what to climb with, the best by cosine or accuracy among the forms that do not hold.
+        """Return what to climb with: of the best by cosine or accuracy among the forms that do not hold, the fastest.
 
         They must be faster than the one that holds; where none does, those no slower than the source go first.
         """
@@ -95,7 +98,9 @@ class Search:
         floor = self._speed(best) * self._noise() if best else 1 / self._noise()
         quick = [trial for trial in made if speeds[trial.candidate.name] > floor]
         pool = quick if quick or best else made
-        return max(pool, key=lambda trial: trial.form.score if trial.form else -1.0, default=None)
+        errors = {trial.candidate.name: 1 - trial.form.score for trial in pool if trial.form}
+        close = [trial for trial in pool if errors[trial.candidate.name] <= SIMILAR * min(errors.values())]
+        return max(close, key=lambda trial: speeds[trial.candidate.name], default=None)
 
     def _speed(self, form: JudgedForm) -> float:
         latency = latency_of(self.report, form) if self.report else None

@@ -1,6 +1,7 @@
 """Where QDQ is placed, and that ONNX Runtime computes integers there."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,11 +39,11 @@ def graph(tmp_path: Path) -> Path:
     return tmp_path / "g.onnx"
 
 
-def placed(graph: Path, *, everything: bool = False, excluded: frozenset[str] = frozenset(), **options: bool) -> Path:
+def placed(graph: Path, *, everything: bool = False, excluded: frozenset[str] = frozenset(), **options: Any) -> Path:
     ranges = find_ranges(graph, [{"x": X}], "MINMAX", graph.parent, lambda _done: None)
-    settings = {"per_channel": True, "asymmetric": False, "reduce_range": False, **options}
+    settings: dict[str, Any] = {"per_channel": True, "asymmetric": False, "reduce_range": False, **options}
     target = graph.parent / "q.onnx"
-    return place_qdq(graph, target, ranges, everything=everything, excluded=excluded, **settings)  # type: ignore[arg-type]
+    return place_qdq(graph, target, ranges, everything=everything, excluded=excluded, **settings)
 
 
 def quantized(path: Path) -> set[str]:
@@ -58,7 +59,7 @@ def test_products_with_weights_alone_are_quantized(graph: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"asymmetric": True}, {"per_channel": False}, {"reduce_range": True}])
-def test_the_result_is_close_to_the_source(options: dict[str, bool], graph: Path) -> None:
+def test_the_result_is_close_to_the_source(options: dict[str, Any], graph: Path) -> None:
     expected = OnnxRuntimeSession(graph, 1, optimise=False).run({"x": X})["y"]
     actual = OnnxRuntimeSession(placed(graph, **options), 1, optimise=True).run({"x": X})["y"]
     noise = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
@@ -79,3 +80,9 @@ def test_seven_bits_are_seven(graph: Path) -> None:
     weights = [numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("_quantized")]
     assert weights
     assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) <= 64
+
+
+def test_a_residual_reads_the_value_itself(graph: Path) -> None:
+    model = onnx.load(placed(graph))
+    residual = next(node for node in model.graph.node if node.name == "residual")
+    assert set(residual.input) == {"d", "c"}

@@ -1,0 +1,85 @@
+"""Choice, verdicts by cosine, and causes, on made-up figures and a tiny graph."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from engines.backends.base import BuiltForm
+from engines.parity import Comparison
+from engines.parity_report import Verdict
+from engines.profile import Latency, ProfileReport
+from engines.quantization.choosing import faster_than_source, fastest
+from engines.quantization.gate import THRESHOLD
+from engines.quantization.no_gain import no_gain_reason, node_times
+
+
+def latency(name: str, speedup: float, spread: float = 0.0) -> Latency:
+    return Latency(name, 1.0 / speedup, 1.0, 1.0, speedup, speedup - spread, speedup + spread)
+
+
+def report(control_spread: float, **speedups: float) -> ProfileReport:
+    forms = tuple(latency(name, speedup) for name, speedup in speedups.items())
+    return ProfileReport((latency("source", 1.0), *forms), latency("source", 1.0, control_spread), 9, 1, 1, "cpu")
+
+
+def form(name: str) -> Any:
+    return SimpleNamespace(name=name)
+
+
+def test_a_later_form_wins_only_beyond_noise() -> None:
+    forms = [form("simple"), form("other")]
+    assert fastest(report(0.05, simple=2.0, other=2.05), forms).name == "simple"  # type: ignore[union-attr]
+    assert fastest(report(0.05, simple=2.0, other=2.2), forms).name == "other"  # type: ignore[union-attr]
+    assert fastest(report(0.05), forms) is None
+    assert faster_than_source(report(0.05, simple=1.2), form("simple"))
+    assert not faster_than_source(report(0.3, simple=1.2), form("simple"))
+
+
+@pytest.mark.parametrize(
+    ("angle", "verdict"), [(0.03, Verdict.PASS), (0.1, Verdict.WARN), (0.2, Verdict.FAIL)], ids=["pass", "warn", "fail"]
+)
+def test_a_verdict_by_cosine_fails_below_099(angle: float, verdict: Verdict) -> None:
+    comparison = Comparison("y")
+    comparison.add(np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)]))
+    found = comparison.result(THRESHOLD, by_cosine=True)
+    assert found.verdict is verdict
+    assert found.cosine == pytest.approx(np.cos(angle))
+    assert comparison.result(THRESHOLD).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("flipped", "verdict"), [(0, Verdict.PASS), (2, Verdict.WARN), (20, Verdict.FAIL)])
+def test_classes_may_flip_a_little(flipped: int, verdict: Verdict) -> None:
+    comparison = Comparison("best")
+    source = np.arange(100) % 7 + 1
+    target = source.copy()
+    target[:flipped] += 1
+    comparison.add(source, target)
+    assert comparison.result(THRESHOLD, by_cosine=True).verdict is verdict
+
+
+def test_the_cause_is_read_from_the_run(tmp_path: Path) -> None:
+    f = onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("s", f, [], [0.1]),
+        helper.make_tensor("z", onnx.TensorProto.UINT8, [], [128]),
+    ]
+    values = [helper.make_tensor_value_info(name, f, [1, 4096]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), tmp_path / "m.onnx")
+    built = BuiltForm("onnxruntime", "INT8", tmp_path, ("m.onnx",), ("y",))
+    feed = {"x": np.zeros((1, 4096), np.float32)}
+    assert set(node_times(built, feed, 1)) == {"QuantizeLinear", "DequantizeLinear"}
+    words = no_gain_reason(built, feed, report(0.05, q=0.5), "INT8")
+    assert words.startswith("2.00x slower than source. Likely cause: ")
+    assert "bringing values to integers and back" in words
+    stored = no_gain_reason(BuiltForm("o", "FP16", tmp_path, ("m.onnx",), ("y",)), feed, report(0.05, q=1.0), "FP32")
+    assert "FP16 is how values are stored; the runtime computes them in FP32" in stored
