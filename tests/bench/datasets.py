@@ -9,14 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -37,11 +33,9 @@ from services.common.paging import Position, encode_token
 from services.common.resources import ResourceStore
 from services.common.settings import Settings
 from services.common.storage import S3ContentStore
-from services.local.ports import free_port
-from services.local.postgres import PostgresServer
-from services.local.s3 import S3Server
 from services.registry import migrations
 from services.registry.kinds import DATASETS
+from tests.bench.registry import registry, servers
 
 PAGE = 100
 WARM_UP = 3
@@ -79,34 +73,6 @@ async def _fill(settings: Settings, folder: Path, count: int) -> Dataset:
     return made
 
 
-@contextmanager
-def _registry(folder: Path, count: int) -> Iterator[tuple[str, Dataset, psutil.Process]]:
-    postgres, store = PostgresServer(folder / "pg", durable=False), S3Server(folder / "s3")
-    try:
-        postgres.start()
-        store.start()
-        places = {
-            "database_url": postgres.url,
-            "s3_endpoint": store.endpoint,
-            "s3_access_key": store.access_key,
-            "s3_secret_key": store.secret_key,
-            "data_dir": str(folder / "data"),
-        }
-        dataset = asyncio.run(_fill(Settings.model_validate(places), folder, count))
-        port = free_port()
-        variables = {f"LATHE_{name.upper()}": value for name, value in places.items()}
-        environment = {**os.environ, **variables, "LATHE_PORT": str(port), "LATHE_LOG_LEVEL": "warning"}
-        process = subprocess.Popen([sys.executable, "-m", "services.registry.main"], env=environment)
-        try:
-            yield f"127.0.0.1:{port}", dataset, psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            process.wait()
-    finally:
-        store.stop()
-        postgres.stop()
-
-
 async def _timed(title: str, calls: int, call: Callable[[], Awaitable[object]]) -> None:
     times: list[float] = []
     for _ in range(calls + WARM_UP):
@@ -117,7 +83,7 @@ async def _timed(title: str, calls: int, call: Callable[[], Awaitable[object]]) 
     print(f"| {title} | {times[0]:.1f} | {p50:.1f} | {p99:.1f} |", flush=True)
 
 
-async def _measure(address: str, dataset: Dataset, calls: int, registry: psutil.Process) -> None:
+async def _measure(address: str, dataset: Dataset, calls: int, process: psutil.Process) -> None:
     print("| call | first ms | p50 ms | p99 ms |\n|---|---:|---:|---:|")
     chance = random.Random(0)
     async with grpc.aio.insecure_channel(address) as channel:
@@ -151,7 +117,7 @@ async def _measure(address: str, dataset: Dataset, calls: int, registry: psutil.
         await _timed("page of 100, nothing matches", calls // 10, page({"camera": "none"}))
         await _timed("selection of 128", calls // 3, select(128))
         await _timed("selection of 10 000", calls // 10, select(10_000))
-    print(f"the registry took {registry.memory_info().rss / 2**20:.0f} MiB")
+    print(f"the registry took {process.memory_info().rss / 2**20:.0f} MiB")
 
 
 def main() -> None:
@@ -160,11 +126,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--calls", type=int, default=200)
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="lathe-bench-") as folder,
-        _registry(Path(folder), options.items) as (address, dataset, process),
-    ):
-        asyncio.run(_measure(address, dataset, options.calls, process))
+    with tempfile.TemporaryDirectory(prefix="lathe-bench-") as folder, servers(Path(folder)) as places:
+        dataset = asyncio.run(_fill(Settings.model_validate(places), Path(folder), options.items))
+        with registry(places) as (address, process):
+            asyncio.run(_measure(address, dataset, options.calls, process))
 
 
 if __name__ == "__main__":

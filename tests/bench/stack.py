@@ -70,9 +70,9 @@ def start_and_weigh(folder: Path, rows: Rows) -> Stack:
 def convert_repeatedly(connection: Connection, folder: Path, rounds: int, rows: Rows) -> None:
     """Measure created → SUCCEEDED against the time that the engine itself took, and a cache hit."""
     checkpoint = train(folder, lambda _epoch, _loss: None).checkpoint
-    architecture = steps.register_architecture(connection)
-    template = steps.create_template(connection)
-    version = steps.push_weights(connection, checkpoint, architecture.name)
+    architecture = steps.register_architecture(connection, "digits_cnn.py", "DigitsCNN")
+    template = steps.create_template(connection, "digits_template.yaml", "bench-digits")
+    version = steps.push(connection, "bench-digits", checkpoint, architecture.name)
     spec = ConversionSpec(model_version=version.name, template=template.name)
 
     def run(*, skip_cache: bool) -> tuple[float, Any]:

@@ -1,0 +1,49 @@
+"""A registry in a process of its own over embedded servers, for benchmarks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from services.local.ports import free_port
+from services.local.postgres import PostgresServer
+from services.local.s3 import S3Server
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[dict[str, str]]:
+    """Start a database and a store in a folder; give the settings that name them."""
+    postgres, store = PostgresServer(folder / "pg", durable=False), S3Server(folder / "s3")
+    try:
+        postgres.start()
+        store.start()
+        yield {
+            "database_url": postgres.url,
+            "s3_endpoint": store.endpoint,
+            "s3_access_key": store.access_key,
+            "s3_secret_key": store.secret_key,
+            "data_dir": str(folder / "data"),
+        }
+    finally:
+        store.stop()
+        postgres.stop()
+
+
+@contextmanager
+def registry(places: dict[str, str]) -> Iterator[tuple[str, psutil.Process]]:
+    """Start a registry over servers; give its address, where it answers soon, and its process."""
+    port = free_port()
+    variables = {f"LATHE_{name.upper()}": value for name, value in places.items()}
+    environment = {**os.environ, **variables, "LATHE_PORT": str(port), "LATHE_LOG_LEVEL": "warning"}
+    process = subprocess.Popen([sys.executable, "-m", "services.registry.main"], env=environment)
+    try:
+        yield f"127.0.0.1:{port}", psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
