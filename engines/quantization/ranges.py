@@ -4,16 +4,17 @@ The API speaks of TensorRT's four calibrators. ONNX Runtime has calibrators of t
 estimators; what each method means with them:
 
     method             ONNX Runtime                                       NNCF
-    ENTROPY_2          histogram of 4096 bins over [-m, m], least          mean over the samples of each one's smallest
-                       Kullback-Leibler divergence at 256 levels           and largest value, its own default
-    ENTROPY            the same with 2048 bins at 128 levels: a coarser    median of the same
-                       model of 8 bits, which cuts more of the tail
-    LEGACY_PERCENTILE  histogram of 2048 bins, 99.99 % of |x| inside       mean over the samples of quantiles at 0.01 %
-    MINMAX             smallest and largest value                          smallest and largest value
+    ENTROPY_2          histogram of 4096 bins over [-m, m], least          HISTOGRAM: the range of a histogram that
+                       Kullback-Leibler divergence at 256 levels           leaves the least quantization error
+    ENTROPY            the same with 2048 bins at 128 levels: a coarser    MEAN_MINMAX, its own default: mean over the
+                       model of 8 bits, which cuts more of the tail        samples of each one's smallest and largest
+    LEGACY_PERCENTILE  histogram of 2048 bins, 99.99 % of |x| inside       MEAN_QUANTILE: mean over the samples of
+                                                                           quantiles at 0.01 %
+    MINMAX             smallest and largest value                          MINMAX: the same
 
 ENTROPY_2 is what TensorRT's own histogram of 2048 bins over |x| and 128 levels comes to with signs (Migacz, 8-bit
 Inference with TensorRT, GTC 2017). ONNX Runtime's default of 128 bins at 128 levels leaves nothing to choose between:
-its threshold is the largest value. NNCF has no calibrator of that kind; its estimators are named for what they are.
+its threshold is the largest value. NNCF has no calibrator by entropy; reports name its estimators for what they are.
 
 Every histogram keeps its number of bins: where a later sample goes beyond the range, what was counted is counted anew
 by the middle of its bin, where ONNX Runtime would add bins without a bound.
