@@ -25,10 +25,10 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def up(
     data_dir: DataDir = None,
-    worker: Annotated[bool, typer.Option(help="Start a worker for this machine's CPU.")] = True,
+    worker: Annotated[bool, typer.Option(help="Start workers for this machine's CPU.")] = True,
     output: Output = TABLE,
 ) -> None:
-    """Run the whole suite on this machine until Ctrl-C: PostgreSQL, NATS, S3, every service and one CPU worker.
+    """Run the whole suite on this machine until Ctrl-C: PostgreSQL, NATS, S3, every service, a worker of each kind.
 
     With LATHE_DATABASE_URL, LATHE_NATS_URL or LATHE_S3_ENDPOINT set, the server named there is used and none started.
     """
