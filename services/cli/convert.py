@@ -12,7 +12,7 @@ from services.cli.names import model_name, parse_labels, template_name, version_
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
 from services.cli.templates import OverridesFile, Set
-from services.cli.waiting import SkipCache, Wait, finish
+from services.cli.waiting import SkipCache, Timeout, Wait, finish
 
 
 def convert(
@@ -27,7 +27,7 @@ def convert(
     waive: Annotated[
         list[str] | None, typer.Option(metavar="COMPONENT=WHY", help="Let a failed parity through, by name.")
     ] = None,
-    timeout: Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")] = 0,
+    timeout: Timeout = 0,
     memory: Annotated[int, typer.Option(min=0, help="MiB that the engines may take; the device's where 0.")] = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,16 +12,17 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.names import dataset_name, parse_labels, version_name
 from services.cli.options import NewLabels
-from services.cli.output import TABLE, Output, OutputFormat, note, print_json
+from services.cli.output import TABLE, Output, OutputFormat, print_json
 from services.cli.quantize import Step, choice
 from services.cli.task_services import TaskService
-from services.cli.waiting import SkipCache, Wait, finish
+from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
 
 if TYPE_CHECKING:
     from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec
 
 EVALUATIONS = TaskService("evaluation", "evaluator")
 SHOWN_DELTAS = 30
+COMPARE_SECONDS = 1800.0
 
 
 def evaluate(
@@ -37,11 +38,16 @@ def evaluate(
     class_task: Annotated[list[str] | None, typer.Option(help="Classification task to judge; all where none.")] = None,
     precision: Annotated[str, typer.Option(help="Only one that the version has.")] = "",
     method: Annotated[str, typer.Option(help="Postprocess method; the package's own where not given.")] = "",
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Argument of the method, such as 'score_threshold=0.3'."),
+    ] = None,
     step: Step = None,
     samples: Annotated[int, typer.Option(min=0, help="Number of samples; all where 0.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the task.")] = "",
     label: NewLabels = None,
-    report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
+    timeout: Timeout = 0,
+    report: Report = None,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
@@ -57,8 +63,10 @@ def evaluate(
     )
     from lathe.type.v1.precision_pb2 import Precision
 
+    from services.cli.method_args import parse_args
     from services.cli.steps import parse_steps
 
+    refuse_early_report(report, wait_for_it=wait_for_it)
     spec = EvaluationSpec(
         model_version=version_name(version),
         batch_size=batch,
@@ -68,7 +76,9 @@ def evaluate(
         class_tasks=class_task or [],
         preprocessing=parse_steps(step or []),
         method=method,
+        args=parse_args(arg or []),
         samples=samples,
+        timeout_seconds=timeout,
     )
     if precision:
         spec.precision = choice("--precision", precision.upper(), Precision)
@@ -78,12 +88,13 @@ def evaluate(
         created = connection.evaluations.CreateEvaluationTask(
             CreateEvaluationTaskRequest(task=task, skip_cache=skip_cache)
         )
-        try:
-            finish(connection, created, output, wait_for_it=wait_for_it)
-        finally:
-            if report is not None and wait_for_it:
-                found = EVALUATIONS.call(connection, "Get", name=created.name)
-                save_report(connection, found.result.html_report, report)
+        finish(
+            connection,
+            created,
+            output,
+            wait_for_it=wait_for_it,
+            on_success=lambda done: save_report(connection, done.result.html_report, report) if report else None,
+        )
 
 
 def compare(
@@ -99,24 +110,15 @@ def compare(
 
     names = [text if "/" in text else f"{EVALUATIONS.collection}/{text}" for text in evaluations]
     with connect() as connection:
-        found = connection.evaluations.CompareEvaluations(CompareEvaluationsRequest(names=names))
+        # Every sample of every evaluation is read; the service gives up before that.
+        request = CompareEvaluationsRequest(names=names)
+        found = connection.evaluations.CompareEvaluations(request, timeout=COMPARE_SECONDS)
         if report is not None:
             save_report(connection, found.html_report, report)
     if output is OutputFormat.JSON:
         print_json(message_json(found))
     else:
         show_comparison(found, SHOWN_DELTAS)
-
-
-def save_report(connection: Connection, digest: Any, path: Path) -> None:
-    """Write a stored HTML report to a file; nothing where there is none."""
-    from lathe.type.v1.digest_pb2 import File
-
-    from services.cli.transfers import download_files
-
-    if digest.sha256:
-        download_files(connection, [File(path=path.name, digest=digest)], path.parent)
-        note(f"report: {path}")
 
 
 def _set_data(connection: Connection, spec: EvaluationSpec, dataset: str, images: Path | None) -> None:

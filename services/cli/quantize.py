@@ -13,7 +13,7 @@ from services.cli.failures import CliError
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
-from services.cli.waiting import SkipCache, Wait, finish
+from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
 
 if TYPE_CHECKING:
     from lathe.quantizer.v1.quantization_service_pb2 import AccuracyBound, CalibrationData
@@ -39,7 +39,9 @@ def quantize(
     step: Step = None,
     method: Annotated[str, typer.Option(help="Calibration: 0 percentile, 1 entropy, 2 entropy 2, 3 min-max.")] = "2",
     precision: Annotated[str, typer.Option(help="INT8, INT4, FP16 or BF16.")] = "INT8",
-    scheme: Annotated[str, typer.Option(help="static, dynamic or weight-only.")] = "static",
+    scheme: Annotated[
+        str, typer.Option(help="static, dynamic or weight-only; what goes with the precision where not given.")
+    ] = "",
     runtime: Annotated[str, typer.Option(help="Runtime that will serve it; the version's own where not given.")] = "",
     device: Annotated[str, typer.Option(help="Device of the catalog; the version's own where not given.")] = "",
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="Asymmetric ranges of activations.")] = False,
@@ -58,7 +60,8 @@ def quantize(
     output_model: Annotated[str, typer.Option(help="Model for the result; the version's own where not given.")] = "",
     name: Annotated[str, typer.Option(help="Name of the task.")] = "",
     label: NewLabels = None,
-    timeout: Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")] = 0,
+    timeout: Timeout = 0,
+    report: Report = None,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
@@ -77,12 +80,12 @@ def quantize(
     )
     from lathe.type.v1.precision_pb2 import Precision
 
+    refuse_early_report(report, wait_for_it=wait_for_it)
     spec = QuantizationSpec(
         model_version=version_name(version),
         device=device,
         runtime=runtime,
         precision=choice("--precision", precision.upper(), Precision),
-        scheme=choice("--scheme", scheme.upper().replace("-", "_"), QuantizationScheme),
         calibration_method=choice("--method", METHODS.get(method, method.upper()), CalibrationMethod),
         asymmetric=asymmetric,
         excluded_nodes=exclude or [],
@@ -90,9 +93,11 @@ def quantize(
         output_model=model_name(output_model) if output_model else "",
         timeout_seconds=timeout,
     )
+    if scheme:
+        spec.scheme = choice("--scheme", scheme.upper().replace("-", "_"), QuantizationScheme)
     if per_tensor:
         spec.granularity = PER_TENSOR
-    bound = _bound(max_degradation, accuracy_dataset or dataset, metric)
+    bound = _bound(max_degradation, accuracy_dataset, dataset, metric)
     if bound is not None:
         spec.accuracy.CopyFrom(bound)
     with connect() as connection:
@@ -104,7 +109,13 @@ def quantize(
         created = connection.quantizations.CreateQuantizationTask(
             CreateQuantizationTaskRequest(task=task, skip_cache=skip_cache)
         )
-        finish(connection, created, output, wait_for_it=wait_for_it)
+        finish(
+            connection,
+            created,
+            output,
+            wait_for_it=wait_for_it,
+            on_success=lambda task: save_report(connection, task.result.html_report, report) if report else None,
+        )
 
 
 def choice(option: str, word: str, enum: Any) -> Any:
@@ -134,11 +145,17 @@ def _calibration(connection: Connection, dataset: str, file: Path | None, steps:
     return None
 
 
-def _bound(max_degradation: float | None, dataset: str, metric: str) -> AccuracyBound | None:
+def _bound(max_degradation: float | None, own_dataset: str, dataset: str, metric: str) -> AccuracyBound | None:
     from lathe.quantizer.v1.quantization_service_pb2 import AccuracyBound
 
     if max_degradation is None:
+        if own_dataset or metric:
+            raise CliError(
+                "--accuracy-dataset and --metric say how a loss is measured; say with --max-degradation how large it "
+                "may be.",
+                ExitCode.USAGE,
+            )
         return None
-    if not dataset:
+    if not (own_dataset or dataset):
         raise CliError("--max-degradation needs --accuracy-dataset, on which the loss is measured.", ExitCode.USAGE)
-    return AccuracyBound(max_degradation=max_degradation, dataset=dataset_name(dataset), metric=metric)
+    return AccuracyBound(max_degradation=max_degradation, dataset=dataset_name(own_dataset or dataset), metric=metric)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
 from services.cli.output import OutputFormat, note, show_message
 from services.cli.views import TASKS, enum_name
 
@@ -14,10 +18,27 @@ if TYPE_CHECKING:
 
 SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the task ends.")]
+Timeout = Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")]
+Report = Annotated[Path | None, typer.Option(help="Write the HTML report here, where the task succeeds.")]
 
 
-def finish(connection: Connection, task: Any, output: OutputFormat, *, wait_for_it: bool) -> None:
-    """Wait for a new task where asked, print what came of it, and leave with the exit code of its end."""
+def finish(
+    connection: Connection,
+    task: Any,
+    output: OutputFormat,
+    *,
+    wait_for_it: bool,
+    on_success: Callable[[Any], None] | None = None,
+) -> None:
+    """Wait for a new task where asked, print what came of it, and leave with the exit code of its end.
+
+    Args:
+        connection: To the services.
+        task: The new task.
+        output: How it is printed.
+        wait_for_it: Whether to wait.
+        on_success: Takes the task where it was waited for and SUCCEEDED, once it is printed.
+    """
     from services.cli.watching import EXIT_CODES, tell, wait
 
     note(f"{task.name}: {task.display_name}")
@@ -27,4 +48,26 @@ def finish(connection: Connection, task: Any, output: OutputFormat, *, wait_for_
         show_message(task, TASKS, output)
     if wait_for_it:
         code = tell(task) if output is OutputFormat.TABLE else EXIT_CODES[enum_name(task.status, "state")]
+        if code is ExitCode.OK and on_success is not None:
+            on_success(task)
         raise typer.Exit(code)
+
+
+def refuse_early_report(report: Path | None, *, wait_for_it: bool) -> None:
+    """Raise CliError where a report is asked for of a task that is not waited for."""
+    if report is not None and not wait_for_it:
+        raise CliError(
+            "--report needs the task to end, so it does not go with --no-wait. The same command with --wait, run "
+            "later, finds the work done.",
+            ExitCode.USAGE,
+        )
+
+
+def save_report(connection: Connection, digest: Any, path: Path) -> None:
+    """Write a stored HTML report to a file."""
+    from lathe.type.v1.digest_pb2 import File
+
+    from services.cli.transfers import download_files
+
+    download_files(connection, [File(path=path.name, digest=digest)], path.parent)
+    note(f"report: {path}")

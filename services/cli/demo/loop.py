@@ -105,7 +105,7 @@ def evaluate(connection: Connection, version: str, dataset: str, report: Path, s
         EvaluationTask,
     )
 
-    from services.cli.evaluate import save_report
+    from services.cli.waiting import save_report
 
     spec = EvaluationSpec(model_version=version, dataset=dataset, slices=slices)
     request = CreateEvaluationTaskRequest(task=EvaluationTask(spec=spec))
@@ -118,8 +118,8 @@ def compare(connection: Connection, evaluations: Sequence[Any], report: Path) ->
     """Compare evaluations, the reference first, save the report, and return the comparison."""
     from lathe.evaluator.v1.evaluation_service_pb2 import CompareEvaluationsRequest
 
-    from services.cli.evaluate import save_report
     from services.cli.results import show_comparison
+    from services.cli.waiting import save_report
 
     names = [task.name for task in evaluations]
     found = connection.evaluations.CompareEvaluations(CompareEvaluationsRequest(names=names))
