@@ -9,10 +9,12 @@ from services.cli.output import Column, note, plain, print_rows
 from services.cli.views import colored, enum_name, short, size
 
 TOP_NODES = 10
+TOP_REGRESSIONS = 10
+# Rows of component, what the verdict asks for, output.
 PARITY: list[Column[Any]] = [
     Column("output", lambda row: plain(f"{row[0]}: {row[2].output}" if row[0] else row[2].output)),
     Column("max rel", lambda row: f"{row[2].max_rel_error:.1e}", numeric=True),
-    Column("limit", lambda row: f"{row[1].threshold:g}", numeric=True),
+    Column("limit", lambda row: row[1]),
     Column("cosine", lambda row: f"{row[2].cosine:.6f}", numeric=True),
     Column("SQNR dB", lambda row: f"{row[2].sqnr_db:.1f}", numeric=True),
     Column("top-1", lambda row: f"{row[2].top1_agreement:.1%}" if row[2].HasField("top1_agreement") else "–"),
@@ -57,6 +59,11 @@ DELTAS: list[Column[Any]] = [
     Column("difference", lambda each: f"{each.delta.value:+.4f}", numeric=True),
     Column("95 % interval", lambda each: f"{each.delta.low:+.4f}…{each.delta.high:+.4f}", numeric=True),
 ]
+REGRESSIONS: list[Column[Any]] = [
+    Column("evaluation", lambda each: plain(each.task.partition("/")[2]), detail=True),
+    Column("sample", lambda each: plain(each.sample)),
+    Column("worse by", lambda each: f"{each.loss:.4f}", numeric=True),
+]
 
 
 def show_result(task: Any) -> None:
@@ -70,18 +77,20 @@ def show_result(task: Any) -> None:
 
 
 def show_comparison(comparison: Any, limit: int) -> None:
-    """Print the differences that intervals tell from 0 first, at most `limit` of them."""
+    """Print the differences that intervals tell from 0 first, at most `limit` of them, and what got worse most."""
     told = sorted(comparison.deltas, key=lambda each: each.delta.low <= 0 <= each.delta.high)
-    print_rows(told[:limit], DELTAS, title="Differences from the first evaluation, sample by sample")
-    note(
-        f"{comparison.samples} samples, {comparison.agreement:.2%} agree, {len(comparison.regressions)} got worse; "
-        f"{comparison.name}"
-    )
+    title = "Differences from the first evaluation, sample by sample"
+    print_rows(told[:limit], DELTAS, title=title, empty="There is no figure that all of them have.")
+    if len(told) > limit:
+        note(f"{len(told) - limit} more differences are in the report.")
+    if comparison.regressions:
+        print_rows(comparison.regressions[:TOP_REGRESSIONS], REGRESSIONS, title="Samples that got worse most")
+    note(f"{comparison.samples} samples, {comparison.agreement:.2%} agreement; {comparison.name}")
 
 
 def _conversion(result: Any) -> None:
     for each in result.components:
-        _show_parity(each.component, each.parity)
+        _show_parity(each.component, each.parity, f"max rel ≤ {each.parity.threshold:g}")
     for each in result.components:
         _show_profile(each.component, each.profile)
 
@@ -92,7 +101,8 @@ def _quantization(result: Any) -> None:
         print_rows(result.ladder, LADDER, title="Accuracy control")
     if result.sensitivities:
         print_rows(result.sensitivities[:TOP_NODES], SENSITIVITIES, title="Most sensitive nodes")
-    _show_parity("", result.parity)
+    # Of a quantized form the limit is on 1 - cosine: one clipped outlier is a large relative error and means nothing.
+    _show_parity("", result.parity, f"cosine ≥ {1 - result.parity.threshold:g}")
     _show_profile("", result.profile)
     note(f"weights: {size(result.source_size_bytes)} → {size(result.size_bytes)}")
     if result.HasField("source_accuracy") and result.HasField("accuracy"):
@@ -100,7 +110,7 @@ def _quantization(result: Any) -> None:
     if result.HasField("bound_held"):
         note("the accuracy bound holds" if result.bound_held else "the accuracy bound does NOT hold", style="bold")
     if result.no_gain_reason:
-        note(f"no gain: {result.no_gain_reason}", style="yellow")
+        note(result.no_gain_reason, style="yellow")
     _show_warnings(result.warnings)
 
 
@@ -127,8 +137,8 @@ def _evaluation(result: Any) -> None:
     _show_warnings(result.warnings)
 
 
-def _show_parity(component: str, parity: Any) -> None:
-    rows = [(component, parity, output) for output in parity.outputs]
+def _show_parity(component: str, parity: Any, limit: str) -> None:
+    rows = [(component, limit, output) for output in parity.outputs]
     if rows:
         print_rows(rows, PARITY, title="Parity")
 

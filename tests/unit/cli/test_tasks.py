@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+from lathe.converter.v1.conversion_service_pb2 import ConversionTask, ListConversionTasksResponse
+from lathe.evaluator.v1.evaluation_service_pb2 import (
+    BatchDeleteEvaluationTasksResponse,
+    EvaluationResult,
+    EvaluationTask,
+    ListEvaluationTasksResponse,
+    Metric,
+)
+from lathe.quantizer.v1.quantization_service_pb2 import (
+    BatchDeleteQuantizationTasksResponse,
+    ListQuantizationTasksResponse,
+    QuantizationResult,
+    QuantizationTask,
+)
+from lathe.type.v1 import failure_pb2, task_pb2
+
+from services.cli import watching
+from services.cli.failures import CliError
+from services.cli.task_services import TASK_SERVICES, service_of
+from tests.unit.cli.conftest import Lathe
+from tests.unit.cli.suite import RefusedError, Suite
+
+VERBS = ("Create", "Get", "List", "Update", "Cancel", "Retry", "Resubmit", "Delete", "BatchDelete", "Watch", "Logs")
+
+
+def made(kind: Any, name: str, state: Any = task_pb2.SUCCEEDED, seconds: int = 0, **fields: Any) -> Any:
+    task = kind(name=name, status=task_pb2.TaskStatus(state=state), **fields)
+    task.create_time.seconds = 1_700_000_000 + seconds
+    return task
+
+
+def quantization(name: str = "q1", **fields: Any) -> Any:
+    return made(QuantizationTask, f"quantizationTasks/{name}", **fields)
+
+
+@pytest.fixture
+def three(suite: Suite) -> Suite:
+    """One task of every kind, the newest a quantization."""
+    result = EvaluationResult(metrics=[Metric(name="top1", value=0.97)], main_metric="top1")
+    evaluation = made(EvaluationTask, "evaluationTasks/e1", seconds=1, result=result)
+    converted = made(ConversionTask, "conversionTasks/c1", seconds=0)
+    quantized = quantization(seconds=2, result=QuantizationResult(model_version="models/digits/versions/4"))
+    suite.answers |= {
+        "ListConversionTasks": ListConversionTasksResponse(tasks=[converted]),
+        "ListQuantizationTasks": ListQuantizationTasksResponse(tasks=[quantized]),
+        "ListEvaluationTasks": ListEvaluationTasksResponse(tasks=[evaluation]),
+        "GetQuantizationTask": lambda request: quantization() if request.name == "quantizationTasks/q1" else _gone(),
+    }
+    return suite
+
+
+def _gone() -> RefusedError:
+    return RefusedError(grpc.StatusCode.NOT_FOUND, "There is none.")
+
+
+@pytest.mark.parametrize("service", TASK_SERVICES, ids=lambda each: each.kind)
+def test_every_verb_has_its_request_and_every_task_what_is_read_of_it(service: Any) -> None:
+    for verb in VERBS:
+        assert service.request(verb).DESCRIPTOR.name.endswith("Request")
+    task = getattr(service.messages(), f"{service.kind.capitalize()}Task")
+    read = {"name", "display_name", "status", "origin", "result", "device", "owner", "create_time"}
+    assert read <= set(task.DESCRIPTOR.fields_by_name)
+
+
+def test_a_task_is_served_by_the_service_of_its_name() -> None:
+    assert service_of("evaluationTasks/1").service == "evaluator"
+    with pytest.raises(CliError, match="names no task; names of tasks are conversionTasks/…, quantizationTasks/…"):
+        service_of("models/digits")
+
+
+def test_tasks_of_every_kind_are_listed_the_newest_first(three: Suite, lathe: Lathe) -> None:
+    ended = lathe("tasks", "list", "-o", "json")
+    assert [task["name"] for task in json.loads(ended.out)] == [
+        "quantizationTasks/q1",
+        "evaluationTasks/e1",
+        "conversionTasks/c1",
+    ]
+    table = lathe("tasks", "list").out
+    assert "digits/4" in table
+    assert "top1 0.9700" in table
+    assert len(json.loads(lathe("tasks", "list", "--limit", "2", "-o", "json").out)) == 2
+
+
+def test_with_an_order_tasks_are_listed_kind_by_kind(three: Suite, lathe: Lathe) -> None:
+    ended = lathe("tasks", "list", "--order-by", "state", "-o", "json")
+    assert [task["name"][0] for task in json.loads(ended.out)] == ["c", "q", "e"]
+    assert three.asked["ListEvaluationTasks"][0].order_by == "state"
+
+
+def test_filters_go_to_the_services(three: Suite, lathe: Lathe) -> None:
+    words = ["--kind", "quantization", "--search", "dig", "--mine", "--label", "a=b", "--state", "failed"]
+    words += ["--device", "cpu-x86-64", "--uses", "datasets/digits"]
+    assert lathe("tasks", "list", *words).code == 0
+    assert set(three.asked) == {"ListQuantizationTasks"}
+    asked = three.asked["ListQuantizationTasks"][0]
+    assert (asked.search, asked.mine_only, dict(asked.labels)) == ("dig", True, {"a": "b"})
+    assert (list(asked.states), asked.device, asked.uses) == ([task_pb2.FAILED], "cpu-x86-64", "datasets/digits")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--kind", "x"], "'x' is no kind of task"), (["--state", "x"], "'x' is no state")]
+)
+def test_words_that_name_no_kind_or_state_are_refused(three: Suite, lathe: Lathe, words: list[str], said: str) -> None:
+    ended = lathe("tasks", "list", *words)
+    assert ended.code == 2
+    assert said in ended.err
+    assert not three.asked
+
+
+def test_a_task_is_found_by_its_id_alone(three: Suite, lathe: Lathe) -> None:
+    ended = lathe("tasks", "get", "q1", "-o", "json")
+    assert json.loads(ended.out)["name"] == "quantizationTasks/q1"
+    assert three.asked["GetConversionTask"][0].name == "conversionTasks/q1"
+
+
+def test_a_task_that_no_service_knows_is_not_found(three: Suite, lathe: Lathe) -> None:
+    ended = lathe("tasks", "get", "nobody")
+    assert (ended.code, ended.err) == (3, "error: No service has a task with the id 'nobody'.\n")
+
+
+def test_a_service_that_does_not_answer_is_told_and_not_taken_for_one_without_the_task(
+    three: Suite, lathe: Lathe
+) -> None:
+    three.answers["GetConversionTask"] = RefusedError(grpc.StatusCode.PERMISSION_DENIED, "Not for you.")
+    ended = lathe("tasks", "get", "q1")
+    assert ended.code == 8
+    assert "Not for you." in ended.err
+
+
+def test_a_task_that_ended_is_shown_with_its_result_or_failure(three: Suite, lathe: Lathe) -> None:
+    assert "quantizationTasks/q1 made " in lathe("tasks", "get", "quantizationTasks/q1").err
+    failed = quantization(state=task_pb2.FAILED)
+    failed.status.failure.CopyFrom(
+        failure_pb2.Failure(
+            stage=failure_pb2.EXECUTING,
+            reason=failure_pb2.INVALID_DATA,
+            message="It is empty.",
+            node="conv1",
+            operator="Conv",
+            evidence="0 items",
+        )
+    )
+    three.answers["GetQuantizationTask"] = failed
+    ended = lathe("tasks", "get", "quantizationTasks/q1")
+    assert ended.code == 0
+    for line in (
+        "error: INVALID_DATA: It is empty.",
+        "stage: EXECUTING",
+        "node: conv1",
+        "operator: Conv",
+        "evidence: 0 items",
+        "log: lathe tasks logs quantizationTasks/q1",
+    ):
+        assert line in ended.err
+    assert "what to do" not in ended.err
+
+
+@pytest.mark.parametrize(("state", "code"), [(task_pb2.SUCCEEDED, 0), (task_pb2.FAILED, 5), (task_pb2.CANCELLED, 6)])
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_watching_ends_with_the_task(three: Suite, lathe: Lathe, state: Any, code: int, output: str) -> None:
+    three.answers["WatchQuantizationTask"] = [quantization(state=task_pb2.RUNNING), quantization(state=state)]
+    ended = lathe("tasks", "watch", "quantizationTasks/q1", "-o", output)
+    assert ended.code == code
+    if output == "json":
+        states = [json.loads(line)["status"]["state"] for line in ended.out.splitlines()]
+        assert states == ["RUNNING", task_pb2.TaskState.Name(state)]
+    if state == task_pb2.CANCELLED and output == "table":
+        assert "quantizationTasks/q1 is CANCELLED" in ended.err
+
+
+def test_a_broken_watch_goes_on_where_it_ended(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "RECONNECT_SECONDS", (0.01,))
+    running, done = quantization(state=task_pb2.RUNNING), quantization()
+    running.status.revision, done.status.revision = 7, 8
+    away = RefusedError(grpc.StatusCode.UNAVAILABLE, "Restarting.")
+    streams = iter([[running, away], [done]])
+    three.answers["WatchQuantizationTask"] = lambda _: next(streams)
+    assert lathe("tasks", "watch", "quantizationTasks/q1").code == 0
+    assert [request.after_revision for request in three.asked["WatchQuantizationTask"]] == [0, 7]
+
+
+def test_a_watch_is_given_up_where_the_service_stays_away(
+    three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "RECONNECT_SECONDS", (0.01, 0.01))
+    three.answers["WatchQuantizationTask"] = RefusedError(grpc.StatusCode.UNAVAILABLE, "lathe restarts.")
+    assert lathe("tasks", "watch", "quantizationTasks/q1").code == 4
+    assert len(three.asked["WatchQuantizationTask"]) == 3
+
+
+def test_logs_are_printed_as_they_come(three: Suite, lathe: Lathe) -> None:
+    line = task_pb2.LogLine(number=1, text="[converting] …")
+    line.time.seconds = 1_700_000_000
+    three.answers["StreamQuantizationTaskLogs"] = [line]
+    ended = lathe("tasks", "logs", "q1", "--attempt", "2", "-f")
+    assert ended.out.endswith(" [converting] …\n")
+    asked = three.asked["StreamQuantizationTaskLogs"][0]
+    assert (asked.name, asked.attempt, asked.follow) == ("quantizationTasks/q1", 2, True)
+    assert json.loads(lathe("tasks", "logs", "q1", "-o", "json").out)["text"] == "[converting] …"
+
+
+def test_cancel_and_retry_show_what_came_of_it(three: Suite, lathe: Lathe) -> None:
+    three.answers["CancelQuantizationTask"] = quantization(state=task_pb2.CANCELLING)
+    three.answers["RetryQuantizationTask"] = quantization("q2", state=task_pb2.PENDING)
+    assert "CANCELLING" in lathe("tasks", "cancel", "q1").out
+    assert "q2" in lathe("tasks", "retry", "q1", "--skip-cache").out
+    assert three.asked["RetryQuantizationTask"][0].skip_cache
+
+
+def test_tasks_are_deleted_kind_by_kind_and_what_stays_is_told(three: Suite, lathe: Lathe) -> None:
+    error = task_pb2.BatchError(name="quantizationTasks/q2", reason="NOT_TERMINAL", message="It is RUNNING.")
+    three.answers["BatchDeleteQuantizationTasks"] = BatchDeleteQuantizationTasksResponse(
+        deleted=["quantizationTasks/q1"], errors=[error]
+    )
+    three.answers["BatchDeleteEvaluationTasks"] = BatchDeleteEvaluationTasksResponse()
+    ended = lathe("tasks", "delete", "q1", "evaluationTasks/e1", "quantizationTasks/q2")
+    assert ended.code == 7
+    assert list(three.asked["BatchDeleteQuantizationTasks"][0].names) == [
+        "quantizationTasks/q1",
+        "quantizationTasks/q2",
+    ]
+    assert list(three.asked["BatchDeleteEvaluationTasks"][0].names) == ["evaluationTasks/e1"]
+    assert "deleted quantizationTasks/q1" in ended.err
+    assert "quantizationTasks/q2: It is RUNNING. [NOT_TERMINAL]" in ended.err
