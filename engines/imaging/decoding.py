@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,7 +30,10 @@ LARGE_PIXELS = 16_000_000
 # Files of the format MPO are opened as JPEG; it has no entry of its own.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 # What Pillow raises for files that are no images, are cut off, or lie about themselves.
-_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError)
+_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
+    struct.error,
+)
 
 
 def decode(source: bytes | Path) -> Image:
@@ -60,13 +64,23 @@ def measure(source: bytes | Path, large: AbstractContextManager[object] | None =
         with large if large and image.width * image.height > LARGE_PIXELS else nullcontext():
             image.load()
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
-    return (height, width) if turned else (width, height)
+        turn = _turn(image)
+    return (height, width) if turn in _TURNED else (width, height)
 
 
 _ORIENTATION = 0x0112
-# EXIF orientations whose rows are the columns of what is shown.
-_TURNED = frozenset({5, 6, 7, 8})
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What brings an image of each EXIF orientation upright."""
+_TURNED = frozenset({"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"})
+"""Those after which rows are columns."""
 
 
 @contextmanager
@@ -89,10 +103,22 @@ def _opened(source: bytes | Path) -> Iterator[PillowImage]:
         raise _bad("cannot be decoded: it is cut off or damaged", first_line(error)) from error
 
 
-def _upright(image: PillowImage) -> PillowImage:
-    from PIL import ImageOps
+def _turn(image: PillowImage) -> str:
+    """Return what brings an image upright; nothing where it is, or where its EXIF data says no orientation there is."""
+    orientation = image.getexif().get(_ORIENTATION)
+    return _TURNS.get(orientation, "") if isinstance(orientation, int) else ""
 
-    return ImageOps.exif_transpose(image)
+
+def _upright(image: PillowImage) -> PillowImage:
+    """Return an image the way up that it is shown.
+
+    Not by `ImageOps.exif_transpose`: it writes the EXIF data anew, and fails on damaged data that nobody needs.
+    """
+    from PIL import Image as Pillow
+
+    image.load()  # Of a TIFF this turns the image.
+    turn = _turn(image)
+    return image.transpose(Pillow.Transpose[turn]) if turn else image
 
 
 def _as_rgb(image: PillowImage) -> PillowImage:

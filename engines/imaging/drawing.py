@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _SMALL = 320
 _LARGEST_FACTOR = 16
 _LARGE = 2000
+_LONGEST_LABEL = 40
+_LONGEST_TEXT = 300
+"""Characters of a line of a caption: no picture is wider, and Pillow refuses to draw a million."""
 # Colours that differ in hue and in lightness: Glasbey-like, picked for black or white text on them.
 _PALETTE = (
     (230, 25, 75),
@@ -146,7 +149,7 @@ def _outline(pen: ImageDraw, box: DrawnBox, factor: int, color: tuple[int, int, 
 
 
 def _label(pen: ImageDraw, box: DrawnBox, factor: int, color: tuple[int, int, int], picture: PillowImage) -> None:
-    text = _short(box.label) + ("" if box.score is None else f" {box.score:.2f}")
+    text = _short(box.label, _LONGEST_LABEL) + ("" if box.score is None else f" {box.score:.2f}")
     if not text:
         return
     font = _font(_font_size(picture), wide=not text.isascii())
@@ -168,7 +171,7 @@ def _captioned(picture: PillowImage, caption: Sequence[str]) -> PillowImage:
     taller = Pillow.new("RGB", (picture.width, picture.height + step * len(caption) + size // 2), (24, 24, 27))
     taller.paste(picture, (0, 0))
     pen = ImageDraw.Draw(taller)
-    for number, line in enumerate(caption):
+    for number, line in enumerate(map(_short, caption)):
         font = _font(size, wide=not line.isascii())
         pen.text((6, picture.height + size // 4 + number * step), line, fill=(244, 244, 245), font=font)
     return taller
@@ -190,9 +193,9 @@ def _font(size: int, *, wide: bool) -> FreeTypeFont | ImageFont:
     return ImageFont.load_default(size)
 
 
-def _short(text: str) -> str:
+def _short(text: str, most: int = _LONGEST_TEXT) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= 40 else f"{line[:39]}…"
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:

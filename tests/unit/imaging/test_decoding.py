@@ -60,8 +60,46 @@ def test_the_way_up_is_the_one_of_the_exif_data(orientation: int) -> None:
         7: PIXELS[::-1, ::-1].transpose(1, 0, 2),
         8: np.rot90(PIXELS),
     }[orientation]
-    np.testing.assert_array_equal(decode(content), shown[:, :, ::-1])
-    assert measure(content) == (shown.shape[1], shown.shape[0])
+    for read in (content, encoded(Image.fromarray(PIXELS), "TIFF", exif=exif)):
+        np.testing.assert_array_equal(decode(read), shown[:, :, ::-1])
+        assert measure(read) == (shown.shape[1], shown.shape[0])
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_damaged_exif_data_spoils_no_image() -> None:
+    # What is no orientation, and an entry that cannot be written again: an import that measures must not let pass what
+    # an evaluation then fails to decode.
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A], exif[0x829A] = 6, (1, 3), 2
+    content = encoded(Image.fromarray(PIXELS), exif=exif)
+    turned = np.rot90(PIXELS, -1)[:, :, ::-1]
+    np.testing.assert_array_equal(decode(content), turned)
+    for place in range(len(content)):
+        for value in (0, 255):
+            damaged = content[:place] + bytes([value]) + content[place + 1 :]
+            _agree(damaged)
+
+
+def _agree(content: bytes) -> None:
+    """Expect that an image is measured and decoded alike, or refused by both."""
+    try:
+        size = measure(content)
+    except EngineFailure:
+        return  # Its sums are checked here alone.
+    assert decode(content).shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP"])
+def test_what_is_measured_can_be_decoded(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker" * 4
+    content = encoded(Image.fromarray(PIXELS), kind, exif=exif)
+    draw = np.random.default_rng(0)
+    for _ in range(400):
+        damaged = bytearray(content)
+        for place in draw.integers(0, min(300, len(damaged)), 2):
+            damaged[place] = draw.choice([0, 3, 255])
+        _agree(bytes(damaged))
 
 
 def test_greys_get_three_channels() -> None:

@@ -56,6 +56,9 @@ def test_labels_stay_on_the_image_and_captions_go_under_it() -> None:
     assert captioned.shape[1] == 320
     assert captioned.shape[0] > 320 + 2 * 13
     np.testing.assert_array_equal(captioned[:320], 90)
+    # Attributes are anybody's text: of a million letters or of several lines, a caption stays one line each.
+    long = decode(draw(GREY, caption=["digit: " + "7" * 2_000_000, "scene:\nnight"]))
+    assert long.shape == captioned.shape
 
 
 def test_boxes_beyond_the_image_do_no_harm() -> None:
