@@ -43,7 +43,7 @@ def _box_outputs(args: Args, outputs: Outputs, classes: int) -> tuple[Any, Any, 
         boxes, scores = boxes[None], scores[None]
         left = {name: value[None] for name, value in left.items()}
     boxes, scores = boxes.reshape(len(boxes), -1, 4).astype(np.float64), scores.astype(np.float64)
-    if scores.ndim == 3 and scores.shape[-1] > 1:
+    if scores.ndim == 3 and (scores.shape[-1] > 1 or not left):  # of one class, where no output has labels
         first = args.get("label_offset", 0)
         columns = slice(first, first + classes if classes else None)  # what follows, DETR's `no object`, is no class
         scores = _activated(scores, args.get("activation", "none"))[..., columns]

@@ -15,6 +15,8 @@ def yolo(args: Args, outputs: Outputs, taxonomies: Taxonomies, size: Size) -> li
     arrays = [np.asarray(output(outputs, name, "heads"), np.float64) for name in args.get("outputs") or outputs]
     classes = args.get("num_classes") or (len(taxonomies[0]["classes"]) if taxonomies else 0)
     shapes = {array.ndim for array in arrays}
+    if len({array.shape[:1] for array in arrays}) != 1:
+        raise OutputMismatch("every output is expected to have one row per sample")
     if len(arrays) == 1 and shapes == {3} and _anchor_free(arrays[0], classes, args.get("head")):
         rows = arrays[0] if classes and arrays[0].shape[2] == 4 + classes else arrays[0].transpose(0, 2, 1)
         boxes, scores = rows[..., :4], rows[..., 4:]
@@ -51,6 +53,8 @@ def _anchor_free(array: Any, classes: int, head: str | None) -> bool:
 def _anchored(array: Any, classes: int, args: Args) -> bool:
     per = _anchor_count(args)
     if args.get("head") == "anchor_free" or (not per and (array.ndim > 3 or not args.get("decoded", 1))):
+        return False
+    if array.ndim == 5 and array.shape[1] != per:
         return False
     last = array.shape[1] / per if array.ndim == 4 else array.shape[-1]
     return bool(last == 5 + classes if classes else last > 5 and last == int(last))

@@ -72,6 +72,14 @@ def test_detection_takes_a_score_per_class_and_suppresses_where_asked() -> None:
     assert len(run("detection", {"activation": "sigmoid"}, outputs, LABELS)[0]["labels"]) == 2
 
 
+def test_a_detector_of_one_class_needs_no_labels() -> None:
+    outputs = {"boxes": np.array([[[0, 0, 9, 9], [0, 0, 5, 5.0]]]), "logits": np.array([[[-3.0], [2.0]]])}
+    (found,) = run("detection", {"activation": "sigmoid"}, outputs, [{"task": "label", "classes": ["digit"]}])
+    assert found["scores"].tolist() == pytest.approx([sigmoid(2), sigmoid(-3)][: len(found["scores"])])
+    assert set(found["labels"].tolist()) == {0}
+    assert found["boxes"][0].tolist() == [0, 0, 5, 5]
+
+
 def anchor_free(boxes: list[list[float]]) -> np.ndarray[Any, Any]:
     """A head (1, 7, n) of center, size and three scores."""
     return np.array(boxes, np.float32).T[None]
@@ -176,6 +184,10 @@ def test_embeddings_are_pooled_and_brought_to_length_1() -> None:
             "1 heads are expected",
         ),
         ("yolo", {}, {"o": (1, 9)}, "a yolo head is expected"),
+        ("yolo", {"anchors": [1.0] * 4, "strides": [8.0]}, {"o": (1, 3, 4, 4, 8)}, "a yolo head is expected"),
+        ("yolo", {"anchors": [1.0] * 4, "strides": [8.0]}, {"o": (1, 4, 4, 2, 8)}, "a yolo head is expected"),
+        ("yolo", {}, {"o": (1, 9, 8), "p": (2, 9, 8)}, "one row per sample"),
+        ("detection", {}, {"b": (1, 9, 4), "s": (1, 9, 1)}, "scores are expected to be (batch, n, 3)"),
         ("embedding", {"pooling": "mean"}, {"o": (4, 8)}, "output 'o' is expected to be (batch, tokens, dimension)"),
         ("raw", {}, {"o": ()}, ""),
     ],
