@@ -148,7 +148,7 @@ def answer(task: str, scores: Floats, truth: int) -> TaskPrediction:
     """
     if not np.isfinite(scores).all():
         loss = -np.log(_LEAST_PROBABILITY) if truth >= 0 else 0.0
-        return TaskPrediction(task, truth, -1, 0.0, 0.0, len(scores) if truth >= 0 else -1, float(loss))
+        return TaskPrediction(task, truth, -1, 0.0, 0.0, -1, float(loss))
     chances = probabilities(scores)
     best = int(scores.argmax())
     if truth < 0:

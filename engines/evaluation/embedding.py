@@ -19,6 +19,7 @@ from engines.evaluation.report_figures import EmbeddingFigures
 from engines.evaluation.resampling import Floats, draws, generator, metrics
 from engines.evaluation.retrieval import Retrieval, retrieval
 from engines.evaluation.truth import check_tasks
+from engines.failures import EngineFailure, FailureReason
 
 MOST_SEARCHED = 20_000
 """Most samples of a search, as its time grows with their square; of more, the first of a random order are taken."""
@@ -54,8 +55,20 @@ class EmbeddingCollector:
         return "precision_at_1" if self._retrievals() else ""
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
-        """Take the vector of one sample."""
-        self._vectors.append(np.asarray(prediction["vector"], np.float32))
+        """Take the vector of one sample.
+
+        Raises:
+            EngineFailure: OUTPUT_MISMATCH where it is longer or shorter than those before.
+        """
+        vector = np.asarray(prediction["vector"], np.float32)
+        if self._vectors and len(vector) != len(self._vectors[0]):
+            raise EngineFailure(
+                FailureReason.OUTPUT_MISMATCH,
+                f"{sample.item.path}: the model's vector has {len(vector):,} values, that of the first sample "
+                f"{len(self._vectors[0]):,}: vectors of different lengths cannot be compared.",
+                suggested_fix="Where the output holds a vector per token, set the argument 'pooling'.",
+            )
+        self._vectors.append(vector)
         return row(sample, vector=self._vectors[-1])
 
     def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:

@@ -142,7 +142,7 @@ def _warnings(
         found.append("The data is tensors, so the preprocessing steps that were asked for were not used.")
     if findings.not_finite:
         found.append(
-            f"{findings.not_finite} of {samples} samples have outputs that are not finite; they count as wrong."
+            f"{findings.not_finite} of {samples} samples have outputs that are not finite; such values predict nothing."
         )
     if not findings.collector.main_metric and findings.collector.classes:
         found.append("Nothing could be judged, as no item is annotated with a class of the model.")

@@ -60,7 +60,7 @@ class TaskPrediction:
         predicted: Number of the predicted class; -1 where the scores were not finite.
         score: Probability of the predicted class.
         truth_score: Probability of the true class.
-        rank: Classes that score higher than the true one; -1 where it is not known.
+        rank: Classes that score higher than the true one; -1 where it is not known, or where nothing is predicted.
         loss: Cross-entropy; 0 where the truth is not known.
     """
 

@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 
+from engines.datasets.items import Item
+from engines.evaluation.classification import ClassificationCollector
+from engines.evaluation.feeding import Sample
+from engines.evaluation.groups import Group
+from engines.evaluation.truth import ClassTruth
 from engines.failures import EngineFailure, FailureReason
 from tests.unit.evaluation.kit import Desk, Ran, scorer
 
@@ -160,4 +165,14 @@ def test_scores_that_are_not_finite_are_wrong_and_counted(desk: Desk) -> None:
     ran = desk.run()
     assert ran.figure("top1") == 0.0
     assert ran.report.classification[0].confusion.not_predicted == 4
-    assert "4 of 4 samples have outputs that are not finite; they count as wrong." in ran.report.warnings
+    assert "4 of 4 samples have outputs that are not finite; such values predict nothing." in ran.report.warnings
+
+
+def test_scores_that_are_not_finite_are_among_no_best_five() -> None:
+    items = [Item("a.png", "0" * 64, 1, 2, 2, {"color": "c0", "kind": "car"})]
+    taxonomies = [{"task": "color", "classes": COLORS}, {"task": "kind", "classes": KINDS}]
+    collector = ClassificationCollector(ClassTruth(items, taxonomies, ()))
+    scores = {"color": np.arange(8, 0, -1.0), "kind": np.array([np.nan, 1, 0])}
+    collector.add(Sample(0, items[0], None), {"tasks": scores}, finite=False)
+    found = {entry.name: entry.value for entry in collector.metrics([Group("", np.arange(1))], 0, 0)}
+    assert (found["top1"], found["top5"], found["top5/color"]) == (0.5, 0.5, 1)

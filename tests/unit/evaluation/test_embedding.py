@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from engines.datasets.items import Item
+from engines.evaluation.embedding import EmbeddingCollector
+from engines.evaluation.feeding import Sample
 from engines.evaluation.retrieval import retrieval
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, FailureReason
 from tests.unit.evaluation.kit import Desk, identity
 
 
@@ -53,3 +56,15 @@ def test_vectors_that_are_not_finite_find_nothing_and_are_found_last() -> None:
     vectors = np.array([[1.0, 0], [np.nan, 0], [1, 0], [0, 1]])
     found = retrieval(vectors, np.array([0, 0, 0, -1]))
     np.testing.assert_array_equal(found.nearest, [1, 0, 1, np.nan])
+
+
+def test_vectors_of_different_lengths_are_refused() -> None:
+    items = [Item(f"{number}.npy", "0" * 64, 1) for number in range(2)]
+    collector = EmbeddingCollector(items, (), 0)
+    collector.add(Sample(0, items[0], None), {"vector": np.ones(6)}, finite=True)
+    with pytest.raises(
+        EngineFailure, match=r"1.npy: the model's vector has 8 values, that of the first sample 6"
+    ) as told:
+        collector.add(Sample(1, items[1], None), {"vector": np.ones(8)}, finite=True)
+    assert told.value.reason is FailureReason.OUTPUT_MISMATCH
+    assert "pooling" in told.value.suggested_fix
