@@ -48,7 +48,8 @@ class Interface(_Part):
 class ComponentEntry(_Part):
     """One graph: `entry` is the file that the runtime opens, with `options`."""
 
-    name: str
+    # As templates allow it: names become paths where packages are laid out, and anybody may upload a manifest.
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     model_type: str
     entry: str
     files: tuple[str, ...] = Field(min_length=1)
@@ -126,7 +127,7 @@ class Manifest(_Part):
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Return the manifest of a package, checked: every file that it names is there.
+    """Return the manifest of a package, checked: every file that it names is there, inside the package.
 
     Raises:
         EngineFailure: INVALID_MODEL naming the field or the file that is wrong.
@@ -139,6 +140,10 @@ def read_manifest(directory: Path) -> Manifest:
         where, what = first_objection(error, "the file")
         raise _invalid(f"The package's {FILE_NAME} is wrong at {where}: {what}.") from error
     for component in manifest.components:
+        if component.entry not in component.files:
+            raise _invalid(
+                f"The package's component '{component.name}' opens '{component.entry}', which is none of its files."
+            )
         for name in component.files:
             path = (directory / name).resolve()
             if not path.is_relative_to(directory.resolve()) or not path.is_file():
