@@ -12,13 +12,14 @@ import nats.errors
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from lathe.type.v1 import event_pb2, failure_pb2
+from lathe.type.v1 import event_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from nats.aio.msg import Msg
 
 from engines.failures import EngineFailure, FailureReason
 from services.common.bus.connection import Bus, MessageTooLargeError
 from services.common.bus.topology import Timing
+from services.common.failures import failure_message
 from services.common.tasks.attempt import Attempt
 from services.common.tasks.blobs import Blobs
 from services.common.tasks.kind import WorkKind
@@ -161,16 +162,7 @@ class Job:
         log.info("task.given_back", attempt=self.attempt)
 
     async def _failed(self, failure: EngineFailure) -> None:
-        told = failure_pb2.Failure(
-            stage=self._report.stage,
-            reason=failure_pb2.FailureReason.Value(failure.reason.value),
-            message=failure.message[:MAX_TEXT],
-            node=failure.node[:MAX_TEXT],
-            operator=failure.operator[:MAX_TEXT],
-            evidence=failure.evidence[:MAX_TEXT],
-            suggested_fix=failure.suggested_fix[:MAX_TEXT],
-            retryable=failure.retryable,
-        )
+        told = failure_message(failure, self._report.stage, MAX_TEXT)
         log.info("task.failed", attempt=self.attempt, reason=failure.reason.value, retryable=failure.retryable)
         event = event_pb2.TaskFailed(failure=told, log=await self._store_log())
         again = failure.retryable and self._counted < self._tools.timing.max_deliver

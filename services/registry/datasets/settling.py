@@ -18,12 +18,12 @@ from lathe.type.v1 import failure_pb2
 from engines.failures import EngineFailure
 from services.common.database import Connection
 from services.common.errors import LatheError
+from services.common.failures import failure_message
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.job import Found
 from services.registry.datasets.leases import Claim, Leases
 
-# What a tool said at length is in the log.
 _MAX_TEXT = 4000
 _SET_BY_IMPORT = ("report", "classes", "attributes", "item_count", "size_bytes", "index")
 
@@ -59,16 +59,7 @@ class Settling:
 
     async def fail(self, claim: Claim, failure: EngineFailure, stage: failure_pb2.TaskStage.ValueType) -> None:
         """Make a dataset IMPORT_FAILED."""
-        told = failure_pb2.Failure(
-            stage=stage,
-            reason=failure_pb2.FailureReason.Value(failure.reason.value),
-            message=failure.message[:_MAX_TEXT],
-            node=failure.node[:_MAX_TEXT],
-            operator=failure.operator[:_MAX_TEXT],
-            evidence=failure.evidence[:_MAX_TEXT],
-            suggested_fix=failure.suggested_fix[:_MAX_TEXT],
-            retryable=failure.retryable,
-        )
+        told = failure_message(failure, stage, _MAX_TEXT)
 
         def change(dataset: Dataset) -> None:
             dataset.state = IMPORT_FAILED
