@@ -58,6 +58,14 @@ def refusal_of(error: Any) -> Refusal:
     return Refusal(error.code().name, info.reason, status.message, fields)
 
 
+def violations(error: Any) -> list[tuple[str, str]]:
+    """Return the (rule, subject) of every broken rule that an error names."""
+    status, failure = rpc_status.from_call(error), error_details_pb2.PreconditionFailure()
+    assert status
+    assert any(detail.Unpack(failure) for detail in status.details)
+    return [(each.type, each.subject) for each in failure.violations]
+
+
 def buf_curl(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `buf curl` against an address; the last argument is the path of the URL."""
     *flags, path = arguments

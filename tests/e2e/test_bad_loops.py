@@ -9,8 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from lathe.evaluator.v1 import evaluation_service_pb2 as evaluator
 from lathe.quantizer.v1 import quantization_service_pb2 as quantizer
 from lathe.registry.v1 import dataset_service_pb2 as dataset
@@ -20,7 +18,7 @@ from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.precision_pb2 import FP32, INT8
 
 from tests.e2e.beasts import COUNT, Beasts, archive, npz, png, tensors
-from tests.e2e.calls import Refusal, refusal, refusal_of
+from tests.e2e.calls import Refusal, refusal, refusal_of, violations
 from tests.e2e.desk import wait_for
 from tests.e2e.test_bad_datasets import poisoned
 
@@ -235,14 +233,6 @@ def test_a_promotion_that_breaks_rules_names_each_and_changes_nothing(beasts: Be
     assert not desk.rpc.releases.ListReleases(release.ListReleasesRequest(parent=name)).releases
     assert not desk.keys("triton/beasts/strict/")
     desk.rpc.releases.DeleteChannel(release.DeleteChannelRequest(name=name))
-
-
-def violations(error: Any) -> list[tuple[str, str]]:
-    """Return the (rule, subject) of every broken rule that an error names."""
-    status, failure = rpc_status.from_call(error), error_details_pb2.PreconditionFailure()
-    assert status
-    assert any(detail.Unpack(failure) for detail in status.details)
-    return [(each.type, each.subject) for each in failure.violations]
 
 
 def test_evaluations_on_different_data_are_not_compared(beasts: Beasts, tmp_path: Path) -> None:

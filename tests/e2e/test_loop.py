@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from google.protobuf import text_format
 
 from tests.e2e.beasts import COUNT, WRONG, Beasts, coco, save_folder, save_tensors, tensors
 from tests.e2e.conftest import Suite
+from tests.e2e.loop import evaluate, figures, quantize, self_contained
 
 TOP1 = (COUNT - len(WRONG)) / COUNT
 NIGHT = (COUNT // 2 - len(WRONG)) / (COUNT // 2)
-BOUND = ("--max-degradation", "1", "--accuracy-dataset", "scenes")
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +26,6 @@ def folder(beasts: Beasts, tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     assert (made["state"], made["format"], made["item_count"]) == ("READY", "IMAGE_FOLDER", str(COUNT))
     return str(made["name"].removeprefix("datasets/"))
-
-
-def quantize(beasts: Beasts, folder: str, *flags: str) -> dict[str, Any]:
-    arguments = ["quantize", beasts.package, "-d", folder, "--samples", "16", "--batch", "4", *BOUND]
-    task: dict[str, Any] = beasts.desk.suite.json(*arguments, *flags)
-    return task
-
-
-def evaluate(beasts: Beasts, version: str, *flags: str) -> dict[str, Any]:
-    task: dict[str, Any] = beasts.desk.suite.json(
-        "evaluate", version, "-d", "scenes", "--slice", "scene", "--batch", "4", *flags
-    )
-    return task
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +46,6 @@ def judged(beasts: Beasts, quantized: dict[str, Any], reports: Path) -> tuple[di
         evaluate(beasts, version, "--report", str(reports / f"{when}.html")) for when, version in versions.items()
     )
     return first, second
-
-
-def figures(task: dict[str, Any]) -> dict[tuple[str, str], float]:
-    return {(each["name"], each.get("slice", "")): each.get("value", 0.0) for each in task["result"]["metrics"]}
 
 
 def test_datasets_of_every_format_hold_what_was_put_in(beasts: Beasts, folder: str, tmp_path: Path) -> None:
@@ -135,17 +117,6 @@ def test_tensors_and_a_quick_validation_are_evaluated_too(beasts: Beasts, folder
     suite.lathe("datasets", "download", folder, "--file", str(archive))
     quick = suite.json("evaluate", beasts.package, "--images", str(archive), "--samples", "8")
     assert (quick["result"]["samples"], quick["spec"].get("dataset", "")) == ("8", "")
-
-
-def self_contained(path: Path) -> bool:
-    """Tell whether a page is whole, and asks nothing of anybody: no script, style, image or font from elsewhere."""
-    text = path.read_text()
-    links = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')>\s]*)""", text)
-    loaded = [link for link in links if not link.startswith(("#", "data:"))]
-    assert not loaded, loaded
-    assert "<script src" not in text
-    assert "@import" not in text
-    return text.lstrip().lower().startswith("<!doctype html>") and text.rstrip().endswith("</html>")
 
 
 def test_reports_are_pages_that_need_nothing_else(judged: tuple[dict[str, Any], dict[str, Any]], reports: Path) -> None:
