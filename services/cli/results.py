@@ -10,6 +10,8 @@ from services.cli.views import colored, enum_name, short, size
 
 TOP_NODES = 10
 TOP_REGRESSIONS = 10
+BY_CLASS = ("precision/", "recall/", "f1/", "ap/")
+"""Beginnings of the figures of one class, which reports show and tables leave out."""
 # Rows of component, what the verdict asks for, output.
 PARITY: list[Column[Any]] = [
     Column("output", lambda row: plain(f"{row[0]}: {row[2].output}" if row[0] else row[2].output)),
@@ -119,7 +121,7 @@ def _evaluation(result: Any) -> None:
         [
             each
             for each in result.metrics
-            if "/" not in each.name and (not each.slice or each.name == result.main_metric)
+            if not each.name.startswith(BY_CLASS) and (not each.slice or each.name == result.main_metric)
         ],
         METRICS,
         title=f"{result.samples} samples",

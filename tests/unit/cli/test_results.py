@@ -169,6 +169,15 @@ def test_an_evaluation_shows_its_figures_the_main_one_by_slice_and_where_the_tim
     assert "made" not in printed.err
 
 
+def test_an_evaluation_of_several_tasks_shows_each_of_them(capsys: Printed) -> None:
+    show_result(
+        evaluated(metrics=[metric("top1", 0.9), metric("top1/animal", 0.8), metric("precision/animal:cat", 0.5)])
+    )
+    shown = capsys.readouterr().out
+    assert cells(shown, "top1/animal")[2] == "0.8000"
+    assert "cat" not in shown
+
+
 def test_an_evaluation_of_data_without_annotations_says_so(capsys: Printed) -> None:
     show_result(evaluated(main_metric=""))
     assert "Nothing could be judged: the data has no annotations." in capsys.readouterr().err
