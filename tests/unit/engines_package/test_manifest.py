@@ -74,7 +74,11 @@ def test_what_is_broken_is_named(package: Path) -> None:
     assert "wrong at the file" in refusal(package, "{")
     assert "wrong at schema_version" in refusal(package, json.dumps({**MANIFEST, "schema_version": 2}))
     assert "wrong at components.0.entry" in refusal(package, without_entry())
-    outside = json.dumps(MANIFEST).replace('["net/model.xml"]', '["../model.xml"]').replace('"entry": "net/model.xml"', '"entry": "../model.xml"')
+    outside = (
+        json.dumps(MANIFEST)
+        .replace('["net/model.xml"]', '["../model.xml"]')
+        .replace('"entry": "net/model.xml"', '"entry": "../model.xml"')
+    )
     assert "'../model.xml', which is not there" in refusal(package, outside)
     elsewhere = json.dumps(MANIFEST).replace('"entry": "net/model.xml"', '"entry": "../model.xml"')
     assert "'net' opens '../model.xml', which is none of its files" in refusal(package, elsewhere)
