@@ -10,7 +10,7 @@ from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.listing import Limit, pages
 from services.cli.names import channel_name, model_name, version_name
-from services.cli.output import TABLE, Output, show_message, show_messages
+from services.cli.output import TABLE, Output, OutputFormat, message_json, print_json, show_message, show_messages
 from services.cli.views import COMPATIBILITY, RELEASES
 
 ChannelOption = Annotated[str, typer.Option("--channel", "-c", help="Such as 'production'.")]
@@ -88,7 +88,10 @@ def check_compatibility(
     request = CheckCompatibilityRequest(model_version=version_name(version), machine=machine)
     with connect() as connection:
         found = connection.releases.CheckCompatibility(request)
-    show_message(found, COMPATIBILITY, output)
+    if output is OutputFormat.JSON:
+        print_json({"compatible": found.compatible, **message_json(found)})  # the answer is said where it is no, too
+    else:
+        show_message(found, COMPATIBILITY, output)
     if not found.compatible:
         raise typer.Exit(ExitCode.FAILED)
 
