@@ -17,7 +17,7 @@ from engines.datasets.files import Files
 from engines.datasets.found import Found, Notes, invalid, listed
 from engines.datasets.items import Box
 from engines.datasets.json_stream import members
-from engines.datasets.values import number, texts
+from engines.datasets.values import area, flag, number, texts
 
 _NO_ATTRIBUTES = frozenset(
     ["id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured", "attributes"]
@@ -73,8 +73,8 @@ class _Rows:
         self.crowd = array("b")
 
     def box(self, row: int, labels: list[str]) -> Box:
-        x, y, width, height, area = self.numbers[row * 5 : row * 5 + 5]
-        known = None if area != area else area  # noqa: PLR0124 - NaN stands for unknown
+        x, y, width, height, pixels = self.numbers[row * 5 : row * 5 + 5]
+        known = None if pixels != pixels else pixels  # noqa: PLR0124 - NaN stands for unknown
         return Box(labels[self.label[row]], x, y, width, height, bool(self.crowd[row]), known)
 
 
@@ -163,13 +163,12 @@ class _CocoFile:
             return
         if not isinstance(box, list) or len(box) != 4:
             invalid(f"{at}: 'bbox' is {str(box)[:80]}; it has to be [x, y, width, height].")
-        area = annotation.get("area")
         numbers = [number(value, at, f"bbox[{place}]") for place, value in enumerate(box)]
-        known = float("nan") if area is None else number(area, at, "area")
+        known = area(annotation.get("area"), at)
         self._rows.image.append(self._intern(self._image_ids, annotation.get("image_id"), at))
         self._rows.label.append(self._intern(self._category_ids, annotation.get("category_id"), at))
-        self._rows.numbers.extend([*numbers, known])
-        self._rows.crowd.append(bool(annotation.get("iscrowd")))
+        self._rows.numbers.extend([*numbers, float("nan") if known is None else known])
+        self._rows.crowd.append(flag(annotation.get("iscrowd"), at, "iscrowd"))
 
     def _intern(self, ids: dict[Any, int], value: object, at: str) -> int:
         if not isinstance(value, int | str):

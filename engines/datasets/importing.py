@@ -31,6 +31,7 @@ TYPES = ("CLASSIFICATION", "DETECTION", "CLASSIFICATION_AND_DETECTION", "TENSORS
 Report = Callable[[float, str], None]
 
 _UNPACKED, _SURVEYED = 0.25, 0.35
+_ANY = 2**31 - 1
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
@@ -182,7 +183,8 @@ def _item(found: Found, content: Content, notes: Notes) -> Item:
         width=content.width,
         height=content.height,
         classifications=found.classifications,
-        boxes=fit_boxes(found.boxes, content.width, content.height, found.path, notes) if content.width else (),
+        # Rows of tensors have no size that boxes could lie outside of.
+        boxes=fit_boxes(found.boxes, content.width or _ANY, content.height or _ANY, found.path, notes),
         attributes=found.attributes,
         row=found.row,
     )

@@ -16,7 +16,7 @@ from engines.datasets.files import Files
 from engines.datasets.found import Found, Notes, invalid
 from engines.datasets.items import Box, Item
 from engines.datasets.json_stream import holds_half_character
-from engines.datasets.values import classifications, number, text, texts
+from engines.datasets.values import area, classifications, flag, number, text, texts
 
 _FIELDS = frozenset({"image", "tensors", "row", "classifications", "boxes", "attributes"})
 _BOX_FIELDS = frozenset({"label", "x", "y", "width", "height", "crowd", "area"})
@@ -123,13 +123,12 @@ def _box(values: object, at: str) -> Box:
         invalid(f"{at}: '{missing[0]}' is missing.")
     if unknown := sorted(values.keys() - _BOX_FIELDS):
         invalid(f"{at}: the field '{unknown[0]}' is not known; a box has {', '.join(sorted(_BOX_FIELDS))}.")
-    area = values.get("area")
     return Box(
         text(values["label"], at, "label"),
         number(values["x"], at, "x"),
         number(values["y"], at, "y"),
         number(values["width"], at, "width"),
         number(values["height"], at, "height"),
-        bool(values.get("crowd", False)),
-        None if area is None else number(area, at, "area"),
+        flag(values.get("crowd"), at, "crowd"),
+        area(values.get("area"), at),
     )

@@ -22,6 +22,19 @@ def number(value: object, where: str, name: str) -> float:
     return found
 
 
+def area(value: object, where: str) -> float | None:
+    """Return the pixels of an object; None where they are not known, which some tools write as a negative number."""
+    found = None if value is None else number(value, where, "area")
+    return None if found is None or found < 0 else found
+
+
+def flag(value: object, where: str, name: str) -> bool:
+    """Return a truth value, which may be written 0 or 1; INVALID_DATA for anything else: the text "0" is not false."""
+    if value is not None and not (isinstance(value, int | float) and value in {0, 1}):
+        invalid(f"{where}: '{name}' is {_shown(value)}, not true or false.")
+    return bool(value)
+
+
 def text(value: object, where: str, name: str) -> str:
     """Return a class or an attribute as text; numbers and truth values are written out.
 

@@ -181,6 +181,8 @@ def test_lines_keep_classes_boxes_and_attributes(tmp_path: Path) -> None:
         ('{"image": "a.png", "boxes": [{"label": "a", "x": "1", "y": 1, "width": 1, "height": 1}]}', "'x' is '1'"),
         ('{"image": "a.png", "boxes": [{"label": "a", "left": 1, "x": 1, "y": 1, "width": 1, "height": 1}]}', "'left'"),
         ('{"image": "a.png", "attributes": {"light": Infinity}}', "finite"),
+        ('{"image": "a.png", "boxes": [{"label": "a", "x": 1, "y": 1, "width": 1, "height": 1, "crowd": "0"}]}', "'0'"),
+        ('{"image": "a.png", "boxes": [{"label": "a", "x": 1, "y": 1, "width": 1, "height": 1, "crowd": []}]}', "[]"),
         ('{"image": "a.png", "attributes": {"light": ' + "1" * 5000 + "}}", "valid JSON"),
         ('{"image": "a.png", "attributes": {"scene": "\\ud800"}}', "half a character"),
         ('{"image": "a.png", "attributes": {"\\udfff": "night"}}', "half a character"),
@@ -227,6 +229,25 @@ def test_tensors_are_exported_with_their_rows(tmp_path: Path) -> None:
     assert read_items(tmp_path / "2" / "out" / "index.parquet") == items
     assert report["dropped_items"] == 1
     assert "no row 9; it has 3" in report["warnings"][0]
+
+
+def test_boxes_of_tensors_are_kept(tmp_path: Path) -> None:
+    box = {"label": "a", "x": 900.0, "y": 2.0, "width": 30.0, "height": 4.0}
+    flat = box | {"width": 0}
+    text = lines({"tensors": "a.npz", "row": 1, "boxes": [box, flat]})
+    report = imported(tmp_path, {"a.jsonl": text, "a.npz": npz(x=[1.0, 2.0])})["report"]
+    (item,) = read_items(tmp_path / "out" / "index.parquet")
+    assert [kept.to_dict() for kept in item.boxes] == [box]
+    assert report["boxes"] == 1
+    assert "box 2 ('a', 0 x 4 at 900, 2) has no area" in report["warnings"][0]
+
+
+@pytest.mark.parametrize(("written", "meant"), [(None, False), (False, False), (0, False), (1, True), (True, True)])
+def test_a_crowd_is_a_truth_value_and_an_area_may_be_unknown(tmp_path: Path, written: object, meant: bool) -> None:
+    box = {"label": "a", "x": 1, "y": 2, "width": 3, "height": 4, "crowd": written, "area": -1}
+    imported(tmp_path, {"a.png": png(), "a.jsonl": lines({"image": "a.png", "boxes": [box]})})
+    (kept,) = read_items(tmp_path / "out" / "index.parquet")[0].boxes
+    assert (kept.crowd, kept.area) == (meant, None)
 
 
 @pytest.mark.parametrize(
