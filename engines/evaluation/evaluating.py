@@ -69,7 +69,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     def progress(done: float) -> None:
         report.progress(_RUNNING + (_JUDGING - _RUNNING) * done, f"running {len(items)} samples")
 
-    predictor = Predictor(method, args, package.taxonomies(), feeder.input_size)
+    predictor = Predictor(method, args, package.taxonomies())
     folder = workdir / REPORT_DIR
     folder.mkdir(parents=True, exist_ok=True)
     findings = _findings(Runner(feeder, package.run, predictor, progress), predictor, items, work.spec, folder)

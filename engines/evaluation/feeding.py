@@ -32,6 +32,11 @@ class Batch:
     samples: tuple[Sample, ...]
     feed: dict[str, Array]
 
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width that places in the outputs relate to; None for tensors that are no images."""
+        return input_size(next(iter(self.feed.values())).shape)
+
     def cut(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return outputs without the rows of repeated samples."""
         rows = len(next(iter(self.feed.values())))
@@ -71,11 +76,6 @@ class Feeder:
         if batch_size > most:
             raise _bad(f"The batch size {batch_size} was asked for; the package takes at most {most}.")
         self.steps = None if selection.is_tensors else self._image_steps(component, steps)
-
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        """Height and width that places in outputs relate to; None for tensors that are no images."""
-        return input_size((self.inputs[0].get("shape") or {}).get("opt", []))
 
     def batches(self) -> Iterator[Batch]:
         """Yield every item once, in order.

@@ -70,7 +70,7 @@ class Judge:
             EngineFailure: OUTPUT_MISMATCH where outputs do not fit the method, INVALID_DATA where nothing can be
                 judged, INVALID_SPEC where there is no such figure.
         """
-        predictor = Predictor(self._method, self._args, self._taxonomies, self._feeder.input_size)
+        predictor = Predictor(self._method, self._args, self._taxonomies)
         items = self._feeder.selection.items
         collector = None
         for batch in self._batches():

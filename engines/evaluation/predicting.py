@@ -39,13 +39,10 @@ class Predictor:
         taxonomies: `{"task", "classes"}` of each task, with numbers for names where the package has none.
     """
 
-    def __init__(
-        self, method: str, args: Mapping[str, Any], taxonomies: Taxonomies, input_size: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, method: str, args: Mapping[str, Any], taxonomies: Taxonomies) -> None:
         self.method = method
         self.args = args
         self.taxonomies = list(taxonomies)
-        self._size = input_size
 
     def predict(self, batch: Batch, outputs: Mapping[str, Array]) -> tuple[list[Prediction], list[bool]]:
         """Return the prediction of each sample of a batch, and whether all of its outputs are finite.
@@ -57,7 +54,7 @@ class Predictor:
         if self.method != "raw":
             self._check_numbers(outputs)
         try:
-            found = postprocess.run(self.method, self.args, outputs, self.taxonomies, self._size)
+            found = postprocess.run(self.method, self.args, outputs, self.taxonomies, batch.input_size)
         except postprocess.OutputMismatch as mismatch:
             raise self._mismatch(str(mismatch), outputs) from mismatch
         if len(found) != len(batch.samples) and self.method == "raw" and len(batch.samples) == 1:

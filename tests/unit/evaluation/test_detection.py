@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.datasets.items import Box
+from engines.datasets.items import Box, Item
+from engines.evaluation.feeding import Batch, Sample
+from engines.evaluation.predicting import Predictor
 from engines.failures import EngineFailure, FailureReason
+from engines.imaging import Steps
 from tests.unit.evaluation.kit import SIDE, Desk, detector, graph
 
 CLASSES = [("label", ["cat", "dog"])]
@@ -144,3 +147,16 @@ def test_a_wrong_threshold_is_refused(desk: Desk) -> None:
         assert caught.value.reason == FailureReason.INVALID_SPEC
     with pytest.raises(EngineFailure, match=r"'iou_threshold' is 1.5; it lies between 0 and 1"):
         desk.run(args={"iou_threshold": {"sf": 1.5}})
+
+
+def test_fractions_are_of_the_input_that_an_image_was_brought_to() -> None:
+    # Where height and width are free, the size that a model is tuned for is not the one of the call.
+    steps = Steps.parse([{"resize": {"height": 50, "width": 400}}, {"transpose": {"order": [2, 0, 1]}}])
+    feed = {"image": np.stack([steps.apply(np.zeros((100, 100, 3), np.uint8))]).astype(np.float32)}
+    geometry = steps.geometry(100, 100)
+    sample = Sample(0, Item("a.png", "0" * 64, 1, 100, 100), geometry)
+    outputs = {"found": np.array([[[0.1, 0.2, 0.3, 0.4, 0.9, 0]]], np.float32)}
+    predictor = Predictor("detection", {"normalized": 1}, [{"task": "label", "classes": ["cat"]}])
+    (found,), _ = predictor.predict(Batch((sample,), feed), outputs)
+    np.testing.assert_allclose(found["boxes"], [[40, 10, 120, 20]], rtol=1e-6)
+    np.testing.assert_allclose(geometry.to_image(found["boxes"]), [[10, 20, 30, 40]], rtol=1e-6)
