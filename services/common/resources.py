@@ -79,7 +79,7 @@ class ResourceStore(Generic[M]):
                     transaction,
                     owner=asker,
                     request_id=request_id,
-                    method=f"Create{self._kind.message_type.DESCRIPTOR.name}",
+                    method=self._kind.creation,
                     # A service may choose the id itself, another one for the repeat: then the request alone counts.
                     fingerprint=fingerprint(request)
                     if request is not None

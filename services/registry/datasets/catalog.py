@@ -8,13 +8,16 @@ from lathe.registry.v1.dataset_service_pb2 import (
     AWAITING_CONFIRMATION,
     IMPORTING,
     READY,
+    CreateDatasetRequest,
     Dataset,
+    DeriveDatasetRequest,
     ListDatasetsRequest,
 )
 
 from services.common.database import Database
 from services.common.errors import LatheError, failed_precondition, not_found
 from services.common.listing import ListQuery
+from services.common.repeats import first_made
 from services.common.resources import ResourceStore
 from services.registry.datasets.leases import Leases
 from services.registry.kinds import DATASETS
@@ -25,6 +28,7 @@ class Catalog:
 
     def __init__(self, database: Database, leases: Leases) -> None:
         self.store: ResourceStore[Dataset] = ResourceStore(database, DATASETS)
+        self._database = database
         self._leases = leases
 
     async def get(self, name: str) -> Dataset:
@@ -36,6 +40,10 @@ class Catalog:
         query = ListQuery.from_request(request, filters={"type": request.type, "state": request.state})
         datasets, token = await self.store.list(query)
         return await self.with_progress(datasets), token
+
+    async def first_made(self, request: CreateDatasetRequest | DeriveDatasetRequest) -> Dataset | None:
+        """Return what the first request with the same id created; None where this is the first, or it is deleted."""
+        return await first_made(self._database, DATASETS, request.request_id, request)
 
     async def ready(self, name: str) -> Dataset:
         """Return a dataset that is complete, without its report, files and classes.

@@ -46,6 +46,8 @@ class Datasets:
             LatheError: INVALID_ARGUMENT for bad paths and a mapping that cannot be; FAILED_PRECONDITION for files that
                 are not stored (BLOB_NOT_FOUND); ALREADY_EXISTS for a taken id or name.
         """
+        if earlier := await self._catalog.first_made(request):
+            return await self._begun(earlier)
         dataset = rules.new_import(request.dataset)
         if dataset.HasField("mapping"):
             await self._mappings.complete(dataset.mapping)
@@ -61,6 +63,8 @@ class Datasets:
             LatheError: INVALID_ARGUMENT for a source that does not exist (REFERENCE_NOT_FOUND); FAILED_PRECONDITION for
                 one that is not READY (DATASET_NOT_READY); ALREADY_EXISTS for a taken id or name.
         """
+        if earlier := await self._catalog.first_made(request):
+            return await self._begun(earlier)
         dataset = rules.new_derivation(request.dataset)
         rules.require_room(dataset)
         sources = await self._sources(dataset.derivation.sources)

@@ -14,6 +14,7 @@ from services.common.database import Connection, Database
 from services.common.errors import failed_precondition, invalid_argument, not_found
 from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
+from services.common.repeats import first_made
 from services.common.resources import ResourceStore
 from services.registry.kinds import CHANNELS, MODELS
 from services.registry.releases.repository import ModelRepositories
@@ -41,6 +42,8 @@ class Channels:
             LatheError: NOT_FOUND for the model; ALREADY_EXISTS for a taken id; INVALID_ARGUMENT for rules that nothing
                 could keep, or that name a dataset that does not exist.
         """
+        if earlier := await first_made(self._database, CHANNELS, request.request_id, request):
+            return self._shown(earlier)
         channel = Channel()
         channel.CopyFrom(request.channel)
         for field in _OUTPUT_ONLY:

@@ -158,6 +158,25 @@ async def test_the_same_request_is_one_dataset(registry: Registry) -> None:
     assert first.uid == second.uid
 
 
+async def test_a_repeat_returns_the_first_dataset_although_its_source_is_gone(desk: Desk) -> None:
+    source = await desk.ready(image_folder())
+    derived = Dataset(display_name=unique("Data"))
+    derived.derivation.sources.append(source.name)
+    request = DeriveDatasetRequest(dataset=derived, request_id=str(uuid.uuid4()))
+    first = await desk.settled(await desk.datasets.DeriveDataset(request))
+    await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=source.name))
+    assert await desk.datasets.DeriveDataset(request) == await desk.datasets.GetDataset(
+        GetDatasetRequest(name=first.name)
+    )
+    request.dataset.description = "Another one."
+    error = await desk.registry.refused(desk.datasets.DeriveDataset(request))
+    assert error.reason == "REQUEST_ID_REUSED"
+    request.dataset.description = ""
+    await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=first.name))
+    error = await desk.registry.refused(desk.datasets.DeriveDataset(request))
+    assert error.reason == "REFERENCE_NOT_FOUND"
+
+
 async def test_what_cannot_be_imported_says_why(desk: Desk) -> None:
     made = await desk.create(archive({"cat/1.png": b"this is no image"}))
     assert made.state == IMPORT_FAILED

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import uuid
+
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from lathe.registry.v1.release_service_pb2 import Channel, MetricBound, PromotionRules, UpdateChannelRequest
+from lathe.registry.v1.dataset_service_pb2 import DeleteDatasetRequest
+from lathe.registry.v1.release_service_pb2 import (
+    Channel,
+    CreateChannelRequest,
+    MetricBound,
+    PromotionRules,
+    UpdateChannelRequest,
+)
 from lathe.type.v1.measurement_pb2 import FAIL, WARN, ParityReport
 
 from services.common.server import serve_in_process
 from services.common.settings import Settings
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import Registry
+from tests.contract.registry.dataset_desk import Desk as DatasetDesk
+from tests.contract.registry.dataset_desk import image_folder
 from tests.contract.registry.releases.desk import Desk
 
 BOUNDS = [
@@ -138,3 +149,16 @@ async def test_the_evaluator_is_asked_only_where_a_rule_needs_it(desk: Desk, sha
         assert "the evaluator does not answer" in refused.message
         made = await alone.promote(lax, version, evaluation_task="evaluationTasks/x")
         assert made.evaluation_task == "evaluationTasks/x"
+
+
+async def test_a_repeat_returns_the_first_channel_although_its_dataset_is_gone(desk: Desk) -> None:
+    model, datasets = await desk.model(), DatasetDesk(desk.registry)
+    dataset = await datasets.ready(image_folder())
+    request = CreateChannelRequest(
+        parent=model,
+        channel=Channel(display_name="Production", rules=PromotionRules(dataset=dataset.name)),
+        request_id=str(uuid.uuid4()),
+    )
+    first = await desk.releases.CreateChannel(request)
+    await datasets.datasets.DeleteDataset(DeleteDatasetRequest(name=dataset.name))
+    assert await desk.releases.CreateChannel(request) == first
