@@ -20,6 +20,7 @@ from engines.failures import EngineFailure, FailureReason, first_line
 
 _ENCODED = ["classifications.key_value.key", "classifications.key_value.value"]
 _ENCODED += ["attributes.key_value.key", "attributes.key_value.value", "boxes.list.element.label"]
+_SHA256_BYTES = 32
 
 
 def write_index(path: Path, items: Iterable[Item]) -> IndexSummary:
@@ -106,12 +107,31 @@ def choose(path: Path, out: Path, count: int, seed: int) -> int:
         return len(numbers)
 
 
-def contents(path: Path) -> list[tuple[str, int]]:
-    """Return (sha256, size in bytes) of every file that the items name, each once, in the order of their first use."""
+def contents(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield (sha256, size in bytes) of every file that the items name, each once, in the order of the digests.
+
+    NumPy sorts them, in some 150 bytes each, and leaves the interpreter to others meanwhile.
+    """
     with _opened(path) as file:
-        columns = file.read(columns=["sha256", "size_bytes"])
-    sizes = dict(zip(columns["sha256"].to_pylist(), columns["size_bytes"].to_pylist(), strict=True))
-    return [(digest.hex(), size) for digest, size in sizes.items()]
+        digests, sizes = (
+            np.empty((file.metadata.num_rows, _SHA256_BYTES), np.uint8),
+            np.empty(file.metadata.num_rows, np.int64),
+        )
+        first = 0
+        for group in range(file.num_row_groups):
+            for batch in file.read_row_group(group, columns=["sha256", "size_bytes"], use_threads=False).to_batches():
+                rows = slice(first, first + batch.num_rows)
+                digests[rows] = np.frombuffer(b"".join(batch["sha256"].to_pylist()), np.uint8).reshape(
+                    -1, _SHA256_BYTES
+                )
+                sizes[rows] = batch["size_bytes"].to_numpy()
+                first = rows.stop
+    words = digests.view(">u8")
+    order = np.lexsort(words.T[::-1])
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (words[order[1:]] != words[order[:-1]]).any(1)
+    for place in order[new]:
+        yield digests[place].tobytes().hex(), int(sizes[place])
 
 
 def _matching(file: Any, start: int, wanted: int, values: Mapping[str, str]) -> NDArray[np.int64]:

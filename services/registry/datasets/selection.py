@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -64,8 +63,7 @@ def _write_list(chosen: Path, listed: Path) -> None:
     """Write the FileList of an index to a file, some thousand files at a time."""
     from engines.datasets import index
 
-    contents: Sequence[tuple[str, int]] = sorted(index.contents(chosen))
-    waiting = iter(contents)
+    waiting = index.contents(chosen)
     with listed.open("wb") as file:
         while part := list(islice(waiting, _CHUNK)):
             # Messages one after the other are one message with all their files.
