@@ -72,7 +72,9 @@ def explain_rpc(error: grpc.Call) -> Failure:
             details += [(each.field, each.description) for each in bad.field_violations]
         elif packed.Unpack(failure):
             details += [(each.subject, each.description) for each in failure.violations]
-    news = tuple(f"{where}: {what}" if where else what for where, what in details if what not in sentence)
+    # What a service cuts off ends in an ellipsis.
+    more = [(where, what) for where, what in details if what.removesuffix("…") not in sentence]
+    news = tuple(f"{where}: {what}" if where else what for where, what in more)
     return Failure(f"{sentence} [{reason}]", news, exit_code_for(code))
 
 

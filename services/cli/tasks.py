@@ -13,7 +13,7 @@ from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
 from services.cli.names import parse_labels
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json_line, show_message, show_messages
 from services.cli.task_services import TASK_SERVICES, TaskService, find_task
-from services.cli.views import TASKS, enum_name, when
+from services.cli.views import TASK_LIST, TASKS, enum_name, when
 from services.cli.waiting import SkipCache
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def list_tasks(
         ]
     if not order_by:
         found.sort(key=lambda task: task.create_time.ToNanoseconds(), reverse=True)
-    show_messages(found[:limit], TASKS, output)
+    show_messages(found[:limit], TASK_LIST, output)
 
 
 @tasks.command("get")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from services.cli.output import Column, plain
@@ -9,6 +10,8 @@ from services.cli.output import Column, plain
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
+FEW_WORDS = 80
+"""Characters of a failure in a table of tasks: one that is told whole takes a screen."""
 STATE_COLORS = {
     "PENDING": "yellow",
     "RUNNING": "blue",
@@ -199,7 +202,7 @@ PROVENANCE: list[Column[Any]] = [
 
 TASKS: list[Column[Any]] = [
     Column("task", lambda task: plain(task.name.partition("/")[2]), whole=True),
-    Column("kind", lambda task: plain(task.name.partition("Tasks/")[0])),
+    Column("kind", lambda task: plain(task.name.partition("Tasks/")[0]), whole=True),
     Column("name", lambda task: plain(task.display_name), detail=True),
     Column("state", lambda task: colored(enum_name(task.status, "state")), whole=True),
     Column("progress", lambda task: f"{task.status.progress:.0%}", numeric=True, detail=True),
@@ -208,6 +211,14 @@ TASKS: list[Column[Any]] = [
     Column("result", lambda task: plain(made(task))),
     Column("owner", lambda task: plain(task.owner), detail=True),
     Column("created", lambda task: when(task.create_time), detail=True),
+]
+
+
+# An id takes much of a line: the rest is left to `get`.
+TASK_LIST: list[Column[Any]] = [
+    *(column for column in TASKS if column.header in {"task", "kind", "state"}),
+    Column("name", lambda task: plain(task.display_name)),
+    Column("stands", lambda task: plain(made(task) or doing(task))),
 ]
 
 
@@ -220,10 +231,10 @@ def made(task: Any) -> str:
 
 
 def doing(task: Any) -> str:
-    """Return in a few words where a task stands, and why."""
+    """Return in a few words where a task stands, and why; `lathe tasks get` tells a failure whole."""
     status = task.status
     if status.HasField("failure"):
-        return f"{enum_name(status.failure, 'reason')}: {status.failure.message}"
+        return shorten(f"{enum_name(status.failure, 'reason')}: {status.failure.message}", FEW_WORDS, placeholder=" …")
     if task.origin.cache_hit:
         return f"shares the result of {task.origin.cache_hit}"
     stage = enum_name(status, "stage").replace("_", " ").lower()

@@ -22,6 +22,7 @@ ERRORS = {
     "fields": errors.invalid_fields([("page_size", "must not be negative"), ("filter.format", "is unknown")]),
     "etag": errors.aborted("ETAG_MISMATCH", "models/a changed meanwhile; read it again."),
     "held": errors.failed_precondition("MODEL_IN_USE", "models/a cannot be deleted.", "models/a"),
+    "long": errors.failed_precondition("TOO_LONG", "The word" + " word" * 150 + "."),
     "down": errors.unavailable("PostgreSQL", "PostgreSQL does not answer."),
     "who": errors.unauthenticated("A token is needed."),
 }
@@ -73,6 +74,7 @@ def failure_of(channel: grpc.Channel, key: str) -> Failure | None:
             "held",
             Failure("models/a cannot be deleted. [MODEL_IN_USE]", (), ExitCode.CONFLICT),
         ),
+        ("long", Failure("The word" + " word" * 150 + ". [TOO_LONG]", (), ExitCode.CONFLICT)),
         ("down", Failure("PostgreSQL does not answer. [UNAVAILABLE]", (), ExitCode.UNAVAILABLE)),
         ("who", Failure("A token is needed. [UNAUTHENTICATED]", (), ExitCode.DENIED)),
         ("plain", Failure("broken [INTERNAL]", (), ExitCode.FAILED)),

@@ -88,6 +88,21 @@ def test_tasks_of_every_kind_are_listed_the_newest_first(three: Suite, lathe: La
     assert len(json.loads(lathe("tasks", "list", "--limit", "2", "-o", "json").out)) == 2
 
 
+def test_a_table_of_tasks_has_few_words_for_a_failure(three: Suite, lathe: Lathe) -> None:
+    failed = quantization(state=task_pb2.FAILED)
+    failed.status.failure.CopyFrom(
+        failure_pb2.Failure(reason=failure_pb2.OUTPUT_MISMATCH, message="first " + "word " * 200 + "last")
+    )
+    three.answers["ListQuantizationTasks"] = ListQuantizationTasksResponse(tasks=[failed])
+    table = lathe("tasks", "list", "--kind", "quantization").out
+    assert "first" in table
+    assert "last" not in table
+    assert table.count("word") < 20
+    assert "quantization" in table
+    words = json.loads(lathe("tasks", "list", "--kind", "quantization", "-o", "json").out)
+    assert words[0]["status"]["failure"]["message"].endswith("last")
+
+
 def test_with_an_order_tasks_are_listed_kind_by_kind(three: Suite, lathe: Lathe) -> None:
     ended = lathe("tasks", "list", "--order-by", "state", "-o", "json")
     assert [task["name"][0] for task in json.loads(ended.out)] == ["c", "q", "e"]
