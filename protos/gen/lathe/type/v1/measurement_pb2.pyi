@@ -65,7 +65,7 @@ class OutputParity(_message.Message):
     max_abs_error: _builtins.float
     """Largest absolute difference."""
     max_rel_error: _builtins.float
-    """Largest absolute difference divided by the largest absolute value of the source's output: what the threshold bounds."""
+    """Largest absolute difference divided by the largest absolute value of the source's output."""
     cosine: _builtins.float
     """Cosine of the angle between both outputs, flattened."""
     sqnr_db: _builtins.float
@@ -115,7 +115,9 @@ class ParityReport(_message.Message):
     verdict: Global___Verdict.ValueType
     """The worst verdict over all outputs."""
     threshold: _builtins.float
-    """The template's error threshold."""
+    """What the verdict is held to: the largest `max_rel_error`, the template's error threshold; of a quantized form, which one
+    clipped outlier makes differ much, the largest 1 - `cosine`.
+    """
     samples: _builtins.int
     """Number of samples compared."""
     sample_source: _builtins.str
