@@ -20,7 +20,7 @@ from tests.contract.fuzzing import junk, spoil
 from tests.contract.requests import METHODS, request_of, right
 from tests.contract.suite import Suite
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 FUZZ = hypothesis_settings(
     max_examples=EXAMPLES,
     derandomize="FUZZ_EXAMPLES" not in os.environ,
