@@ -19,5 +19,6 @@ def test_nothing_is_lost_or_done_to_effect_twice(tmp_path: Path, tasks: int, imp
     assert set(after.states.values()) == {"SUCCEEDED"}
     assert after.effects == {name.rpartition("/")[2]: 1 for name in after.accepted}
     assert len(set(after.imports)) == imports
+    assert after.complaints == []
     assert after.datasets == dict.fromkeys(after.imports, ("READY", COUNT))
     assert list((tmp_path / "state" / "registry" / "imports").iterdir()) == []

@@ -17,11 +17,11 @@ from services.registry.datasets.leases import Claim, Leases
 from services.registry.datasets.settling import Settling
 
 AT_ONCE = 2
-MAX_ATTEMPTS = 3
 # How often a process looks for what others left behind, and how often it says that it goes on.
 _LOOK_SECONDS = 2.0
 _BEAT_SECONDS = 1.0
 _RETRY_AFTER = timedelta(seconds=2)
+_MOST_DOUBLINGS = 4
 
 log: Any = structlog.get_logger(__name__)
 
@@ -29,11 +29,13 @@ log: Any = structlog.get_logger(__name__)
 class Imports:
     """Runs the imports that this process claims, a few at a time."""
 
-    def __init__(self, catalog: Catalog, leases: Leases, job: ImportJob, settling: Settling) -> None:
+    def __init__(self, catalog: Catalog, leases: Leases, job: ImportJob, settling: Settling, max_attempts: int) -> None:
+        """Give up an import that was interrupted `max_attempts` times."""
         self._catalog = catalog
         self._leases = leases
         self._job = job
         self._settling = settling
+        self._max_attempts = max_attempts
         self._woken = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -114,14 +116,14 @@ class Imports:
         if dataset is None:
             return
         try:
-            if claim.attempt > MAX_ATTEMPTS:
-                raise _given_up()
+            if claim.attempt > self._max_attempts:
+                raise _given_up(self._max_attempts)
             log.info("dataset.import_begins", dataset=dataset.name, attempt=claim.attempt)
             found = await self._job.run(dataset, claim, standing)
         except Exception as error:
             failure = _failure(error, dataset)
-            if failure.retryable and claim.attempt < MAX_ATTEMPTS:
-                await self._leases.give_back(claim, _RETRY_AFTER * 2**claim.attempt)
+            if failure.retryable and claim.attempt < self._max_attempts:
+                await self._leases.give_back(claim, _RETRY_AFTER * 2 ** min(claim.attempt, _MOST_DOUBLINGS))
             else:
                 await self._settling.fail(claim, failure, standing.stage)
         else:
@@ -136,9 +138,9 @@ def _failure(error: Exception, dataset: Dataset) -> EngineFailure:
     return EngineFailure(FailureReason.INTERNAL_ERROR, text, retryable=True)
 
 
-def _given_up() -> EngineFailure:
+def _given_up(attempts: int) -> EngineFailure:
     return EngineFailure(
         FailureReason.WORKER_LOST,
-        f"The process that imported the dataset ended before it was done, {MAX_ATTEMPTS} times.",
+        f"The process that imported the dataset ended before it was done, {attempts} times.",
         suggested_fix="See in the registry's log what ended it (memory, disk), then create the dataset again.",
     )

@@ -62,6 +62,7 @@ class Aftermath:
         attempts: Attempts of all tasks together.
         imports: Names of the datasets that the registry acknowledged.
         datasets: Name → state and number of items of every dataset that is there.
+        complaints: What the failed imports say.
     """
 
     accepted: list[str]
@@ -71,6 +72,7 @@ class Aftermath:
     attempts: int
     imports: list[str]
     datasets: dict[str, tuple[str, int]]
+    complaints: list[str]
 
 
 def wreak(
@@ -104,6 +106,7 @@ def wreak(
                 sum(len(task.attempts) for task in found),
                 imported,
                 {each.name: (dataset.DatasetState.Name(each.state), each.item_count) for each in datasets},
+                [each.failure.message for each in datasets if each.HasField("failure")],
             )
 
 
@@ -238,7 +241,7 @@ def main() -> None:
         f"{len(after.accepted)} tasks accepted, {after.kills.total()} kills ({killed})\n"
         f"{after.attempts} attempts, states {dict(Counter(after.states.values()))}\n"
         f"lost {len(lost)}, with an effect {len(after.effects)}, with more than one {len(twice)}\n"
-        f"{len(after.imports)} imports accepted, states {imports}\n"
+        f"{len(after.imports)} imports accepted, states {imports} {after.complaints}\n"
     )
     whole = set(after.imports) == set(after.datasets) and set(after.datasets.values()) <= {("READY", COUNT)}
     sys.exit(bool(lost or twice or not whole or set(after.states.values()) != {"SUCCEEDED"}))

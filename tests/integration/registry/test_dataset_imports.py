@@ -145,10 +145,10 @@ async def test_a_process_that_stops_gives_its_import_back(
 
 
 async def test_an_import_that_kills_its_processes_is_given_up(
-    desk: Desk, database: Database, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, quick: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = await desk.begin(many_images(1))
-    await database.execute("UPDATE dataset_imports SET attempts = $1", imports.MAX_ATTEMPTS)
+    await database.execute("UPDATE dataset_imports SET attempts = $1", quick.max_attempts)
     monkeypatch.setattr(imports, "AT_ONCE", 2)
     made = await desk.settled(begun)
     assert (made.state, made.failure.reason) == (IMPORT_FAILED, WORKER_LOST)
