@@ -10,10 +10,12 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lathe.converter.v1 import conversion_service_pb2 as _conversion_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
+from lathe.type.v1 import preprocessing_pb2 as _preprocessing_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -54,6 +56,38 @@ SIZE: Objective.ValueType  # 3
 """Fewest bytes."""
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
+class _GroupState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_STATE_UNSPECIFIED: _GroupState.ValueType  # 0
+    """Not said."""
+    IN_PROGRESS: _GroupState.ValueType  # 1
+    """Some task is not terminal."""
+    ALL_SUCCEEDED: _GroupState.ValueType  # 2
+    """Every task SUCCEEDED."""
+    PARTLY_SUCCEEDED: _GroupState.ValueType  # 3
+    """Some SUCCEEDED, some did not."""
+    NONE_SUCCEEDED: _GroupState.ValueType  # 4
+    """None SUCCEEDED."""
+
+class GroupState(_GroupState, metaclass=_GroupStateEnumTypeWrapper):
+    """How the tasks of a group stand together."""
+
+GROUP_STATE_UNSPECIFIED: GroupState.ValueType  # 0
+"""Not said."""
+IN_PROGRESS: GroupState.ValueType  # 1
+"""Some task is not terminal."""
+ALL_SUCCEEDED: GroupState.ValueType  # 2
+"""Every task SUCCEEDED."""
+PARTLY_SUCCEEDED: GroupState.ValueType  # 3
+"""Some SUCCEEDED, some did not."""
+NONE_SUCCEEDED: GroupState.ValueType  # 4
+"""None SUCCEEDED."""
+Global___GroupState: _TypeAlias = GroupState  # noqa: Y015
+
 @_typing.final
 class OptimizationSpec(_message.Message):
     """What to optimize, and how."""
@@ -75,6 +109,13 @@ class OptimizationSpec(_message.Message):
     OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    OUTPUT_LOCATION_FIELD_NUMBER: _builtins.int
+    TEST_DATA_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    PREPROCESSING_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The source: `models/{model}/versions/{number}`."""
     device: _builtins.str
@@ -98,14 +139,39 @@ class OptimizationSpec(_message.Message):
     engine_version: _builtins.str
     """Version of the engines: the newest where empty."""
     output_model: _builtins.str
-    """Model under which the result becomes a version once saved; must not be the source's own output location."""
+    """Model under which the result becomes a version once saved; the source's own model where empty."""
     timeout_seconds: _builtins.int
     """Longest time that one attempt may take, in seconds: an hour where 0."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default where 0."""
+    template: _builtins.str
+    """Template under which the source is read, where it is no package: `templates/{template}`; the built-in one of its format
+    where empty. A package brings its own.
+    """
+    output_location: _builtins.str
+    """Where SaveModel lays the result out: a folder of the bucket, `optimized` where empty. The result lies in
+    `{output_location}/m-{model}/mv-{version}` of the source, which no other task may write, and must not overlap the
+    place of the source's own files.
+    """
+    max_batch: _builtins.int
+    """Largest batch that the result has to take: that of the template where 0."""
+    seed: _builtins.int
+    """Seed of generated samples and of whatever is drawn."""
+    metric: _builtins.str
+    """Metric, as an evaluation names it: `top1`, `map`…; the method's own main metric where empty."""
     @_builtins.property
     def calibration_samples(self) -> _digest_pb2.Digest:
         """Calibration samples, which INT8 needs where no dataset is given: an NPZ artifact."""
+
+    @_builtins.property
+    def test_data(self) -> _digest_pb2.Digest:
+        """Test data that parity and latency are measured on: an NPZ artifact of arrays named like the inputs; seeded random samples
+        where absent.
+        """
+
+    @_builtins.property
+    def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
+        """Preprocessing of images; where empty, they are brought to the size, colours and layout of the model's input."""
 
     def __init__(
         self,
@@ -125,14 +191,47 @@ class OptimizationSpec(_message.Message):
         output_model: _builtins.str = ...,
         timeout_seconds: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
+        template: _builtins.str = ...,
+        output_location: _builtins.str = ...,
+        test_data: _digest_pb2.Digest | None = ...,
+        max_batch: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        metric: _builtins.str = ...,
+        preprocessing: _abc.Iterable[_preprocessing_pb2.PreprocessingStep] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples", "test_data", b"test_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples", "dataset", b"dataset", "device", b"device", "engine_version", b"engine_version", "error_threshold", b"error_threshold", "max_degradation", b"max_degradation", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "objective", b"objective", "output_model", b"output_model", "precision_goal", b"precision_goal", "quantization_aware", b"quantization_aware", "search_budget_seconds", b"search_budget_seconds", "tensor_information", b"tensor_information", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples", "dataset", b"dataset", "device", b"device", "engine_version", b"engine_version", "error_threshold", b"error_threshold", "max_batch", b"max_batch", "max_degradation", b"max_degradation", "memory_limit_bytes", b"memory_limit_bytes", "metric", b"metric", "model_version", b"model_version", "objective", b"objective", "output_location", b"output_location", "output_model", b"output_model", "precision_goal", b"precision_goal", "preprocessing", b"preprocessing", "quantization_aware", b"quantization_aware", "search_budget_seconds", b"search_budget_seconds", "seed", b"seed", "template", b"template", "tensor_information", b"tensor_information", "test_data", b"test_data", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OptimizationSpec: _TypeAlias = OptimizationSpec  # noqa: Y015
+
+@_typing.final
+class SoftwareEnvironment(_message.Message):
+    """A program that took part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOFTWARE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    software: _builtins.str
+    """Name of its package."""
+    version: _builtins.str
+    """Its version."""
+    def __init__(
+        self,
+        *,
+        software: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["software", b"software", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SoftwareEnvironment: _TypeAlias = SoftwareEnvironment  # noqa: Y015
 
 @_typing.final
 class HardwareEnvironment(_message.Message):
@@ -234,6 +333,26 @@ class Candidate(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class KnobsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FORM_FIELD_NUMBER: _builtins.int
     PARITY_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
@@ -242,8 +361,16 @@ class Candidate(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     PARETO_FIELD_NUMBER: _builtins.int
     RECOMMENDED_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    QUANTIZER_FIELD_NUMBER: _builtins.int
+    KNOBS_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    SAMPLES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    MEASURED_BY_FIELD_NUMBER: _builtins.int
     form: _builtins.str
-    """What it is: runtime, precision, quantizer, knobs."""
+    """What it is, in words: `openvino BF16, 2 streams`."""
     size_bytes: _builtins.int
     """Bytes on disk."""
     memory_bytes: _builtins.int
@@ -252,6 +379,20 @@ class Candidate(_message.Message):
     """True where no other candidate is better in latency, accuracy and size."""
     recommended: _builtins.bool
     """True for the one recommended."""
+    runtime: _builtins.str
+    """Runtime of the catalog."""
+    precision: _precision_pb2.Precision.ValueType
+    """Arithmetic that it computes in."""
+    quantizer: _builtins.str
+    """What quantized it; empty where nothing did."""
+    accuracy: _builtins.float
+    """Metric on the dataset, where one was given."""
+    samples_per_second: _builtins.float
+    """Samples per second, where throughput was measured."""
+    note: _builtins.str
+    """Why it was left out though nothing failed: `eliminated after 4 rounds: 0.61x of the best`."""
+    measured_by: _builtins.str
+    """Task whose measurement this is, where an earlier search measured it under the same conditions."""
     @_builtins.property
     def parity(self) -> _measurement_pb2.ParityReport:
         """Parity with the source."""
@@ -264,6 +405,10 @@ class Candidate(_message.Message):
     def failure(self) -> _failure_pb2.Failure:
         """Why it failed or was left out; absent where it did not."""
 
+    @_builtins.property
+    def knobs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Knobs that differ from the runtime's defaults."""
+
     def __init__(
         self,
         *,
@@ -275,12 +420,22 @@ class Candidate(_message.Message):
         failure: _failure_pb2.Failure | None = ...,
         pareto: _builtins.bool = ...,
         recommended: _builtins.bool = ...,
+        runtime: _builtins.str = ...,
+        precision: _precision_pb2.Precision.ValueType = ...,
+        quantizer: _builtins.str = ...,
+        knobs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        accuracy: _builtins.float | None = ...,
+        samples_per_second: _builtins.float = ...,
+        note: _builtins.str = ...,
+        measured_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "latency", b"latency", "parity", b"parity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "accuracy", b"accuracy", "failure", b"failure", "latency", b"latency", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "form", b"form", "latency", b"latency", "memory_bytes", b"memory_bytes", "pareto", b"pareto", "parity", b"parity", "recommended", b"recommended", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "accuracy", b"accuracy", "failure", b"failure", "form", b"form", "knobs", b"knobs", "latency", b"latency", "measured_by", b"measured_by", "memory_bytes", b"memory_bytes", "note", b"note", "pareto", b"pareto", "parity", b"parity", "precision", b"precision", "quantizer", b"quantizer", "recommended", b"recommended", "runtime", b"runtime", "samples_per_second", b"samples_per_second", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
+    _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
 
 Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
 
@@ -299,16 +454,31 @@ class OptimizationResult(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     NO_GAIN_FIELD_NUMBER: _builtins.int
     HTML_REPORT_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    SOURCE_ACCURACY_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    NO_GAIN_REASON_FIELD_NUMBER: _builtins.int
+    SAVED_LOCATION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The recommended form as a new version, once saved."""
     no_gain: _builtins.bool
     """True where no form beats the source by more than noise; the source form is the result."""
+    source_accuracy: _builtins.float
+    """Metric of the source form on the dataset, where one was given."""
+    metric: _builtins.str
+    """Name of that metric."""
+    no_gain_reason: _builtins.str
+    """Why there is no gain, where there is none."""
+    saved_location: _builtins.str
+    """Where the saved model lies in the bucket, once saved: `optimized/m-…/mv-…`."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
         """Files of the recommended form."""
 
     @_builtins.property
-    def software_environment(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Software]:
+    def software_environment(self) -> _containers.RepeatedCompositeFieldContainer[Global___SoftwareEnvironment]:
         """Programs that took part."""
 
     @_builtins.property
@@ -331,26 +501,153 @@ class OptimizationResult(_message.Message):
     def html_report(self) -> _digest_pb2.Digest:
         """The report as one self-contained HTML file."""
 
+    @_builtins.property
+    def manifest(self) -> _digest_pb2.Digest:
+        """The package's `manifest.json`."""
+
+    @_builtins.property
+    def profile(self) -> _measurement_pb2.ProfileReport:
+        """The paired measurement of the recommended form against the source form, with its A/A control."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a user should know, a sentence each."""
+
     def __init__(
         self,
         *,
         model_version: _builtins.str = ...,
         files: _abc.Iterable[_digest_pb2.File] | None = ...,
-        software_environment: _abc.Iterable[_measurement_pb2.Software] | None = ...,
+        software_environment: _abc.Iterable[Global___SoftwareEnvironment] | None = ...,
         hardware_environment: Global___HardwareEnvironment | None = ...,
         test_data_info: Global___TestDataInfo | None = ...,
         optimization_result: Global___OptimizationFigures | None = ...,
         candidates: _abc.Iterable[Global___Candidate] | None = ...,
         no_gain: _builtins.bool = ...,
         html_report: _digest_pb2.Digest | None = ...,
+        manifest: _digest_pb2.Digest | None = ...,
+        profile: _measurement_pb2.ProfileReport | None = ...,
+        source_accuracy: _builtins.float | None = ...,
+        metric: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        no_gain_reason: _builtins.str = ...,
+        saved_location: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hardware_environment", b"hardware_environment", "html_report", b"html_report", "optimization_result", b"optimization_result", "test_data_info", b"test_data_info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "optimization_result", b"optimization_result", "profile", b"profile", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "files", b"files", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "model_version", b"model_version", "no_gain", b"no_gain", "optimization_result", b"optimization_result", "software_environment", b"software_environment", "test_data_info", b"test_data_info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "candidates", b"candidates", "files", b"files", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain", b"no_gain", "no_gain_reason", b"no_gain_reason", "optimization_result", b"optimization_result", "profile", b"profile", "saved_location", b"saved_location", "software_environment", b"software_environment", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__source_accuracy: _TypeAlias = _typing.Literal["source_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__source_accuracy: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_accuracy) -> _WhichOneofReturnType__source_accuracy | None: ...
+
+Global___OptimizationResult: _TypeAlias = OptimizationResult  # noqa: Y015
+
+@_typing.final
+class OptimizationWork(_message.Message):
+    """What a worker of this service is given. It holds no name of a user or a task, so that equal work is equal bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSION_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conversion(self) -> _conversion_service_pb2.ConversionWork:
+        """How the source is read, and its input files. Its template says FP32; the runtime in it is of no account."""
+
+    @_builtins.property
+    def spec(self) -> Global___OptimizationSpec:
+        """What was asked for, without the names of resources."""
+
+    @_builtins.property
+    def calibration(self) -> _digest_pb2.DatasetSelection:
+        """Chosen items of the dataset to calibrate on, fetched to `calibration/`."""
+
+    @_builtins.property
+    def evaluation(self) -> _digest_pb2.DatasetSelection:
+        """Chosen items of the dataset to measure accuracy on, fetched to `evaluation/`."""
+
+    @_builtins.property
+    def record(self) -> _digest_pb2.Digest:
+        """Record of an earlier search of the same source, fetched to `record.json`: what it measured under the same conditions need
+        not be measured again. No part of what makes two works equal.
+        """
+
+    def __init__(
+        self,
+        *,
+        conversion: _conversion_service_pb2.ConversionWork | None = ...,
+        spec: Global___OptimizationSpec | None = ...,
+        calibration: _digest_pb2.DatasetSelection | None = ...,
+        evaluation: _digest_pb2.DatasetSelection | None = ...,
+        record: _digest_pb2.Digest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "conversion", b"conversion", "evaluation", b"evaluation", "record", b"record", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "conversion", b"conversion", "evaluation", b"evaluation", "record", b"record", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OptimizationResult: _TypeAlias = OptimizationResult  # noqa: Y015
+Global___OptimizationWork: _TypeAlias = OptimizationWork  # noqa: Y015
+
+@_typing.final
+class OptimizationOutcome(_message.Message):
+    """What a worker of this service made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ArchitectureDigestsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILES_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_DIGESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
+        """Files of the package, each stored; `record.json` among them is the search's record."""
+
+    @_builtins.property
+    def result(self) -> Global___OptimizationResult:
+        """What it found; the fields that name resources are filled in by the service."""
+
+    @_builtins.property
+    def architecture_digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Digests of the architectures that were run, by name."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[_digest_pb2.File] | None = ...,
+        result: Global___OptimizationResult | None = ...,
+        architecture_digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "files", b"files", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptimizationOutcome: _TypeAlias = OptimizationOutcome  # noqa: Y015
 
 @_typing.final
 class OptimizationTask(_message.Message):
@@ -883,3 +1180,341 @@ class StreamOptimizationTaskLogsRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamOptimizationTaskLogsRequest: _TypeAlias = StreamOptimizationTaskLogsRequest  # noqa: Y015
+
+@_typing.final
+class SaveModelRequest(_message.Message):
+    """Request of SaveModel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTasks/{task}`."""
+    model: _builtins.str
+    """Model under which it becomes a version; `output_model` of the specification where empty."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveModelRequest: _TypeAlias = SaveModelRequest  # noqa: Y015
+
+@_typing.final
+class GroupMember(_message.Message):
+    """One member of a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    SPEEDUP_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """The model version."""
+    task: _builtins.str
+    """Its task; empty where none could be created, or it was deleted."""
+    state: _task_pb2.TaskState.ValueType
+    """State of the task."""
+    progress: _builtins.float
+    """How far the task is, from 0 to 1."""
+    error: _builtins.str
+    """Why no task could be created, or why it failed."""
+    speedup: _builtins.float
+    """`speedup` of the task's result."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        task: _builtins.str = ...,
+        state: _task_pb2.TaskState.ValueType = ...,
+        progress: _builtins.float = ...,
+        error: _builtins.str = ...,
+        speedup: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "model_version", b"model_version", "progress", b"progress", "speedup", b"speedup", "state", b"state", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupMember: _TypeAlias = GroupMember  # noqa: Y015
+
+@_typing.final
+class OptimizationTaskGroup(_message.Message):
+    """Tasks that were created by one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTaskGroups/{group}`."""
+    uid: _builtins.str
+    """Unique identifier."""
+    display_name: _builtins.str
+    """Name for people, from which the tasks are named; required."""
+    owner: _builtins.str
+    """Who created it."""
+    etag: _builtins.str
+    """Changes with every change of the resource."""
+    state: Global___GroupState.ValueType
+    """How they stand together."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels, of the group and of each task."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def spec(self) -> Global___OptimizationSpec:
+        """What to do with each version; its `model_version` stays empty."""
+
+    @_builtins.property
+    def model_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The versions: `models/{model}/versions/{number}`, each once."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupMember]:
+        """The tasks, in the order of the versions."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        spec: Global___OptimizationSpec | None = ...,
+        model_versions: _abc.Iterable[_builtins.str] | None = ...,
+        members: _abc.Iterable[Global___GroupMember] | None = ...,
+        state: Global___GroupState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "model_versions", b"model_versions", "name", b"name", "owner", b"owner", "spec", b"spec", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptimizationTaskGroup: _TypeAlias = OptimizationTaskGroup  # noqa: Y015
+
+@_typing.final
+class CreateOptimizationTaskGroupRequest(_message.Message):
+    """Request of CreateOptimizationTaskGroup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SKIP_CACHE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a repeat return the first result: a UUID."""
+    skip_cache: _builtins.bool
+    """Does the work even where equal tasks have done it."""
+    @_builtins.property
+    def group(self) -> Global___OptimizationTaskGroup:
+        """What to create."""
+
+    def __init__(
+        self,
+        *,
+        group: Global___OptimizationTaskGroup | None = ...,
+        request_id: _builtins.str = ...,
+        skip_cache: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "request_id", b"request_id", "skip_cache", b"skip_cache"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateOptimizationTaskGroupRequest: _TypeAlias = CreateOptimizationTaskGroupRequest  # noqa: Y015
+
+@_typing.final
+class GetOptimizationTaskGroupRequest(_message.Message):
+    """Request of GetOptimizationTaskGroup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTaskGroups/{group}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOptimizationTaskGroupRequest: _TypeAlias = GetOptimizationTaskGroupRequest  # noqa: Y015
+
+@_typing.final
+class ListOptimizationTaskGroupsRequest(_message.Message):
+    """Request of ListOptimizationTaskGroups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    MINE_ONLY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    order_by: _builtins.str
+    """Fields to sort by, for example `create_time desc`."""
+    search: _builtins.str
+    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    mine_only: _builtins.bool
+    """Only the caller's own."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only those with these labels."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        search: _builtins.str = ...,
+        mine_only: _builtins.bool = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOptimizationTaskGroupsRequest: _TypeAlias = ListOptimizationTaskGroupsRequest  # noqa: Y015
+
+@_typing.final
+class ListOptimizationTaskGroupsResponse(_message.Message):
+    """Response of ListOptimizationTaskGroups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___OptimizationTaskGroup]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___OptimizationTaskGroup] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOptimizationTaskGroupsResponse: _TypeAlias = ListOptimizationTaskGroupsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteOptimizationTaskGroupRequest(_message.Message):
+    """Request of DeleteOptimizationTaskGroup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTaskGroups/{group}`."""
+    etag: _builtins.str
+    """Where set, the deletion is ABORTED unless it is the current one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteOptimizationTaskGroupRequest: _TypeAlias = DeleteOptimizationTaskGroupRequest  # noqa: Y015

@@ -92,6 +92,31 @@ class OptimizationServiceStub:
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.StreamOptimizationTaskLogsRequest.SerializeToString,
                 response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
                 _registered_method=True)
+        self.SaveModel = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/SaveModel',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.SaveModelRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.FromString,
+                _registered_method=True)
+        self.CreateOptimizationTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/CreateOptimizationTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CreateOptimizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
+                _registered_method=True)
+        self.GetOptimizationTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/GetOptimizationTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetOptimizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
+                _registered_method=True)
+        self.ListOptimizationTaskGroups = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/ListOptimizationTaskGroups',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsResponse.FromString,
+                _registered_method=True)
+        self.DeleteOptimizationTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/DeleteOptimizationTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteOptimizationTaskGroupRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class OptimizationServiceServicer:
@@ -176,6 +201,43 @@ class OptimizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveModel(self, request, context):
+        """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
+        the source's files. Nothing is registered before. Saving twice returns the first version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateOptimizationTaskGroup(self, request, context):
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. A version whose task cannot be created stands in the group with the error; the others run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOptimizationTaskGroup(self, request, context):
+        """Returns a group, with the present states of its tasks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOptimizationTaskGroups(self, request, context):
+        """Lists groups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteOptimizationTaskGroup(self, request, context):
+        """Deletes a group; its tasks stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OptimizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -233,6 +295,31 @@ def add_OptimizationServiceServicer_to_server(servicer, server):
                     servicer.StreamOptimizationTaskLogs,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.StreamOptimizationTaskLogsRequest.FromString,
                     response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.SerializeToString,
+            ),
+            'SaveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveModel,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.SaveModelRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.SerializeToString,
+            ),
+            'CreateOptimizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateOptimizationTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CreateOptimizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.SerializeToString,
+            ),
+            'GetOptimizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOptimizationTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetOptimizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.SerializeToString,
+            ),
+            'ListOptimizationTaskGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOptimizationTaskGroups,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsResponse.SerializeToString,
+            ),
+            'DeleteOptimizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteOptimizationTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteOptimizationTaskGroupRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -533,6 +620,141 @@ class OptimizationService:
             '/lathe.optimizer.v1.OptimizationService/StreamOptimizationTaskLogs',
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.StreamOptimizationTaskLogsRequest.SerializeToString,
             lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lathe.optimizer.v1.OptimizationService/SaveModel',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.SaveModelRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateOptimizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lathe.optimizer.v1.OptimizationService/CreateOptimizationTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CreateOptimizationTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOptimizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lathe.optimizer.v1.OptimizationService/GetOptimizationTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetOptimizationTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOptimizationTaskGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lathe.optimizer.v1.OptimizationService/ListOptimizationTaskGroups',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteOptimizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lathe.optimizer.v1.OptimizationService/DeleteOptimizationTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteOptimizationTaskGroupRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

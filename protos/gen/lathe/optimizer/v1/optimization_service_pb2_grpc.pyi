@@ -59,6 +59,20 @@ class OptimizationServiceStub:
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamOptimizationTaskLogs: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLine]
     """Sends the task's log so far and, where asked, what follows until the task ends."""
+    SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]
+    """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
+    the source's files. Nothing is registered before. Saving twice returns the first version.
+    """
+    CreateOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. A version whose task cannot be created stands in the group with the error; the others run.
+    """
+    GetOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.GetOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
+    """Returns a group, with the present states of its tasks."""
+    ListOptimizationTaskGroups: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.ListOptimizationTaskGroupsRequest, _optimization_service_pb2.ListOptimizationTaskGroupsResponse]
+    """Lists groups."""
+    DeleteOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteOptimizationTaskGroupRequest, _empty_pb2.Empty]
+    """Deletes a group; its tasks stay."""
 
 @_typing.type_check_only
 class OptimizationServiceAsyncStub(OptimizationServiceStub):
@@ -89,6 +103,20 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamOptimizationTaskLogs: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
     """Sends the task's log so far and, where asked, what follows until the task ends."""
+    SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
+    """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
+    the source's files. Nothing is registered before. Saving twice returns the first version.
+    """
+    CreateOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. A version whose task cannot be created stands in the group with the error; the others run.
+    """
+    GetOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.GetOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
+    """Returns a group, with the present states of its tasks."""
+    ListOptimizationTaskGroups: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.ListOptimizationTaskGroupsRequest, _optimization_service_pb2.ListOptimizationTaskGroupsResponse]  # type: ignore[assignment]
+    """Lists groups."""
+    DeleteOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteOptimizationTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a group; its tasks stay."""
 
 class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that search for the fastest correct form of a model version."""
@@ -182,5 +210,49 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
         """Sends the task's log so far and, where asked, what follows until the task ends."""
+
+    @_abc_1.abstractmethod
+    def SaveModel(
+        self,
+        request: _optimization_service_pb2.SaveModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.OptimizationTask, _abc.Awaitable[_optimization_service_pb2.OptimizationTask]]:
+        """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
+        the source's files. Nothing is registered before. Saving twice returns the first version.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateOptimizationTaskGroup(
+        self,
+        request: _optimization_service_pb2.CreateOptimizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.OptimizationTaskGroup, _abc.Awaitable[_optimization_service_pb2.OptimizationTaskGroup]]:
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. A version whose task cannot be created stands in the group with the error; the others run.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOptimizationTaskGroup(
+        self,
+        request: _optimization_service_pb2.GetOptimizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.OptimizationTaskGroup, _abc.Awaitable[_optimization_service_pb2.OptimizationTaskGroup]]:
+        """Returns a group, with the present states of its tasks."""
+
+    @_abc_1.abstractmethod
+    def ListOptimizationTaskGroups(
+        self,
+        request: _optimization_service_pb2.ListOptimizationTaskGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.ListOptimizationTaskGroupsResponse, _abc.Awaitable[_optimization_service_pb2.ListOptimizationTaskGroupsResponse]]:
+        """Lists groups."""
+
+    @_abc_1.abstractmethod
+    def DeleteOptimizationTaskGroup(
+        self,
+        request: _optimization_service_pb2.DeleteOptimizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a group; its tasks stay."""
 
 def add_OptimizationServiceServicer_to_server(servicer: OptimizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -131,6 +131,8 @@ class ComponentInput(_message.Message):
     SAMPLE_MIN_FIELD_NUMBER: _builtins.int
     SAMPLE_MAX_FIELD_NUMBER: _builtins.int
     PREPROCESSING_FIELD_NUMBER: _builtins.int
+    MIN_SHAPE_FIELD_NUMBER: _builtins.int
+    MAX_SHAPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the input in the package, 1 to 200 characters."""
     dtype: _builtins.str
@@ -147,6 +149,14 @@ class ComponentInput(_message.Message):
     def preprocessing(self) -> Global___Preprocessing:
         """Preprocessing baked in for this input."""
 
+    @_builtins.property
+    def min_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Smallest extent of each axis beside the batch, where some may vary; `shape` is what the package is tuned for."""
+
+    @_builtins.property
+    def max_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Largest extent of each axis beside the batch, where some may vary."""
+
     def __init__(
         self,
         *,
@@ -156,10 +166,12 @@ class ComponentInput(_message.Message):
         sample_min: _builtins.float = ...,
         sample_max: _builtins.float = ...,
         preprocessing: Global___Preprocessing | None = ...,
+        min_shape: _abc.Iterable[_builtins.int] | None = ...,
+        max_shape: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "name", b"name", "preprocessing", b"preprocessing", "sample_max", b"sample_max", "sample_min", b"sample_min", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "max_shape", b"max_shape", "min_shape", b"min_shape", "name", b"name", "preprocessing", b"preprocessing", "sample_max", b"sample_max", "sample_min", b"sample_min", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
