@@ -36,15 +36,8 @@ def run(connection: Connection, work: Path) -> list[Line]:
     calibration, dataset = (
         loop.create_dataset(connection, name, work / f"{name}.zip", template, "label") for name in names
     )
-    heading("Detector 4. Quantize to int8; at most half a point of mAP may be lost")
-    bound = loop.Bound(calibration, points=0.5)
-    quantized = loop.quantize(connection, package, calibration, bound).result.model_version
-    heading("Detector 5. Evaluate before and after, by light, and compare scene by scene")
-    before = loop.evaluate(connection, package, dataset, work / "detector-float.html", ["light"])
-    after = loop.evaluate(connection, quantized, dataset, work / "detector-int8.html", ["light"])
-    loop.compare(connection, [before, after], work / "detector-comparison.html")
-    heading("Detector 6. Release it, if it keeps the channel's rules")
-    loop.release(connection, after, LEAST_MAP)
+    course = loop.Course("Detector", 4, package, calibration, dataset, "mAP", "light", "scene", LEAST_MAP)
+    before, after = loop.take(connection, course, work)
     note(f"The PR curves are in {work / 'detector-int8.html'}.")
     return [
         Line("detector, FP32 package", loop.main_figure(before), "mAP of COCO"),

@@ -53,16 +53,9 @@ def _close_the_loop(connection: Connection, work: Path, digits: TrainedDigits, p
     write_annotated(digits.images, digits.labels, held_out)
     calibration = loop.create_dataset(connection, "demo-digits-seen", seen, template, "class")
     dataset = loop.create_dataset(connection, "demo-digits-held-out", held_out, template, "digit")
-    heading("Digits 6. Quantize to int8; at most half a point of top-1 may be lost")
-    bound = loop.Bound(calibration, points=0.5)
-    quantized: str = loop.quantize(connection, package, calibration, bound).result.model_version
-    heading("Digits 7. Evaluate before and after, by strokes, and compare sample by sample")
-    before = loop.evaluate(connection, package, dataset, work / "digits-float.html", ["strokes"])
-    after = loop.evaluate(connection, quantized, dataset, work / "digits-int8.html", ["strokes"])
-    loop.compare(connection, [before, after], work / "digits-comparison.html")
-    heading("Digits 8. Release it, if it keeps the channel's rules")
-    loop.release(connection, after, LEAST_TOP1)
-    return quantized
+    course = loop.Course("Digits", 6, package, calibration, dataset, "top-1", "strokes", "sample", LEAST_TOP1)
+    _, after = loop.take(connection, course, work)
+    return str(after.spec.model_version)
 
 
 def _line(form: str, connection: Connection, version: str, folder: Path, digits: TrainedDigits) -> Line:

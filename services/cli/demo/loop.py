@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.cli.demo.steps import succeeded
+from services.cli.demo.story import heading
 from services.cli.failures import CliError
 from services.cli.output import note
 
@@ -15,6 +16,54 @@ if TYPE_CHECKING:
     from services.cli.client import Connection
 
 CHANNEL = "production"
+
+
+@dataclass(frozen=True)
+class Course:
+    """A model of the demo that is quantized, judged and released.
+
+    Attributes:
+        title: Name of the part of the demo.
+        step: Number of its first heading.
+        package: The floating-point package.
+        calibration: Dataset to calibrate on, and to hold the bound on.
+        dataset: Other data, to evaluate on.
+        metric: The main metric, as people call it.
+        slice: Attribute of the items by which figures are split.
+        item: What an item of the data is.
+        least: Value of the main metric that the release asks for.
+    """
+
+    title: str
+    step: int
+    package: str
+    calibration: str
+    dataset: str
+    metric: str
+    slice: str
+    item: str
+    least: float
+
+
+def take(connection: Connection, course: Course, work: Path) -> tuple[Any, Any]:
+    """Quantize to int8, evaluate before and after, compare and release; return both evaluations.
+
+    The reports lie in `work`, named after the part of the demo.
+    """
+    reports = {form: work / f"{course.title.lower()}-{form}.html" for form in ("float", "int8", "comparison")}
+    heading(f"{course.title} {course.step}. Quantize to int8; at most half a point of {course.metric} may be lost")
+    bound = Bound(course.calibration, points=0.5)
+    quantized = quantize(connection, course.package, course.calibration, bound).result.model_version
+    heading(
+        f"{course.title} {course.step + 1}. Evaluate before and after, by {course.slice}, and compare {course.item} by "
+        f"{course.item}"
+    )
+    before = evaluate(connection, course.package, course.dataset, reports["float"], [course.slice])
+    after = evaluate(connection, quantized, course.dataset, reports["int8"], [course.slice])
+    compare(connection, [before, after], reports["comparison"])
+    heading(f"{course.title} {course.step + 2}. Release it, if it keeps the channel's rules")
+    release(connection, after, course.least)
+    return before, after
 
 
 def create_dataset(connection: Connection, name: str, archive: Path, template: str, key: str) -> str:
