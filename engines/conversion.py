@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from engines.backends import backend
-from engines.conversion_component import ComponentJob, available_threads, convert
+from engines.conversion_component import ComponentJob, convert
 from engines.conversion_request import ConversionRequest
 from engines.package import PackageContent, PackagedComponent, write_package
+from engines.package_work import PACKAGING, fresh_package, share_of
 from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
-from engines.toolchain import hardware, software
+from engines.toolchain import available_threads, hardware, software
 
 log = logging.getLogger(__name__)
 
-PACKAGE_DIR = "package"
 _SOFTWARE = ("lathe", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
-_PACKAGING = 0.97
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
@@ -44,9 +43,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     report.progress(0.0, "reading the specification")
     work = ConversionRequest.parse(request)
     chosen = backend(work.template.runtime)
-    package = workdir / PACKAGE_DIR
-    shutil.rmtree(package, ignore_errors=True)
-    package.mkdir(parents=True)
+    package = fresh_package(workdir)
     threads = available_threads()
     log.info(
         "Converting %s for %s: %s in %s, %d threads on %s",
@@ -59,13 +56,9 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     )
     done: list[PackagedComponent] = []
     for index, component in enumerate(work.template.components):
-        span = _PACKAGING / len(work.template.components)
-
-        def progress(fraction: float, message: str, start: float = index * span, span: float = span) -> None:
-            report.progress(start + span * fraction, message)
-
+        progress = share_of(report, index, len(work.template.components))
         done.append(convert(ComponentJob(work, component, chosen, workdir, package, progress, threads)))
-    report.progress(_PACKAGING, "writing the package")
+    report.progress(PACKAGING, "writing the package")
     files = write_package(package, PackageContent(work, chosen, done, request["template"]))
     shutil.rmtree(workdir / "scratch", ignore_errors=True)
     size = sum((package / name).stat().st_size for name in files)

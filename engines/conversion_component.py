@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,8 +113,3 @@ def _baseline(job: ComponentJob, source: Source, samples: Samples) -> tuple[str,
         log.info("%s: %s The baseline is eager PyTorch.", job.component.name, error.message)
         return "pytorch eager", lambda: source.runner(arguments)
     return "torchscript", lambda: traced.run(feed)
-
-
-def available_threads() -> int:
-    """Return the processors that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,3 +79,8 @@ def fingerprint() -> dict[str, str]:
     """Return what of this machine may change a result: architecture, processor model and flags."""
     model, flags = cpu()
     return {"machine": platform.machine(), "cpu": model, "flags": " ".join(flags)}
+
+
+def available_threads() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from engines.backends import backend
-from engines.conversion_component import available_threads
 from engines.manifest import QuantizationEntry
 from engines.manifest import QuantizedComponent as ManifestComponent
 from engines.package import PackageContent, write_package
+from engines.package_work import PACKAGING, fresh_package, share_of
 from engines.quantization.component import QuantizedComponent, quantize
 from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
@@ -24,14 +24,12 @@ from engines.quantization.result import result_fields
 from engines.quantization.setup import ComponentJob
 from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
-from engines.toolchain import hardware, software
+from engines.toolchain import available_threads, hardware, software
 
 log = logging.getLogger(__name__)
 
-PACKAGE_DIR = "package"
 HTML_NAME = "quantization.html"
 _SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
-_PACKAGING = 0.97
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
@@ -54,10 +52,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     work = QuantizationRequest.parse(request)
     template, spec = work.conversion.template, work.spec
     chosen = backend(template.runtime)
-    package = workdir / PACKAGE_DIR
-    for folder in (package, workdir / "scratch"):
-        shutil.rmtree(folder, ignore_errors=True)
-    package.mkdir(parents=True)
+    package = fresh_package(workdir)
     threads = available_threads()
     log.info(
         "Quantizing %s for %s in %s: %s %s by %s, %d threads on %s",
@@ -67,13 +62,9 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     calibration = open_calibration(work, workdir)
     done: list[QuantizedComponent] = []
     for index, component in enumerate(template.components):
-        span = _PACKAGING / len(template.components)
-
-        def progress(fraction: float, message: str, start: float = index * span, span: float = span) -> None:
-            report.progress(start + span * fraction, message)
-
+        progress = share_of(report, index, len(template.components))
         done.append(quantize(ComponentJob(work, component, chosen, calibration, workdir, package, progress, threads)))
-    report.progress(_PACKAGING, "writing the package")
+    report.progress(PACKAGING, "writing the package")
     result = {**result_fields(work, done), "software": software(_SOFTWARE), "hardware": hardware()}
     _write_html(package / HTML_NAME, work, result)
     content = PackageContent(
