@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engines.devices import Runtime, load_catalog
 from engines.failures import EngineFailure, FailureReason, first_objection
 from engines.signature import check_shape
+from engines.source_files import source_path
 
 CLASSIFIERS = frozenset({"classification", "multi_classification"})
 """Postprocess methods under which an output is one score per class."""
@@ -169,24 +170,13 @@ class ConversionRequest(_Message):
         return load_catalog().device(self.template.device).runtime(self.template.runtime)
 
     def source_of(self, component: Component) -> str:
-        """Return the path of a component's model file in the work directory.
+        """Return the path of a component's model file, or its folder, in the work directory.
 
         Raises:
-            EngineFailure: INVALID_SPEC where the file is not there, or none is named among several.
+            EngineFailure: INVALID_SPEC where it is not there, or none is named among several files.
         """
-        files = [entry.path for entry in self.inputs if entry.path.startswith("source/")]
-        if component.source_file:
-            path = f"source/{component.source_file}"
-            if path not in files:
-                have = ", ".join(files) or "none"
-                raise invalid(f"Component '{component.name}' reads '{path}'; the model version has {have}.")
-            return path
-        if len(files) != 1:
-            raise invalid(
-                f"Component '{component.name}' names no source file, and the model version has {len(files)} files: "
-                f"{', '.join(files) or 'none'}. Set `source_file`."
-            )
-        return files[0]
+        paths = [entry.path for entry in self.inputs]
+        return source_path(self.template.source_format, component.name, component.source_file, paths)
 
     def _check(self) -> None:
         template = self.template

@@ -7,7 +7,7 @@ that parity proves both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ class Source:
         module: The torch network behind it; None where the source is a graph already.
         preprocessing: What will be baked in, by input.
         constants: Lines of the source's code whose decisions about values the graph holds as constants.
+        companions: Files that travel with the package, by their path in it: tokenizer, configuration.
     """
 
     onnx_path: Path
@@ -46,6 +47,7 @@ class Source:
     module: torch.nn.Module | None
     preprocessing: Mapping[str, Preprocessing]
     constants: tuple[str, ...] = ()
+    companions: Mapping[str, Path] = field(default_factory=dict)
 
     def arguments(self, feed: Mapping[str, Array]) -> list[Array]:
         """Return the network's arguments for a feed of the package: preprocessed, in the order of `forward`."""
