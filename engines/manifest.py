@@ -45,8 +45,19 @@ class Interface(_Part):
     outputs: tuple[Tensor, ...]
 
 
+class RuntimeEntry(_Part):
+    """The runtime that a form was verified in."""
+
+    name: str
+    version: str
+
+
 class ComponentEntry(_Part):
-    """One graph: `entry` is the file that the runtime opens, with `options`."""
+    """One graph: `entry` is the file that the runtime opens, with `options`.
+
+    `runtime` and `precision` are said where they are not the package's, `environment` where the form was measured with
+    environment variables that must be set before the process that serves it starts.
+    """
 
     # As templates allow it: names become paths where packages are laid out, and anybody may upload a manifest.
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -59,13 +70,9 @@ class ComponentEntry(_Part):
     signature: Interface
     preprocessing: dict[str, Preprocessing]
     parity: dict[str, Any]
-
-
-class RuntimeEntry(_Part):
-    """The runtime that the package was verified in."""
-
-    name: str
-    version: str
+    runtime: RuntimeEntry | None = None
+    precision: str | None = None
+    environment: dict[str, str] | None = None
 
 
 class Lineage(_Part):

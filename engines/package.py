@@ -9,13 +9,16 @@ import hashlib
 import importlib.resources
 import json
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engines.backends import Backend, BuiltForm
-from engines.conversion_request import Component, ConversionRequest
+from engines.backends import backend as backend_named
+from engines.conversion_request import Component, ConversionRequest, invalid
+from engines.devices import load_catalog
 from engines.manifest import (
     FILE_NAME,
     ComponentEntry,
@@ -28,10 +31,11 @@ from engines.manifest import (
     Tensor,
     read_manifest,
 )
+from engines.package_readme import readme
 from engines.parity_report import ParityReport
 from engines.profile import ProfileReport
 from engines.samples import SampleRange
-from engines.signature import Signature, TensorSpec, format_shape
+from engines.signature import Signature, TensorSpec
 from engines.toolchain import version_of
 
 REPORT_NAME = "report.json"
@@ -41,7 +45,18 @@ TEMPLATE_NAME = "template.json"
 
 @dataclass(frozen=True)
 class PackagedComponent:
-    """What the package tells of one component."""
+    """What the package tells of one component.
+
+    Attributes:
+        component: The component as it was specified.
+        form: What was built, in the package.
+        signature: Its interface.
+        ranges: Values that random inputs take, by input.
+        parity: Parity with the source.
+        profile: What was measured.
+        companions: Files that travel with the component, by their path in the package: `tokenizer/vocab.txt`.
+        environment: Environment variables that the form was measured with.
+    """
 
     component: Component
     form: BuiltForm
@@ -49,6 +64,8 @@ class PackagedComponent:
     ranges: Mapping[str, SampleRange]
     parity: ParityReport
     profile: ProfileReport
+    companions: Mapping[str, Path] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -62,7 +79,7 @@ class PackageContent:
 
     Attributes:
         request: The conversion; of a quantization, the one that reads its source.
-        backend: What built the components.
+        backend: What built the components; a component that another built says so itself.
         components: The components.
         template: JSON form of the full specification, as the work named it.
         quantization: How the components were quantized, where they were.
@@ -83,15 +100,26 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     Returns:
         Paths of all files of the package, sorted.
     """
+    for entry in content.components:
+        _copy_companions(directory, entry)
     manifest = _manifest(content)
     _write(directory / FILE_NAME, manifest.to_json())
     profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components}
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
     write_scripts(directory)
-    _write(directory / "README.md", _readme(manifest))
+    _write(directory / "README.md", readme(manifest))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def _copy_companions(directory: Path, entry: PackagedComponent) -> None:
+    for name, original in entry.companions.items():
+        target = directory / name
+        if not target.resolve().is_relative_to(directory.resolve()):
+            raise invalid(f"The file '{name}' beside component '{entry.component.name}' leads out of the package.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, target)
 
 
 def write_scripts(directory: Path) -> None:
@@ -113,9 +141,9 @@ def template_digest(request: ConversionRequest) -> str:
 def _manifest(content: PackageContent) -> Manifest:
     request, backend, components = content.request, content.backend, content.components
     template, precision = request.template, components[0].form.precision
-    runtime = request.runtime()
-    flags = next((value for name, value in runtime.precision_flags.items() if name == precision), ())
-    versions = {name: version_of(name) for name in ("numpy", *backend.packages)}
+    needed = dict.fromkeys(name for entry in components for name in backend_named(entry.form.backend).packages)
+    versions = {name: version_of(name) for name in ("numpy", *needed)}
+    flags = dict.fromkeys(flag for entry in components for flag in _flags(template.device, entry.form))
     return Manifest(
         repo=template.repo,
         version=template.version,
@@ -125,7 +153,7 @@ def _manifest(content: PackageContent) -> Manifest:
         method=template.method or "raw",
         args={name: _typed(value) for name, value in template.args.items()},
         taxonomies=template.taxonomies,
-        components=tuple(_component(entry) for entry in components),
+        components=tuple(_component(entry, backend.name, precision) for entry in components),
         lineage=Lineage(
             source_format=template.source_format,
             source_digest=request.source_digest,
@@ -136,11 +164,16 @@ def _manifest(content: PackageContent) -> Manifest:
         requirements=Requirements(
             architecture=platform.machine(),
             packages=versions,
-            cpu_flags_any=flags,
+            cpu_flags_any=tuple(flags),
         ),
         report=REPORT_NAME,
         quantization=content.quantization,
     )
+
+
+def _flags(device: str, form: BuiltForm) -> tuple[str, ...]:
+    runtime = load_catalog().device(device).runtime(form.backend)
+    return next((value for name, value in runtime.precision_flags.items() if name == form.precision), ())
 
 
 def _typed(value: dict[str, Any]) -> dict[str, Any]:
@@ -151,8 +184,10 @@ def _typed(value: dict[str, Any]) -> dict[str, Any]:
     return {kind: plain if kind.startswith("v") else plain[0]}
 
 
-def _component(entry: PackagedComponent) -> ComponentEntry:
-    component = entry.component
+def _component(entry: PackagedComponent, runtime: str, precision: str) -> ComponentEntry:
+    component, form = entry.component, entry.form
+    own = (form.backend, form.precision) != (runtime, precision)
+    version = version_of(backend_named(form.backend).packages[0])
     return ComponentEntry(
         name=component.name,
         model_type=component.model_type,
@@ -167,6 +202,9 @@ def _component(entry: PackagedComponent) -> ComponentEntry:
         ),
         preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
         parity=entry.parity.to_dict(),
+        runtime=RuntimeEntry(name=form.backend, version=version) if own else None,
+        precision=form.precision if own else None,
+        environment=dict(entry.environment) or None,
     )
 
 
@@ -177,48 +215,6 @@ def _tensor(spec: TensorSpec, values: SampleRange | None) -> Tensor:
     elif values is not None and values.pixels:
         span = (0.0, 255.0)
     return Tensor.model_validate({**spec.to_dict(), "range": span})
-
-
-def _readme(manifest: Manifest) -> str:
-    runtime, needs = manifest.runtime, manifest.requirements
-    packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
-    flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
-    lines = [
-        f"# {manifest.repo or 'Package'} {manifest.version}".rstrip(),
-        "",
-        f"For `{manifest.device}`, computed in {manifest.precision} by {runtime.name} {runtime.version}. "
-        f"Needs {needs.architecture}{flags}.",
-        "",
-        f"    pip install {packages}",
-        "    python infer.py                                  # a smoke run on random values",
-        "    python infer.py --input x.npy --output y.npz",
-        "",
-    ]
-    for component in manifest.components:
-        parity = component.parity
-        lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
-        for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
-            lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
-        measure, key = ("cosine", "cosine") if manifest.quantization else ("largest relative error", "max_rel_error")
-        figures = ", ".join(f"`{output['output']}` {float(output[key]):.5g}" for output in parity["outputs"])
-        lines += [
-            "",
-            f"Parity with the source: {parity['verdict']} at {parity['threshold']:g}; {measure} {figures}.",
-        ]
-        if component.preprocessing:
-            lines.append(
-                f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."
-            )
-        lines.append("")
-    lines += [f"Everything else stands in `{FILE_NAME}`; measured latencies in `{manifest.report}`.", ""]
-    return "\n".join(lines)
-
-
-def _extents(tensor: Tensor) -> str:
-    if tensor.shape is None:
-        return "any"
-    pairs = zip(tensor.shape.min, tensor.shape.max, strict=True)
-    return " * ".join(str(low) if low == high else f"{low}..{high}" for low, high in pairs) or format_shape(())
 
 
 def _json(values: Any) -> str:

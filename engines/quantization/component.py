@@ -181,7 +181,8 @@ def _packaged(job: ComponentJob, prepared: Prepared, chosen: JudgedForm, profile
     shutil.copytree(chosen.form.directory, target)
     form = replace(chosen.form, directory=target)
     signature = Signature(prepared.signature.inputs, chosen.outputs)
-    return PackagedComponent(prepared.component, form, signature, prepared.ranges, chosen.parity, profile)
+    companions = prepared.source.companions
+    return PackagedComponent(prepared.component, form, signature, prepared.ranges, chosen.parity, profile, companions)
 
 
 def _no_gain(job: ComponentJob, chosen: JudgedForm, stopwatch: Stopwatch, profile: ProfileReport) -> str:

@@ -1,0 +1,57 @@
+"""The README of a package: what it is, what it needs, what it takes and gives, and how close it is to its source."""
+
+from __future__ import annotations
+
+from engines.manifest import FILE_NAME, Manifest, Tensor
+from engines.signature import format_shape
+
+
+def readme(manifest: Manifest) -> str:
+    """Return the text, in Markdown."""
+    runtime, needs = manifest.runtime, manifest.requirements
+    packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
+    flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
+    lines = [
+        f"# {manifest.repo or 'Package'} {manifest.version}".rstrip(),
+        "",
+        f"For `{manifest.device}`, computed in {manifest.precision} by {runtime.name} {runtime.version}. "
+        f"Needs {needs.architecture}{flags}.",
+        "",
+        f"    pip install {packages}",
+        "    python infer.py                                  # a smoke run on random values",
+        "    python infer.py --input x.npy --output y.npz",
+        "",
+    ]
+    for component in manifest.components:
+        parity = component.parity
+        lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
+        for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
+            lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
+        measure, key = ("cosine", "cosine") if manifest.quantization else ("largest relative error", "max_rel_error")
+        figures = ", ".join(f"`{output['output']}` {float(output[key]):.5g}" for output in parity["outputs"])
+        lines += [
+            "",
+            f"Parity with the source: {parity['verdict']} at {parity['threshold']:g}; {measure} {figures}.",
+        ]
+        if component.runtime:
+            lines += ["", f"Computed in {component.precision} by {component.runtime.name} {component.runtime.version}."]
+        if component.environment:
+            variables = " ".join(f"{name}={value}" for name, value in sorted(component.environment.items()))
+            lines += [
+                "",
+                f"Measured with these environment variables set, which must be set before start: `{variables}`.",
+            ]
+        if component.preprocessing:
+            lines.append(
+                f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."
+            )
+        lines.append("")
+    lines += [f"Everything else stands in `{FILE_NAME}`; measured latencies in `{manifest.report}`.", ""]
+    return "\n".join(lines)
+
+
+def _extents(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return "any"
+    pairs = zip(tensor.shape.min, tensor.shape.max, strict=True)
+    return " * ".join(str(low) if low == high else f"{low}..{high}" for low, high in pairs) or format_shape(())
