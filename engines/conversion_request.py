@@ -47,7 +47,20 @@ class Preprocessing(_Message):
 
 
 class ComponentInput(_Message):
-    """One input of a component."""
+    """One input of a component.
+
+    Attributes:
+        name: Name in the graph and the package.
+        shape: What the package is tuned for, the batch axis first.
+        dtype: Element type as NumPy writes it.
+        sample_min: Smallest value of generated samples.
+        sample_max: Largest; with `sample_min` both 0, the dtype's usual range.
+        preprocessing: What is baked in.
+        min_shape: Smallest extent of each axis; empty where no axis but the batch varies.
+        max_shape: Largest extent of each axis; empty where `min_shape` is.
+        shapes: The shapes of a set, where only these may be, and not all between `min_shape` and `max_shape`.
+        place: Where the tensor stands among the arguments, as tensor information writes it; next where empty.
+    """
 
     name: str
     shape: tuple[int, ...] = ()
@@ -55,6 +68,10 @@ class ComponentInput(_Message):
     sample_min: float = 0.0
     sample_max: float = 0.0
     preprocessing: Preprocessing = Preprocessing()
+    min_shape: tuple[int, ...] = ()
+    max_shape: tuple[int, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
+    place: str = ""
 
 
 class Component(_Message):
