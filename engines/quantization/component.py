@@ -89,7 +89,7 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
     search = Search(workshop, stopwatch)
     chosen = search.run(first, second)
     if chosen is None:
-        raise _all_failed(search)
+        raise all_failed(search)
     chosen = _let_through(job, chosen, search)
 
     job.progress(0.85, f"{name}: looking at each node")
@@ -199,7 +199,8 @@ def _computes(job: ComponentJob, precision: str) -> str:
     return next((computed for stored, computed in others if stored == precision), precision)
 
 
-def _all_failed(search: Search) -> EngineFailure:
+def all_failed(search: Search) -> EngineFailure:
+    """Return the failure of a search in which no tool made a form: what each of them said."""
     failures = [(trial.candidate.name, trial.failure) for trial in search.trials if trial.failure]
     kinds = {failure.reason for _, failure in failures}
     fixes = list(dict.fromkeys(failure.suggested_fix for _, failure in failures if failure.suggested_fix))

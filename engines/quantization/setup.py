@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.backends import Backend, Session
-from engines.conversion_request import CLASSIFIERS, Component
+from engines.conversion_request import CLASSIFIERS, Component, Template
 from engines.datasets.selection import Selection
 from engines.divergence import Suspect
 from engines.evaluation.judge import Judge
@@ -16,6 +16,7 @@ from engines.graph.hygiene import load_model, save_model
 from engines.postprocess import plain
 from engines.preparation import Prepared, Progress, prepare
 from engines.quantization.data import Data
+from engines.quantization.feeds import SampleSet
 from engines.quantization.gate import Bound, Gate, weights_size
 from engines.quantization.nodes import name_nodes
 from engines.quantization.request import QuantizationRequest
@@ -103,20 +104,28 @@ def measure_source(job: ComponentJob, prepared: Prepared, data: Data, baseline: 
     Raises:
         EngineFailure: where the outputs do not fit the method, or nothing in the data can be judged.
     """
-    template, asked = job.request.conversion.template, job.request.spec.accuracy
+    asked = job.request.spec.accuracy
     assert asked is not None and data.evaluation is not None  # noqa: PT018 - the request was checked
-    low = max((spec.min[0] for spec in prepared.signature.inputs if spec.max), default=1)
-    judge = Judge(
-        data.evaluation.selection,
-        data.evaluation.steps,
-        data.evaluation.component,
-        template.method,
-        plain(template.args),
-        [taxonomy.model_dump() for taxonomy in template.taxonomies],
-        asked.metric,
-        low,
-    )
+    judge = open_judge(job.request.conversion.template, prepared, data.evaluation, asked.metric)
     job.progress(0.25, f"{job.component.name}: measuring the source's accuracy")
     source = judge.score(baseline.run)
     log.info("%s: %s of the source: %.4f", job.component.name, judge.metric, source)
     return Bound(judge, source, asked)
+
+
+def open_judge(template: Template, prepared: Prepared, evaluation: SampleSet, metric: str) -> Judge:
+    """Return what measures the accuracy of a component's forms, at the smallest batch that its inputs take.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for a method without figures, or wrong arguments of it.
+    """
+    return Judge(
+        evaluation.selection,
+        evaluation.steps,
+        evaluation.component,
+        template.method,
+        plain(template.args),
+        [taxonomy.model_dump() for taxonomy in template.taxonomies],
+        metric,
+        max((spec.min[0] for spec in prepared.signature.inputs if spec.max), default=1),
+    )

@@ -1,0 +1,133 @@
+"""What an optimization is asked to do: the JSON form of `lathe.optimizer.v1.OptimizationWork`, read and checked."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engines.conversion_request import ConversionRequest, invalid, invalid_field
+from engines.devices import Device, load_catalog
+from engines.failures import EngineFailure, FailureReason
+from engines.toolchain import version_of
+
+DEFAULT_BUDGET_SECONDS = 600
+_GOALS = ("FP32", "FP16", "BF16", "INT8")
+_READING_RUNTIMES = ("onnxruntime", "openvino")
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class OptimizationSpec(_Message):
+    """What was asked for; the properties say what that means where nothing was said."""
+
+    precision_goal: str = "PRECISION_UNSPECIFIED"
+    objective: str = "OBJECTIVE_UNSPECIFIED"
+    search_budget_seconds: int = 0
+    error_threshold: float = 0.0
+    max_degradation: float = 0.0
+    quantization_aware: bool = False
+    engine_version: str = ""
+    tensor_information: str = ""
+    max_batch: int = 0
+    seed: int = 0
+    metric: str = ""
+    preprocessing: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def goal(self) -> str:
+        """The lowest precision that is allowed: FP32, which loses nothing, where not said."""
+        return "FP32" if self.precision_goal == "PRECISION_UNSPECIFIED" else self.precision_goal
+
+    @property
+    def aim(self) -> str:
+        """The objective: LATENCY where not said."""
+        return "LATENCY" if self.objective == "OBJECTIVE_UNSPECIFIED" else self.objective
+
+    @property
+    def budget_seconds(self) -> float:
+        """Time for the search, in seconds."""
+        return float(self.search_budget_seconds or DEFAULT_BUDGET_SECONDS)
+
+
+class OptimizationRequest(_Message):
+    """Everything that an optimization needs.
+
+    Attributes:
+        conversion: How the source is read: into an ONNX graph in FP32.
+        template: The specification of the source, as the work named it.
+        spec: What was asked for.
+        calibration: The selection of a dataset that lies in `calibration/`.
+        evaluation: The selection of a dataset that lies in `evaluation/`.
+    """
+
+    conversion: ConversionRequest
+    template: dict[str, Any]
+    spec: OptimizationSpec = OptimizationSpec()
+    calibration: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Return the request of a JSON form, with everything checked that needs no file.
+
+        Raises:
+            EngineFailure: INVALID_SPEC naming the field; TOOLCHAIN_UNAVAILABLE where nothing builds for the device.
+        """
+        work = values.get("conversion") or {}
+        template = work.get("template") or {}
+        try:
+            spec = OptimizationSpec.model_validate(values.get("spec") or {})
+            seed = spec.seed or work.get("seed") or 0
+            conversion = ConversionRequest.parse({**work, "template": _as_read(template, spec.max_batch), "seed": seed})
+            request = cls.model_validate({**values, "conversion": conversion, "template": template, "spec": spec})
+        except ValidationError as error:
+            raise invalid_field(error) from error
+        request._check()
+        return request
+
+    @property
+    def device(self) -> Device:
+        """The catalog's entry of the device."""
+        return load_catalog().device(self.conversion.template.device)
+
+    @property
+    def threshold(self) -> float:
+        """Largest relative error of a lossless form: the request's, else the template's."""
+        return self.spec.error_threshold or self.conversion.template.threshold
+
+    def _check(self) -> None:
+        spec = self.spec
+        if spec.goal not in _GOALS:
+            raise invalid(f"An optimization aims at {', '.join(_GOALS)}; {spec.goal} is what a quantization makes.")
+        if spec.max_degradation and self.evaluation is None:
+            raise invalid("A bound on lost accuracy needs a dataset to measure it on; the work names none.")
+        if self.evaluation is not None and len(self.conversion.template.components) > 1:
+            raise invalid(
+                "Accuracy is measured on models of one component; this one has several. Leave out the dataset."
+            )
+        installed = version_of("lathe")
+        if spec.engine_version and installed and spec.engine_version != installed:
+            raise EngineFailure(
+                FailureReason.TOOLCHAIN_UNAVAILABLE,
+                f"The engines here have the version {installed}; the request asks for {spec.engine_version}.",
+                suggested_fix="Leave engine_version empty, or run a worker of that version.",
+            )
+
+
+def _as_read(template: dict[str, Any], max_batch: int) -> dict[str, Any]:
+    """Return the template with a runtime that takes every ONNX graph, whatever it said: runtimes are searched over."""
+    device = load_catalog().device(str(template.get("device", "")))
+    able = [name for name in _READING_RUNTIMES if name in device.buildable_runtimes]
+    if not able:
+        raise EngineFailure(
+            FailureReason.TOOLCHAIN_UNAVAILABLE,
+            f"This release builds nothing for the device '{device.id}', so there is nothing to search among.",
+            suggested_fix="Choose a device of the catalog that this release builds for: cpu-x86-64.",
+        )
+    components = template.get("components", ())
+    if max_batch:
+        components = [{**component, "max_batch": max_batch} for component in components]
+    return {**template, "runtime": able[0], "precision": "FP32", "components": components}
