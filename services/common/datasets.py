@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import grpc
 from lathe.registry.v1.dataset_service_pb2 import (
+    CLASSIFICATION,
+    CLASSIFICATION_AND_DETECTION,
+    DETECTION,
     IMPORT_FAILED,
     IMPORTING,
     READY,
@@ -16,10 +19,12 @@ from lathe.registry.v1.dataset_service_pb2 import (
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from lathe.type.v1.digest_pb2 import DatasetSelection
 
-from services.common.errors import failed_precondition, invalid_argument
+from services.common.errors import LatheError, failed_precondition, invalid_argument
 
 INDEX_FILE = "index.parquet"
 """Where a worker finds the index of a selection, in the selection's folder; the files of its list lie beside it."""
+
+_DETECTORS = frozenset({"detection", "yolo"})
 
 
 class Datasets:
@@ -55,6 +60,28 @@ def refuse_steps_on_tensors(dataset: Dataset, steps: int, field: str) -> None:
         raise invalid_argument(
             field, f"'{dataset.name}' holds tensors, which go into the model as they are; leave the steps out"
         )
+
+
+def can_judge(dataset: Dataset, method: str) -> bool:
+    """Return whether a dataset has the annotations by which predictions of a method are judged; `raw` has none."""
+    if method == "raw":
+        return False
+    if method in _DETECTORS:
+        return dataset.type in (DETECTION, CLASSIFICATION_AND_DETECTION)
+    tensors = dataset.type == TENSORS and bool(dataset.classes)
+    return tensors or dataset.type in (CLASSIFICATION, CLASSIFICATION_AND_DETECTION)
+
+
+def annotations_missing(dataset: Dataset, method: str) -> LatheError:
+    """Return the error for a dataset that cannot judge a method."""
+    needed = "boxes" if method in _DETECTORS else "classes of whole items"
+    has = ", ".join(dict.fromkeys(entry.key for entry in dataset.classes)) or "none"
+    return failed_precondition(
+        "ANNOTATIONS_MISSING",
+        f"The method {method} is judged by {needed}, which '{dataset.name}' does not have; its annotations are: "
+        f"{has}. Name a dataset that has them.",
+        dataset.name,
+    )
 
 
 def _standing(dataset: Dataset) -> str:

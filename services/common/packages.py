@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
-from lathe.registry.v1.model_service_pb2 import CreateModelVersionRequest, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2 import (
+    PACKAGE,
+    CreateModelVersionRequest,
+    GetModelVersionRequest,
+    Lineage,
+    ModelVersion,
+    PackageInfo,
+)
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
@@ -62,6 +71,41 @@ def output_model(spec: Any) -> str:
     """Return the model under which a task's package becomes a version: the one that is asked for, or the source's."""
     model: str = spec.output_model or spec.model_version.partition("/versions/")[0]
     return model
+
+
+def package_version(
+    task: Any, files: Sequence[File], architectures: Mapping[str, str], asked: ModelVersion, manifest: bytes
+) -> ModelVersion:
+    """Return the version to register for a package that a task made.
+
+    Args:
+        task: The task; its specification has `template` and `output_model` as those of quantizations have.
+        files: Files of the package.
+        architectures: Digests of the architectures that were run, by name.
+        asked: The version that the task started from.
+        manifest: Text of the package's manifest.
+    """
+    values: dict[str, Any] = json.loads(manifest)
+    # The original comes last: what is made of a package in turn is read from there.
+    sources = dict.fromkeys([asked.name, *asked.lineage.sources[-1:]])
+    template = task.spec.template or asked.lineage.template
+    version = ModelVersion(
+        format=PACKAGE,
+        files=files,
+        description=f"{asked.name} in {values['precision']} for {values['device']} with {values['runtime']['name']}",
+        # Device, runtime and precision are in the manifest, where the registry reads them.
+        package=PackageInfo(
+            repo=values["repo"],
+            package_name=output_model(task.spec).removeprefix("models/"),
+            method=values["method"],
+            version=values["version"],
+            template=template,
+        ),
+        lineage=Lineage(sources=sources, architectures=architectures, template=template, task=task.name),
+    )
+    for component in values["components"]:
+        ParseDict(component["parity"], version.parity[component["name"]], ignore_unknown_fields=True)
+    return version
 
 
 def manifest_of(files: Sequence[File]) -> Digest:

@@ -1,6 +1,6 @@
 """What a package is built from: a version with a graph of its own, a full template, architectures.
 
-The converter and the quantizer gather it here, from their siblings and the object store, as the worker will read it.
+Converter, quantizer and optimizer gather it here, from their siblings and the object store, as the worker will read it.
 """
 
 from __future__ import annotations
@@ -129,6 +129,23 @@ class Sources:
         except ParseError as error:
             message = f"has a {TEMPLATE_FILE} that is no template ({str(error)[:200]}). {again}"
             raise _no_source_graph(version, message) from None
+
+
+def require_same_architectures(work: ConversionWork, version: ModelVersion) -> None:
+    """Refuse a package whose network is built by code that has changed since: it would be another network.
+
+    Raises:
+        LatheError: FAILED_PRECONDITION, reason ARCHITECTURE_CHANGED.
+    """
+    for architecture in work.architectures.values():
+        built_with = version.lineage.architectures.get(architecture.name, architecture.digest)
+        if built_with != architecture.digest:
+            raise failed_precondition(
+                "ARCHITECTURE_CHANGED",
+                f"'{architecture.name}' has changed since '{version.name}' was made with it. Convert the source again, "
+                "and start from the version that the conversion makes.",
+                version.name,
+            )
 
 
 def files_digest(files: Sequence[File]) -> str:

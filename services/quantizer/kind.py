@@ -14,19 +14,18 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
     QuantizationTask,
     QuantizationWork,
 )
-from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
 from engines.devices import load_catalog
 from services.common.datasets import Datasets
-from services.common.errors import failed_precondition
 from services.common.holds import Holds
-from services.common.packages import Packages, manifest_of, output_model
-from services.common.sources import Sources
+from services.common.packages import Packages, manifest_of, output_model, package_version
+from services.common.recipes import Recipes, Wanted
+from services.common.sources import Sources, require_same_architectures
 from services.common.storage import ContentStore
 from services.common.tasks.kind import Prepared
-from services.quantizer.recipes import Recipes
-from services.quantizer.result import result_of, version_of
+from services.quantizer.result import result_of
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
 
 # What names a resource, or does not change the work: equal work is equal bytes.
@@ -69,12 +68,13 @@ class QuantizationKind:
             self._models.GetModel(GetModelRequest(name=output_model(spec))),
         )
         source, own = await self._sources.original(version)
-        template = await self._recipes.resolve(spec, source, own)
+        wanted = Wanted(spec.template, spec.device, spec.runtime)
+        template = await self._recipes.resolve(wanted, source, own)
         check_target(template, asked.precision)
         asked.device, asked.runtime = template.device, template.runtime
         work = QuantizationWork(conversion=await self._sources.compose(source, template), spec=asked)
         if own is not None:
-            _require_same_architectures(work, version)
+            require_same_architectures(work.conversion, version)
         await self._choose(work, asked, template.method)
         _forget_names(work.spec)
         device = load_catalog().devices[template.device]
@@ -105,7 +105,8 @@ class QuantizationKind:
             self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version)),
             self._cas.read(manifest_of(outcome.files)),
         )
-        name = await self._packages.register(task, version_of(task, outcome, quantized, manifest))
+        made = package_version(task, outcome.files, outcome.architecture_digests, quantized, manifest)
+        name = await self._packages.register(task, made)
         return result_of(outcome, name)
 
     async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
@@ -141,16 +142,3 @@ def _forget_names(spec: QuantizationSpec) -> None:
         spec.calibration_data.ClearField("dataset")
     if spec.HasField("accuracy"):
         spec.accuracy.ClearField("dataset")
-
-
-def _require_same_architectures(work: QuantizationWork, version: ModelVersion) -> None:
-    """Refuse a package whose network is built by code that has changed since: it would be another network."""
-    for architecture in work.conversion.architectures.values():
-        built_with = version.lineage.architectures.get(architecture.name, architecture.digest)
-        if built_with != architecture.digest:
-            raise failed_precondition(
-                "ARCHITECTURE_CHANGED",
-                f"'{architecture.name}' has changed since '{version.name}' was made with it. Convert the source again, "
-                "and quantize the version that the conversion makes.",
-                version.name,
-            )

@@ -13,24 +13,17 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
     QuantizationScheme,
     QuantizationSpec,
 )
-from lathe.registry.v1.dataset_service_pb2 import (
-    CLASSIFICATION,
-    CLASSIFICATION_AND_DETECTION,
-    DETECTION,
-    TENSORS,
-    Dataset,
-)
+from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, INT4, INT8, PRECISION_UNSPECIFIED, Precision
 
 from engines.devices import load_catalog
-from services.common.datasets import refuse_steps_on_tensors
-from services.common.errors import failed_precondition, invalid_argument
+from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
+from services.common.errors import invalid_argument
 from services.common.tasks.kind import MINIMUM_MEMORY
 
 DEFAULT_SAMPLES = 128
 _HALF = frozenset({FP16, BF16})
-_DETECTORS = frozenset({"detection", "yolo"})
 
 
 def normalized(spec: QuantizationSpec) -> QuantizationSpec:
@@ -107,18 +100,8 @@ def check_judged_dataset(spec: QuantizationSpec, dataset: Dataset, method: str) 
             "the method of the template is raw, whose outputs nothing judges; name a template with a method, or leave "
             "the bound out",
         )
-    boxes = dataset.type in (DETECTION, CLASSIFICATION_AND_DETECTION)
-    classes = dataset.type in (CLASSIFICATION, CLASSIFICATION_AND_DETECTION)
-    classes = classes or (dataset.type == TENSORS and bool(dataset.classes))
-    if not (boxes if method in _DETECTORS else classes):
-        needed = "boxes" if method in _DETECTORS else "classes of whole items"
-        has = ", ".join(dict.fromkeys(entry.key for entry in dataset.classes)) or "none"
-        raise failed_precondition(
-            "ANNOTATIONS_MISSING",
-            f"The method {method} is judged by {needed}, which '{dataset.name}' does not have; its annotations are: "
-            f"{has}. Name a dataset that has them.",
-            dataset.name,
-        )
+    if not can_judge(dataset, method):
+        raise annotations_missing(dataset, method)
     refuse_steps_on_tensors(dataset, len(spec.accuracy.preprocessing), "task.spec.accuracy.preprocessing")
 
 

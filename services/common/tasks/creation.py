@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.type.v1 import event_pb2, task_pb2
 
@@ -128,8 +129,9 @@ class Creator:
         name = self._codec.name_of(uid)
         owner = current_user()
         display_name = wanted.display_name or prepared.display_name
-        assignment = self._assignment(uid, prepared)
-        key = _work_key(self._kind.name, prepared.device, assignment)
+        bare = prepared.work if prepared.bare is None else prepared.bare
+        assignment = self._assignment(uid, prepared, bare if wanted.skip_cache else prepared.work)
+        key = _work_key(self._kind.name, prepared.device, bare)
         origin = task_pb2.TaskOrigin(
             retry_of=wanted.retry_of, resubmission_of=wanted.resubmission_of, work_key=key.hex()
         )
@@ -179,7 +181,7 @@ class Creator:
             uses=self._kind.uses(wanted.spec),
         )
 
-    def _assignment(self, uid: UUID, prepared: Prepared) -> event_pb2.TaskAssignment:
+    def _assignment(self, uid: UUID, prepared: Prepared, work: Message) -> event_pb2.TaskAssignment:
         assignment = event_pb2.TaskAssignment(
             kind=self._kind.name,
             task_id=str(uid),
@@ -188,7 +190,7 @@ class Creator:
             memory_limit_bytes=prepared.memory_limit_bytes,
             traceparent=current_traceparent(),
         )
-        assignment.work.Pack(prepared.work, deterministic=True)
+        assignment.work.Pack(work, deterministic=True)
         return assignment
 
     def _check_size(self, assignment: bytes) -> None:
@@ -225,10 +227,12 @@ class Creator:
             await self._kind.release(draft.name, spec)
 
 
-def _work_key(kind: str, device: str, assignment: event_pb2.TaskAssignment) -> bytes:
+def _work_key(kind: str, device: str, work: Message) -> bytes:
     """Return what is equal for equal work: kind, device and the work message in its deterministic form."""
+    packed = AnyMessage()
+    packed.Pack(work, deterministic=True)
     digest = hashlib.sha256()
-    for part in (kind.encode(), device.encode(), assignment.work.type_url.encode(), assignment.work.value):
+    for part in (kind.encode(), device.encode(), packed.type_url.encode(), packed.value):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()
 

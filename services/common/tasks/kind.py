@@ -31,6 +31,9 @@ class Prepared:
         timeout_seconds: Longest time that one attempt may take.
         memory_limit_bytes: Most memory that the child may take.
         fill: Sets the output fields of the task message that only this kind has, such as `resolved`.
+        bare: The work without hints: what earlier tasks found out, which may shorten the work and does not change what
+            it is. Works with equal bare work are equal, and where the cache is skipped, the bare work is done; `work`
+            itself where None.
     """
 
     work: Message
@@ -39,6 +42,7 @@ class Prepared:
     timeout_seconds: int = 3600
     memory_limit_bytes: int = 8 << 30
     fill: Callable[[Message], None] = field(default=nothing_to_fill)
+    bare: Message | None = None
 
 
 class TaskKind(Protocol):
