@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,9 +140,9 @@ def profile(
             _turn(entries[name], slow=slow)
         rounds += 1
     reference = entries[baseline].turns
-    measured = {name: _latency(name, entry, reference, seed) for name, entry in entries.items() if name != _CONTROL}
+    measured = [_latency(name, entry, reference, seed) for name, entry in entries.items() if name != _CONTROL]
     control = _latency(baseline, entries[_CONTROL], reference, seed)
-    return ProfileReport(tuple(measured.values()), control, rounds, threads, batch_size, hardware)
+    return ProfileReport(tuple(measured), control, rounds, threads, batch_size, hardware)
 
 
 def _turn(entry: _Entry, *, slow: bool) -> None:
@@ -162,8 +162,23 @@ def _timed(call: Call) -> float:
 
 
 def _latency(name: str, entry: _Entry, reference: list[float], seed: int) -> Latency:
-    milliseconds = np.asarray(entry.calls) * 1000
-    ratios = np.asarray(reference) / np.asarray(entry.turns)
+    return paired_latency(name, entry.calls, reference, entry.turns, seed)
+
+
+def paired_latency(
+    name: str, calls: Sequence[float], reference: Sequence[float], turns: Sequence[float], seed: int
+) -> Latency:
+    """Return a form's latency, and its speed-up from turns that were taken in the same rounds.
+
+    Args:
+        name: Name of the form.
+        calls: Seconds of each of its calls.
+        reference: Seconds of the baseline's turns, by round.
+        turns: Seconds of the form's own turns, in the same rounds.
+        seed: Seed of the bootstrap.
+    """
+    milliseconds = np.asarray(calls) * 1000
+    ratios = np.asarray(reference) / np.asarray(turns)
     low, high = median_interval(ratios, seed)
     p90, p99 = np.percentile(milliseconds, (90, 99))
     return Latency(name, float(np.median(milliseconds)), float(p90), float(p99), float(np.median(ratios)), low, high)
