@@ -44,13 +44,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a scatter plot: its `mark` is drawn, its `name` shown by the pointer; the chosen one is `strong`."""
+    """A point of a scatter plot: its `mark` is drawn, its `name` shown by the pointer; the chosen one is `strong`.
+
+    `role` is a colour of the theme; where empty, the strong one is in the accent and the others are not.
+    """
 
     name: str
     x: float
     y: float
     strong: bool = False
     mark: str = ""
+    role: str = ""
 
 
 def curves(key: str, label: str, lines: Sequence[Curve], x_label: str, y_label: str) -> Markup:
@@ -150,7 +154,8 @@ def scatter(key: str, label: str, points: Sequence[Point], x_label: str, y_label
     with canvas(270) as figure:
         axes = figure.add_subplot()
         for place, point in enumerate(points):
-            color, area = (stand_in("accent"), 95) if point.strong else (stand_in("series-7"), 48)
+            color = stand_in(point.role or ("accent" if point.strong else "series-7"))
+            area = 95 if point.strong else 48
             axes.scatter([point.x], [point.y], s=area, color=color, zorder=3, gid=f"point-{place}")
         for place, point in enumerate(sorted(points, key=lambda each: each.x)):
             above = place % 2 == 0  # neighbours take turns, so that marks of close points do not cover each other

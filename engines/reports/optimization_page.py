@@ -1,0 +1,119 @@
+"""The report of an optimization as a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from engines.reports import metric_text, text
+from engines.reports.optimization_sections import (
+    candidate_section,
+    figures_section,
+    latency_section,
+    parity_section,
+)
+from engines.reports.optimization_values import cosine, memory_bytes, recommended, size_bytes
+from engines.reports.page import Notes, Page, Section, Tile, Tone, render
+from engines.reports.quantization_values import as_number
+
+
+def optimization_html(result: Mapping[str, Any], *, title: str = "Optimized model", subtitle: str = "") -> str:
+    """Return the report of an optimization as one self-contained HTML file.
+
+    Args:
+        result: Fields of `lathe.optimizer.v1.OptimizationResult`, named as in the proto; numbers may be JSON strings,
+            as protobuf writes 64-bit integers and what is not finite.
+        title: Name of the model.
+        subtitle: Goal, objective and device in a line.
+    """
+    words, tone = verdict(result)
+    return render(
+        Page(
+            kind="Optimization",
+            title=title,
+            subtitle=subtitle,
+            verdict=words,
+            tone=tone,
+            tiles=_tiles(result),
+            sections=list(_sections(result)),
+            small_print=_small_print(result),
+        )
+    )
+
+
+def verdict(result: Mapping[str, Any]) -> tuple[str, Tone]:
+    """Return what the search found, in words, and whether that is good."""
+    figures = result.get("optimization_result") or {}
+    if result.get("no_gain"):
+        reason = str(result.get("no_gain_reason") or "no form beats the source by more than noise")
+        return f"No gain: {reason.rstrip('.')}. The package holds the source form.", "warn"
+    best = recommended(result)
+    form = str(best["form"]) if best else "The recommended form"
+    before, after = (text.milliseconds(as_number(figures.get(key))) for key in ("baseline_time", "optimized_time"))
+    words = (
+        f"{form} is {as_number(figures.get('speedup')):.2f} times as fast as the source: {after} instead of {before}."
+    )
+    source, accuracy = result.get("source_accuracy"), (best or {}).get("accuracy")
+    if source is not None and accuracy is not None:
+        metric = str(result.get("metric") or "accuracy")
+        words += (
+            f" {metric_text.title(metric)} went from {metric_text.value(metric, float(source))} to "
+            f"{metric_text.value(metric, float(accuracy))}."
+        )
+    return words, "good"
+
+
+def _tiles(result: Mapping[str, Any]) -> list[Tile]:
+    figures, best = result.get("optimization_result") or {}, recommended(result) or {}
+    latency = best.get("latency") or {}
+    no_gain = bool(result.get("no_gain"))
+    interval = ""
+    if latency.get("speedup_low"):
+        low, high = as_number(latency["speedup_low"]), as_number(latency.get("speedup_high"))
+        interval = f"95 % interval {low:.2f} to {high:.2f}"
+    before = text.milliseconds(as_number(figures.get("baseline_time")))
+    was = text.number(as_number(figures.get("baseline_qps")), 4)
+    tiles = [
+        Tile("Speed-up", f"{as_number(figures.get('speedup')):.2f}×", interval, "warn" if no_gain else "good"),
+        Tile("Latency, p50", text.milliseconds(as_number(figures.get("optimized_time"))), f"source {before}"),
+        Tile("Calls per second", text.number(as_number(figures.get("optimized_qps")), 4), f"source {was}"),
+    ]
+    source, accuracy = result.get("source_accuracy"), best.get("accuracy")
+    metric = str(result.get("metric") or "accuracy")
+    if accuracy is not None:
+        lost = f"source {metric_text.value(metric, float(source))}" if source is not None else ""
+        tiles.append(Tile(metric_text.title(metric), metric_text.value(metric, float(accuracy)), lost))
+    if not math.isnan(cosine(best)):
+        tiles.append(Tile("Cosine to the source", text.number(cosine(best), 4), "worst output"))
+    if not math.isnan(size_bytes(best)):
+        memory = memory_bytes(best)
+        detail = "" if math.isnan(memory) else f"{text.size(memory)} in memory"
+        tiles.append(Tile("Size", text.size(size_bytes(best)), detail))
+    return tiles
+
+
+def _sections(result: Mapping[str, Any]) -> Iterator[Section]:
+    if result.get("warnings"):
+        yield Section("Warnings", [Notes([str(line) for line in result["warnings"]], "warn")])
+    yield from figures_section(result)
+    yield from candidate_section(result)
+    yield from latency_section(result)
+    yield from parity_section(recommended(result))
+
+
+def _small_print(result: Mapping[str, Any]) -> list[str]:
+    profile = result.get("profile") or {}
+    lines = [
+        "Parity came first: a form that does not compute what the source computes is out, whatever its speed. Forms in "
+        "FP32 are held to their largest relative error, others to a cosine of 0.99.",
+        "Every form ran in a process of its own, one at a time, with the same inputs and threads. Forms that could "
+        "no longer win were left out after each round; the rest were measured longer. A tie goes to the simpler form.",
+    ]
+    if profile:
+        lines.append(
+            f"The last measurement is from {as_number(profile.get('rounds')):.0f} rounds in which the source and the "
+            "recommended form took turns in random order. The source was entered twice: its speed-up over itself, the "
+            "A/A control, is what noise alone does, and a win that does not leave it is none."
+        )
+    return lines

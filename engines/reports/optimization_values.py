@@ -1,0 +1,74 @@
+"""Reads the fields of a `lathe.optimizer.v1.OptimizationResult` in its JSON form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engines.reports.quantization_values import as_number
+
+Candidate = Mapping[str, Any]
+
+
+def numbered(result: Mapping[str, Any]) -> list[tuple[int, Candidate]]:
+    """Return the candidates with the numbers that table and plots give them: as they stand in the result, from 1."""
+    return list(enumerate(result.get("candidates", []), 1))
+
+
+def recommended(result: Mapping[str, Any]) -> Candidate | None:
+    """Return the recommended candidate; None where there is none."""
+    return next((entry for entry in result.get("candidates", []) if entry.get("recommended")), None)
+
+
+def median_ms(entry: Candidate) -> float:
+    """Return the median latency in milliseconds; NaN where it was not measured."""
+    return as_number((entry.get("latency") or {}).get("median_ms"))
+
+
+def cosine(entry: Candidate) -> float:
+    """Return the lowest cosine over the outputs; NaN where parity was not looked at."""
+    outputs: Sequence[Mapping[str, Any]] = (entry.get("parity") or {}).get("outputs", [])
+    return min((as_number(output.get("cosine")) for output in outputs), default=math.nan)
+
+
+def largest_error(entry: Candidate) -> float:
+    """Return the largest relative error over the outputs; NaN where parity was not looked at."""
+    outputs: Sequence[Mapping[str, Any]] = (entry.get("parity") or {}).get("outputs", [])
+    return max((as_number(output.get("max_rel_error")) for output in outputs), default=math.nan)
+
+
+def verdict(entry: Candidate) -> str:
+    """Return PASS, WARN or FAIL; empty where parity was not looked at."""
+    return str((entry.get("parity") or {}).get("verdict", ""))
+
+
+def size_bytes(entry: Candidate) -> float:
+    """Return the size on disk in bytes; NaN where nothing was built."""
+    return as_number(entry.get("size_bytes") or None)
+
+
+def memory_bytes(entry: Candidate) -> float:
+    """Return the largest resident memory in bytes; NaN where it was not measured."""
+    return as_number(entry.get("memory_bytes") or None)
+
+
+def baseline_name(result: Mapping[str, Any]) -> str:
+    """Return the name of the source form, which everything is measured against; empty where nothing was measured."""
+    forms = (result.get("profile") or {}).get("forms", [])
+    return str(forms[0]["form"]) if forms else ""
+
+
+def outcome(entry: Candidate, baseline: str) -> tuple[str, str]:
+    """Return what became of a candidate in a word, and why in a sentence."""
+    failure = entry.get("failure") or {}
+    if entry.get("recommended"):
+        return "recommended", str(entry.get("note", ""))
+    if failure:
+        return "failed", str(failure.get("message") or failure.get("reason", ""))
+    if entry.get("form") == baseline:
+        return "the source", str(entry.get("note", ""))
+    if entry.get("pareto"):
+        return "Pareto", str(entry.get("note", ""))
+    note = str(entry.get("note", ""))
+    return ("left out" if note else "measured"), note

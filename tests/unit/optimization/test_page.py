@@ -1,0 +1,86 @@
+"""The page of an optimization: what it says, and that it is a page on its own."""
+
+from typing import Any
+
+import pytest
+
+from engines.reports.optimization_page import optimization_html, verdict
+from engines.reports.optimization_values import outcome
+from tests.unit.optimization.results import BASELINE, candidate, failed, no_gain, rich
+from tests.unit.reports.html import Document
+
+
+def page(result: dict[str, Any]) -> Document:
+    return Document(optimization_html(result, title="resnet50", subtitle="INT8 allowed, latency, cpu-x86-64"))
+
+
+def words(document: Document) -> str:
+    return " ".join(" ".join(document.text).split())
+
+
+def test_the_page_stands_alone_and_is_well_formed() -> None:
+    document = page(rich())
+    assert document.open == []
+    assert [entry for entry in document.references if not entry[2].startswith(("#", "data:"))] == []
+    assert document.tags["script"] == 0
+    assert max(document.ids.values()) == 1
+
+
+def test_the_figures_that_users_look_for_are_under_their_names() -> None:
+    text = words(page(rich()))
+    for name in (
+        "baseline_time", "optimized_time", "baseline_qps", "optimized_qps", "speedup", "device_type",
+        "microarchitecture", "test_data_source", "test_data_shape", "test_data_type", "software_environment",
+    ):  # fmt: skip
+        assert name in text
+
+
+def test_every_candidate_is_there_with_what_became_of_it() -> None:
+    text = words(page(rich()))
+    for entry in rich()["candidates"]:
+        assert entry["form"] in text
+    for told in (
+        "TorchInductor needs a C++ compiler", "eliminated after 2 rounds", "not tried: the budget of 20 s was spent",
+        "its cosine of 0.9850 is under 0.99", "Measured by optimizationTasks/4f", "A/A control",
+    ):  # fmt: skip
+        assert told in text
+
+
+def test_the_verdict_tells_of_speed_and_accuracy() -> None:
+    found, tone = verdict(rich())
+    assert tone == "good"
+    assert "openvino INT8 is 5.57 times as fast as the source" in found
+    assert "75.74" in found
+    assert "76.13" in found
+
+
+def test_no_gain_is_told_with_its_reason() -> None:
+    found, tone = verdict(no_gain())
+    assert tone == "warn"
+    assert found.startswith("No gain: the best other form, onnxruntime FP32, is no win")
+    assert "No gain" in words(page(no_gain()))
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (candidate(BASELINE, 3.0, 1.0), "the source"),
+        (candidate("openvino FP32", 3.0, 1.0, recommended=True), "recommended"),
+        (candidate("openvino FP32", 3.0, 1.0, pareto=True), "Pareto"),
+        (candidate("openvino FP32", 3.0, 1.0, note="eliminated after 1 round: 0.5x of the best"), "left out"),
+        (candidate("openvino FP32", 3.0, 1.0), "measured"),
+        (failed("inductor FP32", "TOOLCHAIN_UNAVAILABLE", "no compiler"), "failed"),
+    ],
+)
+def test_outcomes_in_a_word(entry: dict[str, Any], expected: str) -> None:
+    assert outcome(entry, BASELINE)[0] == expected
+
+
+def test_foreign_names_are_escaped() -> None:
+    result = rich()
+    result["candidates"][3]["form"] = "<img src=x onerror=alert(1)>"
+    assert "<img src=x" not in optimization_html(result, title="<b>model</b>")
+
+
+def test_an_almost_empty_result_is_still_a_page() -> None:
+    assert page({"candidates": [], "no_gain": True, "no_gain_reason": "nothing could be built"}).open == []
