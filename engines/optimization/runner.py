@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from engines.backends.base import Array, Arrays
 from engines.failures import EngineFailure, FailureReason
@@ -33,7 +33,13 @@ _TAIL_BYTES = 2000
 
 
 class Runner:
-    """One form, open in its process; made by `open`. A context manager that closes it."""
+    """One form, open in its process; made by `open`. A context manager that closes it.
+
+    Attributes:
+        program: Module that the process runs; benchmarks put one in its place that opens what is no backend's.
+    """
+
+    program: ClassVar[str] = "engines.optimization.runner_process"
 
     def __init__(self, made: Made, directory: Path, process: subprocess.Popen[bytes], patience: float) -> None:
         """Use `open` instead."""
@@ -73,7 +79,7 @@ class Runner:
         environment = {**os.environ, "PYTHONPATH": str(engines_root()), **made.environment}
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "engines.optimization.runner_process", str(os.getpid())],
+                [sys.executable, "-P", "-m", cls.program, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

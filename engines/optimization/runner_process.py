@@ -17,28 +17,30 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from engines.backends import backend
-from engines.backends.base import Arrays, Session
+from engines.backends.base import Arrays, BuiltForm, Session
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.optimization.form import Made
 from engines.sandbox import frames, syscalls
 
 Values = dict[str, Any]
+Opener = Callable[[BuiltForm, int], Session]
 
 MOST_ROUNDS_TOGETHER = 32
 """Most calls of each request that are handed over at once: so many that the end, where some wait, weighs little."""
 
 
 class Server:
-    """Does what is asked with one session."""
+    """Does what is asked with one session, which the opener opens."""
 
-    def __init__(self) -> None:
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
         self._session: Session | None = None
         self._made: Made | None = None
         self._feeds: list[Arrays] = []
@@ -60,7 +62,7 @@ class Server:
         if message["memory_bytes"]:
             _limit_memory(int(message["memory_bytes"]))
         self._made = Made.from_dict(message["made"])
-        self._session = backend(self._made.form.backend).open(self._made.form, int(message["threads"]))
+        self._session = self._opener(self._made.form, int(message["threads"]))
         return {}
 
     def _run(self, message: Mapping[str, Any]) -> Values:
@@ -163,21 +165,26 @@ def _die_with(parent: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    server = Server()
+def _serve(requests: BinaryIO, answers: BinaryIO, opener: Opener) -> None:
+    server = Server(opener)
     while header := requests.read(frames.HEADER.size):
         message = frames.decode(requests.read(frames.payload_length(header)))
         answers.write(frames.encode(server.answer(message)))
         answers.flush()
 
 
-def main(parent: int) -> None:
+def open_form(form: BuiltForm, threads: int) -> Session:
+    """Open a form by its backend."""
+    return backend(form.backend).open(form, threads)
+
+
+def main(parent: int, opener: Opener = open_form) -> None:
     """Serve until stdin ends; leave without what libraries registered for the exit."""
     _die_with(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _serve(sys.stdin.buffer, answers)
+    _serve(sys.stdin.buffer, answers, opener)
     os._exit(0)
 
 
