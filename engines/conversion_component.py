@@ -59,7 +59,7 @@ def convert(job: ComponentJob) -> PackagedComponent:
     source, ready, samples = prepared.source, prepared.ready, prepared.samples
 
     job.progress(0.45, f"{name}: building for {job.backend.name} in {template.arithmetic}")
-    form = job.backend.build(ready, job.package / name, template.arithmetic, prepared.signature)
+    form = job.backend.build(prepared.build_source(), job.package / name, template.arithmetic)
     session = job.backend.open(form, job.threads)
     log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
 

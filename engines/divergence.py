@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from engines.backends import Array, Arrays, Backend
+from engines.backends import Array, Arrays, Backend, BuildSource
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.failures import EngineFailure
 from engines.graph.hygiene import load_model, save_model
@@ -155,7 +155,7 @@ def _exposed(suspect: Suspect, model: onnx.ModelProto, names: Sequence[str]) -> 
 def _build_and_run(suspect: Suspect, path: Path, names: Sequence[str], feed: Mapping[str, Array]) -> Arrays:
     outputs = tuple(TensorSpec.unknown(name, "float32") for name in names)
     signature = Signature(suspect.signature.inputs, outputs)
-    form = suspect.backend.build(path, path.parent / "built", suspect.precision, signature)
+    form = suspect.backend.build(BuildSource(path, signature), path.parent / "built", suspect.precision)
     return suspect.backend.open(form, suspect.threads).run(feed)
 
 

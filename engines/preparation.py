@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.backends.base import BuildSource
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Execution, inside
 from engines.readiness import make_ready
 from engines.reading import read_source, with_inputs
@@ -39,6 +40,19 @@ class Prepared:
     signature: Signature
     ranges: dict[str, SampleRange]
     samples: Samples
+
+    def build_source(self) -> BuildSource:
+        """Return what backends build of: the ready graph, and the torch network where the source has one.
+
+        It is traced with the smallest feed of more than one sample, where the batch may be any: an exporter takes an
+        axis of one for a fixed one.
+        """
+        feeds = self.samples.feeds
+        batched = [spec.name for spec in self.signature.inputs if 0 in spec.dynamic_axes]
+        several = (feed for feed in feeds if all(len(feed[name]) > 1 for name in batched))
+        return BuildSource(
+            self.ready, self.signature, self.source.module, self.source.preprocessing, next(several, feeds[0])
+        )
 
 
 def prepare(

@@ -1,11 +1,16 @@
 """Backends by name. A backend's module imports its framework only when it builds or opens."""
 
-from engines.backends.base import Array, Arrays, Backend, BuiltForm, Session
+from engines.backends.base import Array, Arrays, Backend, BuildSource, BuiltForm, Session
+from engines.backends.inductor import InductorBackend
 from engines.backends.onnxruntime import OnnxRuntimeBackend
 from engines.backends.openvino import OpenVinoBackend
+from engines.backends.torchscript import TorchScriptBackend
 from engines.failures import EngineFailure, FailureReason
 
-_BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OnnxRuntimeBackend(), OpenVinoBackend())}
+_BACKENDS: dict[str, Backend] = {
+    backend.name: backend
+    for backend in (OnnxRuntimeBackend(), OpenVinoBackend(), InductorBackend(), TorchScriptBackend())
+}
 
 
 def backend(name: str) -> Backend:
@@ -25,4 +30,4 @@ def backend(name: str) -> Backend:
     return found
 
 
-__all__ = ["Array", "Arrays", "Backend", "BuiltForm", "Session", "backend"]
+__all__ = ["Array", "Arrays", "Backend", "BuildSource", "BuiltForm", "Session", "backend"]

@@ -1,14 +1,15 @@
-"""The protocol that every backend follows: build a graph for a runtime, and open what was built.
+"""The protocol that every backend follows: build a model for a runtime, and open what was built.
 
-onnx file ──build──▶ BuiltForm (files, how to compile them) ──open──▶ Session ──run──▶ arrays
+BuildSource (graph, torch module) ──build──▶ BuiltForm (files, how to open them) ──open──▶ Session ──run──▶ arrays
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,42 @@ from numpy.typing import NDArray
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.signature import Signature
 
+if TYPE_CHECKING:
+    import torch
+
+    from engines.conversion_request import Preprocessing
+
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 
+NO_KNOBS: Mapping[str, str] = {}
+"""A runtime as it is: nothing is set."""
+
+
+@dataclass(frozen=True)
+class BuildSource:
+    """What a form is built of. Every backend takes what it needs of it.
+
+    Attributes:
+        onnx_path: The graph; for OpenVINO the `.xml` of an IR, too.
+        signature: Interface of the package.
+        module: The torch network: takes its inputs in order, returns a tuple of the outputs in order. None where the
+            source is a graph.
+        preprocessing: What the package does to its inputs before the network sees them, by input; the graph has it.
+        example: A feed of the package to trace the module with.
+    """
+
+    onnx_path: Path
+    signature: Signature
+    module: torch.nn.Module | None = None
+    preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
+    example: Mapping[str, Array] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class BuiltForm:
-    """What a backend made of a graph, and everything that is needed to open it again.
+    """What a backend made of a source, and everything that is needed to open it again.
 
     Attributes:
         backend: Name of the backend.
@@ -54,9 +84,32 @@ class BuiltForm:
 class Session(Protocol):
     """A form that is ready to run."""
 
+    @property
+    def requests(self) -> int:
+        """How many calls it computes at the same time; 1 where it computes one after the other."""
+        ...
+
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name; the arrays belong to the caller."""
         ...
+
+    def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
+        """Return the outputs of many calls, in order, as many computed at the same time as the form has streams."""
+        ...
+
+
+class OneByOne(ABC):
+    """What sessions share that compute one call after the other."""
+
+    requests = 1
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Return every output by name."""
+
+    def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
+        """Return the outputs of many calls, in order."""
+        return [self.run(feed) for feed in feeds]
 
 
 class Backend(Protocol):
@@ -70,11 +123,20 @@ class Backend(Protocol):
         """Return None when the runtime is installed, else what is missing. Imports no framework."""
         ...
 
-    def build(self, onnx_path: Path, out_dir: Path, precision: str, signature: Signature) -> BuiltForm:
-        """Build the graph in `out_dir`.
+    def build(
+        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
+    ) -> BuiltForm:
+        """Build the source in `out_dir`.
+
+        Args:
+            source: What to build.
+            out_dir: Where the form's files go; created where it is not there.
+            precision: Arithmetic to compute in.
+            knobs: What differs from the runtime's defaults, by name; the module of each backend says what it takes.
 
         Raises:
-            EngineFailure: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR (with node and operator), TOOLCHAIN_CRASHED.
+            EngineFailure: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR (with node and operator), TOOLCHAIN_CRASHED;
+                INVALID_SPEC where the backend takes a torch network and the source is a graph, or has no such knob.
         """
         ...
 

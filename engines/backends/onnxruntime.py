@@ -4,6 +4,10 @@ The runtime's optimised graph depends on the processor that optimised it, so the
 FP16 graphs are computed in float32 between casts, weights cast once at the start: half the file, no less time. There
 are no BF16 kernels. Integers are computed exactly: without `session.x64quantprecision` the kernels for x86 processors
 that have no VNNI let sums of products of unsigned and signed bytes overflow.
+
+Knobs: `spinning` off lets idle threads sleep instead of spin; `binding` bound keeps inputs and outputs in tensors that
+the session owns, for as long as their shapes stay the same; `graph` transformer fuses attention and its neighbours by
+`onnxruntime.transformers`; `threads` bounds the threads.
 """
 
 from __future__ import annotations
@@ -15,23 +19,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engines.backends.base import (
+    NO_KNOBS,
     Array,
     Arrays,
+    BuildSource,
     BuiltForm,
+    OneByOne,
     Session,
     contiguous,
     crashed,
     unsupported_operator,
     unsupported_precision,
 )
+from engines.backends.knobs import check_knobs, serve_as_stated, shared_options
 from engines.backends.stated import QUANTIZED, stated_graph
+from engines.backends.transformer_graph import fused_graph
 from engines.graph.hygiene import external_files, load_model
-from engines.signature import Signature
 
 _TITLE = "ONNX Runtime"
 _ERRORS_ONLY = 3
 _MISSING_KERNEL = re.compile(r"Could not find an implementation for (?:(?P<domain>[\w.]+)[.:])?(?P<op>\w+)\(\d+\)")
+_KNOBS = {"spinning": ("off",), "binding": ("bound",), "graph": ("transformer",), "threads": ()}
 _UNKNOWN_OPERATOR = re.compile(r"(?:(?P<domain>[\w.]+):)?(?P<op>\w+)\(-?\d*\) is not a registered function/op")
 
 
@@ -45,32 +56,47 @@ class OnnxRuntimeBackend:
         """Return None when ONNX Runtime is installed, else what is missing."""
         return None if importlib.util.find_spec("onnxruntime") else "the package `onnxruntime`"
 
-    def build(self, onnx_path: Path, out_dir: Path, precision: str, signature: Signature) -> BuiltForm:
+    def build(
+        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
+    ) -> BuiltForm:
         """Write the graph, with its external data, to `out_dir/model.onnx`."""
+        check_knobs(_TITLE, knobs, _KNOBS)
         if precision == "BF16":
             why = "its CPU provider has no bfloat16 kernels."
             raise unsupported_precision(_TITLE, precision, why, "OpenVINO offers BF16 on CPUs that have bfloat16.")
         out_dir.mkdir(parents=True, exist_ok=True)
-        onnx_path = stated_graph(onnx_path, precision, out_dir)
+        onnx_path = stated_graph(source.onnx_path, precision, out_dir)
+        if knobs.get("graph") == "transformer":
+            onnx_path = fused_graph(onnx_path, out_dir / "model.onnx")
         data = external_files(load_model(onnx_path, weights=False), onnx_path)
         if onnx_path.parent != out_dir:
             shutil.copyfile(onnx_path, out_dir / "model.onnx")
             for name in data:
                 (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(onnx_path.parent / name, out_dir / name)
-        options = {"graph_optimization_level": "ORT_ENABLE_ALL", "execution_mode": "ORT_SEQUENTIAL"}
-        if precision in QUANTIZED:
-            options["session.x64quantprecision"] = "1"
-        outputs = tuple(spec.name for spec in signature.outputs)
-        return BuiltForm(self.name, precision, out_dir, ("model.onnx", *data), outputs, options)
+        outputs = tuple(spec.name for spec in source.signature.outputs)
+        return BuiltForm(self.name, precision, out_dir, ("model.onnx", *data), outputs, _options(precision, knobs))
 
     def open(self, form: BuiltForm, threads: int) -> Session:
         """Load the graph with every optimisation on."""
         entries = {key: value for key, value in form.options.items() if key.startswith("session.")}
-        return OnnxRuntimeSession(form.entry, threads, optimise=True, entries=entries)
+        threads = serve_as_stated(form.options, threads)
+        opened = OnnxRuntimeSession(form.entry, threads, optimise=True, entries=entries)
+        return BoundSession(opened) if form.options.get("binding") == "bound" else opened
 
 
-class OnnxRuntimeSession:
+def _options(precision: str, knobs: Mapping[str, str]) -> dict[str, str]:
+    options = {"graph_optimization_level": "ORT_ENABLE_ALL", "execution_mode": "ORT_SEQUENTIAL"}
+    if precision in QUANTIZED:
+        options["session.x64quantprecision"] = "1"
+    if knobs.get("spinning") == "off":
+        options["session.intra_op.allow_spinning"] = "0"
+    if "binding" in knobs:
+        options["binding"] = knobs["binding"]
+    return options | shared_options(knobs)
+
+
+class OnnxRuntimeSession(OneByOne):
     """An ONNX graph in ONNX Runtime; with `optimise` off, the reference that other forms are compared with."""
 
     def __init__(self, path: Path, threads: int, *, optimise: bool, entries: Mapping[str, str] | None = None) -> None:
@@ -91,6 +117,11 @@ class OnnxRuntimeSession:
             raise _translate(error, path) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
+    @property
+    def session(self) -> Any:
+        """The runtime's own session."""
+        return self._session
+
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name."""
         try:
@@ -98,6 +129,52 @@ class OnnxRuntimeSession:
         except Exception as error:
             raise crashed(_TITLE, "run the graph", error) from error
         return dict(zip(self._outputs, values, strict=True))
+
+
+class BoundSession(OneByOne):
+    """A session that keeps its inputs and outputs in tensors of its own: a call copies into and out of them.
+
+    They are bound anew where the shapes of a feed differ from those of the feed before, which costs one usual call.
+    """
+
+    def __init__(self, opened: OnnxRuntimeSession) -> None:
+        self._opened = opened
+        self._binding: Any = None
+        self._held: Arrays = {}
+        self._given: Arrays = {}
+        self._tensors: list[Any] = []
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Return every output by name."""
+        if self._binding is None or any(value.shape != self._held[name].shape for name, value in inputs.items()):
+            return self._bind(inputs)
+        for name, value in inputs.items():
+            np.copyto(self._held[name], value, casting="no")
+        try:
+            self._opened.session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise crashed(_TITLE, "run the graph", error) from error
+        return {name: value.copy() for name, value in self._given.items()}
+
+    def _bind(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Compute one feed the usual way, and bind tensors of the shapes that it takes and gives."""
+        import onnxruntime as ort
+
+        outputs = self._opened.run(inputs)
+        binding = self._opened.session.io_binding()
+        self._tensors, self._held, self._given = [], {}, {}
+        for name, value in contiguous(inputs).items():
+            tensor = ort.OrtValue.ortvalue_from_numpy(value.copy())
+            binding.bind_ortvalue_input(name, tensor)
+            self._held[name] = tensor.numpy()
+            self._tensors.append(tensor)
+        for name, value in outputs.items():
+            tensor = ort.OrtValue.ortvalue_from_shape_and_type(list(value.shape), value.dtype)
+            binding.bind_ortvalue_output(name, tensor)
+            self._given[name] = tensor.numpy()
+            self._tensors.append(tensor)
+        self._binding = binding
+        return outputs
 
 
 def _translate(error: Exception, path: Path) -> Exception:

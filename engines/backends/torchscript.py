@@ -1,28 +1,113 @@
-"""Frozen TorchScript: what users run before they convert, and so the baseline of every latency table. Not a target."""
+"""TorchScript on CPUs: the network traced and frozen, as users run it before they convert.
+
+It is the baseline of every latency table, and a target of its own where a network wins with it: in BF16, channels last.
+A package holds the frozen program, which is optimised where it is loaded. The program in `mode` eager holds the network
+as `torch.export` writes it, and runs operator by operator: what is left for networks that cannot be traced.
+
+Knobs: `graph` inference optimises the frozen program for this machine; `layout` channels_last; `mode` eager;
+`allocator` tuned keeps freed memory; `threads` bounds the threads.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backends.base import Array, Arrays
+from engines.backends.base import NO_KNOBS, Array, BuildSource, BuiltForm, Session, crashed
+from engines.backends.exporting import export_program
+from engines.backends.knobs import INPUTS, check_knobs, serve_as_stated, shared_options
+from engines.backends.torch_modules import TorchSession, example_of, packaged_network
+from engines.failures import EngineFailure
 from engines.frontends.pytorch import torchscript_frozen
 
 if TYPE_CHECKING:
     import torch
 
+_TITLE = "TorchScript"
+_KNOBS = {
+    "graph": ("inference",),
+    "layout": ("channels_last",),
+    "mode": ("eager",),
+    "allocator": ("tuned",),
+    "threads": (),
+}
 
-class TorchScriptSession:
-    """A traced and frozen module on the CPU.
+
+class TorchScriptBackend:
+    """Builds and opens forms for TorchScript's interpreter on CPUs."""
+
+    name = "torchscript"
+    packages: tuple[str, ...] = ("torch",)
+
+    def available(self) -> str | None:
+        """Return None when torch is installed, else what is missing."""
+        return None if importlib.util.find_spec("torch") else "the package `torch`"
+
+    def build(
+        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
+    ) -> BuiltForm:
+        """Write the network as `out_dir/model.pt`, frozen, or as `out_dir/model.pt2` in eager mode."""
+        import torch
+
+        check_knobs(_TITLE, knobs, _KNOBS)
+        channels_last = knobs.get("layout") == "channels_last"
+        network = packaged_network(_TITLE, source, precision, channels_last=channels_last)
+        out_dir.mkdir(parents=True, exist_ok=True)
+        eager = knobs.get("mode") == "eager"
+        path = out_dir / ("model.pt2" if eager else "model.pt")
+        try:
+            if eager:
+                torch.export.save(export_program(_TITLE, network, source), path)
+            else:
+                torch.jit.save(
+                    torchscript_frozen(network, [tensor.numpy() for tensor in example_of(source)]), str(path)
+                )
+        except EngineFailure:
+            raise
+        except Exception as error:
+            raise crashed(_TITLE, "write the network", error) from error
+        options = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), **shared_options(knobs)}
+        options |= {name: knobs[name] for name in ("graph", "mode") if name in knobs}
+        outputs = tuple(spec.name for spec in source.signature.outputs)
+        return BuiltForm(self.name, precision, out_dir, (path.name,), outputs, options)
+
+    def open(self, form: BuiltForm, threads: int) -> Session:
+        """Load the program."""
+        threads = serve_as_stated(form.options, threads)
+        try:
+            call = _load(form)
+        except Exception as error:
+            raise crashed(_TITLE, "load the network", error) from error
+        return TorchSession(_TITLE, call, json.loads(form.options[INPUTS]), form.outputs, threads)
+
+
+def _load(form: BuiltForm) -> Any:
+    import torch
+
+    if form.options.get("mode") == "eager":
+        return torch.export.load(form.entry).module()
+    jit: Any = torch.jit
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
+        program = jit.load(str(form.entry), map_location="cpu")
+        return jit.optimize_for_inference(program) if form.options.get("graph") == "inference" else program
+
+
+class TorchScriptSession(TorchSession):
+    """A traced and frozen module on the CPU, without files.
 
     Args:
         module: Takes the inputs in order and returns a tuple of the outputs in order.
         inputs: Names of the inputs, in the order of `forward`.
         outputs: Names of the outputs, in order.
         example: A feed to trace with.
-        threads: Threads of each operator; they are the process's, so sessions that are compared share them.
+        threads: Threads of each operator.
 
     Raises:
         EngineFailure: TOOLCHAIN_CRASHED where the module cannot be traced.
@@ -39,14 +124,5 @@ class TorchScriptSession:
         import torch
 
         torch.set_num_threads(threads)
-        self._inputs = tuple(inputs)
-        self._outputs = tuple(outputs)
-        self._frozen = torchscript_frozen(module, [example[name] for name in inputs])
-
-    def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        """Return every output by name."""
-        import torch
-
-        with torch.inference_mode():
-            values = self._frozen(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs))
-        return {name: tensor.numpy() for name, tensor in zip(self._outputs, values, strict=True)}
+        frozen = torchscript_frozen(module, [np.ascontiguousarray(example[name]) for name in inputs])
+        super().__init__(_TITLE, frozen, inputs, outputs, threads)

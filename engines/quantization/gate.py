@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.backends import Arrays, Backend, BuiltForm, Session
+from engines.backends import Arrays, Backend, BuildSource, BuiltForm, Session
 from engines.evaluation.judge import Judge
 from engines.graph.hygiene import load_model
 from engines.graph.walk import all_tensors
@@ -157,7 +157,7 @@ class Gate:
         """
         out_dir = graph.parent / "built"
         shutil.rmtree(out_dir, ignore_errors=True)
-        form = self.backend.build(graph, out_dir, self.precision, self.signature)
+        form = self.backend.build(BuildSource(graph, self.signature), out_dir, self.precision)
         session = self.backend.open(form, self.threads)
         specs = {spec.name: spec for spec in self.source.signature.outputs}
         parity = Parity(tuple(specs), classifier=self.classifier)

@@ -74,7 +74,7 @@ def read_component(job: ComponentJob) -> Prepared:
 def float_form(job: ComponentJob, prepared: Prepared, data: Data) -> tuple[Session, int]:
     """Return the floating-point form in the runtime that will serve, held to its source, and its weights' size."""
     request, name = job.request.conversion, job.component.name
-    form = job.backend.build(prepared.ready, job.workdir / "scratch" / name / "float", "FP32", prepared.signature)
+    form = job.backend.build(prepared.build_source(), job.workdir / "scratch" / name / "float", "FP32")
     session = job.backend.open(form, job.threads)
     suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, request.template.threshold)
     classifier = request.template.method in CLASSIFIERS

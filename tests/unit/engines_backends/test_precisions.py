@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import engines.infer_template
-from engines.backends import backend
+from engines.backends import BuildSource, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.precision import half_elements
 from tests.unit.engines_backends import graphs
@@ -43,7 +43,7 @@ def quantized(path: Path) -> tuple[Path, Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_quantized_graph_is_computed_as_it_says(name: str, tmp_path: Path) -> None:
     source, expected = quantized(tmp_path / "g.onnx")
-    form = backend(name).build(source, tmp_path / "out", "INT8", graphs.SIGNATURE)
+    form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "INT8")
     assert form.precision == "INT8"
     np.testing.assert_allclose(backend(name).open(form, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
 
@@ -53,7 +53,7 @@ def test_a_quantized_graph_is_computed_as_it_says(name: str, tmp_path: Path) -> 
 def test_a_graph_in_floating_point_is_not_called_quantized(name: str, precision: str, tmp_path: Path) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
     with pytest.raises(EngineFailure, match=f"cannot be built in {precision}") as caught:
-        backend(name).build(source, tmp_path / "out", precision, graphs.SIGNATURE)
+        backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", precision)
     assert caught.value.reason is FailureReason.UNSUPPORTED_PRECISION
     assert "quantization task" in caught.value.suggested_fix
 
@@ -61,7 +61,7 @@ def test_a_graph_in_floating_point_is_not_called_quantized(name: str, precision:
 @pytest.mark.parametrize("name", NAMES)
 def test_fp16_halves_the_weights_and_computes_in_float32(name: str, tmp_path: Path) -> None:
     source, weights = graphs.linear(tmp_path / "g.onnx")
-    form = backend(name).build(source, tmp_path / "out", "FP16", graphs.SIGNATURE)
+    form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP16")
     result = backend(name).open(form, 1).run({"x": X})
     assert result["y"].dtype == np.float32
     expected = np.maximum(X @ weights.astype(np.float16).astype(np.float32), 0)
@@ -79,23 +79,23 @@ def test_fp16_halves_the_weights_and_computes_in_float32(name: str, tmp_path: Pa
 
 def test_an_ir_is_built_again_as_it_is(tmp_path: Path) -> None:
     source, expected = quantized(tmp_path / "g.onnx")
-    first = backend("openvino").build(source, tmp_path / "first", "INT8", graphs.SIGNATURE)
-    second = backend("openvino").build(first.entry, tmp_path / "second", "INT8", graphs.SIGNATURE)
+    first = backend("openvino").build(BuildSource(source, graphs.SIGNATURE), tmp_path / "first", "INT8")
+    second = backend("openvino").build(BuildSource(first.entry, graphs.SIGNATURE), tmp_path / "second", "INT8")
     assert (first.directory / "model.bin").read_bytes() == (second.directory / "model.bin").read_bytes()
     np.testing.assert_allclose(backend("openvino").open(second, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_ir_in_floating_point_is_not_called_quantized(tmp_path: Path) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
-    form = backend("openvino").build(source, tmp_path / "first", "FP32", graphs.SIGNATURE)
+    form = backend("openvino").build(BuildSource(source, graphs.SIGNATURE), tmp_path / "first", "FP32")
     with pytest.raises(EngineFailure, match="cannot be built in INT8"):
-        backend("openvino").build(form.entry, tmp_path / "second", "INT8", graphs.SIGNATURE)
+        backend("openvino").build(BuildSource(form.entry, graphs.SIGNATURE), tmp_path / "second", "INT8")
 
 
 def test_nothing_is_quantized_at_run_time_unless_the_ir_says_so(tmp_path: Path) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
     for precision in ("FP32", "FP16"):
-        form = backend("openvino").build(source, tmp_path / precision, precision, graphs.SIGNATURE)
+        form = backend("openvino").build(BuildSource(source, graphs.SIGNATURE), tmp_path / precision, precision)
         assert form.options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == "0"
 
 
@@ -103,6 +103,6 @@ def test_nothing_is_quantized_at_run_time_unless_the_ir_says_so(tmp_path: Path) 
 @pytest.mark.parametrize("precision", ["INT8", "FP16"])
 def test_the_packages_own_script_opens_the_form(name: str, precision: str, tmp_path: Path) -> None:
     source = quantized(tmp_path / "g.onnx")[0] if precision == "INT8" else graphs.linear(tmp_path / "g.onnx")[0]
-    form = backend(name).build(source, tmp_path / "out", precision, graphs.SIGNATURE)
+    form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", precision)
     infer = getattr(engines.infer_template, f"_open_{name}")(str(form.entry), form.options, 1)
     np.testing.assert_array_equal(infer({"x": X})[0], backend(name).open(form, 1).run({"x": X})["y"])

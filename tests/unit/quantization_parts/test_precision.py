@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends import backend
+from engines.backends import BuildSource, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import save_model
 from engines.graph.precision import half_elements, to_half
@@ -280,7 +280,7 @@ def test_any_chain_with_any_nodes_kept_computes_the_same(chain: list[str], data:
 def test_openvino_computes_what_the_graph_says(precision: str, tmp_path: Path) -> None:
     model = graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], {"w": weights(4, 4)}, [X], [Y])
     save_model(to_half(model, precision), tmp_path / "half.onnx")
-    form = backend("openvino").build(tmp_path / "half.onnx", tmp_path / "out", "FP32", OPENVINO)
+    form = backend("openvino").build(BuildSource(tmp_path / "half.onnx", OPENVINO), tmp_path / "out", "FP32")
     actual = backend("openvino").open(form, 1).run(FEED)["y"]
     expected = run(model, FEED, tmp_path)["y"]
     np.testing.assert_allclose(actual, expected, atol={"FP16": 4e-3, "BF16": 4e-2}[precision])

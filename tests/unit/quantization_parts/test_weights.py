@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from engines.backends import Array, BuiltForm, backend
+from engines.backends import Array, BuildSource, BuiltForm, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.quantization.existing import quantized_nodes
 from engines.quantization.weights import CompressedWeights, compress_weights
@@ -41,7 +41,7 @@ def compress(tmp_path_factory: pytest.TempPathFactory) -> Compress:
 
 def form(made: CompressedWeights, runtime: str, bits: int, directory: Path) -> BuiltForm:
     """Return a graph with compressed weights built as a package has it."""
-    return backend(runtime).build(made.path, directory / "form", f"INT{bits}", SIGNATURE)
+    return backend(runtime).build(BuildSource(made.path, SIGNATURE), directory / "form", f"INT{bits}")
 
 
 def served(made: CompressedWeights, runtime: str, bits: int, directory: Path) -> Array:
