@@ -225,7 +225,8 @@ class ConversionRequest(_Message):
             raise invalid(f"Component '{component.name}' is a state dict and has no architecture; name one.")
         for entry in component.inputs:
             check_shape(entry.shape, entry.name)
-            check_shape((component.largest_batch, *entry.shape[1:]) if entry.shape else (), entry.name)
+            largest = entry.max_shape or entry.shape
+            check_shape((component.largest_batch, *largest[1:]) if largest else (), entry.name)
             if entry.sample_min > entry.sample_max:
                 raise invalid(
                     f"Input '{entry.name}': sample_min {entry.sample_min} is over sample_max {entry.sample_max}."

@@ -1,6 +1,7 @@
 """Samples that a source and its built form are compared on: the user's own, or seeded random ones.
 
-A batch is one feed: every input by name, with the batch on axis 0 where that axis is dynamic.
+A batch is one feed: every input by name, with the batch on axis 0 where that axis ranges from 1 to one number in all
+inputs in which it varies. Where others vary too, feeds follow at both ends of their ranges, or at each shape of a set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 from engines.backends.base import Array, Arrays
 from engines.failures import EngineFailure, FailureReason
-from engines.signature import TensorSpec, format_shape
+from engines.sample_shapes import at_batch, is_batched, largest_batch, points, stretched, with_batches
+from engines.signature import Shape, TensorSpec, format_shape
 
 USER_PROVIDED = "user provided"
 LATHE_PROVIDED = "lathe provided"
@@ -42,7 +44,7 @@ class Samples:
     """Feeds to compare on.
 
     Attributes:
-        feeds: The feeds, smallest batch first.
+        feeds: The feeds: at the tuned shapes, smallest batch first, then at the other shapes.
         source: `user provided` or `lathe provided`.
         seed: Seed of generated feeds.
         batch_sizes: Batch sizes among the feeds, rising.
@@ -58,14 +60,14 @@ class Samples:
 
 def batch_sizes(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
     """Return the batch sizes to compare: 1, 2 and the largest, as far as the inputs allow and memory holds."""
-    largest = max((spec.max[0] for spec in inputs if _is_batched(spec)), default=1)
-    bytes_of_one = sum(math.prod(spec.max[1:]) * _dtype(spec).itemsize for spec in inputs if _is_batched(spec))
+    largest = largest_batch(inputs)
+    bytes_of_one = sum(math.prod(spec.max[1:]) * _dtype(spec).itemsize for spec in inputs if is_batched(spec, largest))
     fitting = max(1, min(largest, MAX_FEED_BYTES // max(1, bytes_of_one)))
     return tuple(sorted({1, min(2, fitting), fitting}))
 
 
 def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], seed: int) -> Samples:
-    """Return seeded random feeds for every batch size of `batch_sizes`.
+    """Return seeded random feeds for every batch size of `batch_sizes`, then one for each other shape.
 
     Floating-point inputs are standard normal, or uniform in a declared range; pixels are whole numbers in 0..255;
     integers are uniform in a declared range, both ends included, else in their whole range where they have 8 bits, else
@@ -74,17 +76,23 @@ def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], s
     rng = np.random.default_rng(seed)
     sizes = batch_sizes(inputs)
     counts = sizes if len(sizes) > 1 else sizes * SINGLE_BATCHES
+    tuned, *others = points(inputs)
     feeds = tuple(
-        {spec.name: _draw(rng, spec, ranges.get(spec.name, SampleRange()), size) for spec in inputs} for size in counts
+        {
+            spec.name: _draw(rng, spec, ranges.get(spec.name, SampleRange()), shape)
+            for spec, shape in zip(inputs, at_batch(inputs, shapes, size), strict=True)
+        }
+        for shapes, size in [*((tuned, size) for size in counts), *with_batches(others, sizes)]
     )
-    return Samples(feeds, LATHE_PROVIDED, seed, sizes, sum(counts))
+    return Samples(feeds, LATHE_PROVIDED, seed, sizes, sum(counts) + sum(n for _, n in with_batches(others, sizes)))
 
 
 def from_npz(path: Path, component: str, inputs: Sequence[TensorSpec], *, only: bool) -> Samples:
     """Return the feeds of a user's NPZ, whose arrays are named `input` (first component) or `component/input`.
 
     Axis 0 of a batched input counts the samples. They are compared one by one where the batch is fixed, else at
-    batches of 1, 2 and the largest. An array of one sample serves for all.
+    batches of 1, 2 and the largest. An array of one sample serves for all. Where other axes vary too, the first
+    sample is compared at the other shapes as well: cut, or repeated along an axis.
 
     Args:
         path: The NPZ file.
@@ -96,8 +104,9 @@ def from_npz(path: Path, component: str, inputs: Sequence[TensorSpec], *, only: 
         EngineFailure: INVALID_SPEC naming the array that is missing, of a wrong shape or dtype, or not finite.
     """
     arrays = _load(path)
-    chosen = {spec.name: _checked(spec, _find(arrays, component, spec.name, bare=only)) for spec in inputs}
-    counts = {spec.name: len(chosen[spec.name]) // _per_sample(spec) for spec in inputs if spec.max}
+    batch = largest_batch(inputs)
+    chosen = {spec.name: _checked(spec, _find(arrays, component, spec.name, bare=only), batch) for spec in inputs}
+    counts = {spec.name: _count(chosen[spec.name], spec, batch) for spec in inputs if spec.max}
     several = {count for count in counts.values() if count > 1}
     if len(several) > 1:
         raise _bad(f"The samples' arrays hold different numbers of samples: {counts}.")
@@ -107,8 +116,13 @@ def from_npz(path: Path, component: str, inputs: Sequence[TensorSpec], *, only: 
     feeds, start = [], 0
     for size in sizes:
         indices = np.arange(start, start + size) % count
-        feeds.append({spec.name: _rows(chosen[spec.name], spec, indices) for spec in inputs})
+        feeds.append({spec.name: _rows(chosen[spec.name], spec, indices, batch) for spec in inputs})
         start += size
+    own = tuple(array.shape for array in feeds[0].values())
+    for shapes in points(inputs):
+        if shapes != own and len(points(inputs)) > 1:
+            pairs = zip(feeds[0].items(), shapes, strict=True)
+            feeds.append({name: stretched(array, shape) for (name, array), shape in pairs})
     return Samples(tuple(feeds), USER_PROVIDED, 0, tuple(sorted(set(sizes))), count)
 
 
@@ -121,23 +135,21 @@ def _split(count: int, largest: int) -> list[int]:
     return [*wanted, *[largest] * (rest // largest), *([rest % largest] if rest % largest else [])]
 
 
-def _rows(array: Array, spec: TensorSpec, indices: Array) -> Array:
+def _rows(array: Array, spec: TensorSpec, indices: Array, batch: int) -> Array:
     if not spec.max:
         return array
-    if _is_batched(spec):
+    if is_batched(spec, batch):
         return np.ascontiguousarray(array[indices % len(array)])
-    step = _per_sample(spec)
+    step = len(array) // _count(array, spec, batch)
     first = int(indices[0]) * step % len(array)
     return np.ascontiguousarray(array[first : first + step])
 
 
-def _per_sample(spec: TensorSpec) -> int:
-    """Rows of axis 0 that one feed of batch 1 takes: the whole axis where it is fixed."""
-    return 1 if _is_batched(spec) else spec.max[0]
-
-
-def _is_batched(spec: TensorSpec) -> bool:
-    return bool(spec.max) and spec.min[0] != spec.max[0]
+def _count(array: Array, spec: TensorSpec, batch: int) -> int:
+    """Return how many samples an array holds: its rows, or as often as it has all rows of one; 1 where these vary."""
+    if is_batched(spec, batch):
+        return len(array)
+    return len(array) // spec.max[0] if spec.min[0] == spec.max[0] else 1
 
 
 def _dtype(spec: TensorSpec) -> np.dtype[Any]:
@@ -147,8 +159,7 @@ def _dtype(spec: TensorSpec) -> np.dtype[Any]:
         raise _bad(f"Input '{spec.name}' has the element type {spec.dtype}, for which there are no samples.") from None
 
 
-def _draw(rng: np.random.Generator, spec: TensorSpec, values: SampleRange, batch: int) -> Array:
-    shape = (batch, *spec.opt[1:]) if _is_batched(spec) else spec.opt
+def _draw(rng: np.random.Generator, spec: TensorSpec, values: SampleRange, shape: Shape) -> Array:
     dtype = _dtype(spec)
     declared = (values.low, values.high) != (0.0, 0.0)
     if dtype.kind == "b":
@@ -195,7 +206,7 @@ def _find(arrays: Mapping[str, Array], component: str, name: str, *, bare: bool)
     raise _bad(f"The samples hold no array '{keys[-1]}' for the input '{name}'; they hold {have}.")
 
 
-def _checked(spec: TensorSpec, array: Array) -> Array:
+def _checked(spec: TensorSpec, array: Array, batch: int) -> Array:
     dtype = _dtype(spec)
     if not np.can_cast(array.dtype, dtype, "same_kind") and not (dtype.kind == "f" and array.dtype.kind in "iu"):
         raise _bad(f"The samples' array '{spec.name}' is {array.dtype}; the input takes {dtype}.")
@@ -203,14 +214,21 @@ def _checked(spec: TensorSpec, array: Array) -> Array:
     fits = len(shape) == len(spec.max) and all(
         low <= extent <= high for extent, low, high in zip(shape[1:], spec.min[1:], spec.max[1:], strict=True)
     )
-    if fits and shape:
-        fits = shape[0] >= 1 and shape[0] % _per_sample(spec) == 0
-    if not fits:
-        wanted = "*".join(["N", *map(str, spec.opt[1:])]) if spec.max else "scalar"
+    if fits and shape and not is_batched(spec, batch):
+        low, high = spec.min[0], spec.max[0]
+        fits = low <= len(array) <= high if low != high else len(array) >= low and len(array) % low == 0
+    if not fits or 0 in shape or (spec.members and shape not in spec.members):
+        wanted = "*".join(["N", *map(_extents, spec.min[1:], spec.max[1:])]) if spec.max else "scalar"
+        if spec.members:
+            wanted = " or ".join(map(format_shape, spec.members))
         raise _bad(f"The samples' array '{spec.name}' has the shape {format_shape(shape)}; the input takes {wanted}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise _bad(f"The samples' array '{spec.name}' holds values that are not finite.")
     return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(shape)
+
+
+def _extents(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}..{high}"
 
 
 def _bad(message: str) -> EngineFailure:

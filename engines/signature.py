@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from engines.failures import EngineFailure, FailureReason
@@ -51,6 +51,8 @@ class TensorSpec:
         opt: Extent of each axis that a form is tuned for.
         max: Largest extent of each axis; `OPEN_EXTENT` where it has no known bound.
         known: False where the graph does not say even the number of axes; the profile is empty then.
+        members: The only shapes that the tensor may take, where not all between `min` and `max` are; not compared,
+            and no part of the JSON form.
 
     Raises:
         EngineFailure: INVALID_SPEC for an unknown dtype or a profile that is not in order.
@@ -62,6 +64,7 @@ class TensorSpec:
     opt: Shape
     max: Shape
     known: bool = True
+    members: tuple[Shape, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -89,6 +92,18 @@ class TensorSpec:
     def dynamic_axes(self) -> tuple[int, ...]:
         """Axes whose extent may vary."""
         return tuple(axis for axis, (low, high) in enumerate(zip(self.min, self.max, strict=True)) if low != high)
+
+    @property
+    def points(self) -> tuple[Shape, ...]:
+        """Shapes at which a form is tried: every member, else `opt` and both ends; `opt` alone of a fixed shape."""
+        if self.members:
+            return self.members
+        return (self.opt, self.min, self.max) if self.dynamic_axes else (self.opt,)
+
+    def single(self) -> Self:
+        """Return the spec of one sample: axis 0 is 1."""
+        low, tuned, high = ((1, *shape[1:]) for shape in (self.min, self.opt, self.max))
+        return replace(self, min=low, opt=tuned, max=high)
 
     def batched(self, max_batch: int) -> Self:
         """Return the spec with axis 0 dynamic from 1 to `max_batch`; `opt` stays where it was, at most `max_batch`.
@@ -147,6 +162,17 @@ class Signature:
         """Return the signature of a JSON form."""
         inputs, outputs = (tuple(map(TensorSpec.from_dict, values.get(part, ()))) for part in ("inputs", "outputs"))
         return cls(inputs, outputs)
+
+
+def shape_points(specs: Sequence[TensorSpec]) -> tuple[tuple[Shape, ...], ...]:
+    """Return the points at which inputs are tried together, one shape per input: `opt` of all first, then the ends.
+
+    Points of the inputs go together by their order: all are small at one point and large at another.
+    """
+    columns = [spec.points for spec in specs]
+    longest = max(map(len, columns), default=1)
+    rows = (tuple(column[min(row, len(column) - 1)] for column in columns) for row in range(longest))
+    return tuple(dict.fromkeys(rows))
 
 
 def parse_shape(text: str) -> Shape:

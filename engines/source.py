@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.backends.base import Array, Arrays
 from engines.conversion_request import Component, ComponentInput, Preprocessing, invalid
-from engines.signature import Signature, TensorSpec
+from engines.signature import Signature, TensorSpec, check_shape, format_shape
 
 if TYPE_CHECKING:
     import torch
@@ -91,9 +91,30 @@ def package_inputs(component: Component) -> tuple[TensorSpec, ...]:
     specs = []
     for given in component.inputs:
         check_preprocessing(given.name, given.preprocessing, given.shape)
-        spec = TensorSpec.fixed(given.name, given.dtype or "float32", given.shape)
+        spec = _declared(given, given.dtype or "float32")
         specs.append(spec.batched(component.largest_batch) if component.largest_batch > 1 and spec.max else spec)
     return tuple(specs)
+
+
+def network_inputs(component: Component) -> tuple[TensorSpec, ...]:
+    """Return the network's own inputs for one sample: as `package_inputs`, without the batch, in the network's dtypes.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where a shape cannot be.
+    """
+    return tuple(_declared(given, network_dtype(given)) for given in component.inputs)
+
+
+def _declared(given: ComponentInput, dtype: str) -> TensorSpec:
+    if not given.min_shape and not given.max_shape:
+        return TensorSpec.fixed(given.name, dtype, given.shape)
+    if not len(given.min_shape) == len(given.shape) == len(given.max_shape):
+        raise invalid(
+            f"Input '{given.name}': min_shape {format_shape(given.min_shape)}, shape {format_shape(given.shape)} and "
+            f"max_shape {format_shape(given.max_shape)} differ in their number of axes."
+        )
+    most = check_shape(given.max_shape, given.name)
+    return TensorSpec(given.name, dtype, given.min_shape, given.shape, most, members=given.shapes)
 
 
 def network_dtype(given: ComponentInput) -> str:

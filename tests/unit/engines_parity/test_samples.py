@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engines import samples as module
 from engines.failures import EngineFailure, FailureReason
-from engines.samples import SampleRange, batch_sizes, from_npz, generated
+from engines.samples import SampleRange, Samples, batch_sizes, from_npz, generated
 from engines.signature import TensorSpec
 
 IMAGE = TensorSpec.fixed("x", "float32", (1, 3, 4, 4)).batched(8)
@@ -122,3 +122,45 @@ def test_bad_arrays_are_named(tmp_path: Path) -> None:
     assert "'ids' is float64; the input takes int64" in failure(path, IDS)
     np.savez(path, ids=np.zeros((2, 6), np.int64), x=np.zeros((3, 3, 4, 4)))
     assert "different numbers of samples" in failure(path, IDS, IMAGE)
+
+
+TEXT = TensorSpec("ids", "int64", (1, 4), (1, 16), (1, 64)).batched(8)
+MASK = TensorSpec("mask", "bool", (1, 4), (1, 16), (1, 64)).batched(8)
+EITHER = TensorSpec("x", "float32", (3, 4, 4), (3, 8, 4), (3, 8, 8), members=((3, 8, 4), (3, 4, 8), (3, 8, 8)))
+
+
+def shapes(feeds: Samples, name: str) -> list[tuple[int, ...]]:
+    return [feed[name].shape for feed in feeds.feeds]
+
+
+def test_ranges_are_tried_tuned_at_every_batch_and_at_both_ends() -> None:
+    feeds = generated((TEXT, MASK, FIXED), {}, 0)
+    assert shapes(feeds, "ids") == shapes(feeds, "mask") == [(1, 16), (2, 16), (8, 16), (1, 4), (8, 64)]
+    assert set(shapes(feeds, "x")) == {(1, 4)}
+    assert feeds.count == 1 + 2 + 8 + 1 + 8
+
+
+def test_every_member_of_a_set_is_tried_and_nothing_between() -> None:
+    assert set(shapes(generated((EITHER,), {}, 0), "x")) == {(3, 8, 4), (3, 4, 8), (3, 8, 8)}
+
+
+def test_a_first_axis_of_another_range_is_no_batch() -> None:
+    sequence = TensorSpec("x", "float32", (4, 2), (16, 2), (64, 2))
+    assert batch_sizes((sequence,)) == batch_sizes((sequence, TEXT)) == (1,)
+    assert shapes(generated((sequence,), {}, 0), "x")[-2:] == [(4, 2), (64, 2)]
+    assert shapes(generated((sequence, TEXT), {}, 0), "ids")[-2:] == [(1, 4), (8, 64)]
+
+
+def test_a_users_sample_is_tried_at_the_other_shapes_too(tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    np.savez(path, ids=np.arange(3 * 10).reshape(3, 10), mask=np.ones((3, 10), bool))
+    feeds = from_npz(path, "net", (TEXT, MASK), only=True)
+    assert shapes(feeds, "ids") == [(1, 10), (2, 10), (8, 10), (1, 16), (1, 4), (1, 64)]
+    np.testing.assert_array_equal(feeds.feeds[-3]["ids"][0], [*range(10), *range(6)])
+
+
+def test_a_users_sample_beyond_a_range_or_a_set_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    np.savez(path, ids=np.zeros((3, 65), np.int64), x=np.zeros((3, 4, 4), np.float32))
+    assert "has the shape 3*65; the input takes N*4..64" in failure(path, TEXT)
+    assert "has the shape 3*4*4; the input takes 3*8*4 or 3*4*8 or 3*8*8" in failure(path, EITHER)
