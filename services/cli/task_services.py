@@ -59,6 +59,7 @@ class TaskService:
 TASK_SERVICES = (
     TaskService("conversion", "converter"),
     TaskService("quantization", "quantizer"),
+    TaskService("optimization", "optimizer"),
     TaskService("evaluation", "evaluator"),
 )
 

@@ -45,11 +45,13 @@ SERVICES = (
     ServiceEntry("template", "services.template.main", 50052),
     ServiceEntry("converter", "services.converter.main", 50053),
     ServiceEntry("quantizer", "services.quantizer.main", 50054),
+    ServiceEntry("optimizer", "services.optimizer.main", 50055),
     ServiceEntry("evaluator", "services.evaluator.main", 50056),
 )
 WORKERS = (
     WorkerEntry("worker-conversion", "services.converter.worker", "conversion"),
     WorkerEntry("worker-quantization", "services.quantizer.worker", "quantization"),
+    WorkerEntry("worker-optimization", "services.optimizer.worker", "optimization"),
     WorkerEntry("worker-evaluation", "services.evaluator.worker", "evaluation"),
 )
 

@@ -26,6 +26,8 @@ def imported_by(statement: str) -> set[str]:
         "services.converter.worker",
         "services.quantizer.main",
         "services.quantizer.worker",
+        "services.optimizer.main",
+        "services.optimizer.worker",
         "services.evaluator.main",
         "services.evaluator.worker",
         "services.local.stack",

@@ -1,0 +1,182 @@
+"""The API side of optimizations: what the task engine asks of this service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+import grpc
+from google.protobuf.message import Message
+from lathe.optimizer.v1.optimization_service_pb2 import (
+    OptimizationOutcome,
+    OptimizationSpec,
+    OptimizationTask,
+    OptimizationWork,
+)
+from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.type.v1.precision_pb2 import INT8
+
+from engines.devices import load_catalog
+from services.common.database import Database
+from services.common.datasets import Datasets
+from services.common.holds import Holds
+from services.common.packages import manifest_of, output_model
+from services.common.recipes import Recipes, Wanted
+from services.common.sources import Sources, files_digest, require_same_architectures
+from services.common.storage import ContentStore
+from services.common.tasks.kind import Prepared
+from services.optimizer.places import Places
+from services.optimizer.records import Record, Records
+from services.optimizer.result import result_of, unsaved
+from services.optimizer.rules import (
+    CALIBRATION_SAMPLES,
+    JUDGED_SAMPLES,
+    READING_RUNTIME,
+    RECORD_FILE,
+    judges,
+    normalized,
+    place_of,
+    time_limit,
+)
+
+# What names a resource, or does not change the work: equal work is equal bytes.
+_NAMES = (
+    "model_version",
+    "template",
+    "dataset",
+    "output_model",
+    "output_location",
+    "timeout_seconds",
+    "memory_limit_bytes",
+)
+
+
+class OptimizationKind:
+    """Optimizations, as the task engine sees them. Success registers nothing: SaveModel does."""
+
+    name = "optimization"
+    service = "lathe.optimizer.v1.OptimizationService"
+    collection = "optimizationTasks"
+    task_type = OptimizationTask
+    outcome_type = OptimizationOutcome
+
+    def __init__(
+        self, registry: grpc.aio.Channel, template: grpc.aio.Channel, cas: ContentStore, database: Database
+    ) -> None:
+        self._models = ModelServiceStub(registry)
+        self._sources = Sources(registry, cas)
+        self._recipes = Recipes(template)
+        self._datasets = Datasets(registry)
+        self._holds = Holds(registry)
+        self._cas = cas
+        self._places = Places(database)
+        self._records = Records(database)
+
+    def uses(self, spec: Message) -> Sequence[str]:
+        """Return version, dataset, template and output model."""
+        assert isinstance(spec, OptimizationSpec)
+        return list(dict.fromkeys(name for name in (*_read(spec), spec.template, spec.output_model) if name))
+
+    async def prepare(self, spec: Message) -> Prepared:
+        """Find out how the source is read, have items chosen, and gather all that a worker needs.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
+        """
+        assert isinstance(spec, OptimizationSpec)
+        asked = normalized(spec)
+        version, model = await asyncio.gather(
+            self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
+            self._models.GetModel(GetModelRequest(name=output_model(spec))),
+        )
+        source, own = await self._sources.original(version)
+        template = await self._recipes.resolve(Wanted(spec.template, spec.device, READING_RUNTIME), source, own)
+        conversion = await self._sources.compose(source, template, seed=asked.seed)
+        if own is not None:
+            require_same_architectures(conversion, version)
+        bare = OptimizationWork(conversion=conversion, spec=asked)
+        await self._choose(bare, asked, template.method)
+        _forget_names(bare.spec)
+        device = load_catalog().devices[asked.device]
+        return Prepared(
+            work=await self._with_record(bare, device.id),
+            bare=bare,
+            device=device.id,
+            display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
+            timeout_seconds=time_limit(asked, device),
+            memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
+        )
+
+    async def hold(self, task_name: str, spec: Message) -> bool:
+        """Take the task's place in the bucket, and keep version and dataset from being deleted while it runs."""
+        assert isinstance(spec, OptimizationSpec)
+        await self._places.take(task_name, place_of(spec), spec.model_version)
+        try:
+            await self._holds.hold(task_name, _read(spec))
+        except BaseException:
+            await self._places.release(task_name)
+            raise
+        return True
+
+    async def release(self, task_name: str, spec: Message) -> None:
+        """End the holds, and free the place unless a model was saved there."""
+        assert isinstance(spec, OptimizationSpec)
+        await self._places.release(task_name)
+        await self._holds.release(task_name, _read(spec))
+
+    async def complete(self, task: Message, outcome: Message) -> Message:
+        """Remember the record of the search, and return what it found."""
+        assert isinstance(task, OptimizationTask)
+        assert isinstance(outcome, OptimizationOutcome)
+        version = await self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version))
+        source, _ = await self._sources.original(version)
+        digest = files_digest(source.files)
+        earlier = await self._records.newest(digest, task.device, other_than=task.name)
+        for file in outcome.files:
+            if file.path == RECORD_FILE:
+                await self._records.add(digest, task.device, Record(file.digest, task.name))
+        return result_of(outcome, earlier.task if earlier is not None else "")
+
+    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+        """Return what the original found, not saved yet; None where its files are gone."""
+        assert isinstance(original, OptimizationTask)
+        # The files were stored together: one stands for all.
+        if not await self._cas.exists(manifest_of(original.result.files)):
+            return None
+        return unsaved(original.result)
+
+    async def _choose(self, work: OptimizationWork, asked: OptimizationSpec, method: str) -> None:
+        """Have the items of the dataset chosen, and see that the arrays which the specification names are stored."""
+        if asked.HasField("calibration_samples"):
+            await self._sources.require_stored(asked.calibration_samples, "calibration samples")
+        if asked.HasField("test_data"):
+            await self._sources.require_stored(asked.test_data, "test data")
+        if not asked.dataset:
+            return
+        dataset = await self._datasets.ready(asked.dataset)
+        if judges(asked, dataset, method):
+            work.evaluation.CopyFrom(await self._datasets.select(asked.dataset, JUDGED_SAMPLES, asked.seed))
+        if asked.precision_goal == INT8 and not asked.HasField("calibration_samples"):
+            work.calibration.CopyFrom(await self._datasets.select(asked.dataset, CALIBRATION_SAMPLES, asked.seed))
+
+    async def _with_record(self, bare: OptimizationWork, device: str) -> OptimizationWork:
+        """Return the work with the newest record of the same source, where there is one."""
+        found = await self._records.newest(bare.conversion.source_digest, device)
+        work = OptimizationWork()
+        work.CopyFrom(bare)
+        if found is not None and await self._cas.exists(found.digest):
+            work.record.CopyFrom(found.digest)
+        return work
+
+
+def _read(spec: OptimizationSpec) -> list[str]:
+    """Return the names of what the worker reads."""
+    return [name for name in (spec.model_version, spec.dataset) if name]
+
+
+def _forget_names(spec: OptimizationSpec) -> None:
+    message: Message = spec
+    for field in _NAMES:
+        message.ClearField(field)

@@ -1,0 +1,66 @@
+"""How the members of groups stand, read from their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from lathe.optimizer.v1.optimization_service_pb2 import (
+    ALL_SUCCEEDED,
+    IN_PROGRESS,
+    NONE_SUCCEEDED,
+    PARTLY_SUCCEEDED,
+    GroupMember,
+    GroupState,
+    OptimizationTaskGroup,
+)
+from lathe.type.v1.task_pb2 import SUCCEEDED
+
+from services.common.tasks.ledger import Ledger
+from services.common.tasks.machine import OPEN
+from services.common.tasks.rows import TaskRow
+
+# Results are long, and of each only some figures are kept: so many are in memory at once.
+_TASKS_AT_ONCE = 200
+_ERROR_CHARACTERS = 500
+_DELETED = "The task was deleted."
+
+
+class Members:
+    """Fills in what changes about the members of groups."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def fill(self, groups: Sequence[OptimizationTaskGroup]) -> None:
+        """Set state, progress, error and speedup of every member, and the state of every group."""
+        named = [member for group in groups for member in group.members if member.task]
+        for start in range(0, len(named), _TASKS_AT_ONCE):
+            part = named[start : start + _TASKS_AT_ONCE]
+            uids = {member.task: UUID(member.task.partition("/")[2]) for member in part}
+            rows = await self._ledger.store.load(uids.values())
+            for member in part:
+                self._fill(member, rows.get(uids[member.task]))
+        for group in groups:
+            group.state = state_of(group.members)
+
+    def _fill(self, member: GroupMember, row: TaskRow | None) -> None:
+        if row is None:
+            member.task, member.error = "", _DELETED
+            return
+        task: Any = self._ledger.codec.message(row)
+        member.state, member.progress = task.status.state, task.status.progress
+        if task.status.HasField("failure"):
+            member.error = task.status.failure.message[:_ERROR_CHARACTERS]
+        member.speedup = task.result.optimization_result.speedup
+
+
+def state_of(members: Sequence[GroupMember]) -> GroupState.ValueType:
+    """Return how members stand together; those whose task was deleted, or never was, did not succeed."""
+    states = [member.state for member in members]
+    if any(state in OPEN for state in states):
+        return IN_PROGRESS
+    if all(state == SUCCEEDED for state in states):
+        return ALL_SUCCEEDED
+    return PARTLY_SUCCEEDED if SUCCEEDED in states else NONE_SUCCEEDED

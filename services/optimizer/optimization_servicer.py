@@ -1,0 +1,59 @@
+"""The methods of OptimizationService that no other task service has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+from lathe.optimizer.v1.optimization_service_pb2 import (
+    ListOptimizationTaskGroupsResponse,
+    OptimizationTask,
+    OptimizationTaskGroup,
+)
+
+from services.common.tasks.servicer import Unary
+from services.optimizer.groups import Groups
+from services.optimizer.saving import Saver
+
+
+class OptimizationServicer:
+    """Serves saving and groups, beside the verbs of tasks."""
+
+    def __init__(self, saver: Saver, groups: Groups) -> None:
+        self._saver = saver
+        self._groups = groups
+
+    @property
+    def methods(self) -> Mapping[str, Unary]:
+        """The methods by name."""
+        own = (
+            self.SaveModel,
+            self.CreateOptimizationTaskGroup,
+            self.GetOptimizationTaskGroup,
+            self.ListOptimizationTaskGroups,
+            self.DeleteOptimizationTaskGroup,
+        )
+        return {method.__name__: method for method in own}
+
+    async def SaveModel(self, request: Any, _context: Any) -> OptimizationTask:
+        """Register a result and lay it out."""
+        return await self._saver.save(request)
+
+    async def CreateOptimizationTaskGroup(self, request: Any, _context: Any) -> OptimizationTaskGroup:
+        """Create a group with its tasks."""
+        return await self._groups.create(request)
+
+    async def GetOptimizationTaskGroup(self, request: Any, _context: Any) -> OptimizationTaskGroup:
+        """Return a group."""
+        return await self._groups.get(request.name)
+
+    async def ListOptimizationTaskGroups(self, request: Any, _context: Any) -> ListOptimizationTaskGroupsResponse:
+        """Return a page of groups."""
+        groups, token = await self._groups.page(request)
+        return ListOptimizationTaskGroupsResponse(groups=groups, next_page_token=token)
+
+    async def DeleteOptimizationTaskGroup(self, request: Any, _context: Any) -> Empty:
+        """Delete a group."""
+        await self._groups.delete(request.name, request.etag)
+        return Empty()

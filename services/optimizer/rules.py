@@ -1,0 +1,201 @@
+"""What an optimization may ask for, and what it means where it says nothing. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lathe.optimizer.v1.optimization_service_pb2 import LATENCY, OptimizationSpec
+from lathe.registry.v1.dataset_service_pb2 import Dataset
+from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPECIFIED, Precision
+
+from engines.devices import Device, load_catalog
+from engines.failures import EngineFailure
+from engines.toolchain import version_of
+from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
+from services.common.errors import LatheError, invalid_argument
+from services.common.storage.folders import OWN_PREFIXES
+from services.common.tasks.kind import MINIMUM_MEMORY
+
+DEFAULT_BUDGET_SECONDS = 600
+DEFAULT_LOCATION = "optimized"
+CALIBRATION_SAMPLES = 128
+JUDGED_SAMPLES = 1000
+"""Samples of a dataset on which each form that gets so far is judged."""
+
+RECORD_FILE = "record.json"
+"""Record of a search: among the outputs of the task that made it, and among the inputs of the next."""
+
+READING_RUNTIME = "onnxruntime"
+"""Runtime in the template by which the source is read. The search tries every runtime, whatever it says."""
+
+# Beyond the budget, for reading the source, building the form that is recommended, and moving files.
+_MORE_SECONDS = 1800
+_GOALS = (FP32, FP16, BF16, INT8)
+
+
+def normalized(spec: OptimizationSpec) -> OptimizationSpec:
+    """Return the specification with every default written out, so that equal work is equal bytes.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT naming the field that is wrong.
+    """
+    made = OptimizationSpec()
+    made.CopyFrom(spec)
+    if made.precision_goal == PRECISION_UNSPECIFIED:
+        made.precision_goal = FP32
+    made.objective = made.objective or LATENCY
+    made.search_budget_seconds = made.search_budget_seconds or DEFAULT_BUDGET_SECONDS
+    made.output_location = made.output_location or DEFAULT_LOCATION
+    _check_target(made)
+    _check_engine(made)
+    _check_calibration(made)
+    _check_accuracy(made)
+    _check_limits(made)
+    _check_location(made.output_location)
+    _check_tensor_information(made.tensor_information)
+    return made
+
+
+def time_limit(spec: OptimizationSpec, device: Device) -> int:
+    """Return the longest time of one attempt, in seconds: never shorter than the search and what surrounds it."""
+    return spec.timeout_seconds or max(device.timeout_seconds, spec.search_budget_seconds + _MORE_SECONDS)
+
+
+def asks_for_judgement(spec: OptimizationSpec) -> bool:
+    """Return whether the dataset has to judge: else it may serve for calibration alone."""
+    return bool(spec.max_degradation or spec.metric)
+
+
+def judges(spec: OptimizationSpec, dataset: Dataset, method: str) -> bool:
+    """Return whether accuracy is measured on a dataset.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT for a bound or a metric of a method whose outputs nothing judges, and for steps on
+            tensors; FAILED_PRECONDITION, reason ANNOTATIONS_MISSING, where they need annotations that are not there.
+    """
+    refuse_steps_on_tensors(dataset, len(spec.preprocessing), "task.spec.preprocessing")
+    if can_judge(dataset, method):
+        return True
+    if not asks_for_judgement(spec):
+        return False
+    if method == "raw":
+        field = "max_degradation" if spec.max_degradation else "metric"
+        raise invalid_argument(
+            f"task.spec.{field}",
+            "the method of the template is raw, whose outputs nothing judges; name a template with a method, or leave "
+            "it out",
+        )
+    raise annotations_missing(dataset, method)
+
+
+def place_of(spec: OptimizationSpec) -> str:
+    """Return the folder of the bucket that the task's model is saved to: `optimized/m-digits/mv-3`."""
+    _, model, _, number = spec.model_version.split("/")
+    return f"{spec.output_location or DEFAULT_LOCATION}/m-{model}/mv-{number}"
+
+
+def _check_target(spec: OptimizationSpec) -> None:
+    devices = load_catalog().devices
+    device = devices.get(spec.device)
+    if device is None:
+        raise invalid_argument(
+            "task.spec.device", f"there is no device '{spec.device}'; there are {', '.join(devices)}"
+        )
+    if READING_RUNTIME not in device.buildable_runtimes:
+        able = [each.id for each in devices.values() if READING_RUNTIME in each.buildable_runtimes]
+        raise invalid_argument(
+            "task.spec.device", f"this release builds nothing for {device.id}; it does for: {', '.join(able)}"
+        )
+    if spec.precision_goal not in _GOALS:
+        raise _wrong_goal(spec, [Precision.Name(goal) for goal in _GOALS])
+    runtimes = device.buildable_runtimes.values()
+    offered = {name for each in runtimes for name in (*each.precisions, *each.quantized)}
+    if Precision.Name(spec.precision_goal) not in offered:
+        raise _wrong_goal(spec, [Precision.Name(goal) for goal in _GOALS if Precision.Name(goal) in offered])
+
+
+def _wrong_goal(spec: OptimizationSpec, others: Sequence[str]) -> LatheError:
+    name = Precision.Name(spec.precision_goal)
+    return invalid_argument(
+        "task.spec.precision_goal", f"{name} is no goal of a search for {spec.device}; goals are {', '.join(others)}"
+    )
+
+
+def _check_engine(spec: OptimizationSpec) -> None:
+    installed = version_of("lathe")
+    if spec.engine_version not in {"", installed}:
+        raise invalid_argument(
+            "task.spec.engine_version",
+            f"there is no version '{spec.engine_version}' of the engines here; there is: {installed}. Leave the field "
+            "empty for the newest",
+        )
+    spec.engine_version = installed
+
+
+def _check_calibration(spec: OptimizationSpec) -> None:
+    given = spec.HasField("calibration_samples")
+    if given and spec.quantization_aware:
+        raise invalid_argument(
+            "task.spec.calibration_samples",
+            "a source that was trained quantization-aware brings its own ranges, which stay as they are; leave the "
+            "samples out",
+        )
+    if given and spec.precision_goal != INT8:
+        goal = Precision.Name(spec.precision_goal)
+        raise invalid_argument(
+            "task.spec.calibration_samples",
+            f"they serve INT8 forms, and the goal {goal} allows none; set precision_goal to INT8, or leave them out",
+        )
+    if spec.precision_goal == INT8 and not (given or spec.dataset or spec.quantization_aware):
+        raise invalid_argument(
+            "task.spec.precision_goal",
+            "INT8 forms are calibrated on data: name a dataset, or upload samples and name them in calibration_samples",
+        )
+
+
+def _check_accuracy(spec: OptimizationSpec) -> None:
+    if spec.dataset:
+        return
+    for field in ("max_degradation", "metric", "preprocessing"):
+        if getattr(spec, field):
+            raise invalid_argument(
+                f"task.spec.{field}", "it is about a dataset, and none is named; name one in dataset"
+            )
+
+
+def _check_limits(spec: OptimizationSpec) -> None:
+    if 0 < spec.timeout_seconds <= spec.search_budget_seconds:
+        raise invalid_argument(
+            "task.spec.timeout_seconds",
+            f"an attempt may take {spec.timeout_seconds} s, which the search alone takes with its budget of "
+            f"{spec.search_budget_seconds} s; give it more, or 0",
+        )
+    if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
+        raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+
+
+def _check_location(location: str) -> None:
+    parts = location.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise invalid_argument(
+            "task.spec.output_location",
+            f"'{location}' has an empty, '.' or '..' part; write a folder of the bucket, such as optimized/vision",
+        )
+    if parts[0] in OWN_PREFIXES:
+        raise invalid_argument(
+            "task.spec.output_location",
+            f"'{parts[0]}' holds the files of sources, uploads and releases, which nothing may be laid over; choose "
+            f"another folder, such as {DEFAULT_LOCATION}",
+        )
+
+
+def _check_tensor_information(text: str) -> None:
+    from engines.tensor_information import parse
+
+    if not text.strip():
+        return
+    try:
+        parse(text)
+    except EngineFailure as failure:
+        words = " ".join(part for part in (failure.message, failure.suggested_fix) if part)
+        raise invalid_argument("task.spec.tensor_information", words) from None

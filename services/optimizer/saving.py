@@ -1,0 +1,149 @@
+"""SaveModel: the form that a search recommends becomes a version, and lies in the bucket beside its source."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from lathe.optimizer.v1.optimization_service_pb2 import OptimizationTask, OptimizationWork, SaveModelRequest
+from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.type.v1.event_pb2 import TaskAssignment
+from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
+
+from services.common.errors import LatheError, failed_precondition, from_rpc_error
+from services.common.packages import Packages, output_model, package_version
+from services.common.platform import Platform
+from services.common.storage.folders import Folders
+from services.common.tasks.rows import Change, TaskRow
+from services.common.tasks.service import TaskEngine
+from services.optimizer.layout import laid_out
+from services.optimizer.places import Places
+from services.optimizer.rules import place_of
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+# Where one of these is answered, nothing was registered, and trying again changes nothing.
+_FINAL = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION})
+
+
+class Saver:
+    """Saves the results of tasks. Every step can be repeated: an interrupted call is made good by the next."""
+
+    def __init__(self, platform: Platform, engine: TaskEngine) -> None:
+        registry = platform.channel("registry")
+        self._database = platform.database
+        self._models = ModelServiceStub(registry)
+        self._packages = Packages(registry, platform.cas)
+        self._cas = platform.cas
+        self._places = Places(platform.database)
+        self._folders = Folders(platform.settings)
+        self._engine = engine
+
+    async def save(self, request: SaveModelRequest) -> OptimizationTask:
+        """Register the form that a task recommends, and lay it out in the bucket.
+
+        Raises:
+            LatheError: NOT_FOUND for the task or the model; FAILED_PRECONDITION where the task has not SUCCEEDED
+                (TASK_NOT_SUCCEEDED), is saved under another model (ALREADY_SAVED), its source is gone (SOURCE_GONE),
+                or another task has its place (OUTPUT_LOCATION_TAKEN).
+        """
+        await self._engine.handlers.row(request.name)
+        async with self._alone(request.name):
+            row = await self._engine.handlers.row(request.name)
+            task: OptimizationTask = self._engine.handlers.present(row)
+            _require_savable(task, request.model)
+            if not task.result.model_version:
+                if request.model:
+                    task.spec.output_model = request.model
+                source = await self._look_up(task)
+                async with self._place(task) as place:
+                    task.result.model_version = await self._register(task, row, source, place)
+                task.result.saved_location = place
+                await self._write(row, task.result)
+        return await self._read(request.name)
+
+    @asynccontextmanager
+    async def _alone(self, task: str) -> AsyncIterator[None]:
+        """Let one call save a task at a time, on whichever replica; a call that waited finds it saved."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_LOCK, task)
+            yield
+
+    async def _look_up(self, task: OptimizationTask) -> ModelVersion:
+        await self._models.GetModel(GetModelRequest(name=output_model(task.spec)))
+        try:
+            return await self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version))
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            raise failed_precondition(
+                "SOURCE_GONE",
+                f"'{task.spec.model_version}', from which '{task.name}' was made, is deleted, so that its files cannot "
+                "be laid out beside the result. Create the version again, and optimize that.",
+                task.name,
+            ) from None
+
+    @asynccontextmanager
+    async def _place(self, task: OptimizationTask) -> AsyncIterator[str]:
+        """Keep the task's place, and give it up where the block is told that it cannot be."""
+        place = place_of(task.spec)
+        await self._places.keep(task.name, place, task.spec.model_version)
+        try:
+            yield place
+        except (grpc.aio.AioRpcError, LatheError) as error:
+            known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+            if known.code in _FINAL:
+                await self._places.give_up(task.name)
+            raise
+
+    async def _register(self, task: OptimizationTask, row: TaskRow, source: ModelVersion, place: str) -> str:
+        """Copy everything to its place, then register the version, so that a version never misses its files."""
+        manifest = await self._cas.read(task.result.manifest)
+        files = laid_out(source.files, task.result.files)
+        await self._folders.sweep(place, {file.path for file in files})
+        await self._folders.copy(place, files, missing_only=False)
+        version = package_version(task, task.result.files, _architectures(row), source, manifest)
+        name = await self._packages.register(task, version)
+        await self._places.registered(task.name, name)
+        return name
+
+    async def _write(self, row: TaskRow, result: Message) -> None:
+        """Store the result with what saving adds to it, against whatever else changes the task meanwhile."""
+        ledger = self._engine.ledger
+        while True:
+            stored: Any = ledger.codec.message(row)
+            live = ledger.codec.live(ledger.codec.snapshot(row), stored.origin, result)
+            if await ledger.commit([Change(row, row._replace(live=live))]):
+                return
+            row = await self._engine.handlers.row(stored.name)
+
+    async def _read(self, name: str) -> OptimizationTask:
+        handlers = self._engine.handlers
+        task: OptimizationTask = handlers.present(await handlers.row(name))
+        return task
+
+
+def _require_savable(task: OptimizationTask, model: str) -> None:
+    if task.status.state != SUCCEEDED:
+        state = TaskState.Name(task.status.state)
+        raise failed_precondition(
+            "TASK_NOT_SUCCEEDED", f"'{task.name}' is {state}; only what SUCCEEDED can be saved.", task.name
+        )
+    saved = task.result.model_version
+    if saved and model and not saved.startswith(f"{model}/versions/"):
+        raise failed_precondition(
+            "ALREADY_SAVED",
+            f"'{task.name}' is saved as '{saved}', and a task is saved once. Optimize again to have it elsewhere too: "
+            "the work itself is in the action cache.",
+            task.name,
+        )
+
+
+def _architectures(row: TaskRow) -> dict[str, str]:
+    """Return the digests of the architectures that build the source's network, by name."""
+    work = OptimizationWork()
+    TaskAssignment.FromString(row.assignment).work.Unpack(work)
+    return {each.name: each.digest for each in work.conversion.architectures.values()}

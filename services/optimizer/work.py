@@ -1,0 +1,74 @@
+"""The worker side of optimizations: what a worker fetches, runs and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, OptimizationWork
+from lathe.type.v1.digest_pb2 import DatasetSelection, Digest
+
+from services.common.datasets import INDEX_FILE
+from services.common.tasks.engine_work import EngineWork
+from services.optimizer.rules import RECORD_FILE
+
+ENGINE_PACKAGES = (
+    "lathe",
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnx-ir",
+    "onnxruntime",
+    "nncf",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "pycocotools",
+    "safetensors",
+    "transformers",
+    "diffusers",
+    "tensorflow-cpu",
+    "tf2onnx",
+)
+"""Packages beside the device's own toolchains whose versions may change a result."""
+
+CALIBRATION_FILE = "calibration.bin"
+TEST_DATA_FILE = "samples/test.npz"
+
+
+class OptimizationWorkKind(EngineWork):
+    """Optimizations, as a worker of one device sees them."""
+
+    name = "optimization"
+    entry = "engines.optimization.optimizing:run"
+    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.optimization.optimizing")
+    work_type = OptimizationWork
+    outcome_type = OptimizationOutcome
+    outputs_dir = "package"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device, ENGINE_PACKAGES)
+
+    def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return what reads the source, the indexes of the selections, the user's arrays, and the earlier record."""
+        assert isinstance(work, OptimizationWork)
+        found = [(entry.path, entry.digest) for entry in work.conversion.inputs]
+        found += [(f"{folder}/{INDEX_FILE}", selection.index) for folder, selection in _selections(work)]
+        if work.spec.HasField("calibration_samples"):
+            found.append((CALIBRATION_FILE, work.spec.calibration_samples))
+        if work.spec.HasField("test_data"):
+            found.append((TEST_DATA_FILE, work.spec.test_data))
+        if work.HasField("record"):
+            found.append((RECORD_FILE, work.record))
+        return found
+
+    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return the images or tensors of the selections."""
+        assert isinstance(work, OptimizationWork)
+        return [(folder, selection.files) for folder, selection in _selections(work)]
+
+
+def _selections(work: OptimizationWork) -> list[tuple[str, DatasetSelection]]:
+    """Return what was chosen of datasets, by the folder that it is fetched to."""
+    named = (("calibration", work.calibration), ("evaluation", work.evaluation))
+    return [(folder, selection) for folder, selection in named if selection.HasField("index")]
