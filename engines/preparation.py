@@ -10,7 +10,7 @@ from pathlib import Path
 from engines.backends.base import BuildSource
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Execution, inside
 from engines.readiness import make_ready
-from engines.reading import read_source, with_inputs
+from engines.reading import Reader, read_source, with_inputs
 from engines.samples import SampleRange, Samples, from_npz, generated
 from engines.signature import Signature, TensorSpec
 from engines.source import Source, network_dtype, package_inputs, preprocess
@@ -61,6 +61,8 @@ def prepare(
     workdir: Path,
     progress: Progress,
     execution: Execution | None = None,
+    *,
+    reader: Reader = read_source,
 ) -> Prepared:
     """Read one component and make its graph ready; intermediate files lie in `workdir/scratch/<component>`.
 
@@ -70,6 +72,7 @@ def prepare(
         workdir: Where the request's files lie.
         progress: Told 0.05 when reading begins and 0.35 when the graph is made ready.
         execution: Execution parameters; the template's where None.
+        reader: Writes the component as ONNX; by the template's format where it is not said.
 
     Raises:
         EngineFailure: whatever step fails, with its reason.
@@ -82,7 +85,9 @@ def prepare(
     samples = _samples(request, component, workdir, inputs, ranges)
 
     progress(0.05, f"{component.name}: reading the model and exporting it to ONNX")
-    source = _read(request, component, workdir, samples, scratch / "source.onnx")
+    feed = samples.feeds[0]
+    arguments = [preprocess(feed[given.name], given.preprocessing, network_dtype(given)) for given in component.inputs]
+    source = reader(request, component, workdir, arguments, scratch / "source.onnx")
     log.info("%s: read by %s: %d bytes of ONNX", component.name, source.reader, source.onnx_path.stat().st_size)
 
     progress(0.35, f"{component.name}: making the graph ready")
@@ -107,9 +112,3 @@ def _samples(
         first = request.template.components[0].name == component.name  # its samples need no prefix
         return from_npz(inside(workdir, request.samples_path), component.name, inputs, only=first)
     return generated(inputs, ranges, request.seed)
-
-
-def _read(request: ConversionRequest, component: Component, workdir: Path, samples: Samples, onnx_path: Path) -> Source:
-    feed = samples.feeds[0]
-    arguments = [preprocess(feed[given.name], given.preprocessing, network_dtype(given)) for given in component.inputs]
-    return read_source(request, component, workdir, arguments, onnx_path)
