@@ -5,12 +5,16 @@ Wire format: https://protobuf.dev/programming-guides/encoding/ — a tag is `fie
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 _HEAD = 65536
 _NODE = 0x0A
 _NAME, _OP = 0x0A, 0x12
 _NEWEST_SCHEMA = 1
+_TEXT = rb"\s*(#[^\n]*\n\s*)*"
+_GRAPH_TEXT = re.compile(_TEXT + rb"(node|library|versions)\s*:?\s*\{")
+_SAVED_MODEL_TEXT = re.compile(_TEXT + rb"(saved_model_schema_version\s*:|meta_graphs\s*:?\s*\{)")
 
 
 def is_onnx(path: Path) -> bool:
@@ -26,14 +30,22 @@ def is_saved_model(path: Path) -> bool:
 
 
 def is_frozen_graph(path: Path) -> bool:
-    """Return whether a file begins as a GraphDef: a node with a name and then an operator."""
+    """Return whether a file begins as a GraphDef: a node with a name and then an operator, or the text of one."""
     head = _head(path)
+    if _GRAPH_TEXT.match(head):
+        return True
     inside = _field(head, 0, _NODE)
     name = _field(head, inside[0], _NAME) if inside else None
     operator = _field(head, name[1], _OP) if name else None
     if name is None or operator is None:
         return False
     return _is_word(head[slice(*name)]) and _is_word(head[slice(*operator)])
+
+
+def is_text(path: Path) -> bool:
+    """Return whether a file begins as the text of a GraphDef or SavedModel (.pbtxt)."""
+    head = _head(path)
+    return bool(_GRAPH_TEXT.match(head) or _SAVED_MODEL_TEXT.match(head))
 
 
 def _field(data: bytes, position: int, tag: int) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engines.failures import EngineFailure, FailureReason
+from engines.inspection.protobuf_marks import is_text
 from engines.inspection.sniff import sniff
 from engines.inspection.tensorflow_schema import GRAPH, SAVED_MODEL, dtype_name
 from engines.inspection.wire import Message, Schema, read_bytes, read_text
@@ -18,7 +19,6 @@ from engines.signature import OPEN_EXTENT, TensorSpec
 _UNSAFE = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"})
 """Operators that run Python of the process, or read and write files of the machine."""
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
-_TEXT_SUFFIXES = (".pbtxt", ".prototxt", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _read(path: Path, schema: Schema, what: str, needed: str) -> Message:
     if not path.stat().st_size:
         _refuse(path, what, "it is empty")
     try:
-        if path.suffix.lower() in _TEXT_SUFFIXES:
+        if is_text(path):
             message = read_text(path.read_text(encoding="utf-8"), schema)
         else:
             with path.open("rb") as file:

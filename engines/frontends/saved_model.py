@@ -1,0 +1,189 @@
+"""Reads a TensorFlow SavedModel into ONNX; the truth is the signature itself, run by TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.backends.base import Array
+from engines.failures import EngineFailure, FailureReason
+from engines.frontends.tensorflow_tools import (
+    Frozen,
+    crashed,
+    import_tensorflow,
+    interface,
+    quiet,
+    unknown_operator,
+    write_onnx,
+)
+from engines.inspection.tensorflow_graph import Graph, SavedModel, check_safe, read_saved_model
+from engines.signature import Signature, TensorSpec
+
+log = logging.getLogger(__name__)
+
+SERVING = "serving_default"
+"""The signature that is read where none is named."""
+
+Runner = Callable[[Sequence[Array]], list[Array]]
+
+
+def model_file(folder: Path) -> Path:
+    """Return the file of a SavedModel that holds its graph.
+
+    Raises:
+        EngineFailure: INVALID_MODEL where the folder has none.
+    """
+    for name in ("saved_model.pb", "saved_model.pbtxt"):
+        if (folder / name).is_file():
+            return folder / name
+    raise _invalid(f"'{folder.name}' is no SavedModel: it has no saved_model.pb.")
+
+
+def inspect(folder: Path) -> SavedModel:
+    """Return what a SavedModel says of itself, after everything that can be refused without running it was.
+
+    Raises:
+        EngineFailure: INVALID_MODEL for a damaged or another file, or variables that are missing or empty;
+            UNSAFE_MODEL for Python in the graph.
+    """
+    path = model_file(folder)
+    model = read_saved_model(path)
+    check_safe(model.graph, path)
+    check_variables(folder, model.graph)
+    return model
+
+
+def check_variables(folder: Path, graph: Graph) -> None:
+    """Refuse a SavedModel whose graph has variables, and whose files do not.
+
+    Raises:
+        EngineFailure: INVALID_MODEL.
+    """
+    files = sorted((folder / "variables").glob("variables.*"))
+    empty = next((file for file in files if not file.stat().st_size), None)
+    if empty is not None:
+        raise _invalid(f"'variables/{empty.name}' of the SavedModel is empty; its weights did not arrive.")
+    variables = graph.variables
+    parts = {file.name.partition(".")[2].partition("-")[0] for file in files}
+    if variables and not parts >= {"index", "data"}:
+        raise _invalid(
+            f"The SavedModel has {len(variables)} variables, such as '{variables[0]}', and their values are missing: "
+            "variables/variables.index and variables/variables.data-… belong beside saved_model.pb."
+        )
+    total = next((int(file.name.rpartition("-of-")[2]) for file in files if "-of-" in file.name), 0)
+    shards = sum("-of-" in file.name for file in files)
+    if shards < total:
+        raise _invalid(f"The values of the SavedModel's variables lie in {total} files, of which {shards} are there.")
+
+
+def choose_signature(model: SavedModel, named: str = "", inputs: Sequence[str] = ()) -> str:
+    """Return the signature to read: the one that is named, `serving_default`, the only one, or the one of the inputs.
+
+    Raises:
+        EngineFailure: INVALID_SPEC listing the signatures where none of these tells it, INVALID_MODEL where there is
+            none.
+    """
+    found = model.signatures
+    if not found:
+        raise _invalid(
+            "The SavedModel has no signature, so that nothing says what goes in and comes out.",
+            "Save it with tf.saved_model.save(model, folder, signatures=...), or model.export(folder) of Keras.",
+        )
+    if named in found:
+        return named
+    fitting = [key for key, (takes, _) in found.items() if inputs and {spec.name for spec in takes} == set(inputs)]
+    if not named and (SERVING in fitting or (SERVING in found and not fitting)):
+        return SERVING
+    if not named and len(fitting or found) == 1:
+        return next(iter(fitting or found))
+    listed = "; ".join(
+        f"'{key}' takes {', '.join(spec.name for spec in takes) or 'nothing'}" for key, (takes, _) in found.items()
+    )
+    wrong = f"has no signature '{named}'" if named else f"has {len(found)} signatures and none is '{SERVING}'"
+    raise EngineFailure(
+        FailureReason.INVALID_SPEC,
+        f"The SavedModel {wrong}: {listed}.",
+        suggested_fix="Set the component's `state_dict_key` to one of them, or declare its inputs.",
+    )
+
+
+def read_signature(
+    folder: Path, key: str, inputs: Sequence[TensorSpec], outputs: Sequence[str], onnx_path: Path
+) -> tuple[Signature, Runner]:
+    """Write a signature as ONNX; return its interface, and what computes it in TensorFlow.
+
+    Args:
+        folder: The SavedModel, which `inspect` has found in order.
+        key: The signature.
+        inputs: Specs of all its inputs, an axis that varies being left open in the graph.
+        outputs: Outputs to keep, in this order; all by name where empty.
+        onnx_path: Where the ONNX file goes.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for inputs or outputs that the signature does not have; what the tools fail with.
+    """
+    tf = import_tensorflow()
+    model = read_saved_model(model_file(folder))
+    takes, gives = ([spec.name for spec in specs] for specs in model.signatures[key])
+    _check_names("inputs", [spec.name for spec in inputs], takes, key, all_of_them=True)
+    _check_names("outputs", outputs, gives, key, all_of_them=False)
+    frozen, function, loaded = _freeze(folder, key, model.graph)
+    kept = {tensor: name for tensor, name in frozen.outputs.items() if name in (outputs or gives)}
+    frozen = Frozen(frozen.graph_def, frozen.inputs, kept, frozen.tables)
+    operators = {node.op: node.name for _, node in model.graph.all_nodes()}
+    write_onnx(frozen, {spec.name: spec for spec in inputs}, onnx_path, operators)
+    order = list(outputs) or sorted(kept.values())
+
+    def run(values: Sequence[Array], _alive: Any = loaded) -> list[Array]:  # a function does not keep its variables
+        given = {spec.name: tf.constant(value) for spec, value in zip(inputs, values, strict=True)}
+        found = function(**given)
+        return [np.asarray(found[name]) for name in order]
+
+    return interface(onnx_path, inputs, order), run
+
+
+def _freeze(folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
+    from tf2onnx import tf_loader
+
+    try:
+        with quiet():
+            graph_def, inputs, outputs, _, loaded, tables, names = tf_loader.from_saved_model(
+                str(folder),
+                None,
+                None,
+                signatures=[key],
+                return_concrete_func=True,
+                return_initialized_tables=True,
+                return_tensors_to_rename=True,
+            )
+            function = loaded.signatures[key]
+    except Exception as error:
+        log.info("TensorFlow does not load the SavedModel", exc_info=True)
+        failure = crashed("TensorFlow cannot load the SavedModel", error)
+        if failure.reason is FailureReason.UNSUPPORTED_OPERATOR:
+            node = next((node.name for _, node in graph.all_nodes() if node.op == failure.operator), "")
+            raise unknown_operator(failure.operator, node) from error
+        raise _invalid(f"{failure.message}") from error
+    bare = {tensor: names.get(tensor, tensor.removesuffix(":0")) for tensor in (*inputs, *outputs)}
+    return (
+        Frozen(graph_def, {each: bare[each] for each in inputs}, {each: bare[each] for each in outputs}, tables or {}),
+        function,
+        loaded,
+    )
+
+
+def _check_names(what: str, given: Sequence[str], there: Sequence[str], key: str, *, all_of_them: bool) -> None:
+    if set(given) - set(there) or (all_of_them and set(given) != set(there)):
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"The component's {what} are {', '.join(given)}; the signature '{key}' has {', '.join(there)}.",
+            suggested_fix="Name them as the signature does.",
+        )
+
+
+def _invalid(message: str, fix: str = "Upload the whole folder that tf.saved_model.save wrote.") -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_MODEL, message, suggested_fix=fix)
