@@ -218,4 +218,12 @@ class Runner:
         return ""
 
 
+def available_memory() -> int:
+    """Return how much memory this machine has to spare, in bytes."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 8 << 30
+
+
 _VERBS = {"open": "open the form", "run": "run", "turn": "run", "throughput": "run at full load"}

@@ -1,0 +1,152 @@
+"""The final: the best, the runner-up and the best default against the source, once more, from nothing.
+
+What chose a form flatters it: of many equal ones the luckiest leads. So the final forgets the rounds before it. The
+source takes part twice, in two processes: what these two differ by is what noise does, between processes too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from engines.failures import EngineFailure
+from engines.optimization.runner import Runner
+from engines.optimization.standing import FINALISTS, Standing
+from engines.optimization.tournament import LEAST_ROUNDS, Contender
+from engines.optimization.trying import Workbench
+from engines.profile import ProfileReport
+from engines.toolchain import hardware
+
+FINAL_SECONDS = 8.0
+MORE_SECONDS = 4.0
+MOST_SECONDS = 32.0
+TIE = 1.02
+"""A form this much faster at the most gives way to a simpler one; less, where noise is less."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the final says.
+
+    Attributes:
+        chosen: The form that won; None where none stood.
+        gain: Whether it beats the source beyond noise.
+        reason: Why there is no gain; empty where there is.
+        profile: The source, what won, and the source against itself.
+    """
+
+    chosen: Contender | None
+    gain: bool
+    reason: str
+    profile: ProfileReport
+
+
+class Final:
+    """Holds the final of those that stand."""
+
+    def __init__(self, standing: Standing, bench: Workbench) -> None:
+        """Choose who takes part."""
+        self._standing = standing
+        self._bench = bench
+        ranked, default = standing.ranked, standing.best_default
+        self._forms = ranked[:FINALISTS] + ([default] if default and default not in ranked[:FINALISTS] else [])
+
+    def hold(self, seconds: float, until: float) -> Outcome:
+        """Hold it.
+
+        Args:
+            seconds: Time for its rounds; at least `LEAST_ROUNDS` are run.
+            until: By `time.monotonic()`, how long it may go on where that is not enough to tell.
+
+        Raises:
+            EngineFailure: The source form itself failed.
+        """
+        control = self._control()
+        everyone = [self._standing.baseline, control, *self._forms]
+        for form in everyone:
+            form.forget()
+        try:
+            self._rounds(everyone, min(seconds, FINAL_SECONDS))
+            last = min(until, time.monotonic() + MOST_SECONDS)
+            while self._unclear(control) and time.monotonic() + MORE_SECONDS < last:
+                self._rounds(everyone, MORE_SECONDS)
+        finally:
+            if control.runner is not self._standing.baseline.runner:
+                control.runner.close()
+        self._standing.settle()
+        return self._outcome(control)
+
+    def _control(self) -> Contender:
+        baseline = self._standing.baseline
+        assert baseline.entry.made is not None  # it runs
+        try:
+            bench = self._bench
+            runner = Runner.open(baseline.entry.made, bench.threads, bench.workdir, memory_bytes=bench.memory_bytes)
+        except EngineFailure:
+            runner = baseline.runner  # memory for one alone: the same process under two names
+        else:
+            runner.run(self._bench.truth.samples.feeds)
+        return Contender(baseline.entry, runner, baseline.call_seconds)
+
+    def _rounds(self, everyone: list[Contender], seconds: float) -> None:
+        alive = self._standing.tournament.rounds(everyone, seconds, least=LEAST_ROUNDS)
+        for form in everyone[:2]:
+            if form not in alive and form.entry.failure:
+                raise form.entry.failure
+        everyone[:] = alive
+        self._forms = [form for form in self._forms if form in alive]
+        self._standing.members = [form for form in self._standing.members if form.entry.failure is None]
+
+    def _noise(self, control: Contender) -> float:
+        if self._standing.by_size:
+            return 1.0
+        itself = self._standing.tournament.speed(control, self._standing.baseline)
+        return max(itself.high, 1 / itself.low, 1.0)
+
+    def _unclear(self, control: Contender) -> bool:
+        """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""
+        if not self._forms or self._standing.by_size:
+            return False
+        chosen, noise = self._choice(control), self._noise(control)
+        gain = self._standing.ahead(chosen, self._standing.baseline)
+        if gain.low <= noise < gain.ratio:
+            return True
+        leads = (self._standing.ahead(chosen, other) for other in self._forms if other is not chosen)
+        return any(lead.low < 1 / TIE and lead.high > TIE for lead in leads)
+
+    def _choice(self, control: Contender) -> Contender:
+        """Return the best; of those that are as good within noise, the simplest."""
+        baseline, ahead = self._standing.baseline, self._standing.ahead
+        best = max(self._forms, key=lambda form: ahead(form, baseline).ratio)
+        margin = min(self._noise(control), TIE)
+        tied = [form for form in self._forms if form is best or ahead(form, best).ratio >= 1 / margin]
+        return min(tied, key=lambda form: form.entry.spec.simplicity)
+
+    def _outcome(self, control: Contender) -> Outcome:
+        tournament, baseline = self._standing.tournament, self._standing.baseline
+        chosen = self._choice(control) if self._forms else None
+        shown = [tournament.latency(form, baseline) for form in (baseline, *([chosen] if chosen else []))]
+        itself = tournament.latency(control, baseline)
+        assert itself is not None  # both took part in the same rounds
+        profile = ProfileReport(
+            tuple(latency for latency in shown if latency),
+            itself,
+            len(baseline.turns),
+            self._bench.threads,
+            tournament.batch,
+            hardware(),
+        )
+        gain, reason = self._judge(chosen, self._noise(control))
+        return Outcome(chosen, gain, reason, profile)
+
+    def _judge(self, chosen: Contender | None, noise: float) -> tuple[bool, str]:
+        if chosen is None:
+            return False, "No other form was built, computes the right thing and runs within the budget."
+        gain = self._standing.ahead(chosen, self._standing.baseline)
+        if gain.low > noise:
+            return True, ""
+        better = "smaller" if self._standing.by_size else "faster"
+        return False, (
+            f"The best form, {chosen.name}, is {gain.ratio:.2f}x as good as the source form ({gain.low:.2f}x to "
+            f"{gain.high:.2f}x), which is not {better} beyond the noise of {noise:.2f}x."
+        )

@@ -1,0 +1,126 @@
+"""Whether a form computes what its source computes: parity first, then the metric where there is data to judge on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from engines.backends.base import Arrays
+from engines.failures import EngineFailure, FailureReason
+from engines.optimization.form import FormSpec
+from engines.parity import Parity
+from engines.parity_report import OutputParity, ParityReport, Verdict
+from engines.quantization.gate import LEAST_COSINE, THRESHOLD
+from engines.samples import Samples
+from engines.source import Source
+from engines.verification import describe
+
+Run = Callable[[Arrays], Arrays]
+Judge = Callable[[Run], float]
+"""Returns the metric, 0 to 1, of what computes every output by name from every input by name."""
+
+_LOSSLESS = "FP32"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What forms have to keep.
+
+    Attributes:
+        error: Largest relative error of a form in FP32.
+        max_degradation: Largest loss of the metric, in points, where there is a judge.
+    """
+
+    error: float = 1e-4
+    max_degradation: float = 0.0
+
+
+STRICT = Thresholds()
+
+
+@dataclass
+class Truth:
+    """What the source computes, to hold forms to.
+
+    Attributes:
+        source: The original.
+        samples: What both compute on.
+        thresholds: What forms have to keep.
+        classifier: Whether outputs are scores of classes.
+        judge: Measures accuracy; None where there is no data.
+        source_accuracy: The metric of the source form, once it was measured.
+    """
+
+    source: Source
+    samples: Samples
+    thresholds: Thresholds
+    classifier: bool = False
+    judge: Judge | None = None
+    source_accuracy: float | None = None
+
+    @functools.cached_property
+    def expected(self) -> list[Arrays]:
+        """The source's outputs for every feed."""
+        return [self.source.run(feed) for feed in self.samples.feeds]
+
+    def parity(self, spec: FormSpec, outputs: Sequence[Arrays]) -> ParityReport:
+        """Return how a form's outputs, for every feed, compare: by relative error in FP32, else by cosine.
+
+        Raises:
+            EngineFailure: SHAPE_MISMATCH; OUTPUT_MISMATCH where an output is missing.
+        """
+        names = tuple(output.name for output in self.source.signature.outputs)
+        missing = [name for name in names if name not in outputs[0]]
+        if missing:
+            message = f"{spec.name} gives no output '{missing[0]}'; it gives {', '.join(outputs[0])}."
+            raise EngineFailure(FailureReason.OUTPUT_MISMATCH, message)
+        parity = Parity(names, classifier=self.classifier)
+        for expected, actual in zip(self.expected, outputs, strict=True):
+            parity.add(expected, actual)
+        by_cosine = spec.precision != _LOSSLESS
+        return parity.report(THRESHOLD if by_cosine else self.thresholds.error, self.samples, by_cosine=by_cosine)
+
+    def objection(self, spec: FormSpec, report: ParityReport) -> EngineFailure | None:
+        """Return why a form's parity rules it out; None where it does not.
+
+        In FP32 the threshold is the limit itself. A lower precision may stay under a cosine of 0.99 only where a judge
+        is there to say what that costs.
+        """
+        if spec.precision == _LOSSLESS:
+            failing = [output for output in report.outputs if output.verdict is not Verdict.PASS]
+            limit = f"the relative error is at most {report.threshold:g}"
+        else:
+            failing = [output for output in report.outputs if output.verdict is Verdict.FAIL and self.judge is None]
+            limit = f"the cosine is at least {LEAST_COSINE}"
+        if not failing:
+            return None
+        return EngineFailure(
+            FailureReason.PARITY_FAILED,
+            f"{spec.name} does not compute what the source computes: {_shortfall(spec, failing[0])}, where {limit}.",
+            evidence="; ".join(map(describe, report.outputs)),
+            suggested_fix="Other forms are not affected. Raise error_threshold if the model bears the error, or give a "
+            "dataset to judge accuracy by.",
+        )
+
+    def accuracy_objection(self, spec: FormSpec, accuracy: float) -> EngineFailure | None:
+        """Return why a form's accuracy rules it out; None where it does not, nor where the source's is unknown."""
+        if self.source_accuracy is None:
+            return None
+        lost, allowed = (self.source_accuracy - accuracy) * 100, self.thresholds.max_degradation
+        if lost <= allowed + 1e-9:  # not for a metric that is no number
+            return None
+        return EngineFailure(
+            FailureReason.PARITY_FAILED,
+            f"{spec.name} loses {lost:.2f} points of accuracy, more than the {allowed:g} allowed.",
+            evidence=f"the source's metric is {self.source_accuracy:.4f}, the form's {accuracy:.4f}",
+            suggested_fix="Raise max_degradation if that is borne, or allow no lower precision.",
+        )
+
+
+def _shortfall(spec: FormSpec, output: OutputParity) -> str:
+    if output.remark:
+        return f"output '{output.output}': {output.remark}"
+    if spec.precision == _LOSSLESS:
+        return f"output '{output.output}' has the relative error {output.max_rel_error:.3g}"
+    return f"output '{output.output}' has the cosine {output.cosine:.4f}"

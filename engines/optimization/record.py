@@ -1,0 +1,146 @@
+"""Measurements that outlive a search: what an earlier one measured under the same conditions is not measured again.
+
+Times do not compare across runs, so what counts of an earlier measurement is its speed-up over the baseline, which was
+paired. The form that is recommended is always built and measured anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.hygiene import external_files, load_model
+from engines.optimization.entry import Entry
+from engines.optimization.form import FormSpec
+from engines.parity_report import OutputParity, ParityReport, Verdict
+from engines.profile import Latency
+from engines.samples import Samples
+from engines.toolchain import fingerprint, software
+
+VERSION = 1
+SOFTWARE = ("torch", "onnx", "onnxruntime", "openvino", "nncf", "numpy", "lathe")
+"""Packages whose version may change a measurement."""
+_PASSING = frozenset(
+    {
+        FailureReason.TIMEOUT,
+        FailureReason.OUT_OF_MEMORY,
+        FailureReason.TOOLCHAIN_UNAVAILABLE,
+        FailureReason.INFRASTRUCTURE,
+        FailureReason.INTERNAL_ERROR,
+    }
+)
+"""Failures that another try may not meet."""
+
+
+@dataclass
+class Record:
+    """Measurements by key.
+
+    Attributes:
+        measurements: What `put` wrote, by key.
+    """
+
+    measurements: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def put(self, key: str, entry: Entry, measured_by: str) -> None:
+        """Keep what is known of a form, unless it was not tried or failed for a reason that may pass."""
+        if not (entry.latency or entry.failure) or (entry.failure and entry.failure.reason in _PASSING):
+            return
+        values = entry.to_dict()
+        values["spec"] = entry.spec.to_dict()
+        values["measured_by"] = entry.measured_by or measured_by
+        self.measurements[key] = values
+
+    def find(self, key: str) -> Entry | None:
+        """Return what was found out under a key; None where nothing was, or it cannot be read."""
+        values = self.measurements.get(key)
+        try:
+            return _entry(values) if values else None
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def to_json(self) -> str:
+        """Return the record as text."""
+        return json.dumps({"version": VERSION, "measurements": self.measurements}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the record that a text holds: an empty one for a text of another version, or that is none."""
+        try:
+            values = json.loads(text)
+        except ValueError:
+            return cls()
+        if not isinstance(values, dict) or values.get("version") != VERSION:
+            return cls()
+        measurements = values.get("measurements")
+        return cls(dict(measurements)) if isinstance(measurements, dict) else cls()
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what conditions forms are measured: all that a measurement may depend on but the form itself.
+
+    Attributes:
+        digest: sha256 of them.
+    """
+
+    digest: str
+
+    @classmethod
+    def of(cls, graph: Path, samples: Samples, settings: Mapping[str, Any]) -> Self:
+        """Return the conditions of a graph, feeds, settings (JSON), and of this machine and what is installed."""
+        digest = hashlib.sha256()
+        for part in (graph, *(graph.parent / name for name in external_files(load_model(graph, weights=False), graph))):
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for feed in samples.feeds:
+            for name, array in sorted(feed.items()):
+                digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+                digest.update(array.tobytes())
+        surroundings = [dict(settings), software(SOFTWARE), fingerprint()]
+        digest.update(json.dumps(surroundings, sort_keys=True).encode())
+        return cls(digest.hexdigest())
+
+    def key(self, spec: FormSpec) -> str:
+        """Return the key of a form's measurement."""
+        return hashlib.sha256(f"{self.digest}\0{json.dumps(spec.to_dict(), sort_keys=True)}".encode()).hexdigest()
+
+
+def _entry(values: Mapping[str, Any]) -> Entry:
+    entry = Entry(
+        FormSpec.from_dict(values["spec"]),
+        latency=Latency(**values["latency"]) if "latency" in values else None,
+        samples_per_second=float(values["samples_per_second"]),
+        size_bytes=int(values["size_bytes"]),
+        memory_bytes=int(values["memory_bytes"]),
+        accuracy=values.get("accuracy"),
+        note=str(values["note"]),
+        measured_by=str(values["measured_by"]),
+    )
+    if "parity" in values:
+        entry.parity = _parity(values["parity"])
+    if "failure" in values:
+        entry.failure = EngineFailure.from_dict(values["failure"])
+    return entry
+
+
+def _parity(values: Mapping[str, Any]) -> ParityReport:
+    outputs = tuple(
+        OutputParity(
+            output["output"],
+            float(output["max_abs_error"]),  # a string where it is not finite
+            float(output["max_rel_error"]),
+            float(output["cosine"]),
+            float(output["sqnr_db"]),
+            output.get("top1_agreement"),
+            Verdict(output["verdict"]),
+        )
+        for output in values["outputs"]
+    )
+    rest = {key: values[key] for key in ("threshold", "samples", "sample_source", "seed", "waiver")}
+    return ParityReport(outputs=outputs, batch_sizes=tuple(values["batch_sizes"]), **rest)

@@ -1,0 +1,137 @@
+"""The forms that are still in the running, and how they leave it: by rungs, the hopeless first.
+
+Successive halving (Jamieson & Talwalkar, AISTATS 2016) over a race (Maron & Moore, NIPS 1993): a rung doubles the
+rounds; after it goes who is slower than the best beyond doubt, and then the slower half, until two are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engines.optimization.tournament import Contender, Speed, Tournament
+
+HOPELESS = 0.97
+"""Below this part of the best's speed, by the upper end of the interval, a form goes."""
+FINALISTS = 2
+MOST_STANDING = 6
+SCREEN_ROUNDS, SCREEN_SECONDS = 3, 0.5
+RUNG_ROUNDS = 8
+
+
+@dataclass
+class Standing:
+    """Who stands, and against whom.
+
+    Attributes:
+        tournament: Times them.
+        baseline: The source form, which takes part in every round and never leaves.
+        by_size: Whether bytes are compared, and times are only reported.
+        memory_bytes: Most resident memory of all open processes together.
+        members: Who stands.
+    """
+
+    tournament: Tournament
+    baseline: Contender
+    by_size: bool
+    memory_bytes: int
+    members: list[Contender] = field(default_factory=list)
+
+    def ahead(self, form: Contender, other: Contender) -> Speed:
+        """Return how many times better a form is than another: faster, or smaller where that is what counts."""
+        if not self.by_size:
+            return self.tournament.speed(form, other)
+        ratio = other.entry.size_bytes / max(1, form.entry.size_bytes)
+        return Speed(ratio, ratio, ratio, 0)
+
+    @property
+    def ranked(self) -> list[Contender]:
+        """The members, the best first."""
+        return sorted(self.members, key=lambda form: self.ahead(form, self.baseline).ratio, reverse=True)
+
+    @property
+    def best_default(self) -> Contender | None:
+        """The best of those that are a runtime's default: what users would take without a search."""
+        return next((form for form in self.ranked if form.entry.spec.is_default), None)
+
+    def enter(self, new: Contender, accurate: Callable[[Contender], bool]) -> None:
+        """Let a form in, unless it is hopeless beside the best, or not accurate, which is asked after that."""
+        best = self.ranked[:1]
+        slow = best and new.call_seconds > 5 * best[0].call_seconds
+        self._rounds([*best, new], SCREEN_SECONDS, least=2 if slow else SCREEN_ROUNDS, most=2 * RUNG_ROUNDS)
+        if new.entry.failure is not None:
+            return
+        if best and best[0] in self.members and self.ahead(new, best[0]).high < HOPELESS:
+            self._eliminate(new, best[0])
+        elif not accurate(new):
+            self._close(new)
+        else:
+            self.members.append(new)
+            self._trim()
+
+    def rung(self, number: int, seconds: float) -> None:
+        """Take a rung: rounds for all, then the hopeless go, then the slower half."""
+        least = 1 if seconds <= 0 else SCREEN_ROUNDS
+        self._rounds(self.members, seconds, least=least, most=RUNG_ROUNDS << number)
+        ranked = self.ranked
+        for form in ranked[1:]:
+            if self.ahead(form, ranked[0]).high < HOPELESS:
+                self._leave(form)
+        self._keep(max(FINALISTS, (len(self.members) + 1) // 2))
+
+    def settle(self) -> None:
+        """Write what was measured into the entries of all that stand."""
+        for form in (self.baseline, *self.members):
+            self.measured(form)
+
+    def measured(self, form: Contender) -> None:
+        """Write what was measured of a form into its entry."""
+        form.entry.latency = self.tournament.latency(form, self.baseline)
+        form.entry.memory_bytes = max(form.entry.memory_bytes, form.runner.memory_bytes)
+        if self.tournament.load:
+            form.entry.samples_per_second = self.tournament.batch / form.median
+
+    def close(self) -> None:
+        """End every process."""
+        for form in (self.baseline, *self.members):
+            form.runner.close()
+
+    def _rounds(self, forms: list[Contender], seconds: float, *, least: int, most: int) -> None:
+        alive = self.tournament.rounds([self.baseline, *forms], seconds, least=least, most=most)
+        if self.baseline not in alive and self.baseline.entry.failure:
+            raise self.baseline.entry.failure
+        self.members = [form for form in self.members if form.entry.failure is None]
+
+    def _trim(self) -> None:
+        """Keep few enough that their processes fit into memory together."""
+        self._keep(MOST_STANDING)
+        while (
+            len(self.members) > FINALISTS
+            and sum(form.runner.memory_bytes for form in (self.baseline, *self.members)) > self.memory_bytes
+        ):
+            before = len(self.members)
+            self._keep(before - 1)
+            if len(self.members) == before:
+                return
+
+    def _keep(self, count: int) -> None:
+        """Keep the best, and the best default: the final needs it."""
+        default = self.best_default
+        for form in self.ranked[count:]:
+            if form is not default:
+                self._leave(form)
+
+    def _leave(self, form: Contender) -> None:
+        self._eliminate(form, self.ranked[0])
+        self.members.remove(form)
+
+    def _eliminate(self, form: Contender, best: Contender) -> None:
+        ahead = self.ahead(form, best)
+        what = f"{1 / ahead.ratio:.2f}x the size" if self.by_size else f"{ahead.ratio:.2f}x"
+        rounds = len(form.turns)
+        form.entry.note = f"eliminated after {rounds} rounds: {what} of the best"
+        self._close(form)
+
+    def _close(self, form: Contender) -> None:
+        self.measured(form)
+        form.runner.close()

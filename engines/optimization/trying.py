@@ -1,0 +1,132 @@
+"""From a spec to a form that may take part: made, opened in a process of its own, held to the truth."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from engines.failures import EngineFailure, FailureReason, first_line
+from engines.optimization.entry import Entry
+from engines.optimization.form import FormSpec, Made
+from engines.optimization.judging import Truth
+from engines.optimization.patience import Overrun, at_most
+from engines.optimization.runner import PATIENCE_SECONDS, Runner
+from engines.optimization.tournament import Contender
+
+log = logging.getLogger(__name__)
+
+LEAST_PATIENCE_SECONDS = 30.0
+"""What a process is given to start and answer, however little of the budget is left."""
+
+
+class Maker(Protocol):
+    """Builds forms."""
+
+    def make(self, spec: FormSpec) -> Made:
+        """Build a form.
+
+        Raises:
+            EngineFailure: Why it cannot be built.
+        """
+        ...
+
+
+@dataclass
+class Workbench:
+    """What forms are made with and held to.
+
+    Attributes:
+        maker: Builds them.
+        truth: What they have to compute.
+        threads: Threads of each.
+        workdir: Where processes exchange files.
+        feed: Position of the feed that is timed.
+        memory_bytes: Most private memory of one process; no bound where 0.
+    """
+
+    maker: Maker
+    truth: Truth
+    threads: int
+    workdir: Path
+    feed: int
+    memory_bytes: int = 0
+
+    def attempt(self, entry: Entry, seconds: float) -> Contender | None:
+        """Make, open and check a form; return None where it failed, with the failure or a note in its entry.
+
+        Args:
+            entry: What is known of it, to be filled in.
+            seconds: Time for making it.
+        """
+        try:
+            entry.made = self._make(entry, seconds)
+            if entry.made is None:
+                return None
+            entry.size_bytes = entry.made.form.size_bytes
+            contender = self.open(entry, max(LEAST_PATIENCE_SECONDS, seconds))
+        except EngineFailure as failure:
+            entry.failure = failure
+            log.info("%s: %s", entry.spec.name, failure.message)
+            return None
+        if entry.failure is not None:
+            contender.runner.close()
+            return None
+        return contender
+
+    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS) -> Contender:
+        """Open a form that was made and compare it with the truth: parity, and why it fails where it does.
+
+        Raises:
+            EngineFailure: What the runtime raises, or that the process died.
+        """
+        assert entry.made is not None  # it was made before
+        runner = Runner.open(entry.made, self.threads, self.workdir, memory_bytes=self.memory_bytes, patience=patience)
+        try:
+            entry.parity = self.truth.parity(entry.spec, runner.run(self.truth.samples.feeds))
+            entry.failure = self.truth.objection(entry.spec, entry.parity)
+            call_seconds = 0.0 if entry.failure else runner.turn(self.feed, 1)[0]
+        except BaseException:
+            runner.close()
+            raise
+        entry.memory_bytes = runner.memory_bytes
+        runner.patience = PATIENCE_SECONDS
+        return Contender(entry, runner, call_seconds)
+
+    def judge(self, contender: Contender) -> bool:
+        """Measure a form's accuracy where there is a judge; return whether it may go on."""
+        entry, judge = contender.entry, self.truth.judge
+        if judge is None or entry.accuracy is not None:
+            return True
+        try:
+            entry.accuracy = judge(contender.runner.call)
+            entry.failure = self.truth.accuracy_objection(entry.spec, entry.accuracy)
+        except EngineFailure as failure:
+            entry.failure = failure
+        return entry.failure is None
+
+    def _make(self, entry: Entry, seconds: float) -> Made | None:
+        spec, start = entry.spec, time.monotonic()
+        try:
+            with at_most(seconds):
+                return self.maker.make(spec)
+        except Overrun:
+            entry.note = f"not made within the {seconds:.3g} s that the budget left for it"
+            return None
+        except EngineFailure:
+            raise
+        except MemoryError:
+            message = f"There is not enough memory to make {spec.name}."
+            raise EngineFailure(FailureReason.OUT_OF_MEMORY, message) from None
+        except Exception as error:  # a builder's tool may raise anything, and other forms do not depend on it
+            log.exception("%s could not be made", spec.name)
+            raise EngineFailure(
+                FailureReason.TOOLCHAIN_CRASHED,
+                f"{spec.name} could not be made: {first_line(error)}",
+                evidence=str(error).strip()[-1000:],
+                suggested_fix="Read the task's log for the tool's whole message; other forms are not affected.",
+            ) from error
+        finally:
+            log.info("%s: %.1f s to make", spec.name, time.monotonic() - start)
