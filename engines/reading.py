@@ -11,16 +11,23 @@ from pathlib import Path
 from engines.backends.base import Array
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, inside, invalid
-from engines.frontends.pytorch import PytorchSource, read_pytorch, run_module
+from engines.frontends.exported_program import exported_program_inputs, read_exported_program
+from engines.frontends.module_source import module_source
+from engines.frontends.pytorch import PytorchSource, load_network
+from engines.frontends.torchscript import read_torchscript, torchscript_inputs
 from engines.graph.hygiene import check, external_files, load_model
 from engines.graph.interface import signature_of
 from engines.graph.versions import lower_versions
-from engines.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.signature import OPEN_EXTENT, Signature
 from engines.source import Source, network_dtype
 
 log = logging.getLogger(__name__)
 
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
+"""Takes the request, the component, the work directory, one array per argument, and where the ONNX file goes."""
+
+InputsOf = Callable[[ConversionRequest, Component, Path], Component]
+"""Returns a component with the inputs that its source states."""
 
 
 def read_source(
@@ -48,15 +55,16 @@ def read_source(
 
 
 def with_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    """Return the component with its inputs declared: those of the graph where an ONNX source's template names none.
+    """Return the component with its inputs declared: those that the source itself states where the template names none.
 
-    A symbolic extent becomes 1; declare the input in the template where the graph needs another.
+    A symbolic extent of an ONNX graph becomes 1; declare the input in the template where the graph needs another.
+
+    Raises:
+        EngineFailure: INVALID_SPEC naming the inputs to declare where the source states no shapes; whatever the reader
+            finds wrong.
     """
-    if component.inputs or request.template.source_format != "ONNX":
-        return component
-    signature = signature_of(load_model(inside(workdir, request.source_of(component)), weights=False))
-    inputs = tuple(ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in signature.inputs)
-    return component.model_copy(update={"inputs": inputs})
+    stated = _INPUTS.get(request.template.source_format)
+    return component if component.inputs or stated is None else stated(request, component, workdir)
 
 
 def _read_pth(
@@ -71,19 +79,8 @@ def _read_pth(
         state_dict_key=component.state_dict_key,
         num_classes=component.num_classes,
     )
-    inputs = [TensorSpec.fixed(given.name, network_dtype(given), given.shape) for given in component.inputs]
-    export = read_pytorch(
-        source, inputs, arguments, onnx_path, max_batch=component.largest_batch, output_names=component.output_names
-    )
-    return Source(
-        export.onnx_path,
-        export.signature,
-        f"torch's {export.exporter} exporter",
-        lambda values: run_module(export.module, values),
-        export.module,
-        _preprocessing(component),
-        export.constants,
-    )
+    network = load_network(source)
+    return module_source(network, component, arguments, onnx_path, architecture=source.architecture)
 
 
 def _read_onnx(
@@ -117,6 +114,12 @@ def _read_onnx(
     return Source(onnx_path, interface, "the ONNX file itself", runner, None, _preprocessing(component))
 
 
+def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+    signature = signature_of(load_model(inside(workdir, request.source_of(component)), weights=False))
+    inputs = tuple(ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in signature.inputs)
+    return component.model_copy(update={"inputs": inputs})
+
+
 def _check_interface(component: Component, signature: Signature) -> None:
     graph = {spec.name: spec for spec in signature.inputs}
     declared = [given.name for given in component.inputs]
@@ -142,4 +145,14 @@ def _preprocessing(component: Component) -> dict[str, Preprocessing]:
     return {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active}
 
 
-_READERS: dict[str, Reader] = {"PTH": _read_pth, "ONNX": _read_onnx}
+_READERS: dict[str, Reader] = {
+    "PTH": _read_pth,
+    "ONNX": _read_onnx,
+    "TORCHSCRIPT": read_torchscript,
+    "EXPORTED_PROGRAM": read_exported_program,
+}
+_INPUTS: dict[str, InputsOf] = {
+    "ONNX": _onnx_inputs,
+    "TORCHSCRIPT": torchscript_inputs,
+    "EXPORTED_PROGRAM": exported_program_inputs,
+}

@@ -134,7 +134,11 @@ class _ModuleTrail:
         return self._inside[-1] if self._inside else ""
 
     def __enter__(self) -> _ModuleTrail:
+        import torch
+
         for name, module in self._network.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks; its errors name its own lines
             self._hooks += [
                 module.register_forward_pre_hook(lambda *_, name=name: self._inside.append(name)),
                 module.register_forward_hook(lambda *_: self._leave()),

@@ -46,7 +46,7 @@ def export(job: ExportJob, observed: Mapping[int, Observed]) -> tuple[str, list[
         ("dynamo", lambda: _dynamo(job, direct=direct)),
         ("torchscript", lambda: _torchscript(job)),
     )
-    for name, exporter in exporters:
+    for name, exporter in exporters[1:] if _script(job.network) else exporters:
         try:
             with _quiet() as constants:
                 exporter()
@@ -107,7 +107,7 @@ def _torchscript(job: ExportJob) -> None:
     names = [*(spec.name for spec, tensor in zip(job.inputs, tensors, strict=True) if tensor.ndim), *job.output_names]
     with torch.no_grad():
         torch.onnx.export(
-            flat_network(job.network),
+            _script(job.network) or flat_network(job.network),
             tensors,
             job.path,
             dynamo=False,
@@ -116,6 +116,14 @@ def _torchscript(job: ExportJob) -> None:
             input_names=[spec.name for spec in job.inputs],
             output_names=list(job.output_names),
         )
+
+
+def _script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
+    """Return the TorchScript that a network stands for: torch.export refuses it, tracing would fix its choices."""
+    import torch
+
+    found = getattr(network, "script", None)
+    return found if isinstance(found, torch.jit.ScriptModule) else None
 
 
 def _takes_named_arguments(network: torch.nn.Module) -> bool:

@@ -1,0 +1,60 @@
+"""Makes a source of a torch module that a reader loaded: exported to ONNX, and run as it was for the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.backends.base import Array
+from engines.conversion_request import Component
+from engines.frontends.pytorch import export_onnx, run_module
+from engines.source import Source, network_inputs
+
+if TYPE_CHECKING:
+    import torch
+
+
+def module_source(
+    network: torch.nn.Module,
+    component: Component,
+    arguments: Sequence[Array],
+    onnx_path: Path,
+    *,
+    output_names: Sequence[str] = (),
+    architecture: Path | None = None,
+    companions: Mapping[str, Path] | None = None,
+) -> Source:
+    """Write a network as ONNX and return it with its original.
+
+    Args:
+        network: In evaluation mode; takes the component's inputs by position.
+        component: The component, its inputs declared.
+        arguments: One array per input.
+        onnx_path: Where the ONNX file goes.
+        output_names: Names of the outputs where the component says none.
+        architecture: The file that the network was built by, for the line that an error names.
+        companions: Files that travel with the package, by their path in it.
+
+    Raises:
+        EngineFailure: as `export_onnx`.
+    """
+    export = export_onnx(
+        network,
+        network_inputs(component),
+        arguments,
+        onnx_path,
+        max_batch=component.largest_batch,
+        output_names=component.output_names or output_names,
+        architecture=architecture,
+    )
+    return Source(
+        export.onnx_path,
+        export.signature,
+        f"torch's {export.exporter} exporter",
+        lambda values: run_module(export.module, values),
+        export.module,
+        {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
+        export.constants,
+        companions or {},
+    )
