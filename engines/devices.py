@@ -31,6 +31,7 @@ class Runtime(_Entry):
             in half precision and there is no arithmetic for it.
         toolchain: Pip requirements of what must be installed to build for it.
         module: Module of the builder; empty where this release has none.
+        needs_network: Whether the builder takes the torch network, and so no source that is a graph already.
         precision_flags: Processor flags of which one must be present for a precision.
         fast_flags: Processor flags of which one must be present for a precision to be faster than FP32.
     """
@@ -41,6 +42,7 @@ class Runtime(_Entry):
     quantized: tuple[Precision, ...] = ()
     computes: dict[Precision, Precision] = {}
     module: str = ""
+    needs_network: bool = False
     precision_flags: dict[Precision, tuple[str, ...]] = {}
     fast_flags: dict[Precision, tuple[str, ...]] = {}
 

@@ -86,7 +86,7 @@ class Session(Protocol):
 
     @property
     def requests(self) -> int:
-        """How many calls it computes at the same time; 1 where it computes one after the other."""
+        """How many calls it computes at the same time."""
         ...
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:

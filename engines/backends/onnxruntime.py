@@ -7,7 +7,7 @@ that have no VNNI let sums of products of unsigned and signed bytes overflow.
 
 Knobs: `spinning` off lets idle threads sleep instead of spin; `binding` bound keeps inputs and outputs in tensors that
 the session owns, for as long as their shapes stay the same; `graph` transformer fuses attention and its neighbours by
-`onnxruntime.transformers`; `threads` bounds the threads.
+`onnxruntime.transformers`; `streams` computes that many calls at the same time; `threads` bounds the threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from engines.graph.hygiene import external_files, load_model
 _TITLE = "ONNX Runtime"
 _ERRORS_ONLY = 3
 _MISSING_KERNEL = re.compile(r"Could not find an implementation for (?:(?P<domain>[\w.]+)[.:])?(?P<op>\w+)\(\d+\)")
-_KNOBS = {"spinning": ("off",), "binding": ("bound",), "graph": ("transformer",), "threads": ()}
+_KNOBS = {"spinning": ("off",), "binding": ("bound",), "graph": ("transformer",), "streams": (), "threads": ()}
 _UNKNOWN_OPERATOR = re.compile(r"(?:(?P<domain>[\w.]+):)?(?P<op>\w+)\(-?\d*\) is not a registered function/op")
 
 
@@ -81,7 +82,10 @@ class OnnxRuntimeBackend:
         """Load the graph with every optimisation on."""
         entries = {key: value for key, value in form.options.items() if key.startswith("session.")}
         threads = serve_as_stated(form.options, threads)
-        opened = OnnxRuntimeSession(form.entry, threads, optimise=True, entries=entries)
+        streams = int(form.options.get("streams", "1"))
+        opened = OnnxRuntimeSession(form.entry, max(1, threads // streams), optimise=True, entries=entries)
+        if streams > 1:
+            return StreamedSession(opened, streams)
         return BoundSession(opened) if form.options.get("binding") == "bound" else opened
 
 
@@ -91,9 +95,8 @@ def _options(precision: str, knobs: Mapping[str, str]) -> dict[str, str]:
         options["session.x64quantprecision"] = "1"
     if knobs.get("spinning") == "off":
         options["session.intra_op.allow_spinning"] = "0"
-    if "binding" in knobs:
-        options["binding"] = knobs["binding"]
-    return options | shared_options(knobs)
+    own = {name: knobs[name] for name in ("binding", "streams") if name in knobs}
+    return options | own | shared_options(knobs)
 
 
 class OnnxRuntimeSession(OneByOne):
@@ -129,6 +132,23 @@ class OnnxRuntimeSession(OneByOne):
         except Exception as error:
             raise crashed(_TITLE, "run the graph", error) from error
         return dict(zip(self._outputs, values, strict=True))
+
+
+class StreamedSession:
+    """A session that several threads call at the same time, each call with its part of the threads."""
+
+    def __init__(self, opened: OnnxRuntimeSession, streams: int) -> None:
+        self._opened = opened
+        self._callers = ThreadPoolExecutor(streams)
+        self.requests = streams
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Return every output by name."""
+        return self._opened.run(inputs)
+
+    def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
+        """Return the outputs of many calls, in order."""
+        return list(self._callers.map(self._opened.run, feeds))
 
 
 class BoundSession(OneByOne):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +24,12 @@ from engines.backends.base import NO_KNOBS, Array, BuildSource, BuiltForm, Sessi
 from engines.backends.exporting import export_program
 from engines.backends.knobs import INPUTS, check_knobs, serve_as_stated, shared_options
 from engines.backends.torch_modules import TorchSession, example_of, packaged_network
-from engines.failures import EngineFailure
-from engines.frontends.pytorch import torchscript_frozen
+from engines.failures import EngineFailure, FailureReason, first_line
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 _TITLE = "TorchScript"
 _KNOBS = {
@@ -65,9 +67,7 @@ class TorchScriptBackend:
             if eager:
                 torch.export.save(export_program(_TITLE, network, source), path)
             else:
-                torch.jit.save(
-                    torchscript_frozen(network, [tensor.numpy() for tensor in example_of(source)]), str(path)
-                )
+                torch.jit.save(frozen(network, example_of(source)), str(path))
         except EngineFailure:
             raise
         except Exception as error:
@@ -85,6 +85,30 @@ class TorchScriptBackend:
         except Exception as error:
             raise crashed(_TITLE, "load the network", error) from error
         return TorchSession(_TITLE, call, json.loads(form.options[INPUTS]), form.outputs, threads)
+
+
+def frozen(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    """Return the module traced and frozen.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_CRASHED where it cannot be traced.
+    """
+    import torch
+
+    jit: Any = torch.jit
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
+            made: torch.jit.ScriptModule = jit.freeze(jit.trace(module, example, check_trace=False))
+    except Exception as error:
+        log.info("TorchScript cannot trace the network", exc_info=error)
+        raise EngineFailure(
+            FailureReason.TOOLCHAIN_CRASHED,
+            f"TorchScript cannot trace the network: {first_line(error)}",
+            evidence=str(error).strip()[-1000:],
+            suggested_fix="Other forms do not depend on it; the task's log has the whole message.",
+        ) from error
+    return made
 
 
 def _load(form: BuiltForm) -> Any:
@@ -124,5 +148,5 @@ class TorchScriptSession(TorchSession):
         import torch
 
         torch.set_num_threads(threads)
-        frozen = torchscript_frozen(module, [np.ascontiguousarray(example[name]) for name in inputs])
-        super().__init__(_TITLE, frozen, inputs, outputs, threads)
+        arguments = tuple(torch.from_numpy(np.array(example[name], order="C")) for name in inputs)
+        super().__init__(_TITLE, frozen(module, arguments), inputs, outputs, threads)

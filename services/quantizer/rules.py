@@ -62,7 +62,7 @@ def check_target(template: Template, precision: Precision.ValueType) -> None:
         raise invalid_argument(
             "task.spec.device", f"there is no device '{template.device}'; there are {', '.join(devices)}"
         )
-    runtimes = device.buildable_runtimes
+    runtimes = {name: each for name, each in device.buildable_runtimes.items() if not each.needs_network}
     if template.runtime not in runtimes:
         offered = ", ".join(runtimes) or "none"
         raise invalid_argument(

@@ -9,6 +9,7 @@ from lathe.template.v1.template_service_pb2 import RGB, Component, ComponentInpu
 from lathe.type.v1.precision_pb2 import Precision
 
 from engines.devices import Device, Runtime, load_catalog
+from services.template.rules import GRAPHS
 
 SOURCES = (PTH, ONNX)
 """Formats that the converter reads."""
@@ -32,6 +33,7 @@ def built_in_templates() -> list[Template]:
         for runtime in device.buildable_runtimes.values()
         for precision in runtime.precisions
         for source in SOURCES
+        if not (runtime.needs_network and source in GRAPHS)
         for template in _variants(source, device, runtime, precision)
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lathe.registry.v1.model_service_pb2 import PTH, ModelFormat, ModelVersion
+from lathe.registry.v1.model_service_pb2 import CAFFE, FROZEN_GRAPH, ONNX, PTH, SAVED_MODEL, ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Template
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
@@ -13,6 +13,8 @@ from services.common.errors import failed_precondition, invalid_argument
 
 RESOLVED = "overrides.values"
 """Where a request can mend what a resolved template lacks."""
+GRAPHS = frozenset({ONNX, SAVED_MODEL, FROZEN_GRAPH, CAFFE})
+"""Formats that hold a graph, and no torch network that a runtime could take."""
 MAX_BYTES = 1 << 20
 """A resolved template holds its values twice, and has to travel in one message of at most 4 MiB."""
 
@@ -91,6 +93,14 @@ def _check_target(template: Template, inside: str) -> None:
             f"{inside}.runtime",
             f"{template.device}: {known} '{template.runtime}'; runtimes that can be built for it: {offered}",
             "UNKNOWN_RUNTIME",
+        )
+    if runtime.needs_network and template.source_format in GRAPHS:
+        others = ", ".join(name for name, other in device.buildable_runtimes.items() if not other.needs_network)
+        raise invalid_argument(
+            f"{inside}.runtime",
+            f"'{template.runtime}' builds from a torch network, and {ModelFormat.Name(template.source_format)} holds a "
+            f"graph without one; runtimes that take it: {others}",
+            "UNSUITABLE_RUNTIME",
         )
     if template.precision != PRECISION_UNSPECIFIED:
         name = Precision.Name(template.precision)

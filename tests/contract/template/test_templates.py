@@ -130,7 +130,7 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
     assert await names(device="nvidia-t4") == []
     assert "templates/digits" in await names(source_format=PTH, device="cpu-x86-64")
     assert await names(search="DIGTIS") == ["templates/digits"]
-    assert await names(search="imagenet bf16") == ["templates/pth-imagenet-cpu-x86-64-openvino-bf16"]
+    assert await names(search="imagenet openvino bf16") == ["templates/pth-imagenet-cpu-x86-64-openvino-bf16"]
 
 
 @pytest.mark.parametrize(

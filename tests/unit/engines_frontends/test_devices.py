@@ -42,9 +42,11 @@ def test_every_builder_is_there() -> None:
     assert all(importlib.util.find_spec(module) for module in modules)
 
 
-def test_x86_builds_for_both_runtimes_and_bf16_where_the_processor_has_it() -> None:
+def test_x86_builds_for_every_runtime_and_bf16_where_the_processor_has_it() -> None:
     runtimes = load_catalog().device("cpu-x86-64").buildable_runtimes
-    assert set(runtimes) == {"onnxruntime", "openvino"}
+    assert set(runtimes) == {"onnxruntime", "openvino", "inductor", "torchscript"}
+    assert {name for name, runtime in runtimes.items() if runtime.needs_network} == {"inductor", "torchscript"}
+    assert runtimes["inductor"].precisions_on(["avx2"]) == runtimes["torchscript"].precisions_on(["avx2"]) == ("FP32",)
     assert runtimes["onnxruntime"].precisions_on(["avx512_bf16"]) == ("FP32", "FP16")
     assert runtimes["openvino"].precisions_on(["avx2"]) == ("FP32", "FP16")
     assert runtimes["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16", "FP16")
@@ -52,6 +54,8 @@ def test_x86_builds_for_both_runtimes_and_bf16_where_the_processor_has_it() -> N
 
 def test_a_flag_that_makes_integers_fast_is_a_hint_and_no_condition() -> None:
     for runtime in load_catalog().device("cpu-x86-64").buildable_runtimes.values():
+        if runtime.needs_network:
+            continue
         assert runtime.quantized == ("INT8", "INT4")
         assert runtime.computes == {"FP16": "FP32"}
         assert "avx512_vnni" in runtime.missing_fast_flags("INT8", ["avx2"])

@@ -4,10 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.backends.torchscript import frozen
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import onnx_export
 from engines.frontends.export_job import ExportJob
-from engines.frontends.pytorch import Export, export_onnx, load_network, read_pytorch, run_module, torchscript_frozen
+from engines.frontends.pytorch import Export, export_onnx, load_network, read_pytorch, run_module
 from engines.signature import TensorSpec
 from tests.unit.engines_frontends import networks
 from tests.unit.engines_frontends.conftest import MakeSource
@@ -85,7 +86,7 @@ def test_frozen_torchscript_computes_the_same(tied: Export) -> None:
     import torch
 
     samples = [_sample(spec) for spec in tied.signature.inputs]
-    outputs = torchscript_frozen(tied.module, samples)(*map(torch.from_numpy, samples))
+    outputs = frozen(tied.module, tuple(map(torch.from_numpy, samples)))(*map(torch.from_numpy, samples))
     for value, expected in zip(outputs, run_module(tied.module, samples), strict=True):
         np.testing.assert_allclose(value.numpy(), expected, rtol=1e-5, atol=1e-6)
 
