@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.backends.base import Array
 from engines.signature import Shape, TensorSpec, shape_points
 
 
@@ -23,7 +24,7 @@ def is_batched(spec: TensorSpec, batch: int) -> bool:
     return batch > 1 and bool(spec.max) and (spec.min[0], spec.max[0]) == (1, batch)
 
 
-def stretched(array: Array, shape: Shape) -> Array:
+def stretched(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
     """Return the array in another shape of as many axes: each axis cut, or repeated from its beginning."""
     for axis, extent in enumerate(shape):
         array = np.take(array, np.arange(extent) % array.shape[axis], axis)

@@ -21,13 +21,29 @@ _OPERATOR = (
 _FIXED_BATCH = ("specialized", "ConstraintViolation", "Constraints violated", "at batch ", "Got invalid dimensions")
 
 
-def explain(errors: Sequence[Exception], network: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> EngineFailure:
-    """Return the failure for the errors of all exporters, in the order in which these were tried."""
+def explain(
+    errors: Sequence[Exception], network: torch.nn.Module, tensors: tuple[torch.Tensor, ...], *, ranges: bool = False
+) -> EngineFailure:
+    """Return the failure for the errors of all exporters, in the order in which these were tried.
+
+    Args:
+        errors: What each exporter raised.
+        network: The network.
+        tensors: What it was traced with.
+        ranges: Whether other axes than the batch were to vary.
+    """
     texts = [str(error) for top in errors for error in _chain(top)]
     operators = [found[1] for text in texts for pattern in _OPERATOR if (found := pattern.search(text))]
     evidence = "\n".join(f"{type(error).__name__}: {first_line(_innermost(error))}" for error in errors)
     if operators:
         return _unsupported(operators, network, tensors, evidence)
+    if ranges and any(words in text for text in texts for words in (*_FIXED_BATCH, "the graph gives outputs")):
+        return EngineFailure(
+            FailureReason.SHAPE_MISMATCH,
+            "The network cannot be exported for a range of shapes: its code fixes an axis that the inputs let vary.",
+            evidence=evidence,
+            suggested_fix="Take extents from the inputs (x.shape[2], -1 in reshape), or declare one fixed shape.",
+        )
     if any(words in text for text in texts for words in _FIXED_BATCH):
         return EngineFailure(
             FailureReason.SHAPE_MISMATCH,

@@ -1,4 +1,4 @@
-"""What is exported, and what the network returns at the batches at which its graph is traced and checked."""
+"""What is exported, and what the network returns at the shapes at which its graph is traced and checked."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.forward import ANY_BATCH, call_forward, flatten_outputs
-from engines.signature import TensorSpec
+from engines.sample_shapes import stretched
+from engines.signature import Shape, TensorSpec, format_shape, shape_points
 
 if TYPE_CHECKING:
     import torch
 
 _PLAIN = (tuple, list, dict, OrderedDict)
+_ANY_SHAPE = "Take extents from the inputs (x.shape[2], -1 in reshape), or narrow the range of shapes."
+
+Point = tuple[Shape, ...]
+"""One shape per input."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ExportJob:
     Attributes:
         network: The network, in evaluation mode.
         inputs: Specs for one sample, the batch axis first, in the order of `forward`.
-        samples: One array per input.
+        samples: One array per input, of any extents.
         output_names: Names of the outputs, in flat order.
         max_batch: Largest batch; the batch stays as the specs say where it is 1.
         path: Where the ONNX file goes.
@@ -43,29 +47,62 @@ class ExportJob:
     path: Path
     architecture: Path | None = None
 
-    def at_batch(self, batch: int) -> list[NDArray[Any]]:
-        """Return the samples, repeated or cut to a batch where an input has a batch axis."""
-        return [np.resize(value, (batch, *value.shape[1:])) if value.ndim else value for value in self.samples]
+    def at(self, point: Point) -> list[NDArray[Any]]:
+        """Return the samples, repeated or cut to the shapes of a point."""
+        return [stretched(value, shape) for value, shape in zip(self.samples, point, strict=True)]
 
     @property
-    def tried_batches(self) -> tuple[int, ...]:
-        """Batches at which the network is run before it is exported: those that its graph is checked and traced at."""
-        return (self.checked_batch, self.traced_batch) if self.max_batch > 1 else (self.checked_batch,)
+    def dynamic_axes(self) -> list[dict[int, tuple[int, int]]]:
+        """Axes of each input that vary, but for the batch where it does, with both ends."""
+        return [
+            {axis: (spec.min[axis], spec.max[axis]) for axis in spec.dynamic_axes if axis or self.max_batch == 1}
+            for spec in self.inputs
+        ]
 
     @property
-    def checked_batch(self) -> int:
-        """Batch at which the graph is tried: 1 where the batch is dynamic, else the fixed one."""
-        return 1 if self.max_batch > 1 else next((spec.opt[0] for spec in self.inputs if spec.opt), 1)
+    def checked(self) -> tuple[Point, ...]:
+        """Points at which the graph is tried, those of the tuned shapes first; at a batch of 1 where it is dynamic."""
+        points = shape_points(self.inputs)
+        return tuple(self._at_batch(point, 1) for point in points) if self.max_batch > 1 else points
 
     @property
-    def traced_batch(self) -> int:
-        """Batch to trace with: 2 where it is dynamic, because exporters take 1 for a constant."""
-        return 2 if self.max_batch > 1 else self.checked_batch
+    def traced(self) -> Point:
+        """Point to trace at: a batch of 2 where it is dynamic, and no extent of 1 that may vary, for exporters take 1
+        for a constant.
+        """
+        return self._at_batch(self._traceable, 2) if self.max_batch > 1 else self._traceable
+
+    @property
+    def traced_alone(self) -> Point:
+        """The traced point at a batch of 1 where the batch is dynamic."""
+        return self._at_batch(self._traceable, 1) if self.max_batch > 1 else self._traceable
+
+    @property
+    def tried(self) -> tuple[Point, ...]:
+        """Points at which the network is run before it is exported."""
+        return tuple(dict.fromkeys((*self.checked, self.traced_alone, self.traced)))
+
+    @property
+    def _traceable(self) -> Point:
+        def is_traceable(point: Point) -> bool:
+            return all(shape[axis] > 1 for shape, axes in zip(point, self.dynamic_axes, strict=True) for axis in axes)
+
+        points = shape_points(self.inputs)
+        return next((point for point in points if is_traceable(point)), points[-1])
+
+    def _at_batch(self, point: Point, batch: int) -> Point:
+        return tuple((batch, *shape[1:]) if shape else shape for shape in point)
+
+    def describe(self, point: Point) -> str:
+        """Return a point in words: the batch, and the shapes where these may vary."""
+        if any(self.dynamic_axes):
+            return f"at {', '.join(map(format_shape, point))}"
+        return f"at batch {next((shape[0] for shape in point if shape), 1)}"
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What a network returned at one batch.
+    """What a network returned at one point.
 
     Attributes:
         shapes: Shape of each output.
@@ -73,27 +110,30 @@ class Observed:
         plain: Whether they came in tuples, lists and dictionaries alone, which exporters understand as they are.
     """
 
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[Shape, ...]
     dtypes: tuple[str, ...]
     plain: bool
 
 
-def observe(job: ExportJob) -> dict[int, Observed]:
-    """Run the network at each of `tried_batches`.
+def observe(job: ExportJob) -> dict[Point, Observed]:
+    """Run the network at each point of `tried`.
 
     Raises:
-        EngineFailure: SHAPE_MISMATCH or INVALID_ARCHITECTURE, with the batch and the module in which it raised.
+        EngineFailure: SHAPE_MISMATCH or INVALID_ARCHITECTURE, with the point and the module in which it raised.
     """
-    return {batch: _observe(job, batch) for batch in job.tried_batches}
+    observed: dict[Point, Observed] = {}
+    for point in job.tried:
+        observed[point] = _observe(job, point, first=not observed)
+    return observed
 
 
-def _observe(job: ExportJob, batch: int) -> Observed:
+def _observe(job: ExportJob, point: Point, *, first: bool) -> Observed:
     try:
-        result = call_forward(job.network, job.at_batch(batch), job.architecture)
+        result = call_forward(job.network, job.at(point), job.architecture)
     except EngineFailure as failure:
-        failure.evidence = f"at batch {batch}, {failure.evidence}"
-        if batch == job.traced_batch > job.checked_batch and failure.reason is FailureReason.SHAPE_MISMATCH:
-            failure.suggested_fix = ANY_BATCH
+        failure.evidence = f"{job.describe(point)}, {failure.evidence}"
+        if not first and failure.reason is FailureReason.SHAPE_MISMATCH:
+            failure.suggested_fix = _ANY_SHAPE if point in job.checked else ANY_BATCH
         raise
     outputs = flatten_outputs(result)
     dtypes = (str(output.dtype).removeprefix("torch.") for output in outputs)

@@ -1,8 +1,9 @@
-"""Exports a network to ONNX with a dynamic batch, by whichever of torch's two exporters manages it.
+"""Exports a network to ONNX with its dynamic axes, by whichever of torch's two exporters manages it.
 
-The exporter of torch.export goes first; the older one, which traces TorchScript, where that fails or fixes the batch. A
-graph counts only when ONNX Runtime computes outputs of the right shapes with it at a batch that it was not traced with:
-at 1, because a dynamic batch is traced with 2. Parity holds its values to the network at larger batches.
+The exporter of torch.export goes first; the older one, which traces TorchScript, where that fails or fixes an axis. A
+graph counts only when ONNX Runtime computes outputs of the right shapes with it at shapes that it was not traced with:
+at a batch of 1, because a dynamic one is traced with 2, and at both ends of other axes that vary. Parity holds its
+values to the network at larger batches.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, first_line
 from engines.frontends.export_failures import explain
-from engines.frontends.export_job import ExportJob, Observed
+from engines.frontends.export_job import ExportJob, Observed, Point
 from engines.frontends.forward import flatten_outputs, to_tensors
 
 if TYPE_CHECKING:
@@ -29,28 +30,28 @@ OPSET = 20
 """Operator set of exported graphs: the newest that both exporters write."""
 
 
-def export(job: ExportJob, observed: Mapping[int, Observed]) -> tuple[str, list[str]]:
+def export(job: ExportJob, observed: Mapping[Point, Observed]) -> tuple[str, list[str]]:
     """Write the ONNX file; return the exporter's name, `dynamo` or `torchscript`, and what it made constants of.
 
     Args:
         job: What to export.
-        observed: What the network returned, by batch.
+        observed: What the network returned, by point.
 
     Raises:
-        EngineFailure: UNSUPPORTED_OPERATOR, SHAPE_MISMATCH where only the batch of the samples works, or
+        EngineFailure: UNSUPPORTED_OPERATOR, SHAPE_MISMATCH where only the shapes of the samples work, or
             TOOLCHAIN_CRASHED.
     """
     errors: list[Exception] = []
-    direct = observed[job.traced_batch].plain and _takes_named_arguments(job.network)
+    direct = observed[job.traced].plain and _takes_named_arguments(job.network)
     exporters: tuple[tuple[str, Callable[[], None]], ...] = (
         ("dynamo", lambda: _dynamo(job, direct=direct)),
-        ("torchscript", lambda: _torchscript(job)),
+        ("torchscript", lambda: _torchscript(job, observed)),
     )
     for name, exporter in exporters[1:] if _script(job.network) else exporters:
         try:
             with _quiet() as constants:
                 exporter()
-            _check(job, observed[job.checked_batch].shapes)
+            _check(job, observed)
         except EngineFailure:
             raise
         except Exception as error:
@@ -58,7 +59,7 @@ def export(job: ExportJob, observed: Mapping[int, Observed]) -> tuple[str, list[
             errors.append(error)
         else:
             return name, constants
-    raise explain(errors, job.network, to_tensors(job.at_batch(job.traced_batch)))
+    raise explain(errors, job.network, to_tensors(job.at(job.traced)), ranges=any(job.dynamic_axes))
 
 
 def flat_network(network: torch.nn.Module) -> torch.nn.Module:
@@ -80,11 +81,8 @@ def _dynamo(job: ExportJob, *, direct: bool) -> None:
     """Export by torch.export; `direct` leaves the wrapper out, which keeps the network's own names of parameters."""
     import torch
 
-    tensors = to_tensors(job.at_batch(job.traced_batch))
-    shapes: Any = None
-    if job.max_batch > 1:
-        batch = torch.export.Dim("batch", min=1, max=job.max_batch)
-        shapes = tuple({0: batch} if tensor.ndim else None for tensor in tensors)
+    tensors = to_tensors(job.at(job.traced))
+    shapes = _dynamic_shapes(job)
     program = torch.onnx.export(
         job.network if direct else flat_network(job.network),
         tensors,
@@ -100,18 +98,32 @@ def _dynamo(job: ExportJob, *, direct: bool) -> None:
     program.save(job.path)
 
 
-def _torchscript(job: ExportJob) -> None:
+def _dynamic_shapes(job: ExportJob) -> tuple[dict[int, Any] | None, ...] | None:
+    """Return the axes of each input that may vary: one batch for all, others by themselves; None where none may."""
     import torch
 
-    tensors = to_tensors(job.at_batch(job.traced_batch))
-    names = [*(spec.name for spec, tensor in zip(job.inputs, tensors, strict=True) if tensor.ndim), *job.output_names]
+    if job.max_batch == 1 and not any(job.dynamic_axes):
+        return None
+    batch = torch.export.Dim("batch", min=1, max=job.max_batch) if job.max_batch > 1 else None
+    shapes: list[dict[int, Any] | None] = []
+    for spec, axes in zip(job.inputs, job.dynamic_axes, strict=True):
+        dims: dict[int, Any] = {0: batch} if batch and spec.opt else {}
+        dims |= {axis: torch.export.Dim.DYNAMIC(min=low, max=high) for axis, (low, high) in axes.items()}
+        shapes.append(dims or None)
+    return tuple(shapes)
+
+
+def _torchscript(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
+    import torch
+
+    tensors = to_tensors(job.at(job.traced))
     with torch.no_grad():
         torch.onnx.export(
             _script(job.network) or flat_network(job.network),
             tensors,
             job.path,
             dynamo=False,
-            dynamic_axes={name: {0: "batch"} for name in names} if job.max_batch > 1 else None,
+            dynamic_axes=_named_axes(job, observed) or None,
             opset_version=OPSET,
             input_names=[spec.name for spec in job.inputs],
             output_names=list(job.output_names),
@@ -126,13 +138,31 @@ def _script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
     return found if isinstance(found, torch.jit.ScriptModule) else None
 
 
+def _named_axes(job: ExportJob, observed: Mapping[Point, Observed]) -> dict[str, dict[int, str]]:
+    """Return a name for each axis that varies: the batch is axis 0 of all; of outputs, those that were seen to vary."""
+    named: dict[str, dict[int, str]] = {}
+    ranks = [*map(len, job.traced), *map(len, observed[job.traced].shapes)]
+    seen = zip(*(observed[point].shapes for point in job.checked), strict=True)
+    varying = [
+        {axis for axis, extents in enumerate(zip(*shapes, strict=False)) if len(set(extents)) > 1} for shapes in seen
+    ]
+    names = [*(spec.name for spec in job.inputs), *job.output_names]
+    for index, (name, rank, axes) in enumerate(zip(names, ranks, [*job.dynamic_axes, *varying], strict=True)):
+        found = {axis: f"extent_{index}_{axis}" for axis in axes}
+        if job.max_batch > 1 and (rank or index >= len(job.inputs)):
+            found[0] = "batch"
+        if found:
+            named[name] = found
+    return named
+
+
 def _takes_named_arguments(network: torch.nn.Module) -> bool:
     kinds = {parameter.kind for parameter in inspect.signature(network.forward).parameters.values()}
     return inspect.Parameter.VAR_POSITIONAL not in kinds
 
 
-def _check(job: ExportJob, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Run the graph at the checked batch; raise where names or shapes are not those of the network."""
+def _check(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
+    """Run the graph at the checked points; raise where names or shapes are not those of the network."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -143,11 +173,11 @@ def _check(job: ExportJob, shapes: Sequence[tuple[int, ...]]) -> None:
     found = [value.name for value in session.get_inputs()]
     if found != names:
         raise ValueError(f"the graph has the inputs {found} instead of {names}")
-    batch = job.checked_batch
-    outputs = session.run(list(job.output_names), dict(zip(names, job.at_batch(batch), strict=True)))
-    actual = tuple(tuple(output.shape) for output in outputs)
-    if actual != tuple(shapes):
-        raise ValueError(f"at batch {batch} the graph gives outputs of shapes {actual} instead of {tuple(shapes)}")
+    for point in job.checked:
+        outputs = session.run(list(job.output_names), dict(zip(names, job.at(point), strict=True)))
+        actual, expected = tuple(tuple(output.shape) for output in outputs), observed[point].shapes
+        if actual != expected:
+            raise ValueError(f"{job.describe(point)} the graph gives outputs of shapes {actual} instead of {expected}")
 
 
 @contextmanager

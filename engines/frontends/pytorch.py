@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,18 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.checkpoint import load_state_dict
-from engines.frontends.export_job import ExportJob, Observed, observe
-from engines.frontends.forward import run_module, to_tensors
+from engines.frontends.export_job import ExportJob, observe
+from engines.frontends.forward import run_module
 from engines.frontends.network import build_network
 from engines.frontends.onnx_export import export, flat_network
+from engines.frontends.output_shapes import output_specs
 from engines.frontends.weights import load_weights
-from engines.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Export", "PytorchSource", "export_onnx", "load_network", "read_pytorch", "run_module", "torchscript_frozen"]
+__all__ = ["Export", "PytorchSource", "export_onnx", "load_network", "read_pytorch", "run_module"]
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def export_onnx(
     output_names: Sequence[str] = (),
     architecture: Path | None = None,
 ) -> Export:
-    """Write the network as ONNX, with its batch axis dynamic from 1 to `max_batch`.
+    """Write the network as ONNX, with its batch axis dynamic from 1 to `max_batch`, and others as the specs say.
 
     Args:
         network: In evaluation mode.
@@ -111,13 +111,12 @@ def export_onnx(
     _check_arguments(network, inputs)
     job = ExportJob(network, inputs, samples, output_names, max_batch, onnx_path, architecture)
     observed = observe(job)
-    names = _output_names(output_names, len(observed[job.traced_batch].shapes))
+    names = _output_names(output_names, len(observed[job.traced].shapes))
     _check_names([*(spec.name for spec in inputs), *names])
     exporter, constants = export(replace(job, output_names=names), observed)
     log.info("Exported to ONNX by the %s exporter.", exporter)
     batched = [spec.batched(max_batch) if max_batch > 1 and spec.max else spec for spec in inputs]
-    opt_batch = next((spec.opt[0] for spec in batched if spec.opt), 1)
-    signature = Signature(tuple(batched), _output_specs(names, observed, (opt_batch, max_batch)))
+    signature = Signature(tuple(batched), output_specs(job, observed, names))
     return Export(onnx_path, flat_network(network), signature, exporter, tuple(dict.fromkeys(constants)))
 
 
@@ -143,27 +142,6 @@ def read_pytorch(
     )
 
 
-def torchscript_frozen(module: torch.nn.Module, samples: Sequence[NDArray[Any]]) -> torch.jit.ScriptModule:
-    """Return the module traced and frozen: the latency baseline.
-
-    Raises:
-        EngineFailure: TOOLCHAIN_CRASHED where it cannot be traced.
-    """
-    import torch
-
-    jit: Any = torch.jit
-    try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
-            frozen: torch.jit.ScriptModule = jit.freeze(jit.trace(module, to_tensors(samples), check_trace=False))
-    except Exception as error:
-        log.exception("TorchScript cannot trace the network")
-        raise EngineFailure(
-            FailureReason.TOOLCHAIN_CRASHED, "TorchScript cannot trace the network; there is no baseline to time."
-        ) from error
-    return frozen
-
-
 def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]]) -> None:
     if not inputs:
         raise _invalid(
@@ -172,7 +150,9 @@ def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]])
     if len(inputs) != len(samples):
         raise _invalid(f"There are {len(samples)} sample arrays for {len(inputs)} inputs.")
     for spec, sample in zip(inputs, samples, strict=True):
-        if sample.shape[1:] != spec.opt[1:] or sample.ndim != len(spec.opt):
+        ends = zip(sample.shape, spec.min, spec.max, strict=False)
+        fits = all(low <= extent <= high for extent, low, high in list(ends)[1:])
+        if sample.ndim != len(spec.opt) or not fits:
             raise _invalid(
                 f"The sample of input '{spec.name}' has the shape {sample.shape}; the template says {spec.opt}."
             )
@@ -205,28 +185,6 @@ def _check_names(names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise _invalid(f"Names of inputs and outputs must differ; used more than once: {', '.join(repeated)}.")
-
-
-def _output_specs(
-    names: Sequence[str], observed: Mapping[int, Observed], batches: tuple[int, int]
-) -> tuple[TensorSpec, ...]:
-    """Return the outputs' specs at the tuned and the largest batch, from what was seen at those that were tried."""
-    low, high = observed[min(observed)], observed[max(observed)]
-    specs = []
-    for name, dtype, small, large in zip(names, high.dtypes, low.shapes, high.shapes, strict=True):
-        if len(small) != len(large) or 0 in small:
-            specs.append(TensorSpec.unknown(name, dtype))
-            continue
-        opt, most = (tuple(_extent_at(batch, *pair) for pair in zip(small, large, strict=True)) for batch in batches)
-        specs.append(TensorSpec(name, dtype, tuple(map(min, small, opt)), tuple(map(min, opt, most)), most))
-    return tuple(specs)
-
-
-def _extent_at(batch: int, one: int, two: int) -> int:
-    """Return an axis' extent at a batch from those at 1 and 2: it grows evenly; where it shrinks no bound is known."""
-    if two < one:
-        return one if batch == 1 else OPEN_EXTENT
-    return one + (two - one) * (batch - 1)
 
 
 def _invalid(message: str) -> EngineFailure:
