@@ -35,6 +35,7 @@ class OptimizationSpec(_Message):
     seed: int = 0
     metric: str = ""
     preprocessing: tuple[dict[str, Any], ...] = ()
+    memory_limit_bytes: int = 0
 
     @property
     def goal(self) -> str:

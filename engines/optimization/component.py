@@ -1,0 +1,227 @@
+"""Optimizes one component: reads it, finds its data, searches, and puts the recommended form into the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.backends import BuiltForm
+from engines.conversion_request import CLASSIFIERS, Component
+from engines.failures import EngineFailure
+from engines.graph.hygiene import load_model
+from engines.optimization.component_data import ComponentData, find_component_data
+from engines.optimization.eight_bit import EightBit, EightBitForm
+from engines.optimization.form import FormSpec
+from engines.optimization.judging import Thresholds
+from engines.optimization.making import Maker
+from engines.optimization.plan import baseline, candidates
+from engines.optimization.record import Record
+from engines.optimization.request import OptimizationRequest
+from engines.optimization.result import OptimizedComponent
+from engines.optimization.search import SearchResult, search
+from engines.package import PackagedComponent
+from engines.preparation import Prepared, Progress, prepare
+from engines.quantization.plan import is_transformer
+from engines.reading import Reader, read_source, with_inputs
+from engines.signature import Signature, TensorSpec
+from engines.tensor_information import apply
+
+log = logging.getLogger(__name__)
+
+_READ, _SEARCHED = 0.15, 0.97
+EARLIER = "an earlier search"
+"""What a record calls this search, which does not know the name of its task."""
+_INT8_SHARE = 0.15
+"""Part of the search's time that the quantizers of one runtime may take."""
+
+
+@dataclass(frozen=True)
+class ComponentJob:
+    """One component of an optimization.
+
+    Attributes:
+        request: The optimization.
+        component: Which component.
+        workdir: Where the inputs lie.
+        package: Where the package grows.
+        progress: Takes the fraction of this component that is done, and what is being done.
+        threads: Threads of every form.
+        budget_seconds: Time for its search.
+        record: Measurements of earlier searches; this one's are put beside them.
+        memory_bytes: Most memory of the work; what the machine has to spare where 0.
+        reader: Writes the component as ONNX; by its format where not said.
+    """
+
+    request: OptimizationRequest
+    component: Component
+    workdir: Path
+    package: Path
+    progress: Progress
+    threads: int
+    budget_seconds: float
+    record: Record
+    memory_bytes: int = 0
+    reader: Reader = read_source
+
+
+def optimize_component(job: ComponentJob) -> OptimizedComponent:
+    """Optimize one component; the files of its recommended form are in the package afterwards.
+
+    Raises:
+        EngineFailure: where the source cannot be read or run, or its data do not fit. A form that fails never raises.
+    """
+    request = job.request
+    data = find_component_data(request, _prepared(job), job.workdir)
+    prepared = data.prepared
+    eight_bit = _eight_bit(job, data)
+    maker = Maker(
+        prepared,
+        job.workdir / "scratch" / job.component.name,
+        job.threads,
+        request.conversion.seed,
+        eight_bit.make if eight_bit else None,
+    )
+    specs = _specs(job, data)
+    log.info("%s: %d forms to try in %g s", job.component.name, len(specs), job.budget_seconds)
+    found = search(
+        specs,
+        maker,
+        prepared,
+        prepared.samples,
+        _baseline(maker, prepared),
+        workdir=job.workdir / "scratch" / "runners",
+        threads=job.threads,
+        objective=request.spec.aim,
+        budget_seconds=job.budget_seconds,
+        thresholds=Thresholds(request.threshold, request.spec.max_degradation),
+        classifier=request.conversion.template.method in CLASSIFIERS,
+        judge=data.bound.judge.score if data.bound else None,
+        judged_on=_judged_on(request),
+        earlier=job.record,
+        task=EARLIER,
+        memory_bytes=job.memory_bytes,
+        progress=_told(job),
+        seed=request.conversion.seed,
+    )
+    for line in found.profile.lines():
+        log.info("%s: %s", job.component.name, line)
+    quantized = _quantized(eight_bit, found.recommended.spec)
+    return OptimizedComponent(
+        _packaged(job, prepared, found),
+        found,
+        prepared.samples,
+        data.bound.judge.metric if data.bound else "",
+        data.bound.source if data.bound else None,
+        quantized.quantizer if quantized else "",
+        quantized.floating_point_nodes if quantized else (),
+        data.warnings,
+    )
+
+
+def _prepared(job: ComponentJob) -> Prepared:
+    conversion = job.request.conversion
+    component = with_inputs(conversion, job.component, job.workdir)
+    component = apply(job.request.spec.tensor_information, component)
+
+    def progress(fraction: float, words: str) -> None:
+        job.progress(_READ * fraction / 0.4, words)
+
+    return prepare(conversion, component, job.workdir, progress, reader=job.reader)
+
+
+def _specs(job: ComponentJob, data: ComponentData) -> list[FormSpec]:
+    """Return the candidates; of a source that carries quantization those that keep it and compute in integers."""
+    prepared, spec = data.prepared, job.request.spec
+    found = candidates(
+        job.request.conversion.template.device,
+        "INT8" if data.quantized else spec.goal,
+        spec.aim,
+        has_module=prepared.source.module is not None,
+        has_calibration=data.quantization is not None,
+        is_transformer=is_transformer(load_model(prepared.ready)),
+        batch=prepared.samples.batch_sizes[-1] if spec.aim == "THROUGHPUT" else prepared.samples.batch_sizes[0],
+        threads=job.threads,
+    )
+    return [spec for spec in found if spec.quantizer] if data.quantized else found
+
+
+def _baseline(maker: Maker, prepared: Prepared) -> FormSpec:
+    """Return the source form: as users run it, so frozen TorchScript, and eager where it cannot be traced."""
+    frozen = baseline(has_module=prepared.source.module is not None)
+    try:
+        maker.make(frozen)
+    except EngineFailure as failure:
+        if prepared.source.module is None:
+            raise
+        log.info("%s The baseline is eager PyTorch.", failure.message)
+        return baseline(has_module=True, eager=True)
+    return frozen
+
+
+def _eight_bit(job: ComponentJob, data: ComponentData) -> EightBit | None:
+    if data.quantization is None:
+        return None
+    return EightBit(
+        job.request,
+        data.prepared,
+        data.quantization,
+        data.bound,
+        job.workdir / "scratch" / job.component.name,
+        job.threads,
+        _INT8_SHARE * job.budget_seconds,
+        lambda words: log.info("%s: %s", job.component.name, words),
+    )
+
+
+def _quantized(eight_bit: EightBit | None, spec: FormSpec) -> EightBitForm | None:
+    return eight_bit.make(spec.runtime) if eight_bit and spec.quantizer else None
+
+
+def _told(job: ComponentJob) -> Progress:
+    def progress(fraction: float, words: str) -> None:
+        job.progress(_READ + (_SEARCHED - _READ) * fraction, f"{job.component.name}: {words}")
+
+    return progress
+
+
+def _judged_on(request: OptimizationRequest) -> str:
+    if request.evaluation is None:
+        return ""
+    words = json.dumps([request.evaluation, request.spec.metric, request.spec.preprocessing], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
+def _packaged(job: ComponentJob, prepared: Prepared, found: SearchResult) -> PackagedComponent:
+    made, parity = found.recommended.made, found.recommended.parity
+    assert made is not None and parity is not None  # noqa: PT018 - what is recommended was built and compared
+    return PackagedComponent(
+        prepared.component,
+        _copied(made.form, job.package / job.component.name),
+        Signature(prepared.signature.inputs, _outputs(prepared)),
+        prepared.ranges,
+        parity,
+        found.profile,
+        prepared.source.companions,
+        made.environment,
+    )
+
+
+def _copied(form: BuiltForm, target: Path) -> BuiltForm:
+    for name in form.files:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(form.directory / name, target / name)
+    return dataclasses.replace(form, directory=target)
+
+
+def _outputs(prepared: Prepared) -> tuple[TensorSpec, ...]:
+    """Return the specs of the outputs, wide enough for every shape seen."""
+    specs = {spec.name: spec for spec in prepared.source.signature.outputs}
+    for feed in prepared.samples.feeds:
+        for name, value in prepared.source.run(feed).items():
+            specs[name] = specs[name].including(value.shape)
+    return tuple(specs.values())

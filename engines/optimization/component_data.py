@@ -1,0 +1,71 @@
+"""What the forms of a component are tested, calibrated and judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.graph.hygiene import load_model
+from engines.optimization.eight_bit import quantization_request
+from engines.optimization.request import OptimizationRequest
+from engines.preparation import Prepared
+from engines.quantization.data import ARTIFACT, Data, find_data, open_calibration
+from engines.quantization.existing import quantized_nodes
+from engines.quantization.gate import Bound
+from engines.quantization.setup import open_judge
+
+NO_CALIBRATION = "INT8 was left out: it needs calibration data. Name a dataset, or hand over calibration samples."
+
+
+@dataclass(frozen=True)
+class ComponentData:
+    """The data of one component.
+
+    Attributes:
+        prepared: The component, its samples those that forms are tested on.
+        quantization: What INT8 forms are calibrated and judged on; None where there are none to be made.
+        bound: The bound on lost accuracy, with the judge and the source's metric; None where no dataset bounds it.
+        quantized: Nodes of the source that compute on quantized values.
+        warnings: What a user should know.
+    """
+
+    prepared: Prepared
+    quantization: Data | None
+    bound: Bound | None
+    quantized: Sequence[str]
+    warnings: tuple[str, ...]
+
+
+def find_component_data(request: OptimizationRequest, prepared: Prepared, workdir: Path) -> ComponentData:
+    """Return what a component's forms are tested, calibrated and judged on.
+
+    The user's test data go first, then samples of the dataset that calibration left, then random ones.
+
+    Raises:
+        EngineFailure: INVALID_DATA or INVALID_SPEC for data that cannot be read or do not fit the inputs.
+    """
+    quantized = quantized_nodes(load_model(prepared.ready))
+    wanted = request.spec.goal == "INT8" and not quantized
+    has_calibration = request.calibration is not None or (workdir / ARTIFACT).is_file()
+    warnings = [NO_CALIBRATION] if wanted and not has_calibration else []
+    if quantized:
+        warnings.append(f"The source already carries quantization, in {len(quantized)} nodes; it is kept as it is.")
+    elif request.spec.quantization_aware:
+        warnings.append("The source was said to be trained quantization-aware, but its graph carries no quantization.")
+    asked = quantization_request(request, request.conversion.template.runtime)
+    calibration = open_calibration(asked, workdir) if wanted and has_calibration else None
+    data = find_data(asked, prepared, calibration, workdir)
+    if not request.conversion.samples_path:
+        prepared = replace(prepared, samples=data.judged)
+    bound = _bound(request, prepared, data)
+    needed = bool(quantized) or calibration is not None
+    return ComponentData(prepared, data if needed else None, bound, quantized, (*warnings, *data.warnings))
+
+
+def _bound(request: OptimizationRequest, prepared: Prepared, data: Data) -> Bound | None:
+    asked = quantization_request(request, request.conversion.template.runtime).spec.accuracy
+    if asked is None or data.evaluation is None:
+        return None
+    judge = open_judge(request.conversion.template, prepared, data.evaluation, asked.metric)
+    return Bound(judge, judge.score(prepared.source.run), asked)
