@@ -87,6 +87,7 @@ class OptimizationKind:
         """
         assert isinstance(spec, OptimizationSpec)
         asked = normalized(spec)
+        await self._places.refuse_overlap(place_of(asked), spec.model_version)
         version, model = await asyncio.gather(
             self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
             self._models.GetModel(GetModelRequest(name=output_model(spec))),
@@ -112,7 +113,7 @@ class OptimizationKind:
     async def hold(self, task_name: str, spec: Message) -> bool:
         """Take the task's place in the bucket, and keep version and dataset from being deleted while it runs."""
         assert isinstance(spec, OptimizationSpec)
-        await self._places.take(task_name, place_of(spec), spec.model_version)
+        await self._places.take(task_name, place_of(spec))
         try:
             await self._holds.hold(task_name, _read(spec))
         except BaseException:

@@ -11,11 +11,11 @@ from services.common.errors import failed_precondition, invalid_argument
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('output_locations', 0))"
 # A folder overlaps itself, what it lies in, and what lies in it.
-_OVERLAPPING = """
-SELECT task, place, saved, version FROM output_locations
-WHERE task <> $1 AND (place = $2 OR starts_with(place, $2 || '/') OR starts_with($2, place || '/'))
-ORDER BY saved DESC, place LIMIT 1
-"""
+_OVERLAPS = "(place = $2 OR starts_with(place, $2 || '/') OR starts_with($2, place || '/'))"
+_OTHERS = f"""
+SELECT task, place, saved FROM output_locations WHERE task <> $1 AND {_OVERLAPS} ORDER BY saved DESC, place LIMIT 1
+"""  # noqa: S608 - our own words
+_OF_VERSION = f"SELECT place FROM output_locations WHERE version = $1 AND {_OVERLAPS} LIMIT 1"  # noqa: S608
 _WRITE = """
 INSERT INTO output_locations (place, task, saved) VALUES ($1, $2, $3)
 ON CONFLICT (place) DO UPDATE SET task = excluded.task, saved = excluded.saved, version = ''
@@ -28,28 +28,31 @@ class Places:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, task: str, place: str, source: str) -> None:
+    async def refuse_overlap(self, place: str, source: str) -> None:
+        """Raise LatheError INVALID_ARGUMENT where the files of the version that a task reads lie in its place."""
+        found = await self._database.fetchval(_OF_VERSION, source, place)
+        if found is not None:
+            raise invalid_argument(
+                "task.spec.output_location",
+                f"{place} overlaps {found}, where the files of the source '{source}' lie; choose another folder",
+            )
+
+    async def take(self, task: str, place: str) -> None:
         """Give a place to a task that is about to be created; idempotent.
 
-        Args:
-            task: Its name.
-            place: The folder.
-            source: The version that the task reads.
-
         Raises:
-            LatheError: FAILED_PRECONDITION, reason OUTPUT_LOCATION_TAKEN, naming the task that has it;
-                INVALID_ARGUMENT where the source's own files lie there.
+            LatheError: FAILED_PRECONDITION, reason OUTPUT_LOCATION_TAKEN, naming the task that has it.
         """
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK)
-            await _require_free(connection, task, place, source, saved_only=False)
+            await _require_free(connection, task, place, saved_only=False)
             await connection.execute(_WRITE, place, task, False)
 
-    async def keep(self, task: str, place: str, source: str) -> None:
+    async def keep(self, task: str, place: str) -> None:
         """Give a place to a task for good, because its model is about to be saved there. Raises as `take` does."""
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK)
-            await _require_free(connection, task, place, source, saved_only=True)
+            await _require_free(connection, task, place, saved_only=True)
             await connection.execute(_WRITE, place, task, True)
 
     async def registered(self, task: str, version: str) -> None:
@@ -65,19 +68,14 @@ class Places:
         await self._database.execute("DELETE FROM output_locations WHERE task = $1 AND version = ''", task)
 
 
-async def _require_free(connection: Connection, task: str, place: str, source: str, *, saved_only: bool) -> None:
-    found = await connection.fetchrow(_OVERLAPPING, task, place)
+async def _require_free(connection: Connection, task: str, place: str, *, saved_only: bool) -> None:
+    found = await connection.fetchrow(_OTHERS, task, place)
     if found is None or (saved_only and not found["saved"]):
         return
-    if found["version"] == source:
-        raise invalid_argument(
-            "task.spec.output_location",
-            f"{place} overlaps {found['place']}, where the files of the source '{source}' lie; choose another folder",
-        )
-    standing = "has saved its model to" if found["saved"] else "is in flight and may write"
+    standing, advice = ("has saved its model to", "") if found["saved"] else ("may write", ", or wait for its end")
     raise failed_precondition(
         "OUTPUT_LOCATION_TAKEN",
         f"The result would lie in {place}, and '{found['task']}' {standing} {found['place']}. Name another folder in "
-        "output_location, or wait for that task to end if it is not to be saved.",
+        f"output_location{advice}.",
         found["task"],
     )

@@ -90,7 +90,7 @@ class Saver:
     async def _place(self, task: OptimizationTask) -> AsyncIterator[str]:
         """Keep the task's place, and give it up where the block is told that it cannot be."""
         place = place_of(task.spec)
-        await self._places.keep(task.name, place, task.spec.model_version)
+        await self._places.keep(task.name, place)
         try:
             yield place
         except (grpc.aio.AioRpcError, LatheError) as error:

@@ -10,6 +10,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
+from lathe.optimizer.v1 import optimization_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
     architecture_service_pb2,
@@ -31,6 +32,7 @@ FILES = (
     ("template", template_service_pb2),
     ("converter", conversion_service_pb2),
     ("quantizer", quantization_service_pb2),
+    ("optimizer", optimization_service_pb2),
     ("evaluator", evaluation_service_pb2),
 )
 METHODS = {
@@ -93,6 +95,18 @@ SPECS: dict[str, dict[str, Any]] = {
         "calibration_data": {"dataset": DATASET, "samples": 2, "preprocessing": [{"cvtRGB": True}]},
         "accuracy": {"dataset": DATASET, "max_degradation": 0.5},
         "excluded_nodes": ["fc"],
+    },
+    "Optimization": {
+        "model_version": VERSION,
+        "device": "cpu-x86-64",
+        "template": TEMPLATE,
+        "precision_goal": "INT8",
+        "dataset": DATASET,
+        "max_degradation": 0.5,
+        "search_budget_seconds": 5,
+        "tensor_information": "x:float(1*3)",
+        "output_location": "fuzz/optimized",
+        "preprocessing": [{"resize": {"height": 4, "width": 4}}],
     },
     "Evaluation": {
         "model_version": PACKAGE,
@@ -200,6 +214,18 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "CompareEvaluations": {"names": [made["tasks"]["Evaluation"], "evaluationTasks/x"]},
         "GetEvaluationComparison": {"name": "evaluationComparisons/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
         "ListEvaluationComparisons": {"page_size": 2, "mine_only": True, "task": "evaluationTasks/x"},
+        "SaveModel": {"name": made["tasks"]["Optimization"], "model": MODEL},
+        "CreateOptimizationTaskGroup": {
+            "group": {
+                "display_name": "Fuzz",
+                "labels": {"team": "a"},
+                "spec": {"device": "cpu-x86-64", "template": TEMPLATE, "output_location": "fuzz/groups"},
+                "model_versions": [VERSION],
+            }
+        },
+        "GetOptimizationTaskGroup": {"name": made["group"]},
+        "ListOptimizationTaskGroups": LIST,
+        "DeleteOptimizationTaskGroup": {"name": made["group"], "etag": '"x"'},
     }
     for kind, spec in SPECS.items():
         requests |= _of_tasks(kind, spec, made["tasks"][kind])

@@ -18,6 +18,7 @@ from services.common.server import serve_in_process
 from services.common.settings import Settings
 from services.converter import main as converter
 from services.evaluator import main as evaluator
+from services.optimizer import main as optimizer
 from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.template import main as template
@@ -75,6 +76,7 @@ class Suite:
             "images": await self._stored("images.zip", image_folder()),
             "upload": opened["name"],
             "tasks": dict.fromkeys(SPECS, ""),
+            "group": "",
         }
         for method, more in (
             ("CreateModel", {"model_id": "fuzz"}),
@@ -91,6 +93,11 @@ class Suite:
             method = f"Create{kind}Task"
             task = await self.call(method, request_of(method, right(method, self.made)))
             self.made["tasks"][kind] = task["name"]
+        group = await self.call(
+            "CreateOptimizationTaskGroup",
+            request_of("CreateOptimizationTaskGroup", right("CreateOptimizationTaskGroup", self.made)),
+        )
+        self.made["group"] = group["name"]
 
     async def _release(self) -> None:
         """Make a package, two channels, and a release in the first: the rules of the other one change."""
@@ -127,6 +134,7 @@ async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
             ("template", template.build, template.NEEDS),
             ("converter", converter.build, None),
             ("quantizer", quantizer.build, None),
+            ("optimizer", optimizer.build, None),
             ("evaluator", evaluator.build, None),
         ):
             given_needs = {} if needs is None else {"needs": needs}

@@ -14,6 +14,8 @@ import httpx
 import numpy as np
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask, GetEvaluationTaskRequest
 from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
+from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskRequest, OptimizationTask
+from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationServiceStub
 from lathe.quantizer.v1.quantization_service_pb2 import GetQuantizationTaskRequest, QuantizationTask
 from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
 from lathe.registry.v1.dataset_service_pb2 import Dataset
@@ -28,6 +30,7 @@ from services.common.tasks.kind import WorkKind
 from services.common.tasks.runner import Function, InProcessRunner
 from services.common.tasks.worker import Pool, Worker
 from services.evaluator import main as evaluator
+from services.optimizer import main as optimizer
 from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.template import main as template
@@ -51,6 +54,7 @@ class Workplace:
         self.desk = Desk(self.registry)
         self.evaluations = EvaluationServiceStub(channels["evaluator"])
         self.quantizations = QuantizationServiceStub(channels["quantizer"])
+        self.optimizations = OptimizationServiceStub(channels["optimizer"])
         self.refused = self.registry.refused
 
     async def source(self, operator: str = "Identity") -> ModelVersion:
@@ -120,6 +124,12 @@ class Workplace:
         ended: QuantizationTask = await self._ended(task, self.quantizations.GetQuantizationTask, request)
         return ended
 
+    async def optimized(self, task: OptimizationTask) -> OptimizationTask:
+        """Wait for the end of an optimization."""
+        request = GetOptimizationTaskRequest(name=task.name)
+        ended: OptimizationTask = await self._ended(task, self.optimizations.GetOptimizationTask, request)
+        return ended
+
     async def _ended(self, task: Any, get: Any, request: Any) -> Any:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -167,12 +177,13 @@ def package_template(**fields: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_workplace(settings: Settings) -> AsyncIterator[Workplace]:
-    """Serve registry, templates, quantizer and evaluator."""
+    """Serve registry, templates, quantizer, optimizer and evaluator."""
     channels: dict[str, grpc.aio.Channel] = {}
     services: tuple[tuple[str, Any, dict[str, Any]], ...] = (
         ("registry", registry.build, {"needs": registry.NEEDS}),
         ("template", template.build, {"needs": template.NEEDS}),
         ("quantizer", quantizer.build, {}),
+        ("optimizer", optimizer.build, {}),
         ("evaluator", evaluator.build, {}),
     )
     async with AsyncExitStack() as stack:

@@ -1,0 +1,86 @@
+"""The steps that tests of the optimizer share, and the job of their worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+from lathe.optimizer.v1 import optimization_service_pb2 as pb
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+
+from engines.sandbox import Progress
+from services.common.errors import LatheError
+from services.common.tasks.runner import Slot
+from tests.contract.workplace import DEVICE, Workplace, graph, package_manifest
+
+
+class Job:
+    """What a worker does: it notes what it was given, and writes a package of one graph with the search's record."""
+
+    def __init__(self) -> None:
+        self.request: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}
+        self.runs = 0
+
+    async def run(
+        self,
+        request: dict[str, Any],
+        slot: Slot,
+        on_progress: Callable[[Progress], None],
+        on_log: Callable[[str], None],
+    ) -> dict[str, Any]:
+        self.request = request
+        self.runs += 1
+        paths = await asyncio.to_thread(lambda: [path for path in slot.workdir.rglob("*") if path.is_file()])
+        self.files = {path.relative_to(slot.workdir).as_posix(): path.read_bytes() for path in paths}
+        texts = {
+            "manifest.json": package_manifest(),
+            "template.json": json.dumps(request["conversion"]["template"], sort_keys=True).encode(),
+            "infer.py": b"print()",
+            "main/model.onnx": graph("Identity"),
+            "optimization.html": b"<!doctype html>",
+            "record.json": b'{"runs": %d}' % self.runs,
+        }
+        for path, data in texts.items():
+            target = slot.workdir / "package" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        again = {"measured_by": "an earlier search"} if "record.json" in self.files else {}
+        candidates = [{"form": "openvino FP32", "recommended": True, "pareto": True, **again}]
+        result = {"candidates": candidates, "optimization_result": {"speedup": 2.5}, "warnings": ["a warm machine"]}
+        return {"files": [{"path": path} for path in texts], "result": result}
+
+
+def spec_of(version: ModelVersion | str, **spec: Any) -> pb.OptimizationSpec:
+    """Return a specification for a version."""
+    name = version if isinstance(version, str) else version.name
+    return ParseDict({"model_version": name, "device": DEVICE, **spec}, pb.OptimizationSpec())
+
+
+async def create(workplace: Workplace, version: ModelVersion | str, **spec: Any) -> pb.OptimizationTask:
+    """Create a task."""
+    request = pb.CreateOptimizationTaskRequest(task=pb.OptimizationTask(spec=spec_of(version, **spec)))
+    task: pb.OptimizationTask = await workplace.optimizations.CreateOptimizationTask(request)
+    return task
+
+
+async def refused(workplace: Workplace, version: ModelVersion | str, **spec: Any) -> LatheError:
+    """Return how a task is refused."""
+    return await workplace.refused(create(workplace, version, **spec))
+
+
+async def save(workplace: Workplace, task: pb.OptimizationTask, model: str = "") -> pb.OptimizationTask:
+    """Save the model of a task."""
+    saved: pb.OptimizationTask = await workplace.optimizations.SaveModel(
+        pb.SaveModelRequest(name=task.name, model=model)
+    )
+    return saved
+
+
+async def cancel(workplace: Workplace, *tasks: pb.OptimizationTask) -> None:
+    """Cancel tasks that nobody works on."""
+    for task in tasks:
+        await workplace.optimizations.CancelOptimizationTask(pb.CancelOptimizationTaskRequest(name=task.name))

@@ -1,0 +1,109 @@
+"""Groups: one request, a task for each version, reported together, over real servers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from lathe.optimizer.v1 import optimization_service_pb2 as pb
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.type.v1.task_pb2 import CANCELLED, PENDING, SUCCEEDED
+
+from services.optimizer.members import state_of
+from services.optimizer.work import OptimizationWorkKind
+from tests.contract.optimizer.desk import Job, cancel
+from tests.contract.workplace import DEVICE, Workplace
+
+GONE = "models/absent/versions/1"
+
+
+def request_for(*versions: str, request_id: str = "", **group: Any) -> pb.CreateOptimizationTaskGroupRequest:
+    values = {"display_name": "nightly", "spec": {"device": DEVICE}, "model_versions": versions, **group}
+    made = ParseDict(values, pb.OptimizationTaskGroup())
+    return pb.CreateOptimizationTaskGroupRequest(group=made, request_id=request_id)
+
+
+async def two(workplace: Workplace) -> list[ModelVersion]:
+    return [await workplace.source("Identity"), await workplace.source("Neg")]
+
+
+async def tasks_of(workplace: Workplace, group: pb.OptimizationTaskGroup) -> list[pb.OptimizationTask]:
+    get = workplace.optimizations.GetOptimizationTask
+    return [await get(pb.GetOptimizationTaskRequest(name=each.task)) for each in group.members if each.task]
+
+
+async def test_a_version_without_a_task_stands_with_its_error_and_the_others_run(workplace: Workplace) -> None:
+    versions = [each.name for each in await two(workplace)]
+    asked = request_for(versions[0], GONE, versions[1], request_id=str(uuid.uuid4()), labels={"team": "vision"})
+    service = workplace.optimizations
+    async with workplace.worker(OptimizationWorkKind(DEVICE), Job().run):
+        group = await service.CreateOptimizationTaskGroup(asked)
+        again = await service.CreateOptimizationTaskGroup(asked)
+        tasks = [await workplace.optimized(task) for task in await tasks_of(workplace, group)]
+    assert again.name == group.name
+    assert [each.task for each in again.members] == [each.task for each in group.members]
+    names = [each.display_name for each in tasks]
+    assert names == [f"nightly-{v.split('/')[1]}-{v.split('/')[3]}#{i}" for v, i in zip(versions, (1, 3), strict=True)]
+    assert all(dict(each.labels) == {"team": "vision"} for each in tasks)
+    got = await service.GetOptimizationTaskGroup(pb.GetOptimizationTaskGroupRequest(name=group.name))
+    assert [each.model_version for each in got.members] == [versions[0], GONE, versions[1]]
+    assert [each.state for each in got.members] == [SUCCEEDED, 0, SUCCEEDED]
+    assert [each.speedup for each in got.members] == [2.5, 0, 2.5]
+    assert "absent" in got.members[1].error
+    assert got.state == pb.PARTLY_SUCCEEDED
+
+    found = await service.ListOptimizationTaskGroups(
+        pb.ListOptimizationTaskGroupsRequest(labels={"team": "vision"}, search="nightly", page_size=5)
+    )
+    assert group.name in {each.name for each in found.groups}
+    assert found.groups[0].members[0].task
+    delete = pb.DeleteOptimizationTaskGroupRequest(name=group.name, etag='"stale"')
+    assert (await workplace.refused(service.DeleteOptimizationTaskGroup(delete))).code is grpc.StatusCode.ABORTED
+    await service.DeleteOptimizationTaskGroup(pb.DeleteOptimizationTaskGroupRequest(name=group.name))
+    get = pb.GetOptimizationTaskGroupRequest(name=group.name)
+    assert (await workplace.refused(service.GetOptimizationTaskGroup(get))).code is grpc.StatusCode.NOT_FOUND
+    assert await tasks_of(workplace, group)
+
+
+async def test_states_are_read_from_the_tasks(workplace: Workplace) -> None:
+    versions = await two(workplace)
+    service = workplace.optimizations
+    # Nothing has made this yet, so that nobody answers from the cache.
+    spec = {"device": DEVICE, "seed": 77, "output_location": "groups"}
+    group = await service.CreateOptimizationTaskGroup(request_for(*(each.name for each in versions), spec=spec))
+    assert (group.state, {each.state for each in group.members}) == (pb.IN_PROGRESS, {PENDING})
+    tasks = await tasks_of(workplace, group)
+    await cancel(workplace, *tasks)
+    await service.DeleteOptimizationTask(pb.DeleteOptimizationTaskRequest(name=tasks[0].name))
+    got = await service.GetOptimizationTaskGroup(pb.GetOptimizationTaskGroupRequest(name=group.name))
+    assert got.state == pb.NONE_SUCCEEDED
+    assert (got.members[0].task, got.members[0].error) == ("", "The task was deleted.")
+    assert got.members[1].state == CANCELLED
+
+
+async def test_what_no_version_can_have_is_refused_at_once(workplace: Workplace) -> None:
+    (version, _) = await two(workplace)
+    create = workplace.optimizations.CreateOptimizationTaskGroup
+    for spec, field in (
+        ({"device": "toaster"}, "group.spec.device"),
+        ({"device": DEVICE, "model_version": version.name}, "group.spec.model_version"),
+        ({"device": DEVICE, "max_degradation": 200}, "group.spec.max_degradation"),
+        ({}, "group.spec.device"),
+    ):
+        error = await workplace.refused(create(request_for(version.name, spec=spec)))
+        assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.fields[0][0] == field
+        assert "task.spec" not in error.message
+    twice = request_for(version.name, version.name)
+    assert (await workplace.refused(create(twice))).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_how_members_stand_together() -> None:
+    member = pb.GroupMember
+    done, failed, open_ = member(state=SUCCEEDED), member(state=CANCELLED), member(state=PENDING)
+    assert state_of([done, failed, open_]) == pb.IN_PROGRESS
+    assert state_of([done, done]) == pb.ALL_SUCCEEDED
+    assert state_of([done, member()]) == pb.PARTLY_SUCCEEDED
+    assert state_of([failed, member()]) == pb.NONE_SUCCEEDED

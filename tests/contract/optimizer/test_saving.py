@@ -1,0 +1,166 @@
+"""Results become versions when somebody says so, and each lies in a place of its own, over real servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from lathe.optimizer.v1 import optimization_service_pb2 as pb
+from lathe.registry.v1.model_service_pb2 import (
+    ONNX,
+    DeleteModelVersionRequest,
+    GetModelVersionRequest,
+    ModelVersion,
+)
+from lathe.type.v1.measurement_pb2 import PASS
+
+from services.common.storage.bucket import Bucket
+from services.optimizer.work import OptimizationWorkKind
+from tests.contract.optimizer.desk import Job, cancel, create, refused, save
+from tests.contract.workplace import DEVICE, Workplace, graph
+
+
+class Shelf:
+    """The bucket, as somebody sees it who looks into it."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        self._bucket = Bucket.of(workplace.settings)
+
+    async def paths(self, folder: str) -> list[str]:
+        name = self._bucket.name
+        found = await self._bucket.run(lambda client, _: client.list_objects_v2(Bucket=name, Prefix=f"{folder}/"))
+        return [item["Key"].removeprefix(f"{folder}/") for item in found.get("Contents", [])]
+
+    async def read(self, key: str) -> bytes:
+        name = self._bucket.name
+        return await self._bucket.run(lambda client, _: client.get_object(Bucket=name, Key=key)["Body"].read())
+
+
+@pytest.fixture(scope="module")
+def shelf(workplace: Workplace) -> Shelf:
+    return Shelf(workplace)
+
+
+@pytest.fixture
+async def _worker(workplace: Workplace) -> AsyncIterator[None]:
+    async with workplace.worker(OptimizationWorkKind(DEVICE), Job().run):
+        yield
+
+
+async def done(workplace: Workplace, version: ModelVersion, **spec: object) -> pb.OptimizationTask:
+    return await workplace.optimized(await create(workplace, version, **spec))
+
+
+def place(version: ModelVersion, location: str = "optimized") -> str:
+    _, model, _, number = version.name.split("/")
+    return f"{location}/m-{model}/mv-{number}"
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_a_saved_model_is_a_version_and_lies_beside_its_source(workplace: Workplace, shelf: Shelf) -> None:
+    source = await workplace.source()
+    task = await done(workplace, source)
+    first, second = await asyncio.gather(save(workplace, task), save(workplace, task))
+    assert first.result == second.result
+    assert first.result.saved_location == place(source)
+    version = await workplace.registry.models.GetModelVersion(GetModelVersionRequest(name=first.result.model_version))
+    assert version.name == f"{source.name.partition('/versions/')[0]}/versions/2"
+    assert list(version.lineage.sources) == [source.name]
+    assert (version.lineage.task, version.parity["main"].verdict) == (task.name, PASS)
+    optimized = {file.path for file in task.result.files}
+    assert {"infer.py", "main/model.onnx", "manifest.json"} <= optimized
+    assert set(await shelf.paths(place(source))) == {"model.onnx", *(f"model/{path}" for path in optimized)}
+    assert await shelf.read(f"{place(source)}/model.onnx") == graph("Identity")
+    assert (await save(workplace, task)).result == first.result
+    kept = await workplace.optimizations.GetOptimizationTask(pb.GetOptimizationTaskRequest(name=task.name))
+    assert kept.result == first.result
+    other = await workplace.registry.model()
+    error = await workplace.refused(save(workplace, task, other))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_SAVED")
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_a_source_with_a_folder_of_that_name_lies_in_one_of_its_own(workplace: Workplace, shelf: Shelf) -> None:
+    files = [await workplace.registry.file("model/net.onnx", graph("Abs"))]
+    source = await workplace.registry.version(await workplace.registry.model(), ModelVersion(format=ONNX, files=files))
+    task = await done(workplace, source, output_location="vision/fast")
+    await save(workplace, task)
+    paths = await shelf.paths(place(source, "vision/fast"))
+    assert "source/model/net.onnx" in paths
+    assert "model/manifest.json" in paths
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_a_model_is_saved_under_another_name(workplace: Workplace) -> None:
+    other = await workplace.registry.model()
+    task = await done(workplace, await workplace.source("Sqrt"))
+    error = await workplace.refused(save(workplace, task, "models/absent"))
+    assert error.code is grpc.StatusCode.NOT_FOUND
+    assert (await save(workplace, task, other)).result.model_version == f"{other}/versions/1"
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_what_is_saved_is_never_laid_over(workplace: Workplace) -> None:
+    source = await workplace.source("Neg")
+    first = await done(workplace, source, seed=11)
+    second = await done(workplace, source, objective="SIZE", seed=11)
+    saved = await save(workplace, first)
+    error = await workplace.refused(save(workplace, second))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "OUTPUT_LOCATION_TAKEN")
+    assert first.name in error.message
+    assert (await refused(workplace, source, objective="THROUGHPUT", seed=11)).reason == "OUTPUT_LOCATION_TAKEN"
+    inside = f"{place(source)}/model"
+    assert (await refused(workplace, source, output_location=inside, seed=1)).reason == "OUTPUT_LOCATION_TAKEN"
+    # The result is a package, whose own files lie there.
+    error = await refused(workplace, saved.result.model_version, output_location=place(source))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.fields[0][0] == "task.spec.output_location"
+    # An equal task has the same answer, not yet saved, and saves elsewhere.
+    equal = await create(workplace, source, output_location="other", seed=11)
+    assert (equal.origin.cache_hit, equal.result.model_version) == (first.name, "")
+    assert (await save(workplace, equal)).result.saved_location == place(source, "other")
+
+
+async def test_two_tasks_in_flight_have_two_places(workplace: Workplace) -> None:
+    source = await workplace.source("Exp")
+    first = await create(workplace, source, output_location="shared", seed=2)
+    error = await refused(workplace, source, output_location="shared", seed=3)
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "OUTPUT_LOCATION_TAKEN")
+    assert first.name in error.message
+    apart = await create(workplace, source, output_location="apart", seed=3)
+    await cancel(workplace, first, apart)
+    async with asyncio.timeout(20):
+        while True:  # the place is let go when the task has ended
+            try:
+                again = await create(workplace, source, output_location="shared", seed=4)
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+    await cancel(workplace, again)
+
+
+async def test_only_what_succeeded_is_saved(workplace: Workplace) -> None:
+    task = await create(workplace, await workplace.source("Log"), seed=5)
+    await cancel(workplace, task)
+    error = await workplace.refused(save(workplace, task))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TASK_NOT_SUCCEEDED")
+    assert "is CANCELLED" in error.message
+    task.name = "optimizationTasks/absent"
+    assert (await workplace.refused(save(workplace, task))).code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_a_source_that_is_gone_cannot_lie_beside_the_result(workplace: Workplace) -> None:
+    source = await workplace.source("Tanh")
+    task = await done(workplace, source)
+    async with asyncio.timeout(20):
+        while True:  # the hold ends when the task has ended
+            try:
+                await workplace.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=source.name))
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+    error = await workplace.refused(save(workplace, task))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SOURCE_GONE")
