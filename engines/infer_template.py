@@ -51,9 +51,11 @@ class Model:
         self.outputs: list[str] = [entry["name"] for entry in self.component["signature"]["outputs"]]
         self._post = _beside("postprocess")
         entry = str(self.directory / self.component["entry"])
-        open_session = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}[self.manifest["runtime"]["name"]]
+        self.runtime: dict[str, str] = self.component.get("runtime") or self.manifest["runtime"]
+        threads = threads or len(os.sched_getaffinity(0))
         try:
-            self._infer = open_session(entry, self.component["options"], threads or len(os.sched_getaffinity(0)))
+            opened = _beside("runtimes").open_model(self.runtime["name"], entry, self.component["options"], threads)
+            self._infer_all: Any = opened
         except ImportError as error:
             needed = " ".join(f"{name}=={number}" for name, number in self.manifest["requirements"]["packages"].items())
             raise InputError(f"{error}; this package needs: pip install {needed}") from error
@@ -69,7 +71,7 @@ class Model:
             InputError: where a name, dtype or shape is not what the component takes.
         """
         parts = self.split(self.check(inputs))
-        values = [self._infer(part) for part in parts]
+        values = self._infer_all(parts)
         if len(parts) == 1:
             return dict(zip(self.outputs, values[0], strict=True))
         sizes = [len(part[self.batched()[0]]) for part in parts]
@@ -141,34 +143,13 @@ class Model:
 
 
 def _beside(name: str) -> Any:
-    """Import a folder that lies beside this file, however this file was started."""
-    init = Path(__file__).resolve().parent / name / "__init__.py"
-    spec: Any = importlib.util.spec_from_file_location(
-        f"package_{name}", init, submodule_search_locations=[str(init.parent)]
-    )
+    """Import what lies beside this file, a file or a folder of code, however this file was started."""
+    folder = Path(__file__).resolve().parent / name
+    places, init = ([str(folder)], folder / "__init__.py") if folder.is_dir() else (None, folder.with_suffix(".py"))
+    spec: Any = importlib.util.spec_from_file_location(f"package_{name}", init, submodule_search_locations=places)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _open_onnxruntime(path: str, stated: dict[str, str], threads: int) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, stated["graph_optimization_level"])
-    options.execution_mode = getattr(ort.ExecutionMode, stated["execution_mode"])
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    for key in (key for key in stated if key.startswith("session.")):
-        options.add_session_config_entry(key, stated[key])
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, inputs)
-
-
-def _open_openvino(path: str, stated: dict[str, str], threads: int) -> Any:
-    import openvino as ov
-
-    request = ov.Core().compile_model(path, "CPU", {**stated, "INFERENCE_NUM_THREADS": threads}).create_infer_request()
-    return lambda inputs: request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
 
 
 def _check(entry: dict[str, Any], array: Any, *, any_batch: bool) -> Any:
@@ -216,7 +197,7 @@ def _save(path: str, outputs: dict[str, Any]) -> None:
 
 def _warn_of_other_runtime(runtime: dict[str, str]) -> None:
     try:
-        installed = version(runtime["name"])
+        installed = version(_beside("runtimes").PACKAGES.get(runtime["name"], runtime["name"]))
     except PackageNotFoundError:
         installed = "a build of another name"
     if installed != runtime["version"]:
@@ -226,9 +207,8 @@ def _warn_of_other_runtime(runtime: dict[str, str]) -> None:
 def _main(arguments: argparse.Namespace) -> None:
     if arguments.batch < 1:
         raise InputError("--batch is at least 1")
-    manifest = json.loads((Path(__file__).resolve().parent / "manifest.json").read_text(encoding="utf-8"))
-    _warn_of_other_runtime(manifest["runtime"])
     model = Model(component=arguments.component, threads=arguments.threads)
+    _warn_of_other_runtime(model.runtime)
     if arguments.input is None:
         print("no --input: a smoke run on random values")
     inputs = _load(arguments.input) if arguments.input else model.random_inputs(arguments.batch)

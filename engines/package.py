@@ -123,9 +123,10 @@ def _copy_companions(directory: Path, entry: PackagedComponent) -> None:
 
 
 def write_scripts(directory: Path) -> None:
-    """Write `infer.py`, which runs the package alone, and the postprocess methods that it imports from beside it."""
+    """Write `infer.py`, which runs the package alone, and what it imports from beside it: runtimes, postprocess."""
     engines = importlib.resources.files("engines")
-    _write(directory / "infer.py", engines.joinpath("infer_template.py").read_text(encoding="utf-8"))
+    for name, written in (("infer_template.py", "infer.py"), ("infer_runtimes.py", "runtimes.py")):
+        _write(directory / written, engines.joinpath(name).read_text(encoding="utf-8"))
     (directory / "postprocess").mkdir(exist_ok=True)
     for module in engines.joinpath("postprocess").iterdir():
         if module.name.endswith(".py"):

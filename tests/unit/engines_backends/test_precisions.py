@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-import engines.infer_template
 from engines.backends import BuildSource, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.precision import half_elements
+from engines.infer_runtimes import open_model
 from tests.unit.engines_backends import graphs
 
 NAMES = ["onnxruntime", "openvino"]
@@ -104,5 +104,5 @@ def test_nothing_is_quantized_at_run_time_unless_the_ir_says_so(tmp_path: Path) 
 def test_the_packages_own_script_opens_the_form(name: str, precision: str, tmp_path: Path) -> None:
     source = quantized(tmp_path / "g.onnx")[0] if precision == "INT8" else graphs.linear(tmp_path / "g.onnx")[0]
     form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", precision)
-    infer = getattr(engines.infer_template, f"_open_{name}")(str(form.entry), form.options, 1)
-    np.testing.assert_array_equal(infer({"x": X})[0], backend(name).open(form, 1).run({"x": X})["y"])
+    compute = open_model(name, str(form.entry), form.options, 1)
+    np.testing.assert_array_equal(compute([{"x": X}])[0][0], backend(name).open(form, 1).run({"x": X})["y"])
