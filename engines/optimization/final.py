@@ -19,6 +19,8 @@ from engines.toolchain import hardware
 
 FINAL_SECONDS = 8.0
 MORE_SECONDS = 4.0
+LEAST_NOISE = 1.01
+"""What two processes of one form differ by, however quiet the machine: memory lies elsewhere in each."""
 MOST_SECONDS = 32.0
 TIE = 1.02
 """A form this much faster at the most gives way to a simpler one; less, where noise is less."""
@@ -50,6 +52,7 @@ class Final:
         self._bench = bench
         ranked, default = standing.ranked, standing.best_default
         self._forms = ranked[:FINALISTS] + ([default] if default and default not in ranked[:FINALISTS] else [])
+        standing.dismiss(self._forms)
 
     def hold(self, seconds: float, until: float) -> Outcome:
         """Hold it.
@@ -86,6 +89,7 @@ class Final:
             runner = baseline.runner  # memory for one alone: the same process under two names
         else:
             runner.run(self._bench.truth.samples.feeds)
+            bench.call_seconds(runner)  # some runtimes compile in the first calls
         return Contender(baseline.entry, runner, baseline.call_seconds)
 
     def _rounds(self, everyone: list[Contender], seconds: float) -> None:
@@ -101,7 +105,7 @@ class Final:
         if self._standing.by_size:
             return 1.0
         itself = self._standing.tournament.speed(control, self._standing.baseline)
-        return max(itself.high, 1 / itself.low, 1.0)
+        return max(itself.high, 1 / itself.low, LEAST_NOISE)
 
     def _unclear(self, control: Contender) -> bool:
         """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""

@@ -181,7 +181,7 @@ class _Search:
             if entry.failure is not None:
                 log.warning("%s", entry.failure.message)
                 entry.failure = None
-                contender.call_seconds = contender.runner.turn(self.bench.feed, 1)[0]
+                contender.call_seconds = self.bench.call_seconds(contender.runner)
             if self.bench.judge(contender):
                 self.bench.truth.source_accuracy = entry.accuracy
             elif entry.failure is not None:

@@ -6,16 +6,17 @@ rounds; after it goes who is slower than the best beyond doubt, and then the slo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
+from engines.optimization.entry import Entry
 from engines.optimization.tournament import Contender, Speed, Tournament
 
 HOPELESS = 0.97
 """Below this part of the best's speed, by the upper end of the interval, a form goes."""
 FINALISTS = 2
 MOST_STANDING = 6
-SCREEN_ROUNDS, SCREEN_SECONDS = 3, 0.5
+SCREEN_ROUNDS, SCREEN_SECONDS = 4, 0.7
 RUNG_ROUNDS = 8
 
 
@@ -29,6 +30,7 @@ class Standing:
         by_size: Whether bytes are compared, and times are only reported.
         memory_bytes: Most resident memory of all open processes together.
         members: Who stands.
+        left: Who left, beside whom, and how fast it was beside it.
     """
 
     tournament: Tournament
@@ -36,6 +38,7 @@ class Standing:
     by_size: bool
     memory_bytes: int
     members: list[Contender] = field(default_factory=list)
+    left: list[tuple[Entry, Entry, Speed]] = field(default_factory=list)
 
     def ahead(self, form: Contender, other: Contender) -> Speed:
         """Return how many times better a form is than another: faster, or smaller where that is what counts."""
@@ -79,10 +82,28 @@ class Standing:
                 self._leave(form)
         self._keep(max(FINALISTS, (len(self.members) + 1) // 2))
 
+    def dismiss(self, finalists: Sequence[Contender]) -> None:
+        """Let go whoever is not in the final."""
+        for form in self.ranked:
+            if form not in finalists:
+                self._leave(form)
+
     def settle(self) -> None:
-        """Write what was measured into the entries of all that stand."""
+        """Write what was measured into the entries, once those that stand have been measured for the last time.
+
+        The speed-up of a form that left is that beside the best of its day times that of this best: both pairs were
+        timed in turns, and a form that was compared with the source for moments only is not shown by that alone.
+        """
         for form in (self.baseline, *self.members):
             self.measured(form)
+        for entry, best, beside in reversed(self.left):
+            if entry.latency and best.latency and beside.rounds:
+                entry.latency = replace(
+                    entry.latency,
+                    speedup=best.latency.speedup * beside.ratio,
+                    speedup_low=best.latency.speedup_low * beside.low,
+                    speedup_high=best.latency.speedup_high * beside.high,
+                )
 
     def measured(self, form: Contender) -> None:
         """Write what was measured of a form into its entry."""
@@ -128,8 +149,8 @@ class Standing:
     def _eliminate(self, form: Contender, best: Contender) -> None:
         ahead = self.ahead(form, best)
         what = f"{1 / ahead.ratio:.2f}x the size" if self.by_size else f"{ahead.ratio:.2f}x"
-        rounds = len(form.turns)
-        form.entry.note = f"eliminated after {rounds} rounds: {what} of the best"
+        form.entry.note = f"eliminated after {len(form.turns)} rounds: {what} of the best"
+        self.left.append((form.entry, best.entry, self.tournament.speed(form, best)))
         self._close(form)
 
     def _close(self, form: Contender) -> None:

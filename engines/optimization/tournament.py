@@ -27,8 +27,9 @@ LEAST_ROUNDS = 5
 TURN_SECONDS = 0.006
 """Least time of a turn's timed calls: of a call of 20 µs three would tell of the clock more than of the form."""
 MOST_CALLS = 200
-LOAD_SECONDS = 0.5
-"""Time of a turn at full load."""
+LOAD_SECONDS = (0.1, 0.5)
+"""Least and most time of a turn at full load, which takes that of `LOAD_CALLS` calls between the two."""
+LOAD_CALLS = 8
 
 
 @dataclass
@@ -137,7 +138,8 @@ class Tournament:
     def _turn(self, contender: Contender, *, slow: bool) -> None:
         """Take one turn: the median of its timed calls, or a call's share of the time at full load."""
         if self.load:
-            rate = contender.runner.throughput(self.feed, LOAD_SECONDS, self.batch)
+            seconds = min(max(LOAD_CALLS * contender.call_seconds, LOAD_SECONDS[0]), LOAD_SECONDS[1])
+            rate = contender.runner.throughput(self.feed, seconds, self.batch)
             times = [self.batch / rate]
         elif slow:
             times = contender.runner.turn(self.feed, 1, warm=1 if contender.call_seconds < SLOW_CALL_SECONDS else 0)

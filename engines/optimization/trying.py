@@ -15,6 +15,7 @@ from engines.optimization.judging import Truth
 from engines.optimization.patience import Overrun, at_most
 from engines.optimization.runner import PATIENCE_SECONDS, Runner
 from engines.optimization.tournament import Contender
+from engines.profile import CALLS_PER_TURN, SLOW_CALL_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +88,18 @@ class Workbench:
         try:
             entry.parity = self.truth.parity(entry.spec, runner.run(self.truth.samples.feeds))
             entry.failure = self.truth.objection(entry.spec, entry.parity)
-            call_seconds = 0.0 if entry.failure else runner.turn(self.feed, 1)[0]
+            call_seconds = 0.0 if entry.failure else self.call_seconds(runner)
         except BaseException:
             runner.close()
             raise
         entry.memory_bytes = runner.memory_bytes
         runner.patience = PATIENCE_SECONDS
         return Contender(entry, runner, call_seconds)
+
+    def call_seconds(self, runner: Runner) -> float:
+        """Return the time of a call, roughly: the least of a few, as some runtimes compile in the first ones."""
+        first = runner.turn(self.feed, 1)[0]
+        return first if first > SLOW_CALL_SECONDS * 10 else min(first, *runner.turn(self.feed, CALLS_PER_TURN))
 
     def judge(self, contender: Contender) -> bool:
         """Measure a form's accuracy where there is a judge; return whether it may go on."""
