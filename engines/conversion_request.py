@@ -50,16 +50,12 @@ class ComponentInput(_Message):
     """One input of a component.
 
     Attributes:
-        name: Name in the graph and the package.
         shape: What the package is tuned for, the batch axis first.
-        dtype: Element type as NumPy writes it.
-        sample_min: Smallest value of generated samples.
-        sample_max: Largest; with `sample_min` both 0, the dtype's usual range.
-        preprocessing: What is baked in.
+        sample_min: Smallest value of generated samples; with `sample_max` both 0, the dtype's usual range.
         min_shape: Smallest extent of each axis; empty where no axis but the batch varies.
         max_shape: Largest extent of each axis; empty where `min_shape` is.
         shapes: The shapes of a set, where only these may be, and not all between `min_shape` and `max_shape`.
-        place: Where the tensor stands among the arguments, as tensor information writes it; next where empty.
+        place: Where the tensor stands among the arguments, as tensor information writes it; of all inputs or of none.
     """
 
     name: str

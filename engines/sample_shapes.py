@@ -14,7 +14,7 @@ from engines.signature import Shape, TensorSpec, shape_points
 def largest_batch(inputs: Sequence[TensorSpec]) -> int:
     """Return the largest batch; 1 where the first axes that vary do not all range from 1 to one number."""
     ends = {(spec.min[0], spec.max[0]) for spec in inputs if spec.max and spec.min[0] != spec.max[0]}
-    sets = any(spec.members for spec in inputs)
+    sets = any(member[0] != 1 for spec in inputs for member in spec.members if member)
     (low, high) = next(iter(ends)) if len(ends) == 1 and not sets else (0, 1)
     return high if low == 1 else 1
 

@@ -217,7 +217,8 @@ def _checked(spec: TensorSpec, array: Array, batch: int) -> Array:
     if fits and shape and not is_batched(spec, batch):
         low, high = spec.min[0], spec.max[0]
         fits = low <= len(array) <= high if low != high else len(array) >= low and len(array) % low == 0
-    if not fits or 0 in shape or (spec.members and shape not in spec.members):
+    own = (1, *shape[1:]) if is_batched(spec, batch) else shape
+    if not fits or 0 in shape or (spec.members and own not in spec.members):
         wanted = "*".join(["N", *map(_extents, spec.min[1:], spec.max[1:])]) if spec.max else "scalar"
         if spec.members:
             wanted = " or ".join(map(format_shape, spec.members))

@@ -28,7 +28,7 @@ __all__ = [
 
 def to_inputs(elements: Sequence[TensorElement]) -> tuple[ComponentInput, ...]:
     """Return the elements as inputs of a component that says none; positional ones in the order of their positions."""
-    return tuple(_to_input(element, None) for element in _ordered(elements))
+    return _inputs(_ordered(elements), [None] * len(elements))
 
 
 def apply(text: str, component: Component) -> Component:
@@ -44,18 +44,19 @@ def apply_elements(elements: Sequence[TensorElement], component: Component) -> C
     """Return the component with its inputs as elements say.
 
     Elements are matched with declared inputs by name, where each has the name of one, else by position. A first axis
-    that ranges from 1 to one number in every input that has axes is the batch.
+    that ranges from 1 to one number in every input that has axes is the batch; where it is 1 in all, the component's
+    largest batch stays.
 
     Raises:
         EngineFailure: INVALID_SPEC naming the input that does not fit, and both sides.
     """
     ordered = _ordered(elements)
     declared = _matched(ordered, component)
-    inputs = tuple(_to_input(element, given) for element, given in zip(ordered, declared, strict=True))
+    inputs = _inputs(ordered, declared)
     batch = _batch(ordered)
     if batch > 1:
         inputs = tuple(_per_sample(given) for given in inputs)
-    return component.model_copy(update={"inputs": inputs, "max_batch": batch})
+    return component.model_copy(update={"inputs": inputs, "max_batch": batch or component.max_batch})
 
 
 def _ordered(elements: Sequence[TensorElement]) -> list[TensorElement]:
@@ -87,10 +88,19 @@ def _matched(elements: Sequence[TensorElement], component: Component) -> Sequenc
     return inputs
 
 
-def _to_input(element: TensorElement, given: ComponentInput | None) -> ComponentInput:
+def _inputs(elements: Sequence[TensorElement], declared: Sequence[ComponentInput | None]) -> tuple[ComponentInput, ...]:
+    """Return the inputs; with their places where some nest, or stand under names that nothing declares as inputs."""
+    nested = any(element.steps for element in elements)
+    placed = nested or (not is_positional(elements) and None in declared)
+    return tuple(
+        _to_input(element, given, element.place if placed else "")
+        for element, given in zip(elements, declared, strict=True)
+    )
+
+
+def _to_input(element: TensorElement, given: ComponentInput | None, place: str) -> ComponentInput:
     shapes = element.shapes
     profile = {} if shapes.kind == "fixed" else {"min_shape": shapes.min, "max_shape": shapes.max}
-    place = element.place if element.steps or element.position is None else ""
     values = {
         "name": element.name if given is None else given.name,
         "dtype": _dtype(element, given),
@@ -98,7 +108,7 @@ def _to_input(element: TensorElement, given: ComponentInput | None) -> Component
         "min_shape": (),
         "max_shape": (),
         "shapes": shapes.shapes if shapes.kind == "discrete" and len(shapes.shapes) > 1 else (),
-        "place": place if given is None or element.steps else "",
+        "place": place,
         **profile,
     }
     return ComponentInput(**values) if given is None else given.model_copy(update=values)
@@ -112,10 +122,13 @@ def _dtype(element: TensorElement, given: ComponentInput | None) -> str:
 
 
 def _batch(elements: Sequence[TensorElement]) -> int:
-    """Return the largest batch: 1 where the first axes do not all range from 1 to one number."""
-    ends = {(e.shapes.min[0], e.shapes.max[0]) for e in elements if e.shapes.min}
-    sets = any(e.shapes.kind == "discrete" for e in elements)
-    return next(iter(ends))[1] if len(ends) == 1 and next(iter(ends))[0] == 1 and not sets else 1
+    """Return the largest batch; 0 where no first axis says one, 1 where they cannot be a batch."""
+    ends = {(element.shapes.min[0], element.shapes.max[0]) for element in elements if element.shapes.min}
+    if ends <= {(1, 1)}:
+        return 0
+    ranges = all(element.shapes.kind == "range" for element in elements if element.shapes.min)
+    low, high = next(iter(ends))
+    return high if ranges and len(ends) == 1 and low == 1 else 1
 
 
 def _per_sample(given: ComponentInput) -> ComponentInput:

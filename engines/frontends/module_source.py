@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engines.backends.base import Array
 from engines.conversion_request import Component
+from engines.frontends.nesting import nested_network
 from engines.frontends.pytorch import export_onnx, run_module
 from engines.source import Source, network_inputs
 
@@ -28,7 +29,7 @@ def module_source(
     """Write a network as ONNX and return it with its original.
 
     Args:
-        network: In evaluation mode; takes the component's inputs by position.
+        network: In evaluation mode; takes the component's inputs by position, or as their places nest.
         component: The component, its inputs declared.
         arguments: One array per input.
         onnx_path: Where the ONNX file goes.
@@ -40,7 +41,7 @@ def module_source(
         EngineFailure: as `export_onnx`.
     """
     export = export_onnx(
-        network,
+        nested_network(network, component),
         network_inputs(component),
         arguments,
         onnx_path,

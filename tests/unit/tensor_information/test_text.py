@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
@@ -27,6 +27,7 @@ def failure_of(text: str) -> tuple[int, int, str]:
     return int(found[1]), int(found[2]), found[3]
 
 
+@settings(max_examples=40)
 @given(elements())
 def test_what_is_written_is_read_again(drawn: list[TensorElement]) -> None:
     text = format_text(drawn)
@@ -55,6 +56,7 @@ def test_garbage_is_refused_at_a_place_within_it(text: str) -> None:
         assert parse(format_text(read)) == read
 
 
+@settings(max_examples=40)
 @given(elements(), st.data())
 def test_a_changed_character_is_read_or_refused(drawn: list[TensorElement], data: st.DataObject) -> None:
     text = format_text(drawn)

@@ -1,0 +1,59 @@
+"""Compares what a component declares of its inputs with what its graph takes."""
+
+from __future__ import annotations
+
+from engines.conversion_request import Component, ComponentInput, invalid
+from engines.failures import EngineFailure
+from engines.signature import OPEN_EXTENT, Signature, TensorSpec, format_shape
+from engines.source import network_dtype
+
+
+def check_declared(component: Component, signature: Signature) -> None:
+    """Refuse a component whose inputs or outputs are not those of its graph.
+
+    Raises:
+        EngineFailure: INVALID_SPEC naming the input, what is declared and what the graph has: another number of inputs,
+            other names, another dtype or number of axes, an extent that is fixed in the graph and may vary, or differs.
+    """
+    graph = {spec.name: spec for spec in signature.inputs}
+    declared = [given.name for given in component.inputs]
+    if sorted(declared) != sorted(graph):
+        raise invalid(
+            f"Component '{component.name}' declares the inputs {', '.join(declared)}; the graph has {', '.join(graph)}."
+        )
+    outputs = tuple(spec.name for spec in signature.outputs)
+    if component.output_names and component.output_names != outputs:
+        raise invalid(f"Component '{component.name}' names other outputs than the graph's: {', '.join(outputs)}.")
+    for given in component.inputs:
+        spec = graph[given.name]
+        if network_dtype(given) != spec.dtype:
+            raise invalid(f"Input '{given.name}' is declared as {given.dtype}; the graph takes {spec.dtype}.")
+        if component.largest_batch > 1 and spec.max and spec.max[0] != OPEN_EXTENT:
+            raise invalid(
+                f"The batch of input '{given.name}' is fixed at {spec.max[0]} in the graph; set max_batch to 1, or "
+                "export the graph with a dynamic batch."
+            )
+        if spec.known:
+            _check_shape(given, spec)
+
+
+def _check_shape(given: ComponentInput, spec: TensorSpec) -> None:
+    low, high = given.min_shape or given.shape, given.max_shape or given.shape
+    if len(low) != len(spec.max):
+        raise _differs(given, spec, f"which has {len(spec.max)} axes and not {len(low)}")
+    for axis, (least, most, fixed) in enumerate(zip(low, high, spec.max, strict=True)):
+        if fixed == OPEN_EXTENT or least == most == fixed:
+            continue
+        why = f"where axis {axis} is fixed at {fixed}" + (f" and cannot vary from {least} to {most}" * (least != most))
+        raise _differs(given, spec, why)
+
+
+def _differs(given: ComponentInput, spec: TensorSpec, why: str) -> EngineFailure:
+    ends = [format_shape(shape) for shape in (given.min_shape, given.max_shape) if shape]
+    takes = "*".join("?" if extent == OPEN_EXTENT else str(extent) for extent in spec.max) or "a scalar"
+    failure = invalid(
+        f"Input '{given.name}' is declared with the shape {' to '.join(ends) or format_shape(given.shape)}; "
+        f"the graph takes {takes}, {why}."
+    )
+    failure.suggested_fix = "Declare what the graph takes, or export the graph with these axes dynamic."
+    return failure
