@@ -11,15 +11,19 @@ from pathlib import Path
 from engines.backends.base import Array
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, inside, invalid
+from engines.declared_inputs import check_declared
 from engines.frontends.exported_program import exported_program_inputs, read_exported_program
+from engines.frontends.huggingface import huggingface_components, huggingface_inputs, read_huggingface
 from engines.frontends.module_source import module_source
 from engines.frontends.pytorch import PytorchSource, load_network
+from engines.frontends.tensorflow_sources import read_frozen_graph, read_saved_model, tensorflow_inputs
 from engines.frontends.torchscript import read_torchscript, torchscript_inputs
 from engines.graph.hygiene import check, external_files, load_model
 from engines.graph.interface import signature_of
 from engines.graph.versions import lower_versions
-from engines.signature import OPEN_EXTENT, Signature
-from engines.source import Source, network_dtype
+from engines.signature import Signature
+from engines.source import Source
+from engines.source_files import folder_inside
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +71,23 @@ def with_inputs(request: ConversionRequest, component: Component, workdir: Path)
     return component if component.inputs or stated is None else stated(request, component, workdir)
 
 
+def with_components(request: ConversionRequest, workdir: Path) -> ConversionRequest:
+    """Return the request with the components of its source: those of a pipeline, encoder and decoder, or as it is.
+
+    A template of one component that names no source file stands for the whole of a Hugging Face directory; where that
+    is several graphs, each becomes a component with the template's settings.
+
+    Raises:
+        EngineFailure: INVALID_MODEL or UNSAFE_MODEL for the directory.
+    """
+    template = request.template
+    only = template.components[0]
+    if template.source_format != "HUGGINGFACE" or len(template.components) > 1 or only.source_file or only.inputs:
+        return request
+    found = huggingface_components(folder_inside(workdir, request.source_of(only)), only)
+    return request.model_copy(update={"template": template.model_copy(update={"components": found})})
+
+
 def _read_pth(
     request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
 ) -> Source:
@@ -89,7 +110,7 @@ def _read_onnx(
     original = inside(workdir, request.source_of(component))
     model = load_model(original, weights=False)
     signature = signature_of(model)
-    _check_interface(component, signature)
+    check_declared(component, signature)
     lowered = lower_versions(model)
     check(model)
     if lowered:
@@ -120,27 +141,6 @@ def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path
     return component.model_copy(update={"inputs": inputs})
 
 
-def _check_interface(component: Component, signature: Signature) -> None:
-    graph = {spec.name: spec for spec in signature.inputs}
-    declared = [given.name for given in component.inputs]
-    if sorted(declared) != sorted(graph):
-        raise invalid(
-            f"Component '{component.name}' declares the inputs {', '.join(declared)}; the graph has {', '.join(graph)}."
-        )
-    outputs = tuple(spec.name for spec in signature.outputs)
-    if component.output_names and component.output_names != outputs:
-        raise invalid(f"Component '{component.name}' names other outputs than the graph's: {', '.join(outputs)}.")
-    for given in component.inputs:
-        spec = graph[given.name]
-        if network_dtype(given) != spec.dtype:
-            raise invalid(f"Input '{given.name}' is declared as {given.dtype}; the graph takes {spec.dtype}.")
-        if component.largest_batch > 1 and spec.max and spec.max[0] != OPEN_EXTENT:
-            raise invalid(
-                f"The batch of input '{given.name}' is fixed at {spec.max[0]} in the graph; set max_batch to 1, or "
-                "export the graph with a dynamic batch."
-            )
-
-
 def _preprocessing(component: Component) -> dict[str, Preprocessing]:
     return {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active}
 
@@ -150,9 +150,15 @@ _READERS: dict[str, Reader] = {
     "ONNX": _read_onnx,
     "TORCHSCRIPT": read_torchscript,
     "EXPORTED_PROGRAM": read_exported_program,
+    "HUGGINGFACE": read_huggingface,
+    "SAVED_MODEL": read_saved_model,
+    "FROZEN_GRAPH": read_frozen_graph,
 }
 _INPUTS: dict[str, InputsOf] = {
     "ONNX": _onnx_inputs,
     "TORCHSCRIPT": torchscript_inputs,
     "EXPORTED_PROGRAM": exported_program_inputs,
+    "HUGGINGFACE": huggingface_inputs,
+    "SAVED_MODEL": tensorflow_inputs,
+    "FROZEN_GRAPH": tensorflow_inputs,
 }

@@ -1,0 +1,170 @@
+"""Reads Hugging Face directories into ONNX: models of transformers, and through `diffusers` the parts of pipelines."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.backends.base import Array
+from engines.conversion_request import Component, ComponentInput, ConversionRequest, invalid
+from engines.failures import EngineFailure, FailureReason
+from engines.frontends import diffusers
+from engines.frontends.forward import to_tensors
+from engines.frontends.huggingface_files import companions, read_config
+from engines.frontends.huggingface_loading import load_config, load_model, model_class
+from engines.frontends.huggingface_tasks import (
+    DECODER,
+    ENCODER,
+    LARGEST_BATCH,
+    SEQ2SEQ,
+    Task,
+    hidden_input,
+    inputs_of,
+    mask_input,
+    task_of,
+    text_input,
+)
+from engines.frontends.keyword_network import KeywordNetwork, keyword_network
+from engines.frontends.module_source import module_source
+from engines.source import Source
+from engines.source_files import ROOT, folder_inside
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A directory of transformers, told from its configuration."""
+
+    folder: Path
+    config: Any
+    kind: Any
+    task: Task
+
+    @classmethod
+    def of(cls, folder: Path) -> _Described:
+        values = read_config(folder)
+        names = values.get("architectures") or [""]
+        task = task_of(str(names[0]))
+        config = load_config(folder, values)
+        return cls(folder, config, model_class(str(names[0])), task)
+
+    @property
+    def writes_text_from_text(self) -> bool:
+        return self.task is SEQ2SEQ and self.kind.main_input_name == "input_ids"
+
+
+def read_huggingface(
+    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
+) -> Source:
+    """Write a model of a Hugging Face directory as ONNX and return it with its original.
+
+    Raises:
+        EngineFailure: INVALID_MODEL, UNSAFE_MODEL, WEIGHTS_MISMATCH or TOOLCHAIN_UNAVAILABLE for the directory;
+            INVALID_SPEC for inputs that the model does not take; as `export_onnx` besides.
+    """
+    folder = folder_inside(workdir, request.source_of(component))
+    network = _network(folder, component)
+    _check_inputs(network, component)
+    module = network.taking([given.name for given in component.inputs])
+    outputs = module.find_outputs(to_tensors(arguments))
+    travelling = companions(workdir / ROOT, folder)
+    return module_source(module, component, arguments, onnx_path, output_names=outputs, companions=travelling)
+
+
+def huggingface_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+    """Return the component with the inputs of its task: batch and length of texts dynamic, images of one size.
+
+    Raises:
+        EngineFailure: as `read_huggingface`.
+    """
+    folder = folder_inside(workdir, request.source_of(component))
+    inputs = diffusers.inputs_of(folder, component) if diffusers.is_part(folder) else _inputs(folder, component)
+    return component.model_copy(update={"inputs": inputs, "max_batch": component.max_batch or LARGEST_BATCH})
+
+
+def huggingface_components(folder: Path, component: Component) -> tuple[Component, ...]:
+    """Return the components that a whole directory is read as: the parts of a pipeline, encoder and decoder, or one.
+
+    Args:
+        folder: The model's directory.
+        component: The template's only component; its settings are those of each.
+    """
+    if (folder / "model_index.json").is_file():
+        return diffusers.components(folder, component)
+    if component.name in {ENCODER, DECODER} or diffusers.is_part(folder):
+        return (component,)
+    if not _Described.of(folder).writes_text_from_text:
+        return (component,)
+    return tuple(component.model_copy(update={"name": name}) for name in (ENCODER, DECODER))
+
+
+def _network(folder: Path, component: Component) -> KeywordNetwork:
+    if diffusers.is_part(folder):
+        return diffusers.load_part(folder, component)
+    described = _Described.of(folder)
+    if described.writes_text_from_text:
+        _check_part(component)
+    model = load_model(folder, described.kind, described.config)
+    if not described.writes_text_from_text:
+        return keyword_network(model, model.forward, lambda values: model(**values), described.task.outputs)
+    if component.name == ENCODER:
+        part = model.get_encoder()  # type: ignore[operator]
+        return keyword_network(part, part.forward, lambda values: part(**values), ("last_hidden_state",))
+    return keyword_network(model, _decoder_arguments, _decoding(model), SEQ2SEQ.outputs)
+
+
+def _decoder_arguments(decoder_input_ids: Any, encoder_hidden_states: Any, encoder_attention_mask: Any) -> None:
+    """Stand for `forward` of a decoder: what it takes."""
+
+
+def _decoding(model: torch.nn.Module) -> Callable[[dict[str, Any]], Any]:
+    def decode(values: dict[str, Any]) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return model(
+            decoder_input_ids=values["decoder_input_ids"],
+            encoder_outputs=BaseModelOutput(last_hidden_state=values["encoder_hidden_states"]),
+            attention_mask=values["encoder_attention_mask"],
+            use_cache=False,
+        )
+
+    return decode
+
+
+def _inputs(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
+    described = _Described.of(folder)
+    if described.writes_text_from_text:
+        _check_part(component)
+        if component.name == DECODER:
+            return (
+                text_input("decoder_input_ids", described.config),
+                hidden_input("encoder_hidden_states", described.config),
+                mask_input("encoder_attention_mask", described.config),
+            )
+    arguments = inspect.signature(described.kind.forward).parameters
+    return inputs_of(described.config, described.kind.main_input_name, arguments, folder)
+
+
+def _check_part(component: Component) -> None:
+    if component.name not in {ENCODER, DECODER}:
+        raise invalid(
+            f"The model writes text from text: it is read as two components, '{ENCODER}' and '{DECODER}', and the "
+            f"template's is called '{component.name}'. Leave the components to Lathe, or name them so."
+        )
+
+
+def _check_inputs(network: KeywordNetwork, component: Component) -> None:
+    unknown = [given.name for given in component.inputs if not network.takes(given.name)]
+    if unknown:
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"Component '{component.name}' declares the input '{unknown[0]}'; the model's forward takes "
+            f"{', '.join(network.arguments)}.",
+            suggested_fix="Declare inputs by the names that forward gives them, or none: they are then told from the "
+            "configuration.",
+        )
