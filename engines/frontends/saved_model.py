@@ -20,7 +20,8 @@ from engines.frontends.tensorflow_tools import (
     unknown_operator,
     write_onnx,
 )
-from engines.inspection.tensorflow_graph import Graph, SavedModel, check_safe, read_saved_model
+from engines.inspection.saved_model_files import model_file
+from engines.inspection.tensorflow_graph import Graph, SavedModel, read_saved_model
 from engines.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -29,55 +30,6 @@ SERVING = "serving_default"
 """The signature that is read where none is named."""
 
 Runner = Callable[[Sequence[Array]], list[Array]]
-
-
-def model_file(folder: Path) -> Path:
-    """Return the file of a SavedModel that holds its graph.
-
-    Raises:
-        EngineFailure: INVALID_MODEL where the folder has none.
-    """
-    for name in ("saved_model.pb", "saved_model.pbtxt"):
-        if (folder / name).is_file():
-            return folder / name
-    raise _invalid(f"'{folder.name}' is no SavedModel: it has no saved_model.pb.")
-
-
-def inspect(folder: Path) -> SavedModel:
-    """Return what a SavedModel says of itself, after everything that can be refused without running it was.
-
-    Raises:
-        EngineFailure: INVALID_MODEL for a damaged or another file, or variables that are missing or empty;
-            UNSAFE_MODEL for Python in the graph.
-    """
-    path = model_file(folder)
-    model = read_saved_model(path)
-    check_safe(model.graph, path)
-    check_variables(folder, model.graph)
-    return model
-
-
-def check_variables(folder: Path, graph: Graph) -> None:
-    """Refuse a SavedModel whose graph has variables, and whose files do not.
-
-    Raises:
-        EngineFailure: INVALID_MODEL.
-    """
-    files = sorted((folder / "variables").glob("variables.*"))
-    empty = next((file for file in files if not file.stat().st_size), None)
-    if empty is not None:
-        raise _invalid(f"'variables/{empty.name}' of the SavedModel is empty; its weights did not arrive.")
-    variables = graph.variables
-    parts = {file.name.partition(".")[2].partition("-")[0] for file in files}
-    if variables and not parts >= {"index", "data"}:
-        raise _invalid(
-            f"The SavedModel has {len(variables)} variables, such as '{variables[0]}', and their values are missing: "
-            "variables/variables.index and variables/variables.data-… belong beside saved_model.pb."
-        )
-    total = next((int(file.name.rpartition("-of-")[2]) for file in files if "-of-" in file.name), 0)
-    shards = sum("-of-" in file.name for file in files)
-    if shards < total:
-        raise _invalid(f"The values of the SavedModel's variables lie in {total} files, of which {shards} are there.")
 
 
 def choose_signature(model: SavedModel, named: str = "", inputs: Sequence[str] = ()) -> str:
@@ -117,7 +69,7 @@ def read_signature(
     """Write a signature as ONNX; return its interface, and what computes it in TensorFlow.
 
     Args:
-        folder: The SavedModel, which `inspect` has found in order.
+        folder: The SavedModel, which `inspect_saved_model` has found in order.
         key: The signature.
         inputs: Specs of all its inputs, an axis that varies being left open in the graph.
         outputs: Outputs to keep, in this order; all by name where empty.

@@ -10,6 +10,7 @@ from engines.backends.base import Array
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, inside, invalid
 from engines.frontends import frozen_graph, saved_model
 from engines.inspection.graph_ends import find_ends
+from engines.inspection.saved_model_files import inspect_saved_model
 from engines.inspection.tensorflow_graph import tensor_spec
 from engines.signature import OPEN_EXTENT, TensorSpec
 from engines.source import Source, network_dtype, package_inputs
@@ -22,10 +23,10 @@ def read_saved_model(
     """Read a SavedModel: the signature that the component's `state_dict_key` names, else `serving_default`.
 
     Raises:
-        EngineFailure: As `saved_model.inspect`, `choose_signature` and `read_signature`.
+        EngineFailure: As `inspect_saved_model`, `choose_signature` and `read_signature`.
     """
     folder = folder_inside(workdir, request.source_of(component))
-    model = saved_model.inspect(folder)
+    model = inspect_saved_model(folder)
     names = [given.name for given in component.inputs]
     key = saved_model.choose_signature(model, component.state_dict_key, names)
     inputs = _network_inputs(component)
@@ -59,7 +60,7 @@ def tensorflow_inputs(request: ConversionRequest, component: Component, workdir:
         EngineFailure: INVALID_SPEC for an input whose number of axes the graph does not say; as the readers.
     """
     if request.template.source_format == "SAVED_MODEL":
-        model = saved_model.inspect(folder_inside(workdir, request.source_of(component)))
+        model = inspect_saved_model(folder_inside(workdir, request.source_of(component)))
         specs = model.signatures[saved_model.choose_signature(model, component.state_dict_key)][0]
     else:
         specs = _placeholders(inside(workdir, request.source_of(component)), component)

@@ -8,8 +8,20 @@ from typing import Any, Protocol
 
 from engines.failures import EngineFailure, FailureReason
 
-DESCRIBED_FORMATS = ("PTH", "ONNX", "PACKAGE")
+DESCRIBED_FORMATS = (
+    "PTH",
+    "TORCHSCRIPT",
+    "EXPORTED_PROGRAM",
+    "ONNX",
+    "HUGGINGFACE",
+    "SAVED_MODEL",
+    "FROZEN_GRAPH",
+    "PACKAGE",
+)
 """Formats of `lathe.registry.v1.ModelFormat` that `describe` can read."""
+
+_DIRECTORIES = {"PACKAGE": "manifest.json", "HUGGINGFACE": "config.json", "SAVED_MODEL": "saved_model.pb"}
+"""The file that stands for each format that is a directory."""
 
 
 class Reporter(Protocol):
@@ -59,23 +71,32 @@ def describe(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[s
 
 def _reader(kind: str) -> Callable[[Path, str], list[dict[str, Any]]]:
     """Return what reads a format. Imported here because those modules use this package's `sniff`."""
+    from engines.inspection.huggingface import describe_huggingface
     from engines.inspection.onnx import describe_onnx
     from engines.inspection.package import describe_package
     from engines.inspection.pth import describe_pth
+    from engines.inspection.tensorflow import describe_frozen_graph, describe_saved_model
+    from engines.inspection.torch_archives import describe_exported_program, describe_torchscript
 
-    if kind == "PTH":
-        return lambda workdir, file: describe_pth(workdir / file, file)
-    if kind == "ONNX":
-        return lambda workdir, file: [describe_onnx(workdir / file, file)]
-    return lambda workdir, _: describe_package(workdir)
+    readers: dict[str, Callable[[Path, str], list[dict[str, Any]]]] = {
+        "PTH": lambda workdir, file: describe_pth(workdir / file, file),
+        "ONNX": lambda workdir, file: [describe_onnx(workdir / file, file)],
+        "TORCHSCRIPT": lambda workdir, file: [describe_torchscript(workdir / file, file)],
+        "EXPORTED_PROGRAM": lambda workdir, file: [describe_exported_program(workdir / file, file)],
+        "HUGGINGFACE": lambda workdir, _: describe_huggingface(workdir),
+        "SAVED_MODEL": lambda workdir, _: [describe_saved_model(workdir)],
+        "FROZEN_GRAPH": lambda workdir, file: [describe_frozen_graph(workdir / file, file)],
+        "PACKAGE": lambda workdir, _: describe_package(workdir),
+    }
+    return readers[kind]
 
 
 def _models(kind: str, files: list[str]) -> list[str]:
-    """Return the files to read: the manifest stands for a package, and beside ONNX models lie their weights."""
+    """Return the files to read: one stands for a directory, and beside ONNX models lie their weights."""
     if not files:
         raise EngineFailure(FailureReason.INVALID_MODEL, "The model version has no file.")
-    if kind == "PACKAGE":
-        return ["manifest.json"]
+    if kind in _DIRECTORIES:
+        return [_DIRECTORIES[kind]]
     return [file for file in files if kind != "ONNX" or file.lower().endswith(".onnx")] or files[:1]
 
 

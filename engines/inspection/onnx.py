@@ -10,6 +10,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import external_files, load_model
 from engines.graph.interface import dtype_name, signature_of
 from engines.graph.walk import all_nodes, all_tensors
+from engines.inspection.tensors import most_frequent
 
 if TYPE_CHECKING:
     import onnx
@@ -56,7 +57,7 @@ def describe_onnx(path: Path, shown_path: str) -> dict[str, Any]:
         "path": shown_path,
         "component": Path(shown_path).name,
         "signature": signature_of(model).to_dict(),
-        "operators": [{"operator": name, "count": count} for name, count in _most_frequent(operators)],
+        "operators": most_frequent(operators),
         "parameter_count": sum(elements for elements, _ in weights),
         "parameter_bytes": sum((elements * bits + 7) // 8 for elements, bits in weights),
         "metadata": metadata,
@@ -73,10 +74,6 @@ def _metadata(model: onnx.ModelProto) -> dict[str, str]:
     if model.functions:
         metadata["functions"] = ", ".join(sorted(function.name for function in model.functions))
     return {key: value[:1000] for key, value in metadata.items() if value}
-
-
-def _most_frequent(operators: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(operators.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
 def _operator(node: Any) -> str:

@@ -15,10 +15,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.inspection import restricted
 from engines.inspection.restricted import ITEM_BYTES, MalformedPickleError, StorageInfo, TensorInfo
 from engines.inspection.sniff import sniff
-from engines.signature import DTYPES, TensorSpec
-
-MAX_LISTED = 10_000
-"""Most tensors of a state dict that a description lists."""
+from engines.inspection.tensors import describe_tensors
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -71,22 +68,11 @@ def _describe(checkpoint: Checkpoint, key: str, tensors: StateDict, shown_path: 
     metadata = {"format": f"torch.save ({checkpoint.container})", "tensors": str(len(tensors))}
     if key:
         metadata["state_dict_key"] = key
-    listed = list(tensors.items())[:MAX_LISTED]
     return {
-        "path": shown_path,
-        "component": Path(shown_path).name,
-        "parameter_count": sum(tensor.elements for tensor in tensors.values()),
-        "parameter_bytes": sum(tensor.bytes for tensor in tensors.values()),
-        "parameters": [_spec(name, tensor).to_dict() for name, tensor in listed if tensor.dtype in DTYPES],
+        **describe_tensors(tensors, shown_path),
         "checkpoint_keys": list(checkpoint.keys) if key else [],
         "metadata": metadata,
     }
-
-
-def _spec(name: str, tensor: TensorInfo) -> TensorSpec:
-    if 0 in tensor.shape:
-        return TensorSpec.unknown(name, tensor.dtype)
-    return TensorSpec(name, tensor.dtype, tensor.shape, tensor.shape, tensor.shape)
 
 
 def _read_zip(path: Path) -> Any:

@@ -12,7 +12,7 @@ import math
 import pickle
 import pickletools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
@@ -108,12 +108,13 @@ class _StandIn:
         return self.call(*arguments)
 
 
-def load(file: IO[bytes], storages: dict[str, StorageInfo]) -> Any:
+def load(file: IO[bytes], storages: dict[str, StorageInfo], more: Mapping[tuple[str, str], Any] | None = None) -> Any:
     """Return the object of the pickle at the file's position, and leave the position behind it.
 
     Args:
         file: A seekable file.
         storages: Filled with the storages that the pickle names.
+        more: What stands for names beyond those of state dicts, by module and name.
 
     Raises:
         EngineFailure: UNSAFE_MODEL where the pickle names what no state dict needs.
@@ -123,7 +124,7 @@ def load(file: IO[bytes], storages: dict[str, StorageInfo]) -> Any:
     _look_through(file)
     file.seek(start)
     try:
-        return _Unpickler(file, storages).load()
+        return _Unpickler(file, storages, {} if more is None else more).load()
     except EngineFailure:
         raise
     except (MemoryError, RecursionError) as error:
@@ -150,16 +151,17 @@ def _look_through(file: IO[bytes]) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: IO[bytes], storages: dict[str, StorageInfo]) -> None:
+    def __init__(self, file: IO[bytes], storages: dict[str, StorageInfo], more: Mapping[tuple[str, str], Any]) -> None:
         super().__init__(file, encoding="utf-8")
         self._storages = storages
+        self._more = more
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _STORAGES:
             return Dtype(_STORAGES[name])
         if module == "torch" and name in ITEM_BYTES:
             return Dtype(name)
-        found = _ALLOWED.get((module, name))
+        found = _ALLOWED.get((module, name)) or self._more.get((module, name))
         if found is None:
             _refuse(module, name)
         return found

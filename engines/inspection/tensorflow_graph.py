@@ -41,8 +41,8 @@ class Node:
 
     @property
     def elements(self) -> int:
-        """Elements of the weight that the node holds; 0 where it holds none, or its shape is open."""
-        if self.op not in _VARIABLES | {"Const"} or self.shape is None:
+        """Elements of the weight that the node holds; 0 for an open shape, and for single numbers such as axes."""
+        if self.shape is None or not (self.op in _VARIABLES or (self.op == "Const" and self.shape)):
             return 0
         return math.prod(extent or 0 for extent in self.shape)
 
@@ -144,8 +144,8 @@ def _read(path: Path, schema: Schema, what: str, needed: str) -> Message:
             message = read_bytes(memoryview(data), schema)
     except ValueError as error:
         looks = sniff(path)
-        seen = "it is damaged or truncated" if looks.startswith("a protobuf") else f"it looks like {looks}"
-        _refuse(path, what, f"{seen} ({error})")
+        known = is_text(path) or looks.startswith(("a protobuf", "an ONNX", "nothing"))
+        _refuse(path, what, f"it is damaged or truncated ({error})" if known else f"it looks like {looks}")
     if not message.get(needed) or (needed == "node" and not all("op" in node for node in message["node"])):
         _refuse(path, what, f"it holds no graph; it looks like {sniff(path)}")
     return message

@@ -1,0 +1,156 @@
+"""Descriptions of torch's archives and of Hugging Face directories, made without torch and without running them."""
+
+import json
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.failures import EngineFailure, FailureReason
+from engines.inspection.huggingface import describe_huggingface
+from engines.inspection.safetensors import read_safetensors
+from engines.inspection.torch_archives import describe_exported_program, describe_torchscript
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    folder = tmp_path_factory.mktemp("archives")
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.ReLU()).eval()
+    sample = torch.ones(2, 4)
+    jit: Any = torch.jit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jit.save(jit.trace(network, sample), folder / "m.pt")
+    batch = torch.export.Dim("batch", min=1, max=8)
+    torch.export.save(torch.export.export(network, (sample,), dynamic_shapes=({0: batch},)), folder / "m.pt2")
+    return folder
+
+
+def _safetensors(path: Path, header: dict[str, Any], size: int) -> Path:
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(size))
+    return path
+
+
+def _directory(folder: Path, config: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **config}))
+    return folder
+
+
+WEIGHT = {"w": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}}
+
+
+def test_torchscript(archives: Path) -> None:
+    graph = describe_torchscript(archives / "m.pt", "m.pt")
+    assert graph["parameter_count"] == 4 * 3 + 3 + 4 * 3 + 1
+    assert [tensor["name"] for tensor in graph["parameters"]][:3] == ["0.weight", "0.bias", "1.weight"]
+    assert {entry["operator"] for entry in graph["operators"]} == {"linear", "batch_norm", "relu"}
+
+
+def test_exported_program(archives: Path) -> None:
+    graph = describe_exported_program(archives / "m.pt2", "m.pt2")
+    assert graph["parameter_count"] == 28
+    (given,) = graph["signature"]["inputs"]
+    assert (given["dtype"], given["shape"]["min"], given["shape"]["max"]) == ("float32", [1, 4], [8, 4])
+    assert "aten.linear" in {entry["operator"] for entry in graph["operators"]}
+
+
+def test_archives_of_another_kind(archives: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match=r"no torch.export program .* it looks like a TorchScript archive"):
+        describe_exported_program(archives / "m.pt", "m.pt")
+    (tmp_path / "m.pt").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(EngineFailure, match=r"no TorchScript archive .* it looks like a Python pickle"):
+        describe_torchscript(tmp_path / "m.pt", "m.pt")
+    (tmp_path / "m.pt").write_bytes((archives / "m.pt").read_bytes()[:-100])
+    with pytest.raises(EngineFailure, match="a truncated zip archive"):
+        describe_torchscript(tmp_path / "m.pt", "m.pt")
+
+
+def _rewritten(archive: Path, target: Path, entry: str, data: bytes) -> Path:
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            copy.writestr(name, data if name.endswith(entry) else source.read(name))
+    return target
+
+
+def test_archives_that_were_tampered_with(archives: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match=r"the record data/0 are missing or cut"):
+        describe_torchscript(_rewritten(archives / "m.pt", tmp_path / "a.pt", "/data/0", b""), "a.pt")
+    code = pickle.dumps(pytest.raises)
+    with pytest.raises(EngineFailure) as caught:
+        describe_torchscript(_rewritten(archives / "m.pt", tmp_path / "b.pt", "/data.pkl", code), "b.pt")
+    assert caught.value.reason is FailureReason.UNSAFE_MODEL
+    with pytest.raises(EngineFailure, match="it is damaged"):
+        describe_exported_program(_rewritten(archives / "m.pt2", tmp_path / "c.pt2", "model.json", b"{}"), "c.pt2")
+
+
+def test_huggingface_directory(tmp_path: Path) -> None:
+    folder = _directory(tmp_path, {"architectures": ["BertModel"]})
+    _safetensors(folder / "model.safetensors", WEIGHT, 12)
+    (graph,) = describe_huggingface(folder)
+    assert (graph["component"], graph["parameter_count"], graph["parameter_bytes"]) == ("model", 6, 12)
+    assert graph["metadata"]["architectures"] == "BertModel"
+
+
+def test_shards(tmp_path: Path) -> None:
+    folder = _directory(tmp_path, {})
+    index = {"weight_map": {"a": "s1.safetensors", "b": "s2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    _safetensors(folder / "s1.safetensors", WEIGHT, 12)
+    with pytest.raises(EngineFailure, match="names weights that are not there: s2"):
+        describe_huggingface(folder)
+    _safetensors(folder / "s2.safetensors", {"v": WEIGHT["w"]}, 12)
+    assert describe_huggingface(folder)[0]["parameter_count"] == 12
+
+
+def test_pipeline(tmp_path: Path) -> None:
+    parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline", **parts}))
+    with pytest.raises(EngineFailure, match="none of its models"):
+        describe_huggingface(tmp_path)
+    unet = _directory(tmp_path / "unet", {"_class_name": "UNet2DModel"})
+    _safetensors(unet / "diffusion_pytorch_model.safetensors", WEIGHT, 12)
+    (graph,) = describe_huggingface(tmp_path)
+    assert (graph["component"], graph["path"]) == ("unet", "unet/config.json")
+
+
+def test_remote_code_is_refused(tmp_path: Path) -> None:
+    folder = _directory(tmp_path, {"auto_map": {"AutoModel": "modeling.Net"}})
+    with pytest.raises(EngineFailure, match="asks for code") as caught:
+        describe_huggingface(folder)
+    assert caught.value.reason is FailureReason.UNSAFE_MODEL
+
+
+def test_directories_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(EngineFailure, match="looks like a text file"):
+        describe_huggingface(tmp_path)
+    _directory(tmp_path, {})
+    with pytest.raises(EngineFailure, match="a configuration and no weights"):
+        describe_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "words"),
+    [
+        (WEIGHT, 5, "it is truncated"),
+        ({"w": {**WEIGHT["w"], "dtype": "Q7"}}, 12, "unknown element type 'Q7'"),
+        ({"w": {**WEIGHT["w"], "shape": [2, 2]}}, 12, "of 8 bytes lies in 12"),
+        ({"w": {}}, 0, "header is damaged"),
+    ],
+)
+def test_damaged_safetensors(tmp_path: Path, header: dict[str, Any], size: int, words: str) -> None:
+    with pytest.raises(EngineFailure, match=words):
+        read_safetensors(_safetensors(tmp_path / "m.safetensors", header, size))
+
+
+def test_empty_weights(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"")
+    with pytest.raises(EngineFailure, match="it is empty"):
+        read_safetensors(tmp_path / "m.safetensors")
