@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import grpc
     from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
     from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
+    from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationServiceStub
     from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
     from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
     from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
@@ -133,6 +134,13 @@ class Connection:
         from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
 
         return QuantizationServiceStub(self.channel("quantizer"))
+
+    @cached_property
+    def optimizations(self) -> OptimizationServiceStub:
+        """Optimization tasks, saving, and groups."""
+        from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationServiceStub
+
+        return OptimizationServiceStub(self.channel("optimizer"))
 
     @cached_property
     def evaluations(self) -> EvaluationServiceStub:

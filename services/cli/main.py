@@ -22,7 +22,9 @@ from services.cli.datasets import datasets
 from services.cli.demo.command import demo
 from services.cli.evaluate import compare, evaluate
 from services.cli.failures import explain
+from services.cli.groups import groups
 from services.cli.models import models
+from services.cli.optimize import optimize, save
 from services.cli.options import set_options
 from services.cli.output import error
 from services.cli.quantize import quantize
@@ -36,6 +38,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "logs": logs.logs,
     "convert": convert,
     "quantize": quantize,
+    "optimize": optimize,
+    "save": save,
     "evaluate": evaluate,
     "compare": compare,
     "promote": promote,
@@ -51,6 +55,7 @@ GROUPS: dict[str, typer.Typer] = {
     "channels": channels,
     "datasets": datasets,
     "tasks": tasks,
+    "groups": groups,
 }
 
 app = typer.Typer(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 from services.cli.output import Column, note, plain, print_rows
-from services.cli.views import colored, enum_name, short, size
+from services.cli.views import FEW_WORDS, colored, enum_name, short, size
 
 TOP_NODES = 10
 TOP_REGRESSIONS = 10
@@ -37,6 +38,31 @@ CANDIDATES: list[Column[Any]] = [
     Column("median ms", lambda each: f"{each.median_ms:.3f}" if each.median_ms else "–", numeric=True),
     Column("size", lambda each: size(each.size_bytes) if each.size_bytes else "–", numeric=True),
     Column("", lambda each: "[green]chosen[/]" if each.chosen else plain(each.reason)),
+]
+
+
+def standing(candidate: Any) -> str:
+    """Return in a few words how a form of a search came out, and why."""
+    if candidate.recommended:
+        return "[green]recommended[/]"
+    if candidate.HasField("failure"):
+        why = f"{enum_name(candidate.failure, 'reason')}: {candidate.failure.message}"
+        return f"[red]{plain(shorten(why, FEW_WORDS, placeholder=' …'))}[/]"
+    return plain(candidate.note) or ("nothing beats it in all" if candidate.pareto else "")
+
+
+FORMS: list[Column[Any]] = [
+    Column("form", lambda each: plain(each.form)),
+    Column("parity", lambda each: colored(enum_name(each.parity, "verdict")) or "–"),
+    Column("accuracy", lambda each: f"{each.accuracy:.4f}" if each.HasField("accuracy") else "–", numeric=True),
+    Column("median ms", lambda each: f"{each.latency.median_ms:.3f}" if each.latency.median_ms else "–", numeric=True),
+    Column("speed-up", lambda each: f"{each.latency.speedup:.2f}×" if each.latency.speedup else "–", numeric=True),
+    Column(
+        "samples/s", lambda each: f"{each.samples_per_second:.1f}" if each.samples_per_second else "–", numeric=True
+    ),
+    Column("size", lambda each: size(each.size_bytes) if each.size_bytes else "–", numeric=True),
+    Column("memory", lambda each: size(each.memory_bytes) if each.memory_bytes else "–", numeric=True, detail=True),
+    Column("", standing),
 ]
 SENSITIVITIES: list[Column[Any]] = [
     Column("node", lambda each: plain(each.node)),
@@ -70,11 +96,16 @@ REGRESSIONS: list[Column[Any]] = [
 
 def show_result(task: Any) -> None:
     """Print the tables of a task that SUCCEEDED."""
-    tables = {"conversionTasks": _conversion, "quantizationTasks": _quantization, "evaluationTasks": _evaluation}
+    tables = {
+        "conversionTasks": _conversion,
+        "quantizationTasks": _quantization,
+        "optimizationTasks": _optimization,
+        "evaluationTasks": _evaluation,
+    }
     tables[task.name.partition("/")[0]](task.result)
     if task.origin.cache_hit:
         note(f"No work was done: {task.origin.cache_hit} had done the same.")
-    if "model_version" in task.result.DESCRIPTOR.fields_by_name:
+    if "model_version" in task.result.DESCRIPTOR.fields_by_name and task.result.model_version:
         note(f"{task.name} made {short(task.result.model_version)}", style="green")
 
 
@@ -113,6 +144,24 @@ def _quantization(result: Any) -> None:
         note("the accuracy bound holds" if result.bound_held else "the accuracy bound does NOT hold", style="bold")
     if result.no_gain_reason:
         note(result.no_gain_reason, style="yellow")
+    _show_warnings(result.warnings)
+
+
+def _optimization(result: Any) -> None:
+    print_rows(result.candidates, FORMS, title="Forms tried", empty="No form was tried.")
+    _show_profile("", result.profile)
+    found = result.optimization_result
+    note(
+        f"source {found.baseline_time:.3f} ms, {found.baseline_qps:.1f} calls/s → {found.optimized_time:.3f} ms, "
+        f"{found.optimized_qps:.1f} calls/s: {found.speedup:.2f}×",
+        style="bold",
+    )
+    if result.HasField("source_accuracy"):
+        chosen = next((each for each in result.candidates if each.recommended and each.HasField("accuracy")), None)
+        after = f" → {chosen.accuracy:.4f}" if chosen is not None else ""
+        note(f"{result.metric}: {result.source_accuracy:.4f}{after}")
+    if result.no_gain:
+        note(f"no gain: {result.no_gain_reason or 'no form beats the source by more than noise'}", style="yellow")
     _show_warnings(result.warnings)
 
 

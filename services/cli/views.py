@@ -224,7 +224,10 @@ TASK_LIST: list[Column[Any]] = [
 
 def made(task: Any) -> str:
     """Return in a few words what a task made: a version, or the main figure of an evaluation."""
-    if "model_version" in task.result.DESCRIPTOR.fields_by_name:
+    fields = task.result.DESCRIPTOR.fields_by_name
+    if "optimization_result" in fields and task.result.candidates and not task.result.model_version:
+        return f"{task.result.optimization_result.speedup:.2f}×, not saved"
+    if "model_version" in fields:
         return short(task.result.model_version)
     main = next((each for each in task.result.metrics if each.name == task.result.main_metric and not each.slice), None)
     return f"{main.name} {main.value:.4f}" if main else ""

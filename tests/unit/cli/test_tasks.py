@@ -13,6 +13,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     ListEvaluationTasksResponse,
     Metric,
 )
+from lathe.optimizer.v1.optimization_service_pb2 import ListOptimizationTasksResponse
 from lathe.quantizer.v1.quantization_service_pb2 import (
     BatchDeleteQuantizationTasksResponse,
     ListQuantizationTasksResponse,
@@ -42,7 +43,7 @@ def quantization(name: str = "q1", **fields: Any) -> Any:
 
 @pytest.fixture
 def three(suite: Suite) -> Suite:
-    """One task of every kind, the newest a quantization."""
+    """A task of each of three kinds, the newest a quantization."""
     result = EvaluationResult(metrics=[Metric(name="top1", value=0.97)], main_metric="top1")
     evaluation = made(EvaluationTask, "evaluationTasks/e1", seconds=1, result=result)
     converted = made(ConversionTask, "conversionTasks/c1", seconds=0)
@@ -50,6 +51,7 @@ def three(suite: Suite) -> Suite:
     suite.answers |= {
         "ListConversionTasks": ListConversionTasksResponse(tasks=[converted]),
         "ListQuantizationTasks": ListQuantizationTasksResponse(tasks=[quantized]),
+        "ListOptimizationTasks": ListOptimizationTasksResponse(),
         "ListEvaluationTasks": ListEvaluationTasksResponse(tasks=[evaluation]),
         "GetQuantizationTask": lambda request: quantization() if request.name == "quantizationTasks/q1" else _gone(),
     }
@@ -150,7 +152,9 @@ def test_a_service_that_does_not_answer_is_told_and_not_taken_for_one_without_th
 
 
 def test_a_task_that_ended_is_shown_with_its_result_or_failure(three: Suite, lathe: Lathe) -> None:
-    assert "quantizationTasks/q1 made " in lathe("tasks", "get", "quantizationTasks/q1").err
+    done = quantization(result=QuantizationResult(model_version="models/digits/versions/4"))
+    three.answers["GetQuantizationTask"] = done
+    assert "quantizationTasks/q1 made digits/4" in lathe("tasks", "get", "quantizationTasks/q1").err
     failed = quantization(state=task_pb2.FAILED)
     failed.status.failure.CopyFrom(
         failure_pb2.Failure(

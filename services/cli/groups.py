@@ -1,0 +1,145 @@
+"""`lathe groups`: optimizations of several versions that one command began."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from services.cli.client import Connection, connect
+from services.cli.exit_codes import ExitCode
+from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.names import parse_labels
+from services.cli.output import (
+    TABLE,
+    Column,
+    Output,
+    OutputFormat,
+    message_json,
+    note,
+    plain,
+    print_json,
+    print_rows,
+    show_messages,
+)
+from services.cli.views import colored, enum_name, labels, short, when
+
+groups = typer.Typer(help="Groups of optimizations: list, get, delete.", no_args_is_help=True)
+
+GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="Such as 'nightly'.")]
+POLL_SECONDS = 1.0
+GROUPS: list[Column[Any]] = [
+    Column("group", lambda group: plain(group.name.partition("/")[2]), whole=True),
+    Column("name", lambda group: plain(group.display_name)),
+    Column("state", lambda group: enum_name(group, "state"), whole=True),
+    Column("tasks", lambda group: str(len(group.members)), numeric=True),
+    Column("labels", labels, detail=True),
+    Column("owner", lambda group: plain(group.owner), detail=True),
+    Column("created", lambda group: when(group.create_time), whole=True),
+]
+MEMBERS: list[Column[Any]] = [
+    Column("version", lambda member: short(member.model_version), whole=True),
+    Column("task", lambda member: plain(member.task.partition("/")[2] or "–"), whole=True),
+    Column("state", lambda member: colored(enum_name(member, "state")) or "–", whole=True),
+    Column("progress", lambda member: f"{member.progress:.0%}", numeric=True, detail=True),
+    Column("speed-up", lambda member: f"{member.speedup:.2f}×" if member.speedup else "–", numeric=True),
+    Column("why", lambda member: plain(member.error)),
+]
+
+
+@groups.command("list")
+def list_groups(
+    search: Search = "",
+    mine: Mine = False,
+    label: Label = None,
+    order_by: OrderBy = "",
+    limit: Limit = 20,
+    output: Output = TABLE,
+) -> None:
+    """List groups, the newest first."""
+    from lathe.optimizer.v1.optimization_service_pb2 import ListOptimizationTaskGroupsRequest
+
+    request = ListOptimizationTaskGroupsRequest(
+        search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+    )
+    with connect() as connection:
+        found = pages(connection.optimizations.ListOptimizationTaskGroups, request, "groups", limit)
+    show_messages(found, GROUPS, output)
+
+
+@groups.command("get")
+def get(group: GroupArgument, output: Output = TABLE) -> None:
+    """Show how the tasks of a group stand."""
+    with connect() as connection:
+        show_group(_get(connection, _name(group)), output)
+
+
+@groups.command("watch")
+def watch(group: GroupArgument, output: Output = TABLE) -> None:
+    """Stay until every task of a group has ended. Exits with 5 where one did not succeed."""
+    with connect() as connection:
+        finish_group(connection, _get(connection, _name(group)), output, wait_for_it=True)
+
+
+@groups.command("delete")
+def delete(group: GroupArgument) -> None:
+    """Delete a group; its tasks stay."""
+    from lathe.optimizer.v1.optimization_service_pb2 import DeleteOptimizationTaskGroupRequest
+
+    with connect() as connection:
+        request = DeleteOptimizationTaskGroupRequest(name=_name(group))
+        connection.optimizations.DeleteOptimizationTaskGroup(request)
+    note(f"deleted {_name(group)}")
+
+
+def finish_group(connection: Connection, group: Any, output: OutputFormat, *, wait_for_it: bool) -> NoReturn:
+    """Wait for a group where asked, print how its tasks stand, and leave with the exit code of that."""
+    note(f"{group.name}: {group.display_name}")
+    if wait_for_it:
+        group = wait_for_group(connection, group)
+    show_group(group, output)
+    failed = wait_for_it and enum_name(group, "state") != "ALL_SUCCEEDED"
+    raise typer.Exit(ExitCode.TASK_FAILED if failed else ExitCode.OK)
+
+
+def wait_for_group(connection: Connection, group: Any) -> Any:
+    """Show a group's progress on stderr until every task of it has ended, and return it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    words = TextColumn("{task.description}")
+    with Progress(*columns, words, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=float(len(group.members)))
+        while True:
+            done = sum(1 for member in group.members if _has_ended(member))
+            completed = sum(1.0 if _has_ended(member) else member.progress for member in group.members)
+            progress.update(bar, completed=completed, description=f"{done} of {len(group.members)} tasks have ended")
+            if enum_name(group, "state") != "IN_PROGRESS":
+                return group
+            time.sleep(POLL_SECONDS)
+            group = _get(connection, group.name)
+
+
+def show_group(group: Any, output: OutputFormat) -> None:
+    """Print the members of a group."""
+    if output is OutputFormat.JSON:
+        print_json(message_json(group))
+        return
+    title = f"{group.display_name}: {enum_name(group, 'state').replace('_', ' ').lower()}"
+    print_rows(group.members, MEMBERS, title=plain(title))
+
+
+def _has_ended(member: Any) -> bool:
+    return enum_name(member, "state") not in {"PENDING", "RUNNING", "CANCELLING"}
+
+
+def _get(connection: Connection, name: str) -> Any:
+    from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskGroupRequest
+
+    return connection.optimizations.GetOptimizationTaskGroup(GetOptimizationTaskGroupRequest(name=name))
+
+
+def _name(text: str) -> str:
+    return text if "/" in text else f"optimizationTaskGroups/{text}"

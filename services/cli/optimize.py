@@ -1,0 +1,197 @@
+"""`lathe optimize` and `lathe save`: a model in, the fastest form of it that computes the same thing out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.client import Connection, connect
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+from services.cli.groups import finish_group
+from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
+from services.cli.options import NewLabels
+from services.cli.output import TABLE, Output, OutputFormat, note, show_message
+from services.cli.quantize import Step, choice
+from services.cli.views import TASKS, short
+from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
+
+if TYPE_CHECKING:
+    from lathe.optimizer.v1.optimization_service_pb2 import OptimizationSpec
+    from lathe.type.v1.digest_pb2 import Digest
+
+DEFAULT_DEVICE = "cpu-x86-64"
+SAVE_SECONDS = 1800.0
+
+Versions = Annotated[list[str], typer.Argument(metavar="MODEL/NUMBER...", help="The versions, such as 'digits/1'.")]
+TensorInformation = Annotated[
+    str, typer.Option(metavar="TEXT", help="Inputs, one a line, such as 'input_0:float(1*3*224*224)'.")
+]
+OutputModel = Annotated[str, typer.Option(help="Model for the saved result; the version's own where not given.")]
+
+
+def optimize(
+    versions: Versions,
+    device: Annotated[str, typer.Option(help="Device of the catalog.")] = DEFAULT_DEVICE,
+    goal: Annotated[str, typer.Option(help="Lowest precision allowed: FP32 (lossless), FP16, BF16 or INT8.")] = "FP32",
+    objective: Annotated[str, typer.Option(help="What is made best: latency, throughput or size.")] = "latency",
+    budget: Annotated[int, typer.Option(min=0, help="Seconds for the search; 600 where 0.")] = 0,
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Measure accuracy and calibrate on this.")] = "",
+    max_degradation: Annotated[float, typer.Option(min=0, max=100, help="Most points of the metric to lose.")] = 0,
+    metric: Annotated[str, typer.Option(help="Metric of the loss, such as top1 or map.")] = "",
+    step: Step = None,
+    calibration: Annotated[Path | None, typer.Option(help="Calibrate on this NPZ instead of the dataset.")] = None,
+    test_data: Annotated[Path | None, typer.Option(help="NPZ to measure parity and latency on.")] = None,
+    tensor_information: TensorInformation = "",
+    tensor_information_file: Annotated[Path | None, typer.Option(help="A file with the same.")] = None,
+    error_threshold: Annotated[float, typer.Option(min=0, max=1, help="Largest relative error, lossless.")] = 0,
+    max_batch: Annotated[int, typer.Option(min=0, help="Largest batch; the template's where 0.")] = 0,
+    quantization_aware: Annotated[
+        bool, typer.Option("--quantization-aware", help="The source was trained so; its quantization stays.")
+    ] = False,
+    engine_version: Annotated[str, typer.Option(help="Version of the engines; the newest where not given.")] = "",
+    template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
+    output_model: OutputModel = "",
+    output_location: Annotated[str, typer.Option(help="Folder of the bucket for the saved result.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the task, or of the group of several.")] = "",
+    label: NewLabels = None,
+    timeout: Timeout = 0,
+    report: Report = None,
+    save_it: Annotated[bool, typer.Option("--save", help="Save the result as a version when it succeeds.")] = False,
+    skip_cache: SkipCache = False,
+    wait_for_it: Wait = True,
+    output: Output = TABLE,
+) -> None:
+    """Search for the fastest form of a version that still computes the right thing; several versions make a group.
+
+    Nothing is registered before it is saved. The exit code is 0 where all succeeded, 5 where one failed, 6 where the
+    task was cancelled.
+    """
+    from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
+    from lathe.type.v1.precision_pb2 import Precision
+
+    from services.cli.steps import parse_steps
+
+    _check_combination(versions, report, save_it=save_it, wait_for_it=wait_for_it)
+    spec = OptimizationSpec(
+        device=device,
+        precision_goal=choice("--goal", goal.upper(), Precision),
+        objective=choice("--objective", objective.upper(), Objective),
+        search_budget_seconds=budget,
+        tensor_information=_text_of(tensor_information, tensor_information_file),
+        error_threshold=error_threshold,
+        max_degradation=max_degradation,
+        metric=metric,
+        preprocessing=parse_steps(step or []),
+        dataset=dataset_name(dataset) if dataset else "",
+        quantization_aware=quantization_aware,
+        engine_version=engine_version,
+        template=template_name(template) if template else "",
+        output_model=model_name(output_model) if output_model else "",
+        output_location=output_location,
+        max_batch=max_batch,
+        seed=seed,
+        timeout_seconds=timeout,
+    )
+    labels = parse_labels(label or [])
+    names = [version_name(version) for version in versions]
+    with connect() as connection:
+        for field, file in (("calibration_samples", calibration), ("test_data", test_data)):
+            if file is not None:
+                getattr(spec, field).CopyFrom(_uploaded(connection, file))
+        if len(names) > 1:
+            group = _create_group(connection, names, spec, name, labels, skip_cache=skip_cache)
+            finish_group(connection, group, output, wait_for_it=wait_for_it)
+        spec.model_version = names[0]
+        task = _create_task(connection, spec, name, labels, skip_cache=skip_cache)
+
+        def then(task: Any) -> None:
+            if report is not None:
+                save_report(connection, task.result.html_report, report)
+            if save_it:
+                _tell_saved(_save(connection, task.name, ""))
+            else:
+                note(f"Nothing is registered yet: lathe save {task.name}")
+
+        finish(connection, task, output, wait_for_it=wait_for_it, on_success=then)
+
+
+def save(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Such as 'optimizationTasks/0198…', or its id.")],
+    model: Annotated[str, typer.Option(help="Model for the version; what the task says where not given.")] = "",
+    output: Output = TABLE,
+) -> None:
+    """Register what an optimization found as a version, and lay it out in the bucket beside a copy of its source."""
+    name = task if "/" in task else f"optimizationTasks/{task}"
+    with connect() as connection:
+        saved = _save(connection, name, model_name(model) if model else "")
+    if output is OutputFormat.JSON:
+        show_message(saved, TASKS, output)
+    else:
+        _tell_saved(saved)
+
+
+def _save(connection: Connection, name: str, model: str) -> Any:
+    from lathe.optimizer.v1.optimization_service_pb2 import SaveModelRequest
+
+    # Every file is copied inside the store.
+    return connection.optimizations.SaveModel(SaveModelRequest(name=name, model=model), timeout=SAVE_SECONDS)
+
+
+def _tell_saved(task: Any) -> None:
+    note(f"{task.name} is saved as {short(task.result.model_version)}, in {task.result.saved_location}", style="green")
+
+
+def _create_task(
+    connection: Connection, spec: OptimizationSpec, name: str, labels: dict[str, str], *, skip_cache: bool
+) -> Any:
+    from lathe.optimizer.v1.optimization_service_pb2 import CreateOptimizationTaskRequest, OptimizationTask
+
+    task = OptimizationTask(display_name=name, labels=labels, spec=spec)
+    request = CreateOptimizationTaskRequest(task=task, skip_cache=skip_cache)
+    return connection.optimizations.CreateOptimizationTask(request)
+
+
+def _create_group(
+    connection: Connection,
+    versions: list[str],
+    spec: OptimizationSpec,
+    name: str,
+    labels: dict[str, str],
+    *,
+    skip_cache: bool,
+) -> Any:
+    from lathe.optimizer.v1.optimization_service_pb2 import CreateOptimizationTaskGroupRequest, OptimizationTaskGroup
+
+    group = OptimizationTaskGroup(display_name=name or "optimize", labels=labels, spec=spec, model_versions=versions)
+    request = CreateOptimizationTaskGroupRequest(group=group, skip_cache=skip_cache)
+    return connection.optimizations.CreateOptimizationTaskGroup(request)
+
+
+def _check_combination(versions: list[str], report: Path | None, *, save_it: bool, wait_for_it: bool) -> None:
+    refuse_early_report(report, wait_for_it=wait_for_it)
+    if save_it and not wait_for_it:
+        raise CliError("--save needs the task to end, so it does not go with --no-wait.", ExitCode.USAGE)
+    if len(versions) > 1 and (save_it or report is not None):
+        raise CliError(
+            "--save and --report are about one version. Optimize several, then `lathe save` those that you want.",
+            ExitCode.USAGE,
+        )
+
+
+def _text_of(text: str, file: Path | None) -> str:
+    if text and file:
+        raise CliError("Give --tensor-information or --tensor-information-file, not both.", ExitCode.USAGE)
+    try:
+        return text if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise CliError(f"--tensor-information-file {str(file)!r} cannot be read: {problem}.", ExitCode.USAGE) from None
+
+
+def _uploaded(connection: Connection, file: Path) -> Digest:
+    from services.cli.transfers import upload_files
+
+    return upload_files(connection, [file])[0].digest
