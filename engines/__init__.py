@@ -1,0 +1,25 @@
+"""Lathe's engines: a library that converts, quantizes, optimizes and evaluates models, usable without its services.
+
+    from engines import optimize
+
+Importing this package imports no framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engines.direct.optimizing import optimize
+
+__all__ = ["optimize"]
+
+_HOME = {"optimize": "engines.direct.optimizing"}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

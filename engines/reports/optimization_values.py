@@ -45,12 +45,12 @@ def verdict(entry: Candidate) -> str:
 
 def size_bytes(entry: Candidate) -> float:
     """Return the size on disk in bytes; NaN where nothing was built."""
-    return as_number(entry.get("size_bytes") or None)
+    return _positive(entry.get("size_bytes"))
 
 
 def memory_bytes(entry: Candidate) -> float:
     """Return the largest resident memory in bytes; NaN where it was not measured."""
-    return as_number(entry.get("memory_bytes") or None)
+    return _positive(entry.get("memory_bytes"))
 
 
 def baseline_name(result: Mapping[str, Any]) -> str:
@@ -72,3 +72,9 @@ def outcome(entry: Candidate, baseline: str) -> tuple[str, str]:
         return "Pareto", str(entry.get("note", ""))
     note = str(entry.get("note", ""))
     return ("left out" if note else "measured"), note
+
+
+def _positive(value: Any) -> float:
+    """Return a number above 0, NaN for any other: protobuf writes what was not measured as 0."""
+    number = as_number(value)
+    return number if number > 0 else math.nan

@@ -1,0 +1,169 @@
+"""`optimize()`: a model in, the fastest form of it that still computes the right thing out, and a report."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.conversion_request import ConversionRequest, invalid
+from engines.devices import Device, load_catalog
+
+if TYPE_CHECKING:
+    from engines.direct.callables import OptimizedModel
+    from engines.direct.report import OptimizationReport
+    from engines.direct.source import GivenModel
+    from engines.optimization.request import OptimizationRequest
+
+BUDGET_SECONDS = 60
+LEVELS = {0: "FP32", 1: "BF16"}
+"""Lowest precision by optimization level: 0 loses nothing, 1 allows half precision."""
+_MACHINES = {"x86_64": "cpu-x86-64", "amd64": "cpu-x86-64", "aarch64": "cpu-arm64", "arm64": "cpu-arm64"}
+
+
+def optimize(  # noqa: PLR0917 - the order that callers know
+    input_model: Any,
+    optimization_level: int,
+    device_type: str,
+    input_shapes: Any,
+    test_data: Any = None,
+    save_path: str | Path | None = None,
+    *,
+    objective: str = "LATENCY",
+    budget_seconds: int = BUDGET_SECONDS,
+    max_error: float = 0.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[OptimizedModel, OptimizationReport]:
+    """Return the fastest form of a model that still computes the right thing, and a report of the search.
+
+    Args:
+        input_model: A `torch.nn.Module`, or the path of a model: ONNX, TorchScript, an exported program, a Hugging Face
+            folder, a SavedModel or a frozen graph.
+        optimization_level: 0 is lossless; 1 allows half precision.
+        device_type: Device of the catalog, this machine's own kind: `cpu-x86-64`; `cpu` stands for it.
+        input_shapes: One item per input: `['1*3*224*224']`; `[{'range': ['1*3*224*224', '8*3*224*224']}]`. What the
+            files state where empty, which a module cannot.
+        test_data: Samples to measure on: path of an NPZ or NPY, arrays or tensors by name or in the order of the
+            inputs; random ones where absent.
+        save_path: Folder that the package is written to: new or empty.
+        objective: What is to be best: `LATENCY`, `THROUGHPUT` or `SIZE`.
+        budget_seconds: Time for the search, in seconds.
+        max_error: Largest relative error at level 0: 1e-4 where 0.
+        seed: Seed of random samples and of whatever is drawn.
+        progress: Whether a bar and, at the end, a table are shown.
+
+    Returns:
+        Something that is called as the model was (torch tensors for modules, arrays for graphs), and the report.
+
+    Raises:
+        EngineFailure: what was asked for cannot be, or the model cannot be read or run; the message says what to do.
+    """
+    if optimization_level not in LEVELS:
+        raise invalid(
+            f"The optimization level is 0 (lossless) or 1 (half precision); given was {optimization_level!r}."
+        )
+    device = _device(device_type)
+    target = _target(save_path)
+    from engines.direct.display import show_report, shown
+
+    keep = tempfile.TemporaryDirectory(prefix="lathe-", ignore_cleanup_errors=True)
+    workdir = Path(keep.name)
+    given, names = _given(input_model, input_shapes, device, test_data, workdir)
+    with shown(f"Optimizing {given.name}", visible=progress) as reporter:
+        from engines.direct.report import OptimizationReport
+        from engines.direct.test_data import write_test_data
+        from engines.optimization.optimizing import HTML_NAME, optimize_work
+
+        conversion = write_test_data(given.conversion, test_data, workdir)
+        conversion = conversion.model_copy(update={"seed": seed})
+        work = _work(conversion, LEVELS[optimization_level], objective, budget_seconds, max_error)
+        outcome = optimize_work(work, workdir, reporter, reader=given.read)
+    package = workdir / "package"
+    report = OptimizationReport(outcome["result"], (package / HTML_NAME).read_text(encoding="utf-8"))
+    if target is not None:
+        shutil.copytree(package, target, dirs_exist_ok=True)
+    model = _opened(given, names, target or package, keep)
+    if progress:
+        show_report(report)
+    return model, report
+
+
+def _device(name: str) -> Device:
+    """Return the device, which has to be this machine: what is measured elsewhere says nothing."""
+    here = _MACHINES.get(platform.machine().lower(), "")
+    device = load_catalog().device(here if name.lower() == "cpu" else name)
+    if not device.buildable_runtimes:
+        raise invalid(f"This release builds nothing for '{device.id}'.")
+    if device.id != here:
+        raise invalid(
+            f"optimize() measures on this machine, which is '{here or platform.machine()}', not '{device.id}'."
+        )
+    return device
+
+
+def _target(save_path: str | Path | None) -> Path | None:
+    """Return where the package goes, told before the search and not after it that it cannot."""
+    if save_path is None:
+        return None
+    target = Path(save_path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise invalid(f"save_path '{target}' is there already and not an empty folder; name another.")
+    return target
+
+
+def _given(
+    model: Any, input_shapes: Any, device: Device, test_data: Any, workdir: Path
+) -> tuple[GivenModel, tuple[str, ...]]:
+    """Return the model, and the names of its arguments."""
+    from engines.direct.source import given_module, given_path
+
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        names = _arguments(model)
+        given = given_module(model, names, input_shapes, device, test_data)
+        return given, names[: len(given.component.inputs)]
+    if not isinstance(model, str | Path):
+        raise invalid(f"A torch.nn.Module or the path of a model can be optimized; given was a {type(model).__name__}.")
+    given = given_path(Path(model), workdir, input_shapes, device)
+    return given, tuple(entry.name for entry in given.component.inputs)
+
+
+def _arguments(module: Any) -> tuple[str, ...]:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = tuple(entry.name for entry in parameters if entry.kind in positional)
+    if any(entry.kind is inspect.Parameter.VAR_POSITIONAL for entry in parameters):
+        names += tuple(f"input_{index}" for index in range(len(names), 64))
+    return names
+
+
+def _work(
+    conversion: ConversionRequest, goal: str, objective: str, budget_seconds: int, max_error: float
+) -> OptimizationRequest:
+    from engines.optimization.request import OptimizationRequest, OptimizationSpec
+
+    if objective not in {"LATENCY", "THROUGHPUT", "SIZE"}:
+        raise invalid(f"The objective is LATENCY, THROUGHPUT or SIZE; given was {objective!r}.")
+    spec = OptimizationSpec(
+        precision_goal=goal,
+        objective=objective,
+        search_budget_seconds=max(1, int(budget_seconds)),
+        error_threshold=max_error,
+    )
+    return OptimizationRequest(conversion=conversion, template=conversion.template.model_dump(mode="json"), spec=spec)
+
+
+def _opened(given: GivenModel, names: tuple[str, ...], directory: Path, keep: object) -> OptimizedModel:
+    from engines.direct.callables import OptimizedGraph, OptimizedModule
+    from engines.direct.structure import structure_of
+    from engines.toolchain import available_threads
+
+    result = given.result()
+    if result is None:
+        return OptimizedGraph(directory, available_threads(), keep)
+    return OptimizedModule(directory, available_threads(), names, structure_of(result), keep)
