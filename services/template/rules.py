@@ -9,6 +9,7 @@ from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 from engines.devices import Device, load_catalog
 from engines.failures import EngineFailure
 from engines.signature import check_shape
+from engines.source_files import DIRECTORY_FORMATS
 from services.common.errors import failed_precondition, invalid_argument
 
 RESOLVED = "overrides.values"
@@ -68,12 +69,20 @@ def check_complete(template: Template, version: ModelVersion | None) -> None:
             raise invalid_argument(
                 f"{path}.architecture", f"neither the template nor {version.name} names an architecture"
             )
-        paths = [file.path for file in version.files]
-        if component.source_file not in paths:
-            found = ", ".join(paths[:10])
-            raise invalid_argument(
-                f"{path}.source_file", f"'{component.source_file}' is no file of {version.name}, which has: {found}"
-            )
+        _check_source_file(component, template, version, path)
+
+
+def _check_source_file(component: Component, template: Template, version: ModelVersion, path: str) -> None:
+    """Refuse a component whose file the version does not have: a folder of it where the format is a directory."""
+    paths = [file.path for file in version.files]
+    named = component.source_file
+    if ModelFormat.Name(template.source_format) in DIRECTORY_FORMATS:
+        fits = not named or any(file.startswith(f"{named.rstrip('/')}/") for file in paths)
+    else:
+        fits = named in paths
+    if not fits:
+        found = ", ".join(paths[:10])
+        raise invalid_argument(f"{path}.source_file", f"'{named}' is no file of {version.name}, which has: {found}")
 
 
 def _check_target(template: Template, inside: str) -> None:
@@ -133,6 +142,7 @@ def _check_input(path: str, entry: ComponentInput, max_batch: int) -> None:
             check_shape((max_batch, *entry.shape[1:]), entry.name)
         except EngineFailure as failure:
             raise invalid_argument(f"{path}.shape", f"at the largest batch: {failure.message}") from failure
+    _check_ends(path, entry, max_batch)
     if entry.sample_min > entry.sample_max:
         raise invalid_argument(f"{path}.sample_min", f"{entry.sample_min} is over sample_max, {entry.sample_max}")
     channels = set(entry.shape[1:2]) | set(entry.shape[-1:])
@@ -143,3 +153,30 @@ def _check_input(path: str, entry: ComponentInput, max_batch: int) -> None:
                 f"{path}.preprocessing.{field}",
                 f"{count} values, but the shape {list(entry.shape)} has no axis of {count} channels",
             )
+
+
+def _check_ends(path: str, entry: ComponentInput, max_batch: int) -> None:
+    """Refuse ends of shapes that are not around the shape: axis by axis `min_shape`, `shape`, `max_shape` rise."""
+    ends = {"min_shape": list(entry.min_shape), "max_shape": list(entry.max_shape)}
+    if not any(ends.values()):
+        return
+    for field, extents in ends.items():
+        if not extents or len(extents) != len(entry.shape):
+            raise invalid_argument(
+                f"{path}.{field}",
+                f"min_shape, shape and max_shape have one extent per axis: {extents} beside the shape {list(entry.shape)}",
+            )
+        if extents[0] != 1:
+            raise invalid_argument(
+                f"{path}.{field}", f"it begins with 1, not {extents[0]}: the batch is `max_batch` of the component"
+            )
+    for axis, (least, extent, most) in enumerate(zip(ends["min_shape"], entry.shape, ends["max_shape"], strict=True)):
+        if not least <= extent <= most:
+            field = "min_shape" if least > extent else "max_shape"
+            raise invalid_argument(
+                f"{path}.{field}", f"axis {axis}: min {least}, shape {extent} and max {most} must rise"
+            )
+    try:
+        check_shape((max_batch, *ends["max_shape"][1:]), entry.name)
+    except EngineFailure as failure:
+        raise invalid_argument(f"{path}.max_shape", f"at the largest batch: {failure.message}") from failure

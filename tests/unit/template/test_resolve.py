@@ -165,3 +165,29 @@ def test_a_template_must_travel_with_its_resolution() -> None:
     classes = [f"{number:099d}" for number in range(11_000)]
     with pytest.raises(LatheError, match="1048576 are allowed"):
         check_template(template(taxonomies=[{"task": "digit", "classes": classes}]))
+
+
+def _image(**ends: list[int]) -> list[dict[str, object]]:
+    return [{"name": "a", "max_batch": 8, "inputs": [{"name": "x", "shape": [1, 3, 8, 8], **ends}]}]
+
+
+def test_ends_around_a_shape_are_sound() -> None:
+    check_template(template(components=_image(min_shape=[1, 3, 4, 8], max_shape=[1, 3, 8, 64])))
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ({"min_shape": [1, 3, 4, 4]}, "one extent per axis: .* beside the shape"),
+        ({"min_shape": [1, 3, 4, 4], "max_shape": [1, 3, 8]}, "one extent per axis"),
+        ({"min_shape": [1, 3, 4, 4], "max_shape": [4, 3, 8, 8]}, "begins with 1, not 4: the batch is `max_batch`"),
+        ({"min_shape": [1, 3, 4, 9], "max_shape": [1, 3, 8, 9]}, "axis 3: min 9, shape 8 and max 9 must rise"),
+        ({"min_shape": [1, 3, 4, 4], "max_shape": [1, 3, 8, 7]}, "axis 3: min 4, shape 8 and max 7 must rise"),
+        ({"min_shape": [1, 3, 4, 4], "max_shape": [1, 3, 8192, 8192]}, "at the largest batch: .* at most 536870912"),
+    ],
+)
+def test_ends_that_are_not_around_a_shape_are_refused(ends: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(LatheError, match=message):
+        check_template(template(components=_image(**ends)))
+    with pytest.raises(LatheError, match="one extent per axis"):
+        check_template(template(components=[{"name": "a", "inputs": [{"name": "x", **ends}]}]))
