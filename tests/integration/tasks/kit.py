@@ -48,7 +48,10 @@ OPTIONS = TaskOptions(
 
 
 class EchoKind:
-    """The API side. `refusals` makes `complete` unavailable so many times; results in `gone` do not exist any more."""
+    """The API side. `refusals` makes `complete` unavailable so many times; results in `gone` do not exist any more.
+
+    `hint` goes to the workers beside the work.
+    """
 
     name = "conversion"
     service = "lathe.converter.v1.ConversionService"
@@ -63,6 +66,7 @@ class EchoKind:
         self.completed: list[str] = []
         self.gone: set[str] = set()
         self.holding: set[str] = set()
+        self.hint = ""
 
     def uses(self, spec: Message) -> Sequence[str]:
         assert isinstance(spec, pb.ConversionSpec)
@@ -81,7 +85,13 @@ class EchoKind:
             seed=spec.seed,
             parity_waivers=spec.parity_waivers,
         )
-        return Prepared(work, spec.output_model.removeprefix("models/") or DEVICE, "an echo", 30, 1 << 30)
+        device = spec.output_model.removeprefix("models/") or DEVICE
+        if not self.hint:
+            return Prepared(work, device, "an echo", 30, 1 << 30)
+        hinted = pb.ConversionWork()
+        hinted.CopyFrom(work)
+        hinted.source_digest = self.hint
+        return Prepared(hinted, device, "an echo", 30, 1 << 30, bare=work)
 
     async def hold(self, task_name: str, spec: Message) -> bool:
         assert isinstance(spec, pb.ConversionSpec)
@@ -134,7 +144,7 @@ class EchoWork:
 
     def request(self, work: Message) -> dict[str, Any]:
         assert isinstance(work, pb.ConversionWork)
-        return {"behaviour": work.samples_path, "seed": work.seed}
+        return {"behaviour": work.samples_path, "seed": work.seed, "hint": work.source_digest}
 
     async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
         return pb.ConversionOutcome(files=files, hardware=result["hardware"])
@@ -148,6 +158,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self.runs: list[str] = []
+        self.hints: list[str] = []
         self.release = asyncio.Event()
 
     async def run(
@@ -159,6 +170,7 @@ class Jobs:
     ) -> dict[str, Any]:
         behaviour = request["behaviour"]
         self.runs.append(behaviour)
+        self.hints.append(request["hint"])
         tries = self.runs.count(behaviour)
         if behaviour == "hang":
             await self.release.wait()

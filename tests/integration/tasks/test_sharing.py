@@ -31,6 +31,17 @@ async def test_skip_cache_runs(site: Site) -> None:
     assert site.jobs.runs == ["ok", "ok"]
 
 
+async def test_a_hint_makes_no_other_work_of_it(site: Site) -> None:
+    await site.start_worker()
+    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    site.kind.hint = "found out earlier"
+    assert (await site.create("ok")).origin.cache_hit == first.name
+    await site.reach(await site.create("ok", skip_cache=True), task_pb2.SUCCEEDED)
+    assert site.jobs.hints == ["", ""]
+    await site.reach(await site.create("files"), task_pb2.SUCCEEDED)
+    assert site.jobs.hints[-1] == "found out earlier"
+
+
 async def test_a_result_that_is_gone_is_a_miss(site: Site) -> None:
     await site.start_worker()
     first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
