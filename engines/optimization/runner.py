@@ -94,6 +94,11 @@ class Runner:
             raise
         return runner
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def run(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
         """Return the outputs for each feed, by name; the feeds stay there, and turns name them by position."""
         return self._run(feeds, keep=True)
@@ -139,6 +144,7 @@ class Runner:
         self.close()
 
     def _run(self, feeds: Sequence[Mapping[str, Array]], *, keep: bool) -> list[Arrays]:
+        self._check_open()
         given, answers = self._directory / "given.npz", self._directory / "answers.npz"
         names = write_arrays(given, [dict(feed) for feed in feeds])
         found = self._ask(do="run", arrays=str(given), names=names, answers=str(answers), keep=keep)
@@ -147,9 +153,12 @@ class Runner:
         answers.unlink()
         return arrays
 
-    def _ask(self, **message: Any) -> dict[str, Any]:
+    def _check_open(self) -> None:
         if self._closed:
-            raise EngineFailure(FailureReason.TOOLCHAIN_CRASHED, f"{self.made.spec.name} has been closed.")
+            raise EngineFailure(FailureReason.TOOLCHAIN_CRASHED, f"The process of {self.made.spec.name} was closed.")
+
+    def _ask(self, **message: Any) -> dict[str, Any]:
+        self._check_open()
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018 - both are pipes
         self._signal(signal.SIGCONT)
         until = time.monotonic() + self.patience

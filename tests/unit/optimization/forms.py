@@ -1,26 +1,115 @@
-"""Small forms that are built from an ONNX graph by the real backends."""
+"""Small forms that are built from an ONNX graph for the real runtimes, and a maker of them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends.base import Array, BuiltForm
+from engines.backends.base import Array, Arrays, BuiltForm
+from engines.backends.onnxruntime import OnnxRuntimeSession
+from engines.conversion_request import Component
+from engines.failures import EngineFailure, FailureReason
 from engines.optimization.form import FormSpec, Made
-from tests.unit.engines_backends.graphs import linear
+from engines.preparation import Prepared
+from engines.samples import Samples, generated
+from engines.signature import Signature, TensorSpec
+from engines.source import Source
+
+WIDTH = 96
+SIGNATURE = Signature(
+    (TensorSpec.fixed("x", "float32", (1, WIDTH)).batched(4),),
+    (TensorSpec.fixed("y", "float32", (1, WIDTH)).batched(4),),
+)
+BASELINE = FormSpec("onnxruntime", "FP32", knobs=(("graph", "as it is"),))
+ORT = FormSpec("onnxruntime", "FP32")
+OPENVINO = FormSpec("openvino", "FP32")
 
 
-def tiny(directory: Path, runtime: str = "onnxruntime") -> Made:
-    """Build y = relu(x @ w) in FP32; ONNX Runtime takes the file as it is."""
-    directory.mkdir(parents=True, exist_ok=True)
-    linear(directory / "model.onnx")
+def graph(path: Path, layers: int = 3, *, scale: float = 1.0) -> Path:
+    """Write `layers` times relu(x @ w), the last weights scaled."""
+    rng = np.random.default_rng(0)
+    nodes, weights, value = [], [], "x"
+    for layer in range(layers):
+        factor = scale if layer == layers - 1 else 1.0
+        array = (rng.standard_normal((WIDTH, WIDTH)) * factor / WIDTH**0.5).astype(np.float32)
+        weights.append(numpy_helper.from_array(array, f"w{layer}"))
+        nodes.append(helper.make_node("MatMul", [value, f"w{layer}"], [f"product{layer}"]))
+        value = "y" if layer == layers - 1 else f"cut{layer}"
+        nodes.append(helper.make_node("Relu", [f"product{layer}"], [value]))
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", WIDTH])]
+    result = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", WIDTH])]
+    made = helper.make_graph(nodes, "g", given, result, weights)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+def prepared(workdir: Path, layers: int = 3) -> Prepared:
+    """Return a component whose source is the graph, run as it is written."""
+    ready = graph(workdir / "ready.onnx", layers)
+    session = OnnxRuntimeSession(ready, 1, optimise=False)
+    source = Source(ready, SIGNATURE, "test", lambda given: [session.run({"x": given[0]})["y"]], None, {})
+    return Prepared(Component(name="net"), source, ready, SIGNATURE, {}, samples())
+
+
+def samples() -> Samples:
+    """Return feeds of batch 1, 2 and 4."""
+    return generated(SIGNATURE.inputs, {}, 0)
+
+
+def form(directory: Path, runtime: str = "onnxruntime", layers: int = 3, *, scale: float = 1.0) -> BuiltForm:
+    """Build the graph for a runtime: both take the ONNX file."""
+    graph(directory / "model.onnx", layers, scale=scale)
     options = {"INFERENCE_PRECISION_HINT": "f32"} if runtime == "openvino" else {}
-    form = BuiltForm(runtime, "FP32", directory, ("model.onnx",), ("y", "index"), options)
-    return Made(FormSpec(runtime, "FP32"), form)
+    return BuiltForm(runtime, "FP32", directory, ("model.onnx",), ("y",), options)
 
 
-def product(x: Array) -> Array:
-    """Return what `tiny` computes."""
-    weights = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    return np.maximum(x @ weights, 0)
+def made(directory: Path, spec: FormSpec = ORT, environment: Mapping[str, str] | None = None) -> Made:
+    """Return a form that was built."""
+    return Made(spec, form(directory, spec.runtime), environment or {})
+
+
+def ones(batch: int = 2) -> Arrays:
+    """Return a feed of ones."""
+    return {"x": np.ones((batch, WIDTH), np.float32)}
+
+
+def truth(feed: Mapping[str, Array]) -> Array:
+    """Return what the graph of three layers computes."""
+    rng, value = np.random.default_rng(0), feed["x"]
+    for _ in range(3):
+        value = np.maximum(value @ (rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5).astype(np.float32), 0)
+    return value
+
+
+@dataclass
+class TestMaker:
+    """Makes forms of the graph; what its knob `test` says goes wrong, goes wrong.
+
+    `wrong` computes something else, `more` takes more layers (and is wrong in no lower precision), `refused` cannot be
+    built, `raises` fails inside, `slow` never ends, `dies` ends its process when it is opened.
+    """
+
+    __test__ = False
+    workdir: Path
+    layers: int = 3
+    asked: list[FormSpec] = field(default_factory=list)
+
+    def make(self, spec: FormSpec) -> Made:
+        self.asked.append(spec)
+        fault = spec.knob("test")
+        if fault == "refused":
+            raise EngineFailure(FailureReason.UNSUPPORTED_OPERATOR, "The runtime has no such operator.")
+        if fault == "raises":
+            raise ValueError("the tool broke")
+        while fault == "slow":
+            time.sleep(0.01)
+        scale = -1.0 if fault == "wrong" else 1.0
+        built = form(self.workdir / f"form-{len(self.asked)}", spec.runtime, self.layers, scale=scale)
+        return Made(spec, built, {"PYTHONHOME": "/nowhere"} if fault == "dies" else {})

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.backends.base import BuiltForm
+from engines.optimization.form import FormSpec, Made
+
+WORDS = st.text("abcdefgh_", min_size=1, max_size=8)
+SPECS = st.builds(
+    FormSpec,
+    st.sampled_from(["onnxruntime", "openvino", "inductor", "torchscript"]),
+    st.sampled_from(["FP32", "BF16", "FP16", "INT8"]),
+    st.sampled_from(["", "quantized"]),
+    st.sampled_from(["", "pytorch"]),
+    st.dictionaries(WORDS, WORDS, max_size=4).map(lambda knobs: tuple(knobs.items())),
+)
+
+
+def test_names_are_words() -> None:
+    assert FormSpec("openvino", "BF16", knobs=(("streams", "2"),)).name == "openvino BF16, 2 streams"
+    assert FormSpec("openvino", "FP32", reader="pytorch").name == "openvino FP32, pytorch reader"
+    assert FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),)).name == "onnxruntime FP32, spinning off"
+
+
+def test_knobs_have_no_order() -> None:
+    first = FormSpec("openvino", "FP32", knobs=(("b", "1"), ("a", "2")))
+    assert first == FormSpec("openvino", "FP32", knobs=(("a", "2"), ("b", "1")))
+    assert (first.knob("a"), first.knob("c"), first.knob("c", "0")) == ("2", "", "0")
+
+
+def test_simpler_is_what_needs_fewer_words_and_then_what_changes_less() -> None:
+    plain, half = FormSpec("openvino", "FP32"), FormSpec("openvino", "BF16")
+    knob = FormSpec("openvino", "FP32", knobs=(("streams", "2"),))
+    quantized = FormSpec("openvino", "INT8", "quantized")
+    assert sorted([quantized, knob, half, plain], key=lambda spec: spec.simplicity) == [plain, half, knob, quantized]
+    assert [spec.is_default for spec in (plain, half, knob, quantized)] == [True, True, False, False]
+
+
+@given(SPECS)
+def test_specs_survive_json(spec: FormSpec) -> None:
+    assert FormSpec.from_dict(spec.to_dict()) == spec
+
+
+@given(SPECS)
+def test_made_forms_survive_json(spec: FormSpec) -> None:
+    form = BuiltForm(spec.runtime, spec.precision, Path("/forms/a"), ("model.onnx", "data"), ("y",), {"k": "v"})
+    made = Made(spec, form, {"MALLOC_ARENA_MAX": "1"})
+    assert Made.from_dict(made.to_dict()) == made

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from engines.failures import EngineFailure, FailureReason
+from engines.optimization.entry import Entry
+from engines.optimization.form import FormSpec
+from engines.optimization.record import Conditions, Record
+from engines.parity_report import OutputParity, ParityReport, Verdict
+from engines.profile import Latency
+from tests.unit.optimization.forms import ORT, graph, samples
+
+PARITY = ParityReport(
+    1e-4, (OutputParity("y", math.inf, math.nan, 0.5, -200.0, None, Verdict.FAIL),), 7, "lathe provided", 0, (1, 4)
+)
+SPEED = Latency(ORT.name, 1.0, 1.1, 1.2, 2.0, 1.9, 2.1)
+
+
+def read(record: Record) -> Record:
+    return Record.from_json(record.to_json())
+
+
+def test_an_entry_comes_back_whole_and_says_who_measured_it() -> None:
+    entry = Entry(ORT, PARITY, SPEED, 12.0, 5, 6, 0.75, note="eliminated after 4 rounds: 0.61x of the best")
+    record = Record()
+    record.put("key", entry, "optimizationTasks/a")
+    found = read(record).find("key")
+    assert found is not None
+    assert found.parity is not None
+    assert math.isnan(found.parity.outputs[0].max_rel_error)
+    assert found.parity.verdict is Verdict.FAIL
+    assert (found.latency, found.samples_per_second, found.size_bytes, found.memory_bytes) == (SPEED, 12.0, 5, 6)
+    assert (found.accuracy, found.note, found.measured_by) == (0.75, entry.note, "optimizationTasks/a")
+    assert found.holds
+    again = Record()
+    again.put("key", found, "optimizationTasks/b")
+    assert again.find("key").measured_by == "optimizationTasks/a"  # type: ignore[union-attr]
+
+
+def test_failures_come_back_but_those_that_may_pass() -> None:
+    record = Record()
+    for reason in FailureReason:
+        record.put(reason.value, Entry(ORT, failure=EngineFailure(reason, "no", evidence="seen")), "t")
+    assert record.find("TIMEOUT") is None
+    assert record.find("OUT_OF_MEMORY") is None
+    kept = read(record).find("UNSUPPORTED_OPERATOR")
+    assert kept is not None
+    assert kept.failure is not None
+    assert (kept.failure.reason, kept.failure.evidence) == (FailureReason.UNSUPPORTED_OPERATOR, "seen")
+    assert not kept.holds
+
+
+def test_what_was_not_tried_is_not_recorded() -> None:
+    record = Record()
+    record.put("key", Entry(ORT, note="not tried: the budget of 1 s was spent"), "t")
+    assert record.measurements == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 0, "measurements": {"key": {}}}', '{"version": 1}'])
+def test_what_is_no_record_is_an_empty_one(text: str) -> None:
+    assert Record.from_json(text).measurements == {}
+
+
+def test_a_measurement_that_cannot_be_read_is_none() -> None:
+    record = Record.from_json(json.dumps({"version": 1, "measurements": {"key": {"spec": 3}, "other": []}}))
+    assert record.find("key") is None
+    assert record.find("other") is None
+
+
+def test_keys_differ_with_all_that_a_measurement_depends_on(tmp_path: Path) -> None:
+    first, second = graph(tmp_path / "a" / "m.onnx"), graph(tmp_path / "b" / "m.onnx", scale=2.0)
+    conditions = Conditions.of(first, samples(), {"threads": 1})
+    assert conditions == Conditions.of(first, samples(), {"threads": 1})
+    others = [Conditions.of(second, samples(), {"threads": 1}), Conditions.of(first, samples(), {"threads": 2})]
+    knob = FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))
+    keys = {conditions.key(ORT), conditions.key(knob), *(other.key(ORT) for other in others)}
+    assert len(keys) == 4
