@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli.client import connect
-from services.cli.exit_codes import ExitCode
-from services.cli.failures import CliError
+from services.cli.formats import format_of
 from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
 from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
 from services.cli.options import NewLabels, mask_of
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from services.cli.client import Connection
 
 models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
-
-FORMATS_BY_SUFFIX = {".pth": "PTH", ".pt": "PTH", ".ckpt": "PTH", ".onnx": "ONNX"}
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3'.")]
@@ -96,9 +93,9 @@ def get(name: Annotated[str, typer.Argument(help="A model or a version.")], outp
 @models.command("push")
 def push(
     model: ModelArgument,
-    files: Annotated[list[Path], typer.Argument(help="Files of the version.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of the version, or the folder that holds them.")],
     format_name: Annotated[
-        str, typer.Option("--format", help="PTH, ONNX, PACKAGE…; told from the file's ending where not given.")
+        str, typer.Option("--format", help="PTH, ONNX, HUGGINGFACE…; told from the files themselves where not given.")
     ] = "",
     architecture: Annotated[str, typer.Option(help="Architecture of a PTH version.")] = "",
     name: Annotated[str, typer.Option(help="Name of the version for people.")] = "",
@@ -112,7 +109,7 @@ def push(
 
     from services.cli.transfers import upload_files
 
-    chosen = _format(format_name, files)
+    chosen = format_of(format_name, files)
     with connect() as connection:
         if create_model:
             ensure_model(connection, model)
@@ -228,15 +225,3 @@ def ensure_model(connection: Connection, model: str) -> None:
     except grpc.RpcError as error:
         if error.code() != grpc.StatusCode.ALREADY_EXISTS:
             raise
-
-
-def _format(named: str, files: list[Path]) -> str:
-    from lathe.registry.v1.model_service_pb2 import ModelFormat
-
-    found = {FORMATS_BY_SUFFIX[path.suffix.lower()] for path in files if path.suffix.lower() in FORMATS_BY_SUFFIX}
-    chosen = named.upper() or (found.pop() if len(found) == 1 else "")
-    if chosen not in ModelFormat.keys()[1:]:
-        formats = ", ".join(ModelFormat.keys()[1:])
-        problem = f"{named!r} is no format" if named else "The files' endings do not tell the format"
-        raise CliError(f"{problem}; give --format, one of: {formats}.", ExitCode.USAGE)
-    return chosen

@@ -31,7 +31,7 @@ def pack(paths: Sequence[Path], archive: Path) -> int:
     count = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         seen: set[str] = set()
-        for name, path in _files(paths):
+        for name, path in files_of(paths):
             if name in seen:
                 raise CliError(f"Two of the paths hold a '{name}'; give one folder that holds all.", ExitCode.USAGE)
             seen.add(name)
@@ -46,11 +46,19 @@ def pack(paths: Sequence[Path], archive: Path) -> int:
     return count
 
 
-def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+def files_of(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield every file of files and folders with the name under which it is uploaded: `/` between folders.
+
+    What is inside a single folder has its path there; of several paths, each begins with its own name.
+
+    Raises:
+        CliError: A path is not there.
+    """
     for path in sorted(paths):
         if not path.exists():
             raise CliError(f"{path}: there is no such file or folder.")
-        prefix = Path() if len(paths) == 1 and path.is_dir() else Path(path.resolve().name)
+        own = path.resolve().name if path.is_dir() else path.name  # a link to a file keeps the name that it has here
+        prefix = Path() if len(paths) == 1 and path.is_dir() else Path(own)
         if not path.is_dir():
             yield prefix.as_posix(), path
             continue

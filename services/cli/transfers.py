@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.failures import CliError
+from services.cli.packing import files_of
 
 if TYPE_CHECKING:
     import httpx
@@ -157,14 +158,19 @@ def download_url(url: str, path: Path) -> None:
 
 
 def upload_files(connection: Connection, paths: Sequence[Path]) -> list[File]:
-    """Store files, each under its own name, with one progress bar."""
+    """Store files, each under its own name, and those of folders under their paths there, with one progress bar.
+
+    Raises:
+        CliError: A path is not there, two files would have one name, or a folder holds no file.
+    """
     from lathe.type.v1.digest_pb2 import File
 
-    for path in paths:
-        if not path.is_file():
-            raise CliError(f"{path}: there is no such file.")
-    with byte_progress("uploading", sum(path.stat().st_size for path in paths)) as on_bytes:
-        return [File(path=path.name, digest=upload_file(connection, path, on_bytes)) for path in paths]
+    found = list(files_of(paths))
+    if len({name for name, _ in found}) != len(found) or not found:
+        wrong = "two files have the same name; give one folder that holds all" if found else "there are no files"
+        raise CliError(f"{', '.join(map(str, paths))}: {wrong}.")
+    with byte_progress("uploading", sum(path.stat().st_size for _, path in found)) as on_bytes:
+        return [File(path=name, digest=upload_file(connection, path, on_bytes)) for name, path in found]
 
 
 def download_files(connection: Connection, files: Sequence[File], folder: Path) -> None:

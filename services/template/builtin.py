@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lathe.registry.v1.model_service_pb2 import ONNX, PTH, ModelFormat
+from lathe.registry.v1.model_service_pb2 import (
+    EXPORTED_PROGRAM,
+    FROZEN_GRAPH,
+    HUGGINGFACE,
+    ONNX,
+    PTH,
+    SAVED_MODEL,
+    TORCHSCRIPT,
+    ModelFormat,
+)
 from lathe.template.v1.template_service_pb2 import RGB, Component, ComponentInput, Preprocessing, Template
 from lathe.type.v1.precision_pb2 import Precision
 
 from engines.devices import Device, Runtime, load_catalog
 from services.template.rules import GRAPHS
 
-SOURCES = (PTH, ONNX)
+SOURCES = (PTH, TORCHSCRIPT, EXPORTED_PROGRAM, ONNX, HUGGINGFACE, SAVED_MODEL, FROZEN_GRAPH)
 """Formats that the converter reads."""
 
 ANYTHING = {
     PTH: "Any network. Say the inputs of its component, 'model', in the overrides.",
+    TORCHSCRIPT: "Any archive. Say the inputs of its component, 'model', in the overrides: an archive holds no shapes.",
+    EXPORTED_PROGRAM: "Any program, with the inputs that it was exported for.",
     ONNX: "Any graph, with the inputs that it has.",
+    HUGGINGFACE: "A model of one of the common tasks, with the inputs that its task takes.",
+    SAVED_MODEL: "The signature 'serving_default', or the only one, with the inputs that it has.",
+    FROZEN_GRAPH: "Any graph, from its placeholders to the nodes that nobody consumes.",
 }
 
 OWNER = "lathe"

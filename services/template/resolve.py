@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from lathe.registry.v1.model_service_pb2 import PTH, ModelVersion
+from lathe.registry.v1.model_service_pb2 import PTH, ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import (
     FROM_DEFAULT,
     FROM_MODEL_VERSION,
@@ -28,6 +28,7 @@ from lathe.template.v1.template_service_pb2 import (
 )
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32
 
+from engines.source_files import DIRECTORY_FORMATS
 from services.common.errors import LatheError, invalid_argument
 
 OVERRIDABLE = (
@@ -136,7 +137,8 @@ def _fill_from_version(resolved: Template, version: ModelVersion, sources: dict[
         if resolved.source_format == PTH and not component.architecture and version.architecture:
             component.architecture = version.architecture
             sources[f"{prefix}.architecture"] = FROM_MODEL_VERSION
-        if not component.source_file and len(version.files) == 1:
+        directory = ModelFormat.Name(resolved.source_format) in DIRECTORY_FORMATS
+        if not (component.source_file or directory) and len(version.files) == 1:
             component.source_file = version.files[0].path
             sources[f"{prefix}.source_file"] = FROM_MODEL_VERSION
 
