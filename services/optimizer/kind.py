@@ -49,7 +49,6 @@ _NAMES = (
     "output_model",
     "output_location",
     "timeout_seconds",
-    "memory_limit_bytes",
 )
 
 
@@ -87,6 +86,9 @@ class OptimizationKind:
         """
         assert isinstance(spec, OptimizationSpec)
         asked = normalized(spec)
+        device = load_catalog().devices[asked.device]
+        # What fits into memory is part of what the search finds.
+        asked.memory_limit_bytes = asked.memory_limit_bytes or device.memory_limit_bytes
         await self._places.refuse_overlap(place_of(asked), spec.model_version)
         version, model = await asyncio.gather(
             self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
@@ -98,16 +100,15 @@ class OptimizationKind:
         if own is not None:
             require_same_architectures(conversion, version)
         bare = OptimizationWork(conversion=conversion, spec=asked)
-        await self._choose(bare, asked, template.method)
+        await self._choose(bare, asked)
         _forget_names(bare.spec)
-        device = load_catalog().devices[asked.device]
         return Prepared(
             work=await self._with_record(bare, device.id),
             bare=bare,
             device=device.id,
             display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=time_limit(asked, device),
-            memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
+            memory_limit_bytes=asked.memory_limit_bytes,
         )
 
     async def hold(self, task_name: str, spec: Message) -> bool:
@@ -148,7 +149,7 @@ class OptimizationKind:
             return None
         return unsaved(original.result)
 
-    async def _choose(self, work: OptimizationWork, asked: OptimizationSpec, method: str) -> None:
+    async def _choose(self, work: OptimizationWork, asked: OptimizationSpec) -> None:
         """Have the items of the dataset chosen, and see that the arrays which the specification names are stored."""
         if asked.HasField("calibration_samples"):
             await self._sources.require_stored(asked.calibration_samples, "calibration samples")
@@ -157,7 +158,7 @@ class OptimizationKind:
         if not asked.dataset:
             return
         dataset = await self._datasets.ready(asked.dataset)
-        if judges(asked, dataset, method):
+        if judges(asked, dataset, work.conversion.template):
             work.evaluation.CopyFrom(await self._datasets.select(asked.dataset, JUDGED_SAMPLES, asked.seed))
         if asked.precision_goal == INT8 and not asked.HasField("calibration_samples"):
             work.calibration.CopyFrom(await self._datasets.select(asked.dataset, CALIBRATION_SAMPLES, asked.seed))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lathe.optimizer.v1.optimization_service_pb2 import LATENCY, OptimizationSpec
 from lathe.registry.v1.dataset_service_pb2 import Dataset
+from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPECIFIED, Precision
 
 from engines.devices import Device, load_catalog
@@ -66,26 +67,32 @@ def asks_for_judgement(spec: OptimizationSpec) -> bool:
     return bool(spec.max_degradation or spec.metric)
 
 
-def judges(spec: OptimizationSpec, dataset: Dataset, method: str) -> bool:
+def judges(spec: OptimizationSpec, dataset: Dataset, template: Template) -> bool:
     """Return whether accuracy is measured on a dataset.
 
     Raises:
-        LatheError: INVALID_ARGUMENT for a bound or a metric of a method whose outputs nothing judges, and for steps on
-            tensors; FAILED_PRECONDITION, reason ANNOTATIONS_MISSING, where they need annotations that are not there.
+        LatheError: INVALID_ARGUMENT for a bound or a metric of outputs that nothing judges, and for steps on tensors;
+            FAILED_PRECONDITION, reason ANNOTATIONS_MISSING, where they need annotations that are not there.
     """
     refuse_steps_on_tensors(dataset, len(spec.preprocessing), "task.spec.preprocessing")
-    if can_judge(dataset, method):
+    if len(template.components) == 1 and can_judge(dataset, template.method):
         return True
     if not asks_for_judgement(spec):
         return False
-    if method == "raw":
-        field = "max_degradation" if spec.max_degradation else "metric"
+    field = "max_degradation" if spec.max_degradation else "metric"
+    if len(template.components) > 1:
+        raise invalid_argument(
+            f"task.spec.{field}",
+            f"accuracy is measured on models of one component, and this one has {len(template.components)}; leave it "
+            "out",
+        )
+    if template.method == "raw":
         raise invalid_argument(
             f"task.spec.{field}",
             "the method of the template is raw, whose outputs nothing judges; name a template with a method, or leave "
             "it out",
         )
-    raise annotations_missing(dataset, method)
+    raise annotations_missing(dataset, template.method)
 
 
 def place_of(spec: OptimizationSpec) -> str:
