@@ -66,7 +66,9 @@ def load_part(folder: Path, component: Component) -> KeywordNetwork:
     kind = _class(config)
 
     def load(**options: Any) -> tuple[torch.nn.Module, Mapping[str, Any]]:
-        loaded: tuple[torch.nn.Module, Mapping[str, Any]] = kind.from_pretrained(folder, **options)
+        loaded: tuple[torch.nn.Module, Mapping[str, Any]] = kind.from_pretrained(
+            folder, low_cpu_mem_usage=False, **options
+        )
         return loaded
 
     model: Any = load_weights_of(folder, load, "torch_dtype")

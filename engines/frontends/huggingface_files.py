@@ -38,6 +38,17 @@ _CONFIGURATION = (
     "scheduler/scheduler_config.json",
 )
 
+_ASKING = (
+    "config.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "generation_config.json",
+    "model_index.json",
+)
+"""Configurations that can ask for code of the model's own."""
+
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """Return a directory's configuration, after every configuration in it was found to ask for no code.
@@ -53,9 +64,8 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
             f"The Hugging Face directory has no {name}; it has {have}.",
             suggested_fix="Upload the whole folder that save_pretrained(folder) wrote.",
         )
-    for path in sorted(folder.glob("*.json")):
-        if path.name.endswith(("config.json", "_index.json")):
-            _refuse_code(path, read_json(path))
+    for path in (folder / name for name in _ASKING):
+        _refuse_code(path, read_json(path))
     quantized = config.get("quantization_config")
     if isinstance(quantized, Mapping):
         raise EngineFailure(
