@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from engines.backends.base import Arrays
 from engines.failures import EngineFailure
 from engines.optimization.form import Made
 from engines.optimization.runner import Runner
 from engines.parity import Comparison
 from engines.profile import median_interval
 from tests.bench import child
-from tests.bench.optimizer.zoo import Arrays
 
 CONTROL = ", again"
 _TURN_SECONDS = 0.03

@@ -26,11 +26,14 @@ class Versus:
     ratio: float
     low: float
     high: float
+    noise: float
 
     @property
-    def wins(self) -> bool:
-        """Whether it is faster beyond doubt."""
-        return self.low > 1
+    def verdict(self) -> str:
+        """Whether it `wins` or `loses` by more than noise, or `ties`."""
+        if self.low > self.noise:
+            return "wins"
+        return "loses" if self.high < 1 / self.noise else "ties"
 
 
 @dataclass
@@ -81,7 +84,17 @@ class Outcome:
         if chosen is None or not defaults:
             return None
         best = min(defaults, key=lambda standing: standing.median_ms)
-        return Versus(goal, chosen, best, *chosen.faster_than(best))
+        return Versus(goal, chosen, best, *chosen.faster_than(best), self.noise)
+
+    @property
+    def noise(self) -> float:
+        """How many times faster or slower than itself a form may look: the last control's interval; 1 without one."""
+        controls = [each for name, each in self.standings.items() if name.endswith(CONTROL) and each.turns]
+        if not controls:
+            return 1.0
+        first = self.standings[controls[-1].name.removesuffix(CONTROL)]
+        _, low, high = controls[-1].faster_than(first)
+        return 1.0 if math.isnan(low) else max(high, 1 / low, 1.0)
 
     def over_baseline(self, goal: str) -> float:
         """Return how many times faster than frozen TorchScript Lathe's choice is; NaN where there is none."""

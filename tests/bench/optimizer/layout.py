@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.optimizer.zoo import ZOO, Arrays, Model
+from engines.backends.base import Arrays
+from tests.bench.optimizer.zoo import ZOO, Model
 
 FEEDS = 4
 """Inputs that forms are compared on; the first is the one that they are timed on."""

@@ -57,7 +57,7 @@ def _beside(outcome: Outcome, goal: str) -> list[str]:
     took = f", found in {search.seconds:.0f} s" if search else ""
     ratio = _interval(versus.ratio, versus.low, versus.high)
     line = f"- {goal}: {versus.chosen.form} / {versus.default.name}: {ratio}{took}"
-    return [line] if versus.wins else [line, *_reasons(outcome, versus)]
+    return [line] if versus.verdict == "wins" else [line, *_reasons(outcome, versus)]
 
 
 def _reasons(outcome: Outcome, versus: Versus) -> list[str]:
@@ -65,8 +65,8 @@ def _reasons(outcome: Outcome, versus: Versus) -> list[str]:
     search = outcome.searches.get(versus.goal)
     if search is None:
         return []
-    word = "loses" if versus.high < 1 else "ties"
-    said = [f"  - {word}: {search.no_gain_reason}"] if search.no_gain_reason else [f"  - {word}; the search tried:"]
+    why = search.no_gain_reason or f"noise alone makes {versus.noise:.2f}×; the search tried:"
+    said = [f"  - {versus.verdict}: {why}"]
     runtime = _RUNTIMES.get(PEERS.get(versus.default.name, ("onnxruntime", ""))[0], "")
     return [*said, *(f"    - {note}" for note in search.notes() if note.startswith(runtime))][: _MOST_NOTES + 1]
 

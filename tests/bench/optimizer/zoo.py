@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.backends.base import Arrays
 from services.cli.demo import sentences
-from tests.bench.optimizer.networks import detector, mobile, residual, small, text, unet, vision_transformer
+from tests.bench.optimizer import networks
 
 if TYPE_CHECKING:
     from torch import nn
 
-Arrays = dict[str, NDArray[Any]]
-"""Inputs by name, in the order of `forward`."""
 Feeds = Callable[[int, np.random.Generator], Arrays]
-"""Returns so many samples, along the first axis of each array."""
+"""Returns so many samples, along the first axis of each array; inputs by name, in the order of `forward`."""
 
 SEED = 0
 _FITTED_TO = 8
@@ -32,7 +32,7 @@ class Model:
     Attributes:
         name: How it is called on the command line.
         title: How it is called in tables.
-        build: Takes samples to fit normalizations to; returns the network. Its random values are seeded by the caller.
+        build: Module of `networks`, and its function that takes samples to fit to and returns the network.
         samples: Draws inputs.
         batch: Samples of each call.
         tolerance: Largest error of a form in FP32, relative to the largest output.
@@ -42,7 +42,7 @@ class Model:
 
     name: str
     title: str
-    build: Callable[..., nn.Module]
+    build: str
     samples: Feeds
     batch: int = 1
     tolerance: float = 1e-3
@@ -55,7 +55,10 @@ class Model:
 
         torch.manual_seed(SEED)
         fitted = self.samples(_FITTED_TO, np.random.default_rng(SEED))
-        return self.build(*(torch.from_numpy(array) for array in fitted.values()))
+        module, _, function = self.build.partition(".")
+        build = getattr(import_module(f"{networks.__name__}.{module}"), function)
+        found: nn.Module = build(*(torch.from_numpy(array) for array in fitted.values()))
+        return found
 
     def feeds(self, count: int) -> list[Arrays]:
         """Return so many inputs that parity and latency are measured on."""
@@ -116,20 +119,20 @@ def _tokens(length: int, vocabulary: int, *, mask: bool) -> Feeds:
 
 
 _MODELS = (
-    Model("mlp", "MLP, 64 columns", small.mlp, _normal("row", 64)),
-    Model("lstm", "LSTM, 64 steps", small.lstm, _normal("series", 64, 64)),
-    Model("digits", "digits CNN", small.digits, _digits, counted=False),
-    Model("mobilenet", "MobileNetV2", mobile.mobilenet_v2, _pictures(224)),
-    Model("efficientnet", "EfficientNet-like", mobile.efficientnet, _pictures(224), counted=False),
-    Model("resnet50", "ResNet-50", residual.resnet50, _pictures(224)),
-    Model("resnet50-16", "ResNet-50, batch 16", residual.resnet50, _pictures(224), batch=16),
-    Model("vit", "ViT-S/16", vision_transformer.vit_small, _pictures(224)),
-    Model("minilm", "MiniLM", text.minilm, _sentences),
-    Model("minilm-16", "MiniLM, batch 16", text.minilm, _sentences, batch=16),
-    Model("bert", "BERT-base, 128 tokens", text.bert_base, _tokens(128, 30522, mask=True), calibration=32),
-    Model("gpt2", "GPT-2, 6 layers, 64 tokens", text.gpt2, _tokens(64, 50257, mask=False), calibration=32),
-    Model("unet", "U-Net 256", unet.unet, _pictures(256), calibration=32),
-    Model("yolo", "YOLO-like 320", detector.yolo, _pictures(320)),
+    Model("mlp", "MLP, 64 columns", "small.mlp", _normal("row", 64)),
+    Model("lstm", "LSTM, 64 steps", "small.lstm", _normal("series", 64, 64)),
+    Model("digits", "digits CNN", "small.digits", _digits, counted=False),
+    Model("mobilenet", "MobileNetV2", "mobile.mobilenet_v2", _pictures(224)),
+    Model("efficientnet", "EfficientNet-like", "mobile.efficientnet", _pictures(224), counted=False),
+    Model("resnet50", "ResNet-50", "residual.resnet50", _pictures(224)),
+    Model("resnet50-16", "ResNet-50, batch 16", "residual.resnet50", _pictures(224), batch=16),
+    Model("vit", "ViT-S/16", "vision_transformer.vit_small", _pictures(224)),
+    Model("minilm", "MiniLM", "text.minilm", _sentences),
+    Model("minilm-16", "MiniLM, batch 16", "text.minilm", _sentences, batch=16),
+    Model("bert", "BERT-base, 128 tokens", "text.bert_base", _tokens(128, 30522, mask=True), calibration=32),
+    Model("gpt2", "GPT-2, 6 layers, 64 tokens", "text.gpt2", _tokens(64, 50257, mask=False), calibration=32),
+    Model("unet", "U-Net 256", "unet.unet", _pictures(256), calibration=32),
+    Model("yolo", "YOLO-like 320", "detector.yolo", _pictures(320)),
 )
 
 ZOO = {model.name: model for model in _MODELS}

@@ -31,13 +31,26 @@ def lstm(_series: torch.Tensor) -> nn.Module:
     return Tagger().eval()
 
 
+class Perceptron(nn.Module):
+    """Takes float32 (batch, 64); gives two logits through three hidden layers of 256."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (64, 256, 256, 256)
+        layers: list[nn.Module] = []
+        for given, out in itertools.pairwise(widths):
+            layers += [nn.Linear(given, out), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 2))
+
+    def forward(self, row: torch.Tensor) -> torch.Tensor:
+        """Return logits of shape (batch, 2)."""
+        logits: torch.Tensor = self.layers(row)
+        return logits
+
+
 def mlp(_rows: torch.Tensor) -> nn.Module:
-    """Return a perceptron of 64 columns and three hidden layers of 256."""
-    widths = (64, 256, 256, 256)
-    layers: list[nn.Module] = []
-    for given, out in itertools.pairwise(widths):
-        layers += [nn.Linear(given, out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], 2)).eval()
+    """Return the perceptron."""
+    return Perceptron().eval()
 
 
 def digits(images: torch.Tensor) -> nn.Module:
