@@ -1,0 +1,124 @@
+"""TorchScript archives compute the same as ONNX graphs, and files that are none are refused with what they are."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.failures import EngineFailure, FailureReason
+from tests.unit.engines_frontends.reading import assert_equal, read
+
+INPUTS = [{"name": "x", "shape": [1, 4]}, {"name": "scale", "shape": [1, 1]}]
+
+
+def _network() -> Any:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            y = self.linear(x) * scale
+            if bool((x.sum() > 0).item()):
+                y = y + 1
+            return y, x.mean(1)
+
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+def _save(module: Any, path: Path) -> None:
+    import torch
+
+    jit: Any = torch.jit
+    jit.save(module, str(path))
+
+
+@pytest.mark.parametrize("kind", ["traced", "scripted"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_script_is_read_with_a_dynamic_batch_and_its_choices(tmp_path: Path, source: Path, kind: str) -> None:
+    import numpy as np
+    import torch
+
+    jit: Any = torch.jit
+    network = _network()
+    example = (torch.ones(2, 4), torch.ones(2, 1))
+    _save(jit.trace(network, example) if kind == "traced" else jit.script(network), source / "model.pt")
+    prepared = read("TORCHSCRIPT", tmp_path, inputs=INPUTS, max_batch=3, output_names=["y", "mean"])
+    negative = {"x": -np.ones((2, 4), "float32"), "scale": np.ones((2, 1), "float32")}
+    assert_equal(prepared, [negative])
+    assert [spec.name for spec in prepared.signature.outputs] == ["y", "mean"]
+    assert prepared.source.module is not None
+    positive = prepared.source.run({**negative, "x": -negative["x"]})
+    assert np.all(positive["mean"] == 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_inputs_must_be_those_of_forward(tmp_path: Path, source: Path) -> None:
+    import torch
+
+    jit: Any = torch.jit
+    _save(jit.script(_network()), source / "model.pt")
+    with pytest.raises(EngineFailure, match=r"does not keep the shapes .* declare x, scale, with shape"):
+        read("TORCHSCRIPT", tmp_path)
+    with pytest.raises(EngineFailure, match=r"declares 1 inputs; the TorchScript's forward takes 2: x, scale\."):
+        read("TORCHSCRIPT", tmp_path, inputs=INPUTS[:1])
+    with pytest.raises(EngineFailure) as raised:
+        read("TORCHSCRIPT", tmp_path, inputs=[{"name": "x", "shape": [1, 5]}, INPUTS[1]])
+    assert raised.value.reason is FailureReason.SHAPE_MISMATCH
+
+
+def _state_dict(path: Path) -> None:
+    import torch
+
+    torch.save(_network().state_dict(), path)
+
+
+def _cut(path: Path) -> None:
+    import torch
+
+    jit: Any = torch.jit
+    _save(jit.script(torch.nn.Linear(2, 2)), path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: path.write_bytes(pickle.dumps([1.0])), "looks like a Python pickle"),
+        (lambda path: path.touch(), "looks like an empty file"),
+        (_state_dict, "looks like a file of torch.save"),
+        (_cut, "looks like a truncated zip archive"),
+    ],
+    ids=["pickle", "empty", "state dict", "truncated"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_is_no_torchscript_is_refused(tmp_path: Path, source: Path, write: Any, words: str) -> None:
+    write(source / "model.pt")
+    with pytest.raises(EngineFailure, match=f"TorchScript archive, but 'model.pt' {words}") as raised:
+        read("TORCHSCRIPT", tmp_path, inputs=INPUTS)
+    assert raised.value.reason is FailureReason.INVALID_MODEL
+
+
+def test_an_archive_whose_code_is_damaged_is_refused(tmp_path: Path, source: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(source / "model.pt", "w") as archive:
+        for name in ("data.pkl", "constants.pkl", "version"):
+            archive.writestr(f"model/{name}", b"3")
+    with pytest.raises(EngineFailure, match=r"cannot load the TorchScript archive 'model\.pt'") as raised:
+        read("TORCHSCRIPT", tmp_path, inputs=INPUTS)
+    assert raised.value.reason is FailureReason.INVALID_MODEL
+    assert raised.value.suggested_fix
