@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class OptimizedModel:
-    """An optimized model, open in this process.
+class OptimizedModel(ABC):
+    """An optimized model, open in this process; it is called as its source was.
 
     Attributes:
         directory: The package that it was opened from.
@@ -45,6 +46,10 @@ class OptimizedModel:
         self.outputs = tuple(tensor.name for tensor in component.signature.outputs)
         self._most = component.max_batch
         self._session = _opened(directory, manifest, component, threads)
+
+    @abstractmethod
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Compute the outputs."""
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name.
@@ -110,9 +115,6 @@ class OptimizedGraph(OptimizedModel):
         values = self.run({name: np.asarray(value) for name, value in given.items()})
         found = tuple(values[name] for name in self.outputs)
         return found[0] if len(found) == 1 else found
-
-
-Optimized = Callable[..., Any]
 
 
 def _opened(directory: Path, manifest: Manifest, component: ComponentEntry, threads: int) -> Session:

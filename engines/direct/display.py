@@ -46,7 +46,7 @@ def show_report(report: OptimizationReport) -> None:
     from engines.direct.report import COLUMNS
 
     untried = [entry for entry in report["candidates"] if not entry.get("latency") and not entry.get("failure")]
-    why = f"{len(untried)} more were {untried[0].get('note') or 'not measured'}." if untried else None
+    why = f"{len(untried)} more were not measured; the report says why." if untried else None
     table = Table(title=Text(report.summary), title_justify="left", caption=why, caption_justify="left")
     for place, name in enumerate(COLUMNS):
         justify: Literal["left", "right"] = "left" if place in {0, len(COLUMNS) - 1} else "right"

@@ -35,6 +35,7 @@ def imported_by(statement: str) -> set[str]:
         "engines.sandbox",
         "engines.devices",
         "engines.toolchain",
+        "engines.direct.optimizing",
     ],
 )
 def test_no_framework_is_imported(module: str) -> None:

@@ -1,0 +1,186 @@
+"""`optimize()`: what it takes, what it gives back, and what it says where it cannot."""
+
+from collections import OrderedDict, namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from engines import optimize
+from engines.conversion_request import Component, ComponentInput, ConversionRequest, Template
+from engines.direct.report import OptimizationReport
+from engines.direct.structure import filled, structure_of
+from engines.direct.test_data import TEST_DATA, named_arrays, write_test_data
+from engines.failures import EngineFailure, FailureReason
+from tests.unit.optimization.results import no_gain, rich
+
+Pair = namedtuple("Pair", ("left", "right"))
+
+
+class Net(nn.Module):
+    """Returns a structure, and takes two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, features: torch.Tensor, scale: torch.Tensor) -> dict[str, Any]:
+        hidden = self.linear(features)
+        return {"scores": hidden * scale, "more": (hidden.sum(1), None)}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an ONNX file: a product with a weight."""
+    weight = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "graph",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+            [numpy_helper.from_array(weight, "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    path = tmp_path_factory.mktemp("graph") / "small.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def failure_of(*arguments: Any, **more: Any) -> EngineFailure:
+    with pytest.raises(EngineFailure) as caught:
+        optimize(*arguments, progress=False, **more)
+    return caught.value
+
+
+def test_a_graph_is_called_with_arrays_and_saved_as_a_package(graph: Path, tmp_path: Path) -> None:
+    samples = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
+    shapes = [{"range": ["1*8", "4*8"]}]
+    model, report = optimize(graph, 0, "cpu", shapes, samples, tmp_path / "saved", budget_seconds=2, progress=False)
+    weight = numpy_helper.to_array(onnx.load(graph).graph.initializer[0])
+    assert np.allclose(model(samples), samples @ weight, atol=1e-5)
+    assert np.allclose(model(x=samples), samples @ weight, atol=1e-5)
+    assert (model.inputs, model.outputs) == (("x",), ("y",))
+    assert {"manifest.json", "infer.py", "optimization.html", "record.json"} <= {
+        path.name for path in (tmp_path / "saved").iterdir()
+    }
+    assert report["test_data_info"]["test_data_source"] == "user provided"
+    assert report["hardware_environment"]["device_type"] in {"cpu-x86-64", "cpu-arm64"}
+    assert len(report["candidates"]) > 3
+    assert "<html" in report.html
+    with pytest.raises(EngineFailure, match=r"takes float32 1..4 \* 8; given was float32 5 \* 8"):
+        model(np.zeros((5, 8), np.float32))
+    with pytest.raises(EngineFailure, match="'z' was given and is none of its inputs"):
+        model(z=samples)
+    assert "not an empty folder" in failure_of(graph, 0, "cpu", shapes, save_path=tmp_path / "saved").message
+
+
+def test_a_module_is_called_with_tensors_and_stays_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    network = Net().train()
+    model, report = optimize(network, 0, "cpu", ["1*8", "1*4"], budget_seconds=1)
+    assert network.training
+    assert network.linear.weight.requires_grad
+    features, scale = torch.randn(1, 8), torch.randn(1, 4)
+    found, expected = model(features, scale=scale), network(features, scale)
+    assert torch.allclose(found["scores"], expected["scores"], atol=1e-5)
+    assert torch.allclose(found["more"][0], expected["more"][0], atol=1e-5)
+    assert found["more"][1] is None
+    assert "features: float32 1 * 8" in repr(model)
+    printed = capsys.readouterr().out
+    assert "speed-up" in printed
+    assert report["candidates"][0]["form"] in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((Net(), 2, "cpu", ["1*8"]), "0 (lossless) or 1 (half precision)"),
+        ((Net(), 0, "toaster", ["1*8"]), "There is no device 'toaster'"),
+        ((Net(), 0, "nvidia-t4", ["1*8"]), "nvidia-t4"),
+        ((Net(), 0, "cpu", ["1*8", "1*4", "1"]), "'forward' takes 2: features, scale"),
+        ((Net(), 0, "cpu", ["1*x"]), "input_shapes[0]"),
+        (("/nowhere.onnx", 0, "cpu", ["1*8"]), "There is no file or folder"),
+        ((7, 0, "cpu", ["1*8"]), "given was a int"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(arguments: tuple[Any, ...], words: str) -> None:
+    failure = failure_of(*arguments)
+    assert failure.reason is FailureReason.INVALID_SPEC
+    assert words in failure.message
+
+
+def test_weights_alone_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    torch.save(Net().state_dict(), tmp_path / "weights.pth")
+    assert "hand over the network itself" in failure_of(tmp_path / "weights.pth", 0, "cpu", ["1*8"]).message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.ones(2),
+        (torch.ones(2), torch.zeros(3)),
+        [torch.ones(2), (torch.zeros(3), None)],
+        OrderedDict(b=torch.ones(1), a={"inner": torch.zeros(2)}),
+        Pair(torch.ones(1), [torch.zeros(1)]),
+    ],
+)
+def test_results_are_taken_apart_and_put_back_together(value: Any) -> None:
+    from engines.frontends.forward import flatten_outputs
+
+    again = filled(structure_of(value), iter(flatten_outputs(value)))
+    assert type(again) is type(value)
+    assert str(again) == str(value)
+
+
+def test_tensors_come_back_in_the_element_type_that_they_had() -> None:
+    assert filled(structure_of(torch.ones(1, dtype=torch.bfloat16)), iter([torch.ones(1)])).dtype == torch.bfloat16
+
+
+def test_test_data_come_by_name_in_order_alone_or_as_a_file(tmp_path: Path) -> None:
+    a, b = np.ones((2, 3)), np.zeros(2)
+    np.savez(tmp_path / "both.npz", a=a, b=b)
+    for given in (
+        {"a": a, "b": torch.from_numpy(b)},
+        [a, b],
+        (a, b),
+        tmp_path / "both.npz",
+        str(tmp_path / "both.npz"),
+    ):
+        found = named_arrays(given, ["a", "b"])
+        assert list(found) == ["a", "b"]
+        assert np.array_equal(found["b"], b)
+    assert list(named_arrays(torch.ones(2), ["a", "b"])) == ["a"]
+    for wrong, words in (
+        ([a, b, a], "hold 3 arrays"),
+        (tmp_path / "none.npz", "cannot be read"),
+        ([object()], "arrays or tensors"),
+    ):
+        with pytest.raises(EngineFailure, match=words):
+            named_arrays(wrong, ["a", "b"])
+
+
+def test_test_data_are_written_where_the_engines_look(tmp_path: Path) -> None:
+    component = Component(name="model", inputs=(ComponentInput(name="x", shape=(1, 3)),))
+    template = Template(source_format="ONNX", device="cpu-x86-64", runtime="onnxruntime", components=(component,))
+    request = write_test_data(ConversionRequest(template=template), np.ones((2, 3)), tmp_path)
+    assert request.samples_path == TEST_DATA
+    assert np.load(tmp_path / TEST_DATA)["x"].shape == (2, 3)
+
+
+def test_the_report_is_a_mapping_that_shows_itself() -> None:
+    report = OptimizationReport(rich(), "<html></html>")
+    assert report["optimization_result"]["speedup"] == report.speedup == 5.57
+    assert set(report) == set(rich())
+    assert repr(report).startswith("<OptimizationReport: openvino INT8: 5.57x as fast as the source")
+    assert "inductor BF16" in str(report)
+    assert "g++ is not there" in str(report)
+    html = report._repr_html_()
+    assert html.count("<tr") == len(rich()["candidates"]) + 1
+    assert "No gain" in repr(OptimizationReport(no_gain(), ""))
