@@ -1,0 +1,72 @@
+"""Models that TensorFlow wrote, for the readers of its formats."""
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+
+class Network(tf.Module):  # type: ignore[misc]  # it has no types
+    def __init__(self) -> None:
+        super().__init__()
+        generator = tf.random.Generator.from_seed(1)
+        self.dense = tf.Variable(generator.normal([4, 3]))
+        self.kernel = tf.Variable(generator.normal([3, 3, 3, 8]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def classify(self, x: Any) -> dict[str, Any]:
+        logits = x @ self.dense
+        return {"probs": tf.nn.softmax(logits), "logits": logits}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="image")])
+    def convolve(self, image: Any) -> dict[str, Any]:
+        return {"features": tf.nn.relu(tf.nn.conv2d(image, self.kernel, 2, "SAME"))}
+
+
+class Constant(tf.Module):  # type: ignore[misc]
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def double(self, x: Any) -> dict[str, Any]:
+        return {"y": x * 2}
+
+
+class Python(tf.Module):  # type: ignore[misc]
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def call(self, x: Any) -> dict[str, Any]:
+        return {"y": tf.numpy_function(lambda value: value * 2, [x], tf.float32)}
+
+
+class Unsupported(tf.Module):  # type: ignore[misc]
+    @tf.function(input_signature=[tf.TensorSpec([4, 4], tf.float32, name="x")])
+    def invert(self, x: Any) -> dict[str, Any]:
+        return {"y": tf.linalg.inv(x)}
+
+
+def write_saved_models(folder: Path) -> None:
+    """Write `default`, `several`, `constant`, `python` and `unsupported`."""
+    network, constant, python, unsupported = Network(), Constant(), Python(), Unsupported()
+    both = {"classify": network.classify, "convolve": network.convolve}
+    saved: dict[str, Any] = {
+        "default": (network, {**both, "serving_default": network.classify}),
+        "several": (network, both),
+        "constant": (constant, constant.double),
+        "python": (python, python.call),
+        "unsupported": (unsupported, unsupported.invert),
+    }
+    for name, (model, signatures) in saved.items():
+        tf.saved_model.save(model, str(folder / name), signatures=signatures)
+
+
+def write_frozen_graph(folder: Path) -> None:
+    """Write `frozen.pb` and `frozen.pbtxt`: one input, a switch with a default, two results of one node."""
+    graph = tf.Graph()
+    v1 = tf.compat.v1
+    with graph.as_default():
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        scale = v1.placeholder_with_default(tf.constant(2.0), [], name="scale")
+        weights = tf.constant([[1.0, 2.0, 0.5], [3.0, 4.0, 0.5], [5.0, 6.0, 0.5], [7.0, 8.0, 0.5]])
+        probs = tf.nn.softmax(tf.matmul(x, weights) * scale, name="probs")
+        tf.math.top_k(probs, 2, name="best")
+        tf.no_op(name="init")
+    definition = graph.as_graph_def()
+    (folder / "frozen.pb").write_bytes(definition.SerializeToString())
+    (folder / "frozen.pbtxt").write_text(str(definition))

@@ -1,0 +1,162 @@
+"""SavedModels and frozen graphs read into ONNX, held to what TensorFlow computes."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.backends.onnxruntime import OnnxRuntimeSession
+from engines.conversion_request import ConversionRequest
+from engines.failures import EngineFailure, FailureReason
+from engines.frontends.tensorflow_tools import import_tensorflow
+from engines.reading import read_source, with_inputs
+from engines.source import Source
+from tests.unit.engines_inspection.tensorflow_bytes import node, write_graph
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import_tensorflow()
+    from tests.unit.frontends.tensorflow_models import write_frozen_graph, write_saved_models
+
+    folder = tmp_path_factory.mktemp("tensorflow")
+    write_saved_models(folder)
+    write_frozen_graph(folder)
+    return folder
+
+
+def _read(model: Path, workdir: Path, feed: Sequence[np.ndarray[Any, Any]], **component: Any) -> Source:
+    """Read a model as the first step of a conversion does."""
+    source = workdir / "source"
+    if model.is_dir():
+        shutil.copytree(model, source)
+    else:
+        source.mkdir(parents=True)
+        shutil.copyfile(model, source / model.name)
+    files = [f"source/{path.relative_to(source)}" for path in source.rglob("*") if path.is_file()]
+    template = {
+        "source_format": "SAVED_MODEL" if model.is_dir() else "FROZEN_GRAPH",
+        "device": "cpu-x86-64",
+        "runtime": "onnxruntime",
+        "components": [{"name": "net", **component}],
+    }
+    request = ConversionRequest.parse({"inputs": [{"path": path} for path in files], "template": template})
+    declared = with_inputs(request, request.template.components[0], workdir)
+    return read_source(request, declared, workdir, feed, workdir / "m.onnx")
+
+
+def _agree(source: Source, feed: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    wanted = source.run(feed)
+    found = OnnxRuntimeSession(source.onnx_path, 1, optimise=False).run(feed)
+    assert list(found) == list(wanted) == [spec.name for spec in source.signature.outputs]
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+    return wanted
+
+
+def _random(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def test_saved_model(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = _read(models / "default", tmp_path, [_random(1, 4)], max_batch=8)
+    assert source.reader == "tf2onnx, signature 'serving_default'"
+    (given,) = source.signature.inputs
+    assert (given.name, given.max) == ("x", (8, 4))
+    outputs = _agree(source, {"x": _random(5, 4)})
+    assert list(outputs) == ["logits", "probs"]
+    np.testing.assert_allclose(outputs["probs"].sum(axis=1), 1, rtol=1e-5)
+    assert capfd.readouterr().err == "", "neither TensorFlow nor tf2onnx speaks"
+
+
+def test_outputs_are_chosen_and_ordered(models: Path, tmp_path: Path) -> None:
+    source = _read(models / "default", tmp_path, [_random(1, 4)], output_names=["probs"])
+    assert list(_agree(source, {"x": _random(1, 4)})) == ["probs"]
+
+
+def test_a_signature_is_told_by_its_name_or_its_inputs(models: Path, tmp_path: Path) -> None:
+    given = [{"name": "image", "shape": [1, 8, 8, 3]}]
+    source = _read(models / "several", tmp_path / "a", [_random(1, 8, 8, 3)], inputs=given, max_batch=2)
+    _agree(source, {"image": _random(2, 8, 8, 3)})
+    source = _read(models / "several", tmp_path / "b", [_random(1, 4)], state_dict_key="classify")
+    assert source.reader == "tf2onnx, signature 'classify'"
+    with pytest.raises(
+        EngineFailure, match="has 2 signatures and none is 'serving_default': 'classify' takes x; 'conv"
+    ):
+        _read(models / "several", tmp_path / "c", [])
+    with pytest.raises(EngineFailure, match="has no signature 'gone'"):
+        _read(models / "several", tmp_path / "d", [], state_dict_key="gone")
+
+
+def test_a_saved_model_of_constants(models: Path, tmp_path: Path) -> None:
+    _agree(_read(models / "constant", tmp_path, [_random(1, 4)]), {"x": _random(1, 4)})
+
+
+@pytest.mark.parametrize("name", ["frozen.pb", "frozen.pbtxt"])
+def test_frozen_graph(models: Path, tmp_path: Path, name: str) -> None:
+    source = _read(models / name, tmp_path, [_random(1, 4)], max_batch=4)
+    outputs = _agree(source, {"x": _random(3, 4)})
+    assert list(outputs) == ["best", "best:1"], "what nobody consumes; what has a default is no input"
+
+
+def test_ends_of_a_frozen_graph_that_are_named(models: Path, tmp_path: Path) -> None:
+    given = [{"name": "x:0", "shape": [1, 4]}]
+    source = _read(models / "frozen.pb", tmp_path, [_random(1, 4)], inputs=given, output_names=["probs:0"])
+    assert list(_agree(source, {"x:0": _random(1, 4)})) == ["probs:0"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"name": "x", "shape": [1, 5]}, "Axis 1 of input 'x' is declared as 5; the graph fixes it at 4"),
+        ({"name": "x", "shape": [1, 2, 2]}, "declared with 3 axes; the graph has 2"),
+        ({"name": "x", "shape": [1, 4], "dtype": "int64"}, "declared as int64; the graph takes float32"),
+    ],
+)
+def test_inputs_that_do_not_fit(models: Path, tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    for name in ("default", "frozen.pb"):
+        with pytest.raises(EngineFailure, match=words) as caught:
+            _read(models / name, tmp_path / name, [], inputs=[given])
+        assert caught.value.reason is FailureReason.INVALID_SPEC
+
+
+def test_what_onnx_has_no_operator_for_is_named(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        EngineFailure, match=r"The operator 'MatrixInverse' of the node '\w+' has no equivalent"
+    ) as caught:
+        _read(models / "unsupported", tmp_path, [_random(4, 4)])
+    assert (caught.value.reason, caught.value.operator) == (FailureReason.UNSUPPORTED_OPERATOR, "MatrixInverse")
+
+
+def test_an_operator_that_tensorflow_does_not_have(models: Path, tmp_path: Path) -> None:
+    graph = [node("x", "Placeholder", shape=[-1, 4]), node("own", "MyOwnOp", ["x"])]
+    with pytest.raises(EngineFailure, match="'MyOwnOp' of the node 'own' is none of TensorFlow's own"):
+        _read(write_graph(tmp_path / "g.pb", *graph), tmp_path, [])
+
+
+def test_a_cycle(models: Path, tmp_path: Path) -> None:
+    graph = [node("x", "Placeholder", shape=[1]), node("a", "Atan2", ["x", "b"]), node("b", "Neg", ["a"])]
+    with pytest.raises(EngineFailure) as caught:
+        _read(write_graph(tmp_path / "g.pb", *graph, node("c", "Neg", ["b"])), tmp_path, [])
+    assert caught.value.reason is FailureReason.INVALID_MODEL
+
+
+def test_python_is_refused_before_tensorflow_sees_it(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(EngineFailure, match="is a PyFunc, which calls Python") as caught:
+        _read(models / "python", tmp_path, [])
+    assert caught.value.reason is FailureReason.UNSAFE_MODEL
+
+
+def test_where_tensorflow_is_not_installed(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(EngineFailure) as caught:
+        _read(models / "default", tmp_path, [_random(1, 4)])
+    assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+    assert "lathe[tensorflow]" in caught.value.suggested_fix
