@@ -164,7 +164,7 @@ def _check_ends(path: str, entry: ComponentInput, max_batch: int) -> None:
         if not extents or len(extents) != len(entry.shape):
             raise invalid_argument(
                 f"{path}.{field}",
-                f"min_shape, shape and max_shape have one extent per axis: {extents} beside the shape {list(entry.shape)}",
+                f"min_shape, shape and max_shape have one extent per axis: {extents} beside {list(entry.shape)}",
             )
         if extents[0] != 1:
             raise invalid_argument(

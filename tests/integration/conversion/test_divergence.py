@@ -14,7 +14,7 @@ from engines.backends import backend
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.divergence import Divergence, Suspect, locate
 from engines.frontends import onnx_export
-from engines.frontends.export_job import ExportJob
+from engines.frontends.export_job import ExportJob, observe
 from engines.frontends.pytorch import export_onnx, run_module
 from engines.graph.scopes import scopes
 from engines.module_trace import module_outputs, values_of_modules
@@ -121,7 +121,7 @@ def test_the_older_exporters_scopes_are_paths_of_modules(tmp_path: Path) -> None
     network = torch.nn.Sequential(pair, torch.nn.ModuleDict({"head": torch.nn.Linear(4, 4)})["head"]).eval()
     given = [TensorSpec.fixed("x", "float32", (1, 4))]
     job = ExportJob(network, given, [np.ones((1, 4), np.float32)], ["y"], 1, tmp_path / "old.onnx")
-    onnx_export._torchscript(job)
+    onnx_export._torchscript(job, observe(job))
     found = {path for node in onnx.load(job.path).graph.node for path in scopes(node)}
     assert found == {"0", "0.0", "0.1", "0.1.0", "0.1.1", "1"}
 
