@@ -50,6 +50,11 @@ RULES = {
 }
 
 
+_AVX2 = ("avx2", "bmi1", "bmi2", "fma", "f16c", "movbe")
+VECTOR_FLAGS = {"AVX2": _AVX2, "AVX512": (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")}
+"""Processor flags of x86-64-v3 and x86-64-v4, for which TorchInductor compiles, by torch's name of the level."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What is known of a machine; empty fields are not asked about.
@@ -99,6 +104,7 @@ def judge(manifest: Manifest, machine: Machine, catalog: Catalog) -> Judgement:
         found.checks.append(f"The device was not asked about; the package is for {manifest.device}.")
     _judge_version(manifest, machine.runtime_version, found)
     _judge_flags(manifest, machine, catalog, found)
+    _judge_vectors(manifest, machine, found)
     _judge_driver(manifest, machine, catalog, found)
     return found
 
@@ -173,6 +179,23 @@ def _judge_flags(manifest: Manifest, machine: Machine, catalog: Catalog, found: 
         found.checks.append(f"The machine has {', '.join(present[:_SHOWN_FLAGS])}; the package needs {wanted}.")
     else:
         found.reasons.append(f"The package needs {wanted} for {manifest.precision}; the machine has none of them.")
+
+
+def _judge_vectors(manifest: Manifest, machine: Machine, found: Judgement) -> None:
+    """Judge what a form was compiled for: vectors that a processor without them cannot be asked for."""
+    levels = {component.options.get("cpu_capability", "") for component in manifest.components}
+    needed = {flag for level in levels for flag in VECTOR_FLAGS.get(level, ())}
+    if not needed:
+        return
+    wanted = f"all of the processor flags {', '.join(sorted(needed))}, for which it was compiled"
+    if not machine.cpu_flags:
+        found.checks.append(f"Processor flags were not asked about; the package needs {wanted}.")
+        return
+    missing = sorted(needed - {flag for entry in machine.cpu_flags for flag in entry.lower().split()})
+    if missing:
+        found.reasons.append(f"The package needs {wanted}; the machine lacks {', '.join(missing)}.")
+    else:
+        found.checks.append(f"The machine has what the package needs: {wanted}.")
 
 
 def _judge_driver(manifest: Manifest, machine: Machine, catalog: Catalog, found: Judgement) -> None:

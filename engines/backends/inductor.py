@@ -52,10 +52,11 @@ class InductorBackend:
         """
         check_knobs(_TITLE, knobs, _KNOBS)
         network = packaged_network(_TITLE, source, precision)
-        if not shutil.which(os.environ.get("CXX", _COMPILER)):
+        compiler = os.environ.get("CXX", _COMPILER)
+        if not shutil.which(compiler):
             raise EngineFailure(
                 FailureReason.TOOLCHAIN_UNAVAILABLE,
-                f"{_TITLE} compiles C++, and there is no `{_COMPILER}` here.",
+                f"{_TITLE} compiles C++, and there is no `{compiler}` here.",
                 suggested_fix="Install the package `g++` where the worker runs, or choose another runtime.",
             )
         program = export_program(_TITLE, network, source)
@@ -97,6 +98,7 @@ def _compile(program: Any, path: Path) -> None:
         "freezing": True,  # weights are constants: laid out once, when the library is made
         "cpp.march": _LEVELS[capability()],
         "cpp_cache_precompile_headers": False,  # compiling torch's headers once costs more than one network saves
+        "cpp.vec_isa_ok": True,  # what vectors the processor has it says itself: no program is compiled to find out
         "compile_threads": 1,
     }
     quiet = io.StringIO()

@@ -160,17 +160,18 @@ class BoundSession(OneByOne):
     def __init__(self, opened: OnnxRuntimeSession) -> None:
         self._opened = opened
         self._binding: Any = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._held: Arrays = {}
         self._given: Arrays = {}
         self._tensors: list[Any] = []
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name."""
-        if self._binding is None or any(value.shape != self._held[name].shape for name, value in inputs.items()):
+        if {name: value.shape for name, value in inputs.items()} != self._shapes:
             return self._bind(inputs)
-        for name, value in inputs.items():
-            np.copyto(self._held[name], value, casting="no")
         try:
+            for name, value in inputs.items():
+                np.copyto(self._held[name], value, casting="no")
             self._opened.session.run_with_iobinding(self._binding)
         except Exception as error:
             raise crashed(_TITLE, "run the graph", error) from error
@@ -193,7 +194,7 @@ class BoundSession(OneByOne):
             binding.bind_ortvalue_output(name, tensor)
             self._given[name] = tensor.numpy()
             self._tensors.append(tensor)
-        self._binding = binding
+        self._binding, self._shapes = binding, {name: value.shape for name, value in self._held.items()}
         return outputs
 
 

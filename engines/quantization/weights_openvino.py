@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.backends.openvino import name_by_position
+from engines.backends.openvino_models import name_by_position
 from engines.graph.hygiene import save_model
 from engines.quantization.compression import Compression
 

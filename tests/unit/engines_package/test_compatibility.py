@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.compatibility import RULES, Judgement, Machine, judge, parse_version
+from engines.compatibility import RULES, VECTOR_FLAGS, Judgement, Machine, judge, parse_version
 from engines.devices import load_catalog
 from engines.failures import EngineFailure, FailureReason
 from engines.manifest import Manifest
@@ -121,3 +121,13 @@ def test_versions_are_read_as_numbers(numbers: list[int]) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     read = parse_version(text)
     assert read is None or (len(read) >= 3 and all(number >= 0 for number in read))
+
+
+def test_what_was_compiled_for_wide_vectors_needs_all_of_their_flags() -> None:
+    (component,) = MANIFEST["components"]
+    compiled = {"components": [component | {"options": {"cpu_capability": "AVX512"}}]}
+    every = ["fpu", *VECTOR_FLAGS["AVX512"]]
+    assert ask(Machine(cpu_flags=every), "inductor", "2.13.0", **compiled).compatible
+    assert any("not asked" in check for check in ask(Machine(), "inductor", "2.13.0", **compiled).checks)
+    found = ask(Machine(cpu_flags=[flag for flag in every if flag != "avx512vl"]), "inductor", "2.13.0", **compiled)
+    assert any("the machine lacks avx512vl" in reason for reason in found.reasons)

@@ -1,0 +1,133 @@
+"""Specs become forms that compute what the source computes, and nothing but failures leaves the maker."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.backends import backend
+from engines.conversion_request import Component
+from engines.failures import EngineFailure, FailureReason
+from engines.optimization.form import FormSpec
+from engines.optimization.making import Maker
+from engines.optimization.plan import baseline
+from engines.preparation import Prepared
+from engines.source import Source
+from tests.unit.optimization import forms
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What stands in for a quantized component."""
+
+    graph: Path
+
+
+def network() -> Prepared:
+    """Return a component whose source is a torch network."""
+    import torch
+
+    net = (
+        torch.nn.Sequential(torch.nn.Linear(forms.WIDTH, forms.WIDTH), torch.nn.ReLU())
+        .eval()
+        .requires_grad_(requires_grad=False)
+    )
+
+    class Flat(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            return (net(x),)
+
+    source = Source(
+        Path("absent.onnx"),
+        forms.SIGNATURE,
+        "test",
+        lambda given: [net(torch.from_numpy(given[0])).detach().numpy()],
+        Flat().eval(),
+        {},
+    )
+    return Prepared(Component(name="net"), source, Path("absent.onnx"), forms.SIGNATURE, {}, forms.samples())
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        FormSpec("onnxruntime", "FP32"),
+        FormSpec("onnxruntime", "FP32", knobs=(("binding", "bound"), ("threads", "1"))),
+        FormSpec("openvino", "FP32", knobs=(("streams", "2"),)),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_a_spec_of_the_graph_becomes_a_form(spec: FormSpec, tmp_path: Path) -> None:
+    maker = Maker(forms.prepared(tmp_path), tmp_path, 2)
+    for _ in range(2):  # once more in the same place
+        made = maker.make(spec)
+    assert made.spec == spec
+    assert made.form.directory == maker.directory(spec)
+    found = backend(spec.runtime).open(made.form, 2).run(forms.ones())["y"]
+    np.testing.assert_allclose(found, forms.truth(forms.ones()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [baseline(has_module=True), baseline(has_module=True, eager=True), FormSpec("openvino", "FP32", reader="pytorch")],
+    ids=lambda spec: spec.name,
+)
+def test_a_spec_of_the_network_becomes_a_form(spec: FormSpec, tmp_path: Path) -> None:
+    prepared = network()
+    made = Maker(prepared, tmp_path, 1).make(spec)
+    feed = prepared.samples.feeds[-1]
+    found = backend(spec.runtime).open(made.form, 1).run(feed)["y"]
+    np.testing.assert_allclose(found, prepared.source.run(feed)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_forms_of_different_knobs_lie_apart(tmp_path: Path) -> None:
+    maker = Maker(forms.prepared(tmp_path), tmp_path, 1)
+    specs = [FormSpec("openvino", "FP32"), FormSpec("openvino", "FP32", knobs=(("streams", "2"),))]
+    made = [maker.make(spec) for spec in specs]
+    assert len({each.form.directory for each in made}) == 2
+    assert all((each.form.directory / name).is_file() for each in made for name in each.form.files)
+
+
+def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) -> None:
+    asked = []
+
+    def eight_bit(runtime: str) -> Ready:
+        asked.append(runtime)
+        return Ready(forms.graph(tmp_path / "other.onnx"))
+
+    spec = FormSpec("onnxruntime", "FP32", "quantized")  # what it made is in floating point here: the source counts
+    maker = Maker(dataclasses.replace(forms.prepared(tmp_path), ready=Path("absent.onnx")), tmp_path, 1, 0, eight_bit)
+    assert maker.make(spec).form.entry.read_bytes() == (tmp_path / "other.onnx").read_bytes()
+    assert asked == ["onnxruntime"]
+    with pytest.raises(EngineFailure, match="needs data to calibrate on") as caught:
+        dataclasses.replace(maker, eight_bit=None).make(spec)
+    assert caught.value.reason is FailureReason.INVALID_SPEC
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (FormSpec("onnxruntime", "BF16"), FailureReason.UNSUPPORTED_PRECISION),
+        (FormSpec("onnxruntime", "INT8"), FailureReason.UNSUPPORTED_PRECISION),
+        (FormSpec("torchscript", "FP32"), FailureReason.INVALID_SPEC),
+        (FormSpec("tensorrt", "FP32"), FailureReason.TOOLCHAIN_UNAVAILABLE),
+        (FormSpec("onnxruntime", "FP32", knobs=(("color", "red"),)), FailureReason.INVALID_SPEC),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_cannot_be_built_says_why(spec: FormSpec, reason: FailureReason, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure) as caught:
+        Maker(forms.prepared(tmp_path), tmp_path, 1).make(spec)
+    assert caught.value.reason is reason
+
+
+def test_what_a_tool_raises_becomes_a_failure(tmp_path: Path) -> None:
+    prepared = dataclasses.replace(forms.prepared(tmp_path), ready=tmp_path / "nowhere.onnx")
+    for runtime in ("onnxruntime", "openvino"):
+        with pytest.raises(EngineFailure) as caught:
+            Maker(prepared, tmp_path, 1).make(FormSpec(runtime, "FP32"))
+        assert caught.value.message
