@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from engines.failures import EngineFailure
 from engines.optimization.runner import Runner
 from engines.optimization.standing import FINALISTS, Standing
-from engines.optimization.tournament import LEAST_ROUNDS, Contender
+from engines.optimization.tournament import LEAST_ROUNDS, Contender, Speed
 from engines.optimization.trying import Workbench
 from engines.profile import ProfileReport
 from engines.toolchain import hardware
 
 FINAL_SECONDS = 8.0
 MORE_SECONDS = 4.0
-LEAST_NOISE = 1.01
+LEAST_NOISE = 1.02
 """What two processes of one form differ by, however quiet the machine: memory lies elsewhere in each."""
 MOST_SECONDS = 32.0
-TIE = 1.02
-"""A form this much faster at the most gives way to a simpler one; less, where noise is less."""
+TIE = 1.015
+"""A form that is faster by less gives way to a simpler one: two processes of one form differ by as much."""
 
 
 @dataclass(frozen=True)
@@ -111,24 +111,23 @@ class Final:
         """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""
         if not self._forms or self._standing.by_size:
             return False
-        chosen, noise = self._choice(control), self._noise(control)
-        gain = self._standing.ahead(chosen, self._standing.baseline)
+        chosen, noise = self._choice(), self._noise(control)
+        gain = self._gain(chosen, control)
         if gain.low <= noise < gain.ratio:
             return True
         leads = (self._standing.ahead(chosen, other) for other in self._forms if other is not chosen)
         return any(lead.low < 1 / TIE and lead.high > TIE for lead in leads)
 
-    def _choice(self, control: Contender) -> Contender:
-        """Return the best; of those that are as good within noise, the simplest."""
+    def _choice(self) -> Contender:
+        """Return the best; of those that are nearly as good, the simplest."""
         baseline, ahead = self._standing.baseline, self._standing.ahead
         best = max(self._forms, key=lambda form: ahead(form, baseline).ratio)
-        margin = min(self._noise(control), TIE)
-        tied = [form for form in self._forms if form is best or ahead(form, best).ratio >= 1 / margin]
+        tied = [form for form in self._forms if form is best or ahead(form, best).ratio >= 1 / TIE]
         return min(tied, key=lambda form: form.entry.spec.simplicity)
 
     def _outcome(self, control: Contender) -> Outcome:
         tournament, baseline = self._standing.tournament, self._standing.baseline
-        chosen = self._choice(control) if self._forms else None
+        chosen = self._choice() if self._forms else None
         shown = [tournament.latency(form, baseline) for form in (baseline, *([chosen] if chosen else []))]
         itself = tournament.latency(control, baseline)
         assert itself is not None  # both took part in the same rounds
@@ -140,13 +139,18 @@ class Final:
             tournament.batch,
             hardware(),
         )
-        gain, reason = self._judge(chosen, self._noise(control))
+        gain, reason = self._judge(chosen, control)
         return Outcome(chosen, gain, reason, profile)
 
-    def _judge(self, chosen: Contender | None, noise: float) -> tuple[bool, str]:
+    def _gain(self, form: Contender, control: Contender) -> Speed:
+        """Return how far a form is ahead of the source: of the faster of its two processes."""
+        ahead = self._standing.ahead
+        return min(ahead(form, self._standing.baseline), ahead(form, control), key=lambda speed: speed.low)
+
+    def _judge(self, chosen: Contender | None, control: Contender) -> tuple[bool, str]:
         if chosen is None:
             return False, "No other form was built, computes the right thing and runs within the budget."
-        gain = self._standing.ahead(chosen, self._standing.baseline)
+        gain, noise = self._gain(chosen, control), self._noise(control)
         if gain.low > noise:
             return True, ""
         better = "smaller" if self._standing.by_size else "faster"

@@ -176,7 +176,7 @@ class _Search:
         entry = Entry(spec, made=self.bench.maker.make(spec))
         assert entry.made is not None  # it was made just now
         entry.size_bytes = entry.made.form.size_bytes
-        contender = self.bench.open(entry)
+        contender = self.bench.open(entry, bounded=False)
         try:
             if entry.failure is not None:
                 log.warning("%s", entry.failure.message)

@@ -45,7 +45,7 @@ class Workbench:
         threads: Threads of each.
         workdir: Where processes exchange files.
         feed: Position of the feed that is timed.
-        memory_bytes: Most private memory of one process; no bound where 0.
+        memory_bytes: Most private memory of a candidate's process; no bound where 0.
     """
 
     maker: Maker
@@ -77,14 +77,20 @@ class Workbench:
             return None
         return contender
 
-    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS) -> Contender:
+    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, bounded: bool = True) -> Contender:
         """Open a form that was made and compare it with the truth: parity, and why it fails where it does.
+
+        Args:
+            entry: What is known of it, to be filled in.
+            patience: Longest time for one answer, in seconds.
+            bounded: Whether its memory is bounded, as a candidate's is and the source form's is not.
 
         Raises:
             EngineFailure: What the runtime raises, or that the process died.
         """
         assert entry.made is not None  # it was made before
-        runner = Runner.open(entry.made, self.threads, self.workdir, memory_bytes=self.memory_bytes, patience=patience)
+        memory_bytes = self.memory_bytes if bounded else 0
+        runner = Runner.open(entry.made, self.threads, self.workdir, memory_bytes=memory_bytes, patience=patience)
         try:
             entry.parity = self.truth.parity(entry.spec, runner.run(self.truth.samples.feeds))
             entry.failure = self.truth.objection(entry.spec, entry.parity)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,10 +32,13 @@ ORT = FormSpec("onnxruntime", "FP32")
 OPENVINO = FormSpec("openvino", "FP32")
 
 
-def graph(path: Path, layers: int = 3, *, scale: float = 1.0) -> Path:
-    """Write `layers` times relu(x @ w), the last weights scaled."""
+def graph(path: Path, layers: int = 3, *, scale: float = 1.0, steps: int = 0, words: int = 20_000) -> Path:
+    """Write `layers` times relu(x @ w), the last weights scaled, after steps that change nothing, and some words."""
     rng = np.random.default_rng(0)
     nodes, weights, value = [], [], "x"
+    for step in range(steps):
+        nodes.append(helper.make_node("Neg", [value], [f"step{step}"]))
+        value = f"step{step}"
     for layer in range(layers):
         factor = scale if layer == layers - 1 else 1.0
         array = (rng.standard_normal((WIDTH, WIDTH)) * factor / WIDTH**0.5).astype(np.float32)
@@ -45,6 +49,7 @@ def graph(path: Path, layers: int = 3, *, scale: float = 1.0) -> Path:
     given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", WIDTH])]
     result = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", WIDTH])]
     made = helper.make_graph(nodes, "g", given, result, weights)
+    made.doc_string = "." * words
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path
@@ -63,11 +68,11 @@ def samples() -> Samples:
     return generated(SIGNATURE.inputs, {}, 0)
 
 
-def form(directory: Path, runtime: str = "onnxruntime", layers: int = 3, *, scale: float = 1.0) -> BuiltForm:
+def form(directory: Path, runtime: str = "onnxruntime", layers: int = 3, **options: Any) -> BuiltForm:
     """Build the graph for a runtime: both take the ONNX file."""
-    graph(directory / "model.onnx", layers, scale=scale)
-    options = {"INFERENCE_PRECISION_HINT": "f32"} if runtime == "openvino" else {}
-    return BuiltForm(runtime, "FP32", directory, ("model.onnx",), ("y",), options)
+    graph(directory / "model.onnx", layers, **options)
+    stated = {"INFERENCE_PRECISION_HINT": "f32"} if runtime == "openvino" else {}
+    return BuiltForm(runtime, "FP32", directory, ("model.onnx",), ("y",), stated)
 
 
 def made(directory: Path, spec: FormSpec = ORT, environment: Mapping[str, str] | None = None) -> Made:
@@ -92,13 +97,12 @@ def truth(feed: Mapping[str, Array]) -> Array:
 class TestMaker:
     """Makes forms of the graph; what its knob `test` says goes wrong, goes wrong.
 
-    `wrong` computes something else, `more` takes more layers (and is wrong in no lower precision), `refused` cannot be
-    built, `raises` fails inside, `slow` never ends, `dies` ends its process when it is opened.
+    `wrong` computes something else, `more` computes the same in more steps, `small` has no bytes of documentation,
+    `refused` cannot be built, `raises` fails inside, `slow` never ends, `dies` ends its process when it is opened.
     """
 
     __test__ = False
     workdir: Path
-    layers: int = 3
     asked: list[FormSpec] = field(default_factory=list)
 
     def make(self, spec: FormSpec) -> Made:
@@ -110,6 +114,7 @@ class TestMaker:
             raise ValueError("the tool broke")
         while fault == "slow":
             time.sleep(0.01)
-        scale = -1.0 if fault == "wrong" else 1.0
-        built = form(self.workdir / f"form-{len(self.asked)}", spec.runtime, self.layers, scale=scale)
+        folder = self.workdir / f"form-{len(self.asked)}"
+        steps, words = 200 if fault == "more" else 0, 0 if fault == "small" else 20_000
+        built = form(folder, spec.runtime, scale=-1.0 if fault == "wrong" else 1.0, steps=steps, words=words)
         return Made(spec, built, {"PYTHONHOME": "/nowhere"} if fault == "dies" else {})

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.backends.base import Arrays
+from engines.failures import EngineFailure, FailureReason
+from engines.optimization.form import FormSpec
+from engines.optimization.judging import Thresholds, Truth
+from engines.parity_report import Verdict
+from tests.unit.optimization.forms import ORT, prepared
+
+BF16 = FormSpec("openvino", "BF16")
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    given = prepared(tmp_path_factory.mktemp("truth"))
+    return Truth(given.source, given.samples, Thresholds(1e-4, 1.0))
+
+
+def answers(truth: Truth, error: float) -> list[Arrays]:
+    """Return the truth with an error relative to its largest value."""
+    rng = np.random.default_rng(0)
+    return [
+        {"y": expected["y"] + error * expected["y"].max() * rng.choice([-1.0, 1.0], expected["y"].shape)}
+        for expected in truth.expected
+    ]
+
+
+def test_the_truth_is_what_the_source_computes(truth: Truth) -> None:
+    assert truth.parity(ORT, truth.expected).verdict is Verdict.PASS
+    assert [len(one["y"]) for one in truth.expected] == [1, 2, 4]
+
+
+def test_fp32_is_held_to_the_threshold_itself(truth: Truth) -> None:
+    assert truth.objection(ORT, truth.parity(ORT, answers(truth, 0.9e-4))) is None
+    failure = truth.objection(ORT, truth.parity(ORT, answers(truth, 2e-4)))
+    assert failure is not None
+    assert failure.reason is FailureReason.PARITY_FAILED
+    assert "relative error 0.0002" in failure.message
+    assert "at most 0.0001" in failure.message
+
+
+def test_lower_precision_is_held_to_the_cosine(truth: Truth) -> None:
+    assert truth.objection(BF16, truth.parity(BF16, answers(truth, 0.01))) is None
+    failure = truth.objection(BF16, truth.parity(BF16, answers(truth, 0.5)))
+    assert failure is not None
+    assert "the cosine is at least 0.99" in failure.message
+
+
+def test_a_judge_decides_for_lower_precision_but_not_for_what_is_lossless(truth: Truth) -> None:
+    judged = Truth(truth.source, truth.samples, truth.thresholds, judge=lambda run: 1.0, source_accuracy=0.80)
+    assert judged.objection(BF16, judged.parity(BF16, answers(judged, 0.5))) is None
+    assert judged.objection(ORT, judged.parity(ORT, answers(judged, 0.5))) is not None
+    assert judged.accuracy_objection(BF16, 0.79) is None
+    failure = judged.accuracy_objection(BF16, 0.78)
+    assert failure is not None
+    assert "loses 2.00 points" in failure.message
+    assert judged.accuracy_objection(BF16, float("nan")) is not None
+    assert truth.accuracy_objection(BF16, 0.1) is None  # nobody measured the source
+
+
+def test_outputs_of_other_shapes_or_names_are_refused(truth: Truth) -> None:
+    with pytest.raises(EngineFailure) as raised:
+        truth.parity(ORT, [{"y": one["y"][:, :3]} for one in truth.expected])
+    assert raised.value.reason is FailureReason.SHAPE_MISMATCH
+    with pytest.raises(EngineFailure, match="no output 'y'; it gives z"):
+        truth.parity(ORT, [{"z": one["y"]} for one in truth.expected])
+
+
+def test_what_is_not_finite_fails_whatever_the_precision(truth: Truth, tmp_path: Path) -> None:
+    broken = [{"y": np.full_like(one["y"], np.nan)} for one in truth.expected]
+    for spec in (ORT, BF16):
+        failure = truth.objection(spec, truth.parity(spec, broken))
+        assert failure is not None
+        assert "not finite" in failure.message

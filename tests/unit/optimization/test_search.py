@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.failures import EngineFailure, FailureReason
+from engines.optimization import final, standing
+from engines.optimization.entry import Entry
+from engines.optimization.form import FormSpec
+from engines.optimization.judging import Run
+from engines.optimization.record import Record
+from engines.optimization.search import SearchResult, search
+from engines.sandbox.processes import descendants
+from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT, TestMaker, ones, prepared
+
+SLOW_BASELINE = FormSpec("onnxruntime", "FP32", knobs=(("graph", "as it is"), ("test", "more")))
+
+
+def fault(name: str) -> FormSpec:
+    return FormSpec("onnxruntime", "FP32", knobs=(("test", name),))
+
+
+Searcher = Callable[..., tuple[SearchResult, TestMaker]]
+
+
+@pytest.fixture
+def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
+    monkeypatch.setattr(final, "FINAL_SECONDS", 0.4)
+    monkeypatch.setattr(final, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(standing, "SCREEN_SECONDS", 0.1)
+
+    def run(specs: list[FormSpec], baseline: FormSpec = BASELINE, **options: Any) -> tuple[SearchResult, TestMaker]:
+        given = prepared(tmp_path)
+        maker = TestMaker(tmp_path)
+        before = descendants(os.getpid())
+        result = search(
+            specs, maker, given, given.samples, baseline, workdir=tmp_path / "runners", threads=1, **options
+        )
+        assert descendants(os.getpid()) == before  # no process is left
+        assert list((tmp_path / "runners").iterdir()) == []
+        return result, maker
+
+    return run
+
+
+def by_spec(result: SearchResult) -> dict[FormSpec, Entry]:
+    return {entry.spec: entry for entry in result.entries}
+
+
+def test_what_fails_is_told_and_ends_nothing_but_itself(searched: Searcher) -> None:
+    faults = [fault(name) for name in ("wrong", "refused", "raises", "dies")]
+    told: list[float] = []
+    result, _ = searched(
+        [*faults, OPENVINO], budget_seconds=20.0, progress=lambda part, words: told.append(part), task="tasks/a"
+    )
+    entries = by_spec(result)
+    reasons = [entry.failure.reason.value if entry.failure else "" for entry in map(entries.__getitem__, faults)]
+    assert reasons == ["PARITY_FAILED", "UNSUPPORTED_OPERATOR", "TOOLCHAIN_CRASHED", "TOOLCHAIN_CRASHED"]
+    assert all(entries[spec].latency is None for spec in faults)
+    assert entries[OPENVINO].holds
+    assert entries[OPENVINO].parity is not None
+    assert entries[OPENVINO].size_bytes > 0 < entries[OPENVINO].memory_bytes
+    assert result.no_gain  # OpenVINO needs longer to begin than this graph takes
+    assert result.recommended is result.baseline
+    assert result.baseline.made is not None
+    assert "not faster beyond the noise" in result.no_gain_reason
+    assert [latency.form for latency in result.profile.forms] == [BASELINE.name, OPENVINO.name]
+    assert told == sorted(told)
+    assert len(result.record.measurements) == 5
+
+
+def test_a_faster_form_is_recommended_and_an_earlier_measurement_is_not_repeated(searched: Searcher) -> None:
+    slow_start, knob = SLOW_BASELINE, fault("another")
+    result, maker = searched([OPENVINO, ORT, knob], slow_start, budget_seconds=20.0, task="tasks/a")
+    assert not result.no_gain
+    assert result.recommended.spec == ORT  # as fast as the one with a knob, and simpler
+    assert result.recommended.made is not None
+    assert result.recommended.latency is not None
+    assert result.recommended.latency.speedup_low > result.profile.noise
+    assert by_spec(result)[OPENVINO].note.startswith("eliminated after")
+    assert [entry.pareto for entry in (result.baseline, by_spec(result)[OPENVINO])] == [False, False]
+    assert len(maker.asked) == 4
+
+    earlier = Record.from_json(result.record.to_json())
+    again, maker = searched([OPENVINO, ORT, knob], slow_start, budget_seconds=20.0, earlier=earlier, task="tasks/b")
+    assert OPENVINO not in maker.asked
+    assert by_spec(again)[OPENVINO].measured_by == "tasks/a"
+    assert by_spec(again)[OPENVINO].made is None
+    assert again.recommended.spec == ORT
+    assert again.recommended.made is not None
+    assert again.recommended.measured_by == ""
+
+
+def test_no_budget_is_still_an_answer(searched: Searcher) -> None:
+    result, maker = searched([OPENVINO, ORT], budget_seconds=0.0)
+    assert [entry.note for entry in result.entries] == ["not tried: the budget of 0 s was spent"] * 2
+    assert result.recommended is result.baseline
+    assert result.no_gain
+    assert result.baseline.latency is not None
+    assert result.record.measurements == {}
+    assert maker.asked == [BASELINE]
+
+
+def test_a_slow_maker_does_not_eat_the_budget(searched: Searcher) -> None:
+    result, _ = searched([fault("slow")], budget_seconds=1.0)
+    assert result.entries[0].note.startswith("not made within the 0.")
+    assert result.entries[0].failure is None
+
+
+def test_throughput_is_that_of_the_largest_batch(searched: Searcher) -> None:
+    result, _ = searched([ORT], SLOW_BASELINE, budget_seconds=20.0, objective="THROUGHPUT")
+    assert result.profile.batch_size == 4
+    assert by_spec(result)[ORT].samples_per_second > result.baseline.samples_per_second > 0
+
+
+def test_size_goes_by_bytes(searched: Searcher) -> None:
+    result, _ = searched([fault("small")], budget_seconds=20.0, objective="SIZE")
+    assert result.recommended.spec == fault("small")
+    assert not result.no_gain
+    assert by_spec(result)[fault("small")].latency is not None
+
+
+def test_accuracy_decides_where_there_is_a_judge(searched: Searcher) -> None:
+    def judge(run: Run) -> float:
+        return 0.9 if np.isfinite(run(ones(1))["y"]).all() else 0.0
+
+    result, _ = searched([ORT], budget_seconds=20.0, judge=judge, judged_on="d")
+    assert (result.baseline.accuracy, result.entries[0].accuracy) == (0.9, 0.9)
+
+
+def test_a_source_that_does_not_run_is_an_error(searched: Searcher) -> None:
+    with pytest.raises(EngineFailure) as raised:
+        searched([ORT], fault("refused"))
+    assert raised.value.reason is FailureReason.UNSUPPORTED_OPERATOR
+    with pytest.raises(EngineFailure, match="exit status"):
+        searched([ORT], fault("dies"))
