@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines.backends import BuiltForm, backend
+from engines.backends import backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model, save_model
 from engines.optimization.request import OptimizationRequest
@@ -22,7 +22,6 @@ from engines.profile import ProfileReport
 from engines.quantization.choosing import Stopwatch, fastest
 from engines.quantization.component import all_failed
 from engines.quantization.data import Data
-from engines.quantization.direct_quantizers import AsItIs
 from engines.quantization.existing import quantized_nodes
 from engines.quantization.gate import Bound, JudgedForm
 from engines.quantization.nodes import name_nodes
@@ -46,13 +45,11 @@ class EightBitForm:
 
     Attributes:
         graph: The quantized graph: ONNX, or OpenVINO's IR.
-        form: What the backend built of it.
         quantizer: What made it, in words.
         floating_point_nodes: Nodes that stayed in floating point.
     """
 
     graph: Path
-    form: BuiltForm
     quantizer: str
     floating_point_nodes: tuple[str, ...]
 
@@ -85,6 +82,8 @@ class EightBit:
     def make(self, runtime: str) -> EightBitForm:
         """Return the best INT8 form for a runtime; a second call for it returns the same.
 
+        A source that carries quantization stays as it is.
+
         Raises:
             EngineFailure: PARITY_FAILED where no form holds; as quantizations fail, where none could be made.
         """
@@ -99,6 +98,8 @@ class EightBit:
         return made
 
     def _search(self, runtime: str) -> EightBitForm:
+        if quantized_nodes(load_model(self.prepared.ready)):
+            return EightBitForm(self.prepared.ready, "kept as it is", ())
         scratch = self.workdir / f"int8-{runtime}"
         scratch.mkdir(parents=True, exist_ok=True)
         prepared = _fused(self.prepared, self.request, scratch)
@@ -113,9 +114,10 @@ class EightBit:
         seed = self.request.conversion.seed
         stopwatch = _BriefStopwatch(f"{runtime} FP32", baseline, feed, batch, self.threads, seed)
         search = Search(workshop, stopwatch)
-        first, second = self._plan(prepared, runtime)
+        spec = quantization_spec(self.request)
+        settings = settings_of(spec, load_model(prepared.ready), runtime)
         try:
-            chosen = search.run(first, second)
+            chosen = search.run(first_candidates(spec, settings), second_candidates(spec, settings))
         except _TimeIsUp:
             log.info("%s INT8: the time for it was spent after %d forms", runtime, len(workshop.made))
             holding = [form for form in workshop.made if form.holds]
@@ -125,14 +127,7 @@ class EightBit:
             raise all_failed(search)
         if not chosen.holds:
             raise _none_holds(runtime, chosen)
-        return EightBitForm(chosen.graph, chosen.form, chosen.name, tuple(sorted(chosen.excluded)))
-
-    def _plan(self, prepared: Prepared, runtime: str) -> tuple[Sequence[Candidate], Sequence[Candidate]]:
-        model, spec = load_model(prepared.ready), quantization_spec(self.request)
-        settings = settings_of(spec, model, runtime)
-        if quantized_nodes(model):
-            return [Candidate(AsItIs(), settings)], []
-        return first_candidates(spec, settings), second_candidates(spec, settings)
+        return EightBitForm(chosen.graph, chosen.name, tuple(sorted(chosen.excluded)))
 
     def _job(self, runtime: str, scratch: Path) -> ComponentJob:
         component = self.prepared.component

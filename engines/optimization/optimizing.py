@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def optimize_work(
     """
     template, spec = work.conversion.template, work.spec
     package = fresh_package(workdir)
-    threads, began = available_threads(), time.monotonic()
+    threads, seconds = available_threads(), round(spec.budget_seconds / len(template.components), 1)
     log.info(
         "Optimizing %s for %s: %s allowed, for %s, %g s, %d threads on %s",
         *(template.source_format, template.device, spec.goal, spec.aim.lower(), spec.budget_seconds),
@@ -87,8 +86,6 @@ def optimize_work(
     record = _record(workdir)
     done: list[OptimizedComponent] = []
     for index, component in enumerate(template.components):
-        left = max(0.0, spec.budget_seconds - (time.monotonic() - began if index else 0.0))
-        seconds = left / (len(template.components) - index)
         progress = share_of(report, index, len(template.components))
         done.append(
             optimize_component(
