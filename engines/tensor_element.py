@@ -23,13 +23,13 @@ DTYPES = {
 }
 """Element types: as users write them, to as NumPy does."""
 
-PLAIN_ARGUMENT = re.compile(r"[^\s:\[\]()*,'\"]+")
+PLAIN_ARGUMENT = re.compile(r"[^\s\x00-\x1f\x7f-\x9f:\[\]()*,'\"]+")
 """A name of level 1 that needs no quotes."""
-PLAIN_KEY = re.compile(r"[^\s\[\]'\"]+")
+PLAIN_KEY = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\[\]'\"]+")
 """What needs no quotes in brackets: a tensor's name, or a key that is not digits alone."""
 
-ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r"}
-"""Characters of a quoted key, and how they are written; the backslash first."""
+ESCAPES = {"\\": "\\\\", "'": "\\'"}
+"""Characters of a quoted key that are escaped, and how they are written; the backslash first."""
 
 _POSITION = re.compile(r"input_(0|[1-9][0-9]{0,3})")
 _STEP_OF_TWO = 64
@@ -126,7 +126,7 @@ class TensorElement:
 
 
 def in_quotes(key: str) -> str:
-    """Return a key in single quotes, as the grammar writes it: backslash, quote and ends of lines escaped."""
+    """Return a key in single quotes, as the grammar writes it: backslash and quote escaped."""
     for character, escape in ESCAPES.items():
         key = key.replace(character, escape)
     return f"'{key}'"

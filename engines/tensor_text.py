@@ -35,8 +35,8 @@ MAX_EXTENT = 2**20
 _SPACES = re.compile(r"[ \t\r]*")
 _NUMBER = re.compile(r"-?[0-9]+")
 _WORD = re.compile(r"[\w.]+")
-_QUOTED = re.compile(r"'((?:[^'\\]|\\['\\nr])*)'")
-_ESCAPED = re.compile(r"\\['\\nr]")
+_QUOTED = re.compile(r"'((?:[^'\\\x00-\x1f\x7f-\x9f]|\\['\\])*)'")
+_ESCAPED = re.compile(r"\\['\\]")
 
 
 def parse(text: str) -> list[TensorElement]:

@@ -125,6 +125,8 @@ def test_a_range_is_tuned_for_its_middle_in_steps_that_divide_both_ends(low: int
         ("x[]:float(3)", 1, 3, "an index, a key or the tensor's name"),
         ("x(a):float(3)", 1, 3, "the index of a tuple's item"),
         ("x[a b]:float(3)", 1, 5, "']'"),
+        ("x\0:float(3)", 1, 2, "'[', '(' or ':' and the dtype; found '\\x00:float(3)'"),
+        ("x['\x7f']:float(3)", 1, 3, "a key in single quotes, closed on its line"),
         ("x['a]:float(3)", 1, 3, "a key in single quotes, closed on its line"),
         ("x" + "[0]" * 17 + ":float(3)", 1, 50, "nest at most 16 deep"),
         ("x:float(1)\n  x:half(2)", 2, 3, "another element than 'x', which is given already"),

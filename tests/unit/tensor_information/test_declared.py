@@ -1,0 +1,55 @@
+"""What is declared beside what the graph takes."""
+
+import pytest
+
+from engines.conversion_request import Component
+from engines.declared_inputs import check_declared
+from engines.failures import EngineFailure, FailureReason
+from engines.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.tensor_information import apply
+
+OPEN = TensorSpec("x", "float32", (1, 3, 1), (1, 3, 1), (OPEN_EXTENT, 3, OPEN_EXTENT))
+MASK = TensorSpec.fixed("mask", "bool", (1, 7))
+ANY = TensorSpec.unknown("any", "int64")
+GRAPH = Signature((OPEN, MASK, ANY), ())
+
+
+def declared(text: str) -> Component:
+    return apply(text, Component(name="net"))
+
+
+@pytest.mark.parametrize("shape", ["1*3*8", "1*3*4,1*3*64", "[4*3*8,1*3*9]"])
+def test_what_the_graph_takes_passes(shape: str) -> None:
+    check_declared(declared(f"x:float({shape})\nmask:bool(1*7)\nany:int64(1*2,1*3)"), GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ("1*3", "declared with the shape 1*3; the graph takes ?*3*?, which has 3 axes and not 2."),
+        ("1*4*8", "declared with the shape 1*4*8; the graph takes ?*3*?, where axis 1 is fixed at 3."),
+        (
+            "1*3*4,1*5*4",
+            "shape 1*3*4 to 1*5*4; the graph takes ?*3*?, where axis 1 is fixed at 3 and cannot vary from 3 to 5.",
+        ),
+        (
+            "[1*2*8,1*3*8]",
+            "1*2*8 to 1*3*8; the graph takes ?*3*?, where axis 1 is fixed at 3 and cannot vary from 2 to 3.",
+        ),
+    ],
+)
+def test_what_it_does_not_is_named_with_both_sides(shape: str, words: str) -> None:
+    with pytest.raises(EngineFailure) as caught:
+        check_declared(declared(f"x:float({shape})\nmask:bool(1*7)\nany:int64(1)"), GRAPH)
+    assert caught.value.reason is FailureReason.INVALID_SPEC
+    assert caught.value.message.startswith("Input 'x' is declared with the shape ")
+    assert words in caught.value.message
+
+
+def test_names_dtypes_and_batches_are_compared() -> None:
+    with pytest.raises(EngineFailure, match="declares the inputs x, y; the graph has x, mask, any"):
+        check_declared(declared("x:float(1*3*8)\ny:bool(1)"), GRAPH)
+    with pytest.raises(EngineFailure, match="Input 'mask' is declared as int64; the graph takes bool"):
+        check_declared(declared("x:float(1*3*8)\nmask:int64(1*7)\nany:int64(1)"), GRAPH)
+    with pytest.raises(EngineFailure, match="The batch of input 'mask' is fixed at 1 in the graph"):
+        check_declared(declared("x:float(1*3*8,4*3*8)\nmask:bool(1*7,4*7)\nany:int64(1,4)"), GRAPH)
