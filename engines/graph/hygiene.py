@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.scopes import SCOPES_KEY
+from engines.graph.soundness import refuse_broken
 from engines.graph.walk import all_graphs, all_nodes, all_tensors
 from engines.inspection.sniff import sniff
 
@@ -73,10 +74,13 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     root = path.parent.resolve()
-    locations = sorted(
-        {ExternalDataInfo(tensor).location for tensor in all_tensors(model) if uses_external_data(tensor)}
-    )
-    for location in locations:
+    needed: dict[str, int] = {}
+    for tensor in all_tensors(model):
+        if uses_external_data(tensor):
+            info = ExternalDataInfo(tensor)
+            end = max(1, (info.offset or 0) + (info.length or 0)) if 0 not in tensor.dims else 0
+            needed[info.location] = max(needed.get(info.location, 0), end)
+    for location, size in sorted(needed.items()):
         target = (root / location).resolve()
         if not location or Path(location).is_absolute() or not target.is_relative_to(root):
             raise EngineFailure(
@@ -87,7 +91,10 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
             )
         if not target.is_file():
             raise _invalid(path, f"its external data file '{location}' is missing; upload it together with the model")
-    return locations
+        if target.stat().st_size < size:
+            has = f"has {target.stat().st_size} bytes, and the weights in it need {size}"
+            raise _invalid(path, f"its external data file '{location}' {has}; it was not uploaded whole")
+    return sorted(needed)
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -119,10 +126,11 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
     """Hold a model against the rules of ONNX, and return it without its larger weights.
 
     Raises:
-        EngineFailure: INVALID_MODEL with what the checker says, such as a value that two nodes make.
+        EngineFailure: INVALID_MODEL as `refuse_broken`, or with what the checker says.
     """
     import onnx
 
+    refuse_broken(model)
     light = _without_weights(model)
     try:
         onnx.checker.check_model(light)

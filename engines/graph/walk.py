@@ -49,6 +49,12 @@ def reads(node: Any) -> list[str]:
     return names
 
 
+def subgraphs(node: Any) -> Iterator[Any]:
+    """Yield the graphs that a node holds: branches, bodies of loops."""
+    for attribute in node.attribute:
+        yield from _subgraphs(attribute)
+
+
 def _nodes(nodes: Iterable[Any], depth: int) -> Iterator[Any]:
     if depth > MAX_DEPTH:
         raise ValueError(f"subgraphs are nested more than {MAX_DEPTH} deep")

@@ -7,16 +7,21 @@ import grpc
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.model_service_pb2 import (
+    CAFFE,
+    FROZEN_GRAPH,
     HUGGINGFACE,
     ONNX,
     PACKAGE,
     PTH,
+    SAVED_MODEL,
+    TORCHSCRIPT,
     CreateModelVersionRequest,
     DescribeModelVersionRequest,
     GetModelRequest,
     GetModelVersionRequest,
     Lineage,
     ListModelVersionsRequest,
+    ModelFormat,
     ModelVersion,
     PackageInfo,
 )
@@ -151,8 +156,39 @@ async def test_what_contradicts_itself_is_refused(registry: Registry, model: str
     assert (await registry.models.GetModel(GetModelRequest(name=model))).version_count == 0
 
 
+async def test_a_directory_becomes_a_described_version(registry: Registry, model: str) -> None:
+    header = b'{"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'
+    weights = len(header).to_bytes(8, "little") + header + bytes(24)
+    files = [
+        await registry.file("config.json", b'{"model_type": "bert", "architectures": ["BertModel"]}'),
+        await registry.file("model.safetensors", weights),
+    ]
+    made = await registry.version(model, ModelVersion(format=HUGGINGFACE, files=files))
+    found = await registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=made.name))
+    assert (found.parameter_count, found.graphs[0].metadata["architectures"]) == (6, "BertModel")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "data", "reason", "words"),
+    [
+        ((HUGGINGFACE, "config.json"), b'{"auto_map": {"AutoModel": "m.Net"}}', "UNSAFE_MODEL", "asks for code"),
+        ((FROZEN_GRAPH, "g.pbtxt"), b'node { name: "n" op: "PyFunc" }', "UNSAFE_MODEL", "'n' in 'g.pbtxt' is a PyFunc"),
+        ((FROZEN_GRAPH, "g.pb"), b"", "INVALID_MODEL", "it is empty"),
+        ((SAVED_MODEL, "readme.txt"), b"hello", "INVALID_MODEL", "looks like a text file"),
+        ((TORCHSCRIPT, "m.pt"), b"\x80\x02}q\x00.", "INVALID_MODEL", "looks like a Python pickle"),
+    ],
+)
+async def test_files_of_another_kind_are_refused(
+    wanted: tuple[ModelFormat.ValueType, str], data: bytes, reason: str, words: str, registry: Registry
+) -> None:
+    version = ModelVersion(format=wanted[0], files=[await registry.file(wanted[1], data)])
+    refused = await registry.refused(registry.version(await registry.model(), version))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert words in refused.message
+
+
 async def test_formats_that_cannot_be_read_yet_are_told(registry: Registry, model: str) -> None:
-    wanted = ModelVersion(format=HUGGINGFACE, files=[await registry.file("config.json", b"{}")])
+    wanted = ModelVersion(format=CAFFE, files=[await registry.file("net.caffemodel", b"{}")])
     refused = await registry.refused(registry.version(model, wanted))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FORMAT_NOT_SUPPORTED_YET")
     assert "PTH" in refused.message

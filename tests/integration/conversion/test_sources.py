@@ -189,8 +189,6 @@ def test_a_graph_that_makes_one_value_twice_is_no_model(bench: Bench) -> None:
     model = onnx.load(path)
     model.graph.node.append(model.graph.node[0])
     onnx.save(model, path)
-    with pytest.raises(
-        EngineFailure, match=r"checker refuses the graph: .* used as output names multiple times"
-    ) as told:
+    with pytest.raises(EngineFailure, match=r"Two nodes make the value '\w+'") as told:
         bench.convert(request)
     assert told.value.reason is FailureReason.INVALID_MODEL

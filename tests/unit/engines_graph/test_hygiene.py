@@ -30,7 +30,7 @@ def test_tidy_infers_shapes_and_strips_what_only_the_exporter_needed() -> None:
 
 def test_graph_that_the_checker_refuses() -> None:
     model = graphs.conv_bn()
-    model.graph.node[1].input[0] = "nowhere"
+    model.graph.node[1].input.extend(["x"] * 6)
     with pytest.raises(EngineFailure, match="checker refuses") as caught:
         hygiene.tidy(model)
     assert caught.value.reason is FailureReason.INVALID_MODEL

@@ -1,12 +1,14 @@
 """Models that TensorFlow wrote, for the readers of its formats."""
 
+# mypy: disable-error-code="untyped-decorator"
+
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 
-class Network(tf.Module):  # type: ignore[misc]  # it has no types
+class Network(tf.Module):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         generator = tf.random.Generator.from_seed(1)
