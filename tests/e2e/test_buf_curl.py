@@ -26,6 +26,7 @@ SERVICES = {
     "template": {"lathe.template.v1.TemplateService"},
     "converter": {CONVERTER},
     "quantizer": {"lathe.quantizer.v1.QuantizationService"},
+    "optimizer": {"lathe.optimizer.v1.OptimizationService"},
     "evaluator": {"lathe.evaluator.v1.EvaluationService"},
 }
 

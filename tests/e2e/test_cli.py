@@ -178,7 +178,20 @@ def test_ctrl_c_while_waiting_leaves_the_task_alone(desk: Desk) -> None:
 
 
 LOOP = [
-    [name] for name in ("datasets", "quantize", "evaluate", "compare", "channels", "promote", "rollback", "releases")
+    [name]
+    for name in (
+        "datasets",
+        "quantize",
+        "optimize",
+        "save",
+        "groups",
+        "evaluate",
+        "compare",
+        "channels",
+        "promote",
+        "rollback",
+        "releases",
+    )
 ]
 
 
