@@ -138,13 +138,16 @@ def _attention(kind: Any) -> str | None:
 
 
 def _check_fit(model: torch.nn.Module, found: Mapping[str, Any]) -> None:
-    """Refuse weights that are missing, of another shape, or left over within a part that the model has."""
-    children = {name for name, _ in model.named_children()}
-    prefix = str(getattr(model, "base_model_prefix", "")) + "."
+    """Refuse weights that are missing, of another shape, or left over within a part of the body that the model has.
+
+    Heads that the architecture does not have may be left over: checkpoints of pre-training hold several.
+    """
+    prefix = str(getattr(model, "base_model_prefix", ""))
+    children = {name for name, _ in getattr(model, prefix or "-", model).named_children()}
     missing = sorted(map(str, found.get("missing_keys") or ()))
     shapes = sorted(found.get("mismatched_keys") or (), key=str)
     left = sorted(map(str, found.get("unexpected_keys") or ()))
-    inside = [key for key in left if key.removeprefix(prefix).partition(".")[0] in children]
+    inside = [key for key in left if key.removeprefix(f"{prefix}.").partition(".")[0] in children]
     if set(left) - set(inside):
         log.info("Weights of heads that the architecture does not have are passed over: %s", ", ".join(left[:_LISTED]))
     if not missing and not shapes and not inside:

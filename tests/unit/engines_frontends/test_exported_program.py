@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from tests.unit.engines_frontends.reading import assert_equal, read
+from engines.frontends.exported_program import exported_program_inputs
+from tests.unit.engines_frontends.reading import assert_equal, read, request_of
 
 
 def _network() -> Any:
@@ -59,10 +60,10 @@ def test_inputs_and_their_bounds_come_from_the_program(tmp_path: Path, source: P
 
 def test_a_program_of_one_shape_stays_so(tmp_path: Path, source: Path) -> None:
     _write(source / "model.pt2", static=True)
-    prepared = read("EXPORTED_PROGRAM", tmp_path)
-    assert [spec.max for spec in prepared.signature.inputs] == [(3, 4), (3, 1)]
-    assert prepared.component.max_batch == 1
-    assert_equal(prepared)
+    request = request_of("EXPORTED_PROGRAM", tmp_path)
+    component = exported_program_inputs(request, request.template.components[0], tmp_path)
+    assert [(given.shape, given.max_shape) for given in component.inputs] == [((3, 4), ()), ((3, 1), ())]
+    assert component.max_batch == 1
 
 
 def test_another_number_of_inputs_is_refused(tmp_path: Path, source: Path) -> None:
