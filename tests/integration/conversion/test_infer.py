@@ -115,3 +115,16 @@ def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
     assert "an .npy holds one output" in refusal(bench, "--output", tmp_path / "y.npy")
     np.save(tmp_path / "x.npy", mask)
     assert "takes 2 inputs, so name them" in refusal(bench, "--input", tmp_path / "x.npy")
+
+
+def test_a_package_of_the_network_itself_runs_alone(bench: Bench, tmp_path: Path) -> None:
+    network = bench.put_network(CNN)
+    bench.convert(bench.request(runtime="torchscript", output_names=["scores"]))
+    x = np.random.default_rng(0).standard_normal((5, 3, 12, 12)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    result = run(bench, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npz")
+    assert result.returncode == 0, result.stderr
+    assert "note:" not in result.stderr
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "y.npz")["scores"], expected, rtol=1e-3, atol=1e-5)
