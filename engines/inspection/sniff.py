@@ -97,6 +97,8 @@ def _pickle(head: bytes) -> str:
 
 def _protobuf(head: bytes) -> str:
     """Recognise a ModelProto by its first field, `ir_version`, and any other message by a plausible first tag."""
+    if head[:3] == b"\x08\x01\x12":  # version 1, then a graph
+        return "a TensorFlow SavedModel's graph"
     if len(head) > 1 and head[0] == 0x08 and 1 <= head[1] < 32:
         return "an ONNX model"
     field, wire_type = head[0] >> 3, head[0] & 7

@@ -144,7 +144,7 @@ def _read(path: Path, schema: Schema, what: str, needed: str) -> Message:
             message = read_bytes(memoryview(data), schema)
     except ValueError as error:
         looks = sniff(path)
-        known = is_text(path) or looks.startswith(("a protobuf", "an ONNX", "nothing"))
+        known = is_text(path) or looks.startswith(("a protobuf", "a TensorFlow", "an ONNX", "nothing"))
         _refuse(path, what, f"it is damaged or truncated ({error})" if known else f"it looks like {looks}")
     if not message.get(needed) or (needed == "node" and not all("op" in node for node in message["node"])):
         _refuse(path, what, f"it holds no graph; it looks like {sniff(path)}")

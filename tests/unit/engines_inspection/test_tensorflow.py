@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from engines.failures import EngineFailure, FailureReason
 from engines.inspection.graph_ends import find_ends
 from engines.inspection.saved_model_files import inspect_saved_model
+from engines.inspection.sniff import sniff
 from engines.inspection.tensorflow import describe_frozen_graph, describe_saved_model
 from engines.inspection.tensorflow_graph import read_graph
 from engines.inspection.tensorflow_schema import GRAPH
@@ -153,6 +154,7 @@ def test_saved_model(tmp_path: Path) -> None:
     graph = describe_saved_model(folder)
     assert graph["metadata"] == {"format": "SavedModel", "tensorflow": "2.21.0", "signatures": "a, b"}
     assert [spec["name"] for spec in graph["signature"]["outputs"]] == ["y"]
+    assert sniff(folder / "saved_model.pb") == "a TensorFlow SavedModel's graph"
 
 
 def test_variables_that_are_missing(tmp_path: Path) -> None:
