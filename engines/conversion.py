@@ -16,6 +16,7 @@ from engines.conversion_component import ComponentJob, convert
 from engines.conversion_request import ConversionRequest
 from engines.package import PackageContent, PackagedComponent, write_package
 from engines.package_work import PACKAGING, fresh_package, share_of
+from engines.reading import with_components
 from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
 from engines.toolchain import available_threads, hardware, software
@@ -41,7 +42,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """
     log_to_stdout()
     report.progress(0.0, "reading the specification")
-    work = ConversionRequest.parse(request)
+    work = with_components(ConversionRequest.parse(request), workdir)
     chosen = backend(work.template.runtime)
     package = fresh_package(workdir)
     threads = available_threads()

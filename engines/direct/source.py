@@ -20,7 +20,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.frontends.module_source import module_source
 from engines.graph.hygiene import external_files, load_model
 from engines.inspection.formats import detect
-from engines.reading import Reader, read_source, with_inputs
+from engines.reading import Reader, read_source, with_components, with_inputs
 from engines.source import Source
 from engines.source_files import DIRECTORY_FORMATS, ROOT
 from engines.tensor_element import TensorElement
@@ -138,6 +138,12 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
         _bring(path / name if path.is_dir() else path.parent / name, root / name)
     component = Component(name=_COMPONENT, source_file=main)
     conversion = _conversion(source_format, component, device, path.stem, _listed(workdir))
+    parts = [part.name for part in with_components(conversion, workdir).template.components]
+    if len(parts) > 1:
+        raise invalid(
+            f"'{path.name}' is made of several networks ({', '.join(parts)}), which are not called as one. Optimize "
+            "each by itself, as the torch module that the pipeline holds; or create a task, whose package has them all."
+        )
     if not input_shapes:
         component = with_inputs(conversion, component, workdir)
     else:

@@ -17,6 +17,9 @@ from engines.quantization.setup import open_judge
 
 NO_CALIBRATION = "INT8 was left out: it needs calibration data. Name a dataset, or hand over calibration samples."
 
+_AT_ONCE = 32
+"""Samples that accuracy is measured on at once: forms run in other processes, where every call has its price."""
+
 
 @dataclass(frozen=True)
 class ComponentData:
@@ -67,5 +70,5 @@ def _bound(request: OptimizationRequest, prepared: Prepared, data: Data) -> Boun
     asked = quantization_request(request, request.conversion.template.runtime).spec.accuracy
     if asked is None or data.evaluation is None:
         return None
-    judge = open_judge(request.conversion.template, prepared, data.evaluation, asked.metric)
+    judge = open_judge(request.conversion.template, prepared, data.evaluation, asked.metric, most_at_once=_AT_ONCE)
     return Bound(judge, judge.score(prepared.source.run), asked)

@@ -21,7 +21,7 @@ from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent, result_fields
 from engines.package import PackageContent, write_package
 from engines.package_work import PACKAGING, fresh_package, share_of
-from engines.reading import Reader, read_source
+from engines.reading import Reader, read_source, with_components
 from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
 from engines.toolchain import available_threads, hardware
@@ -75,6 +75,7 @@ def optimize_work(
         memory_bytes: Most memory of the work; what the machine has to spare where 0.
         reader: Writes each component as ONNX; by its format where not said.
     """
+    work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
     template, spec = work.conversion.template, work.spec
     package = fresh_package(workdir)
     threads, seconds = available_threads(), round(spec.budget_seconds / len(template.components), 1)

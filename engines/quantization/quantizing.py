@@ -22,6 +22,7 @@ from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
 from engines.quantization.result import result_fields
 from engines.quantization.setup import ComponentJob
+from engines.reading import with_components
 from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
 from engines.toolchain import available_threads, hardware, software
@@ -50,6 +51,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     log_to_stdout()
     report.progress(0.0, "reading the specification")
     work = QuantizationRequest.parse(request)
+    work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
     template, spec = work.conversion.template, work.spec
     chosen = backend(template.runtime)
     package = fresh_package(workdir)

@@ -16,7 +16,7 @@ from engines.graph.hygiene import load_model, save_model
 from engines.postprocess import plain
 from engines.preparation import Prepared, Progress, prepare
 from engines.quantization.data import Data
-from engines.quantization.feeds import SampleSet
+from engines.quantization.feeds import SampleSet, batch_bounds
 from engines.quantization.gate import Bound, Gate, weights_size
 from engines.quantization.nodes import name_nodes
 from engines.quantization.request import QuantizationRequest
@@ -113,12 +113,22 @@ def measure_source(job: ComponentJob, prepared: Prepared, data: Data, baseline: 
     return Bound(judge, source, asked)
 
 
-def open_judge(template: Template, prepared: Prepared, evaluation: SampleSet, metric: str) -> Judge:
-    """Return what measures the accuracy of a component's forms, at the smallest batch that its inputs take.
+def open_judge(
+    template: Template, prepared: Prepared, evaluation: SampleSet, metric: str, *, most_at_once: int = 1
+) -> Judge:
+    """Return what measures the accuracy of a component's forms.
+
+    Args:
+        template: Its method, arguments and classes.
+        prepared: The component.
+        evaluation: Annotated samples.
+        metric: Which figure; the method's main one where empty.
+        most_at_once: Most samples of a call, as far as the inputs take them.
 
     Raises:
         EngineFailure: INVALID_SPEC for a method without figures, or wrong arguments of it.
     """
+    low, high = batch_bounds(prepared.signature.inputs)
     return Judge(
         evaluation.selection,
         evaluation.steps,
@@ -127,5 +137,5 @@ def open_judge(template: Template, prepared: Prepared, evaluation: SampleSet, me
         plain(template.args),
         [taxonomy.model_dump() for taxonomy in template.taxonomies],
         metric,
-        max((spec.min[0] for spec in prepared.signature.inputs if spec.max), default=1),
+        max(low, min(high, most_at_once)),
     )
