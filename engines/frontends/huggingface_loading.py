@@ -128,13 +128,9 @@ def load_weights_of(
     return model.eval().requires_grad_(requires_grad=False)
 
 
-def _attention(kind: Any) -> str | None:
-    """Return torch's own attention where the class has it: the default may be a kernel that is fetched."""
-    import transformers
-
-    if kind is transformers.AutoModel or getattr(kind, "_supports_sdpa", False):
-        return "sdpa"
-    return "eager"
+def _attention(kind: Any) -> str:
+    """Return torch's own attention where the class has it: a configuration may name a kernel that must be fetched."""
+    return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
 
 
 def _check_fit(model: torch.nn.Module, found: Mapping[str, Any]) -> None:
