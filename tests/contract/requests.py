@@ -82,6 +82,8 @@ AN_ARCHITECTURE = {
     "source": source_of(CLASS),
     "config": "num_classes: 3",
 }
+A_GROUP_SPEC = {"device": "cpu-x86-64", "template": TEMPLATE, "output_location": "fuzz/groups"}
+A_GROUP = {"display_name": "Fuzz", "labels": {"team": "a"}, "spec": A_GROUP_SPEC, "model_versions": [VERSION]}
 SPECS: dict[str, dict[str, Any]] = {
     "Conversion": {
         "model_version": VERSION,
@@ -103,9 +105,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "precision_goal": "INT8",
         "dataset": DATASET,
         "max_degradation": 0.5,
-        "search_budget_seconds": 5,
         "tensor_information": "x:float(1*3)",
-        "output_location": "fuzz/optimized",
         "preprocessing": [{"resize": {"height": 4, "width": 4}}],
     },
     "Evaluation": {
@@ -215,14 +215,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "GetEvaluationComparison": {"name": "evaluationComparisons/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
         "ListEvaluationComparisons": {"page_size": 2, "mine_only": True, "task": "evaluationTasks/x"},
         "SaveModel": {"name": made["tasks"]["Optimization"], "model": MODEL},
-        "CreateOptimizationTaskGroup": {
-            "group": {
-                "display_name": "Fuzz",
-                "labels": {"team": "a"},
-                "spec": {"device": "cpu-x86-64", "template": TEMPLATE, "output_location": "fuzz/groups"},
-                "model_versions": [VERSION],
-            }
-        },
+        "CreateOptimizationTaskGroup": {"group": A_GROUP},
         "GetOptimizationTaskGroup": {"name": made["group"]},
         "ListOptimizationTaskGroups": LIST,
         "DeleteOptimizationTaskGroup": {"name": made["group"], "etag": '"x"'},
