@@ -88,8 +88,7 @@ class Final:
         except EngineFailure:
             runner = baseline.runner  # memory for one alone: the same process under two names
         else:
-            runner.run(self._bench.truth.samples.feeds)
-            bench.call_seconds(runner)  # some runtimes compile in the first calls
+            bench.call_seconds(runner)
         return Contender(baseline.entry, runner, baseline.call_seconds)
 
     def _rounds(self, everyone: list[Contender], seconds: float) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -28,8 +28,9 @@ from engines.sandbox.paths import engines_root
 
 PATIENCE_SECONDS = 600.0
 """Longest time for one answer where the caller sets none."""
+PART_BYTES = 64 << 20
+"""Most bytes of feeds that lie in a process together, unless one feed is larger."""
 _END_SECONDS = 5.0
-_USUAL_MEMORY = 8 << 30
 _TAIL_BYTES = 2000
 
 
@@ -107,6 +108,10 @@ class Runner:
     def call(self, feed: Mapping[str, Array]) -> Arrays:
         """Return the outputs for one feed, by name."""
         return self._run([feed], keep=False)[0]
+
+    def answers(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
+        """Return the outputs for many feeds, of which the process never holds more than some; it keeps none."""
+        return [outputs for part in _parts(feeds) for outputs in self._run(part, keep=False)]
 
     def turn(self, feed_index: int, calls: int, warm: int = 1) -> list[float]:
         """Return the seconds of each of some calls, timed inside the process, after untimed ones that warm it up."""
@@ -223,18 +228,23 @@ class Runner:
 
     def _tail(self) -> str:
         with contextlib.suppress(OSError):
-            data = (self._directory / "log").read_bytes()[-_TAIL_BYTES:]
-            return data.decode(errors="replace").strip()
+            return (self._directory / "log").read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
         return ""
 
 
-def available_memory() -> int:
-    """Return how much memory this machine has to spare, in bytes."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return _USUAL_MEMORY
+def _parts(feeds: Sequence[Mapping[str, Array]]) -> Iterator[list[Mapping[str, Array]]]:
+    """Yield the feeds in order, in groups of at most `PART_BYTES`, or of one that is larger."""
+    part: list[Mapping[str, Array]] = []
+    size = 0
+    for feed in feeds:
+        own = sum(array.nbytes for array in feed.values())
+        if part and size + own > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(feed)
+        size += own
+    if part:
+        yield part
 
 
 _VERBS = {"open": "open the form", "run": "run", "turn": "run", "throughput": "run at full load"}

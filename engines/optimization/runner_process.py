@@ -27,6 +27,7 @@ from engines.backends import backend
 from engines.backends.base import Arrays, BuiltForm, Session
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.optimization.form import Made
+from engines.optimization.memory import limit_memory, peak_memory
 from engines.sandbox import frames, syscalls
 
 Values = dict[str, Any]
@@ -60,7 +61,7 @@ class Server:
 
     def _open(self, message: Mapping[str, Any]) -> Values:
         if message["memory_bytes"]:
-            _limit_memory(int(message["memory_bytes"]))
+            limit_memory(int(message["memory_bytes"]))
         self._made = Made.from_dict(message["made"])
         self._session = self._opener(self._made.form, int(message["threads"]))
         return {}
@@ -127,26 +128,6 @@ def read_arrays(path: Path, names: list[list[str]]) -> list[Arrays]:
     with np.load(path, allow_pickle=False) as loaded:
         positions = iter(range(sum(map(len, names))))
         return [{name: loaded[str(next(positions))] for name in group} for group in names]
-
-
-def peak_memory() -> int:
-    """Return the largest resident memory of this process so far, in bytes.
-
-    The kernel's figure for this program alone; where /proc is closed the one of `getrusage`, which may count what its
-    parent had when it started this one.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _limit_memory(memory_bytes: int) -> None:
-    """Let allocations beyond this fail in this process alone, before the whole work is stopped for them."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    bounded = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (bounded, bounded))
 
 
 def _out_of_memory() -> EngineFailure:

@@ -17,12 +17,12 @@ from engines.optimization.entry import Entry
 from engines.optimization.final import FINAL_SECONDS, Final, Outcome
 from engines.optimization.form import FormSpec
 from engines.optimization.judging import STRICT, Judge, Thresholds, Truth
+from engines.optimization.memory import available_memory
 from engines.optimization.pareto import mark
 from engines.optimization.record import Conditions, Record
-from engines.optimization.runner import available_memory
 from engines.optimization.standing import FINALISTS, Standing
 from engines.optimization.tournament import Contender, Tournament, timed_feed
-from engines.optimization.trying import Maker, Workbench
+from engines.optimization.trying import TIMED, Maker, Workbench
 from engines.preparation import Prepared
 from engines.profile import ProfileReport
 from engines.samples import Samples
@@ -127,7 +127,7 @@ def search(
     batch = max((len(array) for array in feeds.feeds[index].values() if array.ndim), default=1)
     held = _Search(
         bench,
-        Tournament(index, batch, load=objective == "THROUGHPUT", seed=seed),
+        Tournament(TIMED, batch, load=objective == "THROUGHPUT", seed=seed),
         Conditions.of(source.ready, feeds, settings),
         earlier or Record(),
         progress,

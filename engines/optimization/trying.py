@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 LEAST_PATIENCE_SECONDS = 30.0
 """What a process is given to start and answer, however little of the budget is left."""
 
+TIMED = 0
+"""Position of the feed that is timed, in a process that has been given it."""
+
 
 class Maker(Protocol):
     """Builds forms."""
@@ -92,7 +95,7 @@ class Workbench:
         memory_bytes = self.memory_bytes if bounded else 0
         runner = Runner.open(entry.made, self.threads, self.workdir, memory_bytes=memory_bytes, patience=patience)
         try:
-            entry.parity = self.truth.parity(entry.spec, runner.run(self.truth.samples.feeds))
+            entry.parity = self.truth.parity(entry.spec, runner.answers(self.truth.samples.feeds))
             entry.failure = self.truth.objection(entry.spec, entry.parity)
             call_seconds = 0.0 if entry.failure else self.call_seconds(runner)
         except BaseException:
@@ -103,9 +106,13 @@ class Workbench:
         return Contender(entry, runner, call_seconds)
 
     def call_seconds(self, runner: Runner) -> float:
-        """Return the time of a call, roughly: the least of a few, as some runtimes compile in the first ones."""
-        first = runner.turn(self.feed, 1)[0]
-        return first if first > SLOW_CALL_SECONDS * 10 else min(first, *runner.turn(self.feed, CALLS_PER_TURN))
+        """Give a process the feed that is timed, and nothing else; return the time of a call, roughly.
+
+        It is the least of a few, as some runtimes compile in the first ones.
+        """
+        runner.run([self.truth.samples.feeds[self.feed]])
+        first = runner.turn(TIMED, 1)[0]
+        return first if first > SLOW_CALL_SECONDS * 10 else min(first, *runner.turn(TIMED, CALLS_PER_TURN))
 
     def judge(self, contender: Contender) -> bool:
         """Measure a form's accuracy where there is a judge; return whether it may go on."""

@@ -13,6 +13,7 @@ import pytest
 
 from engines.backends.base import BuiltForm
 from engines.failures import EngineFailure, FailureReason
+from engines.optimization import runner as runner_module
 from engines.optimization.form import FormSpec, Made
 from engines.optimization.runner import Runner
 from engines.optimization.runner_process import read_arrays, write_arrays
@@ -50,6 +51,15 @@ def test_turns_time_each_call_of_the_feeds_that_were_run(runner: Runner) -> None
     runner.call(ones(4))
     assert runner.turn(1, 1)  # a single call leaves the feeds as they are
     assert runner.throughput(0, 0.01, samples=8) > 0
+
+
+def test_many_feeds_go_in_parts_and_leave_none_behind(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "PART_BYTES", 2 * ones(1)["x"].nbytes)
+    runner.run([ones(1)])
+    sizes = [1, 1, 1, 4, 1]
+    assert [len(outputs["y"]) for outputs in runner.answers([ones(size) for size in sizes])] == sizes
+    assert runner.turn(0, 1)
+    assert runner.answers([]) == []
 
 
 def test_memory_is_the_process_s_own(runner: Runner) -> None:

@@ -1,0 +1,38 @@
+"""Memory: what a process has taken, what it may take, and what the machine has to spare."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from pathlib import Path
+
+_USUAL_MEMORY = 8 << 30
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes.
+
+    The kernel's figure for this program alone; where /proc is closed the one of `getrusage`, which may count what its
+    parent had when it started this one.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Let allocations beyond this fail in this process alone, before the whole work is stopped for them."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    bounded = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (bounded, bounded))
+
+
+def available_memory() -> int:
+    """Return how much memory this machine has to spare, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return _USUAL_MEMORY

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import cast
+
+from engines.optimization.entry import Entry
+from engines.optimization.final import Final
+from engines.optimization.form import FormSpec
+from engines.optimization.runner import Runner
+from engines.optimization.standing import Standing
+from engines.optimization.tournament import Contender, Tournament
+from engines.optimization.trying import Workbench
+from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT
+
+KNOB = FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))
+
+
+def timed(spec: FormSpec, milliseconds: float, size: int = 100) -> Contender:
+    """Return a form that took part in ten rounds, as if it had been measured."""
+    turns = {number: milliseconds * (1 + 0.001 * (number % 3)) / 1000 for number in range(10)}
+    closed = Runner.__new__(Runner)
+    closed._closed, closed.memory_bytes = True, 0
+    return Contender(Entry(spec, size_bytes=size), closed, 0.0, turns, list(turns.values()))
+
+
+def final(*members: Contender, source: float = 10.0, by_size: bool = False) -> tuple[Final, Standing]:
+    standing = Standing(Tournament(0, 1), timed(BASELINE, source), by_size, 1 << 40, list(members))
+    return Final(standing, cast(Workbench, None)), standing
+
+
+def test_of_equals_the_simpler_wins_and_of_others_the_faster() -> None:
+    simple, knob = timed(ORT, 5.0), timed(KNOB, 4.95)
+    assert final(knob, simple)[0]._choice() is simple
+    faster = timed(KNOB, 4.8)
+    assert final(faster, simple)[0]._choice() is faster
+
+
+def test_the_best_default_is_always_in_the_final_and_who_is_not_says_so() -> None:
+    knobs = [
+        timed(FormSpec("openvino", "FP32", knobs=(("streams", str(count)),)), 4.0 + count / 100) for count in (1, 2, 3)
+    ]
+    default = timed(OPENVINO, 4.5)
+    _, standing = final(*knobs, default)
+    assert standing.members == [*knobs[:2], default]
+    assert knobs[2].entry.note == "eliminated after 10 rounds: 1.00x of the best"
+
+
+def test_a_gain_has_to_hold_against_both_processes_of_the_source() -> None:
+    held, _ = final(timed(ORT, 8.0))
+    assert held._judge(held._choice(), timed(BASELINE, 10.0)) == (True, "")
+    gain, reason = held._judge(held._choice(), timed(BASELINE, 8.1))
+    assert not gain
+    assert "not faster beyond the noise" in reason
+    assert held._judge(None, timed(BASELINE, 10.0))[1].startswith("No other form")
+
+
+def test_who_left_is_shown_by_what_it_was_beside_the_best() -> None:
+    best, slow = timed(ORT, 5.0), timed(OPENVINO, 10.0)
+    slow.entry.spec = KNOB
+    _, standing = final(best)
+    standing.members.append(slow)
+    standing._leave(slow)
+    best.turns = {number: seconds / 2 for number, seconds in best.turns.items()}  # the final finds it twice as fast
+    standing.settle()
+    assert best.entry.latency is not None
+    assert slow.entry.latency is not None
+    assert round(best.entry.latency.speedup, 2) == 4.0
+    assert round(slow.entry.latency.speedup, 2) == 2.0
+
+
+def test_size_compares_bytes() -> None:
+    small, fast = timed(KNOB, 20.0, size=50), timed(ORT, 1.0, size=100)
+    held, standing = final(small, fast, by_size=True)
+    assert standing.ranked == [small, fast]
+    assert held._choice() is small
+    assert held._judge(small, timed(BASELINE, 10.0)) == (True, "")
