@@ -201,11 +201,15 @@ class Component(_message.Message):
     architecture: _builtins.str
     """Architecture of a PTH source: `architectures/{architecture}`; the model version's own where empty."""
     state_dict_key: _builtins.str
-    """Key of the checkpoint under which the state dict lies; the whole file is the state dict where empty."""
+    """Key of the checkpoint under which the state dict lies; the whole file is the state dict where empty. Of a SavedModel: its
+    signature; `serving_default`, else the only one, where empty.
+    """
     num_classes: _builtins.int
     """Number of classes, handed to the architecture where it takes `num_classes`."""
     source_file: _builtins.str
-    """File of the model version that holds this component's weights; its only file where empty."""
+    """File of the model version that holds this component's weights, or the folder that holds it where the format is a
+    directory; its only file, or all of its files, where empty.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentInput]:
         """Inputs, in the order of `forward`."""
