@@ -12,6 +12,7 @@ from engines.backends.base import Array
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, inside, invalid
 from engines.declared_inputs import check_declared
+from engines.failures import EngineFailure, FailureReason
 from engines.frontends.exported_program import exported_program_inputs, read_exported_program
 from engines.frontends.huggingface import huggingface_components, huggingface_inputs, read_huggingface
 from engines.frontends.module_source import module_source
@@ -69,6 +70,22 @@ def with_inputs(request: ConversionRequest, component: Component, workdir: Path)
     """
     stated = _INPUTS.get(request.template.source_format)
     return component if component.inputs or stated is None else stated(request, component, workdir)
+
+
+def with_stated_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+    """Return the component with the inputs that its source states, for a caller who declares them himself.
+
+    Where the source states no shapes, as a TorchScript archive or a graph of unknown rank, it is returned as it is.
+
+    Raises:
+        EngineFailure: whatever the reader finds wrong.
+    """
+    try:
+        return with_inputs(request, component, workdir)
+    except EngineFailure as failure:
+        if failure.reason is not FailureReason.INVALID_SPEC:
+            raise
+        return component
 
 
 def with_components(request: ConversionRequest, workdir: Path) -> ConversionRequest:

@@ -16,11 +16,11 @@ from engines.backends.base import Array
 from engines.conversion_request import Component, ConversionRequest, Template, WorkInput, invalid
 from engines.devices import Device
 from engines.direct.test_data import dtypes_of
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure
 from engines.frontends.module_source import module_source
 from engines.graph.hygiene import external_files, load_model
 from engines.inspection.formats import detect
-from engines.reading import Reader, read_source, with_components, with_inputs
+from engines.reading import Reader, read_source, with_components, with_inputs, with_stated_inputs
 from engines.source import Source
 from engines.source_files import DIRECTORY_FORMATS, ROOT
 from engines.tensor_element import TensorElement
@@ -147,7 +147,8 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
     if not input_shapes:
         component = with_inputs(conversion, component, workdir)
     else:
-        component = apply_elements(shapes_of_inputs.parse(input_shapes), _stated(conversion, component, workdir))
+        stated = with_stated_inputs(conversion, component, workdir)
+        component = apply_elements(shapes_of_inputs.parse(input_shapes), stated)
     return GivenModel(_with(conversion, component), path.stem, read_source)
 
 
@@ -176,16 +177,6 @@ def _conversion(
 def _with(conversion: ConversionRequest, component: Component) -> ConversionRequest:
     template = conversion.template.model_copy(update={"components": (component,)})
     return conversion.model_copy(update={"template": template})
-
-
-def _stated(conversion: ConversionRequest, component: Component, workdir: Path) -> Component:
-    """Return the component with the inputs that the source states; as it is where it states no shapes."""
-    try:
-        return with_inputs(conversion, component, workdir)
-    except EngineFailure as failure:
-        if failure.reason is not FailureReason.INVALID_SPEC:
-            raise
-        return component
 
 
 def _main_file(path: Path, source_format: str) -> str:

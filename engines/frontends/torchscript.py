@@ -75,9 +75,11 @@ def torchscript_inputs(request: ConversionRequest, component: Component, workdir
         EngineFailure: INVALID_SPEC naming the arguments to declare; as `load_torchscript` besides.
     """
     names = ", ".join(_arguments(load_torchscript(inside(workdir, request.source_of(component)))))
-    raise invalid(
+    raise EngineFailure(
+        FailureReason.INVALID_SPEC,
         f"A TorchScript archive does not keep the shapes of its inputs, and component '{component.name}' declares "
-        f"none: declare {names or 'them'}, with shape and dtype, in this order."
+        f"none: declare {names or 'them'}, with shape and dtype, in this order.",
+        suggested_fix="Say them in the template's component, or as tensor information: input_0:float(1*3*224*224).",
     )
 
 

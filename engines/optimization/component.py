@@ -27,7 +27,7 @@ from engines.optimization.search import SearchResult, search
 from engines.package import PackagedComponent
 from engines.preparation import Prepared, Progress, prepare
 from engines.quantization.plan import is_transformer
-from engines.reading import Reader, read_source, with_inputs
+from engines.reading import Reader, read_source, with_inputs, with_stated_inputs
 from engines.signature import Signature, TensorSpec
 from engines.tensor_information import apply
 
@@ -124,9 +124,9 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
 
 
 def _prepared(job: ComponentJob) -> Prepared:
-    conversion = job.request.conversion
-    component = with_inputs(conversion, job.component, job.workdir)
-    component = apply(job.request.spec.tensor_information, component)
+    conversion, text = job.request.conversion, job.request.spec.tensor_information
+    inputs_of = with_stated_inputs if text.strip() else with_inputs
+    component = apply(text, inputs_of(conversion, job.component, job.workdir))
 
     def progress(fraction: float, words: str) -> None:
         job.progress(_READ * fraction / 0.4, words)

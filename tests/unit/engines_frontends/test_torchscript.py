@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from tests.unit.engines_frontends.reading import assert_equal, read
+from engines.preparation import prepare
+from engines.reading import with_inputs, with_stated_inputs
+from engines.tensor_information import apply
+from tests.unit.engines_frontends.reading import assert_equal, read, request_of
 
 INPUTS = [{"name": "x", "shape": [1, 4]}, {"name": "scale", "shape": [1, 1]}]
 
@@ -122,3 +125,30 @@ def test_an_archive_whose_code_is_damaged_is_refused(tmp_path: Path, source: Pat
         read("TORCHSCRIPT", tmp_path, inputs=INPUTS)
     assert raised.value.reason is FailureReason.INVALID_MODEL
     assert raised.value.suggested_fix
+
+
+@pytest.mark.parametrize("names", [("input_0", "input_1"), ("input_0[x]", "input_1[scale]")])
+@pytest.mark.filterwarnings("ignore")
+def test_tensor_information_declares_what_an_archive_does_not_keep(
+    tmp_path: Path, source: Path, names: tuple[str, str]
+) -> None:
+    import torch
+
+    jit: Any = torch.jit
+    _save(jit.script(_network()), source / "model.pt")
+    request = request_of("TORCHSCRIPT", tmp_path)
+    (component,) = request.template.components
+    with pytest.raises(EngineFailure, match="declare x, scale") as caught:
+        with_inputs(request, component, tmp_path)
+    assert "tensor information" in caught.value.suggested_fix
+    stated = with_stated_inputs(request, component, tmp_path)
+    declared = apply(f"{names[0]}:float(1*4)\n{names[1]}:float(1*1)", stated)
+    assert_equal(prepare(request, declared, tmp_path, lambda *_: None))
+
+
+def test_whoever_declares_inputs_still_hears_of_files_that_are_no_model(tmp_path: Path, source: Path) -> None:
+    (source / "model.pt").write_bytes(pickle.dumps({"w": 1}))
+    request = request_of("TORCHSCRIPT", tmp_path)
+    with pytest.raises(EngineFailure) as caught:
+        with_stated_inputs(request, request.template.components[0], tmp_path)
+    assert caught.value.reason is FailureReason.INVALID_MODEL
