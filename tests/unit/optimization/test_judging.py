@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,15 @@ def answers(truth: Truth, error: float) -> list[Arrays]:
 def test_the_truth_is_what_the_source_computes(truth: Truth) -> None:
     assert truth.parity(ORT, truth.expected).verdict is Verdict.PASS
     assert [len(one["y"]) for one in truth.expected] == [1, 2, 4]
+
+
+def test_a_source_without_numbers_is_no_truth(truth: Truth) -> None:
+    nothing = dataclasses.replace(truth.source, runner=lambda given: [given[0] * np.nan])
+    with pytest.raises(EngineFailure, match=r"nothing but NaN or infinity in output 'y', on all 7 samples") as caught:
+        _ = Truth(nothing, truth.samples, truth.thresholds).expected
+    assert caught.value.reason is FailureReason.PARITY_FAILED
+    some = dataclasses.replace(truth.source, runner=lambda given: [np.where(given[0] > 0, given[0], np.nan)])
+    assert Truth(some, truth.samples, truth.thresholds).expected
 
 
 def test_fp32_is_held_to_the_threshold_itself(truth: Truth) -> None:
