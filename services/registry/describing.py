@@ -109,7 +109,8 @@ async def _read(model_format: ModelFormat.ValueType, files: Sequence[File], work
 
 def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
     """Return what a caller is told of a failure to read the files; the failure itself where it is not theirs."""
-    words = " ".join(part for part in (failure.message, failure.evidence, failure.suggested_fix) if part)
+    evidence = "" if failure.evidence in failure.message else failure.evidence  # many messages quote it
+    words = " ".join(part for part in (failure.message, evidence, failure.suggested_fix) if part)
     if reason := _REFUSED.get(failure.reason):
         return invalid_argument("model_version.files", words, reason=reason)
     if failure.reason in _TOO_LARGE:
