@@ -43,7 +43,7 @@ class FormSpec:
         """What reports call it: `openvino BF16, 2 streams`."""
         parts = [f"{self.runtime} {self.precision}"]
         if self.reader:
-            parts.append(f"{self.reader} reader")
+            parts.append("read from PyTorch" if self.reader == "pytorch" else f"{self.reader} reader")
         parts += [_in_words(key, value) for key, value in self.knobs]
         return ", ".join(parts)
 
@@ -133,7 +133,19 @@ class Made:
         return cls(FormSpec.from_dict(values["spec"]), built, dict(values.get("environment", {})))
 
 
+_WORDS = {
+    ("allocator", "tuned"): "freed memory kept",
+    ("binding", "bound"): "pre-bound tensors",
+    ("graph", "inference"): "optimized for inference",
+    ("graph", "transformer"): "fused attention",
+    ("layout", "channels_last"): "channels last",
+    ("mode", "eager"): "eager",
+    ("weights", "int8"): "8-bit weights",
+}
+"""What knobs are called whose name and value side by side do not read as words."""
+
+
 def _in_words(key: str, value: str) -> str:
-    if key == "streams":
-        return f"{value} stream" if value == "1" else f"{value} streams"
-    return f"{key} {value}"
+    if key in {"streams", "threads"}:
+        return f"{value} {key.removesuffix('s') if value == '1' else key}"
+    return _WORDS.get((key, value), f"{key} {value}")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.backends.base import BuiltForm
 from engines.optimization.form import FormSpec, Made
+from engines.optimization.plan import candidates
 
 WORDS = st.text("abcdefgh_", min_size=1, max_size=8)
 SPECS = st.builds(
@@ -19,10 +22,39 @@ SPECS = st.builds(
 )
 
 
-def test_names_are_words() -> None:
-    assert FormSpec("openvino", "BF16", knobs=(("streams", "2"),)).name == "openvino BF16, 2 streams"
-    assert FormSpec("openvino", "FP32", reader="pytorch").name == "openvino FP32, pytorch reader"
-    assert FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),)).name == "onnxruntime FP32, spinning off"
+@pytest.mark.parametrize(
+    ("knob", "words"),
+    [
+        (("streams", "2"), "2 streams"),
+        (("streams", "1"), "1 stream"),
+        (("threads", "1"), "1 thread"),
+        (("spinning", "off"), "spinning off"),
+        (("binding", "bound"), "pre-bound tensors"),
+        (("layout", "channels_last"), "channels last"),
+        (("mode", "eager"), "eager"),
+        (("weights", "int8"), "8-bit weights"),
+        (("unheard", "of"), "unheard of"),
+    ],
+)
+def test_names_are_words(knob: tuple[str, str], words: str) -> None:
+    assert FormSpec("openvino", "BF16", knobs=(knob,)).name == f"openvino BF16, {words}"
+
+
+def test_the_name_says_who_reads_the_network() -> None:
+    assert FormSpec("openvino", "FP32", reader="pytorch").name == "openvino FP32, read from PyTorch"
+
+
+def test_every_form_that_is_tried_has_a_name_of_its_own() -> None:
+    settings: dict[str, Any] = {
+        "has_module": True,
+        "has_calibration": True,
+        "is_transformer": True,
+        "batch": 16,
+        "threads": 8,
+    }
+    for objective in ("LATENCY", "THROUGHPUT", "SIZE"):
+        specs = candidates("cpu-x86-64", "INT8", objective, **settings)
+        assert len({spec.name for spec in specs}) == len(specs)
 
 
 def test_knobs_have_no_order() -> None:
