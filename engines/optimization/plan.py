@@ -105,16 +105,20 @@ def _ordered(now: Situation) -> Iterator[FormSpec]:
 
 
 def _main(now: Situation) -> Iterator[FormSpec]:
-    """Yield what wins most often: the two runtimes that build from graphs, in every precision that is allowed."""
+    """Yield what wins most often: the two runtimes that build from graphs, in every precision that is allowed.
+
+    The defaults come before what has to be quantized: they are made in seconds, and what is recommended must not be
+    slower than the best of them, however little time there is.
+    """
     if now.objective == "SIZE":
         yield from _small(now)
-    if now.goal == "INT8" and now.has_calibration:
-        yield FormSpec("openvino", "INT8", "quantized")
-        yield FormSpec("onnxruntime", "INT8", "quantized")
     if now.goal in HALF_GOALS:
         yield FormSpec("openvino", "BF16")
     yield FormSpec("openvino", "FP32")
     yield FormSpec("onnxruntime", "FP32")
+    if now.goal == "INT8" and now.has_calibration:
+        yield FormSpec("openvino", "INT8", "quantized")
+        yield FormSpec("onnxruntime", "INT8", "quantized")
     if now.goal == "INT8":
         yield FormSpec("openvino", "INT8", knobs=(("weights", "int8"),))
 

@@ -68,10 +68,14 @@ def test_half_precision_begins_with_openvino() -> None:
     assert FormSpec("torchscript", "BF16", knobs=(("layout", "channels_last"),)) in found
 
 
-def test_integers_come_first_where_there_is_data_to_calibrate_on() -> None:
+def test_integers_follow_the_defaults_where_there_is_data_to_calibrate_on() -> None:
     found = plan(goal="INT8", has_calibration=True)
-    assert [spec.name for spec in found[:2]] == ["openvino INT8", "onnxruntime INT8"]
-    assert all(spec.quantizer == "quantized" for spec in found[:2])
+    quantized = [spec for spec in found if spec.quantizer]
+    assert [spec.name for spec in quantized[:2]] == ["openvino INT8", "onnxruntime INT8"]
+    first = found.index(quantized[0])
+    assert found[first + 1] == quantized[1]
+    assert all(spec.is_default for spec in found[:first])
+    assert {FormSpec("openvino", "FP32"), FormSpec("onnxruntime", "FP32")} <= set(found[:first])
     without = plan(goal="INT8")
     assert FormSpec("openvino", "INT8", knobs=(("weights", "int8"),)) in without
 
