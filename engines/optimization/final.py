@@ -7,6 +7,7 @@ source takes part twice, in two processes: what these two differ by is what nois
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engines.failures import EngineFailure
@@ -23,7 +24,7 @@ LEAST_NOISE = 1.02
 """What two processes of one form differ by, however quiet the machine: memory lies elsewhere in each."""
 MOST_SECONDS = 32.0
 TIE = 1.015
-"""A form that is faster by less gives way to a simpler one: two processes of one form differ by as much."""
+"""A form that is better by less gives way to a simpler one: two processes of one form differ by as much."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Final:
 
     def _noise(self, control: Contender) -> float:
         if self._standing.by_size:
-            return 1.0
+            return LEAST_NOISE  # bytes have none, and fewer by so little help nobody
         itself = self._standing.tournament.speed(control, self._standing.baseline)
         return max(itself.high, 1 / itself.low, LEAST_NOISE)
 
@@ -118,11 +119,16 @@ class Final:
         return any(lead.low < 1 / TIE and lead.high > TIE for lead in leads)
 
     def _choice(self) -> Contender:
-        """Return the best; of those that are nearly as good, the simplest."""
-        baseline, ahead = self._standing.baseline, self._standing.ahead
-        best = max(self._forms, key=lambda form: ahead(form, baseline).ratio)
-        tied = [form for form in self._forms if form is best or ahead(form, best).ratio >= 1 / TIE]
+        """Return the best; of those that are nearly as good, the simplest; of those equally small, of the fastest."""
+        tied = self._tied(self._forms, self._standing.ahead)
+        if self._standing.by_size:
+            tied = self._tied(tied, self._standing.tournament.speed)
         return min(tied, key=lambda form: form.entry.spec.simplicity)
+
+    def _tied(self, forms: list[Contender], ahead: Callable[[Contender, Contender], Speed]) -> list[Contender]:
+        """Return the best and those that are nearly as good."""
+        best = max(forms, key=lambda form: ahead(form, self._standing.baseline).ratio)
+        return [form for form in forms if form is best or ahead(form, best).ratio >= 1 / TIE]
 
     def _outcome(self, control: Contender) -> Outcome:
         tournament, baseline = self._standing.tournament, self._standing.baseline
@@ -148,12 +154,16 @@ class Final:
 
     def _judge(self, chosen: Contender | None, control: Contender) -> tuple[bool, str]:
         if chosen is None:
-            return False, "No other form was built, computes the right thing and runs within the budget."
+            return False, (
+                "No other form was made, computed what the source computes and was measured within the budget; the "
+                "candidates say why."
+            )
         gain, noise = self._gain(chosen, control), self._noise(control)
         if gain.low > noise:
             return True, ""
-        better = "smaller" if self._standing.by_size else "faster"
+        if self._standing.by_size:
+            return False, f"The smallest form, {chosen.name}, has {1 / gain.ratio:.2f}x the size of the source form."
         return False, (
-            f"The best form, {chosen.name}, is {gain.ratio:.2f}x as good as the source form ({gain.low:.2f}x to "
-            f"{gain.high:.2f}x), which is not {better} beyond the noise of {noise:.2f}x."
+            f"The best form, {chosen.name}, is {gain.ratio:.2f}x as fast as the source form ({gain.low:.2f}x to "
+            f"{gain.high:.2f}x), which is not faster beyond the noise of {noise:.2f}x."
         )

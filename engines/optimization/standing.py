@@ -17,6 +17,8 @@ HOPELESS = 0.97
 FINALISTS = 2
 MOST_STANDING = 6
 SCREEN_ROUNDS, SCREEN_SECONDS = 4, 0.7
+LONG_ROUND_SECONDS = 1.0
+"""Where a round takes longer, two have to do at the entry: noise weighs less in long calls, and time is dear."""
 RUNG_ROUNDS = 8
 
 
@@ -61,7 +63,9 @@ class Standing:
         """Let a form in, unless it is hopeless beside the best, or not accurate, which is asked after that."""
         best = self.ranked[:1]
         slow = best and new.call_seconds > 5 * best[0].call_seconds
-        self._rounds([*best, new], SCREEN_SECONDS, least=2 if slow else SCREEN_ROUNDS, most=2 * RUNG_ROUNDS)
+        long = sum(form.call_seconds for form in (self.baseline, *best, new)) > LONG_ROUND_SECONDS
+        least = 2 if slow or long else SCREEN_ROUNDS
+        self._rounds([*best, new], SCREEN_SECONDS, least=least, most=2 * RUNG_ROUNDS)
         if new.entry.failure is not None:
             return
         if best and best[0] in self.members and self.ahead(new, best[0]).high < HOPELESS:
@@ -147,11 +151,19 @@ class Standing:
         self.members.remove(form)
 
     def _eliminate(self, form: Contender, best: Contender) -> None:
-        ahead = self.ahead(form, best)
-        what = f"{1 / ahead.ratio:.2f}x the size" if self.by_size else f"{ahead.ratio:.2f}x"
-        form.entry.note = f"eliminated after {len(form.turns)} rounds: {what} of the best"
+        ahead = self._beside(form, best)
+        what = f"{1 / ahead:.2f}x the size" if self.by_size else f"{ahead:.2f}x"
+        rounds = f"{len(form.turns)} round{'' if len(form.turns) == 1 else 's'}"
+        form.entry.note = f"eliminated after {rounds}: {what} of the best"
         self.left.append((form.entry, best.entry, self.tournament.speed(form, best)))
         self._close(form)
+
+    def _beside(self, form: Contender, best: Contender) -> float:
+        """Return how many times better a form is than the best; by way of the source where the two never met."""
+        ahead = self.ahead(form, best)
+        if self.by_size or ahead.rounds:
+            return ahead.ratio
+        return self.ahead(form, self.baseline).ratio / self.ahead(best, self.baseline).ratio
 
     def _close(self, form: Contender) -> None:
         self.measured(form)

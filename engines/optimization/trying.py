@@ -19,6 +19,7 @@ from engines.profile import CALLS_PER_TURN, SLOW_CALL_SECONDS
 
 log = logging.getLogger(__name__)
 
+LONG_CALL_SECONDS = 4 * SLOW_CALL_SECONDS
 LEAST_PATIENCE_SECONDS = 30.0
 """What a process is given to start and answer, however little of the budget is left."""
 
@@ -108,11 +109,11 @@ class Workbench:
     def call_seconds(self, runner: Runner) -> float:
         """Give a process the feed that is timed, and nothing else; return the time of a call, roughly.
 
-        It is the least of a few, as some runtimes compile in the first ones.
+        It is the least of a few, as some runtimes compile in the first ones; of long calls one has to do.
         """
         runner.run([self.truth.samples.feeds[self.feed]])
         first = runner.turn(TIMED, 1)[0]
-        return first if first > SLOW_CALL_SECONDS * 10 else min(first, *runner.turn(TIMED, CALLS_PER_TURN))
+        return first if first > LONG_CALL_SECONDS else min(first, *runner.turn(TIMED, CALLS_PER_TURN))
 
     def judge(self, contender: Contender) -> bool:
         """Measure a form's accuracy where there is a judge; return whether it may go on."""

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from engines.optimization.entry import Entry
 from engines.optimization.final import Final
 from engines.optimization.form import FormSpec
 from engines.optimization.runner import Runner
-from engines.optimization.standing import Standing
+from engines.optimization.standing import SCREEN_ROUNDS, Standing
 from engines.optimization.tournament import Contender, Tournament
 from engines.optimization.trying import Workbench
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT
@@ -73,3 +75,37 @@ def test_size_compares_bytes() -> None:
     assert standing.ranked == [small, fast]
     assert held._choice() is small
     assert held._judge(small, timed(BASELINE, 10.0)) == (True, "")
+    gain, reason = held._judge(timed(KNOB, 1.0, size=99), timed(BASELINE, 10.0))
+    assert not gain  # one byte in a hundred helps nobody
+    assert reason == f"The smallest form, {KNOB.name}, has 0.99x the size of the source form."
+
+
+def test_of_equally_small_forms_the_fastest_wins() -> None:
+    slow, fast = timed(ORT, 20.0, size=50), timed(OPENVINO, 5.0, size=50)
+    assert ORT.name < OPENVINO.name  # which decides among equals
+    assert final(slow, fast, by_size=True)[0]._choice() is fast
+
+
+def test_forms_that_never_met_are_compared_by_way_of_the_source() -> None:
+    best, slow = timed(ORT, 5.0), timed(KNOB, 10.0)
+    source = timed(BASELINE, 10.0)
+    slow.turns = {number + 100: seconds for number, seconds in slow.turns.items()}
+    source.turns |= {number + 100: seconds for number, seconds in source.turns.items()}
+    standing = Standing(Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, members=[best, slow])
+    standing._leave(slow)
+    assert slow.entry.note == "eliminated after 10 rounds: 0.50x of the best"
+
+
+def test_long_rounds_are_few_at_the_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    least: list[int] = []
+
+    def rounds(_self: Tournament, contenders: list[Contender], _seconds: float, **bounds: int) -> list[Contender]:
+        least.append(bounds["least"])
+        return list(contenders)
+
+    monkeypatch.setattr(Tournament, "rounds", rounds)
+    for call_seconds in (0.01, 0.6):
+        source, new = timed(BASELINE, 10.0), timed(ORT, 5.0)
+        source.call_seconds = new.call_seconds = call_seconds
+        Standing(Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40).enter(new, lambda _form: True)
+    assert least == [SCREEN_ROUNDS, 2]
