@@ -14,8 +14,8 @@ from typing import Any
 
 from engines.backends import backend
 from engines.conversion_request import ConversionRequest
-from engines.manifest import QuantizationEntry, QuantizedComponent
 from engines.optimization.component import ComponentJob, optimize_component
+from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent, result_fields
@@ -123,7 +123,7 @@ def _content(work: OptimizationRequest, done: Sequence[OptimizedComponent], resu
         backend(form.backend),
         [entry.packaged for entry in done],
         work.template,
-        _quantization(work, done),
+        quantization_entry(done),
         {"optimization": result},
     )
 
@@ -132,22 +132,6 @@ def _resolved(conversion: ConversionRequest, runtime: str, precision: str) -> Co
     """Return the request as a conversion would have had to ask for the package."""
     template = conversion.template.model_copy(update={"runtime": runtime, "precision": precision})
     return conversion.model_copy(update={"template": template})
-
-
-def _quantization(work: OptimizationRequest, done: Sequence[OptimizedComponent]) -> QuantizationEntry | None:
-    """Return how components were quantized; None where none was."""
-    quantized = {
-        entry.packaged.component.name: QuantizedComponent(
-            quantizer=entry.quantizer, floating_point_nodes=entry.floating_point_nodes
-        )
-        for entry in done
-        if entry.quantizer
-    }
-    if not quantized:
-        return None
-    return QuantizationEntry(
-        scheme="STATIC", method="ENTROPY_2", granularity="PER_CHANNEL", asymmetric=False, components=quantized
-    )
 
 
 def _html(work: OptimizationRequest, result: dict[str, Any]) -> str:
