@@ -9,6 +9,7 @@ see the same reason, the same offending node and the same advice:
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -102,3 +103,15 @@ class EngineFailure(Exception):  # noqa: N818 - the API calls it a failure: a ta
         """Return the failure that `to_dict` wrote."""
         fields = dict(values)
         return cls(FailureReason(fields.pop("reason")), fields.pop("message"), **fields)
+
+
+def tells_of_no_memory(text: str) -> bool:
+    """Return whether an error's words say that memory could not be had, as the frameworks and runtimes say it."""
+    return _NO_MEMORY.search(text) is not None
+
+
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|std::bad_alloc|bad allocation|out of memory"
+    r"|unable to allocate|failed to allocate memory|could not allocate|can't start new thread",
+    re.IGNORECASE,
+)

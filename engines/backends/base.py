@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.failures import EngineFailure, FailureReason, first_line
+from engines.failures import EngineFailure, FailureReason, first_line, tells_of_no_memory
 from engines.signature import Signature
 
 if TYPE_CHECKING:
@@ -178,7 +178,14 @@ def unsupported_operator(runtime: str, onnx_path: Path, operator: str, domain: s
 
 
 def crashed(runtime: str, action: str, error: Exception) -> EngineFailure:
-    """Return the failure of a runtime that gave no usable answer."""
+    """Return the failure of a runtime that gave no usable answer: OUT_OF_MEMORY where it says so."""
+    if tells_of_no_memory(str(error)):
+        return EngineFailure(
+            FailureReason.OUT_OF_MEMORY,
+            f"{runtime} needs more memory than it may have to {action}.",
+            evidence=str(error).strip()[-1000:],
+            suggested_fix="Raise the memory limit of the task, or use a smaller batch or input shape.",
+        )
     return EngineFailure(
         FailureReason.TOOLCHAIN_CRASHED,
         f"{runtime} failed to {action}: {first_line(error)}",

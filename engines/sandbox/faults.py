@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import errno
-import re
 import traceback
 
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, tells_of_no_memory
 from engines.sandbox.audit import Auditor, violation
 
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|not enough memory|std::bad_alloc|bad allocation|out of memory"
-    r"|unable to allocate|failed to allocate memory|could not allocate|can't start new thread",
-    re.IGNORECASE,
-)
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _EVIDENCE_LINES = 12
 
@@ -77,7 +71,7 @@ def out_of_memory(message: str, evidence: str) -> EngineFailure:
 
 def _is_no_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError | OSError) and _NO_MEMORY.search(str(error)) is not None
+        isinstance(error, RuntimeError | OSError) and tells_of_no_memory(str(error))
     )
 
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from engines.backends import BuildSource, backend
+from engines.backends.base import crashed
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.devices import load_catalog
 from engines.failures import EngineFailure, FailureReason
@@ -135,3 +136,17 @@ def test_asking_what_is_available_imports_no_framework() -> None:
         "sys.exit(any(name in sys.modules for name in ('onnx', 'onnxruntime', 'openvino', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 8589934592", "OUT_OF_MEMORY"),
+        ("Non-zero status code returned while running Expand", "TOOLCHAIN_CRASHED"),
+    ],
+)
+def test_a_runtime_that_has_no_memory_says_so(words: str, reason: str) -> None:
+    failure = crashed("ONNX Runtime", "run the graph", RuntimeError(words))
+    assert failure.reason.value == reason
+    assert failure.suggested_fix
+    assert words in failure.evidence
