@@ -39,7 +39,8 @@ def describe_huggingface(folder: Path) -> list[dict[str, Any]]:
     if "_class_name" not in index:
         return [_describe(folder, folder)]
     _refuse_code(index, "model_index.json")
-    parts = [folder / name for name in sorted(index) if isinstance(index[name], list) and (folder / name).is_dir()]
+    there = {path.name: path for path in folder.iterdir() if path.is_dir()}  # a name may be any path
+    parts = [there[name] for name in sorted(index) if isinstance(index[name], list) and name in there]
     models = [part for part in parts if (part / "config.json").is_file()]
     if not models:
         raise _invalid(f"The pipeline {index['_class_name']} has none of its models: their folders are missing.")
@@ -74,7 +75,8 @@ def _describe(part: Path, root: Path) -> dict[str, Any]:
     files = weight_files(part)
     tensors = {name: tensor for file in files for name, tensor in _tensors(file).items()}
     metadata = {key: str(config[key]) for key in _SHOWN if config.get(key)}
-    if architectures := config.get("architectures"):
+    architectures = config.get("architectures")
+    if isinstance(architectures, list) and architectures:
         metadata["architectures"] = ", ".join(map(str, architectures))
     metadata["weights"] = ", ".join(file.relative_to(root).as_posix() for file in files)
     described = describe_tensors(tensors, shown)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from engines.inspection.wire import MalformedMessageError, read_varint
+
 _HEAD = 65536
 _NODE = 0x0A
 _NAME, _OP = 0x0A, 0x12
@@ -52,13 +54,11 @@ def _field(data: bytes, position: int, tag: int) -> tuple[int, int] | None:
     """Return where the value of a length-delimited field begins and ends; None where another field is there."""
     if position >= len(data) or data[position] != tag:
         return None
-    length = shift = 0
-    for index in range(position + 1, min(position + 11, len(data))):
-        length |= (data[index] & 0x7F) << shift
-        shift += 7
-        if data[index] < 0x80:
-            return index + 1, index + 1 + length
-    return None
+    try:
+        length, start = read_varint(data, position + 1)
+    except MalformedMessageError:
+        return None
+    return start, start + length
 
 
 def _is_word(data: bytes) -> bool:

@@ -53,7 +53,7 @@ def read_safetensors(path: Path) -> dict[str, TensorInfo]:
         if 8 + length + end > size:
             _refuse(path, f"it is truncated: {size} bytes are there, {8 + length + end} belong there")
         return {name: _tensor(path, name, entry) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         _refuse(path, f"its header is damaged ({str(error)[:200]}); it looks like {sniff(path)}")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason
 from engines.inspection.formats import check_format
 from engines.inspection.tensorflow_graph import Graph, SavedModel, check_safe, read_saved_model
+
+_SHARD = re.compile(r"-of-([0-9]{5})$")
 
 
 def model_file(folder: Path) -> Path:
@@ -53,8 +56,8 @@ def _check_variables(folder: Path, graph: Graph) -> None:
             f"The SavedModel has {len(variables)} variables, such as '{variables[0]}', and their values are missing: "
             "variables/variables.index and variables/variables.data-… belong beside saved_model.pb."
         )
-    total = next((int(file.name.rpartition("-of-")[2]) for file in files if "-of-" in file.name), 0)
-    shards = sum("-of-" in file.name for file in files)
+    counts = [found[1] for file in files if (found := _SHARD.search(file.name))]
+    total, shards = max(map(int, counts), default=0), len(counts)
     if shards < total:
         raise _invalid(f"The values of the SavedModel's variables lie in {total} files, of which {shards} are there.")
 

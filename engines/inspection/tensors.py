@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engines.failures import EngineFailure, FailureReason
 from engines.inspection.restricted import TensorInfo
 from engines.signature import DTYPES, TensorSpec
 
 MAX_LISTED = 10_000
 """Most tensors that a description lists."""
+_MAX_BYTES = 1 << 50
 
 
 def describe_tensors(tensors: Mapping[str, TensorInfo], shown_path: str) -> dict[str, Any]:
@@ -20,8 +22,12 @@ def describe_tensors(tensors: Mapping[str, TensorInfo], shown_path: str) -> dict
     Args:
         tensors: The tensors, by name.
         shown_path: Path of their file in the model version.
+
+    Raises:
+        EngineFailure: INVALID_MODEL for a shape that no tensor can have.
     """
     listed = list(tensors.items())[:MAX_LISTED]
+    _check_extents(tensors)
     return {
         "path": shown_path,
         "component": Path(shown_path).name,
@@ -37,7 +43,20 @@ def most_frequent(operators: Counter[str]) -> list[dict[str, Any]]:
     return [{"operator": name, "count": count} for name, count in ordered]
 
 
+def _check_extents(tensors: Mapping[str, TensorInfo]) -> None:
+    """Refuse what a file may say of its tensors, and no machine can hold."""
+    for name, tensor in tensors.items():
+        if min(tensor.shape, default=0) < 0 or tensor.bytes > _MAX_BYTES:
+            raise _impossible(f"The tensor '{name}' cannot have the shape that the file says: {list(tensor.shape)}.")
+    if sum(tensor.bytes for tensor in tensors.values()) > _MAX_BYTES:
+        raise _impossible(f"The {len(tensors)} tensors are said to take more than {_MAX_BYTES >> 50} PiB.")
+
+
 def _spec(name: str, tensor: TensorInfo) -> TensorSpec:
     if 0 in tensor.shape:
         return TensorSpec.unknown(name, tensor.dtype)
     return TensorSpec(name, tensor.dtype, tensor.shape, tensor.shape, tensor.shape)
+
+
+def _impossible(message: str) -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_MODEL, message, suggested_fix="Upload the file as it was saved, whole.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +39,11 @@ _EXPORTED_DTYPES = {
     28: "uint16",
 }
 """Element types by the numbers of torch/_export/serde/schema.py."""
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError),
+    *(AttributeError, LookupError, TypeError, ValueError, OverflowError),
+)
+"""What reading entries that are damaged, encrypted or of another form raises."""
 
 
 class _ScriptObject:
@@ -206,7 +213,7 @@ def _opened(path: Path, words: str, what: str) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError, EOFError, RecursionError) as error:
+    except _DAMAGE as error:
         raise _invalid(path, what, f"it is damaged ({str(error)[:200]})") from error
 
 

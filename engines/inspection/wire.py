@@ -18,6 +18,7 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
 _MAX_VARINT_BYTES = 10
 _MAX_DEPTH = 64
+_MAX_DIGITS = 20
 _TOKEN = re.compile(r"""[\s,;]+|\#[^\n]*|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[{}<>\[\]:]|[^\s{}<>\[\]:"'#,;]+)""")
 _CLOSING = {"{": "}", "<": ">"}
 
@@ -71,14 +72,14 @@ def read_text(text: str, schema: Schema) -> Message:
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     position, end = 0, len(data)
     while position < end:
-        tag, position = _varint(data, position)
+        tag, position = read_varint(data, position)
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
-            value, position = _varint(data, position)
+            value, position = read_varint(data, position)
             yield number, value - (1 << 64) if value >= 1 << 63 else value
             continue
         if kind == _LENGTH:
-            width, position = _varint(data, position)
+            width, position = read_varint(data, position)
         elif kind in _WIDTHS:
             width = _WIDTHS[kind]
         else:
@@ -89,7 +90,12 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         position += width
 
 
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
+    """Return the number that begins at a position, and the position behind it.
+
+    Raises:
+        MalformedMessageError: The data end within it, or it is longer than any number.
+    """
     result = 0
     for index in range(_MAX_VARINT_BYTES):
         if position + index >= len(data):
@@ -128,8 +134,11 @@ class _Tokens:
                 raise self._error(f"{name!r} stands where a field begins" if name else "it ends within a message")
             wanted = schema.messages.get(name) if schema else None
             for value in self._values(wanted, depth):
-                if name in names:
-                    message.setdefault(name, []).append(value)
+                if name not in names:
+                    continue
+                if wanted is None and isinstance(value, dict):
+                    raise self._error(f"a message stands where a value of '{name}' belongs")
+                message.setdefault(name, []).append(value)
         self._take()
         return message
 
@@ -151,7 +160,11 @@ class _Tokens:
         if schema is not None or token in {"", "}", ">", "]", ":"}:
             raise self._error(f"{token!r} stands where a value belongs" if token else "it ends within a field")
         if token[0] not in "\"'":
-            return int(token) if re.fullmatch(r"-?\d+", token) else token
+            if not re.fullmatch(r"-?\d+", token):
+                return token
+            if len(token) > _MAX_DIGITS:
+                raise self._error(f"the number {token[:_MAX_DIGITS]}… is too long")
+            return int(token)
         value = token[1:-1]
         while self._next[:1] in {'"', "'"}:
             value += self._take()[1:-1]

@@ -6,8 +6,9 @@ import asyncio
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from google.protobuf.json_format import MessageToJson, ParseDict
+from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from lathe.registry.v1.model_service_pb2 import ModelDescription, ModelFormat
 from lathe.type.v1.digest_pb2 import File
 
@@ -104,7 +105,21 @@ async def _read(model_format: ModelFormat.ValueType, files: Sequence[File], work
             result = await child.run("engines.inspection:describe", request, LIMITS)
     except EngineFailure as failure:
         raise refusal(failure) from failure
-    return ParseDict(result, ModelDescription())
+    return description_of(result)
+
+
+def description_of(result: dict[str, Any]) -> ModelDescription:
+    """Return what the child answered, as a message.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT, reason INVALID_MODEL, where the files, which readers take at their word, give a
+            name that is no Unicode, or a number that no field holds.
+    """
+    try:
+        return ParseDict(result, ModelDescription())
+    except ParseError as error:
+        message = f"What the files say of themselves cannot be: {str(error)[:300]}"
+        raise invalid_argument("model_version.files", message, reason="INVALID_MODEL") from error
 
 
 def refusal(failure: EngineFailure) -> LatheError | EngineFailure:

@@ -4,6 +4,7 @@ import json
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,45 @@ def test_archives_that_were_tampered_with(archives: Path, tmp_path: Path) -> Non
         describe_exported_program(_rewritten(archives / "m.pt2", tmp_path / "c.pt2", "model.json", b"{}"), "c.pt2")
 
 
+def _changed(archive: Path, target: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Write a copy of an exported program whose list of weights was changed."""
+    with zipfile.ZipFile(archive) as source:
+        (name,) = (name for name in source.namelist() if name.endswith("_weights_config.json"))
+        values = json.loads(source.read(name))
+    change(values["config"]["0.bias"]["tensor_meta"])
+    return _rewritten(archive, target, "_weights_config.json", json.dumps(values).encode())
+
+
+@pytest.mark.parametrize("extent", [-1, 2**70, float("inf"), "x"])
+def test_weights_of_impossible_extents_are_refused(archives: Path, tmp_path: Path, extent: object) -> None:
+    program = _changed(
+        archives / "m.pt2", tmp_path / "m.pt2", lambda meta: meta.update(sizes=[{"as_int": 1}, {"as_int": extent}])
+    )
+    with pytest.raises(EngineFailure, match=r"cannot have the shape that the file says|it is damaged") as caught:
+        describe_exported_program(program, "m.pt2")
+    assert caught.value.reason is FailureReason.INVALID_MODEL
+
+
+def test_values_of_another_form_are_damage(archives: Path, tmp_path: Path) -> None:
+    program = _changed(archives / "m.pt2", tmp_path / "m.pt2", lambda meta: meta.update(sizes="x"))
+    with pytest.raises(EngineFailure, match="it is damaged"):
+        describe_exported_program(program, "m.pt2")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_compressed_entries_that_are_damaged(archives: Path, tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(archives / "m.pt") as source, zipfile.ZipFile(tmp_path / "m.pt", "w", method) as copy:
+        for name in source.namelist():
+            copy.writestr(name, source.read(name))
+        code = next(info for info in copy.infolist() if info.filename.endswith(".py"))
+    data = bytearray((tmp_path / "m.pt").read_bytes())
+    start = code.header_offset + 30 + len(code.filename) + 16
+    data[start : start + 24] = b"\xff" * 24
+    (tmp_path / "m.pt").write_bytes(data)
+    with pytest.raises(EngineFailure, match="it is damaged"):
+        describe_torchscript(tmp_path / "m.pt", "m.pt")
+
+
 def test_huggingface_directory(tmp_path: Path) -> None:
     folder = _directory(tmp_path, {"architectures": ["BertModel"]})
     _safetensors(folder / "model.safetensors", WEIGHT, 12)
@@ -120,6 +160,25 @@ def test_pipeline(tmp_path: Path) -> None:
     assert (graph["component"], graph["path"]) == ("unet", "unet/config.json")
 
 
+@pytest.mark.parametrize("name", ["..", "../other", "."])
+def test_parts_of_a_pipeline_lie_in_it(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "pipeline"
+    folder.mkdir()
+    for beside in (tmp_path, tmp_path / "other"):
+        _safetensors(_directory(beside, {}) / "model.safetensors", WEIGHT, 12)
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": "Pipeline", name: ["diffusers", "UNet2DModel"]})
+    )
+    with pytest.raises(EngineFailure, match="none of its models"):
+        describe_huggingface(folder)
+
+
+def test_architectures_that_are_no_list_are_not_shown(tmp_path: Path) -> None:
+    folder = _directory(tmp_path, {"architectures": True})
+    _safetensors(folder / "model.safetensors", WEIGHT, 12)
+    assert "architectures" not in describe_huggingface(folder)[0]["metadata"]
+
+
 def test_remote_code_is_refused(tmp_path: Path) -> None:
     folder = _directory(tmp_path, {"auto_map": {"AutoModel": "modeling.Net"}})
     with pytest.raises(EngineFailure, match="asks for code") as caught:
@@ -143,6 +202,7 @@ def test_directories_that_are_none(tmp_path: Path) -> None:
         ({"w": {**WEIGHT["w"], "dtype": "Q7"}}, 12, "unknown element type 'Q7'"),
         ({"w": {**WEIGHT["w"], "shape": [2, 2]}}, 12, "of 8 bytes lies in 12"),
         ({"w": {}}, 0, "header is damaged"),
+        ({"w": {**WEIGHT["w"], "data_offsets": [0, float("inf")]}}, 12, "header is damaged"),
     ],
 )
 def test_damaged_safetensors(tmp_path: Path, header: dict[str, Any], size: int, words: str) -> None:

@@ -66,6 +66,8 @@ def test_garbage_of_text_is_read_or_refused(text: str) -> None:
     [
         ("node {\n name: 'x'\n", "line 3: it ends within a message"),
         ("node { name: }", "stands where a value belongs"),
+        ("node { attr { key: { } } }", "a message stands where a value of 'key' belongs"),
+        (f"node {{ name: {'9' * 30} }}", "the number 99999999999999999999… is too long"),
         ("node 5", "line 1: '5' stands where a value belongs"),
         ('node { name: "x }', "a quotation mark has no second one"),
         ("{", "stands where a field begins"),
@@ -173,4 +175,5 @@ def test_variables_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="lie in 2 files, of which 1 are there"):
         inspect_saved_model(folder)
     (variables / "variables.data-00001-of-00002").write_bytes(b"d")
+    (variables / "variables.data-00002-of-notes").write_bytes(b"d")
     assert describe_saved_model(folder)["parameter_count"] == 3

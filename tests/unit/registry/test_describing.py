@@ -36,6 +36,13 @@ def test_failures_of_the_service_stay_what_they_are() -> None:
     assert describing.refusal(failure) is failure
 
 
+@pytest.mark.parametrize("graph", [{"path": "\ud800"}, {"parameter_count": 2**70}])
+def test_what_no_message_can_say_is_the_fault_of_the_files(graph: dict[str, object]) -> None:
+    with pytest.raises(LatheError, match="cannot be") as caught:
+        describing.description_of({"graphs": [graph]})
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL")
+
+
 @pytest.mark.parametrize("name", ModelFormat.keys())
 def test_every_format_is_read_or_refused(name: str) -> None:
     if name in DESCRIBED_FORMATS:
