@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from engines.reports import text
-from engines.reports.optimization_values import baseline_name, cosine, median_ms, outcome, recommended, size_bytes
+from engines.reports.optimization_values import (
+    baseline_name,
+    cosine,
+    median_ms,
+    outcome,
+    recommended,
+    size_bytes,
+    size_in_words,
+)
 
 COLUMNS = ("form", "latency", "speed-up", "cosine", "size", "outcome")
 
@@ -59,7 +67,9 @@ class OptimizationReport(Mapping[str, Any]):
         before, after = (text.milliseconds(figures[key]) for key in ("baseline_time", "optimized_time"))
         best = recommended(self._result)
         form = best["form"] if best else "the recommended form"
-        return f"{form}: {self.speedup:.2f}x as fast as the source, {after} instead of {before}"
+        words = f"{form}: {self.speedup:.2f}x as fast as the source, {after} instead of {before}"
+        smaller = size_in_words(self._result) if self.speedup < 1 else ""  # then size was the aim
+        return f"{words}. {smaller}" if smaller else words
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return every candidate as a row of text: form, latency, speed-up, cosine, size, outcome.

@@ -13,7 +13,7 @@ from engines.reports.optimization_sections import (
     latency_section,
     parity_section,
 )
-from engines.reports.optimization_values import cosine, memory_bytes, recommended, size_bytes
+from engines.reports.optimization_values import cosine, memory_bytes, recommended, size_bytes, size_in_words
 from engines.reports.page import Notes, Page, Section, Tile, Tone, render
 from engines.reports.quantization_values import as_number
 
@@ -54,6 +54,7 @@ def verdict(result: Mapping[str, Any]) -> tuple[str, Tone]:
     words = (
         f"{form} is {as_number(figures.get('speedup')):.2f} times as fast as the source: {after} instead of {before}."
     )
+    words = f"{words} {size_in_words(result)}".strip()
     source, accuracy = result.get("source_accuracy"), (best or {}).get("accuracy")
     if source is not None and accuracy is not None:
         metric = str(result.get("metric") or "accuracy")

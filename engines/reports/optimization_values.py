@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engines.reports import text
 from engines.reports.quantization_values import as_number
 
 Candidate = Mapping[str, Any]
+
+_SMALLER = 0.98
+"""Part of the source's size from which on down a form is called smaller."""
 
 
 def numbered(result: Mapping[str, Any]) -> list[tuple[int, Candidate]]:
@@ -57,6 +61,16 @@ def baseline_name(result: Mapping[str, Any]) -> str:
     """Return the name of the source form, which everything is measured against; empty where nothing was measured."""
     forms = (result.get("profile") or {}).get("forms", [])
     return str(forms[0]["form"]) if forms else ""
+
+
+def size_in_words(result: Mapping[str, Any]) -> str:
+    """Return what the recommended form takes beside the source, in a sentence; empty where it is not smaller."""
+    chosen = [entry for entry in result.get("candidates", []) if entry.get("recommended")]
+    base = baseline_name(result)
+    source = next((entry for entry in result.get("candidates", []) if entry.get("form") == base), None)
+    if len(chosen) != 1 or source is None or not size_bytes(chosen[0]) < _SMALLER * size_bytes(source):
+        return ""
+    return f"Its files take {text.size(size_bytes(chosen[0]))} instead of {text.size(size_bytes(source))}."
 
 
 def outcome(entry: Candidate, baseline: str) -> tuple[str, str]:

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+from engines.direct.report import OptimizationReport
 from engines.reports.optimization_page import optimization_html, verdict
 from engines.reports.optimization_values import outcome
 from tests.unit.optimization.results import BASELINE, candidate, failed, no_gain, rich
 from tests.unit.reports.html import Document
+
+SMALLER = "Its files take 24.9\N{NARROW NO-BREAK SPACE}MiB instead of 97.8\N{NARROW NO-BREAK SPACE}MiB."
 
 
 def page(result: dict[str, Any]) -> Document:
@@ -52,6 +55,22 @@ def test_the_verdict_tells_of_speed_and_accuracy() -> None:
     assert "openvino INT8 is 5.57 times as fast as the source" in found
     assert "75.74" in found
     assert "76.13" in found
+
+
+def test_the_verdict_tells_of_size_where_it_is_less() -> None:
+    assert SMALLER in verdict(rich())[0]
+    result = rich()
+    result["candidates"][1]["size_bytes"] = result["candidates"][0]["size_bytes"]
+    assert "Its files" not in verdict(result)[0]
+
+
+def test_a_form_that_is_smaller_and_slower_is_summed_up_by_both() -> None:
+    result = rich()
+    assert "files" not in OptimizationReport(result, "").summary
+    result["optimization_result"]["speedup"] = 0.8
+    summary = OptimizationReport(result, "").summary
+    assert "0.80x as fast" in summary
+    assert summary.endswith(SMALLER)
 
 
 def test_no_gain_is_told_with_its_reason() -> None:
