@@ -24,7 +24,7 @@ from engines.signature import Signature, TensorSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Export", "PytorchSource", "export_onnx", "load_network", "read_pytorch", "run_module"]
+__all__ = ["Export", "PytorchSource", "export_onnx", "load_network", "run_module"]
 
 log = logging.getLogger(__name__)
 
@@ -118,28 +118,6 @@ def export_onnx(
     batched = [spec.batched(max_batch) if max_batch > 1 and spec.max else spec for spec in inputs]
     signature = Signature(tuple(batched), output_specs(job, observed, names))
     return Export(onnx_path, flat_network(network), signature, exporter, tuple(dict.fromkeys(constants)))
-
-
-def read_pytorch(
-    source: PytorchSource,
-    inputs: Sequence[TensorSpec],
-    samples: Sequence[NDArray[Any]],
-    onnx_path: Path,
-    *,
-    max_batch: int = 1,
-    output_names: Sequence[str] = (),
-) -> Export:
-    """Load the network and write it as ONNX: `load_network`, then `export_onnx`."""
-    network = load_network(source)
-    return export_onnx(
-        network,
-        inputs,
-        samples,
-        onnx_path,
-        max_batch=max_batch,
-        output_names=output_names,
-        architecture=source.architecture,
-    )
 
 
 def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]]) -> None:

@@ -8,7 +8,7 @@ from engines.backends.torchscript import frozen
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import onnx_export
 from engines.frontends.export_job import ExportJob
-from engines.frontends.pytorch import Export, export_onnx, load_network, read_pytorch, run_module
+from engines.frontends.pytorch import Export, PytorchSource, export_onnx, load_network, run_module
 from engines.signature import TensorSpec
 from tests.unit.engines_frontends import networks
 from tests.unit.engines_frontends.conftest import MakeSource
@@ -24,6 +24,12 @@ def _sample(spec: TensorSpec) -> Any:
 
 def _float(name: str, *shape: int) -> TensorSpec:
     return TensorSpec.fixed(name, "float32", shape)
+
+
+def _exported(
+    source: PytorchSource, inputs: list[TensorSpec], samples: list[Any], path: Path, **options: Any
+) -> Export:
+    return export_onnx(load_network(source), inputs, samples, path, architecture=source.architecture, **options)
 
 
 def _agrees(export: Export, batches: tuple[int, ...]) -> None:
@@ -57,7 +63,7 @@ CASES = {
 def test_networks_compute_the_same_at_every_batch(name: str, make_source: MakeSource, tmp_path: Path) -> None:
     source, inputs = CASES[name]
     samples = [_sample(spec) for spec in inputs]
-    export = read_pytorch(make_source(source), inputs, samples, tmp_path / "m.onnx", max_batch=5)
+    export = _exported(make_source(source), inputs, samples, tmp_path / "m.onnx", max_batch=5)
     assert [spec.max[0] for spec in (*export.signature.inputs, *export.signature.outputs)] == [5, 5]
     assert [spec.name for spec in export.signature.outputs] == ["output_0"]
     _agrees(export, (1, 2, 4, 5))
@@ -69,7 +75,7 @@ def tied(make_source: MakeSource, tmp_path_factory: pytest.TempPathFactory) -> E
     path = tmp_path_factory.mktemp("tied") / "m.onnx"
     names = ["logits", "mean", "sum"]
     samples = [_sample(spec) for spec in inputs]
-    return read_pytorch(make_source(networks.TIED_MULTI_OUTPUT), inputs, samples, path, max_batch=8, output_names=names)
+    return _exported(make_source(networks.TIED_MULTI_OUTPUT), inputs, samples, path, max_batch=8, output_names=names)
 
 
 def test_several_inputs_nested_outputs_and_tied_weights(tied: Export) -> None:
@@ -93,7 +99,7 @@ def test_frozen_torchscript_computes_the_same(tied: Export) -> None:
 
 def test_batch_of_one_is_fixed(make_source: MakeSource, tmp_path: Path) -> None:
     spec = _float("x", 2, 8)
-    export = read_pytorch(make_source(networks.FIXED_BATCH), [spec], [_sample(spec)], tmp_path / "m.onnx")
+    export = _exported(make_source(networks.FIXED_BATCH), [spec], [_sample(spec)], tmp_path / "m.onnx")
     assert export.signature.inputs == (spec,)
     assert export.signature.outputs[0].max == (2, 8)
     _agrees(export, (2,))
@@ -105,14 +111,14 @@ def test_older_exporter_takes_over(make_source: MakeSource, tmp_path: Path, monk
 
     monkeypatch.setattr(onnx_export, "_dynamo", fails)
     spec = _float("image", 1, 3, 8, 8)
-    export = read_pytorch(make_source(networks.CNN), [spec], [_sample(spec)], tmp_path / "m.onnx", max_batch=3)
+    export = _exported(make_source(networks.CNN), [spec], [_sample(spec)], tmp_path / "m.onnx", max_batch=3)
     assert export.exporter == "torchscript"
     _agrees(export, (1, 3))
 
 
 def test_branch_that_tracing_makes_a_constant_is_told(make_source: MakeSource, tmp_path: Path) -> None:
     spec = _float("x", 1, 4)
-    export = read_pytorch(make_source(networks.BRANCH), [spec], [_sample(spec)], tmp_path / "m.onnx", max_batch=4)
+    export = _exported(make_source(networks.BRANCH), [spec], [_sample(spec)], tmp_path / "m.onnx", max_batch=4)
     assert export.exporter == "torchscript"
     (place,) = set(export.constants)
     assert place.startswith("net.py:")
@@ -121,7 +127,7 @@ def test_branch_that_tracing_makes_a_constant_is_told(make_source: MakeSource, t
 def test_operator_that_onnx_lacks_is_named_with_its_module(make_source: MakeSource, tmp_path: Path) -> None:
     spec = _float("x", 1, 4)
     with pytest.raises(EngineFailure, match=r"'aten\.special_bessel_j0' in module 'block\.1'") as caught:
-        read_pytorch(make_source(networks.NO_ONNX), [spec], [_sample(spec)], tmp_path / "m.onnx", max_batch=4)
+        _exported(make_source(networks.NO_ONNX), [spec], [_sample(spec)], tmp_path / "m.onnx", max_batch=4)
     assert caught.value.reason is FailureReason.UNSUPPORTED_OPERATOR
     assert (caught.value.node, caught.value.operator) == ("block.1", "aten.special_bessel_j0")
 
@@ -130,7 +136,7 @@ def test_network_for_one_batch_only_is_told_apart(make_source: MakeSource, tmp_p
     spec = _float("x", 1, 9)
     source = make_source(networks.FIXED_BATCH)
     with pytest.raises(EngineFailure, match="'forward' raised RuntimeError") as caught:
-        read_pytorch(source, [spec], [np.zeros((2, 9), np.float32)], tmp_path / "m.onnx", max_batch=4)
+        _exported(source, [spec], [np.zeros((2, 9), np.float32)], tmp_path / "m.onnx", max_batch=4)
     assert caught.value.reason is FailureReason.SHAPE_MISMATCH
     assert "at batch 1" in caught.value.evidence
     assert "largest batch to 1" in caught.value.suggested_fix
@@ -159,6 +165,6 @@ def test_parameters_keep_the_names_of_the_network(make_source: MakeSource, tmp_p
     import onnx
 
     spec = _float("x", 1, 8)
-    export = read_pytorch(make_source(networks.MLP), [spec], [_sample(spec)], tmp_path / "m.onnx")
+    export = _exported(make_source(networks.MLP), [spec], [_sample(spec)], tmp_path / "m.onnx")
     model = onnx.load(export.onnx_path)
     assert {tensor.name for tensor in model.graph.initializer} == {"0.weight", "0.bias", "2.weight", "2.bias"}
