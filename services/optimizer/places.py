@@ -12,13 +12,20 @@ from services.common.errors import failed_precondition, invalid_argument
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('output_locations', 0))"
 # A folder overlaps itself, what it lies in, and what lies in it.
 _OVERLAPS = "(place = $2 OR starts_with(place, $2 || '/') OR starts_with($2, place || '/'))"
+# A place is taken before its task is written: where a crash came between them, nobody would ever let go of it.
+_IS_THERE = """
+(saved OR take_time > now() - interval '5 minutes'
+ OR EXISTS (SELECT FROM tasks WHERE uid = split_part(task, '/', 2)::uuid))
+"""
 _OTHERS = f"""
-SELECT task, place, saved FROM output_locations WHERE task <> $1 AND {_OVERLAPS} ORDER BY saved DESC, place LIMIT 1
+SELECT task, place, saved FROM output_locations WHERE task <> $1 AND {_OVERLAPS} AND {_IS_THERE}
+ORDER BY saved DESC, place LIMIT 1
 """  # noqa: S608 - our own words
 _OF_VERSION = f"SELECT place FROM output_locations WHERE version = $1 AND {_OVERLAPS} LIMIT 1"  # noqa: S608
 _WRITE = """
 INSERT INTO output_locations (place, task, saved) VALUES ($1, $2, $3)
-ON CONFLICT (place) DO UPDATE SET task = excluded.task, saved = excluded.saved, version = ''
+ON CONFLICT (place) DO UPDATE
+SET task = excluded.task, saved = excluded.saved, version = '', take_time = excluded.take_time
 """
 
 

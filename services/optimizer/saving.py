@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +25,9 @@ from services.optimizer.layout import laid_out
 from services.optimizer.places import Places
 from services.optimizer.rules import place_of
 
+# Each has a connection of the pool to itself until it is done, and takes others for what it writes: were all of them
+# lent to calls that wait, none could go on.
+_AT_ONCE = 3
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 # Where one of these is answered, nothing was registered, and trying again changes nothing.
 _FINAL = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION})
@@ -41,6 +45,7 @@ class Saver:
         self._places = Places(platform.database)
         self._folders = Folders(platform.settings)
         self._engine = engine
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def save(self, request: SaveModelRequest) -> OptimizationTask:
         """Register the form that a task recommends, and lay it out in the bucket.
@@ -68,7 +73,7 @@ class Saver:
     @asynccontextmanager
     async def _alone(self, task: str) -> AsyncIterator[None]:
         """Let one call save a task at a time, on whichever replica; a call that waited finds it saved."""
-        async with self._database.transaction() as connection:
+        async with self._slots, self._database.transaction() as connection:
             await connection.execute(_LOCK, task)
             yield
 

@@ -21,7 +21,9 @@ def upgrade() -> None:
             -- False while the task is in flight: then the place is free again when it ends.
             saved boolean NOT NULL,
             -- The version whose files lie there, once it is registered.
-            version text COLLATE "C" NOT NULL DEFAULT ''
+            version text COLLATE "C" NOT NULL DEFAULT '',
+            -- When the task took it.
+            take_time timestamptz NOT NULL DEFAULT clock_timestamp()
         )
         """,
         "CREATE INDEX output_locations_task ON output_locations (task)",
