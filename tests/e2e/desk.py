@@ -15,6 +15,7 @@ import grpc
 import psutil
 from lathe.converter.v1 import conversion_service_pb2 as converter
 from lathe.evaluator.v1 import evaluation_service_pb2 as evaluator
+from lathe.optimizer.v1 import optimization_service_pb2 as optimizer
 from lathe.quantizer.v1 import quantization_service_pb2 as quantizer
 from lathe.registry.v1 import architecture_service_pb2 as architecture
 from lathe.registry.v1 import dataset_service_pb2 as dataset
@@ -35,7 +36,13 @@ if TYPE_CHECKING:
 
 BUSY = [task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING]
 PATIENCE_SECONDS = 120.0
-Task = TypeVar("Task", converter.ConversionTask, quantizer.QuantizationTask, evaluator.EvaluationTask)
+Task = TypeVar(
+    "Task",
+    converter.ConversionTask,
+    quantizer.QuantizationTask,
+    evaluator.EvaluationTask,
+    optimizer.OptimizationTask,
+)
 
 
 @dataclass
@@ -71,7 +78,7 @@ class Desk:
         pushed = model.ModelVersion(
             format=version.pop("format", model.PTH),
             files=upload_files(self.rpc, [file]),
-            architecture=f"architectures/{class_name.lower()}",
+            architecture=f"architectures/{class_name.lower()}" if class_name else "",
             **version,
         )
         request = model.CreateModelVersionRequest(parent=f"models/{name}", model_version=pushed)
@@ -168,7 +175,7 @@ class Desk:
     def clean(self) -> bool:
         """Tell whether nothing runs and no task has left a process or a work directory."""
         few = all(len(self.sandboxes(worker.name)) <= 1 for worker in WORKERS)
-        imports = list((self.suite.data_dir / "registry" / "imports").iterdir())
+        imports = list((self.suite.data_dir / "registry" / "imports").glob("*"))
         return few and not self.busy() and not imports and len(self.workdirs()) <= len(WORKERS)
 
     @cached_property
