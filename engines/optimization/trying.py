@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -58,6 +58,7 @@ class Workbench:
     workdir: Path
     feed: int
     memory_bytes: int = 0
+    _too_short: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def attempt(self, entry: Entry, seconds: float) -> Contender | None:
         """Make, open and check a form; return None where it failed, with the failure or a note in its entry.
@@ -129,10 +130,15 @@ class Workbench:
 
     def _make(self, entry: Entry, seconds: float) -> Made | None:
         spec, start = entry.spec, time.monotonic()
+        known = self._too_short.get(_making(spec), 0.0)
+        if seconds <= known:
+            entry.note = f"not tried: a form that is made alike was not within {known:.3g} s, and there is no more left"
+            return None
         try:
             with at_most(seconds):
                 return self.maker.make(spec)
         except Overrun:
+            self._too_short[_making(spec)] = seconds
             entry.note = f"not made within the {seconds:.3g} s that the budget left for it"
             return None
         except EngineFailure:
@@ -150,3 +156,8 @@ class Workbench:
             ) from error
         finally:
             log.info("%s: %.1f s to make", spec.name, time.monotonic() - start)
+
+
+def _making(spec: FormSpec) -> tuple[str, ...]:
+    """Return what the time of making a form goes by."""
+    return spec.runtime, spec.quantizer, spec.reader, spec.knob("graph"), spec.knob("weights")

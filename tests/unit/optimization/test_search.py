@@ -110,9 +110,11 @@ def test_no_budget_is_still_an_answer(searched: Searcher) -> None:
 def test_a_slow_maker_does_not_eat_the_budget(searched: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "MOST_OF_THE_REST", 0.01)
     monkeypatch.setattr(search_module, "LEAST_MAKING_SECONDS", 0.1)
-    result, _ = searched([fault("slow")], budget_seconds=30.0)
+    result, maker = searched([fault("slow"), fault("alike"), OPENVINO], budget_seconds=30.0)
     assert result.entries[0].note.startswith("not made within the 0.")
     assert result.entries[0].failure is None
+    assert result.entries[1].note.startswith("not tried: a form that is made alike was not within 0.")
+    assert maker.asked == [BASELINE, fault("slow"), OPENVINO]
 
 
 def test_throughput_is_that_of_the_largest_batch(searched: Searcher) -> None:
