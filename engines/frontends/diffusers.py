@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.conversion_request import Component, ComponentInput
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.huggingface_files import read_config
 from engines.frontends.huggingface_loading import load_weights_of
 from engines.frontends.keyword_network import KeywordNetwork, keyword_network
@@ -89,13 +90,12 @@ def inputs_of(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
     """Return the inputs of a part, for one sample.
 
     Raises:
-        EngineFailure: INVALID_SPEC for a class whose inputs its configuration does not say.
+        EngineFailure: INVALID_SPEC for a class whose inputs are not known, INVALID_MODEL for a configuration that does
+            not say their shapes.
     """
     config = read_config(folder)
     name = str(config["_class_name"])
-    if name.startswith("Autoencoder"):
-        return (_latent(config, component),)
-    build = _INPUTS.get(name)
+    build = partial(_latent, component) if name.startswith("Autoencoder") else _INPUTS.get(name)
     if build is None:
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
@@ -103,7 +103,16 @@ def inputs_of(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
             suggested_fix=f"Declare the inputs of component '{component.name}' in the template, by the names that its "
             f"forward gives them; they are known of {', '.join(_INPUTS)} and the autoencoders.",
         )
-    return build(config)
+    try:
+        return build(config)
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"The configuration of the {name} does not say the shapes of its inputs: {type(error).__name__}, "
+            f"{first_line(error)}.",
+            suggested_fix="Upload the config.json that save_pretrained(folder) wrote, or declare the inputs of "
+            f"component '{component.name}' in the template.",
+        ) from error
 
 
 def _class(config: Mapping[str, Any]) -> Any:
@@ -139,13 +148,14 @@ def _moments(model: Any, sample: Any) -> Any:
     return getattr(latents, "parameters", latents)
 
 
-def _latent(config: Mapping[str, Any], component: Component) -> ComponentInput:
-    size = int(config.get("sample_size") or 512)
+def _latent(component: Component, config: Mapping[str, Any]) -> tuple[ComponentInput, ...]:
+    sides = _sides(config, usual=512)
     if component.name.endswith("encoder"):
-        return _floats("sample", int(config.get("in_channels", 3)), size, size)
-    scale = 2 ** (len(config.get("block_out_channels", ())) - 1)
-    side = max(1, size // scale)
-    return _floats("latent_sample", int(config.get("latent_channels", 4)), side, side)
+        return (_floats("sample", int(config.get("in_channels", 3)), *sides),)
+    scale = 2 ** max(0, len(config.get("block_out_channels", ())) - 1)
+    return (
+        _floats("latent_sample", int(config.get("latent_channels", 4)), *(max(1, side // scale) for side in sides)),
+    )
 
 
 def _unconditional(config: Mapping[str, Any]) -> tuple[ComponentInput, ...]:
@@ -172,8 +182,8 @@ def _sd3(config: Mapping[str, Any]) -> tuple[ComponentInput, ...]:
     )
 
 
-def _sides(config: Mapping[str, Any]) -> tuple[int, int]:
-    size = config.get("sample_size") or 64
+def _sides(config: Mapping[str, Any], usual: int = 64) -> tuple[int, int]:
+    size = config.get("sample_size") or usual
     return (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size), int(size))
 
 

@@ -49,6 +49,12 @@ class _Described:
     def of(cls, folder: Path) -> _Described:
         values = read_config(folder)
         names = values.get("architectures") or [""]
+        if not isinstance(names, list):
+            raise EngineFailure(
+                FailureReason.INVALID_MODEL,
+                f"'architectures' in config.json is no list of names: {str(names)[:200]}.",
+                suggested_fix="Upload the config.json that save_pretrained(folder) wrote.",
+            )
         task = task_of(str(names[0]))
         config = load_config(folder, values)
         return cls(folder, config, model_class(str(names[0])), task)

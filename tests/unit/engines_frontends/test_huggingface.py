@@ -83,6 +83,7 @@ def test_pickled_weights_are_loaded_as_tensors_alone(tmp_path: Path, source: Pat
 
 WRONG: dict[str, tuple[dict[str, Any], str, FailureReason]] = {
     "task": ({"architectures": ["BertForPreTraining"]}, "is of no task that Lathe reads", FailureReason.INVALID_MODEL),
+    "name": ({"architectures": {"a": "b"}}, "'architectures' in config.json is no list", FailureReason.INVALID_MODEL),
     "class": ({"architectures": ["OwnForMaskedLM"]}, "'OwnForMaskedLM' is unknown to", FailureReason.INVALID_MODEL),
     "type": ({"model_type": "own"}, "The model type 'own' cannot be read", FailureReason.INVALID_MODEL),
     "deeper": ({"num_hidden_layers": 2}, "16 missing, 0 left over, 0 of another", FailureReason.WEIGHTS_MISMATCH),

@@ -211,6 +211,12 @@ def test_the_parts_of_a_pipeline_are_components_with_inputs(tmp_path: Path) -> N
     assert shapes[0]["encoder_hidden_states"] == (1, 77, 16)
     assert (shapes[0]["text_embeds"], shapes[0]["time_ids"]) == ((1, 20), (1, 6))
     assert shapes[1:] == [{"sample": (1, 3, 16, 16)}, {"latent_sample": (1, 4, 8, 8)}]
+    _json(tmp_path / "vae" / "config.json", _class_name="AutoencoderKL", sample_size=[16, 8], block_out_channels=[8])
+    assert diffusers.inputs_of(tmp_path / "vae", found[1])[0].shape == (1, 3, 16, 8)
+    _json(tmp_path / "unet" / "config.json", _class_name="UNet2DConditionModel", sample_size="large")
+    with pytest.raises(EngineFailure, match="UNet2DConditionModel does not say the shapes") as raised:
+        diffusers.inputs_of(tmp_path / "unet", found[0])
+    assert raised.value.reason is FailureReason.INVALID_MODEL
     _json(tmp_path / "unet" / "config.json", _class_name="OtherModel")
     with pytest.raises(EngineFailure, match="inputs of a OtherModel cannot be told"):
         diffusers.inputs_of(tmp_path / "unet", found[0])
