@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from engines.sandbox.syscalls import handle_on_usual_stack
+
 _AGAIN_SECONDS = 2.0
 """Where code that is being cleaned up swallows the end, it comes again after this time."""
 
@@ -33,6 +35,7 @@ def at_most(seconds: float) -> Iterator[None]:
             raise Overrun
 
     before = signal.signal(signal.SIGALRM, end)
+    handle_on_usual_stack(signal.SIGALRM)
     signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield

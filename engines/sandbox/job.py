@@ -28,6 +28,7 @@ def serve(configuration: dict[str, Any], layers: dict[str, Layer]) -> NoReturn:
     """Load the modules, say that the child is ready, wait for the one job, do it, and end the process."""
     faulthandler.enable(file=2)
     faulthandler.register(STACK_SIGNAL, file=2, all_threads=True)
+    syscalls.handle_on_usual_stack(STACK_SIGNAL)
     channel = Channel(int(configuration["control"]))
     for module in configuration["preload"]:
         try:

@@ -28,6 +28,19 @@ _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
+_SA_ONSTACK = 0x08000000
+
+
+class _SignalAction(ctypes.Structure):
+    """`struct sigaction` of the C library."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ulong * (1024 // (8 * ctypes.sizeof(ctypes.c_ulong)))),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
 
 def call(number: int, *arguments: object) -> int:
     """Make a system call by number.
@@ -42,6 +55,20 @@ def prctl(option: int, *arguments: int) -> int:
     """Make the system call of this name; raises OSError."""
     padded = (*arguments, *(0 for _ in range(4 - len(arguments))))
     return _checked(_libc.prctl(option, *(ctypes.c_ulong(value) for value in padded)))
+
+
+def handle_on_usual_stack(number: int) -> None:
+    """Let the handler that a signal has run on the stack of the thread it interrupts; raises OSError.
+
+    Python asks for the thread's alternate stack. OpenVINO's CPU plug-in (2026.4) gives one to the thread that makes a
+    `Core`, unmaps it when that `Core` goes, and where two of them do not go in the reverse order of their making, puts
+    the unmapped one back in place: the next handler that asks for it ends the process by SIGSEGV, or writes into what
+    has been mapped there since.
+    """
+    action = _SignalAction()
+    _checked(_libc.sigaction(number, None, ctypes.byref(action)))
+    action.flags &= ~_SA_ONSTACK
+    _checked(_libc.sigaction(number, ctypes.byref(action), None))
 
 
 def unshare(flags: int) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -56,3 +57,27 @@ def test_another_thread_takes_the_time_that_it_takes() -> None:
     thread.start()
     thread.join()
     assert done == [True]
+
+
+_STALE_STACK = """
+import time
+import openvino
+from engines.optimization.patience import Overrun, at_most
+
+first, second = openvino.Core(), openvino.Core()
+first.get_property("CPU", "FULL_DEVICE_NAME")
+second.get_property("CPU", "FULL_DEVICE_NAME")
+del first  # takes away the signal stack that the other one puts back
+del second
+try:
+    with at_most(0.05):
+        while True:
+            time.sleep(0.01)
+except Overrun:
+    print("interrupted")
+"""
+
+
+def test_a_signal_stack_that_openvino_has_unmapped_is_not_used() -> None:
+    done = subprocess.run([sys.executable, "-c", _STALE_STACK], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
