@@ -148,14 +148,14 @@ def _streamed(forms: Iterable[FormSpec], threads: int) -> Iterator[FormSpec]:
 def _refined(now: Situation) -> Iterator[FormSpec]:
     """Yield the same runtimes with what makes them a little faster: 1 to 6 %, and 20 % where the model is tiny."""
     half = now.goal in HALF_GOALS
+    bound = ("binding", "bound")
+    if now.goal == "INT8" and now.has_calibration:
+        yield FormSpec("onnxruntime", "INT8", "quantized", knobs=(bound,))
+    yield FormSpec("onnxruntime", "FP32", knobs=(bound,))  # nothing to make, and what wins most on tiny models
     if now.has_module:
         if half:
             yield FormSpec("openvino", "BF16", reader="pytorch")
         yield FormSpec("openvino", "FP32", reader="pytorch")
-    bound = ("binding", "bound")
-    if now.goal == "INT8" and now.has_calibration:
-        yield FormSpec("onnxruntime", "INT8", "quantized", knobs=(bound,))
-    yield FormSpec("onnxruntime", "FP32", knobs=(bound,))
     if now.threads > 1:
         yield FormSpec("onnxruntime", "FP32", knobs=(bound, ("threads", "1")))
         yield FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))

@@ -108,8 +108,9 @@ def _small_print(result: Mapping[str, Any]) -> list[str]:
     lines = [
         "Parity came first: a form that does not compute what the source computes is out, whatever its speed. Forms in "
         "FP32 are held to their largest relative error, others to a cosine of 0.99.",
-        "Every form ran in a process of its own, one at a time, with the same inputs and threads. Forms that could "
-        "no longer win were left out after each round; the rest were measured longer. A tie goes to the simpler form.",
+        "Every form ran in a process of its own, one at a time, with the same inputs and the same number of threads, "
+        "but those whose name says another. Forms that could no longer win were left out after each round; the rest "
+        "were measured longer. A tie goes to the simpler form.",
     ]
     if profile:
         lines.append(
