@@ -6,11 +6,13 @@ source takes part twice, in two processes: what these two differ by is what nois
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from engines.failures import EngineFailure
+from engines.optimization.form import Made
 from engines.optimization.runner import Runner
 from engines.optimization.standing import FINALISTS, Standing
 from engines.optimization.tournament import LEAST_ROUNDS, Contender, Speed
@@ -83,14 +85,20 @@ class Final:
     def _control(self) -> Contender:
         baseline = self._standing.baseline
         assert baseline.entry.made is not None  # it runs
-        try:
-            bench = self._bench
-            runner = Runner.open(baseline.entry.made, bench.threads, bench.workdir, memory_bytes=bench.memory_bytes)
-        except EngineFailure:
-            runner = baseline.runner  # memory for one alone: the same process under two names
-        else:
-            bench.call_seconds(runner)
+        runner = baseline.runner  # where memory does for one alone: the same process under two names
+        with contextlib.suppress(EngineFailure):
+            runner = self._second(baseline.entry.made)
         return Contender(baseline.entry, runner, baseline.call_seconds)
+
+    def _second(self, made: Made) -> Runner:
+        bench = self._bench
+        runner = Runner.open(made, bench.threads, bench.workdir, memory_bytes=bench.memory_bytes)
+        try:
+            bench.call_seconds(runner)
+        except BaseException:
+            runner.close()
+            raise
+        return runner
 
     def _rounds(self, everyone: list[Contender], seconds: float) -> None:
         alive = self._standing.tournament.rounds(everyone, seconds, least=LEAST_ROUNDS)

@@ -15,7 +15,9 @@ from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
 from engines.optimization.judging import Run
 from engines.optimization.record import Record
+from engines.optimization.runner import Runner
 from engines.optimization.search import SearchResult, search
+from engines.optimization.trying import Workbench
 from engines.sandbox.processes import descendants
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT, TestMaker, ones, prepared
 
@@ -136,6 +138,22 @@ def test_accuracy_decides_where_there_is_a_judge(searched: Searcher) -> None:
 
     result, _ = searched([ORT], budget_seconds=20.0, judge=judge, judged_on="d")
     assert (result.baseline.accuracy, result.entries[0].accuracy) == (0.9, 0.9)
+
+
+def test_memory_for_one_process_of_the_source_is_enough(searched: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    call_seconds, asked = Workbench.call_seconds, []
+
+    def once(bench: Workbench, runner: Runner) -> float:
+        asked.append(runner.made.spec)
+        if asked.count(BASELINE) > 1:
+            raise EngineFailure(FailureReason.OUT_OF_MEMORY, "There is no memory for a second process.")
+        return call_seconds(bench, runner)
+
+    monkeypatch.setattr(Workbench, "call_seconds", once)
+    result, _ = searched([OPENVINO], budget_seconds=10.0)
+    assert asked.count(BASELINE) == 2
+    assert result.profile.control.speedup_low > 0
+    assert by_spec(result)[OPENVINO].holds
 
 
 def test_a_source_that_does_not_run_is_an_error(searched: Searcher) -> None:
