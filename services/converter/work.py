@@ -8,10 +8,7 @@ from google.protobuf.message import Message
 from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome, ConversionWork
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.tasks.engine_work import EngineWork
-
-ENGINE_PACKAGES = ("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy")
-"""Packages beside the device's own toolchains whose versions may change a result."""
+from services.common.tasks.engine_work import READERS, EngineWork
 
 
 class ConversionWorkKind(EngineWork):
@@ -25,7 +22,7 @@ class ConversionWorkKind(EngineWork):
     outputs_dir = "package"
 
     def __init__(self, device: str) -> None:
-        super().__init__(device, ENGINE_PACKAGES)
+        super().__init__(device, READERS)
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return model files, architectures and samples."""

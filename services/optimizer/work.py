@@ -9,27 +9,10 @@ from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, Opt
 from lathe.type.v1.digest_pb2 import DatasetSelection, Digest
 
 from services.common.datasets import INDEX_FILE
-from services.common.tasks.engine_work import EngineWork
+from services.common.tasks.engine_work import READERS, EngineWork
 from services.optimizer.rules import RECORD_FILE
 
-ENGINE_PACKAGES = (
-    "lathe",
-    "torch",
-    "onnx",
-    "onnxscript",
-    "onnx-ir",
-    "onnxruntime",
-    "nncf",
-    "numpy",
-    "pillow",
-    "pyarrow",
-    "pycocotools",
-    "safetensors",
-    "transformers",
-    "diffusers",
-    "tensorflow-cpu",
-    "tf2onnx",
-)
+ENGINE_PACKAGES = (*READERS, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
 """Packages beside the device's own toolchains whose versions may change a result."""
 
 CALIBRATION_FILE = "calibration.bin"

@@ -9,21 +9,9 @@ from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, Qua
 from lathe.type.v1.digest_pb2 import DatasetSelection, Digest
 
 from services.common.datasets import INDEX_FILE
-from services.common.tasks.engine_work import EngineWork
+from services.common.tasks.engine_work import READERS, EngineWork
 
-ENGINE_PACKAGES = (
-    "lathe",
-    "torch",
-    "onnx",
-    "onnxscript",
-    "onnx-ir",
-    "onnxruntime",
-    "nncf",
-    "numpy",
-    "pillow",
-    "pyarrow",
-    "pycocotools",
-)
+ENGINE_PACKAGES = (*READERS, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
 """Packages beside the device's own toolchains whose versions may change a result."""
 
 ARTIFACT_FILE = "calibration.bin"

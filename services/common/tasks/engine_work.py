@@ -12,6 +12,12 @@ from lathe.type.v1.digest_pb2 import File
 from engines.devices import load_catalog
 from engines.toolchain import fingerprint, software
 
+READERS = (
+    *("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy"),
+    *("safetensors", "transformers", "diffusers", "tensorflow-cpu", "tf2onnx"),
+)
+"""Packages that read a source, whatever its format."""
+
 
 class EngineWork:
     """What these kinds share. The outcome has a field `files`, and the engine names the files that it wrote."""
