@@ -31,6 +31,8 @@ MAX_STEPS = 16
 """Deepest nesting below level 1."""
 MAX_AXES = 16
 MAX_EXTENT = 2**20
+MAX_SHAPES = 128
+"""Most shapes of a set."""
 
 _SPACES = re.compile(r"[ \t\r]*")
 _NUMBER = re.compile(r"-?[0-9]+")
@@ -141,6 +143,8 @@ class _Line:
             self._at += 1
             members = [self._shape("an extent")]
             while self._rest().startswith(","):
+                if len(members) == MAX_SHAPES:
+                    self._expected(f"']', for a set holds at most {MAX_SHAPES} shapes")
                 self._at += 1
                 members.append(self._shape("an extent", like=members[0], others=members))
             self._take("]", "'*' and an extent, ',' and a shape, or ']'")

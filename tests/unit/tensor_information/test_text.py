@@ -134,6 +134,7 @@ def test_a_range_is_tuned_for_its_middle_in_steps_that_divide_both_ends(low: int
         ("x[0]:float(1)\nx(1):half(2)", 2, 1, "a list as in a line before; found a tuple: x(1)"),
         ("y:bool(1)\nx(0):float(1)\nx(2):half(2)", 3, 1, "item 1 of the tuple beside item 2; it is missing"),
         ("\n".join(f"x{n}:bool(1)" for n in range(65)), 65, 1, "at most 64 elements, found 65"),
+        (f"x:bool([{','.join(map(str, range(100, 229)))}])", 1, 520, "']', for a set holds at most 128 shapes"),
     ],
 )
 def test_mistakes_have_line_column_and_what_was_expected(text: str, line: int, column: int, sentence: str) -> None:
