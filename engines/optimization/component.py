@@ -26,6 +26,7 @@ from engines.optimization.result import OptimizedComponent
 from engines.optimization.search import SearchResult, search
 from engines.package import PackagedComponent
 from engines.preparation import Prepared, Progress, prepare
+from engines.quantization.data import ARTIFACT
 from engines.quantization.plan import is_transformer
 from engines.reading import Reader, read_source, with_inputs, with_stated_inputs
 from engines.signature import Signature, TensorSpec
@@ -102,6 +103,7 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         classifier=request.conversion.template.method in CLASSIFIERS,
         judge=data.bound.judge.score if data.bound else None,
         judged_on=_judged_on(request),
+        calibrated_on=_calibrated_on(job),
         earlier=job.record,
         task=EARLIER,
         memory_bytes=job.memory_bytes,
@@ -193,6 +195,15 @@ def _judged_on(request: OptimizationRequest) -> str:
     if request.evaluation is None:
         return ""
     words = json.dumps([request.evaluation, request.spec.metric, request.spec.preprocessing], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
+def _calibrated_on(job: ComponentJob) -> str:
+    """Return a digest of the calibration and of the time for it: in more time a better quantization may be found."""
+    artifact = job.workdir / ARTIFACT
+    uploaded = hashlib.sha256(artifact.read_bytes()).hexdigest() if artifact.is_file() else ""
+    request = job.request
+    words = json.dumps([request.calibration, uploaded, request.spec.preprocessing, job.budget_seconds], sort_keys=True)
     return hashlib.sha256(words.encode()).hexdigest()
 
 

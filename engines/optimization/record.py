@@ -87,12 +87,14 @@ class Conditions:
 
     Attributes:
         digest: sha256 of them.
+        calibrated_on: What quantized forms depend on besides: a digest of their calibration.
     """
 
     digest: str
+    calibrated_on: str = ""
 
     @classmethod
-    def of(cls, graph: Path, samples: Samples, settings: Mapping[str, Any]) -> Self:
+    def of(cls, graph: Path, samples: Samples, settings: Mapping[str, Any], calibrated_on: str = "") -> Self:
         """Return the conditions of a graph, feeds, settings (JSON), and of this machine and what is installed."""
         digest = hashlib.sha256()
         for part in (graph, *(graph.parent / name for name in external_files(load_model(graph, weights=False), graph))):
@@ -104,11 +106,13 @@ class Conditions:
                 digest.update(array.tobytes())
         surroundings = [dict(settings), software(SOFTWARE), fingerprint()]
         digest.update(json.dumps(surroundings, sort_keys=True).encode())
-        return cls(digest.hexdigest())
+        return cls(digest.hexdigest(), calibrated_on)
 
     def key(self, spec: FormSpec) -> str:
         """Return the key of a form's measurement."""
-        return hashlib.sha256(f"{self.digest}\0{json.dumps(spec.to_dict(), sort_keys=True)}".encode()).hexdigest()
+        calibrated_on = self.calibrated_on if spec.quantizer else ""
+        words = (self.digest, json.dumps(spec.to_dict(), sort_keys=True), calibrated_on)
+        return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def _entry(values: Mapping[str, Any]) -> Entry:

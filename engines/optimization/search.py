@@ -80,6 +80,7 @@ def search(
     classifier: bool = False,
     judge: Judge | None = None,
     judged_on: str = "",
+    calibrated_on: str = "",
     earlier: Record | None = None,
     task: str = "",
     memory_bytes: int = 0,
@@ -102,6 +103,7 @@ def search(
         classifier: Whether outputs are scores of classes.
         judge: Returns the metric of a function that computes outputs from inputs; None where there is no data.
         judged_on: What it judges on, for the record: a digest of the data.
+        calibrated_on: What quantized forms are calibrated on, and how long: a digest.
         earlier: What earlier searches measured.
         task: Name of this work, under which its measurements are recorded.
         memory_bytes: Most memory of the work; what the machine has to spare where 0.
@@ -128,7 +130,7 @@ def search(
     held = _Search(
         bench,
         Tournament(TIMED, batch, load=objective == "THROUGHPUT", seed=seed),
-        Conditions.of(source.ready, feeds, settings),
+        Conditions.of(source.ready, feeds, settings, calibrated_on),
         earlier or Record(),
         progress,
         by_size=objective == "SIZE",

@@ -79,3 +79,10 @@ def test_keys_differ_with_all_that_a_measurement_depends_on(tmp_path: Path) -> N
     knob = FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))
     keys = {conditions.key(ORT), conditions.key(knob), *(other.key(ORT) for other in others)}
     assert len(keys) == 4
+
+
+def test_other_calibration_makes_other_forms_of_those_that_are_quantized_alone(tmp_path: Path) -> None:
+    one, other = (Conditions.of(graph(tmp_path / "m.onnx"), samples(), {}, calibrated_on=data) for data in "ab")
+    quantized = FormSpec("onnxruntime", "INT8", quantizer="quantized")
+    assert one.key(ORT) == other.key(ORT)
+    assert one.key(quantized) != other.key(quantized)
