@@ -16,6 +16,7 @@ from pathlib import Path
 from engines.backends import backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model, save_model
+from engines.optimization.patience import Overrun
 from engines.optimization.request import OptimizationRequest
 from engines.preparation import Prepared
 from engines.profile import ProfileReport
@@ -92,6 +93,14 @@ class EightBit:
                 self._made[runtime] = self._search(runtime)
             except EngineFailure as failure:
                 self._made[runtime] = failure
+            except Overrun:
+                # No second try: it would only begin anew what there was no time for.
+                self._made[runtime] = EngineFailure(
+                    FailureReason.TIMEOUT,
+                    f"The search's time did not do for quantizing for {runtime}.",
+                    suggested_fix="Search for longer.",
+                )
+                raise
         made = self._made[runtime]
         if isinstance(made, EngineFailure):
             raise made
