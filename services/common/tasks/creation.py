@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from google.protobuf.message import Message
 from lathe.type.v1 import event_pb2, task_pb2
 
 from services.common.bus.topology import task_subject
-from services.common.errors import failed_precondition, invalid_argument
+from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.identity import current_user
 from services.common.tasks.completion import action_key
 from services.common.tasks.kind import Prepared
@@ -27,6 +28,9 @@ from services.common.tasks.settling import Settler
 from services.common.tasks.store import RequestRepeatedError
 from services.common.tasks.workers import WorkersView
 from services.common.telemetry import current_traceparent
+
+_LOOKS = 10
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,19 @@ class Creator:
             first = await self._first(request_id, wanted)
             assert first is not None
             return first
+        except LatheError:
+            # A repeat that comes while the first is at work may be refused what the first holds.
+            if request_id is None or (first := await self._first_soon(request_id, wanted)) is None:
+                raise
+            return first
+
+    async def _first_soon(self, request_id: UUID, wanted: Wanted) -> TaskRow | None:
+        """Return what the same request creates at this moment; None where nothing comes of it."""
+        for _ in range(_LOOKS):
+            if (first := await self._first(request_id, wanted)) is not None:
+                return first
+            await asyncio.sleep(_LOOK_SECONDS)
+        return None
 
     async def _from_cache(self, draft: NewTask) -> TaskRow | None:
         """Create the task with the result of an equal one that is done; None where there is none."""
