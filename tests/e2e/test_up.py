@@ -18,8 +18,8 @@ from lathe.template.v1 import template_service_pb2
 from services.cli.client import Connection
 from tests.e2e.conftest import COMMAND, Suite, alive, clean_environment, start_suite
 
-APIS = ["registry", "template", "converter", "quantizer", "evaluator"]
-WORKERS = ["worker-conversion", "worker-quantization", "worker-evaluation"]
+APIS = ["registry", "template", "converter", "quantizer", "optimizer", "evaluator"]
+WORKERS = ["worker-conversion", "worker-quantization", "worker-optimization", "worker-evaluation"]
 NAMES = ["postgres", "nats", "s3", *APIS, *WORKERS]
 
 

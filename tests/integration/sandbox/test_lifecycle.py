@@ -37,7 +37,8 @@ async def test_fifty_children_leave_no_process_and_no_descriptor(tmp_path: Path)
         if number % 2:
             await child.ready()
         await child.kill()
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Connections of other tests may end meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert psutil.Process().children(recursive=True) == children_before
     assert left_behind(tmp_path) == []
 
