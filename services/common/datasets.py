@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import grpc
 from lathe.registry.v1.dataset_service_pb2 import (
     CLASSIFICATION,
@@ -25,6 +27,24 @@ INDEX_FILE = "index.parquet"
 """Where a worker finds the index of a selection, in the selection's folder; the files of its list lie beside it."""
 
 _DETECTORS = frozenset({"detection", "yolo"})
+
+
+class Calibrated(Protocol):
+    """Work for which items may have been chosen to calibrate and to judge on."""
+
+    @property
+    def calibration(self) -> DatasetSelection:
+        """What is calibrated on; empty for none."""
+
+    @property
+    def evaluation(self) -> DatasetSelection:
+        """What is judged on; empty for none."""
+
+
+def calibration_and_evaluation(work: Calibrated) -> list[tuple[str, DatasetSelection]]:
+    """Return what was chosen of datasets, by the folder that it is fetched to."""
+    named = (("calibration", work.calibration), ("evaluation", work.evaluation))
+    return [(folder, selection) for folder, selection in named if selection.HasField("index")]
 
 
 class Datasets:

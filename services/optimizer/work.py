@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, OptimizationWork
-from lathe.type.v1.digest_pb2 import DatasetSelection, Digest
+from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.datasets import INDEX_FILE
+from services.common.datasets import INDEX_FILE, calibration_and_evaluation
 from services.common.tasks.engine_work import READERS, EngineWork
 from services.optimizer.rules import RECORD_FILE
 
@@ -36,7 +36,7 @@ class OptimizationWorkKind(EngineWork):
         """Return what reads the source, the indexes of the selections, the user's arrays, and the earlier record."""
         assert isinstance(work, OptimizationWork)
         found = [(entry.path, entry.digest) for entry in work.conversion.inputs]
-        found += [(f"{folder}/{INDEX_FILE}", selection.index) for folder, selection in _selections(work)]
+        found += [(f"{folder}/{INDEX_FILE}", selection.index) for folder, selection in calibration_and_evaluation(work)]
         if work.spec.HasField("calibration_samples"):
             found.append((CALIBRATION_FILE, work.spec.calibration_samples))
         if work.spec.HasField("test_data"):
@@ -48,10 +48,4 @@ class OptimizationWorkKind(EngineWork):
     def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return the images or tensors of the selections."""
         assert isinstance(work, OptimizationWork)
-        return [(folder, selection.files) for folder, selection in _selections(work)]
-
-
-def _selections(work: OptimizationWork) -> list[tuple[str, DatasetSelection]]:
-    """Return what was chosen of datasets, by the folder that it is fetched to."""
-    named = (("calibration", work.calibration), ("evaluation", work.evaluation))
-    return [(folder, selection) for folder, selection in named if selection.HasField("index")]
+        return [(folder, selection.files) for folder, selection in calibration_and_evaluation(work)]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, QuantizationWork
-from lathe.type.v1.digest_pb2 import DatasetSelection, Digest
+from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.datasets import INDEX_FILE
+from services.common.datasets import INDEX_FILE, calibration_and_evaluation
 from services.common.tasks.engine_work import READERS, EngineWork
 
 ENGINE_PACKAGES = (*READERS, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
@@ -34,7 +34,7 @@ class QuantizationWorkKind(EngineWork):
         """Return what reads the source, the indexes of the selections, and the artifact of calibration data."""
         assert isinstance(work, QuantizationWork)
         found = [(entry.path, entry.digest) for entry in work.conversion.inputs]
-        found += [(f"{folder}/{INDEX_FILE}", selection.index) for folder, selection in _selections(work)]
+        found += [(f"{folder}/{INDEX_FILE}", selection.index) for folder, selection in calibration_and_evaluation(work)]
         if work.spec.calibration_data.HasField("artifact"):
             found.append((ARTIFACT_FILE, work.spec.calibration_data.artifact))
         return found
@@ -42,10 +42,4 @@ class QuantizationWorkKind(EngineWork):
     def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return the images or tensors of the selections."""
         assert isinstance(work, QuantizationWork)
-        return [(folder, selection.files) for folder, selection in _selections(work)]
-
-
-def _selections(work: QuantizationWork) -> list[tuple[str, DatasetSelection]]:
-    """Return what was chosen of datasets, by the folder that it is fetched to."""
-    named = (("calibration", work.calibration), ("evaluation", work.evaluation))
-    return [(folder, selection) for folder, selection in named if selection.HasField("index")]
+        return [(folder, selection.files) for folder, selection in calibration_and_evaluation(work)]
