@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from lathe.registry.v1.model_service_pb2 import (
     PACKAGE,
     CreateModelVersionRequest,
+    GetLineageRequest,
     GetModelVersionRequest,
     Lineage,
     ModelVersion,
@@ -50,14 +51,33 @@ class Packages:
         """Return the original's result, or `complete` under another model; None where its bytes are gone."""
         same_place = output_model(task.spec) == output_model(original.spec)
         # While a version is registered its blobs are kept, so that the store need not be asked.
-        if same_place and await self._exists(original.result.model_version):
+        if same_place and await self.exists(original.result.model_version):
             result: Message = original.result
             return result
         if not await self._cas.exists(manifest_of(outcome.files)):  # the files were stored together: one stands for all
             return None
         return await complete(task, outcome)  # wanted elsewhere, or deleted since
 
-    async def _exists(self, version: str) -> bool:
+    async def made_by(self, task: Any) -> str:
+        """Return the version that a task's package became; empty where there is none.
+
+        For work that was interrupted: it follows the lineage of the version that the task started from.
+        """
+        try:
+            graph = await self._models.GetLineage(GetLineageRequest(name=task.spec.model_version, max_depth=1))
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return ""  # what others were made from cannot be deleted
+        for node in graph.nodes:
+            if node.distance == 1:
+                version = await self._models.GetModelVersion(GetModelVersionRequest(name=node.name))
+                if version.lineage.task == task.name:
+                    return str(version.name)
+        return ""
+
+    async def exists(self, version: str) -> bool:
+        """Return whether a version is there."""
         try:
             await self._models.GetModelVersion(GetModelVersionRequest(name=version))
         except grpc.aio.AioRpcError as error:

@@ -22,7 +22,7 @@ from engines.devices import load_catalog
 from services.common.database import Database
 from services.common.datasets import Datasets
 from services.common.holds import Holds
-from services.common.packages import manifest_of, output_model
+from services.common.packages import Packages, manifest_of, output_model
 from services.common.recipes import Recipes, Wanted
 from services.common.sources import Sources, files_digest, require_same_architectures
 from services.common.storage import ContentStore
@@ -70,7 +70,7 @@ class OptimizationKind:
         self._datasets = Datasets(registry)
         self._holds = Holds(registry)
         self._cas = cas
-        self._places = Places(database)
+        self._places = Places(database, Packages(registry, cas).exists)
         self._records = Records(database)
 
     def uses(self, spec: Message) -> Sequence[str]:
@@ -89,7 +89,8 @@ class OptimizationKind:
         device = load_catalog().devices[asked.device]
         # What fits into memory is part of what the search finds.
         asked.memory_limit_bytes = asked.memory_limit_bytes or device.memory_limit_bytes
-        await self._places.refuse_overlap(place_of(asked), spec.model_version)
+        if asked.output_location:
+            await self._places.refuse_overlap(place_of("", asked), spec.model_version)
         version, model = await asyncio.gather(
             self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
             self._models.GetModel(GetModelRequest(name=output_model(spec))),
@@ -114,7 +115,7 @@ class OptimizationKind:
     async def hold(self, task_name: str, spec: Message) -> bool:
         """Take the task's place in the bucket, and keep version and dataset from being deleted while it runs."""
         assert isinstance(spec, OptimizationSpec)
-        await self._places.take(task_name, place_of(spec))
+        await self._places.take(task_name, place_of(task_name, spec))
         try:
             await self._holds.hold(task_name, _read(spec))
         except BaseException:

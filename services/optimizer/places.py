@@ -1,24 +1,29 @@
 """Which task may write which folder of the bucket.
 
 A task in flight has its place to itself; when it ends, the place is free again, unless its model is saved there. Who
-saves first keeps the place: nothing is ever laid over, into or around what another task saved.
+saves first keeps the place for as long as the saved version exists: nothing is ever laid over, into or around it.
 """
 
 from __future__ import annotations
 
-from services.common.database import Connection, Database
-from services.common.errors import failed_precondition, invalid_argument
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from services.common.database import Database
+from services.common.errors import LatheError, failed_precondition, invalid_argument
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('output_locations', 0))"
 # A folder overlaps itself, what it lies in, and what lies in it.
 _OVERLAPS = "(place = $2 OR starts_with(place, $2 || '/') OR starts_with($2, place || '/'))"
-# A place is taken before its task is written: where a crash came between them, nobody would ever let go of it.
+# A place is taken before its task is written, and kept before a version is registered: where a crash came between them
+# and the task is not there, nobody would ever let go of it.
 _IS_THERE = """
-(saved OR take_time > now() - interval '5 minutes'
+(version <> '' OR take_time > now() - interval '5 minutes'
  OR EXISTS (SELECT FROM tasks WHERE uid = split_part(task, '/', 2)::uuid))
 """
 _OTHERS = f"""
-SELECT task, place, saved FROM output_locations WHERE task <> $1 AND {_OVERLAPS} AND {_IS_THERE}
+SELECT task, place, saved, version FROM output_locations
+WHERE task <> $1 AND {_OVERLAPS} AND {_IS_THERE} AND (saved OR NOT $3)
 ORDER BY saved DESC, place LIMIT 1
 """  # noqa: S608 - our own words
 _OF_VERSION = f"SELECT place FROM output_locations WHERE version = $1 AND {_OVERLAPS} LIMIT 1"  # noqa: S608
@@ -27,13 +32,21 @@ INSERT INTO output_locations (place, task, saved) VALUES ($1, $2, $3)
 ON CONFLICT (place) DO UPDATE
 SET task = excluded.task, saved = excluded.saved, version = '', take_time = excluded.take_time
 """
+_KEPT = "SELECT place FROM output_locations WHERE task = $1 AND saved"
+_FORGET = "DELETE FROM output_locations WHERE place = $1 AND version = $2"
 
 
 class Places:
-    """The table of places."""
+    """The table of places.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where it is.
+        exists: Says whether a version exists. The place of a version that was deleted can be taken again.
+    """
+
+    def __init__(self, database: Database, exists: Callable[[str], Awaitable[bool]]) -> None:
         self._database = database
+        self._exists = exists
 
     async def refuse_overlap(self, place: str, source: str) -> None:
         """Raise LatheError INVALID_ARGUMENT where the files of the version that a task reads lie in its place."""
@@ -50,17 +63,15 @@ class Places:
         Raises:
             LatheError: FAILED_PRECONDITION, reason OUTPUT_LOCATION_TAKEN, naming the task that has it.
         """
-        async with self._database.transaction() as connection:
-            await connection.execute(_LOCK)
-            await _require_free(connection, task, place, saved_only=False)
-            await connection.execute(_WRITE, place, task, False)
+        await self._give(task, place, saved=False)
 
     async def keep(self, task: str, place: str) -> None:
         """Give a place to a task for good, because its model is about to be saved there. Raises as `take` does."""
-        async with self._database.transaction() as connection:
-            await connection.execute(_LOCK)
-            await _require_free(connection, task, place, saved_only=True)
-            await connection.execute(_WRITE, place, task, True)
+        await self._give(task, place, saved=True)
+
+    async def kept(self, task: str) -> str:
+        """Return the place that a task keeps; empty where nobody has begun to save it."""
+        return str(await self._database.fetchval(_KEPT, task) or "")
 
     async def registered(self, task: str, version: str) -> None:
         """Note which version's files lie in the place of a task."""
@@ -74,13 +85,23 @@ class Places:
         """Let go of what `keep` gave, where no version was registered."""
         await self._database.execute("DELETE FROM output_locations WHERE task = $1 AND version = ''", task)
 
+    async def _give(self, task: str, place: str, *, saved: bool) -> None:
+        while True:
+            async with self._database.transaction() as connection:
+                await connection.execute(_LOCK)
+                found = await connection.fetchrow(_OTHERS, task, place, saved)
+                if found is None:
+                    await connection.execute(_WRITE, place, task, saved)
+                    return
+            # The registry is asked when the lock is free again: others need not wait for its answer.
+            if not found["version"] or await self._exists(found["version"]):
+                raise _taken(place, found)
+            await self._database.execute(_FORGET, found["place"], found["version"])
 
-async def _require_free(connection: Connection, task: str, place: str, *, saved_only: bool) -> None:
-    found = await connection.fetchrow(_OTHERS, task, place)
-    if found is None or (saved_only and not found["saved"]):
-        return
+
+def _taken(place: str, found: Mapping[str, Any]) -> LatheError:
     standing, advice = ("has saved its model to", "") if found["saved"] else ("may write", ", or wait for its end")
-    raise failed_precondition(
+    return failed_precondition(
         "OUTPUT_LOCATION_TAKEN",
         f"The result would lie in {place}, and '{found['task']}' {standing} {found['place']}. Name another folder in "
         f"output_location{advice}.",

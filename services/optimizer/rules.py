@@ -46,13 +46,13 @@ def normalized(spec: OptimizationSpec) -> OptimizationSpec:
         made.precision_goal = FP32
     made.objective = made.objective or LATENCY
     made.search_budget_seconds = made.search_budget_seconds or DEFAULT_BUDGET_SECONDS
-    made.output_location = made.output_location or DEFAULT_LOCATION
     _check_target(made)
     _check_engine(made)
     _check_calibration(made)
     _check_accuracy(made)
     _check_limits(made)
-    _check_location(made.output_location)
+    if made.output_location:
+        _check_location(made.output_location)
     _check_tensor_information(made.tensor_information)
     return made
 
@@ -95,10 +95,14 @@ def judges(spec: OptimizationSpec, dataset: Dataset, template: Template) -> bool
     raise annotations_missing(dataset, template.method)
 
 
-def place_of(spec: OptimizationSpec) -> str:
-    """Return the folder of the bucket that the task's model is saved to: `optimized/m-digits/mv-3`."""
+def place_of(task: str, spec: OptimizationSpec) -> str:
+    """Return the folder of the bucket that a task's model is saved to: `vision/m-digits/mv-3`.
+
+    Where no location is named, it lies in a folder of the task's own: `optimized/<id>/m-digits/mv-3`.
+    """
     _, model, _, number = spec.model_version.split("/")
-    return f"{spec.output_location or DEFAULT_LOCATION}/m-{model}/mv-{number}"
+    location = spec.output_location or f"{DEFAULT_LOCATION}/{task.rpartition('/')[2]}"
+    return f"{location}/m-{model}/mv-{number}"
 
 
 def _check_target(spec: OptimizationSpec) -> None:

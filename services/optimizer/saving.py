@@ -42,7 +42,7 @@ class Saver:
         self._models = ModelServiceStub(registry)
         self._packages = Packages(registry, platform.cas)
         self._cas = platform.cas
-        self._places = Places(platform.database)
+        self._places = Places(platform.database, self._packages.exists)
         self._folders = Folders(platform.settings)
         self._engine = engine
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -59,16 +59,30 @@ class Saver:
         async with self._alone(request.name):
             row = await self._engine.handlers.row(request.name)
             task: OptimizationTask = self._engine.handlers.present(row)
-            _require_savable(task, request.model)
+            _require_succeeded(task)
             if not task.result.model_version:
-                if request.model:
-                    task.spec.output_model = request.model
-                source = await self._look_up(task)
-                async with self._place(task) as place:
-                    task.result.model_version = await self._register(task, row, source, place)
-                task.result.saved_location = place
+                if not await self._finish_earlier(task):
+                    await self._make(task, row, request.model)
                 await self._write(row, task.result)
+            _require_model(task, request.model)
         return await self._read(request.name)
+
+    async def _finish_earlier(self, task: OptimizationTask) -> bool:
+        """Fill in what an earlier call registered that was interrupted before it said so; False where none did."""
+        place = await self._places.kept(task.name)
+        version = await self._packages.made_by(task) if place else ""
+        if version:
+            await self._places.registered(task.name, version)
+            task.result.model_version, task.result.saved_location = version, place
+        return bool(version)
+
+    async def _make(self, task: OptimizationTask, row: TaskRow, model: str) -> None:
+        """Lay the form out, register it, and fill that in."""
+        task.spec.output_model = model or task.spec.output_model
+        source = await self._look_up(task)
+        async with self._place(task) as place:
+            task.result.model_version = await self._register(task, row, source, place)
+        task.result.saved_location = place
 
     @asynccontextmanager
     async def _alone(self, task: str) -> AsyncIterator[None]:
@@ -94,7 +108,7 @@ class Saver:
     @asynccontextmanager
     async def _place(self, task: OptimizationTask) -> AsyncIterator[str]:
         """Keep the task's place, and give it up where the block is told that it cannot be."""
-        place = place_of(task.spec)
+        place = place_of(task.name, task.spec)
         await self._places.keep(task.name, place)
         try:
             yield place
@@ -131,14 +145,17 @@ class Saver:
         return task
 
 
-def _require_savable(task: OptimizationTask, model: str) -> None:
+def _require_succeeded(task: OptimizationTask) -> None:
     if task.status.state != SUCCEEDED:
         state = TaskState.Name(task.status.state)
         raise failed_precondition(
             "TASK_NOT_SUCCEEDED", f"'{task.name}' is {state}; only what SUCCEEDED can be saved.", task.name
         )
+
+
+def _require_model(task: OptimizationTask, model: str) -> None:
     saved = task.result.model_version
-    if saved and model and not saved.startswith(f"{model}/versions/"):
+    if model and not saved.startswith(f"{model}/versions/"):
         raise failed_precondition(
             "ALREADY_SAVED",
             f"'{task.name}' is saved as '{saved}', and a task is saved once. Optimize again to have it elsewhere too: "

@@ -67,7 +67,7 @@ def test_what_is_saved_lies_beside_its_source_and_runs_alone(
 ) -> None:
     assert len(desk.versions("optimized-cnn")) == 1
     saved = desk.suite.json("save", found["name"])["result"]
-    place = "optimized/m-optimized-cnn/mv-1"
+    place = f"optimized/{found['uid']}/m-optimized-cnn/mv-1"
     assert (saved["saved_location"], saved["model_version"]) == (place, f"{source[:-1]}2")
     keys = desk.keys(f"{place}/")
     assert {f"{place}/cnn.pt", f"{place}/model/infer.py", f"{place}/model/manifest.json"} <= keys

@@ -14,7 +14,7 @@ def upgrade() -> None:
     execute(
         """
         CREATE TABLE output_locations (
-            -- Folder of the bucket: `optimized/m-digits/mv-3`.
+            -- Folder of the bucket: `vision/m-digits/mv-3`.
             place text COLLATE "C" PRIMARY KEY,
             -- Who alone may write it.
             task text COLLATE "C" NOT NULL,

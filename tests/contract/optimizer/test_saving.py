@@ -58,7 +58,7 @@ async def done(workplace: Workplace, version: ModelVersion, **spec: object) -> p
     return await workplace.optimized(await create(workplace, version, **spec))
 
 
-def place(version: ModelVersion, location: str = "optimized") -> str:
+def place(version: ModelVersion, location: str) -> str:
     _, model, _, number = version.name.split("/")
     return f"{location}/m-{model}/mv-{number}"
 
@@ -70,15 +70,16 @@ async def test_a_saved_model_is_a_version_and_lies_beside_its_source(workplace: 
     # More calls than the service has connections to its database: those that wait must not keep them from the first.
     first, *others = await asyncio.gather(*(save(workplace, task) for _ in range(CALLS)))
     assert all(other.result == first.result for other in others)
-    assert first.result.saved_location == place(source)
+    folder = place(source, f"optimized/{task.uid}")
+    assert first.result.saved_location == folder
     version = await workplace.registry.models.GetModelVersion(GetModelVersionRequest(name=first.result.model_version))
     assert version.name == f"{source.name.partition('/versions/')[0]}/versions/2"
     assert list(version.lineage.sources) == [source.name]
     assert (version.lineage.task, version.parity["main"].verdict) == (task.name, PASS)
     optimized = {file.path for file in task.result.files}
     assert {"infer.py", "main/model.onnx", "manifest.json"} <= optimized
-    assert set(await shelf.paths(place(source))) == {"model.onnx", *(f"model/{path}" for path in optimized)}
-    assert await shelf.read(f"{place(source)}/model.onnx") == graph("Identity")
+    assert set(await shelf.paths(folder)) == {"model.onnx", *(f"model/{path}" for path in optimized)}
+    assert await shelf.read(f"{folder}/model.onnx") == graph("Identity")
     assert (await save(workplace, task)).result == first.result
     kept = await workplace.optimizations.GetOptimizationTask(pb.GetOptimizationTaskRequest(name=task.name))
     assert kept.result == first.result
@@ -108,35 +109,73 @@ async def test_a_model_is_saved_under_another_name(workplace: Workplace) -> None
 
 
 @pytest.mark.usefixtures("_worker")
-async def test_what_is_saved_is_never_laid_over(workplace: Workplace) -> None:
+async def test_a_version_is_optimized_and_saved_as_often_as_one_likes(workplace: Workplace) -> None:
     source = await workplace.source("Neg")
-    first = await done(workplace, source, seed=11)
-    second = await done(workplace, source, objective="SIZE", seed=11)
+    saved = await save(workplace, await done(workplace, source, seed=11))
+    other = await save(workplace, await done(workplace, source, objective="SIZE", seed=11))
+    equal = await create(workplace, source, seed=11)
+    assert (equal.origin.cache_hit, equal.result.model_version) == (saved.name, "")
+    again = await save(workplace, equal)
+    assert len({each.result.saved_location for each in (saved, other, again)}) == 3
+    assert len({each.result.model_version for each in (saved, other, again)}) == 3
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_what_is_saved_is_never_laid_over_while_its_version_exists(workplace: Workplace) -> None:
+    source = await workplace.source("Neg")
+    first = await done(workplace, source, seed=12, output_location="kept")
+    second = await done(workplace, source, objective="SIZE", seed=12, output_location="kept")
     saved = await save(workplace, first)
     error = await workplace.refused(save(workplace, second))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "OUTPUT_LOCATION_TAKEN")
     assert first.name in error.message
-    assert (await refused(workplace, source, objective="THROUGHPUT", seed=11)).reason == "OUTPUT_LOCATION_TAKEN"
-    inside = f"{place(source)}/model"
-    assert (await refused(workplace, source, output_location=inside, seed=1)).reason == "OUTPUT_LOCATION_TAKEN"
+    for location in ("kept", f"{place(source, 'kept')}/model"):
+        error = await refused(workplace, source, output_location=location, seed=1)
+        assert error.reason == "OUTPUT_LOCATION_TAKEN"
     # The result is a package, whose own files lie there.
-    error = await refused(workplace, saved.result.model_version, output_location=place(source))
+    error = await refused(workplace, saved.result.model_version, output_location=place(source, "kept"))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.fields[0][0] == "task.spec.output_location"
-    # An equal task has the same answer, not yet saved, and saves elsewhere.
-    equal = await create(workplace, source, output_location="other", seed=11)
-    assert (equal.origin.cache_hit, equal.result.model_version) == (first.name, "")
-    assert (await save(workplace, equal)).result.saved_location == place(source, "other")
+    await workplace.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=saved.result.model_version))
+    assert (await save(workplace, second)).result.saved_location == place(source, "kept")
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_an_interrupted_save_is_finished_by_the_next(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is killed after the registry has the version, before the task says so."""
+    task = await done(workplace, await workplace.source("Cos"))
+    other = await workplace.registry.model()
+    with monkeypatch.context() as patch:
+        patch.setattr(Places, "registered", interrupted)
+        assert (await workplace.refused(save(workplace, task))).code is grpc.StatusCode.INTERNAL
+    error = await workplace.refused(save(workplace, task, other))
+    version = f"{task.spec.model_version.partition('/versions/')[0]}/versions/2"
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_SAVED")
+    assert f"is saved as '{version}'" in error.message
+    saved = await save(workplace, task)
+    assert saved.result.model_version == version
+    assert saved.result.saved_location.startswith(f"optimized/{task.uid}/")
+
+
+async def interrupted(*_: object) -> None:
+    raise OSError("killed")
+
+
+async def exists(_: str) -> bool:
+    return True
 
 
 async def test_a_place_whose_task_never_came_to_be_is_free_after_a_while(workplace: Workplace) -> None:
     source = await workplace.source("Log")
     database = await Database.connect(workplace.settings.database_url, "optimizer")
     try:
-        await Places(database).take(f"optimizationTasks/{uuid.uuid4()}", place(source))
-        assert (await refused(workplace, source)).reason == "OUTPUT_LOCATION_TAKEN"
+        places = Places(database, exists)
+        await places.keep(f"optimizationTasks/{uuid.uuid4()}", place(source, "lost"))
+        assert (await refused(workplace, source, output_location="lost")).reason == "OUTPUT_LOCATION_TAKEN"
         await database.execute("UPDATE output_locations SET take_time = now() - interval '1 hour'")
-        await cancel(workplace, await create(workplace, source))
+        await cancel(workplace, await create(workplace, source, output_location="lost"))
     finally:
         await database.close()
 

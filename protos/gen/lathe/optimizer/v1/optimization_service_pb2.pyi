@@ -149,9 +149,9 @@ class OptimizationSpec(_message.Message):
     where empty. A package brings its own.
     """
     output_location: _builtins.str
-    """Where SaveModel lays the result out: a folder of the bucket, `optimized` where empty. The result lies in
-    `{output_location}/m-{model}/mv-{version}` of the source, which no other task may write, and must not overlap the
-    place of the source's own files.
+    """Where SaveModel lays the result out: a folder of the bucket, `optimized/{task}` where empty. The result lies in
+    `{output_location}/m-{model}/mv-{version}` of the source. No other task may write there while the task is in flight, or
+    once it is saved, for as long as the saved version exists; and it must not overlap the place of the source's own files.
     """
     max_batch: _builtins.int
     """Largest batch that the result has to take: that of the template where 0."""
@@ -472,7 +472,7 @@ class OptimizationResult(_message.Message):
     no_gain_reason: _builtins.str
     """Why there is no gain, where there is none."""
     saved_location: _builtins.str
-    """Where the saved model lies in the bucket, once saved: `optimized/m-…/mv-…`."""
+    """Where the saved model lies in the bucket, once saved: `{output_location}/m-…/mv-…`."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
         """Files of the recommended form."""
