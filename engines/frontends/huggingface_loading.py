@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.frontends.huggingface_files import find_weights
+from engines.inspection.huggingface_files import read_weights, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,10 @@ def load_weights_of(
     """
     import torch
 
-    safe = find_weights(folder)[0].suffix == ".safetensors"
+    files = weight_files(folder)
+    for path in files:
+        read_weights(path)
+    safe = files[0].suffix == ".safetensors"
     try:
         with quiet():
             model, found = load(

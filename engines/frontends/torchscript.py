@@ -13,6 +13,8 @@ from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.module_source import module_source
 from engines.inspection.formats import check_format
 from engines.source import Source
+from engines.tensor_text import parse
+from engines.tensor_tree import is_positional
 
 if TYPE_CHECKING:
     import torch
@@ -57,13 +59,20 @@ def load_torchscript(path: Path) -> torch.nn.Module:
     for parameter in loaded.parameters():
         parameter.requires_grad_(requires_grad=False)
 
+    return scripted(loaded)
+
+
+def scripted(script: Any) -> torch.nn.Module:
+    """Return a module around a scripted or traced one, which it holds as `script`, in evaluation mode."""
+    import torch
+
     class Scripted(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.script = loaded
+            self.script = script
 
-        def forward(self, *inputs: torch.Tensor) -> Any:
-            return self.script(*inputs)
+        def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+            return self.script(*inputs, **named)
 
     return Scripted().eval()
 
@@ -74,27 +83,41 @@ def torchscript_inputs(request: ConversionRequest, component: Component, workdir
     Raises:
         EngineFailure: INVALID_SPEC naming the arguments to declare; as `load_torchscript` besides.
     """
-    names = ", ".join(_arguments(load_torchscript(inside(workdir, request.source_of(component)))))
+    network = load_torchscript(inside(workdir, request.source_of(component)))
+    names = ", ".join(script_arguments(network.script))
     raise EngineFailure(
         FailureReason.INVALID_SPEC,
         f"A TorchScript archive does not keep the shapes of its inputs, and component '{component.name}' declares "
         f"none: declare {names or 'them'}, with shape and dtype, in this order.",
-        suggested_fix="Say them in the template's component, or as tensor information: input_0:float(1*3*224*224).",
+        suggested_fix="Say them in the template's component, or as tensor information, by name or by position: "
+        f"{next(iter(names.split(', ')), '') or 'input_0'}:float(1*3*224*224).",
     )
 
 
+def script_arguments(script: Any) -> dict[str, bool]:
+    """Return the arguments of a script's `forward`, in order, and whether each has a default."""
+    return {argument.name: argument.has_default_value() for argument in list(script.forward.schema.arguments)[1:]}
+
+
 def _check_inputs(network: torch.nn.Module, component: Component) -> None:
-    known = _arguments(network)
-    required = sum(not optional for optional in known.values())
-    count = len(component.inputs)
-    if not required <= count <= len(known):
+    known = script_arguments(network.script)
+    required = {name for name, optional in known.items() if not optional}
+    given = _given(component, list(known))
+    if not required <= set(given) <= set(known):
+        some = f", {len(required)} of them required" if len(required) < len(known) else ""
         raise invalid(
-            f"Component '{component.name}' declares {count} inputs; the TorchScript's forward takes "
-            f"{len(known)}{f', {required} of them required' if required < len(known) else ''}: {', '.join(known)}."
+            f"Component '{component.name}' declares {len(given)} inputs ({', '.join(given)}); the TorchScript's forward "
+            f"takes {len(known)}{some}: {', '.join(known)}."
         )
 
 
-def _arguments(network: torch.nn.Module) -> dict[str, bool]:
-    """Return the arguments of the script's `forward`, in order, and whether each has a default."""
-    script: Any = network.script
-    return {argument.name: argument.has_default_value() for argument in list(script.forward.schema.arguments)[1:]}
+def _given(component: Component, known: Sequence[str]) -> list[str]:
+    """Return the arguments that the inputs stand in; a position that `forward` lacks as `input_7`."""
+    places = [given.place for given in component.inputs]
+    if not any(places):
+        return [*known[: len(places)], *(f"input_{index}" for index in range(len(known), len(places)))]
+    elements = parse("\n".join(f"{place}:float()" for place in places))
+    arguments = list(dict.fromkeys(element.argument for element in elements))
+    if not is_positional(elements):
+        return arguments
+    return [known[index] if index < len(known) else f"input_{index}" for index in range(len(arguments))]

@@ -94,7 +94,7 @@ def describe_torchscript(path: Path, shown_path: str) -> dict[str, Any]:
         operators = Counter(_CALL.findall(_source(archive, code)))
         version = archive.read(entries["version"]).decode(errors="replace").strip() if "version" in entries else ""
     return {
-        **describe_tensors(dict(_tensors(module)), shown_path),
+        **describe_tensors(dict(_tensors(module, set())), shown_path),
         "operators": most_frequent(operators),
         "metadata": {"format": "TorchScript", "version": version, "code_files": str(len(code))},
     }
@@ -176,20 +176,31 @@ def _tensor(meta: Mapping[str, Any]) -> TensorInfo:
     )
 
 
-def _tensors(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, TensorInfo]]:
-    """Yield the tensors of a module by the names that its state dict gives them."""
+def _tensors(value: Any, seen: set[int], name: str = "", depth: int = 0) -> Iterator[tuple[str, TensorInfo]]:
+    """Yield the tensors of a module by the names that its state dict gives them.
+
+    A container that is shared is walked where it is met first: nested sharing makes more ways than anyone can walk.
+    """
     if depth > _MAX_DEPTH:
         raise MalformedPickleError("its modules are nested too deeply")
     if isinstance(value, TensorInfo):
         yield name, value
-    elif isinstance(value, _ScriptObject):
-        yield from _tensors(value.state, name, depth + 1)
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    for key, entry in _entries(value):
+        yield from _tensors(entry, seen, f"{name}.{key}" if name and key else name or key, depth + 1)
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a container holds, by name; the state of an object without one."""
+    if isinstance(value, _ScriptObject):
+        yield "", value.state
     elif isinstance(value, dict):
-        for key, entry in value.items():
-            yield from _tensors(entry, f"{name}.{key}" if name else str(key), depth + 1)
+        yield from ((str(key), entry) for key, entry in value.items() if isinstance(key, str | int))
     elif isinstance(value, list | tuple):
-        for index, entry in enumerate(value):
-            yield from _tensors(entry, f"{name}.{index}", depth + 1)
+        yield from ((str(index), entry) for index, entry in enumerate(value))
 
 
 def _source(archive: zipfile.ZipFile, code: list[zipfile.ZipInfo]) -> str:

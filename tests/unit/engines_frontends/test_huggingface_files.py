@@ -14,8 +14,9 @@ import pytest
 from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import diffusers
-from engines.frontends.huggingface_files import companions, find_weights, read_config
+from engines.frontends.huggingface_files import companions, read_config
 from engines.frontends.huggingface_tasks import inputs_of, task_of
+from engines.inspection.huggingface_files import read_weights, weight_files
 from engines.source_files import folder_inside, source_path
 
 
@@ -42,7 +43,9 @@ def test_a_directory_without_a_configuration_is_refused(tmp_path: Path) -> None:
 def test_a_configuration_that_asks_for_code_is_named(tmp_path: Path, name: str) -> None:
     _json(tmp_path / "config.json", model_type="bert")
     _json(tmp_path / name, auto_map={"AutoModel": "modeling_own.OwnModel"})
-    with pytest.raises(EngineFailure, match=rf"'{name}' asks for code .*\(modeling_own\.OwnModel\)") as raised:
+    with pytest.raises(
+        EngineFailure, match=rf"'{name}' asks for code .*\(auto_map: modeling_own\.OwnModel\)"
+    ) as raised:
         read_config(tmp_path)
     assert raised.value.reason is FailureReason.UNSAFE_MODEL
     assert "auto_map" in raised.value.suggested_fix
@@ -67,7 +70,7 @@ def test_weights_that_are_stored_quantized_are_refused(tmp_path: Path) -> None:
 def test_safetensors_go_before_pickles(tmp_path: Path) -> None:
     _tensors(tmp_path / "model.safetensors")
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(print))
-    assert find_weights(tmp_path) == [tmp_path / "model.safetensors"]
+    assert weight_files(tmp_path) == [tmp_path / "model.safetensors"]
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
@@ -75,9 +78,9 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     _json(tmp_path / "model.safetensors.index.json", weight_map=shards)
     with pytest.raises(EngineFailure, match=r"lie in 2 files; of these, model-00002-of-00002\.safetensors is missing"):
-        find_weights(tmp_path)
+        weight_files(tmp_path)
     _tensors(tmp_path / "model-00002-of-00002.safetensors")
-    assert len(find_weights(tmp_path)) == 2
+    assert len(weight_files(tmp_path)) == 2
 
 
 def _code(path: Path) -> None:
@@ -95,8 +98,8 @@ def _cut(path: Path) -> None:
 
 WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "none": (lambda path: (path / "tf_model.h5").touch(), "no weights of PyTorch; it has tf_model", "INVALID_MODEL"),
-    "empty": (lambda path: (path / "model.safetensors").touch(), "looks like an empty file", "INVALID_MODEL"),
-    "cut": (_cut, "it is damaged", "INVALID_MODEL"),
+    "empty": (lambda path: (path / "model.safetensors").touch(), "it is empty; its weights did not arrive", "INVALID_MODEL"),
+    "cut": (_cut, "it is truncated", "INVALID_MODEL"),
     "code": (_code, "print", "UNSAFE_MODEL"),
     "no pickle": (
         lambda path: (path / "pytorch_model.bin").write_bytes(b"x" * 99),
@@ -113,7 +116,7 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path: Path, case: str) -> N
     write, words, reason = WRONG[case]
     write(tmp_path)
     with pytest.raises(EngineFailure, match=words) as raised:
-        find_weights(tmp_path)
+        [read_weights(path) for path in weight_files(tmp_path)]
     assert raised.value.reason == reason
     assert raised.value.suggested_fix
 
