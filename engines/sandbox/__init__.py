@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engines.sandbox.layers import Layer, Sandbox
+    from engines.sandbox.outcome import Died
     from engines.sandbox.parent import Child, Killed, run_sync
-    from engines.sandbox.types import Limits, Progress, Reporter
+    from engines.sandbox.types import DEATHS, Limits, Progress, Reporter
 
 _HOME = {
+    "DEATHS": "types",
     "Child": "parent",
+    "Died": "outcome",
     "Killed": "parent",
     "Layer": "layers",
     "Limits": "types",
@@ -29,7 +32,7 @@ _HOME = {
     "Sandbox": "layers",
     "run_sync": "parent",
 }
-__all__ = ["Child", "Killed", "Layer", "Limits", "Progress", "Reporter", "Sandbox", "run_sync"]
+__all__ = ["DEATHS", "Child", "Died", "Killed", "Layer", "Limits", "Progress", "Reporter", "Sandbox", "run_sync"]
 
 
 def __getattr__(name: str) -> object:

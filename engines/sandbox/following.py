@@ -23,6 +23,7 @@ OnLog = Callable[[str], Awaitable[None] | None]
 _log = logging.getLogger("engines.sandbox")
 _TAIL_LINES = 40
 _MAX_TEXT = 64 * 1024
+_MAX_STEP = 1000
 _MAX_STATUS_BYTES = 4096
 _GRACE_SECONDS = 2.0
 _DRAIN_SECONDS = 10.0
@@ -37,6 +38,7 @@ class Following:
         exited: Set when the process and its supervisor are gone and collected.
         tail: The last lines that the child printed.
         progress: The last progress report.
+        risk: The step that the job says it may die of; empty where it says of none.
         on_progress: Called or awaited with each report.
         on_log: Called or awaited with each line.
     """
@@ -53,6 +55,7 @@ class Following:
         self.exited = asyncio.Event()
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.progress: Progress | None = None
+        self.risk = ""
         self.on_progress: OnProgress | None = None
         self.on_log: OnLog | None = None
         self._pipes: list[Pipe] = []
@@ -113,6 +116,8 @@ class Following:
                 fraction = float(message["fraction"])
                 self.progress = Progress(fraction if 0 <= fraction <= 1 else 0.0, str(message["message"])[:_MAX_TEXT])
                 await self._tell(self.on_progress, self.progress)
+            case "risk":
+                self.risk = str(message["step"])[:_MAX_STEP]
             case "result" if isinstance(message["result"], dict) and not self.result.done():
                 self.result.set_result(message["result"])
             case "failure" | "violation":

@@ -72,7 +72,10 @@ class Channel:
 
 
 def _outcome(job: dict[str, Any], workdir: Path, auditor: Auditor, channel: Channel) -> dict[str, Any]:
-    reporter = Reporter(lambda progress: channel.send(_progress(progress)))
+    reporter = Reporter(
+        lambda progress: channel.send(_progress(progress)),
+        lambda step: channel.send({"kind": "risk", "step": step}),
+    )
     try:
         module, _, function = str(job["entry"]).partition(":")
         entry = getattr(import_module(module), function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
+from typing import Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox.faults import out_of_memory
@@ -14,35 +15,45 @@ MAX_PROCESSES = 512
 """A job whose tree has more processes than this is stopped."""
 
 
-def ended_early(exit_code: int | None, log: Iterable[str]) -> EngineFailure:
+class Died(EngineFailure):
+    """The process of a job ended without an answer, or was ended for the memory that it took."""
+
+    @classmethod
+    def of_memory(cls, message: str, log: Iterable[str]) -> Self:
+        """Return the failure of a process that took too much memory."""
+        return cls(**vars(out_of_memory(message, "\n".join(log))))
+
+
+def ended_early(exit_code: int | None, log: Iterable[str]) -> Died:
     """Return the failure of a child that ended without a result.
 
     Args:
         exit_code: As `os.waitstatus_to_exitcode` gives it: negative for a signal; None if unknown.
         log: The last lines that it printed.
     """
-    evidence = "\n".join(log)
+    tail = list(log)
+    evidence = "\n".join(tail)
     if exit_code is None:
-        return EngineFailure(
+        return Died(
             FailureReason.TOOLCHAIN_CRASHED,
             "The process that did the work disappeared without saying how it ended.",
             evidence=evidence,
             retryable=True,
         )
     if exit_code >= 0:
-        return EngineFailure(
+        return Died(
             FailureReason.TOOLCHAIN_CRASHED,
             f"The work ended its own process with exit status {exit_code} instead of returning a result.",
             evidence=evidence,
         )
     name = _signal_name(-exit_code)
     if -exit_code == signal.SIGKILL:
-        return out_of_memory(
+        return Died.of_memory(
             "The work was killed (SIGKILL) by something other than its own limits, "
             "most likely by the system because the machine ran out of memory.",
-            evidence,
+            tail,
         )
-    return EngineFailure(
+    return Died(
         FailureReason.TOOLCHAIN_CRASHED,
         f"The work crashed with {name} ({_description(-exit_code)}).",
         evidence=evidence,
@@ -73,11 +84,10 @@ def timed_out(limits: Limits, last: Progress | None, log: Iterable[str]) -> Engi
     )
 
 
-def over_memory(used: Usage, limits: Limits, log: Iterable[str]) -> EngineFailure:
+def over_memory(used: Usage, limits: Limits, log: Iterable[str]) -> Died:
     """Return the failure of work that used more memory than it may."""
-    return out_of_memory(
-        f"The work used {_size(used.memory_bytes)} of memory; its limit is {_size(limits.memory_bytes)}.",
-        "\n".join(log),
+    return Died.of_memory(
+        f"The work used {_size(used.memory_bytes)} of memory; its limit is {_size(limits.memory_bytes)}.", log
     )
 
 

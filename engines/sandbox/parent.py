@@ -77,6 +77,11 @@ class Child:
         return self._following.ready.result()
 
     @property
+    def risk(self) -> str:
+        """The step that the job says it may die of (`Reporter.risk`); empty where it says of none."""
+        return self._following.risk
+
+    @property
     def alive(self) -> bool:
         """Whether the process still exists."""
         return not self._following.exited.is_set()
@@ -150,7 +155,7 @@ class Child:
         job = frames.encode({"entry": entry, "request": request, "memory_bytes": limits.memory_bytes})
         watcher = asyncio.create_task(watch_usage(self.pid, limits, self._following.tail, self._following.fail))
         try:
-            async with asyncio.timeout(limits.timeout_seconds) as clock:
+            async with asyncio.timeout(limits.timeout_seconds - limits.spent_seconds) as clock:
                 await self._send(job)
                 return await asyncio.shield(self._following.result)
         except TimeoutError:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from time import monotonic
 
 _MIN_INTERVAL = 0.05
+DEATHS = "deaths"
+"""Field of a request that is run again: the steps that ended its processes, each `{"step", "failure"}`."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,12 @@ class Limits:
     Attributes:
         memory_bytes: Resident memory of the child and everything it started, in bytes.
         timeout_seconds: Wall-clock time from the start of the job, in seconds.
+        spent_seconds: How much of that time the job took in processes that died (see `Reporter.risk`).
     """
 
     memory_bytes: int
     timeout_seconds: float
+    spent_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse limits that no job could keep.
@@ -44,9 +48,10 @@ class Progress:
 class Reporter:
     """What an entry function tells its caller while it works."""
 
-    def __init__(self, send: Callable[[Progress], None]) -> None:
-        """Hand every report to `send`."""
+    def __init__(self, send: Callable[[Progress], None], risk: Callable[[str], None] = lambda _step: None) -> None:
+        """Hand every report to `send`, and every step that is risked to `risk`."""
         self._send = send
+        self._risk = risk
         self._last = Progress(-1.0, "")
         self._sent_at = 0.0
 
@@ -65,3 +70,14 @@ class Reporter:
         self._last = Progress(min(max(float(fraction), 0.0), 1.0), message)
         self._sent_at = now
         self._send(self._last)
+
+    def risk(self, step: str) -> None:
+        """Say that the process may die of what it does from now on, and that the job can go on without that.
+
+        Where it dies, a worker runs the job again, once for each step: in the same work directory, with the same
+        request, in which `DEATHS` names the step.
+
+        Args:
+            step: Name of the step, the same in every process of the job; empty once it is over.
+        """
+        self._risk(step)

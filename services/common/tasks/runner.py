@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
-from engines.sandbox import Child, Limits, Progress
+from engines.failures import EngineFailure
+from engines.sandbox import DEATHS, Child, Died, Limits, Progress
 
 log = structlog.get_logger(__name__)
+
+MOST_DEATHS = 5
+"""As often as this a job goes on after its process died; what dies more often fails."""
 
 Request = dict[str, Any]
 OnProgress = Callable[[Progress], None]
@@ -53,12 +60,18 @@ class Runner(Protocol):
 
 
 class ChildSlot:
-    """A slot whose job runs in a sandboxed child."""
+    """A slot whose job runs in a sandboxed child.
 
-    def __init__(self, child: Child, workdir: Path, entry: str) -> None:
+    Where the child dies of a step that the job said it can go on without (`Reporter.risk`), the job is run again in the
+    same work directory, told of that step: of each step once, and within the one time limit.
+    """
+
+    def __init__(self, child: Child, workdir: Path, entry: str, spawn: Callable[[], Awaitable[Child]]) -> None:
         self._child = child
         self._workdir = workdir
         self._entry = entry
+        self._spawn = spawn
+        self._stopped = False
 
     @property
     def workdir(self) -> Path:
@@ -68,16 +81,34 @@ class ChildSlot:
     async def run(
         self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
     ) -> dict[str, Any]:
-        """Run the entry function in the child."""
-        return await self._child.run(self._entry, request, limits, on_progress, on_log)
+        """Run the entry function in the child, and in another one after each step that it died of."""
+        deaths: dict[str, EngineFailure] = {}
+        began, left = time.monotonic(), limits
+        while True:
+            told = [{"step": step, "failure": failure.to_dict()} for step, failure in deaths.items()]
+            asked = {**request, DEATHS: told} if told else request
+            try:
+                return await self._child.run(self._entry, asked, left, on_progress, on_log)
+            except Died as death:
+                step = self._child.risk
+                if not step or step in deaths or len(deaths) == MOST_DEATHS:
+                    raise
+                log.info("runner.died", step=step, reason=death.reason.value, message=death.message)
+                deaths[step] = death
+            self._child = await self._spawn()
+            if self._stopped:
+                await self._child.kill()
+            await self._child.ready()
+            left = replace(limits, spent_seconds=time.monotonic() - began)
 
     async def stop(self) -> None:
         """Kill the child and its children."""
+        self._stopped = True
         await self._child.kill()
 
     async def discard(self) -> None:
         """Kill the child and remove the work directory."""
-        await self._child.kill()
+        await self.stop()
         await asyncio.to_thread(shutil.rmtree, self._workdir, ignore_errors=True)
 
 
@@ -117,8 +148,8 @@ class SandboxRunner:
     async def _spawn(self) -> ChildSlot:
         self._root.mkdir(parents=True, exist_ok=True)
         workdir = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
-        child = await Child.spawn(workdir, self._preload)
-        return ChildSlot(child, workdir, self._entry)
+        spawn = partial(Child.spawn, workdir, self._preload)
+        return ChildSlot(await spawn(), workdir, self._entry, spawn)
 
 
 Function = Callable[[Request, Slot, OnProgress, OnLog], Awaitable[dict[str, Any]]]
