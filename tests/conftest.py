@@ -1,5 +1,7 @@
 """Real servers for tests: each is started once per session, when the first test asks for it, in a temporary folder.
 
+`make test` shares the tests between two processes, each of which is a session with servers of its own.
+
 | fixture           | scope    | gives                                                             |
 |-------------------|----------|-------------------------------------------------------------------|
 | `new_database`    | session  | a function: makes an empty database, returns its URL              |
@@ -22,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from services.local.nats import NatsServer
@@ -33,6 +36,23 @@ if TYPE_CHECKING:
 
 # A job in the background of a shell ignores Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No example may fail because something else keeps the machine busy.
+hypothesis.settings.register_profile("lathe", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("lathe")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give a file to one process, and all end-to-end tests to one: they share a suite that takes long to start."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]  # it comes without types
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,6 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 FUZZ = hypothesis_settings(
     max_examples=EXAMPLES,
     derandomize="FUZZ_EXAMPLES" not in os.environ,
-    deadline=None,
     # To make a request smaller takes minutes of calls, and the request says enough.
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),

@@ -92,7 +92,12 @@ async def test_what_cannot_be_compared(workplace: Workplace, evaluated: Names, p
     assert (await workplace.refused(compare(workplace, absent))).code is grpc.StatusCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("identifier", ["none", str(uuid.uuid4()), str(uuid.uuid4()).upper(), "\0"])
+# Named, because processes that share the tests must all call each by the same name.
+@pytest.mark.parametrize(
+    "identifier",
+    ["none", str(uuid.uuid4()), str(uuid.uuid4()).upper(), "\0"],
+    ids=["no uuid", "absent", "in capitals", "zero byte"],
+)
 async def test_a_comparison_that_is_not_there(workplace: Workplace, identifier: str) -> None:
     request = pb.GetEvaluationComparisonRequest(name=f"evaluationComparisons/{identifier}")
     error = await workplace.refused(workplace.evaluations.GetEvaluationComparison(request))

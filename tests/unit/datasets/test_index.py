@@ -33,7 +33,7 @@ items = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=st.lists(items, max_size=12))
 def test_items_come_back_as_they_were_written(wanted: list[Item], tmp_path: Path) -> None:
     path = tmp_path / "index.parquet"
@@ -47,7 +47,7 @@ def test_items_come_back_as_they_were_written(wanted: list[Item], tmp_path: Path
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     wanted=st.lists(items, max_size=12),
     values=st.dictionaries(st.sampled_from(["a", "b", "label"]), small, max_size=2),

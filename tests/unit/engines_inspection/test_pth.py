@@ -192,7 +192,7 @@ def test_stand_ins_cannot_be_changed(tmp_path: Path) -> None:
     assert describe_pth(_save(tmp_path / "b.pth", _weights()), "b.pth")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.integers(0, 2**32), st.integers(0, 255), st.booleans())
 def test_a_changed_byte_is_read_or_refused(tmp_path: Path, position: int, value: int, legacy: bool) -> None:
     original = tmp_path / f"{legacy}.pth"

@@ -22,7 +22,7 @@ def overlap(one: Any, other: Any) -> float:
     return float(shared / (sum(sizes) - shared)) if sum(sizes) > shared else 0.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.floats(0.1, 0.9), st.integers(1, 12))
 def test_suppression_is_greedy_by_score_within_a_class(seed: int, limit: float, most: int) -> None:
     random = np.random.default_rng(seed)

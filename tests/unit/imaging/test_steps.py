@@ -101,7 +101,7 @@ def test_places_map_to_the_input_and_back(steps: list[Any], order: Any, height: 
     np.testing.assert_allclose(geometry.to_image(geometry.to_input(boxes)), boxes, atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(wide, orders, st.data())
 def test_geometry_says_where_pixels_go(steps: list[Any], order: Any, data: st.DataObject) -> None:
     """A bright square is found on the input where the geometry says, as far as steps keep it whole."""

@@ -35,7 +35,7 @@ def test_the_search_agrees_with_onnxruntimes() -> None:
     assert ours == pytest.approx(float(max(-theirs[0], theirs[1])), rel=0.15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(1e-20, 1e20), st.sampled_from([128, 256]))
 def test_a_threshold_lies_inside_the_range(seed: int, scale: float, levels: int) -> None:
     values = np.random.default_rng(seed).standard_t(2, 500) * scale

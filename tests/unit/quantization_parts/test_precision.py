@@ -258,7 +258,7 @@ def test_the_operator_set_is_raised_for_bf16_where_no_meaning_changes() -> None:
     assert to_half(model, "BF16").opset_import[0].version == 18
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["Relu", "MatMul", "Sigmoid", "Add", "Softmax"]), min_size=1, max_size=6), st.data())
 def test_any_chain_with_any_nodes_kept_computes_the_same(chain: list[str], data: Any) -> None:
     import onnxruntime

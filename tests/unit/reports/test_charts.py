@@ -91,7 +91,7 @@ def test_names_longer_than_their_room_are_cut_in_the_middle() -> None:
     assert "x" * 40 not in svg
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.text(max_size=40))
 def test_any_name_can_be_drawn(name: str) -> None:
     root = ElementTree.fromstring(charts.bars("k", name, [Bar(name, 1.0, name)], name[:10], str))
