@@ -229,9 +229,9 @@ class ConversionRequest(_Message):
                 )
 
 
-def invalid(message: str) -> EngineFailure:
-    """Return the INVALID_SPEC failure of a sentence."""
-    return EngineFailure(FailureReason.INVALID_SPEC, message)
+def invalid(message: str, fix: str = "") -> EngineFailure:
+    """Return the INVALID_SPEC failure of a sentence, with what to do."""
+    return EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix=fix)
 
 
 def invalid_field(error: ValidationError) -> EngineFailure:

@@ -19,19 +19,27 @@ def check_declared(component: Component, signature: Signature) -> None:
     declared = [given.name for given in component.inputs]
     if sorted(declared) != sorted(graph):
         raise invalid(
-            f"Component '{component.name}' declares the inputs {', '.join(declared)}; the graph has {', '.join(graph)}."
+            f"Component '{component.name}' declares the inputs {', '.join(declared)}; the graph has "
+            f"{', '.join(graph)}.",
+            "Declare each input of the graph once, under its name there.",
         )
     outputs = tuple(spec.name for spec in signature.outputs)
     if component.output_names and component.output_names != outputs:
-        raise invalid(f"Component '{component.name}' names other outputs than the graph's: {', '.join(outputs)}.")
+        raise invalid(
+            f"Component '{component.name}' names other outputs than the graph's: {', '.join(outputs)}.",
+            "Name the graph's outputs in their order, or none.",
+        )
     for given in component.inputs:
         spec = graph[given.name]
         if network_dtype(given) != spec.dtype:
-            raise invalid(f"Input '{given.name}' is declared as {given.dtype}; the graph takes {spec.dtype}.")
+            raise invalid(
+                f"Input '{given.name}' is declared as {given.dtype}; the graph takes {spec.dtype}.",
+                f"Declare it as {spec.dtype}.",
+            )
         if component.largest_batch > 1 and spec.max and spec.max[0] != OPEN_EXTENT:
             raise invalid(
-                f"The batch of input '{given.name}' is fixed at {spec.max[0]} in the graph; set max_batch to 1, or "
-                "export the graph with a dynamic batch."
+                f"The batch of input '{given.name}' is fixed at {spec.max[0]} in the graph.",
+                "Set max_batch to 1, or export the graph with a dynamic batch.",
             )
         if spec.known:
             _check_shape(given, spec)
@@ -51,9 +59,8 @@ def _check_shape(given: ComponentInput, spec: TensorSpec) -> None:
 def _differs(given: ComponentInput, spec: TensorSpec, why: str) -> EngineFailure:
     ends = [format_shape(shape) for shape in (given.min_shape, given.max_shape) if shape]
     takes = "*".join("?" if extent == OPEN_EXTENT else str(extent) for extent in spec.max) or "a scalar"
-    failure = invalid(
+    return invalid(
         f"Input '{given.name}' is declared with the shape {' to '.join(ends) or format_shape(given.shape)}; "
-        f"the graph takes {takes}, {why}."
+        f"the graph takes {takes}, {why}.",
+        "Declare what the graph takes, or export the graph with these axes dynamic.",
     )
-    failure.suggested_fix = "Declare what the graph takes, or export the graph with these axes dynamic."
-    return failure

@@ -75,13 +75,15 @@ def _matched(elements: Sequence[TensorElement], component: Component) -> Sequenc
     if len(elements) != len(inputs):
         raise invalid(
             f"Tensor information says {len(elements)} inputs of component '{component.name}' ({', '.join(names)}); "
-            f"the model has {len(inputs)}: {', '.join(by_name)}."
+            f"the model has {len(inputs)}: {', '.join(by_name)}.",
+            "Write one element a line for each input of the model.",
         )
     for element in elements:
         if element.name not in by_name and (element.tensor_name or not is_positional(elements)):
             raise invalid(
                 f"Tensor information{_line(element)} says the input '{element.name}', which component "
-                f"'{component.name}' does not have; it has {', '.join(by_name)}."
+                f"'{component.name}' does not have; it has {', '.join(by_name)}.",
+                "Write the model's own names, or input_0, input_1… in the order of its inputs.",
             )
     if all(name in by_name for name in names):
         return [by_name[name] for name in names]

@@ -16,6 +16,8 @@ from engines.signature import OPEN_EXTENT, TensorSpec
 from engines.source import Source, network_dtype, package_inputs
 from engines.source_files import folder_inside
 
+_FIX = "Declare what the graph takes, or export the graph with these axes dynamic."
+
 
 def read_saved_model(
     request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
@@ -103,13 +105,17 @@ def _check_fit(inputs: Sequence[TensorSpec], stated: dict[str, TensorSpec]) -> N
         if graph is None:
             continue
         if graph.dtype != spec.dtype:
-            raise invalid(f"Input '{spec.name}' is declared as {spec.dtype}; the graph takes {graph.dtype}.")
+            raise invalid(
+                f"Input '{spec.name}' is declared as {spec.dtype}; the graph takes {graph.dtype}.",
+                f"Declare it as {graph.dtype}.",
+            )
         if not graph.known:
             continue
         if len(graph.max) != len(spec.max):
             raise invalid(
                 f"Input '{spec.name}' is declared with {len(spec.max)} axes; the graph has {len(graph.max)}: "
-                f"{_shown(graph)}."
+                f"{_shown(graph)}.",
+                _FIX,
             )
         for axis, (low, high) in enumerate(zip(spec.min, spec.max, strict=True)):
             fixed = graph.max[axis]
@@ -117,7 +123,8 @@ def _check_fit(inputs: Sequence[TensorSpec], stated: dict[str, TensorSpec]) -> N
                 said = low if low == high else f"{low} to {high}"
                 raise invalid(
                     f"Axis {axis} of input '{spec.name}' is declared as {said}; the graph fixes it at {fixed}: "
-                    f"{_shown(graph)}."
+                    f"{_shown(graph)}.",
+                    _FIX,
                 )
 
 

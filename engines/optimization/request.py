@@ -102,12 +102,18 @@ class OptimizationRequest(_Message):
     def _check(self) -> None:
         spec = self.spec
         if spec.goal not in _GOALS:
-            raise invalid(f"An optimization aims at {', '.join(_GOALS)}; {spec.goal} is what a quantization makes.")
+            raise invalid(
+                f"An optimization aims at {', '.join(_GOALS)}; {spec.goal} is what a quantization makes.",
+                "Choose one of these as precision_goal, or quantize the model instead.",
+            )
         if spec.max_degradation and self.evaluation is None:
-            raise invalid("A bound on lost accuracy needs a dataset to measure it on; the work names none.")
+            raise invalid(
+                "A bound on lost accuracy needs a dataset to measure it on; the work names none.",
+                "Name a dataset, or leave max_degradation out.",
+            )
         if self.evaluation is not None and len(self.conversion.template.components) > 1:
             raise invalid(
-                "Accuracy is measured on models of one component; this one has several. Leave out the dataset."
+                "Accuracy is measured on models of one component; this one has several.", "Leave out the dataset."
             )
         installed = version_of("lathe")
         if spec.engine_version and installed and spec.engine_version != installed:

@@ -14,7 +14,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationTask,
     OptimizationWork,
 )
-from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
+from lathe.registry.v1.model_service_pb2 import DescribeModelVersionRequest, GetModelRequest, GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.precision_pb2 import INT8
 
@@ -27,6 +27,7 @@ from services.common.recipes import Recipes, Wanted
 from services.common.sources import Sources, files_digest, require_same_architectures
 from services.common.storage import ContentStore
 from services.common.tasks.kind import Prepared
+from services.optimizer.fitting import check_fit
 from services.optimizer.places import Places
 from services.optimizer.records import Record, Records
 from services.optimizer.result import result_of, unsaved
@@ -97,6 +98,9 @@ class OptimizationKind:
         )
         source, own = await self._sources.original(version)
         template = await self._recipes.resolve(Wanted(spec.template, spec.device, READING_RUNTIME), source, own)
+        if asked.tensor_information.strip():
+            description = await self._models.DescribeModelVersion(DescribeModelVersionRequest(name=source.name))
+            check_fit(asked, template, description)
         conversion = await self._sources.compose(source, template, seed=asked.seed)
         if own is not None:
             require_same_architectures(conversion, version)

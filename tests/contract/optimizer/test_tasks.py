@@ -114,6 +114,10 @@ async def test_arrays_of_the_user_are_fetched(workplace: Workplace) -> None:
         ({"output_location": "triton"}, "output_location", "holds the files of sources"),
         ({"tensor_information": "x:float(1*3)\ny:floot(1*3)"}, "tensor_information", "line 2"),
         ({"tensor_information": "x:float(3*3,1*3)"}, "tensor_information", "column"),
+        ({"tensor_information": "x:float(1*3)\ny:float(1*3)"}, "tensor_information", "says 2 inputs"),
+        ({"tensor_information": "z:float(1*3)"}, "tensor_information", "says the input 'z'"),
+        ({"tensor_information": "input_0:half(1*3)"}, "tensor_information", "'x' is declared as float16"),
+        ({"tensor_information": "input_0:float(1*3*3)"}, "tensor_information", "2 axes and not 3"),
         ({"calibration_samples": {"sha256": "0" * 64, "size_bytes": "3"}}, "calibration_samples", "the goal FP32"),
     ],
 )

@@ -1,0 +1,48 @@
+"""Compares tensor information with what a model's description says of its graph, before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from engines.conversion_request import Component, ComponentInput
+from engines.declared_inputs import check_declared
+from engines.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.tensor_information import apply
+
+
+def check_information(text: str, component: Component, source_format: str, signature: Mapping[str, Any]) -> None:
+    """Refuse a text that does not fit the inputs of a graph; what nobody knows of them is not compared.
+
+    Args:
+        text: Tensor information.
+        component: The component that the graph is read as; its own inputs, where it declares some, count.
+        source_format: Name of ModelFormat.
+        signature: `lathe.type.v1.TensorSignature` of the graph, as JSON; empty where its description has none, as of
+            TorchScript, which keeps no shapes.
+
+    Raises:
+        EngineFailure: INVALID_SPEC saying which input does not fit, and how.
+    """
+    graph = Signature.from_dict(signature)
+    known = bool(graph.inputs) and all(spec.known for spec in graph.inputs)
+    # What a component names of a TensorFlow graph may lie inside of it.
+    described = known and (source_format == "ONNX" or not _chooses(component))
+    if described and not component.inputs:
+        inputs = tuple(ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in graph.inputs)
+        component = component.model_copy(update={"inputs": inputs})
+    if component.inputs:
+        component = apply(text, component)
+        if described:
+            check_declared(component, replace(graph, inputs=tuple(map(_opened, graph.inputs))))
+
+
+def _chooses(component: Component) -> bool:
+    return bool(component.inputs or component.output_names or component.state_dict_key or component.source_file)
+
+
+def _opened(spec: TensorSpec) -> TensorSpec:
+    """Return the spec with axes that vary open: between which bounds, the graph itself will say."""
+    most = tuple(high if low == high else OPEN_EXTENT for low, high in zip(spec.min, spec.max, strict=True))
+    return replace(spec, max=most)

@@ -1,0 +1,54 @@
+"""Tensor information beside what a description of the model's graph says of its inputs."""
+
+import pytest
+
+from engines.conversion_request import Component, ComponentInput
+from engines.failures import EngineFailure, FailureReason
+from engines.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.stated_inputs import check_information
+
+GRAPH = Signature(
+    (
+        TensorSpec("image", "float32", (1, 3, 8, 8), (2, 3, 8, 8), (16, 3, 8, 8)),
+        TensorSpec("ids", "int64", (1, 1), (1, 1), (OPEN_EXTENT, OPEN_EXTENT)),
+    ),
+    (),
+).to_dict()
+PLAIN = Component(name="model")
+
+
+def failure(text: str, component: Component = PLAIN, source_format: str = "ONNX") -> str:
+    with pytest.raises(EngineFailure) as caught:
+        check_information(text, component, source_format, GRAPH)
+    assert caught.value.reason is FailureReason.INVALID_SPEC
+    assert caught.value.suggested_fix
+    return caught.value.message
+
+
+@pytest.mark.parametrize("source_format", ["ONNX", "SAVED_MODEL", "FROZEN_GRAPH", "EXPORTED_PROGRAM"])
+def test_what_does_not_fit_is_named(source_format: str) -> None:
+    fits = "input_0:float(1*3*8*8,4*3*8*8)\ninput_1:int64(1*7,4*7)"
+    check_information(fits, PLAIN, source_format, GRAPH)
+    check_information("ids:int64(1*7)\nimage:float(1*3*8*8)", PLAIN, source_format, GRAPH)
+    for text, words in (
+        ("image:float(1*3*8*8)", "says 1 inputs of component 'model' (image); the model has 2: image, ids"),
+        ("image:float(1*3*8*8)\nmask:int64(1*7)", "line 2, says the input 'mask'"),
+        ("image:float(1*3*8)\nids:int64(1*7)", "which has 4 axes and not 3"),
+        ("image:float(1*4*8*8)\nids:int64(1*7)", "axis 1 is fixed at 3"),
+        ("image:float(1*3*8*8)\nids:float(1*7)", "'ids' is declared as float32; the graph takes int64"),
+    ):
+        assert words in failure(text, PLAIN, source_format)
+
+
+def test_what_is_not_known_is_not_compared() -> None:
+    check_information("input_0:float(1*9)", PLAIN, "TORCHSCRIPT", {})
+    unknown = Signature((TensorSpec.unknown("image", "float32"),), ()).to_dict()
+    check_information("input_0:int8(1*9)\ninput_1:float(3)", PLAIN, "SAVED_MODEL", unknown)
+    inner = Component(name="model", inputs=(ComponentInput(name="inner/relu", shape=(1, 9)),))
+    check_information("input_0:float(1*9)", inner, "FROZEN_GRAPH", GRAPH)
+
+
+def test_what_a_template_declares_counts() -> None:
+    declared = Component(name="model", inputs=(ComponentInput(name="inner/relu", shape=(1, 9)),))
+    assert "it has inner/relu" in failure("image:float(1*9)", declared, "FROZEN_GRAPH")
+    assert "it has inner/relu" in failure("image:float(1*9)", declared, "TORCHSCRIPT")
