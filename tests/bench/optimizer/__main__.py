@@ -67,7 +67,8 @@ def _add_ours(
     earlier: Path | None = None
     for goal in options.goals:
         here = folder / goal
-        found = outcome.searches[goal] = ours.search(layout, goal, here, options.budget, earlier)
+        budget = options.int8_budget if goal == "INT8" else options.budget
+        found = outcome.searches[goal] = ours.search(layout, goal, here, budget, earlier)
         if found.made:
             entrants.append(Entrant(OURS + goal, found.made))
             earlier = here
@@ -96,14 +97,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--models", type=lambda text: text.split(","), default=list(ZOO), help=f"of {', '.join(ZOO)}")
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)} alone, in short searches")
     parser.add_argument("--rounds", type=int, default=21, help="turns of each form")
-    parser.add_argument("--budget", type=int, default=300, help="seconds of each search")
+    parser.add_argument("--budget", type=int, default=120, help="seconds of each search in floating point")
+    parser.add_argument("--int8-budget", type=int, default=300, help="seconds of each search that may quantize")
     parser.add_argument("--goals", type=lambda text: [word for word in text.split(",") if word], default=ours.GOALS)
     parser.add_argument("--olive", default="", help="Python of an environment with Olive, or `install`")
     parser.add_argument("--json", type=Path, help="where the figures go; models that are there already are kept")
     parser.add_argument("--show", action="store_true", help="measure nothing, print what --json holds")
     options = parser.parse_args()
     if options.quick:
-        options.models, options.budget, options.rounds = list(QUICK), min(options.budget, 40), min(options.rounds, 7)
+        options.models, options.rounds = list(QUICK), min(options.rounds, 7)
+        options.budget, options.int8_budget = min(options.budget, 40), min(options.int8_budget, 60)
     unknown = [*(set(options.models) - set(ZOO)), *(set(options.goals) - set(ours.GOALS))]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
