@@ -7,6 +7,7 @@ Importing this package imports no framework.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from engines.direct.optimizing import optimize
 
 __all__ = ["optimize"]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent where its caller sets up no log
 
 _HOME = {"optimize": "engines.direct.optimizing"}
 

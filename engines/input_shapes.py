@@ -4,8 +4,10 @@
     [['1*3*224*224'], ['1*3*512*512']]               one input, two shapes; each inner list holds one of every input
     [{'seperate': ['1*3*224*224', '1*3*512*512']}]   the same (`separate` does as well)
     [{'range': ['1*3*224*224', '8*3*224*224'], 'dtype': 'half'}]
+    {'image': '1*3*224*224', 'scale': {'range': ['1', '8']}}        the same by name
 
-A dictionary stands for one input; `dtype` is `float`, `int` (any whole numbers) or `half`; unsaid, the model's own.
+A dictionary in the list stands for one input; `dtype` is `float`, `int` (any whole numbers) or `half`; unsaid, the
+model's own.
 """
 
 from __future__ import annotations
@@ -26,21 +28,24 @@ _SHAPE = re.compile(r"\s*[0-9]{1,9}\s*(\*\s*[0-9]{1,9}\s*){0,15}")
 
 
 def parse(value: Any) -> list[TensorElement]:
-    """Return one element per input, `input_0`, `input_1`…
+    """Return one element per input, `input_0`, `input_1`…; of a dictionary, by its keys.
 
     Raises:
         EngineFailure: INVALID_SPEC saying which item is wrong, what was expected and what was found.
     """
+    if isinstance(value, dict) and value:
+        pairs = [_input(item, f"input_shapes[{name!r}]") for name, item in value.items()]
+        return [TensorElement(str(name), (), "", *pair) for name, pair in zip(value, pairs, strict=True)]
     items = _list(value, "input_shapes", "a list with one item per input")
     groups = [isinstance(item, list | tuple) for item in items]
     if any(groups):
         if not all(groups):
             index = groups.index(False)
             _fail(f"input_shapes[{index}]", "a list of shapes, as the other items are", items[index])
-        pairs = [(shapes, "") for shapes in _transposed(items)]
+        pairs = [("", shapes) for shapes in _transposed(items)]
     else:
         pairs = [_input(item, f"input_shapes[{index}]") for index, item in enumerate(items)]
-    return [TensorElement(f"input_{index}", (), "", dtype, shapes) for index, (shapes, dtype) in enumerate(pairs)]
+    return [TensorElement(f"input_{index}", (), "", dtype, shapes) for index, (dtype, shapes) in enumerate(pairs)]
 
 
 def _transposed(groups: Sequence[Any]) -> list[Shapes]:
@@ -58,9 +63,9 @@ def _transposed(groups: Sequence[Any]) -> list[Shapes]:
     return [_set(members, f"shape {place} of the lists") for place, members in enumerate(zip(*read, strict=True))]
 
 
-def _input(item: Any, where: str) -> tuple[Shapes, str]:
+def _input(item: Any, where: str) -> tuple[str, Shapes]:
     if isinstance(item, str):
-        return Shapes("fixed", (_shape(item, where),)), ""
+        return "", Shapes("fixed", (_shape(item, where),))
     if not isinstance(item, dict):
         _fail(where, "a shape such as '1*3*224*224', a list of shapes or a dictionary", item)
     kinds = [key for key in item if key != "dtype"]
@@ -73,7 +78,7 @@ def _input(item: Any, where: str) -> tuple[Shapes, str]:
     inner = f"{where}['{kind}']"
     members = [_shape(shape, f"{inner}[{n}]") for n, shape in enumerate(_list(item[kind], inner, "a list of shapes"))]
     shapes = _range(members, inner) if kind == "range" else _set(members, inner)
-    return shapes, DTYPES.get(dtype, "")
+    return DTYPES.get(dtype, ""), shapes
 
 
 def _range(ends: Sequence[Shape], where: str) -> Shapes:

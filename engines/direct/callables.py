@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from engines.backends import Array, Arrays, BuiltForm, Session, backend
+from engines.direct.convention import Convention
 from engines.direct.structure import filled
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import ComponentEntry, Manifest, Tensor, read_manifest
+from engines.manifest import ComponentEntry, Manifest, Tensor
+from engines.toolchain import available_threads
 
-if TYPE_CHECKING:
-    import torch
+
+@dataclass(frozen=True)
+class OpenPackage:
+    """A package whose components are opened.
+
+    Attributes:
+        directory: The package.
+        manifest: What it tells of itself.
+        keep: What has to live as long as its models: the temporary directory that it lies in.
+    """
+
+    directory: Path
+    manifest: Manifest
+    keep: object
 
 
 class OptimizedModel(ABC):
@@ -29,23 +44,15 @@ class OptimizedModel(ABC):
         outputs: Names of its outputs.
     """
 
-    def __init__(self, directory: Path, threads: int, keep: object = None) -> None:
-        """Open the first component of a package.
-
-        Args:
-            directory: The package.
-            threads: Threads of the runtime.
-            keep: What has to live as long as the model: the temporary directory that the package lies in.
-        """
-        manifest = read_manifest(directory)
-        component = manifest.components[0]
-        self.directory, self._keep = directory, keep
-        self.runtime, self.precision = manifest.runtime.name, manifest.precision
+    def __init__(self, package: OpenPackage, component: ComponentEntry) -> None:
+        """Open a component of a package."""
+        runtime = component.runtime or package.manifest.runtime
+        self.directory, self._package = package.directory, package
+        self.runtime, self.precision = runtime.name, component.precision or package.manifest.precision
         self._tensors = component.signature.inputs
         self.inputs = tuple(tensor.name for tensor in self._tensors)
         self.outputs = tuple(tensor.name for tensor in component.signature.outputs)
-        self._most = component.max_batch
-        self._session = _opened(directory, manifest, component, threads)
+        self._session = _opened(package, component, self.runtime, self.precision)
 
     @abstractmethod
     def __call__(self, *arguments: Any, **named: Any) -> Any:
@@ -67,67 +74,61 @@ class OptimizedModel(ABC):
         takes = ", ".join(f"{tensor.name}: {tensor.dtype} {_extents(tensor)}" for tensor in self._tensors)
         return f"<{type(self).__name__}: {self.runtime} {self.precision}, takes {takes}>"
 
-    def _named(self, positional: Sequence[Any], named: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-        """Return the arguments of a call by input; `names` are those of the arguments, in order."""
-        if len(positional) > len(names):
-            raise _wrong(f"The model takes {len(names)} inputs ({', '.join(names)}); given were {len(positional)}.")
-        given = dict(zip(names, positional, strict=False))
-        for name, value in named.items():
-            if name not in names or name in given:
-                what = "twice" if name in given else "and is none of its inputs"
-                raise _wrong(f"The model takes {', '.join(names)}; '{name}' was given {what}.")
-            given[name] = value
-        return {self.inputs[names.index(name)]: value for name, value in given.items()}
-
 
 class OptimizedModule(OptimizedModel):
     """Takes torch tensors and returns what the module returned: tensors, in the structure that it gave them."""
 
-    def __init__(self, directory: Path, threads: int, names: Sequence[str], structure: Any, keep: object) -> None:
-        """Open a package.
+    def __init__(self, package: OpenPackage, component: ComponentEntry, convention: Convention, structure: Any) -> None:
+        """Open a component.
 
         Args:
-            directory: The package.
-            threads: Threads of the runtime.
-            names: Names of the module's arguments, in order.
+            package: The package.
+            component: Which component.
+            convention: How the module is called.
             structure: Structure of its result.
-            keep: What has to live as long as the model.
         """
-        super().__init__(directory, threads, keep)
-        self._names, self._structure = tuple(names), structure
+        super().__init__(package, component)
+        self._convention, self._structure = convention, structure
 
-    def __call__(self, *arguments: torch.Tensor, **named: torch.Tensor) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Compute the outputs, without gradients."""
-        import torch
-
-        given = self._named(arguments, named, self._names)
-        values = self.run({name: tensor.detach().cpu().numpy() for name, tensor in given.items()})
-        tensors = (torch.from_numpy(np.ascontiguousarray(values[name])) for name in self.outputs)
-        return filled(self._structure, tensors)
+        given = self._convention.values(arguments, named)
+        values = self.run(dict(zip(self.inputs, map(_array, given), strict=True)))
+        return filled(self._structure, (_tensor(values[name]) for name in self.outputs))
 
 
 class OptimizedGraph(OptimizedModel):
-    """Takes arrays, by position or by name, and returns one array, or a tuple where the graph has several outputs."""
+    """Takes arrays, by position, by name or in one dictionary; returns one, or a tuple where it has several outputs.
 
-    def __call__(self, *arguments: Array, **named: Array) -> Any:
+    Called with torch tensors, it returns torch tensors.
+    """
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Compute the outputs."""
-        given = self._named(arguments, named, self.inputs)
-        values = self.run({name: np.asarray(value) for name, value in given.items()})
-        found = tuple(values[name] for name in self.outputs)
+        by_name = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], Mapping) else None
+        positional = arguments if by_name is None else ()
+        given = Convention.flat(self.inputs).values(positional, {**(by_name or {}), **named})
+        values = self.run(dict(zip(self.inputs, map(_array, given), strict=True)))
+        as_given = _tensor if any(hasattr(value, "detach") for value in given) else np.asarray
+        found = tuple(as_given(values[name]) for name in self.outputs)
         return found[0] if len(found) == 1 else found
 
 
-def _opened(directory: Path, manifest: Manifest, component: ComponentEntry, threads: int) -> Session:
+def _array(value: Any) -> Array:
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def _tensor(array: Array) -> Any:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _opened(package: OpenPackage, component: ComponentEntry, runtime: str, precision: str) -> Session:
     files = tuple(Path(name).relative_to(component.name).as_posix() for name in component.files)
-    form = BuiltForm(
-        manifest.runtime.name,
-        manifest.precision,
-        directory / component.name,
-        files,
-        tuple(tensor.name for tensor in component.signature.outputs),
-        component.options,
-    )
-    return backend(form.backend).open(form, threads)
+    outputs = tuple(tensor.name for tensor in component.signature.outputs)
+    form = BuiltForm(runtime, precision, package.directory / component.name, files, outputs, component.options)
+    return backend(form.backend).open(form, available_threads())
 
 
 def _fitting(tensor: Tensor, array: Array) -> Array:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import platform
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.conversion_request import ConversionRequest, invalid
 from engines.devices import Device, load_catalog
+from engines.direct.display import show_report, shown
+from engines.direct.test_data import write_test_data
+from engines.failures import EngineFailure
+from engines.package_work import PACKAGE_DIR
 
 if TYPE_CHECKING:
     from engines.direct.callables import OptimizedModel
@@ -38,7 +43,7 @@ def optimize(  # noqa: PLR0917 - the order that callers know
     max_error: float = 0.0,
     seed: int = 0,
     progress: bool = True,
-) -> tuple[OptimizedModel, OptimizationReport]:
+) -> tuple[Any, OptimizationReport]:
     """Return the fastest form of a model that still computes the right thing, and a report of the search.
 
     Args:
@@ -46,10 +51,11 @@ def optimize(  # noqa: PLR0917 - the order that callers know
             folder, a SavedModel or a frozen graph.
         optimization_level: 0 is lossless; 1 allows half precision.
         device_type: Device of the catalog, this machine's own kind: `cpu-x86-64`; `cpu` stands for it.
-        input_shapes: One item per input: `['1*3*224*224']`; `[{'range': ['1*3*224*224', '8*3*224*224']}]`. What the
-            files state where empty, which a module cannot.
+        input_shapes: One item per input: `['1*3*224*224']`; `[{'range': ['1*3*224*224', '8*3*224*224']}]`; by name,
+            `{'image': '1*3*224*224'}`; inputs that nest as tensor information, `"input_0['key']:float(1*8)"`. Where
+            empty, what the files state; of a module, the shapes of the test data.
         test_data: Samples to measure on: path of an NPZ or NPY, arrays or tensors by name or in the order of the
-            inputs; random ones where absent.
+            inputs; random ones where absent. Of a model of several networks by `network/input`.
         save_path: Folder that the package is written to: new or empty.
         objective: What is to be best: `LATENCY`, `THROUGHPUT` or `SIZE`.
         budget_seconds: Time for the search, in seconds.
@@ -58,7 +64,8 @@ def optimize(  # noqa: PLR0917 - the order that callers know
         progress: Whether a bar and, at the end, a table are shown.
 
     Returns:
-        Something that is called as the model was (torch tensors for modules, arrays for graphs), and the report.
+        Something that is called as the model was (torch tensors for modules, arrays for graphs), and the report. Of a
+        model of several networks, as a pipeline or an encoder with its decoder, a dictionary of these by name.
 
     Raises:
         EngineFailure: what was asked for cannot be, or the model cannot be read or run; the message says what to do.
@@ -69,28 +76,40 @@ def optimize(  # noqa: PLR0917 - the order that callers know
         )
     device = _device(device_type)
     target = _target(save_path)
-    from engines.direct.display import show_report, shown
-
     keep = tempfile.TemporaryDirectory(prefix="lathe-", ignore_cleanup_errors=True)
-    workdir = Path(keep.name)
-    given, names = _given(input_model, input_shapes, device, test_data, workdir)
-    with shown(f"Optimizing {given.name}", visible=progress) as reporter:
-        from engines.direct.report import OptimizationReport
-        from engines.direct.test_data import write_test_data
-        from engines.optimization.optimizing import HTML_NAME, optimize_work
-
-        conversion = write_test_data(given.conversion, test_data, workdir)
-        conversion = conversion.model_copy(update={"seed": seed})
+    with _advice():
+        given = _given(input_model, input_shapes, device, test_data, Path(keep.name))
+        conversion = write_test_data(given.conversion, test_data, Path(keep.name)).model_copy(update={"seed": seed})
         work = _work(conversion, LEVELS[optimization_level], objective, budget_seconds, max_error)
-        outcome = optimize_work(work, workdir, reporter, reader=given.read)
-    package = workdir / "package"
-    report = OptimizationReport(outcome["result"], (package / HTML_NAME).read_text(encoding="utf-8"))
-    if target is not None:
-        shutil.copytree(package, target, dirs_exist_ok=True)
-    model = _opened(given, names, target or package, keep)
+        report = _searched(given, work, Path(keep.name), visible=progress)
+        package = Path(keep.name) / PACKAGE_DIR
+        if target is not None:
+            shutil.copytree(package, target, dirs_exist_ok=True)
+        model = _opened(given, target or package, keep)
     if progress:
         show_report(report)
     return model, report
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Let a failure show what to do about it, beside what is wrong: below its message, where tracebacks show it."""
+    try:
+        yield
+    except EngineFailure as failure:
+        for words in (failure.evidence, failure.suggested_fix):
+            if words:
+                failure.add_note(words)
+        raise
+
+
+def _searched(given: GivenModel, work: OptimizationRequest, workdir: Path, *, visible: bool) -> OptimizationReport:
+    from engines.direct.report import OptimizationReport
+    from engines.optimization.optimizing import HTML_NAME, optimize_work
+
+    with shown(f"Optimizing {given.name}", visible=visible) as reporter:
+        outcome = optimize_work(work, workdir, reporter, reader=given.read)
+    return OptimizationReport(outcome["result"], (workdir / PACKAGE_DIR / HTML_NAME).read_text(encoding="utf-8"))
 
 
 def _device(name: str) -> Device:
@@ -116,30 +135,15 @@ def _target(save_path: str | Path | None) -> Path | None:
     return target
 
 
-def _given(
-    model: Any, input_shapes: Any, device: Device, test_data: Any, workdir: Path
-) -> tuple[GivenModel, tuple[str, ...]]:
-    """Return the model, and the names of its arguments."""
+def _given(model: Any, input_shapes: Any, device: Device, test_data: Any, workdir: Path) -> GivenModel:
     from engines.direct.source import given_module, given_path
 
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
-        names = _arguments(model)
-        given = given_module(model, names, input_shapes, device, test_data)
-        return given, names[: len(given.component.inputs)]
+        return given_module(model, input_shapes, device, test_data)
     if not isinstance(model, str | Path):
         raise invalid(f"A torch.nn.Module or the path of a model can be optimized; given was a {type(model).__name__}.")
-    given = given_path(Path(model), workdir, input_shapes, device)
-    return given, tuple(entry.name for entry in given.component.inputs)
-
-
-def _arguments(module: Any) -> tuple[str, ...]:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(module.forward).parameters.values()
-    names = tuple(entry.name for entry in parameters if entry.kind in positional)
-    if any(entry.kind is inspect.Parameter.VAR_POSITIONAL for entry in parameters):
-        names += tuple(f"input_{index}" for index in range(len(names), 64))
-    return names
+    return given_path(Path(model), workdir, input_shapes, device)
 
 
 def _work(
@@ -158,12 +162,17 @@ def _work(
     return OptimizationRequest(conversion=conversion, template=conversion.template.model_dump(mode="json"), spec=spec)
 
 
-def _opened(given: GivenModel, names: tuple[str, ...], directory: Path, keep: object) -> OptimizedModel:
-    from engines.direct.callables import OptimizedGraph, OptimizedModule
-    from engines.direct.structure import structure_of
-    from engines.toolchain import available_threads
+def _opened(given: GivenModel, directory: Path, keep: object) -> Any:
+    """Return what is called: of a model of several networks, by the name of each."""
+    from engines.direct.callables import OpenPackage, OptimizedGraph, OptimizedModule
+    from engines.manifest import read_manifest
 
-    result = given.result()
-    if result is None:
-        return OptimizedGraph(directory, available_threads(), keep)
-    return OptimizedModule(directory, available_threads(), names, structure_of(result), keep)
+    package = OpenPackage(directory, read_manifest(directory), keep)
+    models: dict[str, OptimizedModel] = {}
+    for component in package.manifest.components:
+        structure, convention = given.structures.get(component.name), given.conventions[component.name]
+        graph = structure is None
+        models[component.name] = (
+            OptimizedGraph(package, component) if graph else OptimizedModule(package, component, convention, structure)
+        )
+    return next(iter(models.values())) if len(models) == 1 else models

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from engines import input_shapes as shapes_of_inputs
 from engines.backends.base import Array
 from engines.conversion_request import Component, ConversionRequest, Template, WorkInput, invalid
 from engines.devices import Device
-from engines.direct.test_data import dtypes_of
-from engines.failures import EngineFailure
+from engines.direct.convention import Convention, declared
+from engines.direct.files import laid_out
+from engines.direct.structure import structure_of_call
+from engines.direct.test_data import dtypes_of, named_arrays
+from engines.frontends.forward import to_tensors
 from engines.frontends.module_source import module_source
-from engines.graph.hygiene import external_files, load_model
+from engines.frontends.torchscript import load_torchscript, script_arguments, scripted
 from engines.inspection.formats import detect
 from engines.reading import Reader, read_source, with_components, with_inputs, with_stated_inputs
 from engines.source import Source
-from engines.source_files import DIRECTORY_FORMATS, ROOT
-from engines.tensor_element import TensorElement
+from engines.source_files import ROOT
+from engines.tensor_element import Shapes, TensorElement
 from engines.tensor_information import apply_elements
+from engines.tensor_text import parse as parse_text
 
 if TYPE_CHECKING:
     import torch
 
 _COMPONENT = "model"
+_MOST_INPUTS = 64
 _IN_MEMORY = "PTH"
 """Format that a module in memory is said to be in: what it would be if it were stored."""
 
@@ -40,19 +42,17 @@ class GivenModel:
     Attributes:
         conversion: How it is read.
         name: What reports call it.
-        source: The model, once it was read.
-        arguments: What it was exported with.
+        conventions: How each component is called.
+        structures: What each torch network returns, by component; a graph is not in it.
     """
 
-    def __init__(self, conversion: ConversionRequest, name: str, reader: Reader) -> None:
+    def __init__(self, conversion: ConversionRequest, name: str, reader: Reader, convention: Convention | None) -> None:
         self.conversion, self.name, self._reader = conversion, name, reader
-        self.source: Source | None = None
-        self.arguments: Sequence[Array] = ()
-
-    @property
-    def component(self) -> Component:
-        """Its only component, the inputs declared."""
-        return self.conversion.template.components[0]
+        components = conversion.template.components
+        self.conventions = {
+            part.name: convention or Convention.flat([given.name for given in part.inputs]) for part in components
+        }
+        self.structures: dict[str, Any] = {}
 
     def read(
         self,
@@ -62,46 +62,35 @@ class GivenModel:
         arguments: Sequence[Array],
         onnx_path: Path,
     ) -> Source:
-        """Read it, as a `Reader`, and remember the source."""
-        self.source = self._reader(request, component, workdir, arguments, onnx_path)
-        self.arguments = arguments
-        return self.source
-
-    def result(self) -> Any:
-        """Return what the torch network itself returns, in its own structure; None where there is no network."""
-        import torch
-
-        assert self.source is not None  # it was read
-        if self.source.module is None:
-            return None
-        network = getattr(self.source.module, "network", self.source.module)
-        with torch.inference_mode():
-            return network(*(torch.from_numpy(np.array(array, order="C")) for array in self.arguments))
+        """Read a component, as a `Reader`, and find out what it returns."""
+        source = self._reader(request, component, workdir, arguments, onnx_path)
+        if source.module is not None:
+            self.structures[component.name] = structure_of_call(source.module, to_tensors(arguments))
+        return source
 
 
-def given_module(
-    module: torch.nn.Module, names: Sequence[str], input_shapes: Any, device: Device, test_data: Any
-) -> GivenModel:
+def given_module(module: torch.nn.Module, input_shapes: Any, device: Device, test_data: Any) -> GivenModel:
     """Return a module in memory; a copy of it is what is read, so that the caller's own stays as it is.
 
     Args:
         module: The module.
-        names: Names of the arguments of `forward`, in order.
-        input_shapes: Shapes of its inputs, as `engines.input_shapes` reads them.
+        input_shapes: Shapes of its inputs, as `optimize` takes them; those of the test data where empty.
         device: Where it will run.
         test_data: The user's samples, whose element types are those of the inputs where nothing else says.
 
     Raises:
-        EngineFailure: INVALID_SPEC for shapes that cannot be read, or more inputs than `forward` takes.
+        EngineFailure: INVALID_SPEC for shapes that cannot be read, or inputs that `forward` does not take.
     """
-    elements = shapes_of_inputs.parse(input_shapes)
-    if len(elements) > len(names):
-        raise invalid(f"input_shapes says {len(elements)} inputs; 'forward' takes {len(names)}: {', '.join(names)}.")
-    component = apply_elements(elements, Component(name=_COMPONENT))
-    dtypes = dtypes_of(test_data, names)
+    parameters = parameters_of(module)
+    elements = _elements(input_shapes) if input_shapes else _elements_of_data(test_data, parameters)
+    component, convention = declared(elements, parameters, Component(name=_COMPONENT))
+    dtypes = dtypes_of(test_data, [given.name for given in component.inputs])
+    said = {element.name for element in elements if element.dtype}
     inputs = [
-        given.model_copy(update={"name": name, **_said(dtypes.get(name), element)})
-        for given, name, element in zip(component.inputs, names, elements, strict=False)
+        given
+        if given.name in said or given.name not in dtypes
+        else given.model_copy(update={"dtype": dtypes[given.name]})
+        for given in component.inputs
     ]
     component = component.model_copy(update={"inputs": tuple(inputs)})
     network = _copy(module)
@@ -111,8 +100,8 @@ def given_module(
     ) -> Source:
         return module_source(network, component, arguments, path)
 
-    name = type(module).__name__
-    return GivenModel(_conversion(_IN_MEMORY, component, device, name), name, reader)
+    name = str(getattr(module, "original_name", type(module).__name__))
+    return GivenModel(_conversion(_IN_MEMORY, component, device, name), name, reader, convention)
 
 
 def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> GivenModel:
@@ -130,38 +119,82 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
             f"'{path.name}' is a file of torch.save: weights alone. Build the network, load them into it, and hand "
             "over the network itself."
         )
-    root = workdir / ROOT
-    root.mkdir(parents=True)
-    whole = source_format in DIRECTORY_FORMATS
-    main = "" if whole else _main_file(path, source_format)
-    for name in _names(path, main, source_format):
-        _bring(path / name if path.is_dir() else path.parent / name, root / name)
+    main, files = laid_out(path, source_format, workdir)
     component = Component(name=_COMPONENT, source_file=main)
-    conversion = _conversion(source_format, component, device, path.stem, _listed(workdir))
-    parts = [part.name for part in with_components(conversion, workdir).template.components]
-    if len(parts) > 1:
-        raise invalid(
-            f"'{path.name}' is made of several networks ({', '.join(parts)}), which are not called as one. Optimize "
-            "each by itself, as the torch module that the pipeline holds; or create a task, whose package has them all."
-        )
+    conversion = _conversion(source_format, component, device, path.stem, files)
+    parts = with_components(conversion, workdir)
+    convention = None
+    if len(parts.template.components) > 1:
+        return GivenModel(_with(conversion, _parts(parts, input_shapes, workdir)), path.stem, read_source, None)
     if not input_shapes:
         component = with_inputs(conversion, component, workdir)
+    elif source_format == "TORCHSCRIPT":
+        parameters = list(script_arguments(load_torchscript(workdir / ROOT / main).script))
+        component, convention = declared(_elements(input_shapes), parameters, component)
     else:
-        stated = with_stated_inputs(conversion, component, workdir)
-        component = apply_elements(shapes_of_inputs.parse(input_shapes), stated)
-    return GivenModel(_with(conversion, component), path.stem, read_source)
+        component = apply_elements(_elements(input_shapes), with_stated_inputs(conversion, component, workdir))
+    return GivenModel(_with(conversion, [component]), path.stem, read_source, convention)
 
 
-def _said(dtype: str | None, element: TensorElement) -> dict[str, str]:
-    return {"dtype": dtype} if dtype and not element.dtype else {}
+def parameters_of(module: torch.nn.Module) -> tuple[str, ...]:
+    """Return the names of what `forward` takes by position; `input_2`… for those of `*inputs`."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return tuple(script_arguments(module))
+    kinds = inspect.Parameter
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [entry.name for entry in parameters if entry.kind in {kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD}]
+    if any(entry.kind is kinds.VAR_POSITIONAL for entry in parameters):
+        names += [f"input_{index}" for index in range(len(names), _MOST_INPUTS)]
+    return tuple(names)
+
+
+def _elements(input_shapes: Any) -> list[TensorElement]:
+    """Return what a list, a dictionary or a text of tensor information says of the inputs."""
+    return parse_text(input_shapes) if isinstance(input_shapes, str) else shapes_of_inputs.parse(input_shapes)
+
+
+def _elements_of_data(test_data: Any, parameters: Sequence[str]) -> list[TensorElement]:
+    """Return the inputs that test data are of.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where there are none.
+    """
+    if test_data is None:
+        raise invalid(
+            "A module does not state the shapes of its inputs: say them in input_shapes, such as ['1*3*224*224'], or "
+            "give test_data of that shape."
+        )
+    arrays = named_arrays(test_data, parameters)
+    return [
+        TensorElement(name, (), "", str(array.dtype), Shapes("fixed", (array.shape,))) for name, array in arrays.items()
+    ]
+
+
+def _parts(request: ConversionRequest, input_shapes: Any, workdir: Path) -> list[Component]:
+    """Return the components of a model of several networks, each with the inputs that it states."""
+    components = request.template.components
+    if input_shapes:
+        names = ", ".join(part.name for part in components)
+        raise invalid(
+            f"The model is made of several networks ({names}), each with inputs of its own, which it states itself: "
+            "leave input_shapes empty. To say the shapes of one, hand over that network, as its library loads it."
+        )
+    return [with_inputs(request, part, workdir) for part in components]
 
 
 def _copy(module: torch.nn.Module) -> torch.nn.Module:
+    import torch
+
     try:
         copied = copy.deepcopy(module)
     except Exception as error:
         raise invalid(f"The module cannot be copied, which protects yours from changes: {error}") from error
-    return copied.cpu().eval().requires_grad_(requires_grad=False)
+    copied = copied.cpu().eval()
+    for parameter in copied.parameters():
+        parameter.requires_grad = False
+    return scripted(copied) if isinstance(copied, torch.jit.ScriptModule) else copied
 
 
 def _conversion(
@@ -174,45 +207,6 @@ def _conversion(
     return ConversionRequest(template=template, inputs=tuple(inputs))
 
 
-def _with(conversion: ConversionRequest, component: Component) -> ConversionRequest:
-    template = conversion.template.model_copy(update={"components": (component,)})
+def _with(conversion: ConversionRequest, components: Sequence[Component]) -> ConversionRequest:
+    template = conversion.template.model_copy(update={"components": tuple(components)})
     return conversion.model_copy(update={"template": template})
-
-
-def _main_file(path: Path, source_format: str) -> str:
-    """Return the file that is opened: the only one of its format in a folder."""
-    if path.is_file():
-        return path.name
-    found = [entry for entry in sorted(path.rglob("*")) if entry.is_file() and _is(entry, source_format)]
-    if len(found) != 1:
-        raise invalid(f"The folder '{path}' has {len(found)} models; name the file itself.")
-    return found[0].relative_to(path).as_posix()
-
-
-def _is(path: Path, source_format: str) -> bool:
-    try:
-        return detect(path) == source_format
-    except EngineFailure:
-        return False
-
-
-def _names(path: Path, main: str, source_format: str) -> list[str]:
-    """Return the files that the model is made of, relative to its folder."""
-    if not main:
-        return [entry.relative_to(path).as_posix() for entry in sorted(path.rglob("*")) if entry.is_file()]
-    original = path / main if path.is_dir() else path
-    beside = external_files(load_model(original, weights=False), original) if source_format == "ONNX" else []
-    return [main, *((Path(main).parent / name).as_posix() for name in beside)]
-
-
-def _bring(original: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(original.resolve(), target)
-    except OSError:
-        shutil.copyfile(original, target)
-
-
-def _listed(workdir: Path) -> list[WorkInput]:
-    files = sorted(entry for entry in (workdir / ROOT).rglob("*") if entry.is_file())
-    return [WorkInput(path=entry.relative_to(workdir).as_posix()) for entry in files]

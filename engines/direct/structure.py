@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,19 @@ def structure_of(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return Node(type(value), tuple((index, structure_of(part)) for index, part in enumerate(value)))
     return None
+
+
+def structure_of_call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> Any:
+    """Return the structure of what a source's module returns: of a network by keywords, the outputs that it keeps."""
+    import torch
+
+    network: Any = module.network
+    with torch.inference_mode():
+        if not hasattr(network, "whole"):
+            return structure_of(network(*tensors))
+        values, result = network(*tensors), network.whole(*tensors)
+    kind = type(result) if isinstance(result, Mapping) else dict
+    return Node(kind, tuple(zip(network.outputs, [Leaf(value.dtype) for value in values], strict=True)))
 
 
 def filled(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:

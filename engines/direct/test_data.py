@@ -27,8 +27,8 @@ def write_test_data(conversion: ConversionRequest, test_data: Any, workdir: Path
     """
     if test_data is None:
         return conversion
-    names = [entry.name for entry in conversion.template.components[0].inputs]
-    arrays = named_arrays(test_data, names)
+    first = [entry.name for entry in conversion.template.components[0].inputs]
+    arrays = named_arrays(test_data, first)
     target = workdir / TEST_DATA
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
@@ -48,7 +48,8 @@ def named_arrays(test_data: Any, names: Sequence[str]) -> dict[str, Array]:
         except (OSError, ValueError) as error:
             raise invalid(f"The test data '{test_data}' cannot be read as NPZ or NPY: {error}") from error
     if isinstance(test_data, Mapping):  # an NpzFile is one, too
-        return {str(name): _array(value) for name, value in test_data.items()}
+        named = {f"input_{index}": name for index, name in enumerate(names)} | {name: name for name in names}
+        return {named.get(str(name), str(name)): _array(value) for name, value in test_data.items()}
     values = list(test_data) if isinstance(test_data, tuple | list) else [test_data]
     if len(values) > len(names):
         raise invalid(f"The test data hold {len(values)} arrays; the model takes {len(names)}: {', '.join(names)}.")

@@ -27,14 +27,14 @@ _ADVICE = (
     ),
     (
         ("scalar type", "same dtype", "dtype"),
-        "Compare the dtypes of the template's inputs with what 'forward' expects: int64 for indices, float32 mostly.",
+        "Compare the inputs' dtypes with what 'forward' expects: int64 for indices, float32 mostly.",
     ),
     (("cuda",), "The network must run on the CPU: take the device from an input (x.device), and call no .cuda()."),
     (
         ("is invalid for input of size",),
-        f"Compare the template's input shapes with what 'forward' expects. {ANY_BATCH}",
+        f"Compare the inputs' shapes with what 'forward' expects. {ANY_BATCH}",
     ),
-    (_SHAPE_WORDS, "Compare the template's input shapes and their order with what 'forward' expects."),
+    (_SHAPE_WORDS, "Compare the inputs' shapes and their order with what 'forward' expects."),
 )
 """What to do, by words of an error; the first that fits."""
 

@@ -41,7 +41,7 @@ class KeywordNetwork:
         """Return a module that takes these inputs by position and returns its outputs as a tuple.
 
         The module's `find_outputs(tensors)` runs it once and returns the names of the outputs that it gives; the module
-        returns these from then on.
+        returns these from then on. Its `whole(*tensors)` returns what the network itself does.
         """
         import torch
 
@@ -54,9 +54,12 @@ class KeywordNetwork:
                 self.outputs = outer.outputs
 
             def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-                result = outer.call(dict(zip(names, inputs, strict=True)))
+                result = self.whole(*inputs)
                 values = result if isinstance(result, Mapping) else dict(zip(self.outputs, result, strict=True))
                 return tuple(values[name] for name in self.outputs)
+
+            def whole(self, *inputs: torch.Tensor) -> Any:
+                return outer.call(dict(zip(names, inputs, strict=True)))
 
             def find_outputs(self, tensors: tuple[torch.Tensor, ...]) -> tuple[str, ...]:
                 self.outputs = outer.given(dict(zip(names, tensors, strict=True)))
@@ -76,9 +79,15 @@ class KeywordNetwork:
             try:
                 result = self.call(values)
             except Exception as error:
-                raise failure_of(
+                failure = failure_of(
                     error, "The model cannot be run on its inputs: it raised", reason=FailureReason.SHAPE_MISMATCH
-                ) from error
+                )
+                failure.evidence = f"inputs: {', '.join(values)}"
+                failure.suggested_fix = failure.suggested_fix or (
+                    "Declare the inputs that it needs, with shape, dtype and the range of their "
+                    f"values; it takes {', '.join(self.arguments)}."
+                )
+                raise failure from error
         if not isinstance(result, Mapping):
             return self.outputs
         names = tuple(name for name in self.outputs if isinstance(result.get(name), torch.Tensor))

@@ -105,9 +105,10 @@ def _check_inputs(network: torch.nn.Module, component: Component) -> None:
     given = _given(component, list(known))
     if not required <= set(given) <= set(known):
         some = f", {len(required)} of them required" if len(required) < len(known) else ""
+        names = "" if set(given) <= set(known) else f" ({', '.join(given)})"
         raise invalid(
-            f"Component '{component.name}' declares {len(given)} inputs ({', '.join(given)}); the TorchScript's forward "
-            f"takes {len(known)}{some}: {', '.join(known)}."
+            f"Component '{component.name}' declares {len(given)} inputs{names}; the TorchScript's forward takes "
+            f"{len(known)}{some}: {', '.join(known)}."
         )
 
 

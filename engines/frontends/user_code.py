@@ -12,6 +12,7 @@ from engines.failures import EngineFailure, FailureReason
 log = logging.getLogger(__name__)
 
 _FORBIDDEN = {errno.EPERM, errno.EACCES, errno.EROFS}
+_IN_TORCHSCRIPT = "failed in the TorchScript interpreter"
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
 
 
@@ -37,7 +38,7 @@ def failure_of(
     log.error("The architecture's code failed", exc_info=error)
     line = _line(error, path)
     where = f" (line {line} of the architecture file)" if line else ""
-    message = f"{what} {type(error).__name__}: {str(error)[:500]}{where}."
+    message = f"{what} {_words(error)}{where}."
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         message = f"The architecture tried what the sandbox forbids: {error}{where}."
         return EngineFailure(
@@ -54,6 +55,14 @@ def failure_of(
     if isinstance(error, ImportError):
         fix = "An architecture may import torch, numpy and the standard library; put everything else into the file."
     return EngineFailure(reason, message, node=node, suggested_fix=fix)
+
+
+def _words(error: BaseException) -> str:
+    """Return type and text of an error; of one inside TorchScript its last line, above which stands a traceback."""
+    text = str(error)
+    if _IN_TORCHSCRIPT in text:
+        return text.strip().rpartition("\n")[2][:500]
+    return f"{type(error).__name__}: {text[:500]}"
 
 
 def _line(error: BaseException, path: Path | None) -> int | None:

@@ -35,7 +35,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], FailureReason, str, str]] = {
         {"inputs": [image(shape=[1, 1, 12, 12])]},
         FailureReason.SHAPE_MISMATCH,
         r"In module 'features.0', 'forward' raised .* \(line 12 of the architecture file\)",
-        "Compare the template's input shapes",
+        "Compare the inputs' shapes",
     ),
     "dtype": (
         network("return self.fc(x)"),
