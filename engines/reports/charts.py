@@ -169,6 +169,7 @@ def scatter(key: str, label: str, points: Sequence[Point], x_label: str, y_label
                 fontsize=FONT_SIZE - 1,
             )
         axes.set(xlabel=x_label, ylabel=y_label)
+        axes.ticklabel_format(useOffset=False)
         axes.margins(0.16)
         if points and len({point.y for point in points}) == 1:  # one value has no range of its own
             around = max(abs(points[0].y) * 0.005, 1e-6)

@@ -51,10 +51,12 @@ def intervals(
     *,
     center: float | None = None,
     tick: Callable[[float], str] | None = None,
+    most: float | None = None,
 ) -> Markup:
     """Draw at most `MOST_INTERVALS` values as dots with whiskers, the first on top, and a line at `center`.
 
-    `show` writes a value, `tick` one at the axis (as `show` does where absent).
+    `show` writes a value, `tick` one at the axis (as `show` does where absent). The axis ends at `most`, where whiskers
+    go beyond it.
     """
     shown = rows[:MOST_INTERVALS]
     with canvas(_FRAME_HEIGHT + max(80, _ROW_HEIGHT * len(shown))) as figure:
@@ -74,6 +76,8 @@ def intervals(
         axes.margins(x=0.06)
         if all(row.low == row.high for row in shown) and shown:
             axes.margins(x=0.5)
+        if most is not None and any(row.high > most for row in shown):
+            axes.set_xlim(right=most)
         axes.xaxis.set_major_locator(_few_ticks())
         axes.xaxis.set_major_formatter(lambda value, _: (tick or show)(value))
         axes.grid(visible=True, axis="x")

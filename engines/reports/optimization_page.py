@@ -70,7 +70,7 @@ def _tiles(result: Mapping[str, Any]) -> list[Tile]:
     latency = best.get("latency") or {}
     no_gain = bool(result.get("no_gain"))
     interval = ""
-    if latency.get("speedup_low"):
+    if latency.get("speedup_low") and not no_gain:
         low, high = as_number(latency["speedup_low"]), as_number(latency.get("speedup_high"))
         interval = f"95 % interval {low:.2f} to {high:.2f}"
     before = text.milliseconds(as_number(figures.get("baseline_time")))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from engines.reports import charts, matrix_charts, metric_text, text
+from engines.reports import charts, metric_text, text
 from engines.reports.charts import Point
 from engines.reports.matrix_charts import Interval
 from engines.reports.optimization_values import (
@@ -21,13 +21,15 @@ from engines.reports.optimization_values import (
     size_bytes,
     verdict,
 )
-from engines.reports.page import Block, Cell, Chart, Facts, Section, Table, Tone
+from engines.reports.page import Block, Cell, Chart, Facts, Notes, Section, Table, Tone
 from engines.reports.quantization_values import as_number
+from engines.reports.speed import interval, speed_section
 
 _OUTCOME_TONES: dict[str, Tone] = {"recommended": "good", "failed": "bad", "left out": "muted", "Pareto": ""}
 _VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
 _MIB = 1 << 20
 _MOST_SPEEDUPS = 15
+_ROUNDING = 1e-5
 
 
 def figures_section(result: Mapping[str, Any]) -> Iterator[Section]:
@@ -49,17 +51,19 @@ def figures_section(result: Mapping[str, Any]) -> Iterator[Section]:
         "Result",
         [
             Facts("optimization_result", pairs),
-            Facts("hardware_environment", machine),
             Facts("test_data_info", tested),
-            Facts("software_environment", programs),
+            Facts("hardware_environment", machine, wide=True),
+            Facts("software_environment", programs, wide=True),
         ],
     )
 
 
 def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield every candidate with its figures, or why it has none."""
-    rows = numbered(result)
-    if not rows:
+    every = numbered(result)
+    rows = [(number, entry) for number, entry in every if not _is_untried(entry)]
+    untried = [(number, entry) for number, entry in every if _is_untried(entry)]
+    if not every:
         return
     metric = str(result.get("metric") or "accuracy")
     judged = any(entry.get("accuracy") is not None for _, entry in rows)
@@ -69,7 +73,21 @@ def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
     base = baseline_name(result)
     cells = [_row(number, entry, base, metric if judged else "", sampled=sampled) for number, entry in rows]
     table = Table("Every form that was tried", columns, cells, frozenset({1, len(columns) - 1}), wide=True)
-    yield Section("Candidates", [*_plots(rows, metric, judged=judged), table], _counts(rows, base))
+    blocks = [*_plots(rows, metric, judged=judged), table, *_untried(untried)]
+    yield Section("Candidates", blocks, _counts([*rows, *untried], base))
+
+
+def _is_untried(entry: Candidate) -> bool:
+    return not entry.get("failure") and not entry.get("parity") and not entry.get("latency")
+
+
+def _untried(rows: list[tuple[int, Candidate]]) -> Iterator[Notes]:
+    """Yield the forms that have no figures, by the reason why."""
+    reasons: dict[str, list[str]] = {}
+    for _, entry in rows:
+        reasons.setdefault(str(entry.get("note") or "not measured"), []).append(str(entry.get("form", "")))
+    if reasons:
+        yield Notes([f"{text.count(len(forms), 'form')} {why}: {'; '.join(forms)}." for why, forms in reasons.items()])
 
 
 def _counts(rows: list[tuple[int, Candidate]], base: str) -> str:
@@ -144,7 +162,7 @@ def _plot(
         for number, entry in rows
         if median_ms(entry) > 0 and math.isfinite(value(entry)) and verdict(entry) != "FAIL"
     ]
-    if len(points) < 2:
+    if len(points) < 2 or (key == "quality" and _alike(points)):
         return []
     words = "; ".join(f"{point.name}: {text.number(point.x)} ms, {text.number(point.y, 4)}" for point in points)
     chart = charts.scatter(key, f"Latency against {label}. {words}", points, "median latency, ms", label)
@@ -155,40 +173,16 @@ def _plot(
     return [Chart(chart, f"Latency against {label.split(',', maxsplit=1)[0]}", note)]
 
 
+def _alike(points: list[Point]) -> bool:
+    """Whether the forms differ in quality by rounding alone, of which a plot would make mountains."""
+    return max(point.y for point in points) - min(point.y for point in points) < _ROUNDING
+
+
 def latency_section(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the paired latencies beside the A/A control."""
     profile = result.get("profile") or {}
-    forms, control = profile.get("forms", []), profile.get("control")
-    if not forms or not control:
-        return
-    named = [*((str(form["form"]), form) for form in forms[1:]), ("A/A control", control)]
-    rows = [*_speedups(result), _interval("A/A control", control, "muted")]
-    words = "; ".join(f"{row.name}: {row.value:.2f}, {row.low:.2f} to {row.high:.2f}" for row in rows)
-    chart = matrix_charts.intervals(
-        "speedup",
-        f"Speed-up over {forms[0]['form']} with 95 % intervals. {words}",
-        rows,
-        "times as fast as the source",
-        lambda value: f"{value:.2f}×",
-        center=1.0,
-    )
-    conclusions = profile.get("conclusions", {})
-    cells: list[list[str | Cell]] = [
-        [
-            Cell(name, detail="the source" if form is forms[0] else str(conclusions.get(name, ""))),
-            *(text.milliseconds(as_number(form.get(key))) for key in ("median_ms", "p90_ms", "p99_ms")),
-            "1" if form is forms[0] else f"{as_number(form.get('speedup')):.2f}×",
-        ]
-        for name, form in [(str(forms[0]["form"]), forms[0]), *named]
-    ]
-    threads = text.count(int(as_number(profile.get("threads", 0))), "thread")
-    setting = (
-        f"Batch of {as_number(profile.get('batch_size')):.0f}, {threads}, "
-        f"{as_number(profile.get('rounds')):.0f} interleaved rounds on {profile.get('hardware') or 'this machine'}."
-    )
-    note = "A whole interval to the right of the control's is a win; one that overlaps it is none."
-    table = Table("Latency side by side", ["form", "p50", "p90", "p99", "speed-up"], cells)
-    yield Section("Speed", [Chart(chart, "Speed-up over the source, with 95 % intervals", note), table], setting)
+    if profile.get("forms") and profile.get("control"):
+        yield speed_section(profile, _speedups(result))
 
 
 def _speedups(result: Mapping[str, Any]) -> list[Interval]:
@@ -201,36 +195,40 @@ def _speedups(result: Mapping[str, Any]) -> list[Interval]:
     ]
     measured.sort(key=lambda entry: as_number(entry["latency"]["speedup"]), reverse=True)
     return [
-        _interval(str(entry["form"]), entry["latency"], "accent" if entry.get("recommended") else "series-7")
+        interval(str(entry["form"]), entry["latency"], "accent" if entry.get("recommended") else "series-7")
         for entry in measured[:_MOST_SPEEDUPS]
     ]
-
-
-def _interval(name: str, form: Mapping[str, Any], role: str) -> Interval:
-    value, low, high = (as_number(form.get(key)) for key in ("speedup", "speedup_low", "speedup_high"))
-    return Interval(name, value, low, high, role)
 
 
 def parity_section(entry: Candidate | None) -> Iterator[Section]:
     """Yield how each output of the recommended form compares with the source's."""
     parity = (entry or {}).get("parity") or {}
-    if not parity.get("outputs"):
+    if entry is None or not parity.get("outputs"):
         return
+    ranked = any(output.get("top1_agreement") is not None for output in parity["outputs"])
     rows: list[list[str | Cell]] = [
         [
             str(output.get("output", "")),
             *(text.number(as_number(output.get(key)), 4) for key in ("cosine", "max_rel_error", "max_abs_error")),
             f"{text.number(as_number(output.get('sqnr_db')))}{text.SPACE}dB",
-            text.percent(None if output.get("top1_agreement") is None else as_number(output["top1_agreement"])),
+            *[text.percent(_part(output.get("top1_agreement")))] * ranked,
             Cell(str(output.get("verdict", "")), _VERDICT_TONES.get(str(output.get("verdict")), "")),
         ]
         for output in parity["outputs"]
     ]
-    columns = ["output", "cosine", "relative error", "largest error", "SQNR", "same top-1", "verdict"]
-    held = f"held to {text.number(as_number(parity.get('threshold')))}"
+    columns = ["output", "cosine", "relative error", "largest error", "SQNR", *["same top-1"] * ranked, "verdict"]
     samples = text.count(int(as_number(parity.get("samples", 0))), "sample")
-    worst = text.number(largest_error(entry or {}), 2)
-    intro = (
-        f"The recommended form over {samples}, {parity.get('sample_source', '')}, {held}; worst relative error {worst}."
-    )
+    intro = f"The recommended form over {samples}, {parity.get('sample_source', '')}, {_held(entry)}."
     yield Section("Parity with the source", [Table("Outputs", columns, rows, wide=True)], intro)
+
+
+def _part(value: Any) -> float | None:
+    return None if value is None else as_number(value)
+
+
+def _held(entry: Candidate) -> str:
+    """Return what the form was held to, and what came of it: FP32 to a relative error, others to a cosine."""
+    if entry.get("precision") == "FP32":
+        threshold = as_number(entry["parity"].get("threshold"))
+        return f"held to a relative error of {threshold:g}; the largest is {text.number(largest_error(entry), 2)}"
+    return f"held to a cosine of 0.99; the lowest is {text.number(cosine(entry), 5)}"

@@ -67,10 +67,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Facts:
-    """Pairs of a name and a value."""
+    """Pairs of a name and a value; in columns beside each other where wide."""
 
     caption: str
     pairs: Sequence[tuple[str, str]]
+    wide: bool = False
     kind: Literal["facts"] = "facts"
 
 

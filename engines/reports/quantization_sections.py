@@ -8,9 +8,10 @@ from typing import Any
 
 from engines.reports import charts, matrix_charts, metric_text, text
 from engines.reports.charts import Bar, Point
-from engines.reports.matrix_charts import Interval, Step
+from engines.reports.matrix_charts import Step
 from engines.reports.page import Block, Cell, Chart, Section, Table, Tone
 from engines.reports.quantization_values import accuracy_of, as_number
+from engines.reports.speed import interval, speed_section
 
 _SENSITIVE = 10
 _LISTED_NODES = 50
@@ -143,42 +144,9 @@ def _held(metric: str, accuracy: float, bound: float | None) -> Cell:
 def latency_section(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the paired latencies beside the A/A control."""
     profile = result.get("profile") or {}
-    forms, control = profile.get("forms", []), profile.get("control")
-    if len(forms) < 2 or not control:
-        return
-    conclusions = profile.get("conclusions", {})
-    named = [*((str(form["form"]), form) for form in forms[1:]), ("A/A control", control)]
-    rows = [_interval(name, form, "muted" if form is control else "accent") for name, form in named]
-    words = "; ".join(f"{row.name}: {row.value:.2f}, {row.low:.2f} to {row.high:.2f}" for row in rows)
-    chart = matrix_charts.intervals(
-        "speedup",
-        f"Speed-up over {forms[0]['form']} with 95 % intervals. {words}",
-        rows,
-        "times as fast as the source",
-        lambda value: f"{value:.2f}×",
-        center=1.0,
-    )
-    table_rows: list[list[str | Cell]] = [
-        [
-            Cell(name, detail=str(conclusions.get(name, ""))),
-            *(text.milliseconds(as_number(form.get(key))) for key in ("median_ms", "p90_ms", "p99_ms")),
-            "1" if form is forms[0] else f"{as_number(form.get('speedup')):.2f}×",
-        ]
-        for name, form in [(str(forms[0]["form"]), forms[0]), *named]
-    ]
-    threads = text.count(int(as_number(profile.get("threads", 0))), "thread")
-    setting = (
-        f"Batch of {as_number(profile.get('batch_size')):.0f}, {threads}, "
-        f"{as_number(profile.get('rounds')):.0f} interleaved rounds on {profile.get('hardware') or 'this machine'}."
-    )
-    table = Table("Latency side by side", ["form", "p50", "p90", "p99", "speed-up"], table_rows)
-    note = "A whole interval to the right of the control's is a win; one that overlaps it is none."
-    yield Section("Speed", [Chart(chart, "Speed-up over the source, with 95 % intervals", note), table], setting)
-
-
-def _interval(name: str, form: Mapping[str, Any], role: str) -> Interval:
-    value, low, high = (as_number(form.get(key)) for key in ("speedup", "speedup_low", "speedup_high"))
-    return Interval(name, value, low, high, role)
+    forms = profile.get("forms", [])
+    if len(forms) > 1 and profile.get("control"):
+        yield speed_section(profile, [interval(str(form["form"]), form, "accent") for form in forms[1:]])
 
 
 def sensitivity_section(result: Mapping[str, Any]) -> Iterator[Section]:
