@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engines.evaluation.judge import Judge
+from engines.failures import EngineFailure
 from engines.graph.hygiene import load_model
 from engines.optimization.eight_bit import quantization_request
 from engines.optimization.request import OptimizationRequest
@@ -22,19 +24,34 @@ _AT_ONCE = 32
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What measures accuracy.
+
+    Attributes:
+        judge: Scores a form.
+        source: The metric of the source, 0 to 1.
+    """
+
+    judge: Judge
+    source: float
+
+
+@dataclass(frozen=True)
 class ComponentData:
     """The data of one component.
 
     Attributes:
         prepared: The component, its samples those that forms are tested on.
         quantization: What INT8 forms are calibrated and judged on; None where there are none to be made.
-        bound: The bound on lost accuracy, with the judge and the source's metric; None where no dataset bounds it.
+        judged: What measures accuracy, and that of the source; None where no dataset can.
+        bound: The bound on lost accuracy; None where none was asked for: accuracy is told then, and decides nothing.
         quantized: Nodes of the source that compute on quantized values.
         warnings: What a user should know.
     """
 
     prepared: Prepared
     quantization: Data | None
+    judged: Judged | None
     bound: Bound | None
     quantized: Sequence[str]
     warnings: tuple[str, ...]
@@ -61,14 +78,27 @@ def find_component_data(request: OptimizationRequest, prepared: Prepared, workdi
     data = find_data(asked, prepared, calibration, workdir)
     if not request.conversion.samples_path:
         prepared = replace(prepared, samples=data.judged)
-    bound = _bound(request, prepared, data)
+    judged, unjudged = _judged(request, prepared, data)
+    accuracy = asked.spec.accuracy
+    bound = Bound(judged.judge, judged.source, accuracy) if judged and accuracy else None
     needed = bool(quantized) or calibration is not None
-    return ComponentData(prepared, data if needed else None, bound, quantized, (*warnings, *data.warnings))
+    warnings += [*unjudged, *data.warnings]
+    return ComponentData(prepared, data if needed else None, judged, bound, quantized, tuple(warnings))
 
 
-def _bound(request: OptimizationRequest, prepared: Prepared, data: Data) -> Bound | None:
-    asked = quantization_request(request, request.conversion.template.runtime).spec.accuracy
-    if asked is None or data.evaluation is None:
-        return None
-    judge = open_judge(request.conversion.template, prepared, data.evaluation, asked.metric, most_at_once=_AT_ONCE)
-    return Bound(judge, judge.score(prepared.source.run), asked)
+def _judged(request: OptimizationRequest, prepared: Prepared, data: Data) -> tuple[Judged | None, list[str]]:
+    """Return what measures accuracy where there is a dataset; why it is not measured, where it need not be.
+
+    Raises:
+        EngineFailure: where accuracy is bounded and cannot be measured.
+    """
+    if data.evaluation is None:
+        return None, []
+    template, metric = request.conversion.template, request.spec.metric
+    try:
+        judge = open_judge(template, prepared, data.evaluation, metric, most_at_once=_AT_ONCE)
+        return Judged(judge, judge.score(prepared.source.run)), []
+    except EngineFailure as failure:
+        if request.spec.max_degradation or metric:
+            raise
+        return None, [f"Accuracy was not measured. {failure.message}"]

@@ -31,7 +31,7 @@ class Thresholds:
 
     Attributes:
         error: Largest relative error of a form in FP32.
-        max_degradation: Largest loss of the metric, in points, where there is a judge.
+        max_degradation: Largest loss of the metric, in points; 0 where accuracy is told and decides nothing.
     """
 
     error: float = 1e-4
@@ -95,14 +95,14 @@ class Truth:
     def objection(self, spec: FormSpec, report: ParityReport) -> EngineFailure | None:
         """Return why a form's parity rules it out; None where it does not.
 
-        In FP32 the threshold is the limit itself. A lower precision may stay under a cosine of 0.99 only where a judge
-        is there to say what that costs.
+        In FP32 the threshold is the limit itself. A lower precision may stay under a cosine of 0.99 only where accuracy
+        is bounded, and so says what that costs.
         """
         if spec.precision == _LOSSLESS:
             failing = [output for output in report.outputs if output.verdict is not Verdict.PASS]
             limit = f"the relative error is at most {report.threshold:g}"
         else:
-            failing = [output for output in report.outputs if output.verdict is Verdict.FAIL and self.judge is None]
+            failing = [output for output in report.outputs if output.verdict is Verdict.FAIL and not self._bounded]
             limit = f"the cosine is at least {LEAST_COSINE}"
         if not failing:
             return None
@@ -114,9 +114,13 @@ class Truth:
             "dataset to judge accuracy by.",
         )
 
+    @property
+    def _bounded(self) -> bool:
+        return self.judge is not None and self.thresholds.max_degradation > 0
+
     def accuracy_objection(self, spec: FormSpec, accuracy: float) -> EngineFailure | None:
-        """Return why a form's accuracy rules it out; None where it does not, nor where the source's is unknown."""
-        if self.source_accuracy is None:
+        """Return why a form's accuracy rules it out; None where it does not, nor where nothing bounds it."""
+        if self.source_accuracy is None or not self._bounded:
             return None
         lost, allowed = (self.source_accuracy - accuracy) * 100, self.thresholds.max_degradation
         if lost <= allowed + 1e-9:  # not for a metric that is no number
