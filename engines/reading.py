@@ -140,7 +140,7 @@ def _read_onnx(
     for name in external_files(model, original):
         (onnx_path.parent / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original.parent / name, onnx_path.parent / name)
-    reference = OnnxRuntimeSession(onnx_path, len(os.sched_getaffinity(0)), optimise=False)
+    reference = _reference(onnx_path, original.name)
     ordered = [next(spec for spec in signature.inputs if spec.name == given.name) for given in component.inputs]
 
     def runner(values: Sequence[Array]) -> list[Array]:
@@ -150,6 +150,23 @@ def _read_onnx(
     runner(arguments)
     interface = Signature(tuple(ordered), signature.outputs)
     return Source(onnx_path, interface, "the ONNX file itself", runner, None, _preprocessing(component))
+
+
+def _reference(onnx_path: Path, shown: str) -> OnnxRuntimeSession:
+    """Open the graph as it is; one whose types or shapes contradict each other is no fault of the runtime."""
+    try:
+        return OnnxRuntimeSession(onnx_path, len(os.sched_getaffinity(0)), optimise=False)
+    except EngineFailure as failure:
+        _, found, what = failure.evidence.partition(f"{onnx_path.name} failed:")
+        if failure.reason is not FailureReason.TOOLCHAIN_CRASHED or not found:
+            raise
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"'{shown}' is no graph that can be computed: {what}",
+            evidence=failure.evidence,
+            suggested_fix="Export the model anew; where you made it, onnx.checker.check_model(model, full_check=True) "
+            "says what is wrong with it.",
+        ) from failure
 
 
 def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:

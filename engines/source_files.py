@@ -10,6 +10,9 @@ from engines.failures import EngineFailure, FailureReason
 DIRECTORY_FORMATS = frozenset({"HUGGINGFACE", "SAVED_MODEL"})
 """Formats whose model is a folder of files; a component's `source_file` names a folder there."""
 
+DOCUMENTS = (".md", ".txt", ".json", ".gitattributes", ".gitignore", ".npz", ".npy", ".jinja")
+"""Ends of files that lie beside a model: texts, configurations, sample data."""
+
 ROOT = "source"
 """Folder of the work directory in which the model version's files lie."""
 
@@ -20,7 +23,7 @@ def source_path(source_format: str, component: str, source_file: str, paths: Ite
     Args:
         source_format: Name of ModelFormat.
         component: Name of the component, for messages.
-        source_file: File of the model version; a folder of it where the format is a directory; the only file, or the
+        source_file: File of the model version; a folder of it where the format is a directory; the only model, or the
             whole version, where empty.
         paths: All paths of the request's files.
 
@@ -35,12 +38,25 @@ def source_path(source_format: str, component: str, source_file: str, paths: Ite
         if path not in files:
             raise _invalid(f"Component '{component}' reads '{path}'; the model version has {_list(files)}.")
         return path
-    if len(files) != 1:
+    models = model_files(source_format, files)
+    if len(models) != 1:
         raise _invalid(
-            f"Component '{component}' names no source file, and the model version has {len(files)} files: "
-            f"{_list(files)}. Set `source_file`."
+            f"Component '{component}' names no source file, and the model version has {len(models)} that may be the "
+            f"model: {_list(models or files)}. Set `source_file`."
         )
-    return files[0]
+    return models[0]
+
+
+def model_files(source_format: str, paths: Iterable[str]) -> list[str]:
+    """Return those files of a model version that are models by their names.
+
+    Args:
+        source_format: Name of ModelFormat. Beside ONNX models lie their weights.
+        paths: All files of the version.
+    """
+    files = [path for path in paths if not path.lower().endswith(DOCUMENTS)]
+    named = [path for path in files if path.lower().endswith(".onnx")] if source_format == "ONNX" else []
+    return named or files
 
 
 def folder_inside(workdir: Path, relative: str) -> Path:

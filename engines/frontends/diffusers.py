@@ -61,7 +61,8 @@ def load_part(folder: Path, component: Component) -> KeywordNetwork:
     """Return a part of a pipeline with its weights.
 
     Raises:
-        EngineFailure: INVALID_MODEL for a class that diffusers does not have; as `load_weights_of` besides.
+        EngineFailure: INVALID_MODEL for a class that diffusers does not have, TOOLCHAIN_UNAVAILABLE where diffusers is
+            not installed; as `load_weights_of` besides.
     """
     config = read_config(folder)
     kind = _class(config)
@@ -116,8 +117,15 @@ def inputs_of(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
 
 
 def _class(config: Mapping[str, Any]) -> Any:
-    import diffusers
-
+    try:
+        import diffusers
+    except ImportError as error:
+        raise EngineFailure(
+            FailureReason.TOOLCHAIN_UNAVAILABLE,
+            "Pipelines of diffusers cannot be read here: diffusers is not installed.",
+            evidence=first_line(error),
+            suggested_fix="Those who run the worker install `lathe[diffusers]`.",
+        ) from error
     name = str(config["_class_name"])
     found = getattr(diffusers, name, None)
     if isinstance(found, type) and issubclass(found, diffusers.ModelMixin):

@@ -18,7 +18,10 @@ _OPERATOR = (
     re.compile(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'"),
     re.compile(r"Exporting the operator '([\w:]+)' to ONNX"),
 )
-_FIXED_BATCH = ("specialized", "ConstraintViolation", "Constraints violated", "at batch ", "Got invalid dimensions")
+_FIXED_BATCH = (
+    *("specialized", "ConstraintViolation", "Constraints violated", "at batch ", "Got invalid dimensions"),
+    "conflicts between user-specified ranges and inferred ranges",
+)
 
 
 def explain(

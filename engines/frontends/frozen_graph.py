@@ -17,6 +17,7 @@ from engines.frontends.tensorflow_tools import (
     crashed,
     import_tensorflow,
     interface,
+    not_run,
     quiet,
     unknown_operator,
     write_onnx,
@@ -68,7 +69,10 @@ def read_frozen_graph(
     write_onnx(frozen, {spec.name: spec for spec in inputs}, onnx_path, operators)
 
     def run(values: Sequence[Array]) -> list[Array]:
-        return [np.asarray(value) for value in function(*map(tf.constant, values))]
+        try:
+            return [np.asarray(value) for value in function(*map(tf.constant, values))]
+        except Exception as error:
+            raise not_run("the graph", error, values) from error
 
     return interface(onnx_path, inputs, list(wanted.values())), run
 

@@ -14,19 +14,16 @@ from engines.failures import EngineFailure, FailureReason
 from engines.frontends import diffusers
 from engines.frontends.forward import to_tensors
 from engines.frontends.huggingface_files import companions, read_config
-from engines.frontends.huggingface_loading import load_config, load_model, model_class
-from engines.frontends.huggingface_tasks import (
-    DECODER,
-    ENCODER,
+from engines.frontends.huggingface_inputs import (
     LARGEST_BATCH,
-    SEQ2SEQ,
-    Task,
     hidden_input,
     inputs_of,
     mask_input,
-    task_of,
+    sound_input,
     text_input,
 )
+from engines.frontends.huggingface_loading import load_config, load_model, model_class
+from engines.frontends.huggingface_tasks import DECODER, ENCODER, SEQ2SEQ, Task, task_of
 from engines.frontends.keyword_network import KeywordNetwork, keyword_network
 from engines.frontends.module_source import module_source
 from engines.source import Source
@@ -34,6 +31,8 @@ from engines.source_files import ROOT, folder_inside
 
 if TYPE_CHECKING:
     import torch
+
+_DECODER_INPUTS = ("decoder_input_ids", "encoder_hidden_states", "encoder_attention_mask")
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,25 @@ class _Described:
                 suggested_fix="Upload the config.json that save_pretrained(folder) wrote.",
             )
         task = task_of(str(names[0]))
-        config = load_config(folder, values)
-        return cls(folder, config, model_class(str(names[0])), task)
+        config, kind = load_config(folder, values), model_class(str(names[0]))
+        if task is SEQ2SEQ and not getattr(config, "is_encoder_decoder", False):
+            raise EngineFailure(
+                FailureReason.INVALID_MODEL,
+                f"The architecture '{names[0]}' writes text from more than one kind of input, which is no task that "
+                "Lathe reads.",
+                suggested_fix="Export its parts (the vision tower, the language model) with torch.export or to ONNX, "
+                "and upload these.",
+            )
+        return cls(folder, config, kind, task)
 
     @property
-    def writes_text_from_text(self) -> bool:
-        return self.task is SEQ2SEQ and self.kind.main_input_name == "input_ids"
+    def hears(self) -> bool:
+        return bool(self.kind.main_input_name == "input_features")
+
+    @property
+    def is_two(self) -> bool:
+        """Whether it is read as an encoder and a decoder."""
+        return self.task is SEQ2SEQ and self.kind.main_input_name in {"input_ids", "input_features"}
 
 
 def read_huggingface(
@@ -104,7 +116,7 @@ def huggingface_components(folder: Path, component: Component) -> tuple[Componen
         return diffusers.components(folder, component)
     if component.name in {ENCODER, DECODER} or diffusers.is_part(folder):
         return (component,)
-    if not _Described.of(folder).writes_text_from_text:
+    if not _Described.of(folder).is_two:
         return (component,)
     return tuple(component.model_copy(update={"name": name}) for name in (ENCODER, DECODER))
 
@@ -113,19 +125,15 @@ def _network(folder: Path, component: Component) -> KeywordNetwork:
     if diffusers.is_part(folder):
         return diffusers.load_part(folder, component)
     described = _Described.of(folder)
-    if described.writes_text_from_text:
+    if described.is_two:
         _check_part(component)
     model = load_model(folder, described.kind, described.config)
-    if not described.writes_text_from_text:
+    if not described.is_two:
         return keyword_network(model, model.forward, lambda values: model(**values), described.task.outputs)
     if component.name == ENCODER:
         part = model.get_encoder()  # type: ignore[operator]
         return keyword_network(part, part.forward, lambda values: part(**values), ("last_hidden_state",))
-    return keyword_network(model, _decoder_arguments, _decoding(model), SEQ2SEQ.outputs)
-
-
-def _decoder_arguments(decoder_input_ids: Any, encoder_hidden_states: Any, encoder_attention_mask: Any) -> None:
-    """Stand for `forward` of a decoder: what it takes."""
+    return KeywordNetwork(model, _DECODER_INPUTS, _decoding(model), SEQ2SEQ.outputs)
 
 
 def _decoding(model: torch.nn.Module) -> Callable[[dict[str, Any]], Any]:
@@ -135,7 +143,7 @@ def _decoding(model: torch.nn.Module) -> Callable[[dict[str, Any]], Any]:
         return model(
             decoder_input_ids=values["decoder_input_ids"],
             encoder_outputs=BaseModelOutput(last_hidden_state=values["encoder_hidden_states"]),
-            attention_mask=values["encoder_attention_mask"],
+            attention_mask=values.get("encoder_attention_mask"),
             use_cache=False,
         )
 
@@ -144,14 +152,14 @@ def _decoding(model: torch.nn.Module) -> Callable[[dict[str, Any]], Any]:
 
 def _inputs(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
     described = _Described.of(folder)
-    if described.writes_text_from_text:
+    if described.is_two:
         _check_part(component)
         if component.name == DECODER:
-            return (
-                text_input("decoder_input_ids", described.config),
-                hidden_input("encoder_hidden_states", described.config),
-                mask_input("encoder_attention_mask", described.config),
-            )
+            text, hidden, mask = _DECODER_INPUTS
+            inputs = (text_input(text, described.config), hidden_input(hidden, described.config))
+            return inputs if described.hears else (*inputs, mask_input(mask, described.config))
+        if described.hears:
+            return (sound_input(described.kind.main_input_name, described.config),)
     arguments = inspect.signature(described.kind.forward).parameters
     return inputs_of(described.config, described.kind.main_input_name, arguments, folder)
 
@@ -159,8 +167,8 @@ def _inputs(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
 def _check_part(component: Component) -> None:
     if component.name not in {ENCODER, DECODER}:
         raise invalid(
-            f"The model writes text from text: it is read as two components, '{ENCODER}' and '{DECODER}', and the "
-            f"template's is called '{component.name}'. Leave the components to Lathe, or name them so."
+            f"The model has an encoder and a decoder: it is read as two components, '{ENCODER}' and '{DECODER}', and "
+            f"the template's is called '{component.name}'. Leave the components to Lathe, or name them so."
         )
 
 

@@ -76,8 +76,9 @@ def load_model(folder: Path, kind: Any, config: Any) -> torch.nn.Module:
     """
 
     def load(**options: Any) -> tuple[torch.nn.Module, Mapping[str, Any]]:
+        # A configuration may name a kernel of attention that must be fetched: None takes torch's own, part by part.
         loaded: tuple[torch.nn.Module, Mapping[str, Any]] = kind.from_pretrained(
-            folder, config=config, trust_remote_code=False, attn_implementation=_attention(kind), **options
+            folder, config=config, trust_remote_code=False, attn_implementation=None, **options
         )
         return loaded
 
@@ -129,11 +130,6 @@ def load_weights_of(
         ) from error
     _check_fit(model, found)
     return model.eval().requires_grad_(requires_grad=False)
-
-
-def _attention(kind: Any) -> str:
-    """Return torch's own attention where the class has it: a configuration may name a kernel that must be fetched."""
-    return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
 
 
 def _check_fit(model: torch.nn.Module, found: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,18 @@ from engines.frontends.tensorflow_tools import (
     crashed,
     import_tensorflow,
     interface,
+    not_run,
     quiet,
     unknown_operator,
     write_onnx,
 )
-from engines.inspection.saved_model_files import model_file
+from engines.inspection.saved_model_files import SERVING, model_file
 from engines.inspection.tensorflow_graph import Graph, SavedModel, read_saved_model
 from engines.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
-SERVING = "serving_default"
-"""The signature that is read where none is named."""
+_ASSIGNED = re.compile(r"node (\S*Assign\w*VariableOp\w*) .*incompatible with expected resource")
 
 Runner = Callable[[Sequence[Array]], list[Array]]
 
@@ -83,7 +84,7 @@ def read_signature(
     takes, gives = ([spec.name for spec in specs] for specs in model.signatures[key])
     _check_names("inputs", [spec.name for spec in inputs], takes, key, all_of_them=True)
     _check_names("outputs", outputs, gives, key, all_of_them=False)
-    frozen, function, loaded = _freeze(folder, key, model.graph)
+    frozen, function, loaded = _freeze(tf, folder, key, model.graph)
     kept = {tensor: name for tensor, name in frozen.outputs.items() if name in (outputs or gives)}
     frozen = Frozen(frozen.graph_def, frozen.inputs, kept, frozen.tables)
     operators = {node.op: node.name for _, node in model.graph.all_nodes()}
@@ -92,13 +93,16 @@ def read_signature(
 
     def run(values: Sequence[Array], _alive: Any = loaded) -> list[Array]:  # a function does not keep its variables
         given = {spec.name: tf.constant(value) for spec, value in zip(inputs, values, strict=True)}
-        found = function(**given)
+        try:
+            found = function(**given)
+        except Exception as error:
+            raise not_run(f"the signature '{key}'", error, values) from error
         return [np.asarray(found[name]) for name in order]
 
     return interface(onnx_path, inputs, order), run
 
 
-def _freeze(folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
+def _freeze(tf: Any, folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
     from tf2onnx import tf_loader
 
     try:
@@ -112,9 +116,13 @@ def _freeze(folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
                 return_initialized_tables=True,
                 return_tensors_to_rename=True,
             )
+            if tables:  # tf2onnx took them from the function
+                loaded = tf.saved_model.load(str(folder))
             function = loaded.signatures[key]
     except Exception as error:
         log.info("TensorFlow does not load the SavedModel", exc_info=True)
+        if assigned := _ASSIGNED.search(str(error)):
+            raise _changes_itself(assigned[1]) from error
         failure = crashed("TensorFlow cannot load the SavedModel", error)
         if failure.reason is FailureReason.UNSUPPORTED_OPERATOR:
             node = next((node.name for _, node in graph.all_nodes() if node.op == failure.operator), "")
@@ -125,6 +133,17 @@ def _freeze(folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
         Frozen(graph_def, {each: bare[each] for each in inputs}, {each: bare[each] for each in outputs}, tables or {}),
         function,
         loaded,
+    )
+
+
+def _changes_itself(node: str) -> EngineFailure:
+    operator = node.rpartition("/")[2]
+    return EngineFailure(
+        FailureReason.UNSUPPORTED_OPERATOR,
+        f"The node '{node}' changes a variable while the network runs; a graph of ONNX keeps nothing between runs.",
+        node=node,
+        operator=operator,
+        suggested_fix="Take what it keeps as an input and give it back as an output, or leave it out of the signature.",
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.backends.base import Array
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.graph.interface import signature_of
 from engines.signature import Signature, TensorSpec
@@ -157,6 +158,18 @@ def crashed(what: str, error: Exception) -> EngineFailure:
         f"{what}: {first_line(error)}",
         evidence=f"{type(error).__name__}: {first_line(error)}",
         suggested_fix="Save the model with a current TensorFlow and try again; the log has the details.",
+    )
+
+
+def not_run(what: str, error: Exception, values: Sequence[Array]) -> EngineFailure:
+    """Return the failure of a graph that TensorFlow does not run on the inputs of a sample."""
+    log.info("TensorFlow does not run %s", what, exc_info=error)
+    shapes = ", ".join(f"{value.dtype}({'*'.join(map(str, value.shape))})" for value in values)
+    return EngineFailure(
+        FailureReason.SHAPE_MISMATCH,
+        f"TensorFlow cannot run {what} on its inputs: {first_line(error)}",
+        evidence=f"inputs: {shapes}",
+        suggested_fix="Declare the component's inputs with shapes, dtypes and ranges of values that the network takes.",
     )
 
 

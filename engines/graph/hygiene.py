@@ -136,18 +136,24 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
         onnx.checker.check_model(light)
     except Exception as error:
         reason = " ".join(str(error).split())[:500]
-        raise EngineFailure(FailureReason.INVALID_MODEL, f"The ONNX checker refuses the graph: {reason}") from error
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"The ONNX checker refuses the graph: {reason}",
+            suggested_fix="Export the model anew; where you made it, onnx.checker.check_model(model, full_check=True) "
+            "says what is wrong with it.",
+        ) from error
     return light
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with inputs in the place of larger initializers of the main graph."""
+    """Return the model with inputs in the place of initializers of the main graph that are large or in other files."""
     import onnx
 
     graph = model.graph
     inputs = {value.name for value in graph.input}
-    kept = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= _SMALL]
-    weights = [tensor for tensor in graph.initializer if math.prod(tensor.dims) > _SMALL]
+    there = onnx.TensorProto.DEFAULT
+    kept = [each for each in graph.initializer if math.prod(each.dims) <= _SMALL and each.data_location == there]
+    weights = [each for each in graph.initializer if math.prod(each.dims) > _SMALL or each.data_location != there]
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     light.graph.name = graph.name
     for part in ("node", "input", "output", "value_info", "sparse_initializer", "quantization_annotation"):

@@ -15,7 +15,7 @@ _DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
 def refuse_broken(model: onnx.ModelProto) -> None:
-    """Refuse a model with a cycle, an operator that ONNX does not have, values that nothing makes, or empty weights.
+    """Refuse a model with a cycle, an unknown operator, values that nothing makes, empty weights, or no output.
 
     Operators of other domains are left to the runtimes, which may know them.
 
@@ -24,6 +24,8 @@ def refuse_broken(model: onnx.ModelProto) -> None:
     """
     _check_operators(model)
     _check_weights(model)
+    if not model.graph.output:
+        _refuse("The graph has no output.", fix="Name the outputs when exporting it, and upload the whole file.")
     _check_graph(model.graph, frozenset())
 
 

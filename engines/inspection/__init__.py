@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engines.failures import EngineFailure, FailureReason
+from engines.source_files import model_files
 
 DESCRIBED_FORMATS = (
     "PTH",
@@ -92,12 +93,12 @@ def _reader(kind: str) -> Callable[[Path, str], list[dict[str, Any]]]:
 
 
 def _models(kind: str, files: list[str]) -> list[str]:
-    """Return the files to read: one stands for a directory, and beside ONNX models lie their weights."""
+    """Return the files to read: one stands for a directory, and beside models lie their weights and texts."""
     if not files:
         raise EngineFailure(FailureReason.INVALID_MODEL, "The model version has no file.")
     if kind in _DIRECTORIES:
         return [_DIRECTORIES[kind]]
-    return [file for file in files if kind != "ONNX" or file.lower().endswith(".onnx")] or files[:1]
+    return model_files(kind, files) or files[:1]
 
 
 def _check_inside(workdir: Path, file: str) -> None:

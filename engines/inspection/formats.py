@@ -11,9 +11,9 @@ from typing import Any
 from engines.failures import EngineFailure, FailureReason
 from engines.inspection.protobuf_marks import is_frozen_graph, is_onnx, is_saved_model
 from engines.inspection.sniff import sniff
+from engines.source_files import DOCUMENTS
 
 _LARGEST_JSON = 16 * 2**20
-_DOCUMENTS = (".md", ".txt", ".json", ".gitattributes", ".gitignore", ".npz", ".npy", ".jinja")
 
 
 def detect(folder: Path) -> str:
@@ -25,10 +25,11 @@ def detect(folder: Path) -> str:
     files = _Files.of(folder)
     found = next((name for name, holds in _MARKS.items() if holds(files)), "")
     if not found:
+        looks = _looks(files)
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"The format of the model cannot be told: {_looks(files)}.",
-            suggested_fix=f"Lathe reads {', '.join(_MARKS)}.",
+            f"The format of the model cannot be told: {looks}.",
+            suggested_fix=_hint(files, looks) or f"Lathe reads {', '.join(_MARKS)}.",
         )
     return found
 
@@ -97,7 +98,7 @@ class _Files:
     @property
     def models(self) -> list[Path]:
         """Files that may be models: not texts, configurations or sample data."""
-        return [path for path in self.paths if path.suffix.lower() not in _DOCUMENTS and not path.name.startswith(".")]
+        return [path for path in self.paths if path.suffix.lower() not in DOCUMENTS and not path.name.startswith(".")]
 
 
 def _package(files: _Files) -> bool:
@@ -153,6 +154,8 @@ _MARKS: dict[str, Callable[[_Files], bool]] = {
 }
 """How each format is known, the most telling first: a Hugging Face directory may hold ONNX files too."""
 
+_STANDING = frozenset({"saved_model.pb", "config.json", "model_index.json", "manifest.json"})
+"""Files that stand for a folder."""
 _WORDS = {
     "PACKAGE": "a package of Lathe",
     "HUGGINGFACE": "a Hugging Face directory",
@@ -187,6 +190,14 @@ def _looks(files: _Files) -> str:
     shown = [f"'{path.relative_to(files.root)}' looks like {sniff(path)}" for path in chosen[:3]]
     more = f", and there are {len(chosen) - 3} more files" if len(chosen) > 3 else ""
     return ", ".join(shown) + more
+
+
+def _hint(files: _Files, looks: str) -> str:
+    """Return what to do about files that are nearly a model; nothing where they are not."""
+    if "Keras" in looks:
+        return "Write a SavedModel with model.export(folder) of Keras, and upload that folder."
+    deeper = next((path for path in files.paths if path.name in _STANDING and path.parent != files.root), None)
+    return f"A model lies in '{deeper.parent.relative_to(files.root)}': upload that folder." if deeper else ""
 
 
 def _keys(path: Path) -> set[str]:

@@ -9,6 +9,8 @@ from engines.failures import EngineFailure, FailureReason
 from engines.inspection.formats import check_format
 from engines.inspection.tensorflow_graph import Graph, SavedModel, check_safe, read_saved_model
 
+SERVING = "serving_default"
+"""The signature that is meant where none is named."""
 _SHARD = re.compile(r"-of-([0-9]{5})$")
 
 

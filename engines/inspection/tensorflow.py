@@ -9,11 +9,10 @@ from typing import Any
 
 from engines.inspection.graph_ends import find_ends
 from engines.inspection.restricted import TensorInfo
-from engines.inspection.saved_model_files import inspect_saved_model, model_file
+from engines.inspection.saved_model_files import SERVING, inspect_saved_model, model_file
 from engines.inspection.tensorflow_graph import Graph, check_safe, read_graph, tensor_spec
 from engines.inspection.tensors import describe_tensors, most_frequent
 
-SERVING = "serving_default"
 _HIDDEN = frozenset({"Const", "Placeholder", "NoOp", "Identity", "VarHandleOp", "ReadVariableOp"})
 """Operators of the plumbing, which say nothing of a network."""
 _SAVING = re.compile(r"_traced_(save|restore)_")

@@ -28,7 +28,7 @@ from lathe.template.v1.template_service_pb2 import (
 )
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32
 
-from engines.source_files import DIRECTORY_FORMATS
+from engines.source_files import DIRECTORY_FORMATS, model_files
 from services.common.errors import LatheError, invalid_argument
 
 OVERRIDABLE = (
@@ -137,9 +137,10 @@ def _fill_from_version(resolved: Template, version: ModelVersion, sources: dict[
         if resolved.source_format == PTH and not component.architecture and version.architecture:
             component.architecture = version.architecture
             sources[f"{prefix}.architecture"] = FROM_MODEL_VERSION
-        directory = ModelFormat.Name(resolved.source_format) in DIRECTORY_FORMATS
-        if not (component.source_file or directory) and len(version.files) == 1:
-            component.source_file = version.files[0].path
+        name = ModelFormat.Name(resolved.source_format)
+        models = model_files(name, (file.path for file in version.files))
+        if not component.source_file and name not in DIRECTORY_FORMATS and len(models) == 1:
+            component.source_file = models[0]
             sources[f"{prefix}.source_file"] = FROM_MODEL_VERSION
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from engines.conversion_request import Component
+from engines.conversion_request import Component, ComponentInput
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import diffusers
 from engines.frontends.huggingface_files import companions, read_config
-from engines.frontends.huggingface_tasks import inputs_of, task_of
+from engines.frontends.huggingface_inputs import inputs_of
+from engines.frontends.huggingface_tasks import task_of
 from engines.inspection.huggingface_files import read_weights, weight_files
 from engines.source_files import folder_inside, source_path
 
@@ -98,7 +100,11 @@ def _cut(path: Path) -> None:
 
 WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "none": (lambda path: (path / "tf_model.h5").touch(), "no weights of PyTorch; it has tf_model", "INVALID_MODEL"),
-    "empty": (lambda path: (path / "model.safetensors").touch(), "it is empty; its weights did not arrive", "INVALID_MODEL"),
+    "empty": (
+        lambda path: (path / "model.safetensors").touch(),
+        "it is empty; its weights did not arrive",
+        "INVALID_MODEL",
+    ),
     "cut": (_cut, "it is truncated", "INVALID_MODEL"),
     "code": (_code, "print", "UNSAFE_MODEL"),
     "no pickle": (
@@ -142,6 +148,14 @@ def test_a_component_of_a_directory_is_a_folder() -> None:
         source_path("HUGGINGFACE", "vae", "vae", paths)
 
 
+def test_the_model_is_told_from_what_lies_beside_it() -> None:
+    beside = ["source/README.md", "source/net.onnx", "source/weights.bin", "samples/test.npz"]
+    assert source_path("ONNX", "model", "", beside) == "source/net.onnx"
+    assert source_path("TORCHSCRIPT", "model", "", ["source/config.json", "source/net.pt"]) == "source/net.pt"
+    with pytest.raises(EngineFailure, match=r"has 2 that may be the model: source/a\.onnx, source/b\.onnx\. Set"):
+        source_path("ONNX", "model", "", ["source/a.onnx", "source/b.onnx", "source/w.bin"])
+
+
 def test_tokenizer_and_configuration_travel(tmp_path: Path) -> None:
     for name in ("model_index.json", "unet/config.json", "tokenizer_2/vocab.json", "scheduler/scheduler_config.json"):
         _json(tmp_path / name)
@@ -156,6 +170,7 @@ def test_tokenizer_and_configuration_travel(tmp_path: Path) -> None:
 
 def test_the_task_is_told_from_the_architecture() -> None:
     assert task_of("BertForQuestionAnswering").outputs == ("start_logits", "end_logits")
+    assert task_of("MarianMTModel").name == "text to text"
     assert task_of("GPT2LMHeadModel").name == "causal language modelling"
     assert task_of("CLIPTextModelWithProjection").name == "feature extraction"
     with pytest.raises(EngineFailure, match="'BertForPreTraining' is of no task that Lathe reads"):
@@ -188,8 +203,19 @@ def test_the_size_of_images_is_where_configurations_say_it(tmp_path: Path) -> No
     assert size(image_size=[32, 64], num_channels=1) == (1, 1, 32, 64)
     _json(tmp_path / "preprocessor_config.json", size={"shortest_edge": 96}, crop_size={"height": 64, "width": 48})
     assert size() == (1, 3, 64, 48)
+
+
+def test_sound_is_a_wave_or_frames(tmp_path: Path) -> None:
+    def given(name: str, **values: Any) -> ComponentInput:
+        (found,) = inputs_of(_config(**values), name, {}, tmp_path)
+        return found
+
+    wave = given("input_values", conv_kernel=(10, 3))
+    assert (wave.min_shape, wave.shape, wave.max_shape) == ((1, 1_600), (1, 16_000), (1, 160_000))
+    assert given("input_values", num_mel_bins=8, max_length=32).shape == (1, 32, 8)
+    assert given("input_features", num_mel_bins=8, max_source_positions=16).shape == (1, 8, 32)
     with pytest.raises(EngineFailure, match="takes 'input_features', whose shape"):
-        inputs_of(_config(), "input_features", {}, tmp_path)
+        given("input_features")
 
 
 def test_the_parts_of_a_pipeline_are_components_with_inputs(tmp_path: Path) -> None:
@@ -223,3 +249,12 @@ def test_the_parts_of_a_pipeline_are_components_with_inputs(tmp_path: Path) -> N
     _json(tmp_path / "unet" / "config.json", _class_name="OtherModel")
     with pytest.raises(EngineFailure, match="inputs of a OtherModel cannot be told"):
         diffusers.inputs_of(tmp_path / "unet", found[0])
+
+
+def test_where_diffusers_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _json(tmp_path / "config.json", _class_name="UNet2DModel")
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(EngineFailure, match="diffusers is not installed") as raised:
+        diffusers.load_part(tmp_path, Component(name="unet"))
+    assert raised.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+    assert "lathe[diffusers]" in raised.value.suggested_fix

@@ -117,3 +117,18 @@ def test_a_configuration_that_is_no_json_object_is_refused(tmp_path: Path, text:
     path.write_text(text)
     with pytest.raises(EngineFailure, match=f"'config.json' is no JSON object: .*{words}"):
         read_json(path)
+
+
+def test_what_is_nearly_a_model_is_told_what_to_do(tmp_path: Path) -> None:
+    _zip(tmp_path / "net.keras", "x")
+    with zipfile.ZipFile(tmp_path / "net.keras", "a") as archive:
+        archive.writestr("model.weights.h5", b"x")
+    with pytest.raises(EngineFailure, match="looks like a Keras model") as caught:
+        detect(tmp_path)
+    assert "model.export(folder)" in caught.value.suggested_fix
+    (tmp_path / "net.keras").unlink()
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(_SAVED)
+    with pytest.raises(EngineFailure) as caught:
+        detect(tmp_path)
+    assert caught.value.suggested_fix == "A model lies in '1': upload that folder."

@@ -43,9 +43,27 @@ class Unsupported(tf.Module):  # type: ignore[misc]
         return {"y": tf.linalg.inv(x)}
 
 
+class Counting(tf.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def add(self, x: Any) -> dict[str, Any]:
+        self.count.assign_add(1.0)
+        return {"y": x + self.count}
+
+
+class Embedding(tf.Module):  # type: ignore[misc]
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def look_up(self, x: Any) -> dict[str, Any]:
+        return {"y": tf.gather(tf.constant([1.0, 2.0, 3.0]), tf.cast(x, tf.int32))}
+
+
 def write_saved_models(folder: Path) -> None:
-    """Write `default`, `several`, `constant`, `python` and `unsupported`."""
+    """Write `default`, `several`, `constant`, `python`, `unsupported`, `counting` and `embedding`."""
     network, constant, python, unsupported = Network(), Constant(), Python(), Unsupported()
+    counting, embedding = Counting(), Embedding()
     both = {"classify": network.classify, "convolve": network.convolve}
     saved: dict[str, Any] = {
         "default": (network, {**both, "serving_default": network.classify}),
@@ -53,6 +71,8 @@ def write_saved_models(folder: Path) -> None:
         "constant": (constant, constant.double),
         "python": (python, python.call),
         "unsupported": (unsupported, unsupported.invert),
+        "counting": (counting, counting.add),
+        "embedding": (embedding, embedding.look_up),
     }
     for name, (model, signatures) in saved.items():
         tf.saved_model.save(model, str(folder / name), signatures=signatures)

@@ -132,6 +132,21 @@ def test_what_onnx_has_no_operator_for_is_named(models: Path, tmp_path: Path) ->
     assert (caught.value.reason, caught.value.operator) == (FailureReason.UNSUPPORTED_OPERATOR, "MatrixInverse")
 
 
+def test_a_network_that_changes_itself_is_named(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match=r"The node '\S*AssignAddVariableOp' changes a variable while") as caught:
+        _read(models / "counting", tmp_path, [_random(1, 4)])
+    assert (caught.value.reason, caught.value.operator) == (
+        FailureReason.UNSUPPORTED_OPERATOR,
+        "AssignAddVariableOp",
+    )
+
+
+def test_what_tensorflow_does_not_run_says_with_which_inputs(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match="TensorFlow cannot run the signature 'serving_default' on") as caught:
+        _read(models / "embedding", tmp_path, [_random(1, 4) + 99])
+    assert (caught.value.reason, caught.value.evidence) == (FailureReason.SHAPE_MISMATCH, "inputs: float32(1*4)")
+
+
 def test_an_operator_that_tensorflow_does_not_have(models: Path, tmp_path: Path) -> None:
     graph = [node("x", "Placeholder", shape=[-1, 4]), node("own", "MyOwnOp", ["x"])]
     with pytest.raises(EngineFailure, match="'MyOwnOp' of the node 'own' is none of TensorFlow's own"):
