@@ -23,6 +23,7 @@ from services.cli.output import (
     print_rows,
     show_messages,
 )
+from services.cli.repeating import repeated
 from services.cli.views import colored, enum_name, labels, short, when
 
 groups = typer.Typer(help="Groups of optimizations: list, get, delete.", no_args_is_help=True)
@@ -138,7 +139,7 @@ def _has_ended(member: Any) -> bool:
 def _get(connection: Connection, name: str) -> Any:
     from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskGroupRequest
 
-    return connection.optimizations.GetOptimizationTaskGroup(GetOptimizationTaskGroupRequest(name=name))
+    return repeated(connection.optimizations.GetOptimizationTaskGroup, GetOptimizationTaskGroupRequest(name=name))
 
 
 def _name(text: str) -> str:

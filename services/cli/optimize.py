@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -15,8 +16,9 @@ from services.cli.names import dataset_name, model_name, parse_labels, template_
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, note, show_message
 from services.cli.quantize import Step, choice
+from services.cli.repeating import repeated
 from services.cli.views import TASKS, short
-from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
+from services.cli.waiting import Report, SkipCache, Wait, finish, refuse_early_report, save_report
 
 if TYPE_CHECKING:
     from lathe.optimizer.v1.optimization_service_pb2 import OptimizationSpec
@@ -38,7 +40,7 @@ def optimize(
     goal: Annotated[str, typer.Option(help="Lowest precision allowed: FP32 (lossless), FP16, BF16 or INT8.")] = "FP32",
     objective: Annotated[str, typer.Option(help="What is made best: latency, throughput or size.")] = "latency",
     budget: Annotated[int, typer.Option(min=0, help="Seconds for the search; 600 where 0.")] = 0,
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Measure accuracy and calibrate on this.")] = "",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Dataset to measure accuracy and calibrate on.")] = "",
     max_degradation: Annotated[float, typer.Option(min=0, max=100, help="Most points of the metric to lose.")] = 0,
     metric: Annotated[str, typer.Option(help="Metric of the loss, such as top1 or map.")] = "",
     step: Step = None,
@@ -46,7 +48,9 @@ def optimize(
     test_data: Annotated[Path | None, typer.Option(help="NPZ to measure parity and latency on.")] = None,
     tensor_information: TensorInformation = "",
     tensor_information_file: Annotated[Path | None, typer.Option(help="A file with the same.")] = None,
-    error_threshold: Annotated[float, typer.Option(min=0, max=1, help="Largest relative error, lossless.")] = 0,
+    error_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest relative error of a lossless form; the device's where 0.")
+    ] = 0,
     max_batch: Annotated[int, typer.Option(min=0, help="Largest batch; the template's where 0.")] = 0,
     quantization_aware: Annotated[
         bool, typer.Option("--quantization-aware", help="The source was trained so; its quantization stays.")
@@ -54,11 +58,15 @@ def optimize(
     engine_version: Annotated[str, typer.Option(help="Version of the engines; the newest where not given.")] = "",
     template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
     output_model: OutputModel = "",
-    output_location: Annotated[str, typer.Option(help="Folder of the bucket for the saved result.")] = "",
+    output_location: Annotated[
+        str, typer.Option(help="Folder of the bucket for the saved result; one of its own where not given.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the task, or of the group of several.")] = "",
     label: NewLabels = None,
-    timeout: Timeout = 0,
+    timeout: Annotated[
+        int, typer.Option(min=0, help="Seconds that one attempt may take; half an hour more than the budget where 0.")
+    ] = 0,
     report: Report = None,
     save_it: Annotated[bool, typer.Option("--save", help="Save the result as a version when it succeeds.")] = False,
     skip_cache: SkipCache = False,
@@ -67,8 +75,8 @@ def optimize(
 ) -> None:
     """Search for the fastest form of a version that still computes the right thing; several versions make a group.
 
-    Nothing is registered before it is saved. The exit code is 0 where all succeeded, 5 where one failed, 6 where the
-    task was cancelled.
+    Nothing is registered before it is saved, with --save or `lathe save`.
+    The exit code is 0 where all succeeded, 5 where one failed, 6 where it was cancelled.
     """
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
     from lathe.type.v1.precision_pb2 import Precision
@@ -151,8 +159,8 @@ def _create_task(
     from lathe.optimizer.v1.optimization_service_pb2 import CreateOptimizationTaskRequest, OptimizationTask
 
     task = OptimizationTask(display_name=name, labels=labels, spec=spec)
-    request = CreateOptimizationTaskRequest(task=task, skip_cache=skip_cache)
-    return connection.optimizations.CreateOptimizationTask(request)
+    request = CreateOptimizationTaskRequest(task=task, skip_cache=skip_cache, request_id=str(uuid4()))
+    return repeated(connection.optimizations.CreateOptimizationTask, request)
 
 
 def _create_group(
@@ -167,8 +175,8 @@ def _create_group(
     from lathe.optimizer.v1.optimization_service_pb2 import CreateOptimizationTaskGroupRequest, OptimizationTaskGroup
 
     group = OptimizationTaskGroup(display_name=name or "optimize", labels=labels, spec=spec, model_versions=versions)
-    request = CreateOptimizationTaskGroupRequest(group=group, skip_cache=skip_cache)
-    return connection.optimizations.CreateOptimizationTaskGroup(request)
+    request = CreateOptimizationTaskGroupRequest(group=group, skip_cache=skip_cache, request_id=str(uuid4()))
+    return repeated(connection.optimizations.CreateOptimizationTaskGroup, request)
 
 
 def _check_combination(versions: list[str], report: Path | None, *, save_it: bool, wait_for_it: bool) -> None:

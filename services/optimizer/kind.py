@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import grpc
 from google.protobuf.message import Message
@@ -140,7 +140,7 @@ class OptimizationKind:
         version = await self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version))
         source, _ = await self._sources.original(version)
         digest = files_digest(source.files)
-        earlier = await self._records.newest(digest, task.device, other_than=task.name)
+        earlier = await self._records.newest(digest, task.device, before=task.create_time.ToDatetime(UTC))
         for file in outcome.files:
             if file.path == RECORD_FILE:
                 await self._records.add(digest, task.device, Record(file.digest, task.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
 from lathe.type.v1.digest_pb2 import Digest
@@ -13,7 +14,8 @@ INSERT INTO records (source, device, task, sha256, size_bytes) VALUES ($1, $2, $
 ON CONFLICT (source, device, task) DO NOTHING
 """
 _NEWEST = """
-SELECT sha256, size_bytes, task FROM records WHERE source = $1 AND device = $2 AND task <> $3
+SELECT sha256, size_bytes, task FROM records
+WHERE source = $1 AND device = $2 AND ($3::timestamptz IS NULL OR create_time < $3)
 ORDER BY create_time DESC LIMIT 1
 """
 
@@ -31,9 +33,12 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def newest(self, source: str, device: str, *, other_than: str = "") -> Record | None:
-        """Return the newest record of a source (the digest of its files) on a device that another task wrote."""
-        row = await self._database.fetchrow(_NEWEST, source, device, other_than)
+    async def newest(self, source: str, device: str, *, before: datetime | None = None) -> Record | None:
+        """Return the newest record of a source (the digest of its files) on a device; the newest of all without a time.
+
+        Given when a task was created, it is the record that the task's work was given.
+        """
+        row = await self._database.fetchrow(_NEWEST, source, device, before)
         return None if row is None else Record(Digest(sha256=row["sha256"], size_bytes=row["size_bytes"]), row["task"])
 
     async def add(self, source: str, device: str, record: Record) -> None:

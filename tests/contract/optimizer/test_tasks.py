@@ -71,12 +71,17 @@ async def test_the_next_search_is_given_the_record_of_the_last(workplace: Workpl
         second = await workplace.optimized(await create(workplace, version, objective="SIZE"))
         assert job.files["record.json"] == b'{"runs": 1}'
         assert second.result.candidates[0].measured_by == first.name
+        # Both are given the record of the second: that of the first of them comes too late for the other.
+        late, later = [await create(workplace, version, seed=seed) for seed in (5, 6)]
+        for task in (late, later):
+            done = await workplace.optimized(task)
+            assert done.result.candidates[0].measured_by == second.name
         # The record changes nothing about what is equal work.
         third = await create(workplace, version)
         assert third.origin.cache_hit == first.name
         request = pb.CreateOptimizationTaskRequest(task=pb.OptimizationTask(spec=first.spec), skip_cache=True)
         fourth = await workplace.optimized(await workplace.optimizations.CreateOptimizationTask(request))
-    assert (fourth.status.state, job.runs) == (SUCCEEDED, 3)
+    assert (fourth.status.state, job.runs) == (SUCCEEDED, 5)
     assert "record.json" not in job.files
 
 

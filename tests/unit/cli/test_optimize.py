@@ -12,7 +12,7 @@ from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.precision_pb2 import FP32, INT8
 
-from services.cli import groups
+from services.cli import groups, repeating
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
 
@@ -163,6 +163,24 @@ def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: p
     suite.answers["GetOptimizationTaskGroup"] = group(pb.ALL_SUCCEEDED, ended[0])
     assert lathe("groups", "watch", "nightly").code == 0
     assert lathe("optimize", "digits/1", "net/2", "--no-wait").code == 0
+
+
+def test_a_server_that_goes_away_is_asked_the_same_again(
+    created: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeating, "PAUSES", (0.0, 0.0))
+    for method, words in (
+        ("CreateOptimizationTask", ("digits/1",)),
+        ("CreateOptimizationTaskGroup", ("digits/1", "net/2")),
+    ):
+        answers = iter([RefusedError(grpc.StatusCode.UNAVAILABLE), created.answers.get(method, group(pb.IN_PROGRESS))])
+        created.answers[method] = lambda _, answers=answers: next(answers)
+        assert lathe("optimize", *words, "--no-wait").code == 0
+        first, second = created.asked[method]
+        assert first.request_id
+        assert first == second
+    created.answers["CreateOptimizationTask"] = RefusedError(grpc.StatusCode.UNAVAILABLE)
+    assert lathe("optimize", "digits/1").code != 0
 
 
 def test_groups_are_listed_shown_and_deleted(suite: Suite, lathe: Lathe) -> None:

@@ -141,7 +141,7 @@ class OptimizationSpec(_message.Message):
     output_model: _builtins.str
     """Model under which the result becomes a version once saved; the source's own model where empty."""
     timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: an hour where 0."""
+    """Longest time that one attempt may take, in seconds: half an hour more than the budget where 0, and at least an hour."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default where 0."""
     template: _builtins.str
