@@ -55,8 +55,7 @@ class RuntimeEntry(_Part):
 class ComponentEntry(_Part):
     """One graph: `entry` is the file that the runtime opens, with `options`.
 
-    `runtime` and `precision` are said where they are not the package's, `environment` where the form was measured with
-    environment variables that must be set before the process that serves it starts.
+    `runtime` and `precision` are said where they are not the package's.
     """
 
     # As templates allow it: names become paths where packages are laid out, and anybody may upload a manifest.
@@ -72,7 +71,6 @@ class ComponentEntry(_Part):
     parity: dict[str, Any]
     runtime: RuntimeEntry | None = None
     precision: str | None = None
-    environment: dict[str, str] | None = None
 
 
 class Lineage(_Part):

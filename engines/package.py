@@ -55,7 +55,6 @@ class PackagedComponent:
         parity: Parity with the source.
         profile: What was measured.
         companions: Files that travel with the component, by their path in the package: `tokenizer/vocab.txt`.
-        environment: Environment variables that the form was measured with.
     """
 
     component: Component
@@ -65,7 +64,6 @@ class PackagedComponent:
     parity: ParityReport
     profile: ProfileReport
     companions: Mapping[str, Path] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -108,7 +106,7 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
     write_scripts(directory)
-    _write(directory / "README.md", readme(manifest))
+    _write(directory / "README.md", readme(manifest, optimized="optimization" in content.details))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
 
@@ -205,7 +203,6 @@ def _component(entry: PackagedComponent, runtime: str, precision: str) -> Compon
         parity=entry.parity.to_dict(),
         runtime=RuntimeEntry(name=form.backend, version=version) if own else None,
         precision=form.precision if own else None,
-        environment=dict(entry.environment) or None,
     )
 
 

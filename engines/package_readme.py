@@ -6,8 +6,13 @@ from engines.manifest import FILE_NAME, Manifest, Tensor
 from engines.signature import format_shape
 
 
-def readme(manifest: Manifest) -> str:
-    """Return the text, in Markdown."""
+def readme(manifest: Manifest, *, optimized: bool = False) -> str:
+    """Return the text, in Markdown.
+
+    Args:
+        manifest: What the package tells of itself.
+        optimized: Whether a search chose its forms: those of less than FP32 were held to their cosine then.
+    """
     runtime, needs = manifest.runtime, manifest.requirements
     packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
     flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
@@ -27,7 +32,9 @@ def readme(manifest: Manifest) -> str:
         lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
         for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
             lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
-        measure, key = ("cosine", "cosine") if manifest.quantization else ("largest relative error", "max_rel_error")
+        lossless = (component.precision or manifest.precision) == "FP32"
+        by_cosine = manifest.quantization is not None or (optimized and not lossless)
+        measure, key = ("cosine", "cosine") if by_cosine else ("largest relative error", "max_rel_error")
         figures = ", ".join(f"`{output['output']}` {float(output[key]):.5g}" for output in parity["outputs"])
         lines += [
             "",
@@ -35,12 +42,6 @@ def readme(manifest: Manifest) -> str:
         ]
         if component.runtime:
             lines += ["", f"Computed in {component.precision} by {component.runtime.name} {component.runtime.version}."]
-        if component.environment:
-            variables = " ".join(f"{name}={value}" for name, value in sorted(component.environment.items()))
-            lines += [
-                "",
-                f"Measured with these environment variables set, which must be set before start: `{variables}`.",
-            ]
         if component.preprocessing:
             lines.append(
                 f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."

@@ -7,19 +7,20 @@ import hashlib
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines.backends import BuiltForm
+from engines.backends import Arrays, BuiltForm
 from engines.conversion_request import CLASSIFIERS, Component
-from engines.failures import EngineFailure
 from engines.graph.hygiene import load_model
 from engines.optimization.component_data import ComponentData, find_component_data
 from engines.optimization.eight_bit import EightBit, EightBitForm
 from engines.optimization.form import FormSpec
-from engines.optimization.judging import Thresholds
+from engines.optimization.journal import Journal
+from engines.optimization.judging import Thresholds, Truth
 from engines.optimization.making import Maker
-from engines.optimization.plan import baseline, candidates
+from engines.optimization.plan import IMAGE_RANK, baselines, candidates
 from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent
@@ -55,6 +56,7 @@ class ComponentJob:
         budget_seconds: Time for its search.
         record: Measurements of earlier searches; this one's are put beside them.
         memory_bytes: Most memory of the work; what the machine has to spare where 0.
+        journal: What earlier processes of this work found out about the component.
         reader: Writes the component as ONNX; by its format where not said.
     """
 
@@ -67,6 +69,7 @@ class ComponentJob:
     budget_seconds: float
     record: Record
     memory_bytes: int = 0
+    journal: Journal = field(default_factory=Journal)
     reader: Reader = read_source
 
 
@@ -88,20 +91,24 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         eight_bit.make if eight_bit else None,
     )
     specs = _specs(job, data)
+    truth = Truth(
+        prepared.source,
+        prepared.samples,
+        Thresholds(request.threshold, request.spec.max_degradation),
+        request.conversion.template.method in CLASSIFIERS,
+        data.judged.judge.score if data.judged else None,
+    )
     log.info("%s: %d forms to try in %g s", job.component.name, len(specs), job.budget_seconds)
     found = search(
         specs,
         maker,
         prepared,
-        prepared.samples,
-        _baseline(maker, prepared),
+        truth,
+        baselines(has_module=prepared.source.module is not None),
         workdir=job.workdir / "scratch" / "runners",
         threads=job.threads,
         objective=request.spec.aim,
         budget_seconds=job.budget_seconds,
-        thresholds=Thresholds(request.threshold, request.spec.max_degradation),
-        classifier=request.conversion.template.method in CLASSIFIERS,
-        judge=data.bound.judge.score if data.bound else None,
         judged_on=_judged_on(request),
         calibrated_on=_calibrated_on(job),
         earlier=job.record,
@@ -109,16 +116,17 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         memory_bytes=job.memory_bytes,
         progress=_told(job),
         seed=request.conversion.seed,
+        journal=job.journal,
     )
     for line in found.profile.lines():
         log.info("%s: %s", job.component.name, line)
     quantized = _quantized(eight_bit, found.recommended.spec)
     return OptimizedComponent(
-        _packaged(job, prepared, found),
+        _packaged(job, prepared, truth.expected, found),
         found,
         prepared.samples,
-        data.bound.judge.metric if data.bound else "",
-        data.bound.source if data.bound else None,
+        data.judged.judge.metric if data.judged else "",
+        data.judged.source if data.judged else None,
         quantized.quantizer if quantized else "",
         quantized.floating_point_nodes if quantized else (),
         data.warnings,
@@ -146,23 +154,11 @@ def _specs(job: ComponentJob, data: ComponentData) -> list[FormSpec]:
         has_module=prepared.source.module is not None,
         has_calibration=data.quantization is not None,
         is_transformer=is_transformer(load_model(prepared.ready)),
+        has_images=any(len(tensor.opt) == IMAGE_RANK for tensor in prepared.signature.inputs),
         batch=prepared.samples.batch_sizes[-1] if spec.aim == "THROUGHPUT" else prepared.samples.batch_sizes[0],
         threads=job.threads,
     )
     return [spec for spec in found if spec.quantizer] if data.quantized else found
-
-
-def _baseline(maker: Maker, prepared: Prepared) -> FormSpec:
-    """Return the source form: as users run it, so frozen TorchScript, and eager where it cannot be traced."""
-    frozen = baseline(has_module=prepared.source.module is not None)
-    try:
-        maker.make(frozen)
-    except EngineFailure as failure:
-        if prepared.source.module is None:
-            raise
-        log.info("%s The baseline is eager PyTorch.", failure.message)
-        return baseline(has_module=True, eager=True)
-    return frozen
 
 
 def _eight_bit(job: ComponentJob, data: ComponentData) -> EightBit | None:
@@ -177,6 +173,7 @@ def _eight_bit(job: ComponentJob, data: ComponentData) -> EightBit | None:
         job.threads,
         _INT8_SHARE * job.budget_seconds,
         lambda words: log.info("%s: %s", job.component.name, words),
+        job.journal,
     )
 
 
@@ -207,18 +204,19 @@ def _calibrated_on(job: ComponentJob) -> str:
     return hashlib.sha256(words.encode()).hexdigest()
 
 
-def _packaged(job: ComponentJob, prepared: Prepared, found: SearchResult) -> PackagedComponent:
+def _packaged(
+    job: ComponentJob, prepared: Prepared, expected: Sequence[Arrays], found: SearchResult
+) -> PackagedComponent:
     made, parity = found.recommended.made, found.recommended.parity
     assert made is not None and parity is not None  # noqa: PT018 - what is recommended was built and compared
     return PackagedComponent(
         prepared.component,
         _copied(made.form, job.package / job.component.name),
-        Signature(prepared.signature.inputs, _outputs(prepared)),
+        Signature(prepared.signature.inputs, _outputs(prepared, expected)),
         prepared.ranges,
         parity,
         found.profile,
         prepared.source.companions,
-        made.environment,
     )
 
 
@@ -229,10 +227,10 @@ def _copied(form: BuiltForm, target: Path) -> BuiltForm:
     return dataclasses.replace(form, directory=target)
 
 
-def _outputs(prepared: Prepared) -> tuple[TensorSpec, ...]:
+def _outputs(prepared: Prepared, expected: Sequence[Arrays]) -> tuple[TensorSpec, ...]:
     """Return the specs of the outputs, wide enough for every shape seen."""
     specs = {spec.name: spec for spec in prepared.source.signature.outputs}
-    for feed in prepared.samples.feeds:
-        for name, value in prepared.source.run(feed).items():
+    for outputs in expected:
+        for name, value in outputs.items():
             specs[name] = specs[name].including(value.shape)
     return tuple(specs.values())

@@ -9,35 +9,32 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engines.backends import backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model, save_model
+from engines.optimization.eight_bit_time import BoundedWorkshop, BriefStopwatch, TimeIsUp
+from engines.optimization.journal import Journal
 from engines.optimization.patience import Overrun
 from engines.optimization.request import OptimizationRequest
 from engines.preparation import Prepared
-from engines.profile import ProfileReport
-from engines.quantization.choosing import Stopwatch, fastest
+from engines.quantization.choosing import fastest
 from engines.quantization.component import all_failed
 from engines.quantization.data import Data
 from engines.quantization.existing import quantized_nodes
 from engines.quantization.gate import Bound, JudgedForm
 from engines.quantization.nodes import name_nodes
-from engines.quantization.plan import Candidate, first_candidates, second_candidates, settings_of
+from engines.quantization.plan import first_candidates, second_candidates, settings_of
 from engines.quantization.quantizers import Material
 from engines.quantization.request import AccuracyBound, CalibrationData, QuantizationRequest, QuantizationSpec
 from engines.quantization.search import Search
 from engines.quantization.setup import ComponentJob, float_form, open_gate
-from engines.quantization.workshop import Trial, Workshop
 from engines.readiness import make_ready
 
 log = logging.getLogger(__name__)
-
-_TIMING_SECONDS = 1.0
-"""Time of one comparison among quantizers: they are measured again, against everything else, in the search."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,7 @@ class EightBit:
         threads: Threads of every session.
         seconds: Time after which no further quantizer is tried for a runtime.
         say: Takes a sentence on what is being done.
+        journal: What earlier processes of the search made.
     """
 
     request: OptimizationRequest
@@ -78,6 +76,7 @@ class EightBit:
     threads: int
     seconds: float
     say: Callable[[str], None]
+    journal: Journal = field(default_factory=Journal)
     _made: dict[str, EightBitForm | EngineFailure] = field(default_factory=dict)
 
     def make(self, runtime: str) -> EightBitForm:
@@ -90,7 +89,7 @@ class EightBit:
         """
         if runtime not in self._made:
             try:
-                self._made[runtime] = self._search(runtime)
+                self._made[runtime] = self._earlier(runtime) or self._new(runtime)
             except EngineFailure as failure:
                 self._made[runtime] = failure
             except Overrun:
@@ -106,6 +105,25 @@ class EightBit:
             raise made
         return made
 
+    def _earlier(self, runtime: str) -> EightBitForm | None:
+        """Return what an earlier process of this search made; raises EngineFailure where it failed, or died of it."""
+        values = self.journal.made(_step(runtime))
+        if values is None:
+            return None
+        if "failure" in values:
+            raise EngineFailure.from_dict(values["failure"])
+        return EightBitForm(Path(values["graph"]), values["quantizer"], tuple(values["floating_point_nodes"]))
+
+    def _new(self, runtime: str) -> EightBitForm:
+        with self.journal.risking(_step(runtime)):
+            try:
+                form = self._search(runtime)
+            except EngineFailure as failure:
+                self.journal.keep_made(_step(runtime), {"failure": failure.to_dict()})
+                raise
+            self.journal.keep_made(_step(runtime), dataclasses.asdict(form) | {"graph": str(form.graph)})
+        return form
+
     def _search(self, runtime: str) -> EightBitForm:
         if quantized_nodes(load_model(self.prepared.ready)):
             return EightBitForm(self.prepared.ready, "kept as it is", ())
@@ -117,17 +135,17 @@ class EightBit:
         gate = open_gate(job, prepared, self.data)
         gate.bound = self.bound
         material = Material(prepared.ready, self.data.calibration, scratch, lambda _words: None)
-        workshop = _BoundedWorkshop(material, gate, frozenset(), lambda words: self.say(f"{runtime} INT8: {words}"))
+        workshop = BoundedWorkshop(material, gate, frozenset(), lambda words: self.say(f"{runtime} INT8: {words}"))
         workshop.deadline = time.monotonic() + self.seconds
         feed, batch = self.data.judged.feeds[0], self.data.judged.batch_sizes[0]
         seed = self.request.conversion.seed
-        stopwatch = _BriefStopwatch(f"{runtime} FP32", baseline, feed, batch, self.threads, seed)
+        stopwatch = BriefStopwatch(f"{runtime} FP32", baseline, feed, batch, self.threads, seed)
         search = Search(workshop, stopwatch)
         spec = quantization_spec(self.request)
         settings = settings_of(spec, load_model(prepared.ready), runtime)
         try:
             chosen = search.run(first_candidates(spec, settings), second_candidates(spec, settings))
-        except _TimeIsUp:
+        except TimeIsUp:
             log.info("%s INT8: the time for it was spent after %d forms", runtime, len(workshop.made))
             holding = [form for form in workshop.made if form.holds]
             timed = fastest(search.report, holding) if search.report else None
@@ -150,6 +168,10 @@ class EightBit:
             lambda _fraction, words: self.say(words),
             self.threads,
         )
+
+
+def _step(runtime: str) -> str:
+    return f"the quantization for {runtime}"
 
 
 def quantization_spec(request: OptimizationRequest) -> QuantizationSpec:
@@ -200,33 +222,3 @@ def _none_holds(runtime: str, chosen: JudgedForm) -> EngineFailure:
         evidence=f"{chosen.name}: cosine {chosen.cosine:.5f}, SQNR {chosen.sqnr_db:.1f} dB",
         suggested_fix="Calibrate on data like that which the model will see, or search for longer.",
     )
-
-
-class _TimeIsUp(Exception):  # noqa: N818 - no error: the search ends with what it has
-    """The time for one runtime's INT8 forms is spent."""
-
-
-@dataclass
-class _BoundedWorkshop(Workshop):
-    """A workshop that closes at a time, though not before it made one form."""
-
-    deadline: float = 0.0
-    made: list[JudgedForm] = field(default_factory=list)
-
-    def try_out(self, candidate: Candidate, kept: frozenset[str] = frozenset(), name: str = "") -> Trial:
-        """Make and judge a candidate; raises `_TimeIsUp` after the deadline."""
-        if self.made and time.monotonic() > self.deadline:
-            raise _TimeIsUp
-        trial = super().try_out(candidate, kept, name)
-        if trial.form is not None:
-            self.made.append(trial.form)
-        return trial
-
-
-@dataclass(frozen=True)
-class _BriefStopwatch(Stopwatch):
-    """A stopwatch that takes no longer than it must to tell quantizers apart."""
-
-    def compare(self, forms: Sequence[JudgedForm], budget_seconds: float) -> ProfileReport:
-        """Return the latencies, measured for a second at most."""
-        return super().compare(forms, min(budget_seconds, _TIMING_SECONDS))

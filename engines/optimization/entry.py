@@ -29,6 +29,7 @@ class Entry:
         recommended: Whether it is the one.
         measured_by: The earlier work whose measurement this is; empty for this work's own.
         made: The built form; not for one that was only measured earlier.
+        quantizer: What quantized it, in words, where it was quantized and that is known.
     """
 
     spec: FormSpec
@@ -44,6 +45,7 @@ class Entry:
     recommended: bool = False
     measured_by: str = ""
     made: Made | None = None
+    quantizer: str = ""
 
     @property
     def cosine(self) -> float:
@@ -61,7 +63,7 @@ class Entry:
             "form": self.spec.name,
             "runtime": self.spec.runtime,
             "precision": self.spec.precision,
-            "quantizer": self.spec.quantizer,
+            "quantizer": self.quantizer,
             "knobs": dict(self.spec.knobs) | ({"reader": self.spec.reader} if self.spec.reader else {}),
             "size_bytes": str(self.size_bytes),
             "memory_bytes": str(self.memory_bytes),

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engines.failures import EngineFailure
-from engines.optimization.form import Made
-from engines.optimization.runner import Runner
 from engines.optimization.standing import FINALISTS, Standing
 from engines.optimization.tournament import LEAST_ROUNDS, Contender, Speed
 from engines.optimization.trying import Workbench
@@ -68,14 +66,13 @@ class Final:
             EngineFailure: The source form itself failed.
         """
         control = self._control()
-        everyone = [self._standing.baseline, control, *self._forms]
-        for form in everyone:
+        for form in (self._standing.baseline, control, *self._forms):
             form.forget()
         try:
-            self._rounds(everyone, min(seconds, FINAL_SECONDS))
+            self._rounds(control, min(seconds, FINAL_SECONDS))
             last = min(until, time.monotonic() + MOST_SECONDS)
             while self._unclear(control) and time.monotonic() + MORE_SECONDS < last:
-                self._rounds(everyone, MORE_SECONDS)
+                self._rounds(control, MORE_SECONDS)
         finally:
             if control.runner is not self._standing.baseline.runner:
                 control.runner.close()
@@ -87,27 +84,11 @@ class Final:
         assert baseline.entry.made is not None  # it runs
         runner = baseline.runner  # where memory does for one alone: the same process under two names
         with contextlib.suppress(EngineFailure):
-            runner = self._second(baseline.entry.made)
+            runner = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
         return Contender(baseline.entry, runner, baseline.call_seconds)
 
-    def _second(self, made: Made) -> Runner:
-        bench = self._bench
-        runner = Runner.open(made, bench.threads, bench.workdir, memory_bytes=bench.memory_bytes)
-        try:
-            bench.call_seconds(runner)
-        except BaseException:
-            runner.close()
-            raise
-        return runner
-
-    def _rounds(self, everyone: list[Contender], seconds: float) -> None:
-        alive = self._standing.tournament.rounds(everyone, seconds, least=LEAST_ROUNDS)
-        for form in everyone[:2]:
-            if form not in alive and form.entry.failure:
-                raise form.entry.failure
-        everyone[:] = alive
-        self._forms = [form for form in self._forms if form in alive]
-        self._standing.members = [form for form in self._standing.members if form.entry.failure is None]
+    def _rounds(self, control: Contender, seconds: float) -> None:
+        self._forms = self._standing.rounds(self._forms, seconds, least=LEAST_ROUNDS, control=control)
 
     def _noise(self, control: Contender) -> float:
         if self._standing.by_size:

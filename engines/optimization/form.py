@@ -1,12 +1,12 @@
 """What the search chooses among: a form before it is built, and after.
 
-FormSpec ──Maker──▶ Made (files, options, environment) ──Runner──▶ outputs, times, memory
+FormSpec ──Maker──▶ Made (files, options) ──Runner──▶ outputs, times, memory
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,12 +96,12 @@ class Made:
     Attributes:
         spec: What it is.
         form: What the backend built; its options carry the runtime's knobs.
-        environment: Environment variables of the process that serves it.
+        quantizer: What quantized it, in words; empty where nothing did.
     """
 
     spec: FormSpec
     form: BuiltForm
-    environment: Mapping[str, str] = field(default_factory=dict)
+    quantizer: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -115,7 +115,7 @@ class Made:
                 "outputs": list(self.form.outputs),
                 "options": dict(self.form.options),
             },
-            "environment": dict(self.environment),
+            "quantizer": self.quantizer,
         }
 
     @classmethod
@@ -130,7 +130,7 @@ class Made:
             tuple(form["outputs"]),
             dict(form["options"]),
         )
-        return cls(FormSpec.from_dict(values["spec"]), built, dict(values.get("environment", {})))
+        return cls(FormSpec.from_dict(values["spec"]), built, values["quantizer"])
 
 
 _WORDS = {

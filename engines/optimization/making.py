@@ -28,6 +28,11 @@ class Quantized(Protocol):
         """The quantized graph: ONNX, or OpenVINO's IR."""
         ...
 
+    @property
+    def quantizer(self) -> str:
+        """What made it, in words."""
+        ...
+
 
 @dataclass(frozen=True)
 class Maker:
@@ -55,7 +60,8 @@ class Maker:
                 TOOLCHAIN_UNAVAILABLE, TOOLCHAIN_CRASHED, or INVALID_SPEC for a spec that no backend takes.
         """
         runtime = backend(spec.runtime)
-        source = self._source(spec)
+        quantized = self._quantized(spec)
+        source = BuildSource(quantized.graph, self.prepared.signature) if quantized else self.prepared.build_source()
         folder = self.directory(spec)
         shutil.rmtree(folder, ignore_errors=True)
         knobs = dict(spec.knobs) | ({"reader": spec.reader} if spec.reader else {})
@@ -73,20 +79,20 @@ class Maker:
             log.exception("%s could not be built", spec.name)
             raise crashed(spec.runtime, f"build {spec.name}", error) from error
         log.info("%s: built %s, %d bytes, %s", spec.name, ", ".join(form.files), form.size_bytes, form.options)
-        return Made(spec, form)
+        return Made(spec, form, quantized.quantizer if quantized else "")
 
     def directory(self, spec: FormSpec) -> Path:
         """Return the folder of a form: a name that people recognise, and a digest that tells forms apart."""
         digest = hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
         return self.workdir / "forms" / f"{spec.runtime}-{spec.precision.lower()}-{digest}"
 
-    def _source(self, spec: FormSpec) -> BuildSource:
+    def _quantized(self, spec: FormSpec) -> Quantized | None:
         if not spec.quantizer:
-            return self.prepared.build_source()
+            return None
         if self.eight_bit is None:
             raise EngineFailure(
                 FailureReason.INVALID_SPEC,
                 f"{spec.name} needs data to calibrate on, and there is none.",
                 suggested_fix="Name a dataset, or give calibration samples.",
             )
-        return BuildSource(self.eight_bit(spec.runtime).graph, self.prepared.signature)
+        return self.eight_bit(spec.runtime)

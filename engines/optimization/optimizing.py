@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from engines.backends import backend
 from engines.conversion_request import ConversionRequest
+from engines.failures import EngineFailure
 from engines.optimization.component import ComponentJob, optimize_component
+from engines.optimization.journal import Journal
 from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
@@ -22,7 +25,7 @@ from engines.optimization.result import OptimizedComponent, result_fields
 from engines.package import PackageContent, write_package
 from engines.package_work import PACKAGING, fresh_package, share_of
 from engines.reading import Reader, read_source, with_components
-from engines.sandbox import Reporter
+from engines.sandbox import DEATHS, Reporter
 from engines.tasklog import log_to_stdout
 from engines.toolchain import available_threads, hardware
 
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 HTML_NAME = "optimization.html"
 RECORD_NAME = "record.json"
 TEST_DATA = "samples/test.npz"
+NO_DEATHS: Mapping[str, EngineFailure] = MappingProxyType({})
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
@@ -55,7 +59,8 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     if not work.conversion.samples_path and (workdir / TEST_DATA).is_file():
         work = work.model_copy(update={"conversion": work.conversion.model_copy(update={"samples_path": TEST_DATA})})
     memory = work.spec.memory_limit_bytes or work.device.memory_limit_bytes
-    return optimize_work(work, workdir, report, memory_bytes=memory)
+    deaths = {entry["step"]: EngineFailure.from_dict(entry["failure"]) for entry in request.get(DEATHS, ())}
+    return optimize_work(work, workdir, report, memory_bytes=memory, deaths=deaths)
 
 
 def optimize_work(
@@ -65,6 +70,7 @@ def optimize_work(
     *,
     memory_bytes: int = 0,
     reader: Reader = read_source,
+    deaths: Mapping[str, EngineFailure] = NO_DEATHS,
 ) -> dict[str, Any]:
     """Optimize what was read from a request; as `run`.
 
@@ -74,10 +80,11 @@ def optimize_work(
         report: Takes progress.
         memory_bytes: Most memory of the work; what the machine has to spare where 0.
         reader: Writes each component as ONNX; by its format where not said.
+        deaths: What earlier processes of this work died of; it goes on from where they were.
     """
     work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
     template, spec = work.conversion.template, work.spec
-    package = fresh_package(workdir)
+    package = fresh_package(workdir, keep_scratch=bool(deaths))
     threads, seconds = available_threads(), round(spec.budget_seconds / len(template.components), 1)
     log.info(
         "Optimizing %s for %s: %s allowed, for %s, %g s, %d threads on %s",
@@ -88,10 +95,12 @@ def optimize_work(
     done: list[OptimizedComponent] = []
     for index, component in enumerate(template.components):
         progress = share_of(report, index, len(template.components))
+        journal = Journal.open(component.name, workdir / "scratch" / f"{component.name}.json", report.risk, deaths)
         done.append(
             optimize_component(
                 ComponentJob(
-                    work, component, workdir, package, progress, threads, seconds, record, memory_bytes, reader
+                    *(work, component, workdir, package, progress, threads, seconds, record),
+                    *(memory_bytes, journal, reader),
                 )
             )
         )

@@ -17,6 +17,8 @@ from engines.toolchain import cpu
 
 HALF_GOALS = frozenset({"BF16", "FP16", "INT8"})
 """Goals that allow arithmetic in half precision."""
+IMAGE_RANK = 4
+"""Rank of images in batches, whose channels may lie last in memory."""
 _MANY_SAMPLES = 4
 """Batch from which on the allocator costs TorchScript time: its activations are mapped and unmapped in every call."""
 
@@ -31,6 +33,7 @@ class Situation:
         has_module: Whether the source has a torch network.
         has_calibration: Whether there is data to calibrate on.
         is_transformer: Whether the graph has attention.
+        has_images: Whether some input has the rank of images.
         batch: Samples of one call.
         threads: Threads that a form may take.
     """
@@ -40,15 +43,19 @@ class Situation:
     has_module: bool
     has_calibration: bool
     is_transformer: bool
+    has_images: bool
     batch: int
     threads: int
 
 
-def baseline(*, has_module: bool, eager: bool = False) -> FormSpec:
-    """Return the source form: the network frozen in TorchScript, or eager; ONNX Runtime where the source is a graph."""
+def baselines(*, has_module: bool) -> list[FormSpec]:
+    """Return the source form as users run it: ONNX Runtime where the source is a graph.
+
+    A network is frozen in TorchScript, and eager where it cannot be traced.
+    """
     if not has_module:
-        return FormSpec("onnxruntime", "FP32")
-    return FormSpec("torchscript", "FP32", knobs=(("mode", "eager"),) if eager else ())
+        return [FormSpec("onnxruntime", "FP32")]
+    return [FormSpec("torchscript", "FP32"), FormSpec("torchscript", "FP32", knobs=(("mode", "eager"),))]
 
 
 def candidates(
@@ -59,6 +66,7 @@ def candidates(
     has_module: bool,
     has_calibration: bool,
     is_transformer: bool,
+    has_images: bool,
     batch: int,
     threads: int = 2,
 ) -> list[FormSpec]:
@@ -71,13 +79,14 @@ def candidates(
         has_module: Whether the source has a torch network.
         has_calibration: Whether there is data to calibrate on.
         is_transformer: Whether the graph has attention.
+        has_images: Whether some input has the rank of images.
         batch: Samples of one call.
         threads: Threads that a form may take.
 
     Raises:
         EngineFailure: INVALID_SPEC for a device that the catalog does not have.
     """
-    now = Situation(goal, objective, has_module, has_calibration, is_transformer, batch, threads)
+    now = Situation(goal, objective, has_module, has_calibration, is_transformer, has_images, batch, threads)
     offered = _offered(device)
     return [spec for spec in dict.fromkeys(_ordered(now)) if (spec.runtime, spec.precision) in offered]
 
@@ -170,7 +179,8 @@ def _others(now: Situation) -> Iterator[FormSpec]:
         kept = (("allocator", "tuned"),) if now.batch >= _MANY_SAMPLES else ()
         yield FormSpec("torchscript", "FP32", knobs=(("graph", "inference"), *kept))
         if now.goal in HALF_GOALS:
-            yield FormSpec("torchscript", "BF16", knobs=(("layout", "channels_last"), *kept))
+            layout = (("layout", "channels_last"),) if now.has_images else ()
+            yield FormSpec("torchscript", "BF16", knobs=(*layout, *kept))
             yield FormSpec("inductor", "BF16", knobs=kept)
         yield FormSpec("inductor", "FP32", knobs=kept)
     if now.goal in HALF_GOALS and now.objective != "SIZE":  # half the bytes for those who look at the size as well

@@ -51,16 +51,13 @@ class Record:
         """Keep what is known of a form, unless it was not tried or failed for a reason that may pass."""
         if not (entry.latency or entry.failure) or (entry.failure and entry.failure.reason in _PASSING):
             return
-        values = entry.to_dict()
-        values["spec"] = entry.spec.to_dict()
-        values["measured_by"] = entry.measured_by or measured_by
-        self.measurements[key] = values
+        self.measurements[key] = values_of(entry) | {"measured_by": entry.measured_by or measured_by}
 
     def find(self, key: str) -> Entry | None:
         """Return what was found out under a key; None where nothing was, or it cannot be read."""
         values = self.measurements.get(key)
         try:
-            return _entry(values) if values else None
+            return entry_of(values) if values else None
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -115,9 +112,16 @@ class Conditions:
         return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
-def _entry(values: Mapping[str, Any]) -> Entry:
+def values_of(entry: Entry) -> dict[str, Any]:
+    """Return all that is known of a form but the form itself, as JSON-ready values."""
+    return entry.to_dict() | {"spec": entry.spec.to_dict()}
+
+
+def entry_of(values: Mapping[str, Any]) -> Entry:
+    """Return the entry that `values_of` wrote."""
     entry = Entry(
         FormSpec.from_dict(values["spec"]),
+        quantizer=str(values["quantizer"]) if values["quantizer"] != values["spec"]["quantizer"] else "",
         latency=Latency(**values["latency"]) if "latency" in values else None,
         samples_per_second=float(values["samples_per_second"]),
         size_bytes=int(values["size_bytes"]),

@@ -15,7 +15,14 @@ from engines.samples import Samples
 from engines.signature import format_shape
 from engines.toolchain import hardware, software
 
-SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch", "transformers")
+SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+_TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf2onnx")
+READERS = {
+    "HUGGINGFACE": ("transformers", "diffusers", "safetensors"),
+    "SAVED_MODEL": _TENSORFLOW,
+    "FROZEN_GRAPH": _TENSORFLOW,
+}
+"""Programs that read a format beside them."""
 SOURCE_NOTE = "the source form, the baseline"
 
 
@@ -55,7 +62,8 @@ def result_fields(work: OptimizationRequest, done: Sequence[OptimizedComponent])
     reasons = [f"{_prefix(entry, several)}{entry.found.no_gain_reason}" for entry in done if entry.found.no_gain]
     values: dict[str, Any] = {
         "software_environment": [
-            {"software": entry["name"], "version": entry["version"]} for entry in software(SOFTWARE)
+            {"software": entry["name"], "version": entry["version"]}
+            for entry in software((*SOFTWARE, *READERS.get(work.conversion.template.source_format, ())))
         ],
         "hardware_environment": {
             "device_type": work.conversion.template.device,
@@ -128,8 +136,6 @@ def _candidate(row: Entry, entry: OptimizedComponent, several: bool) -> dict[str
     values["form"] = f"{_prefix(entry, several)}{values['form']}"
     if row is entry.found.baseline:
         values["note"] = row.note or SOURCE_NOTE
-    if row.recommended and entry.quantizer:
-        values["quantizer"] = entry.quantizer
     if row.latency:
         values["latency"] = dataclasses.replace(row.latency, form=values["form"]).to_dict()
     return values

@@ -1,7 +1,6 @@
 """A form in a process of its own, so that what it does to memory, threads or itself stays its own.
 
-The process is stopped between turns: pools of threads that spin while they wait would disturb the form whose turn it
-is. Where signals are refused it runs on, and nothing else changes.
+The process is stopped between turns, where signals are allowed: pools of threads that spin would disturb other forms.
 """
 
 from __future__ import annotations
@@ -35,13 +34,10 @@ _TAIL_BYTES = 2000
 
 
 class Runner:
-    """One form, open in its process; made by `open`. A context manager that closes it.
-
-    Attributes:
-        program: Module that the process runs; benchmarks put one in its place that opens what is no backend's.
-    """
+    """One form, open in its process; made by `open`. A context manager that closes it."""
 
     program: ClassVar[str] = "engines.optimization.runner_process"
+    """Module that the process runs; benchmarks put one in its place that opens what is no backend's."""
 
     def __init__(self, made: Made, directory: Path, process: subprocess.Popen[bytes], patience: float) -> None:
         """Use `open` instead."""
@@ -61,6 +57,7 @@ class Runner:
         *,
         memory_bytes: int = 0,
         patience: float = PATIENCE_SECONDS,
+        expendable: bool = True,
     ) -> Self:
         """Start a process and open the form in it.
 
@@ -72,13 +69,13 @@ class Runner:
             workdir: Where files that are passed to and fro lie, in a folder of the runner's own.
             memory_bytes: Most private memory of the process; no bound where 0.
             patience: Longest time for one answer, in seconds; `patience` may be changed later.
+            expendable: Whether it is the first to go where the machine runs out of memory.
 
         Raises:
             EngineFailure: what the backend raises; TOOLCHAIN_CRASHED where the process died; TIMEOUT.
         """
         workdir.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix="runner-", dir=workdir))
-        environment = {**os.environ, "PYTHONPATH": str(engines_root()), **made.environment}
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", cls.program, str(os.getpid())],
@@ -86,11 +83,12 @@ class Runner:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=directory,
-                env=environment,
+                env={**os.environ, "PYTHONPATH": str(engines_root())},
             )
         runner = cls(made, directory, process, patience)
         try:
-            runner._ask(do="open", made=made.to_dict(), threads=threads, memory_bytes=memory_bytes)
+            values = {"threads": threads, "memory_bytes": memory_bytes, "expendable": expendable}
+            runner._ask(do="open", made=made.to_dict(), **values)
         except BaseException:
             runner.close()
             raise

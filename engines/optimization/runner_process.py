@@ -3,7 +3,7 @@
 Messages come on stdin and go to what was stdout, as `engines.sandbox.frames` writes them; arrays lie in NPZ files
 beside them. What libraries print goes to stderr. The process ends when its parent does.
 
-    open        made, threads, memory_bytes             → {}
+    open        made, threads, memory_bytes, expendable → {}
     run         arrays, names, answers, keep            → names of the answers, seconds of each call
     turn        feed, calls, warm                       → seconds of each call
     throughput  feed, seconds                           → calls, seconds
@@ -11,7 +11,6 @@ beside them. What libraries print goes to stderr. The process ends when its pare
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import signal
@@ -27,7 +26,7 @@ from engines.backends import backend
 from engines.backends.base import Arrays, BuiltForm, Session
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.optimization.form import Made
-from engines.optimization.memory import limit_memory, peak_memory
+from engines.optimization.memory import limit_memory, offer_to_go_first, peak_memory
 from engines.sandbox import frames, syscalls
 
 Values = dict[str, Any]
@@ -60,6 +59,8 @@ class Server:
         return {**values, "memory_bytes": peak_memory()}
 
     def _open(self, message: Mapping[str, Any]) -> Values:
+        if message["expendable"]:
+            offer_to_go_first()
         if message["memory_bytes"]:
             limit_memory(int(message["memory_bytes"]))
         self._made = Made.from_dict(message["made"])
@@ -142,8 +143,6 @@ def _die_with(parent: int) -> None:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call above
         os._exit(1)
-    with contextlib.suppress(OSError):  # where memory runs out, this process is the one to go
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO, opener: Opener) -> None:

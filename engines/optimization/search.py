@@ -9,33 +9,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engines.optimization.entry import Entry
 from engines.optimization.final import FINAL_SECONDS, Final, Outcome
 from engines.optimization.form import FormSpec
-from engines.optimization.judging import STRICT, Judge, Thresholds, Truth
+from engines.optimization.journal import Journal
+from engines.optimization.judging import Truth
 from engines.optimization.memory import available_memory
 from engines.optimization.pareto import mark
 from engines.optimization.record import Conditions, Record
 from engines.optimization.standing import FINALISTS, Standing
-from engines.optimization.tournament import Contender, Tournament, timed_feed
+from engines.optimization.tournament import Tournament, timed_feed
+from engines.optimization.trials import Progress, Trials
 from engines.optimization.trying import TIMED, Maker, Workbench
 from engines.preparation import Prepared
 from engines.profile import ProfileReport
-from engines.samples import Samples
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[float, str], None]
-
-MAKING_SHARE = 0.7
-"""Part of the budget in which forms are made and screened; the rest is for the rungs and the final."""
-MOST_OF_THE_REST = 0.5
-"""Part of the time that is left for making that one form may take."""
-LEAST_MAKING_SECONDS = 5.0
 FINAL_SHARE = 0.2
 RUNG_SECONDS = 3.0
 OPENED_SHARE = 0.5
@@ -69,16 +64,13 @@ def search(
     specs: Sequence[FormSpec],
     maker: Maker,
     source: Prepared,
-    feeds: Samples,
-    baseline: FormSpec,
+    truth: Truth,
+    baselines: Sequence[FormSpec],
     *,
     workdir: Path,
     threads: int,
     objective: str = "LATENCY",
     budget_seconds: float = 600.0,
-    thresholds: Thresholds = STRICT,
-    classifier: bool = False,
-    judge: Judge | None = None,
     judged_on: str = "",
     calibrated_on: str = "",
     earlier: Record | None = None,
@@ -86,51 +78,51 @@ def search(
     memory_bytes: int = 0,
     progress: Progress = lambda fraction, message: None,
     seed: int = 0,
+    journal: Journal | None = None,
 ) -> SearchResult:
     """Return the best form of a component, and what was found out about all.
 
     Args:
         specs: The candidates, the most promising first.
         maker: Builds them.
-        source: The component: its original says what is right.
-        feeds: What forms are compared on, and timed.
-        baseline: The source form.
+        source: The component.
+        truth: What its original computes, on what forms are compared on and timed; and what they have to keep.
+        baselines: The source form; where it cannot be made or run, the next one is.
         workdir: Where processes exchange files.
         threads: Threads of every form.
         objective: `LATENCY`, `THROUGHPUT` or `SIZE`.
         budget_seconds: Time for all.
-        thresholds: What forms have to keep.
-        classifier: Whether outputs are scores of classes.
-        judge: Returns the metric of a function that computes outputs from inputs; None where there is no data.
-        judged_on: What it judges on, for the record: a digest of the data.
+        judged_on: What the truth's judge judges on, for the record: a digest of the data.
         calibrated_on: What quantized forms are calibrated on, and how long: a digest.
         earlier: What earlier searches measured.
         task: Name of this work, under which its measurements are recorded.
         memory_bytes: Most memory of the work; what the machine has to spare where 0.
         progress: Told how far it is.
         seed: Seed of all that is drawn.
+        journal: What earlier processes of this search found out; it goes on from there.
 
     Raises:
-        EngineFailure: The source itself, or the baseline, does not run. Never for a candidate, nor for the budget.
+        EngineFailure: The source itself, or no baseline, runs. Never for a candidate, nor for the budget.
     """
-    began = time.monotonic()
+    journal = journal or Journal()
+    began, feeds = journal.begin(), truth.samples
     index = timed_feed(feeds, source.signature.inputs, largest_batch=objective == "THROUGHPUT")
-    truth = Truth(source.source, feeds, thresholds, classifier, judge)
-    bench = Workbench(maker, truth, threads, workdir, index, int(memory_bytes * OPENED_SHARE))
     settings = {
-        "baseline": baseline.to_dict(),
         "objective": objective,
         "threads": threads,
         "feed": index,
-        "error": thresholds.error,
+        "error": truth.thresholds.error,
         "judged_on": judged_on,
-        "max_degradation": thresholds.max_degradation,
+        "max_degradation": truth.thresholds.max_degradation,
     }
     batch = max((len(array) for array in feeds.feeds[index].values() if array.ndim), default=1)
     held = _Search(
-        bench,
+        Workbench(maker, truth, threads, workdir, index, int(memory_bytes * OPENED_SHARE)),
         Tournament(TIMED, batch, load=objective == "THROUGHPUT", seed=seed),
-        Conditions.of(source.ready, feeds, settings, calibrated_on),
+        source.ready,
+        settings,
+        calibrated_on,
+        journal,
         earlier or Record(),
         progress,
         by_size=objective == "SIZE",
@@ -139,7 +131,7 @@ def search(
         memory_bytes=int((memory_bytes or available_memory()) * OPENED_SHARE),
         task=task,
     )
-    return held.run([spec for spec in dict.fromkeys(specs) if spec != baseline], baseline)
+    return held.run(specs, baselines)
 
 
 @dataclass
@@ -148,7 +140,10 @@ class _Search:
 
     bench: Workbench
     tournament: Tournament
-    conditions: Conditions
+    graph: Path
+    settings: Mapping[str, Any]
+    calibrated_on: str
+    journal: Journal
     record: Record
     progress: Progress
     by_size: bool
@@ -157,71 +152,29 @@ class _Search:
     memory_bytes: int
     task: str
 
-    def run(self, specs: Sequence[FormSpec], baseline: FormSpec) -> SearchResult:
-        self.progress(0.0, f"measuring the source form, {baseline.name}")
-        standing = Standing(self.tournament, self._baseline(baseline), self.by_size, self.memory_bytes)
+    def run(self, specs: Sequence[FormSpec], baselines: Sequence[FormSpec]) -> SearchResult:
+        self.progress(0.0, f"measuring the source form, {baselines[0].name}")
+        source = self.bench.source_form(baselines)
+        standing = Standing(self.tournament, source, self.by_size, self.memory_bytes, self.bench.source_process)
         try:
-            entries = self._try_all(specs, standing)
+            conditions = self._conditions(source.entry.spec)
+            trials = Trials(
+                *(self.bench, standing, self.journal, self.record, conditions, self.progress),
+                *(self.budget, self.began),
+            )
+            entries = trials.run([spec for spec in dict.fromkeys(specs) if spec != source.entry.spec])
             self._rungs(standing)
             self.progress(0.9, "the final: the best forms against the source")
             outcome = Final(standing, self.bench).hold(self._left(), self.began + self.budget)
         finally:
             standing.close()
-        return self._result(entries, standing.baseline.entry, outcome)
+        for entry in entries:
+            self.record.put(conditions.key(entry.spec), entry, self.task)
+        return self._result(entries, source.entry, outcome)
 
-    def _baseline(self, spec: FormSpec) -> Contender:
-        """Open the source form; its parity is reported, and is no condition: it is the source.
-
-        Raises:
-            EngineFailure: It cannot be made or run.
-        """
-        entry = Entry(spec, made=self.bench.maker.make(spec))
-        assert entry.made is not None  # it was made just now
-        entry.size_bytes = entry.made.form.size_bytes
-        contender = self.bench.open(entry, bounded=False)
-        try:
-            if entry.failure is not None:
-                log.warning("%s", entry.failure.message)
-                entry.failure = None
-                contender.call_seconds = self.bench.call_seconds(contender.runner)
-            if self.bench.judge(contender):
-                self.bench.truth.source_accuracy = entry.accuracy
-            elif entry.failure is not None:
-                raise entry.failure
-        except BaseException:
-            contender.runner.close()
-            raise
-        return contender
-
-    def _try_all(self, specs: Sequence[FormSpec], standing: Standing) -> list[Entry]:
-        known = {spec: entry for spec in specs if (entry := self.record.find(self.conditions.key(spec)))}
-        again = self._again(list(known.values()))
-        entries = []
-        for position, spec in enumerate(specs):
-            if spec in known and spec not in again:
-                entries.append(known[spec])
-                continue
-            entry = Entry(spec)
-            entries.append(entry)
-            left = MAKING_SHARE * self.budget - (time.monotonic() - self.began)
-            if left <= 0:
-                entry.note = f"not tried: the budget of {self.budget:g} s was spent"
-                continue
-            self.progress(0.05 + 0.75 * position / len(specs), f"trying {spec.name}")
-            contender = self.bench.attempt(entry, max(MOST_OF_THE_REST * left, min(left, LEAST_MAKING_SECONDS)))
-            if contender is not None:
-                standing.enter(contender, self.bench.judge)
-        return entries
-
-    def _again(self, known: Sequence[Entry]) -> set[FormSpec]:
-        """Return what is built anew though it was measured: the best of an earlier search, and the best default."""
-        ranked = sorted((entry for entry in known if entry.holds), key=self._earlier_merit, reverse=True)
-        defaults = [entry for entry in ranked if entry.spec.is_default]
-        return {entry.spec for entry in (*ranked[:1], *defaults[:1])}
-
-    def _earlier_merit(self, entry: Entry) -> float:
-        assert entry.latency is not None  # it was measured
-        return -float(entry.size_bytes) if self.by_size else entry.latency.speedup
+    def _conditions(self, baseline: FormSpec) -> Conditions:
+        settings = {"baseline": baseline.to_dict(), **self.settings}
+        return Conditions.of(self.graph, self.bench.truth.samples, settings, self.calibrated_on)
 
     def _rungs(self, standing: Standing) -> None:
         for number in range(len(standing.members)):
@@ -240,6 +193,4 @@ class _Search:
         chosen = outcome.chosen.entry if outcome.chosen and outcome.gain else baseline
         chosen.recommended = True
         mark([baseline, *entries])
-        for entry in entries:
-            self.record.put(self.conditions.key(entry.spec), entry, self.task)
         return SearchResult(entries, baseline, chosen, not outcome.gain, outcome.reason, outcome.profile, self.record)

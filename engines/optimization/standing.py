@@ -6,11 +6,17 @@ rounds; after it goes who is slower than the best beyond doubt, and then the slo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engines.optimization.entry import Entry
-from engines.optimization.tournament import Contender, Speed, Tournament
+from engines.optimization.form import Made
+from engines.optimization.runner import Runner
+from engines.optimization.tournament import MOST_ROUNDS, Contender, Speed, Tournament
+
+log = logging.getLogger(__name__)
 
 HOPELESS = 0.97
 """Below this part of the best's speed, by the upper end of the interval, a form goes."""
@@ -20,6 +26,8 @@ SCREEN_ROUNDS, SCREEN_SECONDS = 4, 0.7
 LONG_ROUND_SECONDS = 1.0
 """Where a round takes longer, two have to do at the entry: noise weighs less in long calls, and time is dear."""
 RUNG_ROUNDS = 8
+MOST_REOPENED = 3
+"""As often as this the source's process may be lost in a search."""
 
 
 @dataclass
@@ -31,6 +39,7 @@ class Standing:
         baseline: The source form, which takes part in every round and never leaves.
         by_size: Whether bytes are compared, and times are only reported.
         memory_bytes: Most resident memory of all open processes together.
+        reopen: Opens another process of the source form.
         members: Who stands.
         left: Who left, beside whom, and how fast it was beside it.
     """
@@ -39,8 +48,10 @@ class Standing:
     baseline: Contender
     by_size: bool
     memory_bytes: int
+    reopen: Callable[[Made], Runner]
     members: list[Contender] = field(default_factory=list)
     left: list[tuple[Entry, Entry, Speed]] = field(default_factory=list)
+    _reopened: int = 0
 
     def ahead(self, form: Contender, other: Contender) -> Speed:
         """Return how many times better a form is than another: faster, or smaller where that is what counts."""
@@ -65,7 +76,7 @@ class Standing:
         slow = best and new.call_seconds > 5 * best[0].call_seconds
         long = sum(form.call_seconds for form in (self.baseline, *best, new)) > LONG_ROUND_SECONDS
         least = 2 if slow or long else SCREEN_ROUNDS
-        self._rounds([*best, new], SCREEN_SECONDS, least=least, most=2 * RUNG_ROUNDS)
+        self.rounds([*best, new], SCREEN_SECONDS, least=least, most=2 * RUNG_ROUNDS)
         if new.entry.failure is not None:
             return
         if best and best[0] in self.members and self.ahead(new, best[0]).high < HOPELESS:
@@ -79,7 +90,7 @@ class Standing:
     def rung(self, number: int, seconds: float) -> None:
         """Take a rung: rounds for all, then the hopeless go, then the slower half."""
         least = 1 if seconds <= 0 else SCREEN_ROUNDS
-        self._rounds(self.members, seconds, least=least, most=RUNG_ROUNDS << number)
+        self.rounds(self.members, seconds, least=least, most=RUNG_ROUNDS << number)
         ranked = self.ranked
         for form in ranked[1:]:
             if self.ahead(form, ranked[0]).high < HOPELESS:
@@ -111,21 +122,76 @@ class Standing:
 
     def measured(self, form: Contender) -> None:
         """Write what was measured of a form into its entry."""
-        form.entry.latency = self.tournament.latency(form, self.baseline)
-        form.entry.memory_bytes = max(form.entry.memory_bytes, form.runner.memory_bytes)
-        if self.tournament.load:
-            form.entry.samples_per_second = self.tournament.batch / form.median
+        for name, value in self._figures(form).items():
+            setattr(form.entry, name, value)
+
+    def so_far(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return what is known of forms by now, also of those that stand, whose own entries are written at the end."""
+        standing = {id(form.entry): form for form in self.members}
+        return [
+            replace(entry, **self._figures(standing[id(entry)])) if id(entry) in standing else entry
+            for entry in entries
+        ]
+
+    def rounds(
+        self,
+        forms: Sequence[Contender],
+        seconds: float,
+        *,
+        least: int,
+        most: int = MOST_ROUNDS,
+        control: Contender | None = None,
+    ) -> list[Contender]:
+        """Give turns to forms and to the source; return the forms that did not fail.
+
+        Where the source's process is lost, another one takes its place, a few times, and the rounds begin anew: what
+        the others measured without it compares with nothing.
+
+        Args:
+            forms: Who takes turns.
+            seconds: Time for it.
+            least: Fewest rounds.
+            most: Most rounds.
+            control: The source once more; where its process is lost, it shares that of the other.
+
+        Raises:
+            EngineFailure: The source form itself fails, again and again.
+        """
+        sources = [self.baseline, *([control] if control else [])]
+        while True:
+            alive = self.tournament.rounds([*sources, *forms], seconds, least=least, most=most)
+            self.members = [form for form in self.members if form.entry.failure is None]
+            forms = [form for form in forms if form in alive]
+            if all(source in alive for source in sources):
+                return list(forms)
+            if self.baseline not in alive:
+                self._reopen()
+            if control and control not in alive:
+                control.runner = self.baseline.runner
+            self.baseline.entry.failure = None
 
     def close(self) -> None:
         """End every process."""
         for form in (self.baseline, *self.members):
             form.runner.close()
 
-    def _rounds(self, forms: list[Contender], seconds: float, *, least: int, most: int) -> None:
-        alive = self.tournament.rounds([self.baseline, *forms], seconds, least=least, most=most)
-        if self.baseline not in alive and self.baseline.entry.failure:
-            raise self.baseline.entry.failure
-        self.members = [form for form in self.members if form.entry.failure is None]
+    def _reopen(self) -> None:
+        failure, made = self.baseline.entry.failure, self.baseline.entry.made
+        assert failure is not None and made is not None  # noqa: PT018 - it ran, and was lost
+        self._reopened += 1
+        if self._reopened > MOST_REOPENED:
+            raise failure
+        log.warning("%s Another process of the source form takes its place.", failure.message)
+        self.baseline.runner = self.reopen(made)
+
+    def _figures(self, form: Contender) -> dict[str, Any]:
+        figures: dict[str, Any] = {
+            "latency": self.tournament.latency(form, self.baseline),
+            "memory_bytes": max(form.entry.memory_bytes, form.runner.memory_bytes),
+        }
+        if self.tournament.load and form.calls:
+            figures["samples_per_second"] = self.tournament.batch / form.median
+        return figures
 
     def _trim(self) -> None:
         """Keep few enough that their processes fit into memory together."""

@@ -24,6 +24,7 @@ from engines.signature import TensorSpec
 
 LEAST_ROUNDS = 5
 """Fewest rounds that a conclusion rests on: five give a 95 % interval of the median at all."""
+MOST_ROUNDS = 200
 TURN_SECONDS = 0.006
 """Least time of a turn's timed calls: of a call of 20 µs three would tell of the clock more than of the form."""
 MOST_CALLS = 200
@@ -98,7 +99,7 @@ class Tournament:
         self._order = random.Random(self.seed)  # noqa: S311  # an order, not a secret
 
     def rounds(
-        self, contenders: Sequence[Contender], seconds: float, *, least: int = LEAST_ROUNDS, most: int = 200
+        self, contenders: Sequence[Contender], seconds: float, *, least: int = LEAST_ROUNDS, most: int = MOST_ROUNDS
     ) -> list[Contender]:
         """Give turns to all until the time is over, and at least in some rounds; return those that did not fail.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -71,31 +73,62 @@ class Workbench:
             entry.made = self._make(entry, seconds)
             if entry.made is None:
                 return None
-            entry.size_bytes = entry.made.form.size_bytes
+            entry.size_bytes, entry.quantizer = entry.made.form.size_bytes, entry.made.quantizer
             contender = self.open(entry, max(LEAST_PATIENCE_SECONDS, seconds))
-        except EngineFailure as failure:
-            entry.failure = failure
-            log.info("%s: %s", entry.spec.name, failure.message)
+        except Exception as error:  # what a form answers may be anything, and other forms do not depend on it
+            entry.failure = _failure(entry.spec, "compared with the source", error)
+            log.info("%s: %s", entry.spec.name, entry.failure.message)
             return None
         if entry.failure is not None:
             contender.runner.close()
             return None
         return contender
 
-    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, bounded: bool = True) -> Contender:
+    def source_form(self, specs: Sequence[FormSpec]) -> Contender:
+        """Make and open the source form: the first of some that can be made and run.
+
+        Its parity is reported, and is no condition: it is the source.
+
+        Raises:
+            EngineFailure: Why the last of them cannot.
+        """
+        for spec, following in pairwise(specs):
+            try:
+                return self._source_form(spec)
+            except EngineFailure as failure:
+                log.info("%s The baseline is %s.", failure.message, following.name)
+        return self._source_form(specs[-1])
+
+    def source_process(self, made: Made, memory_bytes: int = 0) -> Runner:
+        """Open a further process of the source form, with the feed that is timed; raises EngineFailure."""
+        runner = Runner.open(made, self.threads, self.workdir, memory_bytes=memory_bytes, expendable=False)
+        try:
+            self.call_seconds(runner)
+        except BaseException:
+            runner.close()
+            raise
+        return runner
+
+    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, candidate: bool = True) -> Contender:
         """Open a form that was made and compare it with the truth: parity, and why it fails where it does.
 
         Args:
             entry: What is known of it, to be filled in.
             patience: Longest time for one answer, in seconds.
-            bounded: Whether its memory is bounded, as a candidate's is and the source form's is not.
+            candidate: Whether its memory is bounded and it is the first to go where memory is short; the source form's
+                is not.
 
         Raises:
             EngineFailure: What the runtime raises, or that the process died.
         """
         assert entry.made is not None  # it was made before
-        memory_bytes = self.memory_bytes if bounded else 0
-        runner = Runner.open(entry.made, self.threads, self.workdir, memory_bytes=memory_bytes, patience=patience)
+        memory_bytes = self.memory_bytes if candidate else 0
+        runner = Runner.open(
+            *(entry.made, self.threads, self.workdir),
+            memory_bytes=memory_bytes,
+            patience=patience,
+            expendable=candidate,
+        )
         try:
             entry.parity = self.truth.parity(entry.spec, runner.answers(self.truth.samples.feeds))
             entry.failure = self.truth.objection(entry.spec, entry.parity)
@@ -124,9 +157,28 @@ class Workbench:
         try:
             entry.accuracy = judge(contender.runner.call)
             entry.failure = self.truth.accuracy_objection(entry.spec, entry.accuracy)
-        except EngineFailure as failure:
-            entry.failure = failure
+        except Exception as error:  # a judge may stumble over what a form answers
+            entry.failure = _failure(entry.spec, "judged on the data", error)
         return entry.failure is None
+
+    def _source_form(self, spec: FormSpec) -> Contender:
+        entry = Entry(spec, made=self.maker.make(spec))
+        assert entry.made is not None  # it was made just now
+        entry.size_bytes, entry.quantizer = entry.made.form.size_bytes, entry.made.quantizer
+        contender = self.open(entry, candidate=False)
+        try:
+            if entry.failure is not None:
+                log.warning("%s", entry.failure.message)
+                entry.failure = None
+                contender.call_seconds = self.call_seconds(contender.runner)
+            if self.judge(contender):
+                self.truth.source_accuracy = entry.accuracy
+            elif entry.failure is not None:
+                raise entry.failure
+        except BaseException:
+            contender.runner.close()
+            raise
+        return contender
 
     def _make(self, entry: Entry, seconds: float) -> Made | None:
         spec, start = entry.spec, time.monotonic()
@@ -141,21 +193,29 @@ class Workbench:
             self._too_short[_making(spec)] = seconds
             entry.note = f"not made within the {seconds:.3g} s that the budget left for it"
             return None
-        except EngineFailure:
-            raise
-        except MemoryError:
-            message = f"There is not enough memory to make {spec.name}."
-            raise EngineFailure(FailureReason.OUT_OF_MEMORY, message) from None
-        except Exception as error:  # a builder's tool may raise anything, and other forms do not depend on it
-            log.exception("%s could not be made", spec.name)
-            raise EngineFailure(
-                FailureReason.TOOLCHAIN_CRASHED,
-                f"{spec.name} could not be made: {first_line(error)}",
-                evidence=str(error).strip()[-1000:],
-                suggested_fix="Read the task's log for the tool's whole message; other forms are not affected.",
-            ) from error
+        except Exception as error:  # a builder's tool may raise anything
+            raise _failure(spec, "made", error) from error
         finally:
             log.info("%s: %.1f s to make", spec.name, time.monotonic() - start)
+
+
+def _failure(spec: FormSpec, task: str, error: Exception) -> EngineFailure:
+    """Return why a form could not be made, compared or judged."""
+    if isinstance(error, EngineFailure):
+        return error
+    if isinstance(error, MemoryError):
+        return EngineFailure(
+            FailureReason.OUT_OF_MEMORY,
+            f"{spec.name} takes more memory to be {task} than there is.",
+            suggested_fix="Raise the task's memory limit.",
+        )
+    log.error("%s could not be %s", spec.name, task, exc_info=error)
+    return EngineFailure(
+        FailureReason.TOOLCHAIN_CRASHED,
+        f"{spec.name} could not be {task}: {first_line(error)}",
+        evidence=str(error).strip()[-1000:],
+        suggested_fix="Read the task's log for the tool's whole message; other forms are not affected.",
+    )
 
 
 def _making(spec: FormSpec) -> tuple[str, ...]:

@@ -150,4 +150,4 @@ def packaged(package: Path, chosen: dict[str, Any]) -> Made:
     knobs = dict(chosen.get("knobs", {}))
     reader = knobs.pop("reader", "")
     spec = FormSpec(runtime, precision, chosen.get("quantizer", "") and "quantized", reader, tuple(knobs.items()))
-    return Made(spec, form, component.get("environment") or {})
+    return Made(spec, form)

@@ -10,6 +10,7 @@ Threads are those that each runtime takes by itself: all cores.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ class TorchPeer(OneByOne):
     """Torch's ways of computing a network of the zoo."""
 
     def __init__(self, form: BuiltForm) -> None:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = form.options["cache"]
         import torch
 
         from tests.bench.optimizer.zoo import ZOO

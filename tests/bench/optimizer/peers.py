@@ -9,7 +9,6 @@ from engines.optimization.form import FormSpec, Made
 from engines.optimization.runner import Runner
 from tests.bench.optimizer.layout import Layout
 
-ROOT = Path(__file__).parents[3]
 BASELINE = "frozen TorchScript"
 
 PEERS: dict[str, tuple[str, str]] = {
@@ -43,7 +42,10 @@ def peer(layout: Layout, kind: str, precision: str, file: Path | None = None) ->
         file: The ONNX file, where it is not the model's own.
     """
     path = file or layout.folder / ("model.onnx" if kind.startswith(("onnx", "openvino")) else "weights.pt")
-    options = {"model": layout.model.name, "feed": str(layout.folder / "feeds.npz")}
+    options = {
+        "model": layout.model.name,
+        "feed": str(layout.folder / "feeds.npz"),
+        "cache": str(layout.folder / "inductor"),
+    }
     form = BuiltForm(kind, precision, path.parent, (path.name,), layout.outputs, options)
-    cache = str(layout.folder / "inductor")
-    return Made(FormSpec(kind, precision), form, {"PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": cache})
+    return Made(FormSpec(kind, precision), form)

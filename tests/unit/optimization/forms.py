@@ -75,9 +75,9 @@ def form(directory: Path, runtime: str = "onnxruntime", layers: int = 3, **optio
     return BuiltForm(runtime, "FP32", directory, ("model.onnx",), ("y",), stated)
 
 
-def made(directory: Path, spec: FormSpec = ORT, environment: Mapping[str, str] | None = None) -> Made:
+def made(directory: Path, spec: FormSpec = ORT) -> Made:
     """Return a form that was built."""
-    return Made(spec, form(directory, spec.runtime), environment or {})
+    return Made(spec, form(directory, spec.runtime))
 
 
 def ones(batch: int = 2) -> Arrays:
@@ -98,7 +98,8 @@ class TestMaker:
     """Makes forms of the graph; what its knob `test` says goes wrong, goes wrong.
 
     `wrong` computes something else, `more` computes the same in more steps, `small` has no bytes of documentation,
-    `refused` cannot be built, `raises` fails inside, `slow` never ends, `dies` ends its process when it is opened.
+    `refused` cannot be built, `raises` fails inside, `slow` never ends; the processes of `dies` end at once, the first
+    one of `once` after some calls (both in the program `mortal` only).
     """
 
     __test__ = False
@@ -117,4 +118,6 @@ class TestMaker:
         folder = self.workdir / f"form-{len(self.asked)}"
         steps, words = 200 if fault == "more" else 0, 0 if fault == "small" else 20_000
         built = form(folder, spec.runtime, scale=-1.0 if fault == "wrong" else 1.0, steps=steps, words=words)
-        return Made(spec, built, {"PYTHONHOME": "/nowhere"} if fault == "dies" else {})
+        if fault in {"dies", "once"}:
+            (folder / fault).touch()
+        return Made(spec, built)

@@ -6,7 +6,7 @@ import pytest
 
 from engines.optimization.entry import Entry
 from engines.optimization.final import Final
-from engines.optimization.form import FormSpec
+from engines.optimization.form import FormSpec, Made
 from engines.optimization.runner import Runner
 from engines.optimization.standing import SCREEN_ROUNDS, Standing
 from engines.optimization.tournament import Contender, Tournament
@@ -24,8 +24,12 @@ def timed(spec: FormSpec, milliseconds: float, size: int = 100) -> Contender:
     return Contender(Entry(spec, size_bytes=size), closed, 0.0, turns, list(turns.values()))
 
 
+def never(_made: Made) -> Runner:
+    raise AssertionError("the source was not lost")
+
+
 def final(*members: Contender, source: float = 10.0, by_size: bool = False) -> tuple[Final, Standing]:
-    standing = Standing(Tournament(0, 1), timed(BASELINE, source), by_size, 1 << 40, list(members))
+    standing = Standing(Tournament(0, 1), timed(BASELINE, source), by_size, 1 << 40, never, list(members))
     return Final(standing, cast(Workbench, None)), standing
 
 
@@ -91,7 +95,9 @@ def test_forms_that_never_met_are_compared_by_way_of_the_source() -> None:
     source = timed(BASELINE, 10.0)
     slow.turns = {number + 100: seconds for number, seconds in slow.turns.items()}
     source.turns |= {number + 100: seconds for number, seconds in source.turns.items()}
-    standing = Standing(Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, members=[best, slow])
+    standing = Standing(
+        Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, reopen=never, members=[best, slow]
+    )
     standing._leave(slow)
     assert slow.entry.note == "eliminated after 10 rounds: 0.50x of the best"
 
@@ -107,5 +113,7 @@ def test_long_rounds_are_few_at_the_entry(monkeypatch: pytest.MonkeyPatch) -> No
     for call_seconds in (0.01, 0.6):
         source, new = timed(BASELINE, 10.0), timed(ORT, 5.0)
         source.call_seconds = new.call_seconds = call_seconds
-        Standing(Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40).enter(new, lambda _form: True)
+        Standing(Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, reopen=never).enter(
+            new, lambda _form: True
+        )
     assert least == [SCREEN_ROUNDS, 2]

@@ -49,6 +49,7 @@ def test_every_form_that_is_tried_has_a_name_of_its_own() -> None:
         "has_module": True,
         "has_calibration": True,
         "is_transformer": True,
+        "has_images": True,
         "batch": 16,
         "threads": 8,
     }
@@ -79,5 +80,5 @@ def test_specs_survive_json(spec: FormSpec) -> None:
 @given(SPECS)
 def test_made_forms_survive_json(spec: FormSpec) -> None:
     form = BuiltForm(spec.runtime, spec.precision, Path("/forms/a"), ("model.onnx", "data"), ("y",), {"k": "v"})
-    made = Made(spec, form, {"MALLOC_ARENA_MAX": "1"})
+    made = Made(spec, form, "a quantizer")
     assert Made.from_dict(made.to_dict()) == made

@@ -14,7 +14,7 @@ from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.form import FormSpec
 from engines.optimization.making import Maker
-from engines.optimization.plan import baseline
+from engines.optimization.plan import baselines
 from engines.preparation import Prepared
 from engines.source import Source
 from tests.unit.optimization import forms
@@ -25,6 +25,7 @@ class Ready:
     """What stands in for a quantized component."""
 
     graph: Path
+    quantizer: str = "some quantizer"
 
 
 def network() -> Prepared:
@@ -73,7 +74,7 @@ def test_a_spec_of_the_graph_becomes_a_form(spec: FormSpec, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "spec",
-    [baseline(has_module=True), baseline(has_module=True, eager=True), FormSpec("openvino", "FP32", reader="pytorch")],
+    [*baselines(has_module=True), FormSpec("openvino", "FP32", reader="pytorch")],
     ids=lambda spec: spec.name,
 )
 def test_a_spec_of_the_network_becomes_a_form(spec: FormSpec, tmp_path: Path) -> None:
@@ -101,7 +102,9 @@ def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) ->
 
     spec = FormSpec("onnxruntime", "FP32", "quantized")  # what it made is in floating point here: the source counts
     maker = Maker(dataclasses.replace(forms.prepared(tmp_path), ready=Path("absent.onnx")), tmp_path, 1, 0, eight_bit)
-    assert maker.make(spec).form.entry.read_bytes() == (tmp_path / "other.onnx").read_bytes()
+    made = maker.make(spec)
+    assert made.form.entry.read_bytes() == (tmp_path / "other.onnx").read_bytes()
+    assert made.quantizer == "some quantizer"
     assert asked == ["onnxruntime"]
     with pytest.raises(EngineFailure, match="needs data to calibrate on") as caught:
         dataclasses.replace(maker, eight_bit=None).make(spec)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engines.failures import EngineFailure
 from engines.optimization.form import FormSpec
-from engines.optimization.plan import baseline, candidates
+from engines.optimization.plan import baselines, candidates
 from engines.toolchain import cpu
 
 BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu()[1]))
@@ -21,6 +21,7 @@ SITUATIONS = st.fixed_dictionaries(
         "has_module": st.booleans(),
         "has_calibration": st.booleans(),
         "is_transformer": st.booleans(),
+        "has_images": st.booleans(),
         "batch": st.sampled_from([1, 16]),
         "threads": st.sampled_from([1, 2, 8]),
     }
@@ -34,6 +35,7 @@ def plan(**changes: Any) -> list[FormSpec]:
         "has_module": True,
         "has_calibration": False,
         "is_transformer": False,
+        "has_images": True,
         "batch": 1,
         "threads": 2,
     }
@@ -50,6 +52,7 @@ def test_every_plan_is_sound(situation: dict[str, Any]) -> None:
         assert spec.precision == "FP32" or situation["goal"] != "FP32"
         assert not spec.quantizer or situation["has_calibration"]
         assert situation["has_module"] or not (spec.reader or spec.runtime in {"inductor", "torchscript"})
+        assert not spec.knob("layout") or situation["has_images"]
         assert not spec.knob("streams") or situation["objective"] == "THROUGHPUT"
         assert int(spec.knob("threads", "1")) <= situation["threads"]
 
@@ -70,6 +73,7 @@ def test_half_precision_begins_with_openvino() -> None:
     found = plan(goal="FP16")
     assert found[0] == FormSpec("openvino", "BF16")
     assert FormSpec("torchscript", "BF16", knobs=(("layout", "channels_last"),)) in found
+    assert FormSpec("torchscript", "BF16") in plan(goal="FP16", has_images=False)
 
 
 def test_integers_follow_the_defaults_where_there_is_data_to_calibrate_on() -> None:
@@ -101,13 +105,15 @@ def test_some_knobs_wait_for_what_they_help() -> None:
 
 
 def test_the_baseline_is_what_users_run() -> None:
-    assert baseline(has_module=True) == FormSpec("torchscript", "FP32")
-    assert baseline(has_module=True, eager=True).knob("mode") == "eager"
-    assert baseline(has_module=False) == FormSpec("onnxruntime", "FP32")
+    frozen, eager = baselines(has_module=True)
+    assert frozen == FormSpec("torchscript", "FP32")
+    assert eager.knob("mode") == "eager"
+    assert baselines(has_module=False) == [FormSpec("onnxruntime", "FP32")]
 
 
 def test_a_device_without_a_builder_has_no_candidates_and_an_unknown_one_is_refused() -> None:
-    usual: dict[str, Any] = {"has_module": True, "has_calibration": False, "is_transformer": False, "batch": 1}
+    usual: dict[str, Any] = {"has_module": True, "has_calibration": False, "is_transformer": False}
+    usual |= {"has_images": False, "batch": 1}
     assert candidates("nvidia-t4", "FP32", "LATENCY", **usual) == []
     with pytest.raises(EngineFailure, match="no device 'abacus'"):
         candidates("abacus", "FP32", "LATENCY", **usual)

@@ -41,6 +41,15 @@ def test_an_entry_comes_back_whole_and_says_who_measured_it() -> None:
     assert again.find("key").measured_by == "optimizationTasks/a"  # type: ignore[union-attr]
 
 
+def test_a_quantizer_is_known_by_its_words_alone() -> None:
+    spec, record = FormSpec("openvino", "INT8", "quantized"), Record()
+    record.put("named", Entry(spec, latency=SPEED, quantizer="NNCF"), "t")
+    record.put("unknown", Entry(spec, latency=SPEED), "t")
+    assert [found.quantizer for key in ("named", "unknown") if (found := read(record).find(key))] == ["NNCF", ""]
+    record.measurements["unknown"]["quantizer"] = "quantized"  # as records once had it
+    assert record.find("unknown").quantizer == ""  # type: ignore[union-attr]
+
+
 def test_failures_come_back_but_those_that_may_pass() -> None:
     record = Record()
     for reason in FailureReason:

@@ -109,7 +109,8 @@ def test_throughput_is_of_as_many_calls_at_once_as_there_are_streams() -> None:
 
 
 def test_accuracy_quantizer_and_warnings_are_told() -> None:
-    done = component("net", metric="top1", source_accuracy=0.9, quantizer="NNCF", warnings=("Few samples.",))
+    done = component("net", metric="top1", source_accuracy=0.9, warnings=("Few samples.",))
+    done.found.entries[0].quantizer = "NNCF"
     found = result(done)
     assert (found["metric"], found["source_accuracy"], found["warnings"]) == ("top1", 0.9, ["Few samples."])
     assert found["candidates"][1]["quantizer"] == "NNCF"

@@ -108,11 +108,21 @@ def test_memory_is_bounded_for_one_process_alone(tmp_path: Path) -> None:
     assert raised.value.reason in {FailureReason.OUT_OF_MEMORY, FailureReason.TOOLCHAIN_CRASHED}
 
 
-def test_a_form_s_environment_is_its_process_s(tmp_path: Path) -> None:
-    opened = made(tmp_path / "form", environment={"PYTHONHOME": "/nowhere"})
+def test_a_process_that_ends_while_it_opens_tells_what_it_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runner, "program", "tests.nowhere")
     with pytest.raises(EngineFailure, match=r"exit status 1 .*open") as raised:
-        Runner.open(opened, 1, tmp_path)
+        Runner.open(made(tmp_path / "form"), 1, tmp_path)
     assert "nowhere" in raised.value.evidence
+
+
+def test_candidates_go_before_the_source_where_memory_runs_out(tmp_path: Path) -> None:
+    form_ = made(tmp_path / "form")
+    with Runner.open(form_, 1, tmp_path) as candidate, Runner.open(form_, 1, tmp_path, expendable=False) as source:
+        scores = [int(Path(f"/proc/{each.pid}/oom_score_adj").read_text()) for each in (candidate, source)]
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert scores == [1000, own]
 
 
 def test_processes_die_with_their_parent_even_while_they_are_stopped(tmp_path: Path) -> None:

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization import final, standing
-from engines.optimization import search as search_module
+from engines.optimization import final, standing, trials
 from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
-from engines.optimization.judging import Run
+from engines.optimization.journal import Journal
+from engines.optimization.judging import STRICT, Judge, Run, Truth
 from engines.optimization.record import Record
 from engines.optimization.runner import Runner
 from engines.optimization.search import SearchResult, search
 from engines.optimization.trying import Workbench
 from engines.sandbox.processes import descendants
+from tests.unit.optimization import mortal
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT, TestMaker, ones, prepared
 
 SLOW_BASELINE = FormSpec("onnxruntime", "FP32", knobs=(("graph", "as it is"), ("test", "more")))
@@ -36,13 +37,17 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
     monkeypatch.setattr(final, "FINAL_SECONDS", 0.4)
     monkeypatch.setattr(final, "MOST_SECONDS", 0.0)
     monkeypatch.setattr(standing, "SCREEN_SECONDS", 0.1)
+    monkeypatch.setattr(Runner, "program", mortal.PROGRAM)
 
-    def run(specs: list[FormSpec], baseline: FormSpec = BASELINE, **options: Any) -> tuple[SearchResult, TestMaker]:
+    def run(
+        specs: list[FormSpec], *baselines: FormSpec, judge: Judge | None = None, **options: Any
+    ) -> tuple[SearchResult, TestMaker]:
         given = prepared(tmp_path)
         maker = TestMaker(tmp_path)
         before = descendants(os.getpid())
+        truth = Truth(given.source, given.samples, STRICT, judge=judge)
         result = search(
-            specs, maker, given, given.samples, baseline, workdir=tmp_path / "runners", threads=1, **options
+            specs, maker, given, truth, baselines or [BASELINE], workdir=tmp_path / "runners", threads=1, **options
         )
         assert descendants(os.getpid()) == before  # no process is left
         assert list((tmp_path / "runners").iterdir()) == []
@@ -110,8 +115,8 @@ def test_no_budget_is_still_an_answer(searched: Searcher) -> None:
 
 
 def test_a_slow_maker_does_not_eat_the_budget(searched: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_module, "MOST_OF_THE_REST", 0.01)
-    monkeypatch.setattr(search_module, "LEAST_MAKING_SECONDS", 0.1)
+    monkeypatch.setattr(trials, "MOST_OF_THE_REST", 0.01)
+    monkeypatch.setattr(trials, "LEAST_MAKING_SECONDS", 0.1)
     result, maker = searched([fault("slow"), fault("alike"), OPENVINO], budget_seconds=30.0)
     assert result.entries[0].note.startswith("not made within the 0.")
     assert result.entries[0].failure is None
@@ -160,5 +165,71 @@ def test_a_source_that_does_not_run_is_an_error(searched: Searcher) -> None:
     with pytest.raises(EngineFailure) as raised:
         searched([ORT], fault("refused"))
     assert raised.value.reason is FailureReason.UNSUPPORTED_OPERATOR
-    with pytest.raises(EngineFailure, match="exit status"):
+    with pytest.raises(EngineFailure, match="SIGSEGV"):
         searched([ORT], fault("dies"))
+
+
+def test_where_the_source_form_does_not_run_the_next_one_does(searched: Searcher) -> None:
+    result, maker = searched([], fault("refused"), fault("dies"), BASELINE, budget_seconds=1.0)
+    assert result.baseline.spec == BASELINE
+    assert maker.asked == [fault("refused"), fault("dies"), BASELINE]
+
+
+def test_a_source_whose_process_is_lost_is_opened_again(searched: Searcher) -> None:
+    result, maker = searched([OPENVINO], fault("once"), budget_seconds=10.0)
+    assert by_spec(result)[OPENVINO].holds
+    assert maker.asked == [fault("once"), OPENVINO]
+    assert result.baseline.failure is None
+    assert result.baseline.latency is not None
+
+
+def test_a_candidate_that_the_judge_stumbles_over_fails_alone(searched: Searcher) -> None:
+    scores = iter([0.9])
+
+    def judge(run: Run) -> float:
+        run(ones(1))
+        return next(scores)  # of the source; a candidate's answer raises what it likes
+
+    result, _ = searched([OPENVINO], budget_seconds=10.0, judge=judge)
+    failure = by_spec(result)[OPENVINO].failure
+    assert failure is not None
+    assert "could not be judged on the data" in failure.message
+    assert result.no_gain
+
+
+def test_another_process_goes_on_where_one_died(searched: Searcher, tmp_path: Path) -> None:
+    path, risks = tmp_path / "journal.json", list[str]()
+    slow_start, deadly, late = SLOW_BASELINE, fault("deadly"), fault("late")
+    specs = [fault("wrong"), ORT, OPENVINO]
+    first = Journal("net", path, risks.append)
+    searched(specs, slow_start, budget_seconds=20.0, journal=first)
+    assert risks == [words for spec in specs for words in (f"net: {spec.name}", "")]
+
+    death = EngineFailure(FailureReason.OUT_OF_MEMORY, "It took 3 GiB.")
+    second = Journal.open("net", path, risks.append, {f"net: {deadly.name}": death})
+    assert second.begin() == first.begin()
+    result, maker = searched([*specs, deadly, late], slow_start, budget_seconds=20.0, journal=second)
+    entries = by_spec(result)
+    assert maker.asked == [slow_start, ORT, late]  # the leader, which the answer rests on, and what was not tried
+    assert entries[fault("wrong")].failure is not None
+    assert entries[OPENVINO].measured_by == ""
+    assert entries[OPENVINO].latency is not None
+    failure = entries[deadly].failure
+    assert failure is not None
+    assert failure.reason is FailureReason.OUT_OF_MEMORY
+    assert failure.message.endswith("It took 3 GiB.")
+    assert result.recommended.spec in {ORT, late}
+
+
+def test_a_leader_is_made_again_however_little_time_is_left(searched: Searcher, tmp_path: Path) -> None:
+    path, deaths = tmp_path / "journal.json", {"net: other": EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "Gone.")}
+    searched([ORT], SLOW_BASELINE, budget_seconds=20.0, journal=Journal("net", path))
+    result, maker = searched(
+        [ORT, OPENVINO],
+        SLOW_BASELINE,
+        budget_seconds=1e-3,
+        journal=Journal.open("net", path, lambda _step: None, deaths),
+    )
+    assert maker.asked == [SLOW_BASELINE, ORT]
+    assert [latency.form for latency in result.profile.forms] == [SLOW_BASELINE.name, ORT.name]  # in the final
+    assert by_spec(result)[OPENVINO].note.startswith("not tried")

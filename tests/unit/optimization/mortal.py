@@ -1,0 +1,41 @@
+"""The process of a form that ends as a file beside the form says: at once for `dies`; for `once` after some calls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+from engines.backends.base import Array, Arrays, BuiltForm, OneByOne, Session
+from engines.optimization import runner_process
+
+PROGRAM = __name__ if __name__ != "__main__" else "tests.unit.optimization.mortal"
+CALLS = 20
+
+
+class Mortal(OneByOne):
+    """Ends its process in a call."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._left = session, CALLS
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._session.run(dict(inputs))
+
+
+def opened(form: BuiltForm, threads: int) -> Session:
+    if (form.directory / "dies").exists():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    session = runner_process.open_form(form, threads)
+    if not (form.directory / "once").exists():
+        return session
+    (form.directory / "once").unlink()
+    return Mortal(session)
+
+
+if __name__ == "__main__":
+    runner_process.main(int(sys.argv[1]), opened)

@@ -1,0 +1,55 @@
+"""The journal of a search outlives its process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engines.failures import EngineFailure, FailureReason
+from engines.optimization.entry import Entry
+from engines.optimization.journal import Journal
+from tests.unit.optimization.forms import OPENVINO, ORT
+
+DEATHS = {"net: the bad step": EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "It crashed with SIGSEGV.")}
+
+
+def again(path: Path) -> Journal:
+    return Journal.open("net", path, lambda _step: None, DEATHS)
+
+
+def test_what_was_written_is_found_by_the_process_that_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "net.json"
+    journal, failure = Journal("net", path), EngineFailure(FailureReason.TIMEOUT, "No answer.")
+    began = journal.begin()
+    journal.keep([Entry(ORT, failure=failure), Entry(OPENVINO, note="not made within 5 s")])
+    journal.keep_made("a step", {"graph": "here"})
+
+    found = again(path)
+    assert found.begin() == began
+    assert found.made("a step") == {"graph": "here"}
+    assert found.made("another") is None
+    entry = found.find(OPENVINO)
+    assert entry is not None
+    assert entry.note == "not made within 5 s"
+    assert (entry := found.find(ORT)) is not None
+    assert entry.failure is not None
+    assert entry.failure.reason is FailureReason.TIMEOUT  # it may pass, and is not tried again nevertheless
+    assert not found.held(ORT)
+    with pytest.raises(EngineFailure, match=r"the bad step ended the process .* SIGSEGV"):
+        found.made("the bad step")
+
+
+def test_a_work_that_begins_anew_does_not_read_what_lies_there(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    Journal("net", path).keep([Entry(ORT, note="tried")])
+    assert Journal.open("net", path, lambda _step: None, {}).find(ORT) is None
+    assert again(tmp_path / "absent.json").find(ORT) is None
+
+
+def test_steps_lie_within_steps() -> None:
+    said: list[str] = []
+    journal = Journal("net", risk=said.append)
+    with pytest.raises(KeyError), journal.risking("outer"), journal.risking("inner"):
+        raise KeyError
+    assert said == ["net: outer", "net: inner", "net: outer", ""]
