@@ -171,6 +171,11 @@ def _reference(onnx_path: Path, shown: str) -> OnnxRuntimeSession:
 
 def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
     signature = signature_of(load_model(inside(workdir, request.source_of(component)), weights=False))
+    unsaid = next((spec.name for spec in signature.inputs if not spec.known), None)
+    if unsaid is not None:
+        raise invalid(
+            f"The graph does not say the shape of its input '{unsaid}'; declare it in the component's inputs."
+        )
     inputs = tuple(ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in signature.inputs)
     return component.model_copy(update={"inputs": inputs})
 

