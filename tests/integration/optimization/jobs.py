@@ -1,0 +1,35 @@
+"""Entry functions for the sandbox: optimizations some of whose builders end the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from engines.backends.openvino import OpenVinoBackend
+from engines.optimization import optimizing
+from engines.sandbox import Reporter
+from tests.unit.optimization.forms import graph
+
+
+def deadly_builders(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
+    """Optimize a small graph; `request["fatal"]` says by the name of a knob's value which OpenVINO forms are deadly."""
+    build, fatal = OpenVinoBackend.build, request["fatal"]
+
+    def deadly(self: OpenVinoBackend, source: Any, out_dir: Path, precision: str, knobs: Any = ()) -> Any:
+        fault = fatal.get(",".join(f"{key}={value}" for key, value in sorted(dict(knobs).items())))
+        if fault == "memory":
+            held = bytearray(2 << 30)
+            held[::4096] = bytes([1]) * len(held[::4096])
+            time.sleep(60)
+        elif fault:
+            os.kill(os.getpid(), signal.Signals[fault])
+        return build(self, source, out_dir, precision, dict(knobs))
+
+    OpenVinoBackend.build = deadly  # type: ignore[method-assign]
+    if not request.get("deaths"):
+        graph(workdir / "source" / "m.onnx")
+    print("another process")  # noqa: T201 - what a job prints is its log
+    return optimizing.run(request, workdir, report)
