@@ -8,6 +8,7 @@ Importing this package imports no framework.
 from __future__ import annotations
 
 import logging
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["optimize"]
 
+# OpenVINO and NNCF send statistics of their use, from processes that they fork, where this package can be imported.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: it cannot be
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent where its caller sets up no log
 
 _HOME = {"optimize": "engines.direct.optimizing"}

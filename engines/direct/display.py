@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from engines.sandbox import Progress
 
 _WIDTH = 60
+_BAR_WIDTH = 24
+_ONLY = "model: "
+"""What messages about the only network of a model begin with."""
 
 
 @contextmanager
@@ -62,16 +65,22 @@ def _bar(title: str) -> Iterator[Reporter]:
     from rich.markup import escape
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[doing]}"))
-    with Bar(*columns) as bar:
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=_BAR_WIDTH),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=len("0:00:00"))),
+        TextColumn("{task.fields[doing]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+    )
+    with Bar(*columns, expand=True) as bar:
         task = bar.add_task(escape(title), total=1.0, doing="")
 
         def send(progress: Progress) -> None:
-            bar.update(task, completed=progress.fraction, doing=escape(progress.message))
+            bar.update(task, completed=progress.fraction, doing=escape(progress.message.removeprefix(_ONLY)))
 
         yield Reporter(send)
 
 
 def _line(progress: Progress) -> None:
-    sys.stderr.write(f"[{progress.fraction:4.0%}] {progress.message[:_WIDTH]}\n")
+    sys.stderr.write(f"[{progress.fraction:4.0%}] {progress.message.removeprefix(_ONLY)[:_WIDTH]}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,14 +188,26 @@ def _parts(request: ConversionRequest, input_shapes: Any, workdir: Path) -> list
 def _copy(module: torch.nn.Module) -> torch.nn.Module:
     import torch
 
+    is_script = isinstance(module, torch.jit.ScriptModule)
     try:
-        copied = copy.deepcopy(module)
+        copied = _copied_script(module) if is_script else copy.deepcopy(module)
     except Exception as error:
         raise invalid(f"The module cannot be copied, which protects yours from changes: {error}") from error
     copied = copied.cpu().eval()
     for parameter in copied.parameters():
         parameter.requires_grad = False
-    return scripted(copied) if isinstance(copied, torch.jit.ScriptModule) else copied
+    return scripted(copied) if is_script else copied
+
+
+def _copied_script(module: Any) -> Any:
+    """Return a copy of a script: written and read again, as a deep copy of it has parameters that are no leaves."""
+    import torch
+
+    jit: Any = torch.jit
+    written = io.BytesIO()
+    jit.save(module, written)
+    written.seek(0)
+    return jit.load(written, map_location="cpu")
 
 
 def _conversion(

@@ -44,7 +44,6 @@ _KEPT = frozenset(
 )
 _FIXED = {
     "HF_HUB_OFFLINE": "1",
-    "NNCF_CI": "1",  # what turns its usage statistics off, which it would start a process to send
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONNOUSERSITE": "1",
     "PYTHONUNBUFFERED": "1",

@@ -50,3 +50,14 @@ def test_help_imports_no_framework_and_no_grpc() -> None:
     help_of_all = "from services.cli.main import run\nimport sys\nsys.argv = ['lathe', '--help']\n"
     help_of_all += "try: run()\nexcept SystemExit as end: assert not end.code"
     assert not imported_by(help_of_all) & (FRAMEWORKS | {"grpc"})
+
+
+def test_openvino_and_nncf_send_no_statistics_of_their_use() -> None:
+    loaded = imported_by(
+        "import engines\n"
+        "from nncf.telemetry import wrapper\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "assert telemetry_utils.tm.__name__ == 'openvino.tools.ovc.telemetry_stub'\n"
+        "assert not isinstance(wrapper.telemetry, wrapper.NNCFTelemetry)"
+    )
+    assert {"nncf", "openvino"} <= loaded
