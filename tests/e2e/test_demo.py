@@ -14,10 +14,10 @@ def test_the_demo_ends_with_released_packages_that_know_digits(stack: Suite) -> 
     assert len(figures) == 4, done.stdout
     assert len(set(figures[:3])) == 1, "FP32 packages answer as PyTorch does"
     assert min(figures) > 95
-    for table in ("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation"):
+    for table in ("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation", "torchscript FP32"):
         assert table in done.stdout
     assert "Answered from the action cache" in done.stderr
     assert "channels/production/releases/1 serves" in done.stderr
-    for report in ("digits-float.html", "digits-int8.html", "digits-comparison.html"):
+    for report in ("digits-float.html", "digits-int8.html", "digits-comparison.html", "digits-optimization.html"):
         assert (stack.data_dir / "demo" / report).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert stack.lathe("status", check=False).returncode == 0

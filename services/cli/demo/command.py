@@ -24,7 +24,7 @@ Part = Annotated[
 
 
 def demo(part: Part = None, data_dir: DataDir = None) -> None:
-    """Train real models, convert, prove, quantize, evaluate, compare and release them."""
+    """Train real models, convert, prove, quantize, evaluate, compare, release and optimize them."""
     wanted = part or list(PARTS)
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: parts are {', '.join(PARTS)}", param_hint="--part")

@@ -163,6 +163,38 @@ def evaluate(connection: Connection, version: str, dataset: str, report: Path, s
     return task
 
 
+def optimize(connection: Connection, version: str, template: str, dataset: str, seconds: int, report: Path) -> Any:
+    """Search for a version's fastest form, save its report, and return the task; CliError where it did not succeed.
+
+    Args:
+        connection: To the services.
+        version: The version.
+        template: How it is read.
+        dataset: What each form's accuracy is measured on.
+        seconds: Time for the search.
+        report: File of the report.
+    """
+    from lathe.optimizer.v1.optimization_service_pb2 import (
+        CreateOptimizationTaskRequest,
+        OptimizationSpec,
+        OptimizationTask,
+    )
+
+    from services.cli.waiting import save_report
+
+    spec = OptimizationSpec(
+        model_version=version,
+        template=template,
+        device="cpu-x86-64",
+        dataset=dataset,
+        search_budget_seconds=seconds,
+    )
+    request = CreateOptimizationTaskRequest(task=OptimizationTask(spec=spec))
+    task = succeeded(connection, connection.optimizations.CreateOptimizationTask(request).name)
+    save_report(connection, task.result.html_report, report)
+    return task
+
+
 def compare(connection: Connection, evaluations: Sequence[Any], report: Path) -> Any:
     """Compare evaluations, the reference first, save the report, and return the comparison."""
     from lathe.evaluator.v1.evaluation_service_pb2 import CompareEvaluationsRequest
