@@ -95,6 +95,7 @@ class ChildSlot:
                     raise
                 log.info("runner.died", step=step, reason=death.reason.value, message=death.message)
                 deaths[step] = death
+                on_log(f"{step}: {death.message} The work goes on without it, in another process.")
             self._child = await self._spawn()
             if self._stopped:
                 await self._child.kill()

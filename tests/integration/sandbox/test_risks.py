@@ -34,6 +34,8 @@ async def test_what_ends_the_process_is_told_and_the_rest_is_done(tmp_path: Path
     steps = {"a": "SIGKILL", "b": "", "c": "SIGSEGV", "d": "memory", "e": ""}
     result, lines = await run(tmp_path, steps)
     assert result["dead"] == {"a": "OUT_OF_MEMORY", "c": "TOOLCHAIN_CRASHED", "d": "OUT_OF_MEMORY"}
+    told = [line for line in lines if line.endswith("The work goes on without it, in another process.")]
+    assert [line[:2] for line in told] == ["a:", "c:", "d:"]
     assert [line for line in lines if line.startswith("survived")] == ["survived b"] * 3 + ["survived e"]
 
 
