@@ -29,6 +29,9 @@ class S3Server(LocalServer):
     name = "s3"
     bucket = "lathe"
     region = "us-east-1"
+    # Its admin server, which nothing here uses, sometimes waits for itself until it is killed. All that is stored is in
+    # the hands of the kernel before a request is answered.
+    stop_grace_seconds = 4.0
 
     @property
     def endpoint(self) -> str:
