@@ -74,7 +74,9 @@ def _unsupported(
         node=module,
         operator=operator,
         evidence=evidence,
-        suggested_fix="Write this part of the network with operators that ONNX has.",
+        suggested_fix="Return a tuple of tensors: of TorchScript, no exporter takes a dictionary."
+        if operator == "prim.DictConstruct"
+        else "Write this part of the network with operators that ONNX has.",
     )
 
 

@@ -212,9 +212,9 @@ def _extents(
         )
         for side in ("lower", "upper")
     ]
-    low = int(bounds[0]) if bounds[0].is_number and bounds[0].is_finite else 1
+    low = int(bounds[0]) if bounds[0].is_Integer else 1  # torch's own infinity calls itself finite
     low = low if low > 2 else 1
     tuned = max(low, example or low)
     open_high = max(OPEN_BATCH, tuned) if axis == 0 else OPEN_GROWTH * tuned
-    high = int(bounds[1]) if bounds[1].is_number and bounds[1].is_finite else open_high
+    high = int(bounds[1]) if bounds[1].is_Integer else open_high
     return low, min(tuned, high), high

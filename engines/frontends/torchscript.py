@@ -50,11 +50,13 @@ def load_torchscript(path: Path) -> torch.nn.Module:
         loaded = jit.load(str(path), map_location="cpu").eval()
     except Exception as error:
         log.exception("torch.jit.load refused %s", path.name)
+        newer = "maximum supported version" in str(error)
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"torch cannot load the TorchScript archive '{path.name}': {first_line(error)}.",
-            suggested_fix="Upload the file that torch.jit.save wrote, whole; custom operators and classes cannot be "
-            "loaded.",
+            f"torch cannot load the TorchScript archive '{path.name}': {first_line(error)}",
+            suggested_fix=f"Save it with torch {torch.__version__.partition('+')[0]} or an older release."
+            if newer
+            else "Upload the file that torch.jit.save wrote, whole; custom operators and classes cannot be loaded.",
         ) from error
     for parameter in loaded.parameters():
         parameter.requires_grad_(requires_grad=False)

@@ -180,6 +180,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _refuse(module: str, name: str) -> NoReturn:
+    if (module, name) == ("torch._utils", "_rebuild_qtensor"):
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            "The weights are stored quantized by torch, which no other runtime reads.",
+            evidence=f"{module}.{name}",
+            suggested_fix="Save the model before it is quantized; Lathe quantizes it for the device.",
+        )
     fix = "Save the state dict alone: torch.save(model.state_dict(), path)."
     if name[:1].isupper():
         fix += f" The file seems to hold an object of the class '{name}', whose loading would run code."

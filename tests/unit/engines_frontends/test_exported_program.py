@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.exported_program import exported_program_inputs
+from engines.frontends.exported_program import OPEN_BATCH, exported_program_inputs
 from tests.unit.engines_frontends.reading import assert_equal, read, request_of
 
 
@@ -56,6 +56,12 @@ def test_inputs_and_their_bounds_come_from_the_program(tmp_path: Path, source: P
     assert prepared.component.max_batch == 5
     assert prepared.samples.batch_sizes == (1, 2, 5)
     assert_equal(prepared)
+
+
+def test_an_axis_without_a_bound_has_a_usual_one(tmp_path: Path, source: Path) -> None:
+    _write(source / "model.pt2")
+    request = request_of("EXPORTED_PROGRAM", tmp_path)
+    assert exported_program_inputs(request, request.template.components[0], tmp_path).max_batch == OPEN_BATCH
 
 
 def test_a_program_of_one_shape_stays_so(tmp_path: Path, source: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,6 @@ def test_a_file_that_is_no_torchscript_is_refused(tmp_path: Path, source: Path, 
 
 
 def test_an_archive_whose_code_is_damaged_is_refused(tmp_path: Path, source: Path) -> None:
-    import zipfile
-
     with zipfile.ZipFile(source / "model.pt", "w") as archive:
         for name in ("data.pkl", "constants.pkl", "version"):
             archive.writestr(f"model/{name}", b"3")
@@ -125,6 +124,36 @@ def test_an_archive_whose_code_is_damaged_is_refused(tmp_path: Path, source: Pat
         read("TORCHSCRIPT", tmp_path, inputs=INPUTS)
     assert raised.value.reason is FailureReason.INVALID_MODEL
     assert raised.value.suggested_fix
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_archive_of_a_newer_torch_says_so(tmp_path: Path, source: Path) -> None:
+    import torch
+
+    jit: Any = torch.jit
+    _save(jit.script(_network()), source / "written")
+    with zipfile.ZipFile(source / "written") as written, zipfile.ZipFile(source / "model.pt", "w") as newer:
+        for name in written.namelist():
+            newer.writestr(name, b"999" if name.endswith("/version") else written.read(name))
+    (source / "written").unlink()
+    with pytest.raises(EngineFailure, match="with version 999, but the maximum supported") as raised:
+        read("TORCHSCRIPT", tmp_path, inputs=INPUTS)
+    assert raised.value.suggested_fix.startswith(f"Save it with torch {torch.__version__.partition('+')[0]}")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_archive_that_returns_a_dictionary_is_told_what_to_return(tmp_path: Path, source: Path) -> None:
+    import torch
+
+    class Named(torch.nn.Module):
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": x * scale}
+
+    jit: Any = torch.jit
+    _save(jit.script(Named().eval()), source / "model.pt")
+    with pytest.raises(EngineFailure, match=r"'prim\.DictConstruct'") as raised:
+        read("TORCHSCRIPT", tmp_path, inputs=INPUTS)
+    assert raised.value.suggested_fix.startswith("Return a tuple of tensors")
 
 
 @pytest.mark.parametrize("names", [("input_0", "input_1"), ("input_0[x]", "input_1[scale]")])

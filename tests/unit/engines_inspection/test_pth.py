@@ -208,3 +208,12 @@ def test_a_changed_byte_is_read_or_refused(tmp_path: Path, position: int, value:
         wrong = failure.reason not in {FailureReason.INVALID_MODEL, FailureReason.UNSAFE_MODEL}
         if wrong:
             raise
+
+
+def test_weights_that_torch_quantized_are_refused(tmp_path: Path) -> None:
+    import torch
+
+    quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    with pytest.raises(EngineFailure, match="stored quantized by torch") as caught:
+        read_checkpoint(_save(tmp_path / "q.pth", {"w": quantized}))
+    assert caught.value.reason is FailureReason.INVALID_MODEL
