@@ -10,8 +10,7 @@ import numpy as np
 
 from engines.backends.base import Array
 from engines.conversion_request import ConversionRequest, invalid
-
-TEST_DATA = "samples/test.npz"
+from engines.samples import TEST_DATA
 
 
 def write_test_data(conversion: ConversionRequest, test_data: Any, workdir: Path) -> ConversionRequest:

@@ -25,6 +25,7 @@ from engines.optimization.result import OptimizedComponent, result_fields
 from engines.package import PackageContent, write_package
 from engines.package_work import PACKAGING, fresh_package, share_of
 from engines.reading import Reader, read_source, with_components
+from engines.samples import TEST_DATA
 from engines.sandbox import DEATHS, Reporter
 from engines.tasklog import log_to_stdout
 from engines.toolchain import available_threads, hardware
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 HTML_NAME = "optimization.html"
 RECORD_NAME = "record.json"
-TEST_DATA = "samples/test.npz"
 NO_DEATHS: Mapping[str, EngineFailure] = MappingProxyType({})
 
 

@@ -59,7 +59,7 @@ def result_fields(work: OptimizationRequest, done: Sequence[OptimizedComponent])
     """
     several = len(done) > 1
     no_gain = all(entry.found.no_gain for entry in done)
-    reasons = [f"{_prefix(entry, several)}{entry.found.no_gain_reason}" for entry in done if entry.found.no_gain]
+    reasons = [_reason(entry, several) for entry in done if entry.found.no_gain]
     values: dict[str, Any] = {
         "software_environment": [
             {"software": entry["name"], "version": entry["version"]}
@@ -139,6 +139,11 @@ def _candidate(row: Entry, entry: OptimizedComponent, several: bool) -> dict[str
     if row.latency:
         values["latency"] = dataclasses.replace(row.latency, form=values["form"]).to_dict()
     return values
+
+
+def _reason(entry: OptimizedComponent, several: bool) -> str:
+    reason = entry.found.no_gain_reason
+    return f"{entry.packaged.component.name}: {reason}" if several else reason
 
 
 def _prefix(entry: OptimizedComponent, several: bool) -> str:

@@ -15,8 +15,9 @@ from engines import optimize
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Template
 from engines.direct.report import OptimizationReport
 from engines.direct.structure import filled, structure_of
-from engines.direct.test_data import TEST_DATA, named_arrays, write_test_data
+from engines.direct.test_data import named_arrays, write_test_data
 from engines.failures import EngineFailure, FailureReason
+from engines.samples import TEST_DATA
 from tests.unit.optimization.results import no_gain, rich
 
 Pair = namedtuple("Pair", ("left", "right"))
