@@ -13,14 +13,22 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, Eval
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
+from services.common import failures
 from services.common.errors import LatheError, failed_precondition
+from services.common.failures import ChildWork
 from services.common.storage import ContentStore
 
 ENTRY = "engines.evaluation.comparison:run"
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=900)
 # Children that may compare at the same time: each may take the whole memory limit.
 _SLOTS = 1
-_TOO_LARGE = {FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT}
+_COMPARING = ChildWork(
+    "Comparing the evaluations",
+    LIMITS,
+    too_large="COMPARISON_TOO_LARGE",
+    smaller="Compare fewer evaluations at once, or evaluate on fewer samples.",
+    role="evaluator",
+)
 _NOT_COMPARABLE = {FailureReason.INVALID_DATA, FailureReason.INVALID_SPEC, FailureReason.OUTPUT_MISMATCH}
 
 
@@ -65,18 +73,8 @@ async def _run(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
 
 def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
     """Return what a caller is told of a failure to compare; the failure itself where it is not theirs."""
-    words = " ".join(part for part in (failure.message, failure.evidence, failure.suggested_fix) if part)
-    if failure.reason in _NOT_COMPARABLE:
-        return failed_precondition("NOT_COMPARABLE", words)
-    if failure.reason in _TOO_LARGE:
-        return failed_precondition(
-            "COMPARISON_TOO_LARGE",
-            f"Comparing took more than {LIMITS.memory_bytes >> 20} MiB of memory or {LIMITS.timeout_seconds:.0f} "
-            f"seconds. Compare fewer evaluations at once, or evaluate on fewer samples. {words}",
-        )
-    if failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE:
-        return failed_precondition(
-            "TOOLCHAIN_UNAVAILABLE",
-            f"The evaluator cannot compare here: {failure.message} Those who run it install `lathe[evaluator]`.",
-        )
-    return failure
+    return failures.refusal(failure, _COMPARING, _fault)
+
+
+def _fault(reason: FailureReason, words: str) -> LatheError | None:
+    return failed_precondition("NOT_COMPARABLE", words) if reason in _NOT_COMPARABLE else None

@@ -15,7 +15,9 @@ from lathe.type.v1.digest_pb2 import File
 from engines.failures import EngineFailure, FailureReason
 from engines.inspection import DESCRIBED_FORMATS
 from engines.sandbox import Child, Limits
+from services.common import failures
 from services.common.errors import LatheError, failed_precondition, invalid_argument
+from services.common.failures import ChildWork
 from services.common.storage import ContentStore
 
 LIMITS = Limits(memory_bytes=1 << 30, timeout_seconds=60)
@@ -32,7 +34,7 @@ _REFUSED = {
     # A file that makes its reader crash is not what its format says.
     FailureReason.TOOLCHAIN_CRASHED: "INVALID_MODEL",
 }
-_TOO_LARGE = {FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT}
+_READING = ChildWork("Reading the files", LIMITS, too_large="MODEL_TOO_LARGE", smaller="", role="registry")
 
 
 def require_described(model_format: ModelFormat.ValueType) -> None:
@@ -124,19 +126,9 @@ def description_of(result: dict[str, Any]) -> ModelDescription:
 
 def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
     """Return what a caller is told of a failure to read the files; the failure itself where it is not theirs."""
-    evidence = "" if failure.evidence in failure.message else failure.evidence  # many messages quote it
-    words = " ".join(part for part in (failure.message, evidence, failure.suggested_fix) if part)
-    if reason := _REFUSED.get(failure.reason):
-        return invalid_argument("model_version.files", words, reason=reason)
-    if failure.reason in _TOO_LARGE:
-        return failed_precondition(
-            "MODEL_TOO_LARGE",
-            f"Reading the files took more than {LIMITS.memory_bytes >> 20} MiB of memory or "
-            f"{LIMITS.timeout_seconds:.0f} seconds. {words}",
-        )
-    if failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE:
-        return failed_precondition(
-            "TOOLCHAIN_UNAVAILABLE",
-            f"The registry cannot read this format here: {failure.message} Those who run it install `lathe[registry]`.",
-        )
-    return failure
+    return failures.refusal(failure, _READING, _fault)
+
+
+def _fault(reason: FailureReason, words: str) -> LatheError | None:
+    told = _REFUSED.get(reason)
+    return invalid_argument("model_version.files", words, reason=told) if told else None
