@@ -5,7 +5,6 @@ Protobuf writes 64-bit integers as strings and leaves defaults out; both forms a
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -238,17 +237,3 @@ def invalid_field(error: ValidationError) -> EngineFailure:
     """Return the INVALID_SPEC failure of a request that is not what it should be, naming the field."""
     where, what = first_objection(error)
     return invalid(f"The request's field '{where}' is wrong: {what}.")
-
-
-def inside(workdir: Path, relative: str) -> Path:
-    """Return a path of the work directory.
-
-    Raises:
-        EngineFailure: INVALID_SPEC where it leads out of the directory, INPUT_UNAVAILABLE where nothing is there.
-    """
-    path = (workdir / relative).resolve()
-    if not path.is_relative_to(workdir.resolve()):
-        raise invalid(f"The path '{relative}' leads out of the work directory.")
-    if not path.is_file():
-        raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, f"The input '{relative}' is not in the work directory.")
-    return path

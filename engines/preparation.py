@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.backends.base import BuildSource
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, Execution, inside
+from engines.conversion_request import Component, ComponentInput, ConversionRequest, Execution
 from engines.readiness import make_ready
 from engines.reading import Reader, read_source, with_inputs
 from engines.samples import SampleRange, Samples, from_npz, generated
 from engines.signature import Signature, TensorSpec
 from engines.source import Source, network_dtype, package_inputs, preprocess
+from engines.source_files import file_inside
 
 log = logging.getLogger(__name__)
 
@@ -110,5 +111,5 @@ def _samples(
 ) -> Samples:
     if request.samples_path:
         first = request.template.components[0].name == component.name  # its samples need no prefix
-        return from_npz(inside(workdir, request.samples_path), component.name, inputs, only=first)
+        return from_npz(file_inside(workdir, request.samples_path), component.name, inputs, only=first)
     return generated(inputs, ranges, request.seed)

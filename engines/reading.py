@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engines.backends.base import Array
 from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, inside, invalid
+from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, invalid
 from engines.declared_inputs import check_declared
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.exported_program import exported_program_inputs, read_exported_program
@@ -24,7 +24,7 @@ from engines.graph.interface import signature_of
 from engines.graph.versions import lower_versions
 from engines.signature import Signature
 from engines.source import Source
-from engines.source_files import folder_inside
+from engines.source_files import file_inside, folder_inside
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +110,8 @@ def _read_pth(
 ) -> Source:
     architecture = request.architectures[component.name]
     source = PytorchSource(
-        checkpoint=inside(workdir, request.source_of(component)),
-        architecture=inside(workdir, architecture.source_path),
+        checkpoint=file_inside(workdir, request.source_of(component)),
+        architecture=file_inside(workdir, architecture.source_path),
         class_name=architecture.class_name,
         config=architecture.config,
         state_dict_key=component.state_dict_key,
@@ -124,7 +124,7 @@ def _read_pth(
 def _read_onnx(
     request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
 ) -> Source:
-    original = inside(workdir, request.source_of(component))
+    original = file_inside(workdir, request.source_of(component))
     model = load_model(original, weights=False)
     signature = signature_of(model)
     check_declared(component, signature)
@@ -170,7 +170,7 @@ def _reference(onnx_path: Path, shown: str) -> OnnxRuntimeSession:
 
 
 def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    signature = signature_of(load_model(inside(workdir, request.source_of(component)), weights=False))
+    signature = signature_of(load_model(file_inside(workdir, request.source_of(component)), weights=False))
     unsaid = next((spec.name for spec in signature.inputs if not spec.known), None)
     if unsaid is not None:
         raise invalid(

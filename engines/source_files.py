@@ -41,8 +41,8 @@ def source_path(source_format: str, component: str, source_file: str, paths: Ite
     models = model_files(source_format, files)
     if len(models) != 1:
         raise _invalid(
-            f"Component '{component}' names no source file, and the model version has {len(models)} that may be the "
-            f"model: {_list(models or files)}. Set `source_file`."
+            f"Component '{component}' names no source file, and the model version has {len(models)} files that may be "
+            f"the model: {_list(models or files)}. Set `source_file`."
         )
     return models[0]
 
@@ -59,6 +59,18 @@ def model_files(source_format: str, paths: Iterable[str]) -> list[str]:
     return named or files
 
 
+def file_inside(workdir: Path, relative: str) -> Path:
+    """Return a file of the work directory.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where the path leads out of the directory, INPUT_UNAVAILABLE where nothing is there.
+    """
+    path = _inside(workdir, relative)
+    if not path.is_file():
+        raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, f"The input '{relative}' is not in the work directory.")
+    return path
+
+
 def folder_inside(workdir: Path, relative: str) -> Path:
     """Return a folder of the work directory, none of whose files leads out of it.
 
@@ -66,10 +78,7 @@ def folder_inside(workdir: Path, relative: str) -> Path:
         EngineFailure: UNSAFE_MODEL for a link that leads out, INVALID_SPEC where the folder itself does,
             INPUT_UNAVAILABLE where nothing is there.
     """
-    root = workdir.resolve()
-    folder = (workdir / relative).resolve()
-    if not folder.is_relative_to(root):
-        raise _invalid(f"The path '{relative}' leads out of the work directory.")
+    folder = _inside(workdir, relative)
     if not folder.is_dir():
         raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, f"The folder '{relative}' is not in the work directory.")
     check_links(folder, workdir / ROOT)
@@ -89,6 +98,13 @@ def check_links(folder: Path, root: Path) -> None:
                 f"'{path.relative_to(folder)}' is a link that leads out of the model's folder; it was not followed.",
                 suggested_fix="Upload the file itself in place of the link: cp -rL writes a copy without links.",
             )
+
+
+def _inside(workdir: Path, relative: str) -> Path:
+    path = (workdir / relative).resolve()
+    if not path.is_relative_to(workdir.resolve()):
+        raise _invalid(f"The path '{relative}' leads out of the work directory.")
+    return path
 
 
 def _folder(component: str, source_file: str, files: Sequence[str]) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from engines.backends.base import Array
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, inside, invalid
+from engines.conversion_request import Component, ComponentInput, ConversionRequest, invalid
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.module_source import module_source
 from engines.inspection.formats import check_format
 from engines.source import Source
+from engines.source_files import file_inside
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ def read_exported_program(
         EngineFailure: INVALID_MODEL for a file that is none, UNSAFE_MODEL for one that holds code; INVALID_SPEC where
             the inputs are not the program's; as `export_onnx` besides.
     """
-    program = load_program(inside(workdir, request.source_of(component)))
+    program = load_program(file_inside(workdir, request.source_of(component)))
     names = [leaf.name for leaf in _leaves(program) if leaf.is_tensor]
     if len(component.inputs) != len(names):
         raise invalid(
@@ -65,7 +66,7 @@ def read_exported_program(
 
 def exported_program_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
     """Return the component with the inputs of its program, its dynamic axes between the bounds that it states."""
-    program = load_program(inside(workdir, request.source_of(component)))
+    program = load_program(file_inside(workdir, request.source_of(component)))
     examples = _examples(program)
     inputs: list[ComponentInput] = []
     for index, leaf in enumerate(_leaves(program)):

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines.backends.base import Array
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, inside, invalid
+from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, invalid
 from engines.frontends import frozen_graph, saved_model
 from engines.inspection.graph_ends import find_ends
 from engines.inspection.saved_model_files import inspect_saved_model
 from engines.inspection.tensorflow_graph import tensor_spec
 from engines.signature import OPEN_EXTENT, TensorSpec
 from engines.source import Source, network_dtype, package_inputs
-from engines.source_files import folder_inside
+from engines.source_files import file_inside, folder_inside
 
 _FIX = "Declare what the graph takes, or export the graph with these axes dynamic."
 
@@ -46,7 +46,7 @@ def read_frozen_graph(
     Raises:
         EngineFailure: As `frozen_graph.read_frozen_graph`.
     """
-    path = inside(workdir, request.source_of(component))
+    path = file_inside(workdir, request.source_of(component))
     inputs = _network_inputs(component)
     stated = {spec.name: spec for spec in _placeholders(path, component)}
     _check_fit(inputs, stated)
@@ -65,7 +65,7 @@ def tensorflow_inputs(request: ConversionRequest, component: Component, workdir:
         model = inspect_saved_model(folder_inside(workdir, request.source_of(component)))
         specs = model.signatures[saved_model.choose_signature(model, component.state_dict_key)][0]
     else:
-        specs = _placeholders(inside(workdir, request.source_of(component)), component)
+        specs = _placeholders(file_inside(workdir, request.source_of(component)), component)
     for spec in specs:
         if not spec.known:
             raise invalid(

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.backends.base import Array
-from engines.conversion_request import Component, ConversionRequest, inside, invalid
+from engines.conversion_request import Component, ConversionRequest, invalid
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.module_source import module_source
 from engines.inspection.formats import check_format
 from engines.source import Source
+from engines.source_files import file_inside
 from engines.tensor_text import parse
 from engines.tensor_tree import is_positional
 
@@ -31,7 +32,7 @@ def read_torchscript(
         EngineFailure: INVALID_MODEL for a file that is none; INVALID_SPEC where the inputs are not those of `forward`;
             as `export_onnx` besides.
     """
-    network = load_torchscript(inside(workdir, request.source_of(component)))
+    network = load_torchscript(file_inside(workdir, request.source_of(component)))
     _check_inputs(network, component)
     return module_source(network, component, arguments, onnx_path)
 
@@ -85,7 +86,7 @@ def torchscript_inputs(request: ConversionRequest, component: Component, workdir
     Raises:
         EngineFailure: INVALID_SPEC naming the arguments to declare; as `load_torchscript` besides.
     """
-    network = load_torchscript(inside(workdir, request.source_of(component)))
+    network = load_torchscript(file_inside(workdir, request.source_of(component)))
     names = ", ".join(script_arguments(network.script))
     raise EngineFailure(
         FailureReason.INVALID_SPEC,

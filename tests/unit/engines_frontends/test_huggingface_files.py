@@ -152,7 +152,7 @@ def test_the_model_is_told_from_what_lies_beside_it() -> None:
     beside = ["source/README.md", "source/net.onnx", "source/weights.bin", "samples/test.npz"]
     assert source_path("ONNX", "model", "", beside) == "source/net.onnx"
     assert source_path("TORCHSCRIPT", "model", "", ["source/config.json", "source/net.pt"]) == "source/net.pt"
-    with pytest.raises(EngineFailure, match=r"has 2 that may be the model: source/a\.onnx, source/b\.onnx\. Set"):
+    with pytest.raises(EngineFailure, match=r"has 2 files that may be the model: source/a\.onnx, source/b\.onnx\. Set"):
         source_path("ONNX", "model", "", ["source/a.onnx", "source/b.onnx", "source/w.bin"])
 
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lathe.converter.v1.conversion_service_pb2 import ConversionWork
 
-from engines.conversion_request import ConversionRequest, inside
+from engines.conversion_request import ConversionRequest
 from engines.failures import EngineFailure, FailureReason
 from engines.package import template_digest
+from engines.source_files import file_inside
 
 MINIMAL: dict[str, Any] = {
     "inputs": [{"path": "source/a.pth"}],
@@ -95,9 +96,9 @@ def test_paths_stay_in_the_work_directory(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "secret").write_text("x")
     with pytest.raises(EngineFailure, match="leads out of the work directory"):
-        inside(tmp_path / "work", "../secret")
+        file_inside(tmp_path / "work", "../secret")
     with pytest.raises(EngineFailure, match="is not in the work directory") as caught:
-        inside(tmp_path / "work", "absent")
+        file_inside(tmp_path / "work", "absent")
     assert caught.value.reason is FailureReason.INPUT_UNAVAILABLE
 
 
