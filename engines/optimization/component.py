@@ -36,8 +36,6 @@ from engines.tensor_information import apply
 log = logging.getLogger(__name__)
 
 _READ, _SEARCHED = 0.15, 0.97
-EARLIER = "an earlier search"
-"""What a record calls this search, which does not know the name of its task."""
 _INT8_SHARE = 0.15
 """Part of the search's time that the quantizers of one runtime may take."""
 
@@ -112,7 +110,6 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         judged_on=_judged_on(request),
         calibrated_on=_calibrated_on(job),
         earlier=job.record,
-        task=EARLIER,
         memory_bytes=job.memory_bytes,
         progress=_told(job),
         seed=request.conversion.seed,

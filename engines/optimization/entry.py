@@ -27,7 +27,7 @@ class Entry:
         note: Why it was left out though nothing failed.
         pareto: Whether no other form is better in latency, accuracy and size.
         recommended: Whether it is the one.
-        measured_by: The earlier work whose measurement this is; empty for this work's own.
+        measured_by: sha256 of the record of the earlier work whose measurement this is; empty for this work's own.
         made: The built form; not for one that was only measured earlier.
         quantizer: What quantized it, in words, where it was quantized and that is known.
     """

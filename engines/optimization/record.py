@@ -47,11 +47,11 @@ class Record:
 
     measurements: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def put(self, key: str, entry: Entry, measured_by: str) -> None:
+    def put(self, key: str, entry: Entry) -> None:
         """Keep what is known of a form, unless it was not tried or failed for a reason that may pass."""
         if not (entry.latency or entry.failure) or (entry.failure and entry.failure.reason in _PASSING):
             return
-        self.measurements[key] = values_of(entry) | {"measured_by": entry.measured_by or measured_by}
+        self.measurements[key] = values_of(entry) | {"measured_by": entry.measured_by}
 
     def find(self, key: str) -> Entry | None:
         """Return what was found out under a key; None where nothing was, or it cannot be read."""
@@ -67,7 +67,10 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the record that a text holds: an empty one for a text of another version, or that is none."""
+        """Return the record that a text holds: an empty one for a text of another version, or that is none.
+
+        Whoever wrote the text is named by its sha256, in what was measured then and in nothing earlier.
+        """
         try:
             values = json.loads(text)
         except ValueError:
@@ -75,7 +78,11 @@ class Record:
         if not isinstance(values, dict) or values.get("version") != VERSION:
             return cls()
         measurements = values.get("measurements")
-        return cls(dict(measurements)) if isinstance(measurements, dict) else cls()
+        if not isinstance(measurements, dict):
+            return cls()
+        name = hashlib.sha256(text.encode()).hexdigest()
+        entries = {key: entry for key, entry in measurements.items() if isinstance(entry, dict)}
+        return cls({key: entry | {"measured_by": entry.get("measured_by") or name} for key, entry in entries.items()})
 
 
 @dataclass(frozen=True)

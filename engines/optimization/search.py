@@ -74,7 +74,6 @@ def search(
     judged_on: str = "",
     calibrated_on: str = "",
     earlier: Record | None = None,
-    task: str = "",
     memory_bytes: int = 0,
     progress: Progress = lambda fraction, message: None,
     seed: int = 0,
@@ -95,7 +94,6 @@ def search(
         judged_on: What the truth's judge judges on, for the record: a digest of the data.
         calibrated_on: What quantized forms are calibrated on, and how long: a digest.
         earlier: What earlier searches measured.
-        task: Name of this work, under which its measurements are recorded.
         memory_bytes: Most memory of the work; what the machine has to spare where 0.
         progress: Told how far it is.
         seed: Seed of all that is drawn.
@@ -129,7 +127,6 @@ def search(
         budget=budget_seconds,
         began=began,
         memory_bytes=int((memory_bytes or available_memory()) * OPENED_SHARE),
-        task=task,
     )
     return held.run(specs, baselines)
 
@@ -150,7 +147,6 @@ class _Search:
     budget: float
     began: float
     memory_bytes: int
-    task: str
 
     def run(self, specs: Sequence[FormSpec], baselines: Sequence[FormSpec]) -> SearchResult:
         self.progress(0.0, f"measuring the source form, {baselines[0].name}")
@@ -169,7 +165,7 @@ class _Search:
         finally:
             standing.close()
         for entry in entries:
-            self.record.put(conditions.key(entry.spec), entry, self.task)
+            self.record.put(conditions.key(entry.spec), entry)
         return self._result(entries, source.entry, outcome)
 
     def _conditions(self, baseline: FormSpec) -> Conditions:

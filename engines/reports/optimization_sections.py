@@ -100,7 +100,6 @@ def _counts(rows: list[tuple[int, Candidate]], base: str) -> str:
 def _row(number: int, entry: Candidate, base: str, metric: str, *, sampled: bool) -> list[str | Cell]:
     latency = entry.get("latency") or {}
     word, why = outcome(entry, base)
-    measured_by = entry.get("measured_by")
     best = bool(entry.get("recommended"))
     row: list[str | Cell] = [
         str(number),
@@ -116,7 +115,9 @@ def _row(number: int, entry: Candidate, base: str, metric: str, *, sampled: bool
         row.append(metric_text.value(metric, None if accuracy is None else float(accuracy)))
     sizes = (size_bytes(entry), memory_bytes(entry))
     row += [text.NONE if math.isnan(amount) else text.size(amount) for amount in sizes]
-    detail = " ".join(part for part in (why, f"Measured by {measured_by}." if measured_by else "") if part)
+    detail = " ".join(
+        part for part in (why, "Measured by an earlier search." if entry.get("measured_by") else "") if part
+    )
     return [*row, Cell(word, _OUTCOME_TONES.get(word, ""), detail)]
 
 

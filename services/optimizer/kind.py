@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import grpc
 from google.protobuf.message import Message
@@ -140,11 +140,11 @@ class OptimizationKind:
         version = await self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version))
         source, _ = await self._sources.original(version)
         digest = files_digest(source.files)
-        earlier = await self._records.newest(digest, task.device, before=task.create_time.ToDatetime(UTC))
         for file in outcome.files:
             if file.path == RECORD_FILE:
                 await self._records.add(digest, task.device, Record(file.digest, task.name))
-        return result_of(outcome, earlier.task if earlier is not None else "")
+        earlier = {each.measured_by for each in outcome.result.candidates if each.measured_by}
+        return result_of(outcome, await self._records.writers(earlier))
 
     async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
         """Return what the original found, not saved yet; None where its files are gone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
 from typing import NamedTuple
 
 from lathe.type.v1.digest_pb2 import Digest
@@ -13,9 +13,9 @@ _ADD = """
 INSERT INTO records (source, device, task, sha256, size_bytes) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (source, device, task) DO NOTHING
 """
+_WRITERS = "SELECT DISTINCT ON (sha256) sha256, task FROM records WHERE sha256 = ANY($1) ORDER BY sha256, create_time"
 _NEWEST = """
-SELECT sha256, size_bytes, task FROM records
-WHERE source = $1 AND device = $2 AND ($3::timestamptz IS NULL OR create_time < $3)
+SELECT sha256, size_bytes, task FROM records WHERE source = $1 AND device = $2
 ORDER BY create_time DESC LIMIT 1
 """
 
@@ -33,13 +33,15 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def newest(self, source: str, device: str, *, before: datetime | None = None) -> Record | None:
-        """Return the newest record of a source (the digest of its files) on a device; the newest of all without a time.
-
-        Given when a task was created, it is the record that the task's work was given.
-        """
-        row = await self._database.fetchrow(_NEWEST, source, device, before)
+    async def newest(self, source: str, device: str) -> Record | None:
+        """Return the newest record of a source (the digest of its files) on a device."""
+        row = await self._database.fetchrow(_NEWEST, source, device)
         return None if row is None else Record(Digest(sha256=row["sha256"], size_bytes=row["size_bytes"]), row["task"])
+
+    async def writers(self, digests: Collection[str]) -> dict[str, str]:
+        """Return the task that wrote each record, by the sha256 of the record."""
+        rows = await self._database.fetch(_WRITERS, list(digests))
+        return {row["sha256"]: row["task"] for row in rows}
 
     async def add(self, source: str, device: str, record: Record) -> None:
         """Make a record the newest; a task's second one is the same."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, OptimizationResult
 
 from services.common.packages import manifest_of
@@ -9,13 +11,13 @@ from services.common.packages import manifest_of
 HTML_REPORT = "optimization.html"
 
 
-def result_of(outcome: OptimizationOutcome, earlier: str) -> OptimizationResult:
+def result_of(outcome: OptimizationOutcome, writers: Mapping[str, str]) -> OptimizationResult:
     """Return the result of a task; nothing is registered yet.
 
     Args:
         outcome: What the worker made.
-        earlier: The task whose record it was given; empty where it was given none. Candidates that were not measured
-            again name it.
+        writers: The tasks that wrote earlier records, by the sha256 of the record: candidates that were not measured
+            again name their record.
     """
     result = OptimizationResult()
     result.CopyFrom(outcome.result)
@@ -27,7 +29,7 @@ def result_of(outcome: OptimizationOutcome, earlier: str) -> OptimizationResult:
             result.html_report.CopyFrom(file.digest)
     for candidate in result.candidates:
         if candidate.measured_by:
-            candidate.measured_by = earlier
+            candidate.measured_by = writers.get(candidate.measured_by, "")
     return unsaved(result)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +49,8 @@ class Job:
             target = slot.workdir / "package" / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-        again = {"measured_by": "an earlier search"} if "record.json" in self.files else {}
+        earlier = self.files.get("record.json")
+        again = {"measured_by": hashlib.sha256(earlier).hexdigest()} if earlier else {}
         candidates = [{"form": "openvino FP32", "recommended": True, "pareto": True, **again}]
         result = {"candidates": candidates, "optimization_result": {"speedup": 2.5}, "warnings": ["a warm machine"]}
         return {"files": [{"path": path} for path in texts], "result": result}

@@ -121,3 +121,14 @@ def test_software_and_hardware_are_named() -> None:
     assert {"software", "version"} == set(found["software_environment"][0])
     assert found["hardware_environment"]["device_type"] == "cpu-x86-64"
     assert found["hardware_environment"]["microarchitecture"]
+
+
+@pytest.mark.parametrize(("source_format", "reader"), [("HUGGINGFACE", "safetensors"), ("FROZEN_GRAPH", "tf2onnx")])
+def test_what_read_the_format_is_among_the_software(source_format: str, reader: str) -> None:
+    def named(source_format: str) -> set[str]:
+        values = work()
+        values["conversion"]["template"]["source_format"] = source_format
+        found = result_fields(OptimizationRequest.parse(values), [component("net")])
+        return {each["software"] for each in found["software_environment"]}
+
+    assert named(source_format) - named("ONNX") >= {reader}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -63,9 +64,7 @@ def by_spec(result: SearchResult) -> dict[FormSpec, Entry]:
 def test_what_fails_is_told_and_ends_nothing_but_itself(searched: Searcher) -> None:
     faults = [fault(name) for name in ("wrong", "refused", "raises", "dies")]
     told: list[float] = []
-    result, _ = searched(
-        [*faults, OPENVINO], budget_seconds=20.0, progress=lambda part, words: told.append(part), task="tasks/a"
-    )
+    result, _ = searched([*faults, OPENVINO], budget_seconds=20.0, progress=lambda part, words: told.append(part))
     entries = by_spec(result)
     reasons = [entry.failure.reason.value if entry.failure else "" for entry in map(entries.__getitem__, faults)]
     assert reasons == ["PARITY_FAILED", "UNSUPPORTED_OPERATOR", "TOOLCHAIN_CRASHED", "TOOLCHAIN_CRASHED"]
@@ -84,7 +83,7 @@ def test_what_fails_is_told_and_ends_nothing_but_itself(searched: Searcher) -> N
 
 def test_a_faster_form_is_recommended_and_an_earlier_measurement_is_not_repeated(searched: Searcher) -> None:
     slow_start, knob = SLOW_BASELINE, fault("another")
-    result, maker = searched([OPENVINO, ORT, knob], slow_start, budget_seconds=20.0, task="tasks/a")
+    result, maker = searched([OPENVINO, ORT, knob], slow_start, budget_seconds=20.0)
     assert not result.no_gain
     assert result.recommended.spec in {ORT, knob}  # the same graph twice: on a busy machine either may lead
     assert result.recommended.made is not None
@@ -94,10 +93,11 @@ def test_a_faster_form_is_recommended_and_an_earlier_measurement_is_not_repeated
     assert [entry.pareto for entry in (result.baseline, by_spec(result)[OPENVINO])] == [False, False]
     assert len(maker.asked) == 4
 
-    earlier = Record.from_json(result.record.to_json())
-    again, maker = searched([OPENVINO, ORT, knob], slow_start, budget_seconds=20.0, earlier=earlier, task="tasks/b")
+    text = result.record.to_json()
+    earlier = Record.from_json(text)
+    again, maker = searched([OPENVINO, ORT, knob], slow_start, budget_seconds=20.0, earlier=earlier)
     assert OPENVINO not in maker.asked
-    assert by_spec(again)[OPENVINO].measured_by == "tasks/a"
+    assert by_spec(again)[OPENVINO].measured_by == hashlib.sha256(text.encode()).hexdigest()
     assert by_spec(again)[OPENVINO].made is None
     assert again.recommended.spec in {ORT, knob}
     assert again.recommended.made is not None
@@ -146,15 +146,15 @@ def test_accuracy_decides_where_there_is_a_judge(searched: Searcher) -> None:
 
 
 def test_memory_for_one_process_of_the_source_is_enough(searched: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    call_seconds, asked = Workbench.call_seconds, []
+    first_call, asked = Workbench.first_call, []
 
     def once(bench: Workbench, runner: Runner) -> float:
         asked.append(runner.made.spec)
         if asked.count(BASELINE) > 1:
             raise EngineFailure(FailureReason.OUT_OF_MEMORY, "There is no memory for a second process.")
-        return call_seconds(bench, runner)
+        return first_call(bench, runner)
 
-    monkeypatch.setattr(Workbench, "call_seconds", once)
+    monkeypatch.setattr(Workbench, "first_call", once)
     result, _ = searched([OPENVINO], budget_seconds=10.0)
     assert asked.count(BASELINE) == 2
     assert result.profile.control.speedup_low > 0

@@ -392,7 +392,9 @@ class Candidate(_message.Message):
     note: _builtins.str
     """Why it was left out though nothing failed: `eliminated after 4 rounds: 0.61x of the best`."""
     measured_by: _builtins.str
-    """Task whose measurement this is, where an earlier search measured it under the same conditions."""
+    """Task whose measurement this is, where an earlier search measured it under the same conditions. In an outcome, the sha256
+    of that search's record.
+    """
     @_builtins.property
     def parity(self) -> _measurement_pb2.ParityReport:
         """Parity with the source."""
