@@ -19,6 +19,8 @@ from engines.profile import ProfileReport
 from engines.toolchain import hardware
 
 FINAL_SECONDS = 8.0
+ALONE_ROUNDS = 2
+"""Fewest rounds of a source that nothing is compared with: there is nothing to conclude."""
 MORE_SECONDS = 4.0
 LEAST_NOISE = 1.02
 """What two processes of one form differ by, however quiet the machine: memory lies elsewhere in each."""
@@ -56,10 +58,10 @@ class Final:
         standing.dismiss(self._forms)
 
     def hold(self, seconds: float, until: float) -> Outcome:
-        """Hold it.
+        """Hold it; where nobody stands, the source is timed alone, in the process that it has.
 
         Args:
-            seconds: Time for its rounds; at least `LEAST_ROUNDS` are run.
+            seconds: Time for its rounds; at least `LEAST_ROUNDS` are run, and `ALONE_ROUNDS` where nobody stands.
             until: By `time.monotonic()`, how long it may go on where that is not enough to tell.
 
         Raises:
@@ -84,11 +86,13 @@ class Final:
         assert baseline.entry.made is not None  # it runs
         runner = baseline.runner  # where memory does for one alone: the same process under two names
         with contextlib.suppress(EngineFailure):
-            runner = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
+            if self._forms:
+                runner = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
         return Contender(baseline.entry, runner, baseline.call_seconds)
 
     def _rounds(self, control: Contender, seconds: float) -> None:
-        self._forms = self._standing.rounds(self._forms, seconds, least=LEAST_ROUNDS, control=control)
+        least = LEAST_ROUNDS if self._forms else ALONE_ROUNDS
+        self._forms = self._standing.rounds(self._forms, seconds, least=least, control=control)
 
     def _noise(self, control: Contender) -> float:
         if self._standing.by_size:

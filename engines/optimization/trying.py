@@ -103,7 +103,7 @@ class Workbench:
         """Open a further process of the source form, with the feed that is timed; raises EngineFailure."""
         runner = Runner.open(made, self.threads, self.workdir, memory_bytes=memory_bytes, expendable=False)
         try:
-            self.call_seconds(runner)
+            self.first_call(runner)
         except BaseException:
             runner.close()
             raise
@@ -145,9 +145,13 @@ class Workbench:
 
         It is the least of a few, as some runtimes compile in the first ones; of long calls one has to do.
         """
-        runner.run([self.truth.samples.feeds[self.feed]])
-        first = runner.turn(TIMED, 1)[0]
+        first = self.first_call(runner)
         return first if first > LONG_CALL_SECONDS else min(first, *runner.turn(TIMED, CALLS_PER_TURN))
+
+    def first_call(self, runner: Runner) -> float:
+        """Give a process the feed that is timed, and nothing else; return the time of its first warm call."""
+        runner.run([self.truth.samples.feeds[self.feed]])
+        return runner.turn(TIMED, 1)[0]
 
     def judge(self, contender: Contender) -> bool:
         """Measure a form's accuracy where there is a judge; return whether it may go on."""

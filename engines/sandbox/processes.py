@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -16,6 +17,26 @@ class Usage:
 
     memory_bytes: int
     processes: int
+
+
+class Expendables:
+    """The processes that a job starts: they are the first to go where the machine runs out of memory, the job is not.
+
+    The job itself cannot say so: it sees /proc read-only.
+    """
+
+    def __init__(self, root: int) -> None:
+        """Spare what is there already."""
+        self._root = root
+        self._seen = {root, *descendants(root)}
+
+    def offer(self) -> None:
+        """Name what was started since to the kernel, where it lets this process."""
+        started = set(descendants(self._root)) - self._seen
+        self._seen |= started
+        for pid in started:
+            with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+                file.write("1000")
 
 
 def descendants(root: int) -> list[int]:

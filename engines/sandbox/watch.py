@@ -16,7 +16,9 @@ _SWEEP_SECONDS = 0.01
 
 async def watch_usage(pid: int, limits: Limits, log: Iterable[str], fail: Callable[[EngineFailure], None]) -> None:
     """Look at the whole process tree ten times a second; call `fail` once it uses too much."""
+    expendables = processes.Expendables(pid)
     while True:
+        expendables.offer()
         used = processes.usage(pid, limits.memory_bytes)
         if used.memory_bytes > limits.memory_bytes:
             return fail(outcome.over_memory(used, limits, log))

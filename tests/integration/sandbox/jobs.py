@@ -365,3 +365,19 @@ def steps(request: Values, workdir: Path, report: Reporter) -> Values:
     if request.get("ends_outside"):
         os.kill(os.getpid(), signal.SIGKILL)
     return {"dead": dead, "left": sorted(path.name for path in workdir.glob("step-*"))}
+
+
+def expendables(request: Values, workdir: Path, report: Reporter) -> Values:
+    """How soon the kernel ends this process and one that it starts, once the latter is offered to it."""
+    import subprocess
+
+    def score(pid: int | str) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as started:
+        until = time.monotonic() + 20
+        while score(started.pid) == score("self") and time.monotonic() < until:
+            time.sleep(0.05)
+        scores = {"own": score("self"), "started": score(started.pid)}
+        started.kill()
+    return scores

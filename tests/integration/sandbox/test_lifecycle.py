@@ -154,3 +154,8 @@ def test_limits_must_be_positive(memory: int, seconds: float) -> None:
 
 def _pid_max() -> str:
     return Path("/proc/sys/kernel/pid_max").read_text()
+
+
+async def test_what_a_job_starts_goes_before_it_where_memory_runs_out(run: Run) -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert await run("expendables") == {"own": own, "started": 1000}

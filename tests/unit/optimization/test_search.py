@@ -12,6 +12,7 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization import final, standing, trials
 from engines.optimization.entry import Entry
+from engines.optimization.final import ALONE_ROUNDS
 from engines.optimization.form import FormSpec
 from engines.optimization.journal import Journal
 from engines.optimization.judging import STRICT, Judge, Run, Truth
@@ -110,6 +111,7 @@ def test_no_budget_is_still_an_answer(searched: Searcher) -> None:
     assert result.recommended is result.baseline
     assert result.no_gain
     assert result.baseline.latency is not None
+    assert result.profile.rounds == ALONE_ROUNDS  # nothing is compared with it
     assert result.record.measurements == {}
     assert maker.asked == [BASELINE]
 
