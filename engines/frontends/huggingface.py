@@ -55,7 +55,8 @@ class _Described:
                 suggested_fix="Upload the config.json that save_pretrained(folder) wrote.",
             )
         task = task_of(str(names[0]))
-        config, kind = load_config(folder, values), model_class(str(names[0]))
+        config = load_config(folder, values)
+        kind = model_class(str(names[0]), config)
         if task is SEQ2SEQ and not getattr(config, "is_encoder_decoder", False):
             raise EngineFailure(
                 FailureReason.INVALID_MODEL,

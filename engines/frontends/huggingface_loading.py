@@ -36,13 +36,13 @@ def load_config(folder: Path, values: Mapping[str, Any]) -> Any:
         what = f"The model type '{kind}'" if kind else "The configuration names no model_type; it"
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"{what} cannot be read by transformers {transformers.__version__}: {first_line(error)}",
+            f"{what} cannot be read by transformers {transformers.__version__}: {' '.join(str(error).split())[:300]}",
             suggested_fix="Use a model_type that this release of transformers has, or export the model to ONNX.",
         ) from error
 
 
-def model_class(architecture: str) -> Any:
-    """Return the class of transformers with this name; `AutoModel` where there is no name.
+def model_class(architecture: str, config: Any) -> Any:
+    """Return the class of transformers with this name; where there is no name, the one without a head.
 
     Raises:
         EngineFailure: INVALID_MODEL where transformers has no such class, TOOLCHAIN_UNAVAILABLE where it needs a
@@ -50,14 +50,15 @@ def model_class(architecture: str) -> Any:
     """
     import transformers
 
-    if not architecture:
-        return transformers.AutoModel
-    found = getattr(transformers, architecture, None)
+    bare = transformers.MODEL_MAPPING.get(type(config), None)
+    found = getattr(transformers, architecture, None) if architecture else bare
     if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
         return found
     raise EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"The architecture '{architecture}' is unknown to transformers {transformers.__version__}.",
+        f"The architecture '{architecture}' is unknown to transformers {transformers.__version__}."
+        if architecture
+        else "'config.json' names no architecture, and the type of model has none of its own.",
         suggested_fix="Name an architecture of transformers under 'architectures' in config.json, or export the model "
         "with torch.export or to ONNX where its code is yours.",
     )

@@ -196,6 +196,13 @@ def _hint(files: _Files, looks: str) -> str:
     """Return what to do about files that are nearly a model; nothing where they are not."""
     if "Keras" in looks:
         return "Write a SavedModel with model.export(folder) of Keras, and upload that folder."
+    if files.named("adapter_config.json"):
+        return (
+            "Merge the adapter into its model, with merge_and_unload() of peft, and upload what save_pretrained writes."
+        )
+    config = files.named("config.json")
+    if config and not _keys(config):
+        return "Upload config.json as save_pretrained(folder) wrote it: it holds no JSON object."
     deeper = next((path for path in files.paths if path.name in _STANDING and path.parent != files.root), None)
     return f"A model lies in '{deeper.parent.relative_to(files.root)}': upload that folder." if deeper else ""
 

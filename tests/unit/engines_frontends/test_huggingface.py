@@ -68,6 +68,13 @@ def test_batch_and_length_are_dynamic_and_the_tokenizer_travels(tmp_path: Path, 
     assert set(prepared.source.companions) == {"configuration/config.json", "tokenizer/vocab.txt"}
 
 
+def test_a_configuration_without_an_architecture_is_read_as_one_without_a_head(tmp_path: Path, source: Path) -> None:
+    _change(source / "config.json", architectures=None)
+    request = request_of("HUGGINGFACE", tmp_path)
+    component = huggingface_inputs(request, request.template.components[0], tmp_path)
+    assert "pooler_output" in _network(source, component).outputs
+
+
 def test_pickled_weights_are_loaded_as_tensors_alone(tmp_path: Path, source: Path) -> None:
     import torch
     from safetensors.torch import load_file
@@ -85,6 +92,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, FailureReason]] = {
     "task": ({"architectures": ["BertForPreTraining"]}, "is of no task that Lathe reads", FailureReason.INVALID_MODEL),
     "name": ({"architectures": {"a": "b"}}, "'architectures' in config.json is no list", FailureReason.INVALID_MODEL),
     "class": ({"architectures": ["OwnForMaskedLM"]}, "'OwnForMaskedLM' is unknown to", FailureReason.INVALID_MODEL),
+    "sizes": ({"vocab_size": "many"}, r"'bert' cannot be read .*'vocab_size': \w+", FailureReason.INVALID_MODEL),
     "type": ({"model_type": "own"}, "The model type 'own' cannot be read", FailureReason.INVALID_MODEL),
     "deeper": ({"num_hidden_layers": 2}, "16 missing, 0 left over, 0 of another", FailureReason.WEIGHTS_MISMATCH),
     "flatter": ({"num_hidden_layers": 0}, "0 missing, 16 left over, 0 of another", FailureReason.WEIGHTS_MISMATCH),

@@ -132,3 +132,8 @@ def test_what_is_nearly_a_model_is_told_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure) as caught:
         detect(tmp_path)
     assert caught.value.suggested_fix == "A model lies in '1': upload that folder."
+    for name, words in (("config.json", "holds no JSON object"), ("adapter_config.json", "merge_and_unload()")):
+        (tmp_path / name).write_text("[]")
+        with pytest.raises(EngineFailure) as caught:
+            detect(tmp_path)
+        assert words in caught.value.suggested_fix
