@@ -26,7 +26,7 @@ from services.cli.output import (
 from services.cli.repeating import repeated
 from services.cli.views import colored, enum_name, labels, short, when
 
-groups = typer.Typer(help="Groups of optimizations: list, get, delete.", no_args_is_help=True)
+groups = typer.Typer(help="Groups of optimizations: list, get, watch, delete.", no_args_is_help=True)
 
 GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="Such as 'nightly'.")]
 POLL_SECONDS = 1.0
@@ -96,10 +96,15 @@ def delete(group: GroupArgument) -> None:
 
 def finish_group(connection: Connection, group: Any, output: OutputFormat, *, wait_for_it: bool) -> NoReturn:
     """Wait for a group where asked, print how its tasks stand, and leave with the exit code of that."""
+    from services.cli.watching import telling_what_goes_on
+
     note(f"{group.name}: {group.display_name}")
     if wait_for_it:
-        group = wait_for_group(connection, group)
+        with telling_what_goes_on(group.name, "lathe groups watch"):
+            group = wait_for_group(connection, group)
     show_group(group, output)
+    if any(enum_name(member, "state") == "SUCCEEDED" for member in group.members):
+        note("What succeeded is registered when it is saved: lathe save TASK")
     failed = wait_for_it and enum_name(group, "state") != "ALL_SUCCEEDED"
     raise typer.Exit(ExitCode.TASK_FAILED if failed else ExitCode.OK)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from services.cli.exit_codes import ExitCode
@@ -46,8 +47,28 @@ def follow(connection: Connection, name: str) -> Iterator[Any]:
             time.sleep(pause)
 
 
+@contextmanager
+def telling_what_goes_on(name: str, watch: str) -> Iterator[None]:
+    """Say, where Ctrl-C ends the waiting, that the work goes on, and how to come back to it.
+
+    Args:
+        name: What was waited for.
+        watch: Command that waits for it again.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"{name} goes on. To come back to it: {watch} {name}")
+        raise
+
+
 def wait(connection: Connection, name: str) -> Any:
     """Show a task's progress on stderr until it is terminal, and return it."""
+    with telling_what_goes_on(name, "lathe tasks watch"):
+        return _wait(connection, name)
+
+
+def _wait(connection: Connection, name: str) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -12,7 +12,7 @@ from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.precision_pb2 import FP32, INT8
 
-from services.cli import groups, repeating
+from services.cli import groups, repeating, watching
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
 
@@ -181,6 +181,19 @@ def test_a_server_that_goes_away_is_asked_the_same_again(
         assert first == second
     created.answers["CreateOptimizationTask"] = RefusedError(grpc.StatusCode.UNAVAILABLE)
     assert lathe("optimize", "digits/1").code != 0
+
+
+def test_whoever_stops_waiting_is_told_how_to_come_back(
+    created: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "follow", interrupted)
+    monkeypatch.setattr(groups, "wait_for_group", interrupted)
+    created.answers["CreateOptimizationTaskGroup"] = group(pb.IN_PROGRESS)
+    assert f"lathe tasks watch {NAME}" in lathe("optimize", "digits/1").err
+    assert "lathe groups watch optimizationTaskGroups/nightly" in lathe("optimize", "digits/1", "net/2").err
 
 
 def test_groups_are_listed_shown_and_deleted(suite: Suite, lathe: Lathe) -> None:
