@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml protos/pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ./protos --editable '.[dev]'
 	touch $@
 
-demo: setup  ## train a digits CNN, convert it, prove it, run the package
+demo: setup  ## train a digits CNN, convert it, prove it, quantize it, find its fastest form, run the packages
 	$(BIN)/lathe demo
 
 test: setup  ## every test that this machine can run

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.e2e.conftest import Suite
 
 
+@pytest.mark.timeout(400)
 def test_the_demo_ends_with_released_packages_that_know_digits(stack: Suite) -> None:
-    done = stack.lathe("demo", "--part", "digits", "--data-dir", str(stack.data_dir), timeout=280)
+    done = stack.lathe("demo", "--part", "digits", "--data-dir", str(stack.data_dir), timeout=380)
     closing = done.stdout.partition("What the forms get right of held-out data")[2]
     figures = [float(each) for each in re.findall(r"(\d+\.\d+)%", closing)]
     assert len(figures) == 4, done.stdout
