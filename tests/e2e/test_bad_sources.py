@@ -119,7 +119,7 @@ FAILING = {
         told("input_0:float(1*1*8*8)\ninput_1:float(1*1*8*8)"),
     ),
     "an archive and channels that it does not take": Bad(
-        "cnn", "SHAPE_MISMATCH", ("forward", "TorchScript"), told("input_0:float(1*3*8*8)")
+        "cnn", "SHAPE_MISMATCH", ("forward", "channels"), told("input_0:float(1*3*8*8)")
     ),
     "NaN": Bad("nan", "PARITY_FAILED", ("nothing but NaN or infinity in output 'y'", "4 samples")),
     "more than the memory": Bad("huge", "OUT_OF_MEMORY", ("memory",), (("memory_limit_bytes", 3 << 30),)),
