@@ -17,7 +17,7 @@ def test_the_demo_ends_with_released_packages_that_know_digits(stack: Suite) -> 
     assert len(figures) == 4, done.stdout
     assert len(set(figures[:3])) == 1, "FP32 packages answer as PyTorch does"
     assert min(figures) > 95
-    for table in ("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation", "torchscript FP32"):
+    for table in ("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation", "Forms tried"):
         assert table in done.stdout
     assert "Answered from the action cache" in done.stderr
     assert "channels/production/releases/1 serves" in done.stderr

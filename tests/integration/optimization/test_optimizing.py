@@ -34,4 +34,17 @@ def test_a_classifier_in_int8_is_held_to_its_dataset(tmp_path: Path) -> None:
     assert bench.progress[-1].fraction == 1.0
 
 
+def test_accuracy_is_told_where_nothing_bounds_it(tmp_path: Path) -> None:
+    bench = QuantizationBench(tmp_path)
+    bench.put_digits()
+    inputs = [{"name": "x", "shape": [1, 1, 8, 8], "preprocessing": {"scale_values": [16.0]}}]
+    spec = {"search_budget_seconds": "1", "seed": "0"}
+    request = bench.work(spec, method="classification", inputs=inputs, max_batch=32, taxonomies=TAXONOMIES)
+    request["evaluation"] = bench.evaluation
+    result = optimizing.run(request, tmp_path, Reporter(bench.progress.append))["result"]
+    source = next(entry for entry in result["candidates"] if "accuracy" in entry)
+    assert source["accuracy"] == result["source_accuracy"] > 0.8
+    assert result["metric"] == "top1"
+
+
 TAXONOMIES = [{"task": "digit", "classes": [str(number) for number in range(10)]}]

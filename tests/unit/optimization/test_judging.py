@@ -73,6 +73,12 @@ def test_a_judge_decides_for_lower_precision_but_not_for_what_is_lossless(truth:
     assert truth.accuracy_objection(BF16, 0.1) is None  # nobody measured the source
 
 
+def test_accuracy_that_nothing_bounds_decides_nothing(truth: Truth) -> None:
+    told = Truth(truth.source, truth.samples, Thresholds(1e-4), judge=lambda run: 1.0, source_accuracy=0.80)
+    assert told.accuracy_objection(BF16, 0.1) is None
+    assert told.objection(BF16, told.parity(BF16, answers(told, 0.5))) is not None
+
+
 def test_outputs_of_other_shapes_or_names_are_refused(truth: Truth) -> None:
     with pytest.raises(EngineFailure) as raised:
         truth.parity(ORT, [{"y": one["y"][:, :3]} for one in truth.expected])
