@@ -49,6 +49,42 @@ def test_every_candidate_is_there_with_what_became_of_it() -> None:
         assert told in text
 
 
+def test_parity_is_told_by_what_the_form_was_held_to() -> None:
+    assert "held to a cosine of 0.99; the lowest is 0.99610" in words(page(rich()))
+    assert "held to a relative error of 0.0001; the largest is 2.0e" in words(page(no_gain()))
+
+
+def test_forms_without_figures_are_listed_by_their_reason() -> None:
+    result = rich()
+    extra = {**result["candidates"][-1], "form": "openvino FP16"}
+    result["candidates"].append(extra)
+    text = words(page(result))
+    assert "2 forms not tried: the budget of 20 s was spent: openvino FP32, 2 streams; openvino FP16." in text
+    assert "11 forms, 2 failed, 4 left out" in text
+
+
+def test_rounding_is_no_plot() -> None:
+    result = rich()
+    for entry in result["candidates"]:
+        entry.pop("accuracy", None)
+    assert "Latency against cosine to the source" in words(page(result))
+    for place, entry in enumerate(entry for entry in result["candidates"] if "parity" in entry):
+        entry["parity"]["outputs"][0]["cosine"] = 1 - place * 1e-9
+    assert "Latency against cosine" not in words(page(result))
+    assert "Latency against size" in words(page(result))
+
+
+def test_one_disturbed_form_hides_no_other() -> None:
+    from engines.reports.matrix_charts import Interval
+    from engines.reports.speed import interval
+
+    assert interval("a", {"speedup": 2, "speedup_low": "1.5", "speedup_high": 3}, "") == Interval("a", 2, 1.5, 3, "")
+    result = rich()
+    result["candidates"][1]["latency"]["speedup_high"] = 4000.0
+    chart = optimization_html(result).partition("Speed-up over the source, with 95 % intervals")[2]
+    assert "2000.00×" not in chart.partition("</figure>")[0]
+
+
 def test_the_verdict_tells_of_speed_and_accuracy() -> None:
     found, tone = verdict(rich())
     assert tone == "good"
