@@ -7,15 +7,14 @@ then manifest, report, infer.py and README                            for the pa
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
 from engines.backends import backend
 from engines.conversion_component import ComponentJob, convert
 from engines.conversion_request import ConversionRequest
-from engines.package import PackageContent, PackagedComponent, write_package
-from engines.package_work import PACKAGING, fresh_package, share_of
+from engines.package import PackageContent, PackagedComponent
+from engines.package_work import PACKAGING, finish_package, fresh_package, share_of
 from engines.reading import with_components
 from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
@@ -60,17 +59,8 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         progress = share_of(report, index, len(work.template.components))
         done.append(convert(ComponentJob(work, component, chosen, workdir, package, progress, threads)))
     report.progress(PACKAGING, "writing the package")
-    files = write_package(package, PackageContent(work, chosen, done, request["template"]))
-    shutil.rmtree(workdir / "scratch", ignore_errors=True)
-    size = sum((package / name).stat().st_size for name in files)
-    log.info("Package written: %d files, %d bytes", len(files), size)
-    report.progress(1.0, "done")
-    return _outcome(work, files, done)
-
-
-def _outcome(work: ConversionRequest, files: list[str], done: list[PackagedComponent]) -> dict[str, Any]:
     return {
-        "files": [{"path": name} for name in files],
+        **finish_package(workdir, PackageContent(work, chosen, done, request["template"]), report),
         "components": [
             {
                 "component": entry.component.name,
@@ -82,5 +72,4 @@ def _outcome(work: ConversionRequest, files: list[str], done: list[PackagedCompo
         ],
         "software": software(_SOFTWARE),
         "hardware": hardware(),
-        "architecture_digests": {entry.name: entry.digest for entry in work.architectures.values() if entry.name},
     }

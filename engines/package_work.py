@@ -1,12 +1,17 @@
-"""What every entry that makes a package shares: an empty folder to begin with, and progress shared among components."""
+"""What every entry that makes a package shares: an empty folder at first, progress among components, and the end."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
+from engines.package import PackageContent, write_package
 from engines.preparation import Progress
 from engines.sandbox import Reporter
+
+log = logging.getLogger(__name__)
 
 PACKAGE_DIR = "package"
 PACKAGING = 0.97
@@ -35,3 +40,21 @@ def share_of(report: Reporter, index: int, count: int) -> Progress:
         report.progress(span * (index + fraction), message)
 
     return progress
+
+
+def finish_package(workdir: Path, content: PackageContent, report: Reporter) -> dict[str, Any]:
+    """Write everything beside the models that lie in the package, and remove `workdir/scratch`.
+
+    Returns:
+        What the outcomes of all entries have: `files`, without digests, and `architecture_digests`.
+    """
+    package = workdir / PACKAGE_DIR
+    files = write_package(package, content)
+    shutil.rmtree(workdir / "scratch", ignore_errors=True)
+    log.info("Package written: %d files, %d bytes", len(files), sum((package / name).stat().st_size for name in files))
+    report.progress(1.0, "done")
+    architectures = content.request.architectures.values()
+    return {
+        "files": [{"path": name} for name in files],
+        "architecture_digests": {entry.name: entry.digest for entry in architectures if entry.name},
+    }

@@ -7,7 +7,6 @@ then manifest, reports, infer.py, README and the record of all measurements     
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +21,8 @@ from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent, result_fields
-from engines.package import PackageContent, write_package
-from engines.package_work import PACKAGING, fresh_package, share_of
+from engines.package import PackageContent
+from engines.package_work import PACKAGING, finish_package, fresh_package, share_of
 from engines.reading import Reader, read_source, with_components
 from engines.samples import TEST_DATA
 from engines.sandbox import DEATHS, Reporter
@@ -108,16 +107,7 @@ def optimize_work(
     result = result_fields(work, done)
     _write(package / HTML_NAME, _html(work, result))
     _write(package / RECORD_NAME, record.to_json() + "\n")
-    files = write_package(package, _content(work, done, result))
-    shutil.rmtree(workdir / "scratch", ignore_errors=True)
-    log.info("Package written: %d files, %d bytes", len(files), sum((package / name).stat().st_size for name in files))
-    report.progress(1.0, "done")
-    architectures = work.conversion.architectures.values()
-    return {
-        "files": [{"path": name} for name in files],
-        "result": result,
-        "architecture_digests": {entry.name: entry.digest for entry in architectures if entry.name},
-    }
+    return {**finish_package(workdir, _content(work, done, result), report), "result": result}
 
 
 def _record(workdir: Path) -> Record:

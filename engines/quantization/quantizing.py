@@ -7,7 +7,6 @@ then manifest, reports, infer.py and README                                     
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 from engines.backends import backend
 from engines.manifest import QuantizationEntry
 from engines.manifest import QuantizedComponent as ManifestComponent
-from engines.package import PackageContent, write_package
-from engines.package_work import PACKAGING, fresh_package, share_of
+from engines.package import PackageContent
+from engines.package_work import PACKAGING, finish_package, fresh_package, share_of
 from engines.quantization.component import QuantizedComponent, quantize
 from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
@@ -77,16 +76,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         _manifest_entry(work, done),
         {"quantization": result},
     )
-    files = write_package(package, content)
-    shutil.rmtree(workdir / "scratch", ignore_errors=True)
-    log.info("Package written: %d files, %d bytes", len(files), sum((package / name).stat().st_size for name in files))
-    report.progress(1.0, "done")
-    architectures = work.conversion.architectures.values()
-    return {
-        "files": [{"path": name} for name in files],
-        "result": result,
-        "architecture_digests": {entry.name: entry.digest for entry in architectures if entry.name},
-    }
+    return {**finish_package(workdir, content, report), "result": result}
 
 
 def _manifest_entry(work: QuantizationRequest, done: Sequence[QuantizedComponent]) -> QuantizationEntry:
