@@ -35,12 +35,15 @@ class Packages:
         self._cas = cas
 
     async def register(self, task: Any, version: ModelVersion) -> str:
-        """Register what a task made and return the version's name; a repeat for the same task returns the first."""
+        """Register what a task made and return the version's name; a repeat for the same task returns the first.
+
+        A version that the task's result names already is gone, and gets a successor.
+        """
         created = await self._models.CreateModelVersion(
             CreateModelVersionRequest(
                 parent=output_model(task.spec),
                 model_version=version,
-                request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, task.uid)),
+                request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, task.uid + task.result.model_version)),
             )
         )
         return created.name

@@ -60,7 +60,8 @@ class Saver:
             row = await self._engine.handlers.row(request.name)
             task: OptimizationTask = self._engine.handlers.present(row)
             _require_succeeded(task)
-            if not task.result.model_version:
+            saved = task.result.model_version
+            if not saved or not await self._packages.exists(saved):
                 if not await self._finish_earlier(task):
                     await self._make(task, row, request.model)
                 await self._write(row, task.result)

@@ -118,6 +118,12 @@ async def test_a_version_is_optimized_and_saved_as_often_as_one_likes(workplace:
     again = await save(workplace, equal)
     assert len({each.result.saved_location for each in (saved, other, again)}) == 3
     assert len({each.result.model_version for each in (saved, other, again)}) == 3
+    # What was deleted since is saved anew.
+    await workplace.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=again.result.model_version))
+    anew = await save(workplace, again)
+    assert anew.result.model_version == f"{again.result.model_version[:-1]}5"
+    assert anew.result.saved_location == again.result.saved_location
+    assert (await save(workplace, again)).result == anew.result
 
 
 @pytest.mark.usefixtures("_worker")
@@ -138,6 +144,7 @@ async def test_what_is_saved_is_never_laid_over_while_its_version_exists(workpla
     assert error.fields[0][0] == "task.spec.output_location"
     await workplace.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=saved.result.model_version))
     assert (await save(workplace, second)).result.saved_location == place(source, "kept")
+    assert (await workplace.refused(save(workplace, first))).reason == "OUTPUT_LOCATION_TAKEN"
 
 
 @pytest.mark.usefixtures("_worker")

@@ -121,7 +121,9 @@ class OptimizationSpec(_message.Message):
     device: _builtins.str
     """Device of the catalog."""
     tensor_information: _builtins.str
-    """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; found in the model where empty."""
+    """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; found in the model where empty. They are
+    compared with the inputs that the registry's description of the model has, where it has them.
+    """
     precision_goal: _precision_pb2.Precision.ValueType
     """Lowest precision that is allowed: FP32 is lossless."""
     objective: Global___Objective.ValueType

@@ -203,8 +203,8 @@ class OptimizationServiceServicer:
 
     def SaveModel(self, request, context):
         """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-        the source's files. Nothing is registered before. Saving twice returns the first version; under another model it is
-        FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+        the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
+        model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,8 +61,8 @@ class OptimizationServiceStub:
     """Sends the task's log so far and, where asked, what follows until the task ends."""
     SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]
     """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-    the source's files. Nothing is registered before. Saving twice returns the first version; under another model it is
-    FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+    the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
+    model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
     """
     CreateOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
     """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
@@ -106,8 +106,8 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """Sends the task's log so far and, where asked, what follows until the task ends."""
     SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
     """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-    the source's files. Nothing is registered before. Saving twice returns the first version; under another model it is
-    FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+    the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
+    model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
     """
     CreateOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
     """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
@@ -220,8 +220,8 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_optimization_service_pb2.OptimizationTask, _abc.Awaitable[_optimization_service_pb2.OptimizationTask]]:
         """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-        the source's files. Nothing is registered before. Saving twice returns the first version; under another model it is
-        FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+        the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
+        model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
         """
 
     @_abc_1.abstractmethod
