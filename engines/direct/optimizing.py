@@ -46,6 +46,9 @@ def optimize(  # noqa: PLR0917 - the order that callers know
 ) -> tuple[Any, OptimizationReport]:
     """Return the fastest form of a model that still computes the right thing, and a report of the search.
 
+    Forms are run in processes of their own but built in this one: a builder of a runtime that crashes ends it, where a
+    task of the service would list the form and go on.
+
     Args:
         input_model: A `torch.nn.Module`, or the path of a model: ONNX, TorchScript, an exported program, a Hugging Face
             folder, a SavedModel or a frozen graph.

@@ -57,12 +57,12 @@ class Final:
         self._forms = ranked[:FINALISTS] + ([default] if default and default not in ranked[:FINALISTS] else [])
         standing.dismiss(self._forms)
 
-    def hold(self, seconds: float, until: float) -> Outcome:
+    def hold(self, until: float) -> Outcome:
         """Hold it; where nobody stands, the source is timed alone, in the process that it has.
 
         Args:
-            seconds: Time for its rounds; at least `LEAST_ROUNDS` are run, and `ALONE_ROUNDS` where nobody stands.
-            until: By `time.monotonic()`, how long it may go on where that is not enough to tell.
+            until: By `time.monotonic()`, how long it may take; at least `LEAST_ROUNDS` are run (`ALONE_ROUNDS` where
+                nobody stands).
 
         Raises:
             EngineFailure: The source form itself failed.
@@ -71,7 +71,7 @@ class Final:
         for form in (self._standing.baseline, control, *self._forms):
             form.forget()
         try:
-            self._rounds(control, min(seconds, FINAL_SECONDS))
+            self._rounds(control, min(until - time.monotonic(), FINAL_SECONDS))
             last = min(until, time.monotonic() + MOST_SECONDS)
             while self._unclear(control) and time.monotonic() + MORE_SECONDS < last:
                 self._rounds(control, MORE_SECONDS)

@@ -161,7 +161,7 @@ class _Search:
             entries = trials.run([spec for spec in dict.fromkeys(specs) if spec != source.entry.spec])
             self._rungs(standing)
             self.progress(0.9, "the final: the best forms against the source")
-            outcome = Final(standing, self.bench).hold(self._left(), self.began + self.budget)
+            outcome = Final(standing, self.bench).hold(self.began + self.budget)
         finally:
             standing.close()
         for entry in entries:
@@ -177,13 +177,11 @@ class _Search:
             if len(standing.members) <= FINALISTS:
                 return
             self.progress(0.8 + 0.02 * number, f"{len(standing.members)} forms are left")
-            spare = self._left() - min(FINAL_SECONDS, FINAL_SHARE * self.budget)
+            final = self.bench.source_seconds + min(FINAL_SECONDS, FINAL_SHARE * self.budget)
+            spare = self.began + self.budget - time.monotonic() - final
             if spare <= 0:
                 return
             standing.rung(number, min(spare / 2, RUNG_SECONDS * (number + 1)))
-
-    def _left(self) -> float:
-        return max(0.0, self.budget - (time.monotonic() - self.began))
 
     def _result(self, entries: list[Entry], baseline: Entry, outcome: Outcome) -> SearchResult:
         chosen = outcome.chosen.entry if outcome.chosen and outcome.gain else baseline

@@ -52,6 +52,7 @@ class Workbench:
         workdir: Where processes exchange files.
         feed: Position of the feed that is timed.
         memory_bytes: Most private memory of a candidate's process; no bound where 0.
+        source_seconds: Time that it took to open the source form, which the final does once more.
     """
 
     maker: Maker
@@ -60,6 +61,7 @@ class Workbench:
     workdir: Path
     feed: int
     memory_bytes: int = 0
+    source_seconds: float = 0.0
     _too_short: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def attempt(self, entry: Entry, seconds: float) -> Contender | None:
@@ -122,13 +124,14 @@ class Workbench:
             EngineFailure: What the runtime raises, or that the process died.
         """
         assert entry.made is not None  # it was made before
-        memory_bytes = self.memory_bytes if candidate else 0
+        memory_bytes, start = self.memory_bytes if candidate else 0, time.monotonic()
         runner = Runner.open(
             *(entry.made, self.threads, self.workdir),
             memory_bytes=memory_bytes,
             patience=patience,
             expendable=candidate,
         )
+        self.source_seconds = self.source_seconds if candidate else time.monotonic() - start
         try:
             entry.parity = self.truth.parity(entry.spec, runner.answers(self.truth.samples.feeds))
             entry.failure = self.truth.objection(entry.spec, entry.parity)
