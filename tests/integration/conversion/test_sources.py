@@ -66,8 +66,9 @@ def test_a_fixed_batch_cannot_grow(bench: Bench) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(model, path)
-    with pytest.raises(EngineFailure, match="fixed at 1 in the graph; set max_batch to 1"):
+    with pytest.raises(EngineFailure, match="fixed at 1 in the graph") as caught:
         bench.convert(request)
+    assert "Set max_batch to 1" in caught.value.suggested_fix
     request["template"]["components"][0]["max_batch"] = 1
     assert bench.convert(request)["components"][0]["parity"]["batch_sizes"] == [1]
 
