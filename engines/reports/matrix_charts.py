@@ -77,7 +77,8 @@ def intervals(
         if all(row.low == row.high for row in shown) and shown:
             axes.margins(x=0.5)
         if most is not None and any(row.high > most for row in shown):
-            axes.set_xlim(right=most)
+            least = min([row.low for row in shown] + [center or 0.0])
+            axes.set_xlim(least - 0.04 * (most - least), most)
         axes.xaxis.set_major_locator(_few_ticks())
         axes.xaxis.set_major_formatter(lambda value, _: (tick or show)(value))
         axes.grid(visible=True, axis="x")

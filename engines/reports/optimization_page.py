@@ -86,7 +86,7 @@ def _tiles(result: Mapping[str, Any]) -> list[Tile]:
         lost = f"source {metric_text.value(metric, float(source))}" if source is not None else ""
         tiles.append(Tile(metric_text.title(metric), metric_text.value(metric, float(accuracy)), lost))
     if not math.isnan(cosine(best)):
-        tiles.append(Tile("Cosine to the source", text.number(cosine(best), 4), "worst output"))
+        tiles.append(Tile("Cosine to the source", text.number(cosine(best), 5), "worst output"))
     if not math.isnan(size_bytes(best)):
         memory = memory_bytes(best)
         detail = "" if math.isnan(memory) else f"{text.size(memory)} in memory"

@@ -27,7 +27,7 @@ from engines.reports.speed import interval, speed_section
 
 _OUTCOME_TONES: dict[str, Tone] = {"recommended": "good", "failed": "bad", "left out": "muted", "Pareto": ""}
 _VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
-_MIB = 1 << 20
+_KIB, _MIB = 1 << 10, 1 << 20
 _MOST_SPEEDUPS = 15
 _ROUNDING = 1e-5
 
@@ -104,7 +104,7 @@ def _row(number: int, entry: Candidate, base: str, metric: str, *, sampled: bool
     row: list[str | Cell] = [
         str(number),
         Cell(str(entry.get("form", "")), "good" if best else "", _made_of(entry)),
-        Cell(text.number(cosine(entry), 4), _VERDICT_TONES.get(verdict(entry), ""), verdict(entry)),
+        Cell(text.number(cosine(entry), 5), _VERDICT_TONES.get(verdict(entry), ""), verdict(entry)),
         Cell(text.milliseconds(median_ms(entry)), detail=_tail(latency)),
         _speedup(latency),
     ]
@@ -145,7 +145,9 @@ def _plots(rows: list[tuple[int, Candidate]], metric: str, *, judged: bool) -> l
         blocks += _plot("quality", rows, quality, lambda entry: 100 * as_number(entry.get("accuracy")), "Up")
     else:
         blocks += _plot("quality", rows, "cosine to the source", cosine, "Up")
-    return blocks + _plot("size", rows, "size, MiB", lambda entry: size_bytes(entry) / _MIB, "Down")
+    sizes = [size_bytes(entry) for _, entry in rows]
+    unit, name = (_MIB, "MiB") if any(size >= _MIB for size in sizes) else (_KIB, "KiB")
+    return blocks + _plot("size", rows, f"size, {name}", lambda entry: size_bytes(entry) / unit, "Down")
 
 
 def _plot(
@@ -210,7 +212,8 @@ def parity_section(entry: Candidate | None) -> Iterator[Section]:
     rows: list[list[str | Cell]] = [
         [
             str(output.get("output", "")),
-            *(text.number(as_number(output.get(key)), 4) for key in ("cosine", "max_rel_error", "max_abs_error")),
+            text.number(as_number(output.get("cosine")), 5),
+            *(text.number(as_number(output.get(key)), 4) for key in ("max_rel_error", "max_abs_error")),
             f"{text.number(as_number(output.get('sqnr_db')))}{text.SPACE}dB",
             *[text.percent(_part(output.get("top1_agreement")))] * ranked,
             Cell(str(output.get("verdict", "")), _VERDICT_TONES.get(str(output.get("verdict")), "")),

@@ -8,6 +8,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.manifest import Manifest, read_manifest
+from engines.package_readme import readme
 
 TENSOR = {"name": "x", "dtype": "float32", "shape": {"min": [1, 4], "opt": [1, 4], "max": [8, 4]}}
 MANIFEST: dict[str, Any] = {
@@ -92,3 +93,22 @@ def test_what_is_broken_is_named(package: Path) -> None:
 def without_entry() -> str:
     component = {key: value for key, value in MANIFEST["components"][0].items() if key != "entry"}
     return json.dumps({**MANIFEST, "components": [component]})
+
+
+@pytest.mark.parametrize(
+    ("precision", "optimized", "words"),
+    [
+        ("BF16", True, "PASS at 0.001; cosine `y` 0.9999."),
+        ("FP32", True, "PASS at 0.001; largest relative error `y` 0.25."),
+        ("FP16", False, "PASS at 0.001; largest relative error `y` 0.25."),
+    ],
+)
+def test_the_readme_tells_parity_by_what_the_form_was_held_to(precision: str, optimized: bool, words: str) -> None:
+    parity = {
+        "verdict": "PASS",
+        "threshold": 1e-3,
+        "outputs": [{"output": "y", "max_rel_error": 0.25, "cosine": 0.9999}],
+    }
+    component = {**MANIFEST["components"][0], "parity": parity}
+    manifest = Manifest.model_validate({**MANIFEST, "precision": precision, "components": [component]})
+    assert words in readme(manifest, optimized=optimized)

@@ -81,8 +81,9 @@ def test_one_disturbed_form_hides_no_other() -> None:
     assert interval("a", {"speedup": 2, "speedup_low": "1.5", "speedup_high": 3}, "") == Interval("a", 2, 1.5, 3, "")
     result = rich()
     result["candidates"][1]["latency"]["speedup_high"] = 4000.0
-    chart = optimization_html(result).partition("Speed-up over the source, with 95 % intervals")[2]
-    assert "2000.00×" not in chart.partition("</figure>")[0]
+    ticks = [part for part in page(result).text if part.endswith(".00×")]
+    assert ticks
+    assert all(float(tick[:-1]) < 20 for tick in ticks)
 
 
 def test_the_verdict_tells_of_speed_and_accuracy() -> None:
