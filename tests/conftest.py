@@ -1,12 +1,13 @@
 """Real servers for tests: each is started once per session, when the first test asks for it, in a temporary folder.
 
-`make test` shares the tests between two processes, each of which is a session with servers of its own.
+`make test` shares most files between two processes, each of which is a session with servers of its own.
 
 | fixture           | scope    | gives                                                             |
 |-------------------|----------|-------------------------------------------------------------------|
 | `new_database`    | session  | a function: makes an empty database, returns its URL              |
 | `postgres_url`    | session  | one database shared by the session                                |
 | `database_url`    | function | an empty database of the test's own                               |
+| `new_nats_url`    | session  | a function: starts an empty NATS server, returns its URL          |
 | `nats_url`        | session  | one NATS server shared by the session                             |
 | `fresh_nats_url`  | function | an empty NATS server of the test's own (25 ms)                    |
 | `s3_settings`     | session  | the `s3_*` arguments of `Settings`                                |
@@ -21,6 +22,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,19 +42,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No example may fail because something else keeps the machine busy.
 hypothesis.settings.register_profile("lathe", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("lathe")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Give a file to one process, and all end-to-end tests to one: they share a suite that takes long to start."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class ByFile(LoadFileScheduling):  # type: ignore[misc]  # it comes without types
-        def _split_scope(self, nodeid: str) -> str:
-            file: str = super()._split_scope(nodeid)
-            return "tests/e2e" if file.startswith("tests/e2e/") else file
-
-    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -95,11 +84,21 @@ def database_url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = NatsServer(tmp_path_factory.mktemp("nats"), durable=False)
-    server.start()
-    yield server.url
-    server.stop()
+def new_nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    with ExitStack() as servers:
+
+        def make() -> str:
+            server = NatsServer(tmp_path_factory.mktemp("nats"), durable=False)
+            server.start()
+            servers.callback(server.stop)
+            return server.url
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def nats_url(new_nats_url: Callable[[], str]) -> str:
+    return new_nats_url()
 
 
 @pytest.fixture

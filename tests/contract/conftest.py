@@ -15,14 +15,34 @@ from tests.contract.workplace import Workplace, open_workplace
 
 
 @pytest.fixture(scope="session")
-async def suite(shared_settings: Settings, new_database: Callable[[], str]) -> AsyncIterator[Suite]:
-    async with open_suite(shared_settings.model_copy(update={"database_url": new_database()})) as opened:
+def apart(
+    shared_settings: Settings,
+    new_database: Callable[[], str],
+    new_nats_url: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], Settings]:
+    """A function that gives settings to services of their own: on one bus, two sets would take each other's tasks."""
+
+    def make() -> Settings:
+        places = {
+            "database_url": new_database(),
+            "nats_url": new_nats_url(),
+            "data_dir": tmp_path_factory.mktemp("data"),
+        }
+        return shared_settings.model_copy(update=places)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+async def suite(apart: Callable[[], Settings]) -> AsyncIterator[Suite]:
+    async with open_suite(apart()) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-async def workplace(shared_settings: Settings, new_database: Callable[[], str]) -> AsyncIterator[Workplace]:
-    async with open_workplace(shared_settings.model_copy(update={"database_url": new_database()})) as opened:
+async def workplace(apart: Callable[[], Settings]) -> AsyncIterator[Workplace]:
+    async with open_workplace(apart()) as opened:
         yield opened
 
 

@@ -158,14 +158,13 @@ async def test_deleting_ends_an_import(
     desk: Desk, quick: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "AT_ONCE", 2)
-    before = children()
     begun = await desk.begin(many_images(200))
 
     async def runs() -> bool:
-        return bool(children() - before)
+        return bool(children_of(quick))
 
     async def ended() -> bool:
-        return not children() - before and not [*(quick.data_dir / "registry" / "imports").iterdir()]
+        return not children_of(quick) and not [*(quick.data_dir / "registry" / "imports").iterdir()]
 
     await until(runs)
     await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=begun.name))
@@ -177,23 +176,29 @@ async def test_a_deletion_elsewhere_ends_an_import(
     desk: Desk, quick: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "AT_ONCE", 2)
-    before = children()
     begun = await desk.begin(many_images(200))
 
     async def runs() -> bool:
-        return bool(children() - before)
+        return bool(children_of(quick))
 
     async def ended() -> bool:
-        return not children() - before
+        return not children_of(quick)
 
     await until(runs)
     await database.execute("DELETE FROM datasets WHERE name = $1", begun.name)
     await until(ended)
 
 
-def children() -> set[int]:
-    """Return the processes below this one."""
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+def children_of(settings: Settings) -> list[psutil.Process]:
+    """Return the processes below this one that import for a registry; servers fork for connections meanwhile."""
+    return [each for each in psutil.Process().children(recursive=True) if str(settings.data_dir) in told(each)]
+
+
+def told(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 async def test_a_claim_is_one_process_s_until_its_lease_passes(desk: Desk, database: Database) -> None:
