@@ -18,15 +18,10 @@ PACKAGING = 0.97
 """Progress at which every component is done and the package is written."""
 
 
-def fresh_package(workdir: Path, *, keep_scratch: bool = False) -> Path:
-    """Return an empty `workdir/package`; what an earlier attempt left in it and in `workdir/scratch` is removed.
-
-    Args:
-        workdir: The work directory.
-        keep_scratch: Whether `workdir/scratch` stays, for work that goes on from there.
-    """
+def fresh_package(workdir: Path) -> Path:
+    """Return an empty `workdir/package`; what an earlier attempt left in it and in `workdir/scratch` is removed."""
     package = workdir / PACKAGE_DIR
-    for folder in (package,) if keep_scratch else (package, workdir / "scratch"):
+    for folder in (package, workdir / "scratch"):
         shutil.rmtree(folder, ignore_errors=True)
     package.mkdir(parents=True)
     return package

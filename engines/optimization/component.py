@@ -17,7 +17,7 @@ from engines.graph.hygiene import load_model
 from engines.optimization.component_data import ComponentData, find_component_data
 from engines.optimization.eight_bit import EightBit, EightBitForm
 from engines.optimization.form import FormSpec
-from engines.optimization.journal import Journal
+from engines.optimization.journal import LASTING, Journal
 from engines.optimization.judging import Thresholds, Truth
 from engines.optimization.making import Maker
 from engines.optimization.plan import IMAGE_RANK, baselines, candidates
@@ -166,7 +166,7 @@ def _eight_bit(job: ComponentJob, data: ComponentData) -> EightBit | None:
         data.prepared,
         data.quantization,
         data.bound,
-        job.workdir / "scratch" / job.component.name,
+        job.workdir / LASTING / job.component.name,
         job.threads,
         _INT8_SHARE * job.budget_seconds,
         lambda words: log.info("%s: %s", job.component.name, words),

@@ -94,11 +94,12 @@ class EightBit:
                 self._made[runtime] = failure
             except Overrun:
                 # No second try: it would only begin anew what there was no time for.
-                self._made[runtime] = EngineFailure(
+                self._made[runtime] = late = EngineFailure(
                     FailureReason.TIMEOUT,
                     f"The search's time did not do for quantizing for {runtime}.",
                     suggested_fix="Search for longer.",
                 )
+                self.journal.keep_made(_step(runtime), {"failure": late.to_dict()})
                 raise
         made = self._made[runtime]
         if isinstance(made, EngineFailure):
@@ -115,13 +116,13 @@ class EightBit:
         return EightBitForm(Path(values["graph"]), values["quantizer"], tuple(values["floating_point_nodes"]))
 
     def _new(self, runtime: str) -> EightBitForm:
-        with self.journal.risking(_step(runtime)):
-            try:
+        try:
+            with self.journal.risking(_step(runtime)):
                 form = self._search(runtime)
-            except EngineFailure as failure:
-                self.journal.keep_made(_step(runtime), {"failure": failure.to_dict()})
-                raise
-            self.journal.keep_made(_step(runtime), dataclasses.asdict(form) | {"graph": str(form.graph)})
+        except EngineFailure as failure:
+            self.journal.keep_made(_step(runtime), {"failure": failure.to_dict()})
+            raise
+        self.journal.keep_made(_step(runtime), dataclasses.asdict(form) | {"graph": str(form.graph)})
         return form
 
     def _search(self, runtime: str) -> EightBitForm:

@@ -20,6 +20,9 @@ from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
 from engines.optimization.record import entry_of, values_of
 
+LASTING = "search"
+"""Folder of the work directory that the process which goes on with a search finds as it was: a folder a component."""
+
 
 @dataclass
 class Journal:

@@ -7,6 +7,7 @@ then manifest, reports, infer.py, README and the record of all measurements     
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from engines.backends import backend
 from engines.conversion_request import ConversionRequest
 from engines.failures import EngineFailure
 from engines.optimization.component import ComponentJob, optimize_component
-from engines.optimization.journal import Journal
+from engines.optimization.journal import LASTING, Journal
 from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
@@ -83,7 +84,9 @@ def optimize_work(
     """
     work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
     template, spec = work.conversion.template, work.spec
-    package = fresh_package(workdir, keep_scratch=bool(deaths))
+    package = fresh_package(workdir)
+    if not deaths:
+        shutil.rmtree(workdir / LASTING, ignore_errors=True)
     threads, seconds = available_threads(), round(spec.budget_seconds / len(template.components), 1)
     log.info(
         "Optimizing %s for %s: %s allowed, for %s, %g s, %d threads on %s",
@@ -94,7 +97,8 @@ def optimize_work(
     done: list[OptimizedComponent] = []
     for index, component in enumerate(template.components):
         progress = share_of(report, index, len(template.components))
-        journal = Journal.open(component.name, workdir / "scratch" / f"{component.name}.json", report.risk, deaths)
+        path = workdir / LASTING / component.name / "journal.json"
+        journal = Journal.open(component.name, path, report.risk, deaths)
         done.append(
             optimize_component(
                 ComponentJob(
@@ -107,6 +111,7 @@ def optimize_work(
     result = result_fields(work, done)
     _write(package / HTML_NAME, _html(work, result))
     _write(package / RECORD_NAME, record.to_json() + "\n")
+    shutil.rmtree(workdir / LASTING, ignore_errors=True)
     return {**finish_package(workdir, _content(work, done, result), report), "result": result}
 
 
