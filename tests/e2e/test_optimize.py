@@ -94,7 +94,7 @@ def reference(archive: Path, given: np.ndarray[Any, np.dtype[np.float32]]) -> np
 
 
 def test_a_second_search_goes_on_from_the_record(desk: Desk, source: str, found: dict[str, Any]) -> None:
-    words = {"tensor_information": SHAPE, "output_location": "again"}
+    words = {"tensor_information": SHAPE}
     same = desk.finish(create(desk, source, search_budget_seconds=ENOUGH, seed=0, **words))
     assert same.status.state == task_pb2.SUCCEEDED
     other = desk.finish(create(desk, source, search_budget_seconds=1, seed=0, **words))
@@ -105,6 +105,8 @@ def test_a_second_search_goes_on_from_the_record(desk: Desk, source: str, found:
     first, second = (recorded(desk, task) for task in (same, other))
     assert first
     assert first <= second
+    measured_by = {each.measured_by for each in other.result.candidates if each.measured_by}
+    assert measured_by <= {same.name, found["name"]}
 
 
 def recorded(desk: Desk, task: optimizer.OptimizationTask) -> set[str]:
