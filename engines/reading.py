@@ -18,7 +18,7 @@ from engines.frontends.huggingface import huggingface_components, huggingface_in
 from engines.frontends.module_source import module_source
 from engines.frontends.pytorch import PytorchSource, load_network
 from engines.frontends.tensorflow_sources import read_frozen_graph, read_saved_model, tensorflow_inputs
-from engines.frontends.torchscript import read_torchscript, torchscript_inputs
+from engines.frontends.torchscript import in_order_of_forward, read_torchscript, torchscript_inputs
 from engines.graph.hygiene import check, external_files, load_model
 from engines.graph.interface import signature_of
 from engines.graph.versions import lower_versions
@@ -62,14 +62,18 @@ def read_source(
 def with_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
     """Return the component with its inputs declared: those that the source itself states where the template names none.
 
-    A symbolic extent of an ONNX graph becomes 1; declare the input in the template where the graph needs another.
+    Inputs of a TorchScript archive that go by the names of arguments stand in the order of these afterwards. A symbolic
+    extent of an ONNX graph becomes 1; declare the input in the template where the graph needs another.
 
     Raises:
         EngineFailure: INVALID_SPEC naming the inputs to declare where the source states no shapes; whatever the reader
             finds wrong.
     """
     stated = _INPUTS.get(request.template.source_format)
-    return component if component.inputs or stated is None else stated(request, component, workdir)
+    if component.inputs:
+        by_name = request.template.source_format == "TORCHSCRIPT" and any(given.place for given in component.inputs)
+        return in_order_of_forward(request, component, workdir) if by_name else component
+    return component if stated is None else stated(request, component, workdir)
 
 
 def with_stated_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:

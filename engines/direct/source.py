@@ -152,8 +152,10 @@ def parameters_of(module: torch.nn.Module) -> tuple[str, ...]:
 
 
 def _elements(input_shapes: Any) -> list[TensorElement]:
-    """Return what a list, a dictionary or a text of tensor information says of the inputs."""
-    return parse_text(input_shapes) if isinstance(input_shapes, str) else shapes_of_inputs.parse(input_shapes)
+    """Return what a list, a dictionary, one shape or a text of tensor information says of the inputs."""
+    if isinstance(input_shapes, str) and ":" in input_shapes:
+        return parse_text(input_shapes)
+    return shapes_of_inputs.parse([input_shapes] if isinstance(input_shapes, str) else input_shapes)
 
 
 def _elements_of_data(test_data: Any, parameters: Sequence[str]) -> list[TensorElement]:

@@ -97,6 +97,28 @@ def torchscript_inputs(request: ConversionRequest, component: Component, workdir
     )
 
 
+def in_order_of_forward(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+    """Return the component with inputs that go by the names of arguments at the positions of these instead.
+
+    Exporters of scripts take arguments by position alone. Inputs that nest, or that leave out an argument between
+    others, stay as they are; so do names that `forward` does not have, which reading the archive refuses.
+
+    Raises:
+        EngineFailure: as `load_torchscript`.
+    """
+    elements = parse("\n".join(f"{given.place}:float()" for given in component.inputs if given.place))
+    if is_positional(elements) or any(element.steps for element in elements):
+        return component
+    network = load_torchscript(file_inside(workdir, request.source_of(component)))
+    leading = list(script_arguments(network.script))[: len(elements)]
+    inputs = {element.argument: given for element, given in zip(elements, component.inputs, strict=True)}
+    if sorted(inputs) != sorted(leading):
+        return component
+    return component.model_copy(
+        update={"inputs": tuple(inputs[name].model_copy(update={"place": ""}) for name in leading)}
+    )
+
+
 def script_arguments(script: Any) -> dict[str, bool]:
     """Return the arguments of a script's `forward`, in order, and whether each has a default."""
     return {argument.name: argument.has_default_value() for argument in list(script.forward.schema.arguments)[1:]}

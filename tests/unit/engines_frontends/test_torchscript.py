@@ -156,11 +156,17 @@ def test_an_archive_that_returns_a_dictionary_is_told_what_to_return(tmp_path: P
     assert raised.value.suggested_fix.startswith("Return a tuple of tensors")
 
 
-@pytest.mark.parametrize("names", [("input_0", "input_1"), ("input_0[x]", "input_1[scale]")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input_0:float(1*4)\ninput_1:float(1*1)",
+        "input_0[x]:float(1*4)\ninput_1[scale]:float(1*1)",
+        "scale:float(1*1)\nx:float(1*4)",
+    ],
+    ids=["by position", "named", "by the names of forward"],
+)
 @pytest.mark.filterwarnings("ignore")
-def test_tensor_information_declares_what_an_archive_does_not_keep(
-    tmp_path: Path, source: Path, names: tuple[str, str]
-) -> None:
+def test_tensor_information_declares_what_an_archive_does_not_keep(tmp_path: Path, source: Path, text: str) -> None:
     import torch
 
     jit: Any = torch.jit
@@ -171,8 +177,10 @@ def test_tensor_information_declares_what_an_archive_does_not_keep(
         with_inputs(request, component, tmp_path)
     assert "tensor information" in caught.value.suggested_fix
     stated = with_stated_inputs(request, component, tmp_path)
-    declared = apply(f"{names[0]}:float(1*4)\n{names[1]}:float(1*1)", stated)
-    assert_equal(prepare(request, declared, tmp_path, lambda *_: None))
+    assert_equal(prepare(request, apply(text, stated), tmp_path, lambda *_: None))
+    wrong = apply("picture:float(1*1)\nx:float(1*4)", stated)
+    with pytest.raises(EngineFailure, match=r"declares 2 inputs \(picture, x\); the .* takes 2: x, scale"):
+        prepare(request, wrong, tmp_path, lambda *_: None)
 
 
 def test_whoever_declares_inputs_still_hears_of_files_that_are_no_model(tmp_path: Path, source: Path) -> None:

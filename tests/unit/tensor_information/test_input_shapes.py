@@ -41,6 +41,27 @@ def test_lists_are_read(value: Any, expected: list[tuple[Shapes, str]]) -> None:
     assert [element.argument for element in elements] == [f"input_{index}" for index in range(len(expected))]
 
 
+def test_a_dictionary_says_shapes_by_name() -> None:
+    found = parse({"image": {"range": [SMALL, "8*3*224*224"], "dtype": "half"}, "scale": "1"})
+    assert [(element.argument, element.dtype, element.shapes.kind) for element in found] == [
+        ("image", "float16", "range"),
+        ("scale", "", "fixed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"image": 3}, "input_shapes['image']: expected a shape such as '1*3*224*224'"),
+        ({"image": {"range": ["1*x", "1"]}}, "input_shapes['image']['range'][0]: expected a shape"),
+    ],
+)
+def test_mistakes_in_a_dictionary_say_which_name(value: Any, words: str) -> None:
+    with pytest.raises(EngineFailure) as raised:
+        parse(value)
+    assert raised.value.message.startswith(words)
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
