@@ -42,7 +42,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], FailureReason, str, str]] = {
         {"inputs": [{**VECTOR[0], "dtype": "int64"}]},
         FailureReason.INVALID_ARCHITECTURE,
         "In module 'fc'",
-        "Compare the dtypes",
+        "Compare the inputs' dtypes",
     ),
     "range": (
         TWO_INPUTS,
