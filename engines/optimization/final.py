@@ -97,8 +97,9 @@ class Final:
     def _noise(self, control: Contender) -> float:
         if self._standing.by_size:
             return LEAST_NOISE  # bytes have none, and fewer by so little help nobody
-        itself = self._standing.tournament.speed(control, self._standing.baseline)
-        return max(itself.high, 1 / itself.low, LEAST_NOISE)
+        # Its middle: how far the rounds scatter is in the interval of the gain already, and must not count twice.
+        itself = self._standing.tournament.speed(control, self._standing.baseline).ratio
+        return max(itself, 1 / itself, LEAST_NOISE)
 
     def _unclear(self, control: Contender) -> bool:
         """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""
