@@ -13,15 +13,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
 from engines.optimization.record import entry_of, values_of
+from engines.sandbox import DEATHS
 
 LASTING = "search"
 """Folder of the work directory that the process which goes on with a search finds as it was: a folder a component."""
+
+
+_WITHIN = " › "
+"""Between a step and one that is a part of it."""
+
+
+class Death(NamedTuple):
+    """The end of a process: why, and when by `time.monotonic()`."""
+
+    failure: EngineFailure
+    at: float
+
+
+def deaths_of(request: Mapping[str, Any]) -> dict[str, Death]:
+    """Return what ended earlier processes of a request, by step."""
+    told = request.get(DEATHS, ())
+    return {death["step"]: Death(EngineFailure.from_dict(death["failure"]), death["at"]) for death in told}
 
 
 @dataclass
@@ -38,14 +56,14 @@ class Journal:
     component: str = ""
     path: Path | None = None
     risk: Callable[[str], None] = lambda _step: None
-    deaths: Mapping[str, EngineFailure] = field(default_factory=dict)
+    deaths: Mapping[str, Death] = field(default_factory=dict)
     _began: float | None = None
     _at_risk: str = ""
     _entries: dict[FormSpec, Entry] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, component: str, path: Path, risk: Callable[[str], None], deaths: Mapping[str, EngineFailure]) -> Self:
+    def open(cls, component: str, path: Path, risk: Callable[[str], None], deaths: Mapping[str, Death]) -> Self:
         """Return the journal of a component, with what earlier processes of this work wrote into it."""
         journal = cls(component, path, risk, deaths)
         if deaths and path.is_file():
@@ -56,16 +74,25 @@ class Journal:
         return journal
 
     def begin(self) -> float:
-        """Return when the search began, by `time.monotonic()`, which is that of all processes: now, unless it has."""
+        """Return when the search began, by `time.monotonic()`: now, unless it has.
+
+        What it took since the last death to come to this point is no part of the search: the source was read again.
+        """
+        now = time.monotonic()
         if self._began is None:
-            self._began = time.monotonic()
-            self._write()
+            self._began = now
+        elif self.deaths:
+            self._began += now - max(death.at for death in self.deaths.values())
+        self._write()
         return self._began
 
     def find(self, spec: FormSpec) -> Entry | None:
         """Return what an earlier process found out about a form, also that it died of it; None where it did not."""
-        death = self.deaths.get(self._step(spec.name))
-        return Entry(spec, failure=_deadly(spec.name, death)) if death else self._entries.get(spec)
+        step = self._step(spec.name)
+        for name, death in self.deaths.items():
+            if name == step or name.startswith(step + _WITHIN):
+                return Entry(spec, failure=_deadly(name.removeprefix(self._step("")), death.failure))
+        return self._entries.get(spec)
 
     def held(self, spec: FormSpec) -> bool:
         """Whether an earlier process made and measured the form, and nothing spoke against it."""
@@ -83,8 +110,9 @@ class Journal:
         Raises:
             EngineFailure: It died of it.
         """
-        if death := self.deaths.get(self._step(step)):
-            raise _deadly(step, death)
+        for name, death in self.deaths.items():
+            if name.startswith(self._step("")) and name.endswith(_WITHIN + step):
+                raise _deadly(step, death.failure)
         values: dict[str, Any] | None = self._made.get(step)
         return values
 
@@ -96,7 +124,8 @@ class Journal:
     @contextmanager
     def risking(self, step: str) -> Iterator[None]:
         """Say meanwhile that the process may die of a step; afterwards of the one that it is a part of, if any."""
-        outer, self._at_risk = self._at_risk, self._step(step)
+        outer = self._at_risk
+        self._at_risk = outer + _WITHIN + step if outer else self._step(step)
         self.risk(self._at_risk)
         try:
             yield

@@ -15,9 +15,8 @@ from typing import Any
 
 from engines.backends import backend
 from engines.conversion_request import ConversionRequest
-from engines.failures import EngineFailure
 from engines.optimization.component import ComponentJob, optimize_component
-from engines.optimization.journal import LASTING, Journal
+from engines.optimization.journal import LASTING, Death, Journal, deaths_of
 from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
@@ -26,7 +25,7 @@ from engines.package import PackageContent
 from engines.package_work import PACKAGING, finish_package, fresh_package, share_of
 from engines.reading import Reader, read_source, with_components
 from engines.samples import TEST_DATA
-from engines.sandbox import DEATHS, Reporter
+from engines.sandbox import Reporter
 from engines.tasklog import log_to_stdout
 from engines.toolchain import available_threads, hardware
 
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 HTML_NAME = "optimization.html"
 RECORD_NAME = "record.json"
-NO_DEATHS: Mapping[str, EngineFailure] = MappingProxyType({})
+NO_DEATHS: Mapping[str, Death] = MappingProxyType({})
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
@@ -59,8 +58,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     if not work.conversion.samples_path and (workdir / TEST_DATA).is_file():
         work = work.model_copy(update={"conversion": work.conversion.model_copy(update={"samples_path": TEST_DATA})})
     memory = work.spec.memory_limit_bytes or work.device.memory_limit_bytes
-    deaths = {entry["step"]: EngineFailure.from_dict(entry["failure"]) for entry in request.get(DEATHS, ())}
-    return optimize_work(work, workdir, report, memory_bytes=memory, deaths=deaths)
+    return optimize_work(work, workdir, report, memory_bytes=memory, deaths=deaths_of(request))
 
 
 def optimize_work(
@@ -70,7 +68,7 @@ def optimize_work(
     *,
     memory_bytes: int = 0,
     reader: Reader = read_source,
-    deaths: Mapping[str, EngineFailure] = NO_DEATHS,
+    deaths: Mapping[str, Death] = NO_DEATHS,
 ) -> dict[str, Any]:
     """Optimize what was read from a request; as `run`.
 

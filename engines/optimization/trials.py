@@ -20,6 +20,8 @@ MAKING_SHARE = 0.7
 MOST_OF_THE_REST = 0.5
 """Part of the time that is left for making that one form may take."""
 LEAST_MAKING_SECONDS = 5.0
+LEADER_SECONDS = 60.0
+"""Least time for making again what was made within the budget, by a process that died."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Trials:
     def _seconds(self, spec: FormSpec) -> float:
         """Return the time for making a form; what an earlier process made and leads is what the answer rests on."""
         if self.journal.held(spec):
-            return self.budget
+            return max(self.budget, LEADER_SECONDS)
         left = MAKING_SHARE * self.budget - (time.monotonic() - self.began)
         return max(MOST_OF_THE_REST * left, min(left, LEAST_MAKING_SECONDS))
 

@@ -8,7 +8,10 @@ from time import monotonic
 
 _MIN_INTERVAL = 0.05
 DEATHS = "deaths"
-"""Field of a request that is run again: the steps that ended its processes, each `{"step", "failure"}`."""
+"""Field of a request that is run again: what ended its processes, in order, each `{"step", "failure", "at"}`.
+
+`at` is by `time.monotonic()`, which is that of all processes.
+"""
 
 
 @dataclass(frozen=True)

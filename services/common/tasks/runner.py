@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import structlog
 
-from engines.failures import EngineFailure
 from engines.sandbox import DEATHS, Child, Died, Limits, Progress
 
 log = structlog.get_logger(__name__)
@@ -82,11 +81,10 @@ class ChildSlot:
         self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
     ) -> dict[str, Any]:
         """Run the entry function in the child, and in another one after each step that it died of."""
-        deaths: dict[str, EngineFailure] = {}
+        deaths: dict[str, dict[str, Any]] = {}
         began, left = time.monotonic(), limits
         while True:
-            told = [{"step": step, "failure": failure.to_dict()} for step, failure in deaths.items()]
-            asked = {**request, DEATHS: told} if told else request
+            asked = {**request, DEATHS: list(deaths.values())} if deaths else request
             try:
                 return await self._child.run(self._entry, asked, left, on_progress, on_log)
             except Died as death:
@@ -94,7 +92,7 @@ class ChildSlot:
                 if not step or step in deaths or len(deaths) == MOST_DEATHS:
                     raise
                 log.info("runner.died", step=step, reason=death.reason.value, message=death.message)
-                deaths[step] = death
+                deaths[step] = {"step": step, "failure": death.to_dict(), "at": time.monotonic()}
                 on_log(f"{step}: {death.message} The work goes on without it, in another process.")
             self._child = await self._spawn()
             if self._stopped:

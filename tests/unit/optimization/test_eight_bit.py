@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.eight_bit import EightBit, EightBitForm
-from engines.optimization.journal import Journal
+from engines.optimization.journal import Death, Journal
 
 FORM = EightBitForm(Path("/scratch/net.onnx"), "NNCF, mixed", ("node_3",))
 
@@ -42,8 +43,8 @@ def test_another_process_quantizes_nothing_again(tmp_path: Path) -> None:
         *("net: the quantization for onnxruntime", ""),
     ]
 
-    death = EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "It crashed with SIGSEGV.")
-    deaths = {"net: the quantization for tensorrt": death}
+    death = Death(EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "It crashed with SIGSEGV."), time.monotonic())
+    deaths = {"net: tensorrt INT8 › the quantization for tensorrt": death}
     second = eight_bit(Journal.open("net", path, risks.append, deaths))
     assert second.make("openvino") == FORM
     with pytest.raises(EngineFailure, match="No INT8 form holds"):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.entry import Entry
-from engines.optimization.journal import Journal
+from engines.optimization.form import FormSpec
+from engines.optimization.journal import Death, Journal, deaths_of
 from tests.unit.optimization.forms import OPENVINO, ORT
 
-DEATHS = {"net: the bad step": EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "It crashed with SIGSEGV.")}
+CRASH = EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "It crashed with SIGSEGV.")
+FATAL = FormSpec("inductor", "FP32")
 
 
 def again(path: Path) -> Journal:
-    return Journal.open("net", path, lambda _step: None, DEATHS)
+    deaths = {"net: inductor FP32 › the bad step": Death(CRASH, time.monotonic())}
+    return Journal.open("net", path, lambda _step: None, deaths)
 
 
 def test_what_was_written_is_found_by_the_process_that_goes_on(tmp_path: Path) -> None:
@@ -26,7 +30,7 @@ def test_what_was_written_is_found_by_the_process_that_goes_on(tmp_path: Path) -
     journal.keep_made("a step", {"graph": "here"})
 
     found = again(path)
-    assert found.begin() == began
+    assert found.begin() >= began  # later by the time since the death
     assert found.made("a step") == {"graph": "here"}
     assert found.made("another") is None
     entry = found.find(OPENVINO)
@@ -36,8 +40,12 @@ def test_what_was_written_is_found_by_the_process_that_goes_on(tmp_path: Path) -
     assert entry.failure is not None
     assert entry.failure.reason is FailureReason.TIMEOUT  # it may pass, and is not tried again nevertheless
     assert not found.held(ORT)
-    with pytest.raises(EngineFailure, match=r"the bad step ended the process .* SIGSEGV"):
+    with pytest.raises(EngineFailure, match=r"^the bad step ended the process .* SIGSEGV"):
         found.made("the bad step")
+    fatal = found.find(FATAL)  # the form, of whose making the step was a part
+    assert fatal is not None
+    assert fatal.failure is not None
+    assert fatal.failure.message.startswith("inductor FP32 › the bad step ended the process")
 
 
 def test_a_work_that_begins_anew_does_not_read_what_lies_there(tmp_path: Path) -> None:
@@ -52,4 +60,13 @@ def test_steps_lie_within_steps() -> None:
     journal = Journal("net", risk=said.append)
     with pytest.raises(KeyError), journal.risking("outer"), journal.risking("inner"):
         raise KeyError
-    assert said == ["net: outer", "net: inner", "net: outer", ""]
+    assert said == ["net: outer", "net: outer › inner", "net: outer", ""]
+
+
+def test_the_time_in_which_the_source_is_read_again_is_no_part_of_the_search(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    began = Journal("net", path).begin()
+    request = {"deaths": [{"step": "net: a", "failure": CRASH.to_dict(), "at": time.monotonic() - 7.0}]}
+    resumed = Journal.open("net", path, lambda _step: None, deaths_of(request))
+    assert resumed.begin() - began >= 7.0
+    assert deaths_of({}) == {}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from engines.optimization import final, standing, trials
 from engines.optimization.entry import Entry
 from engines.optimization.final import ALONE_ROUNDS
 from engines.optimization.form import FormSpec
-from engines.optimization.journal import Journal
+from engines.optimization.journal import Death, Journal
 from engines.optimization.judging import STRICT, Judge, Run, Truth
 from engines.optimization.record import Record
 from engines.optimization.runner import Runner
@@ -208,8 +209,8 @@ def test_another_process_goes_on_where_one_died(searched: Searcher, tmp_path: Pa
     assert risks == [words for spec in specs for words in (f"net: {spec.name}", "")]
 
     death = EngineFailure(FailureReason.OUT_OF_MEMORY, "It took 3 GiB.")
-    second = Journal.open("net", path, risks.append, {f"net: {deadly.name}": death})
-    assert second.begin() == first.begin()
+    deaths = {f"net: {deadly.name}": Death(death, time.monotonic())}
+    second = Journal.open("net", path, risks.append, deaths)
     result, maker = searched([*specs, deadly, late], slow_start, budget_seconds=20.0, journal=second)
     entries = by_spec(result)
     assert maker.asked == [slow_start, ORT, late]  # the leader, which the answer rests on, and what was not tried
@@ -224,13 +225,13 @@ def test_another_process_goes_on_where_one_died(searched: Searcher, tmp_path: Pa
 
 
 def test_a_leader_is_made_again_however_little_time_is_left(searched: Searcher, tmp_path: Path) -> None:
-    path, deaths = tmp_path / "journal.json", {"net: other": EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "Gone.")}
+    path, gone = tmp_path / "journal.json", EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "Gone.")
     searched([ORT], SLOW_BASELINE, budget_seconds=20.0, journal=Journal("net", path))
     result, maker = searched(
         [ORT, OPENVINO],
         SLOW_BASELINE,
         budget_seconds=1e-3,
-        journal=Journal.open("net", path, lambda _step: None, deaths),
+        journal=Journal.open("net", path, lambda _step: None, {"net: other": Death(gone, time.monotonic())}),
     )
     assert maker.asked == [SLOW_BASELINE, ORT]
     assert [latency.form for latency in result.profile.forms] == [SLOW_BASELINE.name, ORT.name]  # in the final
