@@ -18,6 +18,9 @@ _MALLOPT = {-1: 2**31 - 1, -2: 64 << 20, -4: 0}  # glibc's M_TRIM_THRESHOLD, M_T
 PACKAGES = {"torchscript": "torch", "inductor": "torch"}
 """What `pip` calls a runtime, where that is another name."""
 _CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
+_EXACT = "session.x64quantprecision"
+_NO_OVERFLOW = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Flags of processors, of which one means that sums of 8-bit products do not saturate."""
 _OWN = frozenset({"threads", "allocator", "inputs", "binding"})
 
 
@@ -59,13 +62,23 @@ def open_onnxruntime(path: str, stated: dict[str, str], threads: int) -> Any:
     options.execution_mode = getattr(ort.ExecutionMode, stated["execution_mode"])
     options.intra_op_num_threads, options.inter_op_num_threads = max(1, threads // streams), 1
     for key in (key for key in stated if key.startswith("session.")):
-        options.add_session_config_entry(key, stated[key])
+        if key != _EXACT or _products_saturate():
+            options.add_session_config_entry(key, stated[key])
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     if streams > 1:
         callers = ThreadPoolExecutor(streams)
         return lambda feeds: list(callers.map(lambda feed: session.run(None, feed), feeds))
     run = _Bound(session).run if stated.get("binding") == "bound" else lambda feed: session.run(None, feed)
     return lambda feeds: [run(feed) for feed in feeds]
+
+
+def _products_saturate() -> bool:
+    """Tell whether the sums of 8-bit products may overflow here; others compute exactly, and faster, when not told."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return _NO_OVERFLOW.isdisjoint(file.read().split())
+    except OSError:
+        return True
 
 
 class _Bound:

@@ -9,6 +9,8 @@ from engines.optimization.result import OptimizedComponent
 
 EIGHT_BIT_WEIGHTS = "INT8 weights, integer products"
 """What the knob `weights` of OpenVINO does, as quantizations call it."""
+DYNAMIC = "onnxruntime dynamic per channel"
+"""What that of ONNX Runtime does."""
 _KEPT = "kept as it is"
 _ASYMMETRIC = "asymmetric"
 
@@ -30,9 +32,8 @@ def quantization_entry(done: Sequence[OptimizedComponent]) -> QuantizationEntry 
         return None
     quantizers = [component.quantizer for component in components.values()]
     made = [quantizer for quantizer in quantizers if quantizer != _KEPT]
-    static = any(quantizer != EIGHT_BIT_WEIGHTS for quantizer in made)
     return QuantizationEntry(
-        scheme=("STATIC" if static else "WEIGHT_ONLY") if made else "",
+        scheme=_scheme(made),
         method="",
         granularity="PER_CHANNEL" if made else "",
         asymmetric=any(quantizer == EIGHT_BIT_WEIGHTS or _ASYMMETRIC in quantizer.split() for quantizer in made),
@@ -40,8 +41,19 @@ def quantization_entry(done: Sequence[OptimizedComponent]) -> QuantizationEntry 
     )
 
 
+def _scheme(quantizers: Sequence[str]) -> str:
+    if not quantizers:
+        return ""
+    if set(quantizers) <= {EIGHT_BIT_WEIGHTS, DYNAMIC}:
+        return "DYNAMIC" if DYNAMIC in quantizers else "WEIGHT_ONLY"
+    return "STATIC"
+
+
 def _quantizer(entry: OptimizedComponent) -> str:
     """Return what quantized the recommended form of a component; empty where nothing did."""
     if entry.quantizer:
         return entry.quantizer
-    return EIGHT_BIT_WEIGHTS if entry.found.recommended.spec.knob("weights") else ""
+    spec = entry.found.recommended.spec
+    if not spec.knob("weights"):
+        return ""
+    return EIGHT_BIT_WEIGHTS if spec.runtime == "openvino" else DYNAMIC

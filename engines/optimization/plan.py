@@ -125,16 +125,23 @@ def _main(now: Situation) -> Iterator[FormSpec]:
         yield FormSpec("openvino", "BF16")
     yield FormSpec("openvino", "FP32")
     yield FormSpec("onnxruntime", "FP32")
+    if now.goal == "INT8":
+        yield from _eight_bit_weights(now)
     if now.goal == "INT8" and now.has_calibration:
         yield FormSpec("openvino", "INT8", "quantized")
         yield FormSpec("onnxruntime", "INT8", "quantized")
-    if now.goal == "INT8":
-        yield FormSpec("openvino", "INT8", knobs=(("weights", "int8"),))
+
+
+def _eight_bit_weights(now: Situation) -> Iterator[FormSpec]:
+    """Yield what is made in seconds from weights alone; ONNX Runtime's has products in integers, no convolutions."""
+    yield FormSpec("openvino", "INT8", knobs=(("weights", "int8"),))
+    if now.is_transformer:
+        yield FormSpec("onnxruntime", "INT8", knobs=(("weights", "int8"),))
 
 
 def _small(now: Situation) -> Iterator[FormSpec]:
     if now.goal == "INT8":
-        yield FormSpec("openvino", "INT8", knobs=(("weights", "int8"),))
+        yield from _eight_bit_weights(now)
     if now.goal in HALF_GOALS:
         yield FormSpec("openvino", "FP16")
         yield FormSpec("onnxruntime", "FP16")

@@ -10,8 +10,8 @@ from pathlib import Path
 from engines.backends import Arrays, BuiltForm
 from engines.failures import first_line
 from engines.profile import ProfileReport
-from engines.quantization.plan import products_saturate
 from engines.quantization.request import HALVES
+from engines.toolchain import products_saturate
 
 SMALL_MS = 0.1
 """Latency under which the fixed cost of a call and of every node outweighs what arithmetic takes."""

@@ -10,10 +10,8 @@ from engines.quantization.nncf_quantizers import Nncf
 from engines.quantization.onnxruntime_quantizers import Dynamic, StaticQdq
 from engines.quantization.quantizers import Quantizer, Settings
 from engines.quantization.request import QuantizationSpec
-from engines.toolchain import cpu
+from engines.toolchain import products_saturate
 
-NO_OVERFLOW_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
-"""Processor flags of which one means that sums of 8-bit products do not saturate."""
 _ATTENTION = frozenset({"LayerNormalization", "SkipLayerNormalization", "Attention", "MultiHeadAttention"})
 
 
@@ -70,15 +68,6 @@ def second_candidates(spec: QuantizationSpec, settings: Settings) -> list[Candid
     if wider == settings:
         return []
     return [Candidate(StaticQdq(everything=False), wider), Candidate(Nncf(on_ir=settings.runtime == "openvino"), wider)]
-
-
-def products_saturate() -> bool:
-    """Return whether this processor adds 8-bit products in 16 bits, which overflow: x86 without VNNI or AMX.
-
-    Weights of 7 bits keep every sum inside, at the price of half their resolution. OpenVINO needs them there; ONNX
-    Runtime is told to compute exactly instead (`session.x64quantprecision`).
-    """
-    return NO_OVERFLOW_FLAGS.isdisjoint(cpu()[1])
 
 
 def is_transformer(model: Any) -> bool:

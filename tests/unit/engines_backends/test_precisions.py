@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -15,6 +16,7 @@ from engines.infer_runtimes import open_model
 from tests.unit.engines_backends import graphs
 
 NAMES = ["onnxruntime", "openvino"]
+EXACT = "session.x64quantprecision"
 X = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
 
 
@@ -106,3 +108,26 @@ def test_the_packages_own_script_opens_the_form(name: str, precision: str, tmp_p
     form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", precision)
     compute = open_model(name, str(form.entry), form.options, 1)
     np.testing.assert_array_equal(compute([{"x": X}])[0][0], backend(name).open(form, 1).run({"x": X})["y"])
+
+
+@pytest.mark.parametrize("saturating", [True, False])
+def test_only_processors_whose_sums_overflow_are_told_to_compute_exactly(
+    saturating: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.backends.onnxruntime.products_saturate", lambda: saturating)
+    monkeypatch.setattr("engines.infer_runtimes._products_saturate", lambda: saturating)
+    path, expected = quantized(tmp_path / "g.onnx")
+    form = backend("onnxruntime").build(BuildSource(path, graphs.SIGNATURE), tmp_path / "out", "INT8")
+    assert form.options[EXACT] == "1"
+    told: list[str] = []
+    original = onnxruntime.SessionOptions.add_session_config_entry
+    monkeypatch.setattr(
+        onnxruntime.SessionOptions,
+        "add_session_config_entry",
+        lambda options, key, value: (told.append(key), original(options, key, value))[1],
+    )
+    np.testing.assert_allclose(backend("onnxruntime").open(form, 1).run({"x": X})["y"], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        open_model("onnxruntime", str(form.entry), form.options, 1)([{"x": X}])[0][0], expected, rtol=1e-5
+    )
+    assert told == ([EXACT, EXACT] if saturating else [])

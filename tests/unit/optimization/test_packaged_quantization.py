@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engines.optimization.form import FormSpec
-from engines.optimization.packaged_quantization import EIGHT_BIT_WEIGHTS, quantization_entry
+from engines.optimization.packaged_quantization import DYNAMIC, EIGHT_BIT_WEIGHTS, quantization_entry
 from engines.quantization.direct_quantizers import AsItIs
 from engines.quantization.nncf_quantizers import Nncf
 from engines.quantization.onnxruntime_quantizers import StaticQdq
@@ -40,10 +40,14 @@ def test_a_source_that_carries_its_own_is_said_to_be_kept() -> None:
     assert (found.scheme, found.method, found.granularity, found.asymmetric) == ("", "", "", False)
 
 
-def test_weights_in_eight_bits_are_told_too() -> None:
+@pytest.mark.parametrize(
+    ("runtime", "scheme", "asymmetric", "name"),
+    [("openvino", "WEIGHT_ONLY", True, EIGHT_BIT_WEIGHTS), ("onnxruntime", "DYNAMIC", False, DYNAMIC)],
+)
+def test_weights_in_eight_bits_are_told_too(runtime: str, scheme: str, asymmetric: bool, name: str) -> None:
     done = component("a")
-    done.found.recommended.spec = FormSpec("openvino", "INT8", knobs=(("weights", "int8"),))
+    done.found.recommended.spec = FormSpec(runtime, "INT8", knobs=(("weights", "int8"),))
     found = quantization_entry([done])
     assert found is not None
-    assert (found.scheme, found.asymmetric) == ("WEIGHT_ONLY", True)
-    assert found.components["a"].quantizer == EIGHT_BIT_WEIGHTS
+    assert (found.scheme, found.asymmetric) == (scheme, asymmetric)
+    assert found.components["a"].quantizer == name

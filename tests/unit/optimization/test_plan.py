@@ -82,10 +82,13 @@ def test_integers_follow_the_defaults_where_there_is_data_to_calibrate_on() -> N
     assert [spec.name for spec in quantized[:2]] == ["openvino INT8", "onnxruntime INT8"]
     first = found.index(quantized[0])
     assert found[first + 1] == quantized[1]
-    assert all(spec.is_default for spec in found[:first])
+    assert all(spec.is_default or spec.knob("weights") for spec in found[:first])
     assert {FormSpec("openvino", "FP32"), FormSpec("onnxruntime", "FP32")} <= set(found[:first])
     without = plan(goal="INT8")
     assert FormSpec("openvino", "INT8", knobs=(("weights", "int8"),)) in without
+    dynamic = FormSpec("onnxruntime", "INT8", knobs=(("weights", "int8"),))
+    assert dynamic not in without
+    assert dynamic in plan(goal="INT8", is_transformer=True)
 
 
 def test_throughput_begins_with_streams_and_size_with_few_bytes() -> None:
