@@ -120,11 +120,8 @@ def test_only_processors_whose_sums_overflow_are_told_to_compute_exactly(
     form = backend("onnxruntime").build(BuildSource(path, graphs.SIGNATURE), tmp_path / "out", "INT8")
     assert form.options[EXACT] == "1"
     told: list[str] = []
-    original = onnxruntime.SessionOptions.add_session_config_entry
     monkeypatch.setattr(
-        onnxruntime.SessionOptions,
-        "add_session_config_entry",
-        lambda options, key, value: (told.append(key), original(options, key, value))[1],
+        onnxruntime.SessionOptions, "add_session_config_entry", lambda _options, key, _value: told.append(key)
     )
     np.testing.assert_allclose(backend("onnxruntime").open(form, 1).run({"x": X})["y"], expected, rtol=1e-5)
     np.testing.assert_allclose(
