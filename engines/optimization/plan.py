@@ -133,9 +133,9 @@ def _main(now: Situation) -> Iterator[FormSpec]:
 
 
 def _eight_bit_weights(now: Situation) -> Iterator[FormSpec]:
-    """Yield what is made in seconds from weights alone; ONNX Runtime's has products in integers, no convolutions."""
+    """Yield what is made in seconds from weights alone; ONNX Runtime's computes convolutions in floating point."""
     yield FormSpec("openvino", "INT8", knobs=(("weights", "int8"),))
-    if now.is_transformer:
+    if now.is_transformer or not now.has_images:
         yield FormSpec("onnxruntime", "INT8", knobs=(("weights", "int8"),))
 
 

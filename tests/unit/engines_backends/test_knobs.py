@@ -118,3 +118,21 @@ def test_a_graph_without_attention_is_not_fused(tmp_path: Path) -> None:
 def test_a_script_says_which_runtimes_it_opens() -> None:
     with pytest.raises(ValueError, match="the package is for tensorrt"):
         open_model("tensorrt", "x", {}, 1)
+
+
+def test_recurrent_networks_have_their_products_in_integers_too(tmp_path: Path) -> None:
+    rng, hidden, width = np.random.default_rng(0), 16, 8
+    weights = {"w": (1, 4 * hidden, width), "r": (1, 4 * hidden, hidden)}
+    values = {name: (rng.standard_normal(shape) / 4).astype(np.float32) for name, shape in weights.items()}
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=hidden)
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, "batch", width])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 1, "batch", hidden])
+    tensors = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    made = helper.make_graph([node], "g", [given], [result], tensors)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "g.onnx")
+    source = BuildSource(tmp_path / "g.onnx", graphs.SIGNATURE)
+    runtime, x = backend("onnxruntime"), rng.standard_normal((5, 2, width)).astype(np.float32)
+    expected = runtime.open(runtime.build(source, tmp_path / "plain", "FP32"), 1).run({"x": x})["y"]
+    form = runtime.build(source, tmp_path / "out", "INT8", {"weights": "int8"})
+    assert [node.op_type for node in onnx.load(form.entry).graph.node] == ["DynamicQuantizeLSTM"]
+    np.testing.assert_allclose(runtime.open(form, 1).run({"x": x})["y"], expected, atol=0.02)

@@ -89,6 +89,7 @@ def test_integers_follow_the_defaults_where_there_is_data_to_calibrate_on() -> N
     dynamic = FormSpec("onnxruntime", "INT8", knobs=(("weights", "int8"),))
     assert dynamic not in without
     assert dynamic in plan(goal="INT8", is_transformer=True)
+    assert dynamic in plan(goal="INT8", has_images=False)
 
 
 def test_throughput_begins_with_streams_and_size_with_few_bytes() -> None:
