@@ -46,8 +46,8 @@ def quantize_products(
     if left_out.issuperset(node.name for node in model.graph.node if node.op_type in OPERATORS):
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
-            f"The graph has no {', '.join(OPERATORS[:-1])} or {OPERATORS[-1]} with a weight, which dynamic quantization "
-            "is for.",
+            f"The graph has no {', '.join(OPERATORS[:-1])} or {OPERATORS[-1]} with a weight, which dynamic "
+            "quantization is for.",
             suggested_fix="Choose the scheme STATIC, with calibration data.",
         )
     del model.graph.value_info[:]  # the quantizer turns weights round, and then trips over their old shapes
