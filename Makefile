@@ -18,10 +18,12 @@ $(VENV)/.installed: pyproject.toml protos/pyproject.toml constraints.txt
 demo: setup  ## train a digits CNN, convert it, prove it, quantize it, find its fastest form, run the packages
 	$(BIN)/lathe demo
 
-# One process leaves half of two cores idle. The tests of whole suites, which are many processes, run one by one.
+# One process leaves half of two cores idle. The tests of whole suites and of their servers, which are many processes and
+# choose ports, run one by one.
 test: setup  ## every test that this machine can run
-	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/integration tests/manifests; \
-	parts=$$?; $(BIN)/pytest tests/e2e && exit $$parts
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/integration/local \
+		tests/unit tests/contract tests/integration tests/manifests; \
+	parts=$$?; $(BIN)/pytest tests/integration/local tests/e2e && exit $$parts
 
 check: setup  ## format, lint, types, protos, import rules
 	$(BIN)/ruff format --check .
