@@ -20,8 +20,6 @@ from engines.failures import EngineFailure, FailureReason
 from engines.sample_shapes import at_batch, is_batched, largest_batch, points, stretched, with_batches
 from engines.signature import Shape, TensorSpec, format_shape
 
-TEST_DATA = "samples/test.npz"
-"""Where the user's own lie in a work directory."""
 USER_PROVIDED = "user provided"
 LATHE_PROVIDED = "lathe provided"
 SINGLE_BATCHES = 4

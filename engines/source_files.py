@@ -16,6 +16,9 @@ DOCUMENTS = (".md", ".txt", ".json", ".gitattributes", ".gitignore", ".npz", ".n
 ROOT = "source"
 """Folder of the work directory in which the model version's files lie."""
 
+TEST_DATA = "samples/test.npz"
+"""Where the user's own lie in a work directory."""
+
 
 def source_path(source_format: str, component: str, source_file: str, paths: Iterable[str]) -> str:
     """Return the path, in the work directory, of the file or folder that a component is read from.

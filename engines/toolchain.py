@@ -33,6 +33,14 @@ CPU_FLAGS = (
 NO_OVERFLOW_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 """Flags of which one means that sums of 8-bit products do not saturate."""
 
+_TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf2onnx")
+READERS = {
+    "HUGGINGFACE": ("transformers", "diffusers", "safetensors"),
+    "SAVED_MODEL": _TENSORFLOW,
+    "FROZEN_GRAPH": _TENSORFLOW,
+}
+"""Packages that read a format, beside torch and ONNX's own."""
+
 
 def software(packages: Iterable[str]) -> list[dict[str, str]]:
     """Return name and version of each package that is installed, as `lathe.type.v1.Software`, sorted by name."""

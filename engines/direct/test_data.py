@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.backends.base import Array
 from engines.conversion_request import ConversionRequest, invalid
-from engines.samples import TEST_DATA
+from engines.source_files import TEST_DATA
 
 
 def write_test_data(conversion: ConversionRequest, test_data: Any, workdir: Path) -> ConversionRequest:

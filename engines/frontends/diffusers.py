@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.conversion_request import Component, ComponentInput
 from engines.failures import EngineFailure, FailureReason, first_line
+from engines.frontends.extras import not_installed
 from engines.frontends.huggingface_files import read_config
 from engines.frontends.huggingface_loading import load_weights_of
 from engines.frontends.keyword_network import KeywordNetwork, keyword_network
@@ -120,12 +121,7 @@ def _class(config: Mapping[str, Any]) -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise EngineFailure(
-            FailureReason.TOOLCHAIN_UNAVAILABLE,
-            "Pipelines of diffusers cannot be read here: diffusers is not installed.",
-            evidence=first_line(error),
-            suggested_fix="Those who run the worker install `lathe[diffusers]`.",
-        ) from error
+        raise not_installed("Pipelines of diffusers", "diffusers", "diffusers", error) from error
     name = str(config["_class_name"])
     found = getattr(diffusers, name, None)
     if isinstance(found, type) and issubclass(found, diffusers.ModelMixin):

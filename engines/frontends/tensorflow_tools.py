@@ -18,6 +18,7 @@ from typing import Any
 
 from engines.backends.base import Array
 from engines.failures import EngineFailure, FailureReason, first_line
+from engines.frontends.extras import not_installed
 from engines.graph.interface import signature_of
 from engines.signature import Signature, TensorSpec
 
@@ -64,12 +65,7 @@ def import_tensorflow() -> Any:
             import tensorflow as tf
             import tf2onnx.convert  # noqa: F401 - it looks for TensorFlow as it is imported
     except ImportError as error:
-        raise EngineFailure(
-            FailureReason.TOOLCHAIN_UNAVAILABLE,
-            "TensorFlow's formats cannot be read here: TensorFlow or tf2onnx is not installed.",
-            evidence=first_line(error),
-            suggested_fix="Those who run the worker install `lathe[tensorflow]`.",
-        ) from error
+        raise not_installed("TensorFlow's formats", "TensorFlow or tf2onnx", "tensorflow", error) from error
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = len(os.sched_getaffinity(0))

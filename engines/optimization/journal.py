@@ -24,7 +24,6 @@ from engines.sandbox import DEATHS
 LASTING = "search"
 """Folder of the work directory that the process which goes on with a search finds as it was: a folder a component."""
 
-
 _WITHIN = " › "
 """Between a step and one that is a part of it."""
 

@@ -24,8 +24,8 @@ from engines.optimization.result import OptimizedComponent, result_fields
 from engines.package import PackageContent
 from engines.package_work import PACKAGING, finish_package, fresh_package, share_of
 from engines.reading import Reader, read_source, with_components
-from engines.samples import TEST_DATA
 from engines.sandbox import Reporter
+from engines.source_files import TEST_DATA
 from engines.tasklog import log_to_stdout
 from engines.toolchain import available_threads, hardware
 

@@ -13,16 +13,9 @@ from engines.optimization.search import SearchResult
 from engines.package import PackagedComponent
 from engines.samples import Samples
 from engines.signature import format_shape
-from engines.toolchain import hardware, software
+from engines.toolchain import READERS, hardware, software
 
 SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
-_TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf2onnx")
-READERS = {
-    "HUGGINGFACE": ("transformers", "diffusers", "safetensors"),
-    "SAVED_MODEL": _TENSORFLOW,
-    "FROZEN_GRAPH": _TENSORFLOW,
-}
-"""Programs that read a format beside them."""
 SOURCE_NOTE = "the source form, the baseline"
 
 

@@ -177,7 +177,8 @@ class Standing:
 
     def _reopen(self) -> None:
         failure, made = self.baseline.entry.failure, self.baseline.entry.made
-        assert failure is not None and made is not None  # noqa: PT018 - it ran, and was lost
+        assert failure is not None  # it was lost
+        assert made is not None  # it ran
         self._reopened += 1
         if self._reopened > MOST_REOPENED:
             raise failure

@@ -131,7 +131,8 @@ class Workbench:
             patience=patience,
             expendable=candidate,
         )
-        self.source_seconds = self.source_seconds if candidate else time.monotonic() - start
+        if not candidate:
+            self.source_seconds = time.monotonic() - start
         try:
             entry.parity = self.truth.parity(entry.spec, runner.answers(self.truth.samples.feeds))
             entry.failure = self.truth.objection(entry.spec, entry.parity)

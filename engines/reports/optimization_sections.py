@@ -123,8 +123,7 @@ def _row(number: int, entry: Candidate, base: str, metric: str, *, sampled: bool
 
 def _made_of(entry: Candidate) -> str:
     """Return what the name of the form does not say: what quantized it."""
-    quantizer = str(entry.get("quantizer") or "")
-    return "" if quantizer in {"", "quantized"} else quantizer
+    return str(entry.get("quantizer") or "")
 
 
 def _tail(latency: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome, ConversionWork
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.tasks.engine_work import READERS, EngineWork
+from services.common.tasks.engine_work import READING_PACKAGES, EngineWork
 
 
 class ConversionWorkKind(EngineWork):
@@ -22,7 +22,7 @@ class ConversionWorkKind(EngineWork):
     outputs_dir = "package"
 
     def __init__(self, device: str) -> None:
-        super().__init__(device, READERS)
+        super().__init__(device, READING_PACKAGES)
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return model files, architectures and samples."""

@@ -8,15 +8,15 @@ from google.protobuf.message import Message
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, OptimizationWork
 from lathe.type.v1.digest_pb2 import Digest
 
+from engines.source_files import TEST_DATA
 from services.common.datasets import INDEX_FILE, calibration_and_evaluation
-from services.common.tasks.engine_work import READERS, EngineWork
+from services.common.tasks.engine_work import READING_PACKAGES, EngineWork
 from services.optimizer.rules import RECORD_FILE
 
-ENGINE_PACKAGES = (*READERS, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
+ENGINE_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
 """Packages beside the device's own toolchains whose versions may change a result."""
 
 CALIBRATION_FILE = "calibration.bin"
-TEST_DATA_FILE = "samples/test.npz"
 
 
 class OptimizationWorkKind(EngineWork):
@@ -40,7 +40,7 @@ class OptimizationWorkKind(EngineWork):
         if work.spec.HasField("calibration_samples"):
             found.append((CALIBRATION_FILE, work.spec.calibration_samples))
         if work.spec.HasField("test_data"):
-            found.append((TEST_DATA_FILE, work.spec.test_data))
+            found.append((TEST_DATA, work.spec.test_data))
         if work.HasField("record"):
             found.append((RECORD_FILE, work.record))
         return found

@@ -9,9 +9,9 @@ from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, Qua
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.common.datasets import INDEX_FILE, calibration_and_evaluation
-from services.common.tasks.engine_work import READERS, EngineWork
+from services.common.tasks.engine_work import READING_PACKAGES, EngineWork
 
-ENGINE_PACKAGES = (*READERS, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
+ENGINE_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
 """Packages beside the device's own toolchains whose versions may change a result."""
 
 ARTIFACT_FILE = "calibration.bin"

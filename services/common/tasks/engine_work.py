@@ -10,11 +10,11 @@ from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import File
 
 from engines.devices import load_catalog
-from engines.toolchain import fingerprint, software
+from engines.toolchain import READERS, fingerprint, software
 
-READERS = (
+READING_PACKAGES = (
     *("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy"),
-    *("safetensors", "transformers", "diffusers", "tensorflow-cpu", "tf2onnx"),
+    *(package for packages in READERS.values() for package in packages),
 )
 """Packages that read a source, whatever its format."""
 

@@ -12,7 +12,8 @@ from typing import Any
 from engines.backends.base import BuiltForm
 from engines.failures import EngineFailure
 from engines.optimization.form import FormSpec, Made
-from services.optimizer.work import CALIBRATION_FILE, TEST_DATA_FILE, OptimizationWorkKind
+from engines.source_files import TEST_DATA
+from services.optimizer.work import CALIBRATION_FILE, OptimizationWorkKind
 from tests.bench import child
 from tests.bench.optimizer.layout import Layout
 
@@ -113,7 +114,7 @@ def _lay_out(layout: Layout, goal: str, folder: Path, earlier: Path | None) -> N
     for name in ("source", "samples"):
         (folder / name).mkdir(parents=True)
     shutil.copy(layout.folder / "model.pt2", folder / "source/model.pt2")
-    shutil.copy(layout.folder / "test.npz", folder / TEST_DATA_FILE)
+    shutil.copy(layout.folder / "test.npz", folder / TEST_DATA)
     if goal == "INT8":
         shutil.copy(layout.folder / "calibration.npz", folder / CALIBRATION_FILE)
     if earlier and (earlier / "package/record.json").is_file():
@@ -131,7 +132,7 @@ def _request(goal: str, budget_seconds: int) -> dict[str, Any]:
     conversion = {
         "inputs": [{"path": "source/model.pt2"}],
         "template": template,
-        "samples_path": TEST_DATA_FILE,
+        "samples_path": TEST_DATA,
         "source_digest": "0" * 64,
     }
     spec = {"precision_goal": goal, "objective": "LATENCY", "search_budget_seconds": str(budget_seconds)}

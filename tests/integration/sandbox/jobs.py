@@ -303,6 +303,22 @@ def kernel(request: Values, workdir: Path, report: Reporter) -> Values:
     return {"errors": outcomes, "interfaces": interfaces, "processes": _processes()}
 
 
+def expendables(request: Values, workdir: Path, report: Reporter) -> Values:
+    """How soon the kernel ends this process and one that it starts, once the latter is offered to it."""
+    import subprocess
+
+    def score(pid: int | str) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as started:
+        until = time.monotonic() + 20
+        while score(started.pid) == score("self") and time.monotonic() < until:
+            time.sleep(0.05)
+        scores = {"own": score("self"), "started": score(started.pid)}
+        started.kill()
+    return scores
+
+
 def _processes() -> list[str]:
     try:
         return sorted(name for name in os.listdir("/proc") if name.isdigit())
@@ -341,43 +357,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-def steps(request: Values, workdir: Path, report: Reporter) -> Values:
-    """Take each step of request["steps"] that did not end an earlier process; tell how they went."""
-    dead = {entry["step"]: entry["failure"]["reason"] for entry in request.get("deaths", ())}
-    for name, fault in request["steps"].items():
-        if name in dead:
-            continue
-        report.risk(name)
-        if fault == "memory":
-            held = bytearray(1 << 30)
-            held[::4096] = bytes([1]) * len(held[::4096])
-            time.sleep(60)
-        elif fault == "sleep":
-            time.sleep(60)
-        elif fault == "forbidden":
-            user_code({"source": "import os\nos.system('true')"}, workdir, report)
-        elif fault:
-            os.kill(os.getpid(), signal.Signals[fault])
-        report.risk("")
-        print("survived", name)
-    if request.get("ends_outside"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"dead": dead, "left": sorted(path.name for path in workdir.glob("step-*"))}
-
-
-def expendables(request: Values, workdir: Path, report: Reporter) -> Values:
-    """How soon the kernel ends this process and one that it starts, once the latter is offered to it."""
-    import subprocess
-
-    def score(pid: int | str) -> int:
-        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
-
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as started:
-        until = time.monotonic() + 20
-        while score(started.pid) == score("self") and time.monotonic() < until:
-            time.sleep(0.05)
-        scores = {"own": score("self"), "started": score(started.pid)}
-        started.kill()
-    return scores

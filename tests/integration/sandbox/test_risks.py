@@ -19,7 +19,7 @@ LIMITS = Limits(512 << 20, 60)
 async def run(tmp_path: Path, steps: dict[str, str], limits: Limits = LIMITS, **request: Any) -> tuple[Any, list[str]]:
     spawn = partial(Child.spawn, tmp_path / "work", readable=[TESTS])
     slot, lines = (
-        ChildSlot(await spawn(), tmp_path / "work", "tests.integration.sandbox.jobs:steps", spawn),
+        ChildSlot(await spawn(), tmp_path / "work", "tests.integration.sandbox.step_jobs:steps", spawn),
         list[str](),
     )
     try:

@@ -9,10 +9,12 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from engines import infer_runtimes
 from engines.backends import BuildSource, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.precision import half_elements
 from engines.infer_runtimes import open_model
+from engines.toolchain import NO_OVERFLOW_FLAGS, products_saturate
 from tests.unit.engines_backends import graphs
 
 NAMES = ["onnxruntime", "openvino"]
@@ -128,3 +130,8 @@ def test_only_processors_whose_sums_overflow_are_told_to_compute_exactly(
         open_model("onnxruntime", str(form.entry), form.options, 1)([{"x": X}])[0][0], expected, rtol=1e-5
     )
     assert told == ([EXACT, EXACT] if saturating else [])
+
+
+def test_the_packages_own_script_knows_the_same_processors() -> None:
+    assert infer_runtimes._NO_OVERFLOW == NO_OVERFLOW_FLAGS
+    assert infer_runtimes._products_saturate() is products_saturate()

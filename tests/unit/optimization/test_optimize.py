@@ -17,7 +17,7 @@ from engines.direct.report import OptimizationReport
 from engines.direct.structure import filled, structure_of
 from engines.direct.test_data import named_arrays, write_test_data
 from engines.failures import EngineFailure, FailureReason
-from engines.samples import TEST_DATA
+from engines.source_files import TEST_DATA
 from tests.unit.optimization.results import no_gain, rich
 
 Pair = namedtuple("Pair", ("left", "right"))
