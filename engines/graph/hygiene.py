@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
+from engines.graph.light import read_light
 from engines.graph.scopes import SCOPES_KEY
 from engines.graph.soundness import refuse_broken
 from engines.graph.walk import all_graphs, all_nodes, all_tensors
@@ -33,7 +34,7 @@ def load_model(path: Path, *, weights: bool = True) -> onnx.ModelProto:
 
     Args:
         path: The file; files of external data lie in the same directory or below it.
-        weights: False leaves external data where it is.
+        weights: False leaves external data where it is, and weights in the file: see `read_light`.
 
     Raises:
         EngineFailure: INVALID_MODEL for another or a truncated file, with what it looks like, or where external data is
@@ -44,8 +45,10 @@ def load_model(path: Path, *, weights: bool = True) -> onnx.ModelProto:
     looks = sniff(path)
     if looks.startswith("an empty file"):
         raise _invalid(path, "it is empty")
+    if path.stat().st_size > MAX_PROTOBUF_BYTES:
+        raise _invalid(path, "it is larger than 2 GiB, the most that protobuf reads; save its weights as external data")
     try:
-        model = onnx.load_model(path, load_external_data=False)
+        model = onnx.load_model(path, load_external_data=False) if weights else read_light(path)
     except Exception as error:
         log.info("%s does not parse: %s", path.name, error)
         raise _invalid(path, f"it looks like {looks}" if looks != "an ONNX model" else "it is truncated") from error
@@ -78,6 +81,8 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
     for tensor in all_tensors(model):
         if uses_external_data(tensor):
             info = ExternalDataInfo(tensor)
+            if info.location == path.name:  # left in the file by `read_light`
+                continue
             end = max(1, (info.offset or 0) + (info.length or 0)) if 0 not in tensor.dims else 0
             needed[info.location] = max(needed.get(info.location, 0), end)
     for location, size in sorted(needed.items()):
@@ -169,6 +174,10 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.name not in inputs:
             value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(value)
+    for tensor in all_tensors(light):
+        if tensor.data_location != there:  # of a subgraph or a node, where no input can stand for it
+            tensor.data_location = there
+            tensor.dims[:] = [0]
     return light
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Message = dict[str, list[Any]]
 """Values by field: `str`, `int`, a `Message`. Enumeration values from text are the words that stand there."""
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+LENGTH_DELIMITED = 2
+"""The wire type of strings, bytes, messages and packed lists."""
+
+_VARINT, _FIXED64, _FIXED32 = 0, 1, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
 _MAX_VARINT_BYTES = 10
 _MAX_DEPTH = 64
@@ -35,6 +38,15 @@ class Schema:
     messages: Mapping[str, Schema] = field(default_factory=dict)
 
 
+class Field(NamedTuple):
+    """A field of a message: its number, its wire type, its value, and all of its bytes with the tag."""
+
+    number: int
+    kind: int
+    value: int | memoryview
+    whole: memoryview
+
+
 def read_bytes(data: memoryview, schema: Schema) -> Message:
     """Return the message of its bytes.
 
@@ -42,7 +54,7 @@ def read_bytes(data: memoryview, schema: Schema) -> Message:
         MalformedMessageError: It ends within a field, or a field is of another kind than the schema's.
     """
     message: Message = {}
-    for number, value in _fields(data):
+    for number, _, value, _ in fields(data):
         name = schema.names.get(number)
         if name is None:
             continue
@@ -69,16 +81,22 @@ def read_text(text: str, schema: Schema) -> Message:
     return message
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields(data: memoryview) -> Iterator[Field]:
+    """Yield the fields of a message; of a memory map, pages that only a value lies on are not read.
+
+    Raises:
+        MalformedMessageError: It ends within a field, or a field is of an unknown kind.
+    """
     position, end = 0, len(data)
     while position < end:
+        start = position
         tag, position = read_varint(data, position)
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
             value, position = read_varint(data, position)
-            yield number, value - (1 << 64) if value >= 1 << 63 else value
+            yield Field(number, kind, value - (1 << 64) if value >= 1 << 63 else value, data[start:position])
             continue
-        if kind == _LENGTH:
+        if kind == LENGTH_DELIMITED:
             width, position = read_varint(data, position)
         elif kind in _WIDTHS:
             width = _WIDTHS[kind]
@@ -86,7 +104,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise MalformedMessageError(f"the field at byte {position} is of the unknown kind {kind}")
         if position + width > end:
             raise MalformedMessageError(f"{width} bytes should follow byte {position}, and {end - position} do")
-        yield number, data[position : position + width]
+        yield Field(number, kind, data[position : position + width], data[start : position + width])
         position += width
 
 
@@ -105,6 +123,15 @@ def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return result & ((1 << 64) - 1), position + index + 1
     raise MalformedMessageError(f"the number at byte {position} is too long")
+
+
+def varint_bytes(number: int) -> bytes:
+    """Return the bytes of a number that is not negative."""
+    found = bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*found, number))
 
 
 def _text(value: memoryview, name: str) -> str:
