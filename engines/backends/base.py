@@ -184,7 +184,7 @@ def crashed(runtime: str, action: str, error: Exception) -> EngineFailure:
             FailureReason.OUT_OF_MEMORY,
             f"{runtime} needs more memory than it may have to {action}.",
             evidence=str(error).strip()[-1000:],
-            suggested_fix="Raise the memory limit of the task, or use a smaller batch or input shape.",
+            suggested_fix="Use a smaller batch or input shape, or allow more memory (`memory_limit_bytes` of a task).",
         )
     return EngineFailure(
         FailureReason.TOOLCHAIN_CRASHED,

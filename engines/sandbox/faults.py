@@ -18,7 +18,8 @@ def from_exception(error: BaseException, auditor: Auditor) -> EngineFailure:
         return error
     evidence = "".join(traceback.format_exception(error)[-_EVIDENCE_LINES:]).strip()
     if isinstance(error, MemoryError) or _is_no_memory(error):
-        return out_of_memory(f"The work asked for more memory than it may have: {_sentence(error)}", evidence)
+        message = f"The work asked for more memory than it may have: {_sentence(error)}"
+        return EngineFailure(FailureReason.OUT_OF_MEMORY, message, evidence=evidence)
     if isinstance(error, SystemExit):
         return EngineFailure(
             FailureReason.TOOLCHAIN_CRASHED,
@@ -56,16 +57,6 @@ def from_import(module: str, error: BaseException) -> EngineFailure:
         f"{module} cannot be loaded here: {what}.",
         evidence="".join(traceback.format_exception(error)[-_EVIDENCE_LINES:]).strip(),
         suggested_fix=f"Install what provides {missing} where this work runs, or give the work to another worker.",
-    )
-
-
-def out_of_memory(message: str, evidence: str) -> EngineFailure:
-    """Return the failure of work that needs more memory than it may use."""
-    return EngineFailure(
-        FailureReason.OUT_OF_MEMORY,
-        message,
-        evidence=evidence,
-        suggested_fix="Raise the memory limit of the task, or use a smaller batch or input shape.",
     )
 
 

@@ -1,13 +1,14 @@
-"""How a child ended, as a failure that a person can act on."""
+"""How a child ended, as a failure that a person can act on.
+
+What to do about a limit depends on what the work is for, so whoever set the limit says it.
+"""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
-from typing import Self
 
 from engines.failures import EngineFailure, FailureReason
-from engines.sandbox.faults import out_of_memory
 from engines.sandbox.processes import Usage
 from engines.sandbox.types import Limits, Progress
 
@@ -17,11 +18,6 @@ MAX_PROCESSES = 512
 
 class Died(EngineFailure):
     """The process of a job ended without an answer, or was ended for the memory that it took."""
-
-    @classmethod
-    def of_memory(cls, message: str, log: Iterable[str]) -> Self:
-        """Return the failure of a process that took too much memory."""
-        return cls(**vars(out_of_memory(message, "\n".join(log))))
 
 
 def ended_early(exit_code: int | None, log: Iterable[str]) -> Died:
@@ -48,10 +44,12 @@ def ended_early(exit_code: int | None, log: Iterable[str]) -> Died:
         )
     name = _signal_name(-exit_code)
     if -exit_code == signal.SIGKILL:
-        return Died.of_memory(
+        return Died(
+            FailureReason.OUT_OF_MEMORY,
             "The work was killed (SIGKILL) by something other than its own limits, "
             "most likely by the system because the machine ran out of memory.",
-            tail,
+            evidence=evidence,
+            suggested_fix="Let less run on this machine at the same time, or use one with more memory.",
         )
     return Died(
         FailureReason.TOOLCHAIN_CRASHED,
@@ -80,15 +78,13 @@ def timed_out(limits: Limits, last: Progress | None, log: Iterable[str]) -> Engi
         FailureReason.TIMEOUT,
         f"The work took longer than its limit of {limits.timeout_seconds:g} s and was stopped.{doing}",
         evidence="\n".join(log),
-        suggested_fix="Raise the time limit of the task, or correct the loop that the evidence shows.",
     )
 
 
 def over_memory(used: Usage, limits: Limits, log: Iterable[str]) -> Died:
     """Return the failure of work that used more memory than it may."""
-    return Died.of_memory(
-        f"The work used {_size(used.memory_bytes)} of memory; its limit is {_size(limits.memory_bytes)}.", log
-    )
+    message = f"The work used {_size(used.memory_bytes)} of memory; its limit is {_size(limits.memory_bytes)}."
+    return Died(FailureReason.OUT_OF_MEMORY, message, evidence="\n".join(log))
 
 
 def too_many_processes(used: Usage, log: Iterable[str]) -> EngineFailure:

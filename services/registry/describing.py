@@ -34,7 +34,13 @@ _REFUSED = {
     # A file that makes its reader crash is not what its format says.
     FailureReason.TOOLCHAIN_CRASHED: "INVALID_MODEL",
 }
-_READING = ChildWork("Reading the files", LIMITS, too_large="MODEL_TOO_LARGE", smaller="", role="registry")
+_READING = ChildWork(
+    "Reading the files",
+    LIMITS,
+    too_large="MODEL_TOO_LARGE",
+    smaller="Save the model in its binary form, with the weights apart from the graph: weights are not read.",
+    role="registry",
+)
 
 
 def require_described(model_format: ModelFormat.ValueType) -> None:

@@ -34,6 +34,10 @@ MAX_RETRY_DELAY_SECONDS = 30.0
 MAX_TEXT = 16_384
 _ACK_TRIES = 3
 _ACK_TIMEOUT_SECONDS = 1.0
+_LIMITS = {
+    FailureReason.OUT_OF_MEMORY: "Raise the memory limit of the task, or use a smaller batch or input shape.",
+    FailureReason.TIMEOUT: "Raise the time limit of the task, or correct the loop that the evidence shows.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,7 @@ class Job:
         log.info("task.given_back", attempt=self.attempt)
 
     async def _failed(self, failure: EngineFailure) -> None:
-        told = failure_message(failure, self._report.stage, MAX_TEXT)
+        told = failure_message(failure, self._report.stage, MAX_TEXT, _LIMITS)
         log.info("task.failed", attempt=self.attempt, reason=failure.reason.value, retryable=failure.retryable)
         event = event_pb2.TaskFailed(failure=told, log=await self._store_log())
         again = failure.retryable and self._counted < self._tools.timing.max_deliver

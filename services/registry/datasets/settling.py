@@ -15,7 +15,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
 )
 from lathe.type.v1 import failure_pb2
 
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, FailureReason
 from services.common.database import Connection
 from services.common.errors import LatheError
 from services.common.failures import failure_message
@@ -25,6 +25,10 @@ from services.registry.datasets.job import Found
 from services.registry.datasets.leases import Claim, Leases
 
 _MAX_TEXT = 4000
+_LIMITS = {
+    FailureReason.OUT_OF_MEMORY: "Split the data into several datasets.",
+    FailureReason.TIMEOUT: "Split the data into several datasets.",
+}
 _SET_BY_IMPORT = ("report", "classes", "attributes", "item_count", "size_bytes", "index")
 
 log: Any = structlog.get_logger(__name__)
@@ -59,7 +63,7 @@ class Settling:
 
     async def fail(self, claim: Claim, failure: EngineFailure, stage: failure_pb2.TaskStage.ValueType) -> None:
         """Make a dataset IMPORT_FAILED."""
-        told = failure_message(failure, stage, _MAX_TEXT)
+        told = failure_message(failure, stage, _MAX_TEXT, _LIMITS)
 
         def change(dataset: Dataset) -> None:
             dataset.state = IMPORT_FAILED
