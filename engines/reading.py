@@ -120,6 +120,7 @@ def _read_pth(
         config=architecture.config,
         state_dict_key=component.state_dict_key,
         num_classes=component.num_classes,
+        component=component.name,
     )
     network = load_network(source)
     return module_source(network, component, arguments, onnx_path, architecture=source.architecture)

@@ -10,6 +10,7 @@ from engines.backends.base import Array
 from engines.conversion_request import Component
 from engines.frontends.nesting import nested_network
 from engines.frontends.pytorch import export_onnx, run_module
+from engines.frontends.weights import check_numbers
 from engines.source import Source, network_inputs
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def module_source(
         companions: Files that travel with the package, by their path in it.
 
     Raises:
-        EngineFailure: as `export_onnx`.
+        EngineFailure: INVALID_MODEL for weights that are NaN; as `export_onnx` besides.
     """
+    check_numbers(network)
     export = export_onnx(
         nested_network(network, component),
         network_inputs(component),

@@ -38,8 +38,9 @@ class PytorchSource:
         architecture: Python file of the architecture.
         class_name: The string that its decorator must carry; any where empty.
         config: YAML or JSON mapping of keyword arguments; none where empty.
-        state_dict_key: Key of the checkpoint; the whole file is the state dict where empty.
+        state_dict_key: Key of the checkpoint, as `load_state_dict` takes it.
         num_classes: Handed to the architecture where it is not 0 and its function takes `num_classes`.
+        component: Name of the component that it is, for what errors say to type.
     """
 
     checkpoint: Path
@@ -48,6 +49,7 @@ class PytorchSource:
     config: str = ""
     state_dict_key: str = ""
     num_classes: int = 0
+    component: str = "model"
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,11 @@ def load_network(source: PytorchSource) -> torch.nn.Module:
     Raises:
         EngineFailure: INVALID_MODEL, UNSAFE_MODEL, INVALID_ARCHITECTURE, INVALID_SPEC or WEIGHTS_MISMATCH.
     """
-    weights = load_state_dict(source.checkpoint, source.state_dict_key)
     network = build_network(
         source.architecture, class_name=source.class_name, config=source.config, num_classes=source.num_classes
+    )
+    weights = load_state_dict(
+        source.checkpoint, source.state_dict_key, expected=network.state_dict(), component=source.component
     )
     load_weights(network, weights)
     return network.eval().requires_grad_(requires_grad=False)

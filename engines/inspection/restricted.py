@@ -1,9 +1,9 @@
 """Reads a pickle of a checkpoint without running anything of it: tensors become descriptions, code is refused by name.
 
 A pickle is a program for a small stack machine; it does harm through the callables that it names. Here it can name
-only what `torch.save` writes for tensors and plain containers, and gets stand-ins for these, as
-`torch.load(weights_only=True)` does. The opcodes are looked through first, so that a length or an index that lies
-costs no memory.
+only what `torch.save` writes for tensors and plain containers, and the plain data that people save beside them
+(`inert.py`), and gets stand-ins for these, as `torch.load(weights_only=True)` does. The opcodes are looked through
+first, so that a length or an index that lies costs no memory.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import pickle
 import pickletools
+from _compat_pickle import IMPORT_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 from engines.failures import EngineFailure, FailureReason
+from engines.inspection.inert import INERT
 
 MAX_PICKLE_BYTES = 256 * 2**20
 MAX_OPCODES = 20_000_000
@@ -157,11 +159,13 @@ class _Unpickler(pickle.Unpickler):
         self._more = more
 
     def find_class(self, module: str, name: str) -> Any:
+        module = IMPORT_MAPPING.get(module, module)  # torch.save writes the names of Python 2
         if module == "torch" and name in _STORAGES:
             return Dtype(_STORAGES[name])
         if module == "torch" and name in ITEM_BYTES:
             return Dtype(name)
-        found = _ALLOWED.get((module, name)) or self._more.get((module, name))
+        key = (module, name)
+        found = _ALLOWED.get(key) or INERT.get(key) or self._more.get(key)
         if found is None:
             _refuse(module, name)
         return found
@@ -187,14 +191,15 @@ def _refuse(module: str, name: str) -> NoReturn:
             evidence=f"{module}.{name}",
             suggested_fix="Save the model before it is quantized; Lathe quantizes it for the device.",
         )
-    fix = "Save the state dict alone: torch.save(model.state_dict(), path)."
-    if name[:1].isupper():
-        fix += f" The file seems to hold an object of the class '{name}', whose loading would run code."
+    what = f"an object of the class '{name}'" if name[:1].isupper() else f"a call of '{name}'"
     raise EngineFailure(
         FailureReason.UNSAFE_MODEL,
         f"The checkpoint is a pickle that refers to '{module}.{name}', which no state dict needs; it was not loaded.",
         evidence=f"{module}.{name}",
-        suggested_fix=fix,
+        suggested_fix=f"The file holds {what}, and loading that runs code. Save the weights alone, where you trained "
+        "the model: torch.save(model.state_dict(), path). From a file that you trust: found = torch.load(path, "
+        "weights_only=False), then torch.save(found['state_dict'], path), or found.state_dict() if it holds the whole "
+        "model.",
     )
 
 
@@ -228,7 +233,6 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "Counter"): _StandIn(dict),
     ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
     ("builtins", "complex"): complex,
     ("_codecs", "encode"): _StandIn(_encode),
     ("torch", "Size"): _StandIn(tuple),

@@ -1,9 +1,14 @@
-import logging
+import argparse
+import collections
+import datetime
 import os
 import pickle
-from pathlib import Path
+import sys
+import types
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
@@ -39,37 +44,84 @@ def test_state_dicts_of_both_formats_and_under_a_key(tmp_path: Path, legacy: boo
     assert all(loaded[name].equal(tensor) and loaded[name].dtype == tensor.dtype for name, tensor in weights.items())
 
 
-def test_prefix_of_data_parallel_is_taken_off_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = _save(tmp_path / "a.pth", {f"module.{name}": tensor for name, tensor in _weights().items()})
-    with caplog.at_level(logging.INFO):
-        assert load_state_dict(path).keys() == _weights().keys()
-    assert "DataParallel" in caplog.text
+@pytest.fixture
+def easydict(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A class of a module that is not installed here: dictionaries with attributes."""
+    module: Any = types.ModuleType("easydict")
+    module.EasyDict = type("EasyDict", (dict,), {"__module__": "easydict"})
+    monkeypatch.setitem(sys.modules, "easydict", module)
+    return module.EasyDict
+
+
+PLAIN = {
+    "namespace": argparse.Namespace(rate=0.1, layers=[1, 2], inner=argparse.Namespace(name="a")),
+    "numpy scalar": np.float64(0.91),
+    "numpy array": np.arange(3),
+    "numpy dtype": np.dtype("float32"),
+    "path": PurePosixPath("/a/b"),
+    "dates": [datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC), datetime.timedelta(hours=1)],
+    "defaultdict": collections.defaultdict(list, {"loss": [1.0]}),
+    "deque": collections.deque([1, 2], maxlen=3),
+    "ordered": collections.OrderedDict(a=1),
+    "counter": collections.Counter("aab"),
+    "frozenset": frozenset({1}),
+    "type": float,
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_plain_data_beside_the_weights_are_read(
+    tmp_path: Path, legacy: bool, easydict: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = easydict(a=1)
+    vars(settings)["b"] = 2
+    value = {"state_dict": _weights(), **PLAIN, "settings": settings}
+    path = _save(tmp_path / "a.pth", value, legacy=legacy)
+    monkeypatch.delitem(sys.modules, "easydict")
+    assert load_state_dict(path, "state_dict").keys() == _weights().keys()
+
+
+def test_state_dict_in_a_dictionary_with_attributes(
+    tmp_path: Path, easydict: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _save(tmp_path / "a.pth", easydict(state_dict=easydict(_weights()), epoch=3))
+    monkeypatch.delitem(sys.modules, "easydict")
+    assert load_state_dict(path).keys() == _weights().keys()
+
+
+def test_the_only_state_dict_is_taken_and_the_only_one_that_fits(tmp_path: Path) -> None:
+    weights = _weights()
+    assert load_state_dict(_save(tmp_path / "a.pth", {"epoch": 3, "net": weights})).keys() == weights.keys()
+    both = {"critic": {"other": weights["w"]}, "actor": {f"module.{key}": value for key, value in weights.items()}}
+    found = load_state_dict(_save(tmp_path / "b.pth", both), expected=[*weights, "norm.num_batches_tracked"])
+    assert found.keys() == both["actor"].keys()
 
 
 @pytest.mark.parametrize(
-    ("key", "words", "fix"),
+    ("key", "words"),
     [
         (
             "model",
-            r"has no key 'model'; its keys: 'epoch', 'state_dict', 'ema'; state dicts lie under 'state_dict', 'ema'",
-            "to 'state_dict'",
+            r"has no key 'model'; its keys: 'epoch', 'state_dict', 'my ema'; state dicts lie under 'state_dict',"
+            " 'my ema'",
         ),
-        ("epoch", "has no state dict under 'epoch', but something else", "to 'state_dict'"),
-        ("", "is not a state dict as a whole", "to 'state_dict'"),
+        ("epoch", "has something else under 'epoch'"),
+        ("", "holds several state dicts, any of which may be meant: 'state_dict', 'my ema'"),
     ],
 )
-def test_wrong_key_lists_those_that_there_are(tmp_path: Path, key: str, words: str, fix: str) -> None:
-    path = _save(tmp_path / "a.pth", {"epoch": 3, "state_dict": _weights(), "ema": _weights()})
+def test_wrong_key_lists_those_that_there_are_and_what_to_type(tmp_path: Path, key: str, words: str) -> None:
+    path = _save(tmp_path / "a.pth", {"epoch": 3, "state_dict": _weights(), "my ema": _weights()})
     with pytest.raises(EngineFailure, match=words) as caught:
-        load_state_dict(path, key)
+        load_state_dict(path, key, component="net")
     assert caught.value.reason is FailureReason.INVALID_SPEC
-    assert fix in caught.value.suggested_fix
+    assert "--set components.net.state_dict_key=state_dict" in caught.value.suggested_fix
+    assert "--set 'components.net.state_dict_key=my ema'" in caught.value.suggested_fix
 
 
 def test_key_of_a_file_that_is_the_state_dict(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="the whole file is the state dict") as caught:
         load_state_dict(_save(tmp_path / "a.pth", _weights()), "state_dict")
-    assert "empty" in caught.value.suggested_fix
+    assert caught.value.suggested_fix.endswith("--set components.model.state_dict_key=")
 
 
 def test_checkpoint_without_weights(tmp_path: Path) -> None:
@@ -98,13 +150,22 @@ def test_code_in_a_checkpoint_is_refused_by_name(tmp_path: Path, how: str, monke
     assert not (tmp_path / "harmed").exists()
 
 
+def test_newer_pickle_protocol_is_told(tmp_path: Path) -> None:
+    import torch
+
+    torch.save(_weights(), tmp_path / "a.pth", pickle_protocol=4)
+    with pytest.raises(EngineFailure, match="in a newer protocol than torch's safe loader reads") as caught:
+        load_state_dict(tmp_path / "a.pth")
+    assert "without the argument pickle_protocol" in caught.value.suggested_fix
+
+
 def test_whole_module_is_refused_with_the_way_out(tmp_path: Path) -> None:
     import torch
 
     with pytest.raises(EngineFailure, match=r"torch\.nn\.modules\.linear\.Linear") as caught:
         load_state_dict(_save(tmp_path / "a.pth", torch.nn.Linear(2, 2)))
     assert caught.value.reason is FailureReason.UNSAFE_MODEL
-    assert "model.state_dict()" in caught.value.suggested_fix
+    assert "found.state_dict() if it holds the whole model" in caught.value.suggested_fix
 
 
 @pytest.mark.parametrize("legacy", [False, True])

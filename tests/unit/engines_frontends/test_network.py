@@ -9,8 +9,9 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.forward import flatten_outputs, run_forward, run_module
 from engines.frontends.network import build_network, parse_config
+from engines.frontends.onnx_export import flat_network
 from engines.frontends.pytorch import load_network
-from engines.frontends.weights import load_weights
+from engines.frontends.weights import check_numbers, load_weights
 from tests.unit.engines_frontends import networks
 from tests.unit.engines_frontends.conftest import MakeSource
 
@@ -126,16 +127,16 @@ def test_weights_arrive_and_the_network_is_in_evaluation_mode(make_source: MakeS
             "number of classes",
         ),
         (
-            lambda w: {f"backbone.{k}": v for k, v in w.items()},
-            "8 keys missing, 8 unexpected",
+            lambda w: {**{f"backbone.{k}": v for k, v in w.items()}, "loss.weight": w["head.bias"]},
+            "7 keys missing, 9 unexpected",
             "backbone.head.bias",
-            "one level deeper under 'backbone.'",
+            "no place for 'loss.weight'. Save that part alone: torch.save(model.backbone.state_dict(), path)",
         ),
         (
             lambda w: {k.removeprefix("head."): v for k, v in w.items() if "head." in k},
-            "8 keys missing, 2 unexpected",
-            "bias",
-            "one level deeper under 'head.'",
+            "7 keys missing, 2 unexpected",
+            "features.0.weight",
+            "of its part 'head' alone",
         ),
         (
             lambda w: {f"k{i}": w["head.bias"] for i in range(50)},
@@ -154,6 +155,54 @@ def test_weights_that_do_not_fit(tmp_path: Path, change: Prepare, message: str, 
     assert caught.value.reason is FailureReason.WEIGHTS_MISMATCH
     assert re.search(evidence, caught.value.evidence)
     assert fix in caught.value.suggested_fix
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: {k: v for k, v in w.items() if "num_batches" not in k},
+        lambda w: {f"module.{k}": v for k, v in w.items()},
+        lambda w: {f"model._orig_mod.module.{k}": v for k, v in w.items()},
+        lambda w: {k.replace("features.", "features._orig_mod."): v for k, v in w.items()},
+    ],
+)
+def test_keys_written_otherwise_find_their_places(tmp_path: Path, change: Prepare) -> None:
+    (tmp_path / "net.py").write_text(networks.CNN)
+    trained, network = (build_network(tmp_path / "net.py") for _ in range(2))
+    load_weights(network, change(dict(trained.state_dict())))
+    for key, weight in trained.state_dict().items():
+        np.testing.assert_array_equal(network.state_dict()[key], weight)
+
+
+def test_weights_of_the_older_weight_normalization_are_loaded() -> None:
+    from torch import nn
+
+    with pytest.warns(FutureWarning, match="deprecated"):
+        old = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 2)))
+    new = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+    load_weights(new, {f"model.{key}": value for key, value in old.state_dict().items()})
+    feed = [np.ones((1, 3), np.float32)]
+    np.testing.assert_allclose(run_module(new, feed)[0], run_module(old, feed)[0], rtol=1e-6)
+
+
+def test_complex_weights_do_not_become_real_ones() -> None:
+    import torch
+
+    with pytest.raises(EngineFailure, match="1 of another shape") as caught:
+        load_weights(torch.nn.Linear(3, 2), {"weight": torch.ones(2, 3, dtype=torch.complex64), "bias": torch.ones(2)})
+    assert "weight (architecture 2*3, weights 2*3 complex)" in caught.value.evidence
+
+
+def test_weights_that_are_no_numbers_are_named_and_counted() -> None:
+    import torch
+
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Embedding(2, 2).half())
+    check_numbers(network)
+    weight: Any = network[0].weight
+    weight.data[1, :2] = float("nan")
+    with pytest.raises(EngineFailure, match=r"in 1 tensor: the first is 0.weight \(2 values\)") as caught:
+        check_numbers(flat_network(network))
+    assert caught.value.reason is FailureReason.INVALID_MODEL
 
 
 def test_lazy_modules_take_the_shape_of_the_weights(tmp_path: Path) -> None:

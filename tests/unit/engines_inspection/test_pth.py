@@ -1,9 +1,11 @@
+import argparse
 import pickle
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -165,7 +167,9 @@ def test_honest_tensor_written_by_hand(tmp_path: Path) -> None:
         ("ctorch\nload\n", "torch.load"),
         ("ctorch._utils\n_rebuild_tensor_v2.__globals__\n", "torch._utils._rebuild_tensor_v2.__globals__"),
         ("ccollections\nOrderedDict.__class__\n", "collections.OrderedDict.__class__"),
-        ("cnumpy.core.multiarray\n_reconstruct\n", "numpy.core.multiarray._reconstruct"),
+        ("cnumpy.testing._private.utils\nrunstring\n", "numpy.testing._private.utils.runstring"),
+        ("c__builtin__\neval\n", "builtins.eval"),
+        ("cargparse\nArgumentParser\n", "argparse.ArgumentParser"),
     ],
 )
 def test_everything_that_state_dicts_do_not_need_is_refused(tmp_path: Path, reference: str, name: str) -> None:
@@ -182,6 +186,12 @@ def test_name_made_on_the_stack_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(EngineFailure, match=r"posix\.system"):
         read_checkpoint(tmp_path / "a.pth")
+
+
+def test_plain_data_are_described_around(tmp_path: Path) -> None:
+    value = {"model": _weights(), "args": argparse.Namespace(rate=0.1), "best": np.float32(0.5), "at": Path("/a")}
+    (graph,) = describe_pth(_save(tmp_path / "a.pth", value), "a.pth")
+    assert graph["checkpoint_keys"] == ["model", "args", "best", "at"]
 
 
 def test_stand_ins_cannot_be_changed(tmp_path: Path) -> None:
