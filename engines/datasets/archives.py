@@ -19,7 +19,7 @@ from typing import IO, cast
 
 from engines.datasets.found import invalid
 from engines.datasets.tar_headers import StrictHeader, kind
-from engines.failures import first_line
+from engines.failures import EngineFailure, FailureReason, first_line
 
 MAX_MEMBERS = 2_000_000
 MAX_BYTES = 64 * 2**30
@@ -45,6 +45,10 @@ _SPECIAL_KINDS = (
 Progress = Callable[[float], None]
 
 
+class BombError(EngineFailure):
+    """An upload unpacks to more than anybody should: none of it is taken."""
+
+
 class Budget:
     """How much an upload may unpack to, nested archives of arrays included."""
 
@@ -58,10 +62,11 @@ class Budget:
         """Count unpacked bytes; INVALID_DATA once they are too many."""
         self._bytes_left -= count
         if self._bytes_left < 0:
-            invalid(
+            raise BombError(
+                FailureReason.INVALID_DATA,
                 f"The upload of {self._packed:,} bytes unpacks to more than {MAX_RATIO} times its size, or to more "
                 "than 64 GiB: it looks like a decompression bomb.",
-                fix="Split the data into several datasets, or pack it without such repetition.",
+                suggested_fix="Split the data into several datasets, or pack it without such repetition.",
             )
 
     def member(self) -> None:

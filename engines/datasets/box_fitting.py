@@ -20,7 +20,7 @@ def fit_boxes(boxes: tuple[Box, ...], width: int, height: int, path: str, notes:
     for number, box in enumerate(boxes, 1):
         fitted, trouble = _fit(box, width, height)
         if trouble:
-            notes.warn(f"{path}: {_named(box, number)} {trouble}.")
+            (notes.drop_annotation if fitted is None else notes.warn)(f"{path}: {_named(box, number)} {trouble}.")
         if fitted is not None:
             kept.append(fitted)
     return tuple(kept)

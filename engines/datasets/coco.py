@@ -1,13 +1,15 @@
 """Reads COCO detection files: one JSON or several, and the images that they name.
 
 Annotations are kept as columns of numbers, not as objects, and joined to images and categories at the end, because a
-file may hold its parts in any order.
+file may hold its parts in any order. A record that is not as it should be is left out, counted and named; the others
+stay.
 """
 
 from __future__ import annotations
 
+import re
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,14 +18,18 @@ from numpy.typing import NDArray
 from engines.datasets.files import Files
 from engines.datasets.found import Found, Notes, invalid, listed
 from engines.datasets.items import Box
-from engines.datasets.json_stream import members
-from engines.datasets.values import area, flag, number, texts
+from engines.datasets.json_stream import Unreadable, members
+from engines.datasets.values import area, flag, number, size, texts
+from engines.failures import EngineFailure
 
 _NO_ATTRIBUTES = frozenset(
     ["id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured", "attributes"]
 )
 _UNKNOWN = -1
 _LEFT_OUT = -2
+_WHOLE = re.compile("-?(0|[1-9][0-9]{0,17})")
+
+Id = int | str
 
 
 class Coco:
@@ -36,7 +42,7 @@ class Coco:
         """Read the files at `names`; images that several of them name are merged.
 
         Raises:
-            EngineFailure: INVALID_DATA that names file and annotation where one is not as it should be.
+            EngineFailure: INVALID_DATA if a file is no JSON object.
         """
         self._notes = Notes()
         self._images: list[Found] = []
@@ -47,7 +53,7 @@ class Coco:
         # Files of one data set often repeat each other: instances, keypoints.
         self._repeated = len(ordered) > 1
         for name in ordered:
-            _CocoFile(name, files).into(places, self._images, self._labels, self._rows, self._notes)
+            _CocoFile(name, files, self._notes).into(places, self._images, self._labels, self._rows)
         image = np.frombuffer(self._rows.image, np.int64)
         self._order = np.argsort(image, kind="stable")
         self._starts = np.searchsorted(image[self._order], np.arange(len(self._images) + 1))
@@ -81,53 +87,69 @@ class _Rows:
 class _CocoFile:
     """One JSON file: ids are its own."""
 
-    def __init__(self, name: str, files: Files) -> None:
+    def __init__(self, name: str, files: Files, notes: Notes) -> None:
         self._name = name
         self._files = files
-        self._image_ids: dict[Any, int] = {}
-        self._category_ids: dict[Any, int] = {}
+        self._notes = notes
+        self._image_ids: dict[Id, int] = {}
+        self._category_ids: dict[Id, int] = {}
         self._rows = _Rows()
+        self._row_ids: list[object] = []
         self._images: dict[int, Mapping[str, Any]] = {}
         self._categories: dict[int, str] = {}
-        self._boxless = 0
-        readers = {"images": self._image, "annotations": self._annotation, "categories": self._category}
+        self._boxless: list[object] = []
+        readers: dict[str, tuple[Callable[[dict[str, Any]], None], Callable[[str], None]]] = {
+            "images": (self._image, notes.drop),
+            "annotations": (self._annotation, notes.drop_annotation),
+            "categories": (self._category, notes.warn),
+        }
         for key, element in members(files[name], name):
             if key in readers:
-                if not isinstance(element, dict):
-                    invalid(f"{name}: '{key}' holds {str(element)[:80]!r}, which is no object.")
-                readers[key](element)
+                read, leave_out = readers[key]
+                try:
+                    read(self._object(key, element))
+                except EngineFailure as failure:
+                    leave_out(failure.message)
 
-    def into(
-        self, places: dict[str, int], images: list[Found], labels: dict[str, int], rows: _Rows, notes: Notes
-    ) -> None:
+    def into(self, places: dict[str, int], images: list[Found], labels: dict[str, int], rows: _Rows) -> None:
         """Add what the file holds to what the files before it held."""
-        where = self._placed(places, images, notes)
+        where = self._placed(places, images)
         classes = np.full(len(self._category_ids), _UNKNOWN, np.int64)
-        for number_, name in self._categories.items():
-            classes[number_] = labels.setdefault(name, len(labels))
+        for place, name in self._categories.items():
+            classes[place] = labels.setdefault(name, len(labels))
+        _match_by_value(self._category_ids, classes)
         image = where[np.frombuffer(self._rows.image, np.int64)]
         label = classes[np.frombuffer(self._rows.label, np.int64)]
-        self._warn(image, label, notes)
+        self._warn(image, label)
         keep = (image >= 0) & (label >= 0)
         rows.image.frombytes(image[keep].tobytes())
         rows.label.frombytes(label[keep].tobytes())
         rows.numbers.frombytes(np.frombuffer(self._rows.numbers).reshape(-1, 5)[keep].tobytes())
         rows.crowd.frombytes(np.frombuffer(self._rows.crowd, np.int8)[keep].tobytes())
 
-    def _placed(self, places: dict[str, int], images: list[Found], notes: Notes) -> NDArray[np.int64]:
+    def _placed(self, places: dict[str, int], images: list[Found]) -> NDArray[np.int64]:
         """Return for each image id of this file the place of its image."""
         where = np.full(len(self._image_ids), _UNKNOWN, np.int64)
         for number_, image in self._images.items():
             name = image["file_name"]
             path = self._files.find(name, self._name)
             if path is None:
-                notes.drop(f"{self._name}: the image '{name}' is not among the files, or several files have its name.")
+                self._notes.drop(
+                    f"{self._name}: the image '{name}' is not among the files, or several files have its name."
+                )
                 where[number_] = _LEFT_OUT
             elif path in places:
                 where[number_] = places[path]
             else:
+                try:
+                    found = self._found(path, image)
+                except EngineFailure as failure:
+                    self._notes.drop(f"{failure.message} The image is left out.")
+                    where[number_] = _LEFT_OUT
+                    continue
                 where[number_] = places[path] = len(images)
-                images.append(self._found(path, image))
+                images.append(found)
+        _match_by_value(self._image_ids, where)
         return where
 
     def _found(self, path: str, image: Mapping[str, Any]) -> Found:
@@ -135,56 +157,91 @@ class _CocoFile:
         extra = {key: value for key, value in image.items() if key not in _NO_ATTRIBUTES}
         scalars = {key: value for key, value in extra.items() if isinstance(value, str | int | float)}
         attributes = texts(scalars, at, "attributes") | texts(image.get("attributes"), at, "attributes")
-        sides = [image.get("width"), image.get("height")]
-        size = (sides[0], sides[1]) if all(isinstance(side, int) and side > 0 for side in sides) else None
-        return Found(path, attributes=attributes, size=size)  # type: ignore[arg-type]
+        return Found(path, attributes=attributes, size=size(image))
+
+    def _object(self, key: str, element: object) -> dict[str, Any]:
+        if isinstance(element, Unreadable):
+            invalid(
+                f"{self._name}, line {element.line}: an entry of '{key}' holds half a character (a lone surrogate)."
+            )
+        if not isinstance(element, dict):
+            invalid(f"{self._name}: '{key}' holds {str(element)[:80]!r}, which is no object.")
+        return element
 
     def _image(self, image: dict[str, Any]) -> None:
         if not isinstance(image.get("file_name"), str) or image.get("id") is None:
             invalid(f"{self._name}: an image has no 'id' or no 'file_name': {str(image)[:200]}")
-        place = self._intern(self._image_ids, image["id"], "image")
+        id_ = _id(image["id"], f"{self._name}, image '{image['file_name']}'", "id")
+        place = self._image_ids.setdefault(id_, len(self._image_ids))
         if place in self._images:
-            invalid(f"{self._name}: two images have the id {image['id']}.", fix="Give every image its own id.")
-        kept = {key: value for key, value in image.items() if not key.endswith("_url") and key != "license"}
-        self._images[place] = kept
+            invalid(f"{self._name}: two images have the id {id_}; '{image['file_name']}' is left out.")
+        self._images[place] = {key: value for key, value in image.items() if not key.endswith("_url")}
 
     def _category(self, category: dict[str, Any]) -> None:
         if category.get("id") is None or not isinstance(category.get("name"), str):
             invalid(f"{self._name}: a category has no 'id' or no 'name': {str(category)[:200]}")
-        place = self._intern(self._category_ids, category["id"], "category")
+        id_ = _id(category["id"], f"{self._name}, category '{category['name']}'", "id")
+        place = self._category_ids.setdefault(id_, len(self._category_ids))
         if self._categories.setdefault(place, category["name"]) != category["name"]:
-            invalid(f"{self._name}: two categories have the id {category['id']}.")
+            first = self._categories[place]
+            invalid(f"{self._name}: two categories have the id {id_}; it is taken for '{first}'.")
 
     def _annotation(self, annotation: dict[str, Any]) -> None:
-        at = f"{self._name}, annotation {annotation.get('id', '?')}"
+        own, of = annotation.get("id", "without id"), annotation.get("image_id")
         box = annotation.get("bbox")
         if box is None:
-            self._boxless += 1
+            self._boxless.append(own)
             return
+        at = f"{self._name}, annotation {own} of image {of}"
         if not isinstance(box, list) or len(box) != 4:
             invalid(f"{at}: 'bbox' is {str(box)[:80]}; it has to be [x, y, width, height].")
         numbers = [number(value, at, f"bbox[{place}]") for place, value in enumerate(box)]
         known = area(annotation.get("area"), at)
-        self._rows.image.append(self._intern(self._image_ids, annotation.get("image_id"), at))
-        self._rows.label.append(self._intern(self._category_ids, annotation.get("category_id"), at))
+        crowd = flag(annotation.get("iscrowd"), at, "iscrowd")
+        image, category = _id(of, at, "image_id"), _id(annotation.get("category_id"), at, "category_id")
+        self._rows.image.append(self._image_ids.setdefault(image, len(self._image_ids)))
+        self._rows.label.append(self._category_ids.setdefault(category, len(self._category_ids)))
         self._rows.numbers.extend([*numbers, float("nan") if known is None else known])
-        self._rows.crowd.append(flag(annotation.get("iscrowd"), at, "iscrowd"))
+        self._rows.crowd.append(crowd)
+        self._row_ids.append(own)
 
-    def _intern(self, ids: dict[Any, int], value: object, at: str) -> int:
-        if not isinstance(value, int | str):
-            invalid(f"{self._name}, {at.removeprefix(f'{self._name}, ')}: the id {value!r} is no number and no text.")
-        return ids.setdefault(value, len(ids))
-
-    def _warn(self, image: NDArray[np.int64], label: NDArray[np.int64], notes: Notes) -> None:
+    def _warn(self, image: NDArray[np.int64], label: NDArray[np.int64]) -> None:
+        """Name the annotations that are left out because of what they refer to."""
         if self._boxless:
-            notes.warn(f"{self._name}: {self._boxless:,} annotations have no 'bbox' and were left out.")
-        for values, kind, ids in ((image, "images", self._image_ids), (label, "categories", self._category_ids)):
-            source = self._rows.image if kind == "images" else self._rows.label
-            unknown = np.frombuffer(source, np.int64)[values == _UNKNOWN]
-            if len(unknown):
-                names = list(ids)
-                shown = listed([str(names[place]) for place in np.unique(unknown)])
-                notes.warn(
-                    f"{self._name}: {len(unknown):,} annotations name {kind} that the file does not list (ids {shown}) "
-                    "and were left out."
-                )
+            shown = listed([str(own) for own in self._boxless])
+            self._notes.drop_annotation(
+                f"{self._name}: {len(self._boxless):,} annotations have no 'bbox' and are left out (ids {shown}).",
+                len(self._boxless),
+            )
+        if without := int(np.count_nonzero(image == _LEFT_OUT)):
+            self._notes.drop_annotation(
+                f"{self._name}: {without:,} annotations are of images that are left out, as named before.", without
+            )
+        image_ids, category_ids = list(self._image_ids), list(self._category_ids)
+        for row in np.flatnonzero((image == _UNKNOWN) | ((image >= 0) & (label == _UNKNOWN))):
+            kind, id_ = (
+                ("image", image_ids[self._rows.image[row]])
+                if image[row] == _UNKNOWN
+                else ("category", category_ids[self._rows.label[row]])
+            )
+            of = image_ids[self._rows.image[row]]
+            self._notes.drop_annotation(
+                f"{self._name}, annotation {self._row_ids[row]} of image {of}: the file lists no {kind} {id_!r}."
+            )
+
+
+def _id(value: object, at: str, name: str) -> Id:
+    """Return an id; a whole number may be written as 1.0. INVALID_DATA for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        invalid(f"{at}: '{name}' is {str(value)[:80]!r}; an id is a whole number or text.")
+    return value
+
+
+def _match_by_value(ids: Mapping[Id, int], places: NDArray[np.int64]) -> None:
+    """Give an id that nothing has, as 1, the place of the one of the same value that something has, as "1"."""
+    for id_, place in ids.items():
+        if places[place] == _UNKNOWN:
+            other = ids.get(str(id_) if isinstance(id_, int) else int(id_) if _WHOLE.fullmatch(id_) else id_)
+            places[place] = _UNKNOWN if other is None else places[other]

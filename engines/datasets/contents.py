@@ -12,21 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from engines.datasets.archives import BombError, Budget
 from engines.datasets.found import Found
-from engines.failures import EngineFailure
-from engines.imaging import measure
+from engines.datasets.tensors import inspect
+from engines.failures import EngineFailure, FailureReason
+from engines.imaging import Size, measure
 
 _THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored file: digest, size in bytes, and width and height in pixels (0 for tensors)."""
+    """A stored file: digest, size in bytes, and for an image its size in pixels (0 by 0 for tensors)."""
 
     sha256: str
     size_bytes: int
-    width: int = 0
-    height: int = 0
+    image: Size
 
 
 class ContentFolder:
@@ -40,12 +41,12 @@ class ContentFolder:
 
     def image(self, path: Path) -> Content:
         """Store an image after decoding it whole; INVALID_DATA where it is none."""
-        width, height = measure(path, self._one_large)
-        return Content(self._store(path), path.stat().st_size, width, height)
+        size = measure(path, self._one_large)
+        return Content(self._store(path), path.stat().st_size, size)
 
     def tensors(self, path: Path) -> Content:
         """Store a file of tensors."""
-        return Content(self._store(path), path.stat().st_size)
+        return Content(self._store(path), path.stat().st_size, Size(0, 0))
 
     def _store(self, path: Path) -> str:
         with path.open("rb") as file:
@@ -71,6 +72,43 @@ def checked_images(found: Iterable[Found], files: Mapping[str, Path], folder: Co
     """Yield each item with its stored image, or with why it is none, in order; a few images are looked at at a time."""
     with ThreadPoolExecutor(max(2, min(_THREADS, os.cpu_count() or 1))) as pool:
         yield from _in_order(pool, found, lambda item: _attempt(folder.image, files[item.path]))
+
+
+def checked_tensors(
+    found: Iterable[Found], files: Mapping[str, Path], folder: ContentFolder, rows: Mapping[str, int], budget: Budget
+) -> Iterator[Checked]:
+    """Yield each row with its stored file, or with why it cannot be used, in order.
+
+    `rows` has the number of rows of the files that the reader looked into; others are looked into here, at the cost of
+    `budget`.
+    """
+    stored: dict[str, Callable[[int], Content | EngineFailure]] = {}
+    for item in found:
+        if item.path not in stored:
+            stored[item.path] = _rows_of(item.path, files[item.path], folder, rows.get(item.path), budget)
+        yield item, stored[item.path](item.row)
+
+
+def _rows_of(
+    name: str, path: Path, folder: ContentFolder, rows: int | None, budget: Budget
+) -> Callable[[int], Content | EngineFailure]:
+    bad: Mapping[int, str] = {}
+    if rows is None:
+        try:
+            file = inspect(path, name, budget)
+        except BombError:
+            raise
+        except EngineFailure as failure:
+            refusal = failure
+            return lambda row: refusal
+        rows, bad = file.rows, file.bad
+    content, count = folder.tensors(path), rows
+
+    def checked(row: int) -> Content | EngineFailure:
+        why = bad.get(row) if row < count else f"The file has no row {row}; it has {count:,}."
+        return EngineFailure(FailureReason.INVALID_DATA, why) if why else content
+
+    return checked
 
 
 def _attempt(store: Callable[[Path], Content], path: Path) -> Content | EngineFailure:

@@ -54,7 +54,7 @@ class MergeClasses:
 
 
 class DropClasses:
-    """Drops classes of a key, and items of which no annotation is left."""
+    """Drops classes of a key, and items without boxes of which no class is left; images without a box left stay."""
 
     name = "drop_classes"
 
@@ -65,12 +65,17 @@ class DropClasses:
     def apply(self, items: Stream) -> Iterator[Item]:
         """Yield what is left of the items."""
         seen = _Seen(self._key, self._classes, "classes")
+        annotated = False
         for item in items():
             seen.add(_classes_of(item, self._key))
             left = self._left(item)
-            if left is item or left.classifications or left.boxes:
+            annotated |= bool(left.classifications or left.boxes)
+            # A detector must find nothing in an image whose boxes were dropped: without the image it looks better.
+            if left is item or left.classifications or item.boxes:
                 yield left
         seen.require_all()
+        if not annotated:
+            raise _bad(f"No item has an annotation left without the classes of '{self._key}' that are to be dropped.")
 
     def _left(self, item: Item) -> Item:
         if not any(value in self._classes for value in _classes_of(item, self._key)):

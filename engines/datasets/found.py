@@ -39,12 +39,14 @@ class Found:
 
 
 class Notes:
-    """What a user should know about an import: warnings, and how many items were left out.
+    """What a user should know about an import: warnings, and how many items and annotations were left out.
 
     Attributes:
         warnings: At most `MAX_WARNINGS` sentences.
         more: Warnings beyond those.
         dropped: Items left out.
+        dropped_annotations: Boxes and other annotations left out of items that stay.
+        turned: Images whose boxes were of the stored pixels and were turned with them.
     """
 
     def __init__(self) -> None:
@@ -52,6 +54,8 @@ class Notes:
         self.warnings: list[str] = []
         self.more = 0
         self.dropped = 0
+        self.dropped_annotations = 0
+        self.turned = 0
 
     def warn(self, sentence: str) -> None:
         """Note a warning."""
@@ -65,12 +69,24 @@ class Notes:
         self.dropped += 1
         self.warn(sentence)
 
+    def drop_failed(self, failure: EngineFailure, what: str, path: str = "") -> None:
+        """Note that `what`, the item or the file at `path`, is left out because of a failure."""
+        evidence = f" ({failure.evidence})" if failure.evidence else ""
+        self.drop(f"{path and f'{path}: '}{failure.message.rstrip('.')}{evidence}; {what} is left out.")
+
+    def drop_annotation(self, sentence: str, count: int = 1) -> None:
+        """Note that annotations are left out, and why."""
+        self.dropped_annotations += count
+        self.warn(sentence)
+
     def extend(self, other: Notes) -> None:
         """Take over everything that `other` noted."""
         for sentence in other.warnings:
             self.warn(sentence)
         self.more += other.more
         self.dropped += other.dropped
+        self.dropped_annotations += other.dropped_annotations
+        self.turned += other.turned
 
 
 class Reader(Protocol):

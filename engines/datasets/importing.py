@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from engines.datasets.box_fitting import fit_boxes
-from engines.datasets.contents import Checked, Content, ContentFolder, checked_images
+from engines.datasets.contents import Checked, Content, ContentFolder, checked_images, checked_tensors
 from engines.datasets.counting import IndexSummary
 from engines.datasets.files import gather
 from engines.datasets.formats import FORMATS, Opened, open_dataset
@@ -21,8 +21,9 @@ from engines.datasets.found import Found, Notes, invalid
 from engines.datasets.index import write_index
 from engines.datasets.items import Item
 from engines.datasets.mapping import Entry, Mapper, parse_mapping
+from engines.datasets.orientation import Orientation
 from engines.datasets.selection import CONTENT, INDEX
-from engines.datasets.tensors import CLASS, inspect
+from engines.datasets.tensors import CLASS
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Reporter
 
@@ -105,28 +106,41 @@ def _import(opened: Opened, out: Path, options: Options, report: Report) -> dict
         total += 1
         report(_UNPACKED, "Reading the annotations")
     opened.warn(notes, total)
+    _require_annotations(options, survey, notes, left=bool(survey.annotated))
     if survey.mismatches() and not options.accept_mismatches:
         survey.warn(notes)
         return _result("AWAITING_CONFIRMATION", opened, survey, notes, IndexSummary(survey.items, 0, 0, [], []))
-    mapper, notes = Mapper(options.mapping), Notes()
+    mapper, notes, orientation = Mapper(options.mapping), Notes(), Orientation()
     checked = _checked(opened, ContentFolder(out / CONTENT), notes)
-    items = _items(checked, mapper, notes, lambda done: report(_share(done, total), f"Item {done:,} of {total:,}"))
-    summary = write_index(out / INDEX, items)
+    mapped = _mapped(checked, mapper, notes, lambda done: report(_share(done, total), f"Item {done:,} of {total:,}"))
+    summary = write_index(out / INDEX, (_item(found, content, orientation, notes) for found, content in mapped))
     opened.warn(notes, total)
+    orientation.warn(notes)
     mapper.warn(notes)
     if not summary.count:
-        first = next(iter(notes.warnings), "Nothing in them can be used.")
-        invalid(
-            f"The files have no item left. {first}",
-            evidence="\n".join(notes.warnings[:20]),
-            fix="Mend or replace what is named"
-            + (", or map classes that the files have." if options.mapping else ", and upload the files again."),
-        )
+        _fail("The files have no item left.", notes, options)
+    _require_annotations(options, survey, notes, left=bool(summary.classes))
     result = _result("READY", opened, mapper, notes, summary)
     _require_type(options.type, result["type"], tensors=opened.reader.tensors)
     if options.type:
         result["type"] = options.type
     return result
+
+
+def _require_annotations(options: Options, survey: Mapper, notes: Notes, *, left: bool) -> None:
+    """Refuse files that have annotations of which nothing is left: no user means the bare images by them."""
+    if not left and (survey.annotated or notes.dropped_annotations) and options.type != "UNANNOTATED":
+        _fail("The files have annotations, and none of them can be used.", notes, options)
+
+
+def _fail(what: str, notes: Notes, options: Options) -> NoReturn:
+    first = next(iter(notes.warnings), "Nothing in them can be used.")
+    invalid(
+        f"{what} {first}",
+        evidence="\n".join(notes.warnings[:20]),
+        fix="Mend or replace what is named"
+        + (", or map classes that the files have." if options.mapping else ", and upload the files again."),
+    )
 
 
 def _share(done: int, total: int) -> float:
@@ -136,55 +150,37 @@ def _share(done: int, total: int) -> float:
 def _checked(opened: Opened, folder: ContentFolder, notes: Notes) -> Iterator[Checked]:
     found = opened.reader.items(notes)
     return (
-        _checked_tensors(opened, found, folder)
+        checked_tensors(found, opened.contents, folder, opened.reader.rows, opened.budget)
         if opened.reader.tensors
         else checked_images(found, opened.contents, folder)
     )
 
 
-def _checked_tensors(opened: Opened, found: Iterator[Found], folder: ContentFolder) -> Iterator[Checked]:
-    stored: dict[str, tuple[Content, int]] = {}
-    for item in found:
-        if item.path not in stored:
-            path = opened.contents[item.path]
-            # Annotation lines name files that nobody has looked into yet.
-            rows = opened.reader.rows.get(item.path) or inspect(path, item.path, opened.budget).rows
-            stored[item.path] = folder.tensors(path), rows
-        content, rows = stored[item.path]
-        if item.row >= rows:
-            message = f"The file has no row {item.row}; it has {rows:,}."
-            yield item, EngineFailure(FailureReason.INVALID_DATA, message)
-        else:
-            yield item, content
-
-
-def _items(checked: Iterator[Checked], mapper: Mapper, notes: Notes, advance: Callable[[int], None]) -> Iterator[Item]:
+def _mapped(
+    checked: Iterator[Checked], mapper: Mapper, notes: Notes, advance: Callable[[int], None]
+) -> Iterator[tuple[Found, Content]]:
     for done, (found, content) in enumerate(checked, 1):
         advance(done)
         if isinstance(content, EngineFailure):
-            evidence = f" ({content.evidence})" if content.evidence else ""
-            notes.drop(f"{found.path}: {content.message.rstrip('.')}{evidence}; the item is left out.")
+            notes.drop_failed(content, "the item", found.path)
             continue
         mapped = mapper.map(found)
         if mapped is not None:
-            yield _item(mapped, content, notes)
+            yield mapped, content
 
 
-def _item(found: Found, content: Content, notes: Notes) -> Item:
-    if found.size and found.size != (content.width, content.height):
-        notes.warn(
-            f"{found.path}: the image is {content.width} x {content.height} pixels, its annotations say "
-            f"{found.size[0]} x {found.size[1]}; boxes are taken as they are."
-        )
+def _item(found: Found, content: Content, orientation: Orientation, notes: Notes) -> Item:
+    width, height, _ = content.image
+    boxes = orientation.boxes(found, content.image, notes)
     return Item(
         path=found.path,
         sha256=content.sha256,
         size_bytes=content.size_bytes,
-        width=content.width,
-        height=content.height,
+        width=width,
+        height=height,
         classifications=found.classifications,
         # Rows of tensors have no size that boxes could lie outside of.
-        boxes=fit_boxes(found.boxes, content.width or _ANY, content.height or _ANY, found.path, notes),
+        boxes=fit_boxes(boxes, width or _ANY, height or _ANY, found.path, notes),
         attributes=found.attributes,
         row=found.row,
     )
@@ -201,6 +197,8 @@ def _result(state: str, opened: Opened, mapper: Mapper, notes: Notes, summary: I
             "items": summary.count,
             "boxes": boxes,
             "dropped_items": notes.dropped,
+            "dropped_annotations": notes.dropped_annotations,
+            "turned_images": notes.turned,
             "dropped_values": mapper.dropped_values,
             "missing_classes": mapper.missing_classes,
             "warnings": notes.warnings,

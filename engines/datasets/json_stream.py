@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +21,17 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a value that is valid JSON and can be held by no index and no message; `line` is where it ends."""
+
+    line: int
+
+
 def members(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     """Yield (key, element) for each element of each array in a JSON object, and (key, value) for its other values.
+
+    A value that holds half a character is yielded as `Unreadable`.
 
     Args:
         path: The file, UTF-8.
@@ -132,10 +142,9 @@ class _Text:
             else:
                 # A number at the end of the window may go on behind it: `1`, `1.`, `1e` and `1e-` all begin `1e-5`.
                 if end + 2 < len(self._buffer) or self._end:
-                    if holds_half_character(self._buffer, found, self._at, end):
-                        self.fail("half a character (a lone surrogate)")
+                    half = holds_half_character(self._buffer, found, self._at, end)
                     self._at = end
-                    return found
+                    return Unreadable(self._line + self._buffer.count("\n", 0, end)) if half else found
             self._more()
 
     def fail(self, what: str) -> NoReturn:

@@ -1,9 +1,10 @@
 """JSONL: one object per line and image, or per row of a file of tensors.
 
-    {"image": "a.png", "classifications": {"digit": "7"}, "attributes": {"scene": "night"},
+    {"image": "a.png", "width": 32, "height": 24, "classifications": {"digit": "7"}, "attributes": {"scene": "night"},
      "boxes": [{"label": "7", "x": 4, "y": 2, "width": 8, "height": 8, "crowd": false, "area": 31.5}]}
 
-For tensors it is `{"tensors": "a.npz", "row": 3, …}` instead of `image`.
+For tensors it is `{"tensors": "a.npz", "row": 3, …}` instead of `image`. A line that is not as it should be is left
+out, counted and named, and so is a box; the others stay.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from engines.datasets.files import Files
 from engines.datasets.found import Found, Notes, invalid
 from engines.datasets.items import Box, Item
 from engines.datasets.json_stream import holds_half_character
-from engines.datasets.values import area, classifications, flag, number, text, texts
+from engines.datasets.values import area, classifications, flag, number, size, text, texts
+from engines.failures import EngineFailure
 
-_FIELDS = frozenset({"image", "tensors", "row", "classifications", "boxes", "attributes"})
+_FIELDS = frozenset({"image", "width", "height", "tensors", "row", "classifications", "boxes", "attributes"})
 _BOX_FIELDS = frozenset({"label", "x", "y", "width", "height", "crowd", "area"})
 
 
 def to_line(item: Item) -> str:
     """Return an item as its line, without the line's end; `Jsonl` reads it back."""
-    place: dict[str, Any] = {"image": item.path} if item.width else {"tensors": item.path, "row": item.row}
+    place: dict[str, Any] = {"tensors": item.path, "row": item.row}
+    if item.width:
+        place = {"image": item.path, "width": item.width, "height": item.height}
     if item.classifications:
         place["classifications"] = dict(item.classifications)
     if item.boxes:
@@ -40,34 +44,36 @@ class Jsonl:
     rows: ClassVar[dict[str, int]] = {}
 
     def __init__(self, files: Files, names: Iterable[str]) -> None:
-        """Read the files at `names`.
-
-        Raises:
-            EngineFailure: INVALID_DATA where the first line of all is not as it should be.
-        """
+        """Read the files at `names`."""
         self._files = files
         self._names = sorted(names)
-        first = next((values for _, values in self._lines()), {})
-        self.tensors = "tensors" in first
+        objects = (values for _, values in self._lines() if not isinstance(values, EngineFailure))
+        self.tensors = "tensors" in next(objects, {})
 
     def items(self, notes: Notes) -> Iterator[Found]:
-        """Yield what the lines name; INVALID_DATA names file and line where one is not as it should be."""
+        """Yield what the lines name, in their order, and note each line and box that is not as it should be."""
         seen: dict[tuple[str, int], str] = {}
         unknown: set[str] = set()
         for at, values in self._lines():
+            if isinstance(values, EngineFailure):
+                notes.drop(values.message)
+                continue
             for field in sorted(values.keys() - _FIELDS - unknown):
                 unknown.add(field)
                 notes.warn(f"{at}: the field '{field}' is not known and is not read; attributes go under 'attributes'.")
-            name, row = self._place(values, at)
-            path = self._files.find(name, at.rpartition(", line ")[0])
-            item = _found(path or name, row, values, at)
-            if path is None:
-                notes.drop(f"{at}: '{name}' is not among the files, or several files have its name.")
-            elif (path, row) in seen:
-                notes.drop(f"{at}: '{name}' was named before, in {seen[path, row]}; this line is left out.")
-            else:
-                seen[path, row] = at
-                yield item
+            try:
+                name, row = self._place(values, at)
+                path = self._files.find(name, at.rpartition(", line ")[0])
+                if path is None:
+                    invalid(f"{at}: '{name}' is not among the files, or several files have its name.")
+                if (path, row) in seen:
+                    invalid(f"{at}: '{name}' was named before, in {seen[path, row]}; this line is left out.")
+                item = _found(path, row, values, at, notes)
+            except EngineFailure as failure:
+                notes.drop(failure.message)
+                continue
+            seen[path, row] = at
+            yield item
 
     def _place(self, values: dict[str, Any], at: str) -> tuple[str, int]:
         field = "tensors" if self.tensors else "image"
@@ -78,14 +84,18 @@ class Jsonl:
             invalid(f"{at}: 'row' is {row!r}, not a number from 0 on.")
         return name, row if self.tensors else 0
 
-    def _lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _lines(self) -> Iterator[tuple[str, dict[str, Any] | EngineFailure]]:
+        """Yield where each line is, and its object or why it has none."""
         for name in self._names:
             with self._files[name].open("rb") as file:
                 for number_, line in enumerate(file, 1):
                     stripped = line.removeprefix(b"\xef\xbb\xbf").strip()
                     if stripped:
                         at = f"{name}, line {number_}"
-                        yield at, _object(stripped, at)
+                        try:
+                            yield at, _object(stripped, at)
+                        except EngineFailure as failure:
+                            yield at, failure
 
 
 def _object(line: bytes, at: str) -> dict[str, Any]:
@@ -103,17 +113,19 @@ def _object(line: bytes, at: str) -> dict[str, Any]:
     return values
 
 
-def _found(path: str, row: int, values: dict[str, Any], at: str) -> Found:
+def _found(path: str, row: int, values: dict[str, Any], at: str, notes: Notes) -> Found:
     boxes = [] if values.get("boxes") is None else values["boxes"]
     if not isinstance(boxes, list):
         invalid(f"{at}: 'boxes' is no list.")
-    return Found(
-        path,
-        classifications(values.get("classifications"), at),
-        tuple(_box(box, f"{at}, box {place}") for place, box in enumerate(boxes, 1)),
-        texts(values.get("attributes"), at, "attributes"),
-        row=row,
-    )
+    classes = classifications(values.get("classifications"), at)
+    attributes = texts(values.get("attributes"), at, "attributes")
+    kept = []
+    for place, box in enumerate(boxes, 1):
+        try:
+            kept.append(_box(box, f"{at}, box {place}"))
+        except EngineFailure as failure:
+            notes.drop_annotation(failure.message)
+    return Found(path, classes, tuple(kept), attributes, size(values) if "image" in values else None, row)
 
 
 def _box(values: object, at: str) -> Box:

@@ -66,7 +66,9 @@ class Mapper:
         items: Items that were kept.
         boxes: Their boxes.
         classified: Items with a classification among them.
-        emptied: Items of which the mapping left nothing.
+        annotated: Items with a class or a box, before they were mapped.
+        emptied: Items without boxes whose classes the mapping dropped: they are left out.
+        background: Items whose boxes the mapping dropped: they stay, as a detector must find nothing there.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -76,20 +78,22 @@ class Mapper:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._mapped: Counter[tuple[str, str]] = Counter()
-        self.items = self.boxes = self.classified = self.emptied = 0
+        self.items = self.boxes = self.classified = self.annotated = self.emptied = self.background = 0
 
     def map(self, found: Found) -> Found | None:
-        """Return the item with its classes mapped; None where it had annotations and none is left."""
+        """Return the item with its classes mapped; None if it had classes and no boxes, and no class is left."""
         if self._entries:
             mapped = replace(found, classifications=self._classifications(found), boxes=self._boxes(found))
         else:
             mapped = found
             self._seen.update(found.classifications.items())
             self._seen.update((LABEL, box.label) for box in found.boxes)
-        if found.annotated and not mapped.annotated:
+        self.annotated += found.annotated
+        if found.annotated and not mapped.annotated and not found.boxes:
             self.emptied += 1
             return None
         self.items += 1
+        self.background += bool(found.boxes) and not mapped.boxes
         self.boxes += len(mapped.boxes)
         self.classified += bool(mapped.classifications)
         return mapped
@@ -182,6 +186,8 @@ class Mapper:
         if self.emptied:
             notes.dropped += self.emptied
             notes.warn(f"{self.emptied:,} items have no annotation left after the class mapping and are left out.")
+        if self.background:
+            notes.warn(f"{self.background:,} images have no box left after the class mapping and stay as background.")
 
 
 def _bad(message: str) -> EngineFailure:

@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from engines.datasets.archives import BombError
 from engines.datasets.files import Files
 from engines.datasets.found import Found, Notes, invalid
 from engines.datasets.tensors import TensorFile, inspect
+from engines.failures import EngineFailure
 
 MAX_ROWS = 10_000_000
 """Most rows of all files: one of a single byte packs to nearly nothing, and every row becomes an item."""
@@ -21,15 +23,20 @@ class TensorReader:
 
     tensors = True
 
-    def __init__(self, files: dict[str, TensorFile]) -> None:
-        """Read from files that were inspected, by path."""
+    def __init__(self, files: dict[str, TensorFile], notes: Notes) -> None:
+        """Read from files that were inspected, by path; `notes` say which could not be."""
         self._files = files
+        self._notes = notes
         self.rows = {path: file.rows for path, file in files.items()}
 
     def items(self, notes: Notes) -> Iterator[Found]:
-        """Yield the rows."""
+        """Yield the rows that can be used."""
+        notes.extend(self._notes)
         for path, file in self._files.items():
             for row in range(file.rows):
+                if row in file.bad:
+                    notes.drop(f"{path}, row {row}: {file.bad[row]}; the row is left out.")
+                    continue
                 yield Found(path, {key: values[row] for key, values in file.labels.items()}, row=row)
 
 
@@ -39,12 +46,19 @@ def tensor_reader(files: Files, paths: Iterable[str], scratch: Path) -> tuple[Te
     NPY files that share a folder are the arrays of the same items and are stored as one NPZ.
 
     Raises:
-        EngineFailure: INVALID_DATA where a file cannot be used, or two files hold different arrays.
+        EngineFailure: INVALID_DATA if two files hold different arrays.
     """
     stored = _joined(files, paths, scratch)
     found: dict[str, TensorFile] = {}
+    notes = Notes()
     for path, file in stored.items():
-        found[path] = inspect(file, path, files.budget)
+        try:
+            found[path] = inspect(file, path, files.budget)
+        except BombError:
+            raise
+        except EngineFailure as failure:
+            notes.drop_failed(failure, "the file")
+            continue
         first = next(iter(found))
         if found[path].arrays != found[first].arrays:
             invalid(
@@ -57,7 +71,7 @@ def tensor_reader(files: Files, paths: Iterable[str], scratch: Path) -> tuple[Te
             f"The files hold {rows:,} items; at most {MAX_ROWS:,} are taken.",
             fix="Split the data into several datasets; items lie along the first axis of every array.",
         )
-    return TensorReader(found), stored
+    return TensorReader(found, notes), stored
 
 
 def _joined(files: Files, paths: Iterable[str], scratch: Path) -> dict[str, Path]:

@@ -37,15 +37,17 @@ class TensorFile:
         rows: Number of items.
         arrays: Shape of one item and element type, by name; labels left out.
         labels: Class of every item, by key.
+        bad: Why a row cannot be used, by row.
     """
 
     rows: int
     arrays: dict[str, str]
     labels: dict[str, list[str]]
+    bad: dict[int, str]
 
 
 def inspect(path: Path, name: str, budget: Budget) -> TensorFile:
-    """Return what a file of tensors holds, after looking at every value.
+    """Return what a file of tensors holds, after looking at every value: a row that holds NaN or infinity is bad.
 
     Args:
         path: The file.
@@ -53,18 +55,19 @@ def inspect(path: Path, name: str, budget: Budget) -> TensorFile:
         budget: What its arrays count against.
 
     Raises:
-        EngineFailure: INVALID_DATA where it is damaged, holds objects or values that are not finite, or its arrays have
-            different numbers of items.
+        EngineFailure: INVALID_DATA if it is damaged, holds objects, or its arrays have different numbers of items.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     arrays: dict[str, str] = {}
+    bad: dict[int, str] = {}
     with _damaged(name):
         for array, file, size in _members(path, name):
             budget.take(size)
             header = _Header.read(file, f"{name}, array '{array}'", size)
             shapes[array] = header.shape
             if not is_label(array):
-                header.require_finite(file)
+                why = f"array '{array}' holds NaN or infinity"
+                bad |= dict.fromkeys(header.rows_not_finite(file), why)
                 arrays[array] = f"{header.dtype} {'*'.join(map(str, header.shape[1:])) or 'scalar'}"
     extents = {shape[0] for shape in shapes.values()}
     if len(extents) > 1:
@@ -75,8 +78,8 @@ def inspect(path: Path, name: str, budget: Budget) -> TensorFile:
     rows = extents.pop()
     if rows == 0:
         invalid(f"{name} holds no items: its arrays have 0 rows.")
-    labels = {array: _read(path, name, array) for array in shapes if is_label(array)}
-    return TensorFile(rows, arrays, {_key(array): _classes(values, name, array) for array, values in labels.items()})
+    labels = {_key(array): _classes(_read(path, name, array), name, array, bad) for array in shapes if is_label(array)}
+    return TensorFile(rows, arrays, labels, bad)
 
 
 def load(path: Path, name: str) -> dict[str, Array]:
@@ -129,11 +132,11 @@ class _Header:
             invalid(f"{where} says that it holds {count:,} values, but its file ends before.")
         return cls(where, shape, fortran, dtype)
 
-    def require_finite(self, file: IO[bytes]) -> None:
-        """Read all values in pieces; INVALID_DATA names the first row that holds one that is not finite."""
+    def rows_not_finite(self, file: IO[bytes]) -> list[int]:
+        """Read all values in pieces, and return the rows that hold one that is not finite."""
         step = max(1, _CHUNK // max(1, self.dtype.itemsize))
         left, first = math.prod(self.shape), 0
-        bad_rows: list[int] = []
+        found: set[int] = set()
         while left:
             data = file.read(min(step, left) * self.dtype.itemsize)
             if len(data) < min(step, left) * self.dtype.itemsize:
@@ -141,16 +144,10 @@ class _Header:
             if self.dtype.kind == "f":
                 bad = np.flatnonzero(~np.isfinite(np.frombuffer(data, self.dtype))) + first
                 rows = np.unravel_index(bad, self.shape, order="F" if self.fortran else "C")[0]
-                bad_rows += [int(rows.min())] if len(rows) else []
-                if bad_rows and not self.fortran:
-                    break  # Rows follow one another: this is the first.
+                found.update(np.unique(rows).tolist())
             first += min(step, left)
             left -= min(step, left)
-        if bad_rows:
-            invalid(
-                f"{self.where} holds NaN or infinity, first in row {min(bad_rows)}.",
-                fix="Remove these rows, or find out where the values come from.",
-            )
+        return sorted(found)
 
 
 def _members(path: Path, name: str) -> Iterator[tuple[str, IO[bytes], int]]:
@@ -181,16 +178,16 @@ def _read(path: Path, name: str, array: str) -> Array:
             return values
 
 
-def _classes(values: Array, name: str, array: str) -> list[str]:
+def _classes(values: Array, name: str, array: str, bad: dict[int, str]) -> list[str]:
+    """Return the class of each row; a row whose number is no class is added to the bad ones."""
     if values.ndim != 1:
         shape = "*".join(map(str, values.shape))
         invalid(f"{name}, array '{array}' has the shape {shape}; labels are one class per item.")
     if values.dtype.kind == "f":
         whole = np.isfinite(values) & (values == np.floor(values))
-        if not whole.all():
-            row = int(np.argmin(whole))
-            invalid(f"{name}, array '{array}' holds {values[row]} in row {row}, which is no class.")
-        values = values.astype(np.int64)
+        for row in np.flatnonzero(~whole).tolist():
+            bad[row] = f"array '{array}' holds {values[row]}, which is no class"
+        values = np.where(whole, values, 0).astype(np.int64)
     if values.dtype.kind == "S":
         return [value.decode("utf-8", "replace") for value in values.tolist()]
     return [str(value) for value in values.tolist()]

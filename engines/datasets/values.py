@@ -22,6 +22,13 @@ def number(value: object, where: str, name: str) -> float:
     return found
 
 
+def size(values: Mapping[str, object]) -> tuple[int, int] | None:
+    """Return the `width` and `height` of an image as annotations state them, in pixels; None if they do not."""
+    sides = [values.get("width"), values.get("height")]
+    whole = [int(side) for side in sides if isinstance(side, int | float) and 1 <= side < 2**31 and side == int(side)]
+    return (whole[0], whole[1]) if len(whole) == 2 else None
+
+
 def area(value: object, where: str) -> float | None:
     """Return the pixels of an object; None where they are not known, which some tools write as a negative number."""
     found = None if value is None else number(value, where, "area")

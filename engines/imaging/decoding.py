@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,22 @@ def decode(source: bytes | Path) -> Image:
         return np.ascontiguousarray(np.asarray(_as_rgb(_upright(image)))[:, :, ::-1])
 
 
-def measure(source: bytes | Path, large: AbstractContextManager[object] | None = None) -> tuple[int, int]:
-    """Return (width, height) of an image the way up that it is shown, after checking its sums and decoding it whole.
+class Size(NamedTuple):
+    """How large an image is.
+
+    Attributes:
+        width: Columns of pixels, the way up that the image is shown.
+        height: Rows of pixels, the way up that it is shown.
+        turn: What brings the stored pixels upright: a name of `PIL.Image.Transpose`; empty if they are upright.
+    """
+
+    width: int
+    height: int
+    turn: str = ""
+
+
+def measure(source: bytes | Path, large: AbstractContextManager[object] | None = None) -> Size:
+    """Return the size of an image, after checking its sums and decoding it whole.
 
     Args:
         source: The file.
@@ -61,11 +75,12 @@ def measure(source: bytes | Path, large: AbstractContextManager[object] | None =
     with _opened(source) as image:
         image.verify()
     with _opened(source) as image:
+        turn = _turn(image)  # Loading a TIFF turns it.
         with large if large and image.width * image.height > LARGE_PIXELS else nullcontext():
             image.load()
         width, height = image.size
-        turn = _turn(image)
-    return (height, width) if turn in _TURNED else (width, height)
+        swapped = _turn(image) in SWAPPING
+    return Size(height, width, turn) if swapped else Size(width, height, turn)
 
 
 _ORIENTATION = 0x0112
@@ -79,8 +94,8 @@ _TURNS = {
     8: "ROTATE_90",
 }
 """What brings an image of each EXIF orientation upright."""
-_TURNED = frozenset({"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"})
-"""Those after which rows are columns."""
+SWAPPING = frozenset({"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"})
+"""Turns after which rows are columns."""
 
 
 @contextmanager

@@ -91,6 +91,8 @@ def show_report(report: Any) -> None:
     found = f"{report.items:,} items"
     found += f", {report.boxes:,} boxes" if report.boxes else ""
     found += f"; {report.dropped_items:,} items left out" if report.dropped_items else ""
+    found += f"; {report.dropped_annotations:,} annotations left out" if report.dropped_annotations else ""
+    found += f"; the boxes of {report.turned_images:,} images turned as EXIF says" if report.turned_images else ""
     found += f"; {report.shared_images:,} images were stored already" if report.shared_images else ""
     note(found)
     for title, values in (

@@ -53,6 +53,22 @@ def lines(*values: object) -> str:
     return "\n".join(json.dumps(value) for value in values)
 
 
+def coco(
+    images: list[dict[str, Any]], annotations: list[dict[str, Any]], names: dict[int, str] | None = None
+) -> dict[str, Any]:
+    """What a COCO file holds: cats (1) and dogs (7) if no other names are given."""
+    categories = [{"id": key, "name": name} for key, name in (names or {1: "cat", 7: "dog"}).items()]
+    return {"info": {"year": 2026}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def coco_image(number: Any = 1, name: str = "a.png", **more: Any) -> dict[str, Any]:
+    return {"id": number, "file_name": name, **more}
+
+
+def coco_box(number: Any = 1, of: Any = 1, category: Any = 1, bbox: Any = (1, 2, 3, 4), **more: Any) -> dict[str, Any]:
+    return {"id": number, "image_id": of, "category_id": category, "bbox": list(bbox), **more}
+
+
 def imported(workdir: Path, files: Mapping[str, bytes | str], **request: Any) -> dict[str, Any]:
     """Import files into `workdir/out`."""
     write(workdir / "files", files)

@@ -14,22 +14,7 @@ import pytest
 
 from engines.datasets import json_stream
 from engines.datasets.index import read_items
-from tests.unit.datasets.making import imported, png, refused
-
-
-def coco(
-    images: list[dict[str, Any]], annotations: list[dict[str, Any]], names: dict[int, str] | None = None
-) -> dict[str, Any]:
-    categories = [{"id": key, "name": name} for key, name in (names or {1: "cat", 7: "dog"}).items()]
-    return {"info": {"year": 2026}, "images": images, "annotations": annotations, "categories": categories}
-
-
-def image(number: int = 1, name: str = "a.png", **more: Any) -> dict[str, Any]:
-    return {"id": number, "file_name": name, **more}
-
-
-def box(number: int = 1, of: int = 1, category: int = 1, bbox: Any = (1, 2, 3, 4), **more: Any) -> dict[str, Any]:
-    return {"id": number, "image_id": of, "category_id": category, "bbox": list(bbox), **more}
+from tests.unit.datasets.making import coco, coco_box, coco_image, imported, png, refused
 
 
 @pytest.mark.parametrize("chunk", [7, 2**20])
@@ -41,13 +26,13 @@ def test_it_reads_what_pycocotools_reads(
 
     monkeypatch.setattr(json_stream, "_CHUNK", chunk)
     rng = random.Random(3)
-    images = [image(number * 11, f"{number}.png", width=32, height=24) for number in range(12)]
+    images = [coco_image(number * 11, f"{number}.png", width=32, height=24) for number in range(12)]
     annotations = []
     for number in range(60):
         x, y = rng.uniform(0, 20), rng.uniform(0, 15)
         bbox = [round(value, 2) for value in (x, y, rng.uniform(1, 11), rng.uniform(1, 8))]
         more = {"iscrowd": int(number % 9 == 0), "area": round(bbox[2] * bbox[3] * 0.7, 3), "segmentation": [[1.5] * 6]}
-        annotations.append(box(number, rng.choice(images)["id"], rng.choice([1, 7, 90]), bbox, **more))
+        annotations.append(coco_box(number, rng.choice(images)["id"], rng.choice([1, 7, 90]), bbox, **more))
     values = coco(images, annotations, {1: "cat", 7: "dog", 90: "tooth brush"})
     text = json.dumps(dict(sorted(values.items())), indent=indent)
     files: dict[str, bytes | str] = {"annotations/instances.json": text}
@@ -80,23 +65,27 @@ def test_extra_fields_of_images_are_attributes(tmp_path: Path) -> None:
         "tags": ["a"],
         "none": None,
     }
-    values = coco([image(**extra, attributes={"weather": "fog"})], [box()])
+    values = coco([coco_image(**extra, attributes={"weather": "fog"})], [coco_box()])
     imported(tmp_path, {"a.png": png(), "a.json": json.dumps(values)})
     [item] = read_items(tmp_path / "out" / "index.parquet")
     assert item.attributes == {"scene": "night", "speed": "30", "wet": "true", "weather": "fog"}
 
 
 def test_images_without_boxes_stay_and_missing_ones_are_left_out(tmp_path: Path) -> None:
-    values = coco([image(1, "a.png"), image(2, "b.png"), image(3, "c.png")], [box(), box(2, of=3)])
+    values = coco(
+        [coco_image(1, "a.png"), coco_image(2, "b.png"), coco_image(3, "c.png")], [coco_box(), coco_box(2, of=3)]
+    )
     report = imported(tmp_path, {"a.png": png(), "b.png": png(), "x.json": json.dumps(values)})["report"]
     assert (report["items"], report["boxes"], report["dropped_items"]) == (2, 1, 1)
     assert "'c.png'" in report["warnings"][0]
 
 
 def test_several_files_are_merged(tmp_path: Path) -> None:
-    first = coco([image(1, "a.png")], [box(1, 1, 1)], {1: "cat"})
+    first = coco([coco_image(1, "a.png")], [coco_box(1, 1, 1)], {1: "cat"})
     second = coco(
-        [image(1, "b.png"), image(2, "a.png")], [box(1, 1, 1), box(2, 2, 2), box(3, 2, 1)], {1: "dog", 2: "cat"}
+        [coco_image(1, "b.png"), coco_image(2, "a.png")],
+        [coco_box(1, 1, 1), coco_box(2, 2, 2), coco_box(3, 2, 1)],
+        {1: "dog", 2: "cat"},
     )
     files: dict[str, bytes | str] = {
         "a.png": png(),
@@ -114,51 +103,30 @@ def test_several_files_are_merged(tmp_path: Path) -> None:
 
 def test_what_annotations_lack_is_a_warning(tmp_path: Path) -> None:
     annotations = [
-        box(),
+        coco_box(),
         {"id": 2, "image_id": 1, "caption": "x"},
-        box(3, of=99),
-        box(4, category=5),
-        box(5, bbox=[0, 0, 90, 9]),
+        coco_box(3, of=99),
+        coco_box(4, category=5),
+        coco_box(5, bbox=[0, 0, 90, 9]),
     ]
-    values = coco([image(width=99, height=24)], annotations)
+    values = coco([coco_image(width=99, height=24)], annotations)
     report = imported(tmp_path, {"a.png": png(), "x.json": json.dumps(values)})["report"]
     said = "\n".join(report["warnings"])
     for words in (
         "1 annotations have no 'bbox'",
-        "images that the file does not list (ids 99)",
-        "(ids 5)",
+        "annotation 3 of image 99: the file lists no image 99",
+        "annotation 4 of image 1: the file lists no category 5",
         "32 x 24",
         "99 x 24",
         "box 2",
     ):
         assert words in said
-    assert report["boxes"] == 2
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (coco([image()], [box(17, bbox=[1, 2, float("nan"), 4])]), ["annotation 17", "bbox[2]", "nan"]),
-        (coco([image()], [box(17, bbox=[1, 2, 3, float("inf")])]), ["annotation 17", "inf"]),
-        (coco([image()], [box(17, bbox=[1, 2, 3])]), ["annotation 17", "[x, y, width, height]"]),
-        (coco([image()], [box(17, bbox=[1, 2, 3, "4"])]), ["annotation 17", "'4', not a number"]),
-        (coco([image()], [box(17, area=float("nan"))]), ["annotation 17", "'area'"]),
-        (coco([image()], [box(17, of=[1])]), ["annotation 17", "[1]"]),  # type: ignore[arg-type]
-        (coco([image(), image()], []), ["two images have the id 1"]),
-        (coco([{"id": 1}], []), ["file_name"]),
-        (coco([image(light=float("inf"))], []), ["image 1", "light"]),
-        ({**coco([image()], []), "categories": [{"id": 1}]}, ["category", "name"]),
-        ({**coco([image()], []), "annotations": [3]}, ["'annotations'", "no object"]),
-    ],
-)
-def test_what_is_wrong_is_named(tmp_path: Path, values: dict[str, Any], words: list[str]) -> None:
-    with refused("x.json", *words):
-        imported(tmp_path, {"a.png": png(), "x.json": json.dumps(values)})
+    assert (report["boxes"], report["dropped_annotations"]) == (2, 3)
 
 
 @pytest.mark.parametrize("cut", [40, 200, -3])
 def test_a_cut_off_file_is_refused_with_its_line(tmp_path: Path, cut: int) -> None:
-    text = json.dumps(coco([image()], [box(n) for n in range(9)]), indent=1)
+    text = json.dumps(coco([coco_image()], [coco_box(n) for n in range(9)]), indent=1)
     text = text.replace('"info"', '"annotations": [], "images": [], "info"', 1)[:cut]
     with refused("x.json, line", "no valid JSON"):
         imported(tmp_path, {"a.png": png(), "x.json": text}, format="COCO")
@@ -200,8 +168,8 @@ def test_the_stream_refuses_what_json_refuses(tmp_path: Path, text: str) -> None
         list(json_stream.members(tmp_path / "x.json", "x.json"))
 
 
-@pytest.mark.parametrize("text", ['{"a": ["\\ud800"]}', '{"\\uDFFF": 1}', '{"a": [' + "1" * 5000 + "]}"])
-def test_the_stream_refuses_what_no_index_could_hold(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ['{"\\uDFFF": 1}', '{"a": [' + "1" * 5000 + "]}"])
+def test_the_stream_refuses_keys_and_numbers_that_no_index_could_hold(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with refused("x.json, line 1", "no valid JSON"):
         list(json_stream.members(tmp_path / "x.json", "x.json"))

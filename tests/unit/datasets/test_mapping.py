@@ -88,6 +88,14 @@ def test_boxes_are_mapped_under_label() -> None:
     assert mapper.dropped_values == [{"key": "label", "value": "d", "count": 2}]
 
 
+def test_an_image_whose_boxes_are_all_dropped_stays_as_background() -> None:
+    mapper = Mapper(parse_mapping([entry("object", "label", "a"), entry("scene", "scene", "day")]))
+    mapped = mapper.map(Found("x", {"scene": "night"}, (Box("d", 0, 0, 1, 1),)))
+    assert mapped == Found("x")
+    assert mapper.map(Found("y", {"scene": "night"})) is None
+    assert (mapper.items, mapper.background, mapper.emptied) == (1, 1, 1)
+
+
 def test_keys_can_swap_their_names() -> None:
     mapper = Mapper(parse_mapping([entry("a", "b"), entry("b", "a")]))
     mapped = mapper.map(Found("x", {"a": "1", "b": "2"}))

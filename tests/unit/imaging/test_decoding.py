@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engines.failures import EngineFailure, FailureReason
-from engines.imaging import decode, decoding, encode_png, measure
+from engines.imaging import Size, decode, decoding, encode_png, measure
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -38,7 +38,7 @@ def test_channels_come_in_blue_green_red(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(content), PIXELS[:, :, ::-1])
     (tmp_path / "x").write_bytes(content)
     np.testing.assert_array_equal(decode(tmp_path / "x"), PIXELS[:, :, ::-1])
-    assert measure(tmp_path / "x") == (9, 6)
+    assert measure(tmp_path / "x") == Size(9, 6)
 
 
 def test_encoding_is_undone_by_decoding() -> None:
@@ -62,7 +62,9 @@ def test_the_way_up_is_the_one_of_the_exif_data(orientation: int) -> None:
     }[orientation]
     for read in (content, encoded(Image.fromarray(PIXELS), "TIFF", exif=exif)):
         np.testing.assert_array_equal(decode(read), shown[:, :, ::-1])
-        assert measure(read) == (shown.shape[1], shown.shape[0])
+        measured = measure(read)
+        assert (measured.width, measured.height) == (shown.shape[1], shown.shape[0])
+        assert bool(measured.turn) is (orientation > 1)
 
 
 @pytest.mark.filterwarnings("ignore:Metadata Warning")

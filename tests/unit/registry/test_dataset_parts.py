@@ -146,6 +146,6 @@ def test_an_archive_holds_every_file_once_inside_its_folder(tmp_path: Path) -> N
         ]
         assert packed.read(f"images/{two}/a.png") == b"two"
         lines = [json.loads(line) for line in packed.read("annotations.jsonl").splitlines()]
-    assert lines[0] == {"image": "images/a.png", "classifications": {"k": "v"}}
+    assert lines[0] == {"image": "images/a.png", "width": 2, "height": 2, "classifications": {"k": "v"}}
     assert [line.get("image") for line in lines[1:3]] == [f"images/{two}/a.png", "images/a.png"]
     assert lines[-1] == {"tensors": "tensors/data.npz", "row": 4}

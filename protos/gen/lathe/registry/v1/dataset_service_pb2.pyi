@@ -38,7 +38,9 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
     JSONL: _DatasetFormat.ValueType  # 3
     """One JSON object per line and image:
     `{"image": "a.png", "classifications": {"digit": "7"}, "boxes": [{"label": "7", "x": 4, "y": 2, "width": 8, "height": 8}],
-    "attributes": {"scene": "night"}}`. Boxes are in pixels from the top left corner; `crowd` and `area` are optional.
+    "attributes": {"scene": "night"}}`. Boxes are in pixels from the top left corner of the image as it is shown; `crowd` and
+    `area` are optional. `width` and `height` of the line, in pixels, are optional, too: if they are those of the stored pixels
+    of an image that EXIF data turns, boxes are of the stored pixels.
     """
     TENSOR_FILES: _DatasetFormat.ValueType  # 4
     """NPZ or NPY files: arrays named like the model's inputs, the items along their first axis; an array named `label`, or
@@ -57,7 +59,9 @@ COCO: DatasetFormat.ValueType  # 2
 JSONL: DatasetFormat.ValueType  # 3
 """One JSON object per line and image:
 `{"image": "a.png", "classifications": {"digit": "7"}, "boxes": [{"label": "7", "x": 4, "y": 2, "width": 8, "height": 8}],
-"attributes": {"scene": "night"}}`. Boxes are in pixels from the top left corner; `crowd` and `area` are optional.
+"attributes": {"scene": "night"}}`. Boxes are in pixels from the top left corner of the image as it is shown; `crowd` and
+`area` are optional. `width` and `height` of the line, in pixels, are optional, too: if they are those of the stored pixels
+of an image that EXIF data turns, boxes are of the stored pixels.
 """
 TENSOR_FILES: DatasetFormat.ValueType  # 4
 """NPZ or NPY files: arrays named like the model's inputs, the items along their first axis; an array named `label`, or
@@ -264,6 +268,8 @@ class ImportReport(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     MORE_WARNINGS_FIELD_NUMBER: _builtins.int
     SHARED_IMAGES_FIELD_NUMBER: _builtins.int
+    DROPPED_ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    TURNED_IMAGES_FIELD_NUMBER: _builtins.int
     format: Global___DatasetFormat.ValueType
     """Format that the files have."""
     items: _builtins.int
@@ -271,11 +277,17 @@ class ImportReport(_message.Message):
     boxes: _builtins.int
     """Boxes taken."""
     dropped_items: _builtins.int
-    """Items left out: their files cannot be read, or nothing of their annotations is left."""
+    """Items left out: their files or lines cannot be read, or their classes belong to no class of the mapping. An image whose boxes are
+    all dropped stays as background.
+    """
     more_warnings: _builtins.int
     """Warnings beyond those."""
     shared_images: _builtins.int
     """Images that were stored already."""
+    dropped_annotations: _builtins.int
+    """Boxes and other annotations that cannot be used as they are written: they are left out, and their items stay."""
+    turned_images: _builtins.int
+    """Images that EXIF data turns and whose boxes were of the stored pixels, as the size beside them said: the boxes were turned with them."""
     @_builtins.property
     def dropped_values(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueCount]:
         """Values that belong to no class of the mapping, with their numbers, most frequent first."""
@@ -300,10 +312,12 @@ class ImportReport(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         more_warnings: _builtins.int = ...,
         shared_images: _builtins.int = ...,
+        dropped_annotations: _builtins.int = ...,
+        turned_images: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "dropped_items", b"dropped_items", "dropped_values", b"dropped_values", "format", b"format", "items", b"items", "missing_classes", b"missing_classes", "more_warnings", b"more_warnings", "shared_images", b"shared_images", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "dropped_annotations", b"dropped_annotations", "dropped_items", b"dropped_items", "dropped_values", b"dropped_values", "format", b"format", "items", b"items", "missing_classes", b"missing_classes", "more_warnings", b"more_warnings", "shared_images", b"shared_images", "turned_images", b"turned_images", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,7 +357,7 @@ Global___MergeClasses: _TypeAlias = MergeClasses  # noqa: Y015
 
 @_typing.final
 class DropClasses(_message.Message):
-    """Drops classes; an item without any annotation left is dropped with them."""
+    """Drops classes. An item without any class left is dropped with them; an image that had boxes stays as background."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
