@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from services.common.database import Connection, Database
 from services.common.errors import invalid_argument
 
-__all__ = ["REQUEST_IDS_TABLE", "claim_request", "find_request", "fingerprint", "forget_requests"]
+__all__ = ["REQUEST_IDS_BY_AGE", "REQUEST_IDS_TABLE", "claim_request", "find_request", "fingerprint", "forget_requests"]
 
 REQUEST_IDS_TABLE = """
     CREATE TABLE request_ids (
@@ -29,6 +29,9 @@ REQUEST_IDS_TABLE = """
     )
 """
 """The statement that creates the table; part of each schema's first migration."""
+
+REQUEST_IDS_BY_AGE = "CREATE INDEX request_ids_age ON request_ids (create_time)"
+"""The statement for the index by which old requests are forgotten."""
 
 CLAIM = """
     INSERT INTO request_ids (owner, request_id, method, fingerprint, resource)

@@ -1,7 +1,7 @@
 """The tables of a task service. The migrations of a new service run these statements:
 
 def upgrade() -> None:
-    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES)
+    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, LEASES_TABLE)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.common.idempotency import REQUEST_IDS_TABLE
+from services.common.idempotency import REQUEST_IDS_BY_AGE, REQUEST_IDS_TABLE
 
 TASK_TABLES = (
     """
@@ -82,6 +82,15 @@ TASK_USES = (
     "CREATE INDEX tasks_uses ON tasks USING gin (uses)",
 )
 """Statements for finding tasks by what they use."""
+
+TASK_FILTERS = (
+    # In the default order of lists; `owner` and `uses` have theirs.
+    "CREATE INDEX tasks_state ON tasks (state, create_time, uid)",
+    "CREATE INDEX tasks_device ON tasks (device, create_time, uid)",
+    "CREATE INDEX tasks_labels ON tasks USING gin (labels jsonb_path_ops)",
+    REQUEST_IDS_BY_AGE,
+)
+"""Statements for the indexes of the filters of lists, and of what is forgotten by age."""
 
 _BATCH = 1000
 

@@ -1,0 +1,13 @@
+"""Indexes for the filters of lists, and leases."""
+
+from services.common.leases import LEASES_TABLE
+from services.common.migration import execute
+from services.common.tasks.schema import TASK_FILTERS
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Create the indexes and the table."""
+    execute(*TASK_FILTERS, LEASES_TABLE)

@@ -1,0 +1,78 @@
+"""Lists of many tasks: each filter is answered by an index of its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from services.common.database import Database
+from services.common.listing import ListQuery, list_rows
+from services.common.settings import Settings
+from services.common.tasks.store import LISTING
+from tests.integration.tasks.kit import open_site
+
+_FILL = """
+INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
+    state, work_key, leads, dispatches, held, assignment, body, live, uses)
+SELECT gen_random_uuid(), 'conversionTasks/' || n, 'n', 'o' || n % 500, jsonb_build_object('team', 't' || n % 500),
+    now() - n * interval '1 second', now(), 1, 'n', 'd' || n % 500, CASE WHEN n % 500 = 0 THEN 2 ELSE 3 END, '', false,
+    1, false, '', repeat('x', 300)::bytea, '', ARRAY['models/m/versions/' || n % 500]
+FROM generate_series(1, 20000) AS n
+"""
+_FILL_REQUESTS = """
+INSERT INTO request_ids (owner, request_id, method, fingerprint, resource, create_time)
+SELECT 'o', gen_random_uuid(), 'Create', '', gen_random_uuid(), now() - n * interval '1 minute'
+FROM generate_series(1, 20000) AS n
+"""
+QUERIES = (
+    (ListQuery(labels={"team": "t7"}), "tasks_labels"),
+    (ListQuery(filters={"state": [2]}), "tasks_state"),
+    (ListQuery(filters={"state": [2, 1]}), "tasks_state"),
+    (ListQuery(filters={"device": "d7"}), "tasks_device"),
+    (ListQuery(filters={"uses": "models/m/versions/7"}), "tasks_uses"),
+    (ListQuery(owner="o7"), "tasks_owner"),
+    (ListQuery(), "tasks_recent"),
+)
+
+
+class Explainer:
+    """Answers a query with its plan."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.plan = ""
+
+    async def fetch(self, query: str, *args: object) -> Any:
+        rows = await self._database.fetch(f"EXPLAIN {query}", *args)
+        self.plan = "\n".join(row[0] for row in rows)
+        return []
+
+
+async def test_every_filter_has_its_index(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path, background=False):
+        database = await Database.connect(task_settings.database_url, "echo")
+        try:
+            await database.execute(_FILL)
+            await database.execute("VACUUM ANALYZE tasks")
+            explainer = Explainer(database)
+            for query, index in QUERIES:
+                await list_rows(explainer, LISTING, query)
+                assert f" {index}" in explainer.plan
+                assert "Seq Scan" not in explainer.plan
+        finally:
+            await database.close()
+
+
+async def test_old_requests_are_found_by_their_age(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path, background=False):
+        database = await Database.connect(task_settings.database_url, "echo")
+        try:
+            await database.execute(_FILL_REQUESTS)
+            await database.execute("VACUUM ANALYZE request_ids")
+            explainer = Explainer(database)
+            delete = "DELETE FROM request_ids WHERE create_time < now() - $1::interval"
+            await explainer.fetch(delete, timedelta(days=13))
+            assert "request_ids_age" in explainer.plan
+        finally:
+            await database.close()
