@@ -19,6 +19,16 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "lathe"
+_VERDICTS = frozenset(
+    {
+        grpc.StatusCode.OK,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+    }
+)
 DETAILS_KEY = "grpc-status-details-bin"
 
 # Peers refuse trailers beyond 8 KiB; details travel as base64 and the message once more, percent-encoded.
@@ -63,6 +73,15 @@ class LatheError(Exception):
         self.preconditions = list(preconditions)
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
+
+
+def is_transient(code: grpc.StatusCode) -> bool:
+    """Return whether the same call may succeed later: the code says nothing about the request itself.
+
+    A sibling that restarts, is upgraded, has a fault or lost its credentials answers with such a code. Whoever records
+    an answer for good (a task that fails, a member of a group) asks this first.
+    """
+    return code not in _VERDICTS
 
 
 def invalid_argument(field: str, description: str, reason: str = "INVALID_ARGUMENT") -> LatheError:

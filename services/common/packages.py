@@ -52,14 +52,15 @@ class Packages:
         self, task: Any, original: Any, outcome: Any, complete: Callable[[Message, Message], Awaitable[Message]]
     ) -> Message | None:
         """Return the original's result, or `complete` under another model; None where its bytes are gone."""
-        same_place = output_model(task.spec) == output_model(original.spec)
+        registered = original.result.model_version
+        same_place = bool(registered) and output_model(task.spec) == output_model(original.spec)
         # While a version is registered its blobs are kept, so that the store need not be asked.
-        if same_place and await self.exists(original.result.model_version):
+        if same_place and await self.exists(registered):
             result: Message = original.result
             return result
         if not await self._cas.exists(manifest_of(outcome.files)):  # the files were stored together: one stands for all
             return None
-        return await complete(task, outcome)  # wanted elsewhere, or deleted since
+        return await complete(task, outcome)  # wanted elsewhere, deleted since, or never registered
 
     async def made_by(self, task: Any) -> str:
         """Return the version that a task's package became; empty where there is none.

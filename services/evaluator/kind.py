@@ -87,7 +87,7 @@ class EvaluationKind:
         """End the holds."""
         await self._holds.release(task_name, self.uses(spec))
 
-    async def complete(self, task: Message, outcome: Message) -> Message:
+    async def complete(self, task: Message, outcome: Message) -> EvaluationResult:
         """Return the result with the digests of the stored reports."""
         assert isinstance(outcome, EvaluationOutcome)
         result = EvaluationResult()
@@ -98,10 +98,10 @@ class EvaluationKind:
         return result
 
     async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
-        """Return the original's result; None where its reports are gone."""
-        assert isinstance(original, EvaluationTask)
+        """Return the result of the same outcome; None if its reports are gone."""
+        result = await self.complete(task, outcome)
         # The reports were stored together: one stands for all.
-        return original.result if await self._cas.exists(original.result.json_report) else None
+        return result if await self._cas.exists(result.json_report) else None
 
     async def _manifest(self, version: ModelVersion) -> Manifest:
         digest = manifest_of(version.files)

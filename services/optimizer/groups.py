@@ -18,7 +18,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 )
 
 from services.common.database import Database
-from services.common.errors import LatheError, from_rpc_error, invalid_argument
+from services.common.errors import LatheError, from_rpc_error, invalid_argument, is_transient
 from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
 from services.common.repeats import first_made
@@ -34,20 +34,6 @@ KIND = ResourceKind(
     noun="group of optimization tasks",
 )
 _CREATIONS_AT_ONCE = 8
-# Answers that say nothing of the version: the whole request is to be repeated, and goes on where it was.
-_TRANSIENT = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-    }
-)
 _OUTPUT_ONLY = ("name", "uid", "members", "state")
 
 
@@ -121,7 +107,7 @@ class Groups:
             member.task = (await self._tasks.create(wanted)).name
         except (LatheError, grpc.aio.AioRpcError) as error:
             told = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-            if told.code in _TRANSIENT:
+            if is_transient(told.code):  # it says nothing of the version: a repeat of the request goes on from here
                 raise
             member.error = told.message
         return member

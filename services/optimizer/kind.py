@@ -149,10 +149,11 @@ class OptimizationKind:
     async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
         """Return what the original found, not saved yet; None where its files are gone."""
         assert isinstance(original, OptimizationTask)
+        assert isinstance(outcome, OptimizationOutcome)
         # The files were stored together: one stands for all.
-        if not await self._cas.exists(manifest_of(original.result.files)):
+        if not await self._cas.exists(manifest_of(outcome.files)):
             return None
-        return unsaved(original.result)
+        return unsaved(original.result) if original.result.files else await self.complete(task, outcome)
 
     async def _choose(self, work: OptimizationWork, asked: OptimizationSpec) -> None:
         """Have the items of the dataset chosen, and see that the arrays which the specification names are stored."""

@@ -15,7 +15,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.event_pb2 import TaskAssignment
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
 
-from services.common.errors import LatheError, failed_precondition, from_rpc_error
+from services.common.errors import LatheError, failed_precondition, from_rpc_error, is_transient
 from services.common.packages import Packages, output_model, package_version
 from services.common.platform import Platform
 from services.common.storage.folders import Folders
@@ -29,8 +29,6 @@ from services.optimizer.rules import place_of
 # lent to calls that wait, none could go on.
 _AT_ONCE = 3
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
-# Where one of these is answered, nothing was registered, and trying again changes nothing.
-_FINAL = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION})
 
 
 class Saver:
@@ -115,7 +113,7 @@ class Saver:
             yield place
         except (grpc.aio.AioRpcError, LatheError) as error:
             known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-            if known.code in _FINAL:
+            if not is_transient(known.code):  # then nothing was registered
                 await self._places.give_up(task.name)
             raise
 

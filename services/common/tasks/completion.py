@@ -1,9 +1,11 @@
-"""Calling a kind's `complete`: what became of it, and whether to try again."""
+"""Calling a kind's `complete`: what became of it, and whether to try again.
+
+The worker's outcome is kept with the task before this, so that no answer of a sibling ever repeats the work.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ import structlog
 from google.protobuf.message import Message
 from lathe.type.v1 import event_pb2, failure_pb2
 
-from services.common.errors import LatheError
+from services.common.errors import LatheError, from_rpc_error, is_transient
 from services.common.identity import acting_as
 from services.common.tasks.kind import TaskKind
 from services.common.telemetry import bind_task, continue_trace
@@ -21,15 +23,8 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 25.0
 MAX_FAULTS = 5
-_LATER = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.CANCELLED,
-    }
-)
+# About eight hours: the pause between tries grows to half a minute.
+MAX_TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +51,6 @@ class Later:
 Completion = Done | Refused | Later
 
 
-def action_key(work_key: bytes, environment: str) -> bytes:
-    """Return the key of the action cache: the same work, done by the same programs on the same device."""
-    return hashlib.sha256(work_key + environment.encode()).digest()
-
-
 async def complete(kind: TaskKind, task: Any, event: event_pb2.TaskEvent, delivery: int) -> Completion:
     """Call `kind.complete` in the name of the task's owner; `delivery` counts the tries, from 1."""
     outcome = kind.outcome_type()
@@ -70,35 +60,42 @@ async def complete(kind: TaskKind, task: Any, event: event_pb2.TaskEvent, delive
                 raise TypeError(f"The outcome is a {event.succeeded.outcome.type_url}.")
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 return Done(await kind.complete(task, outcome))
-        except LatheError as error:
-            return _answered(error.code, error.message, delivery)
-        except grpc.aio.AioRpcError as error:
-            return _answered(error.code(), error.details() or error.code().name, delivery)
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            failure = refusal(error)
+            if failure is not None:
+                return Refused(failure)
+            return _later(str(error), delivery)
         except (OSError, TimeoutError) as error:
-            return _answered(grpc.StatusCode.UNAVAILABLE, str(error), delivery)
+            return _later(str(error) or type(error).__name__, delivery)
         except Exception as error:
             # A fault in a kind must end in a FAILED task, not in a projector that stops.
             log.exception("task.complete_failed", delivery=delivery)
             if delivery < MAX_FAULTS:
                 return Later(_backoff(delivery))
-            return _refused(failure_pb2.INTERNAL_ERROR, f"Recording the result failed: {type(error).__name__}.")
+            return Refused(_failure(failure_pb2.INTERNAL_ERROR, f"Recording failed: {type(error).__name__}."))
 
 
-def _answered(code: grpc.StatusCode, message: str, delivery: int) -> Completion:
-    if code in _LATER:
-        log.info("task.complete_later", code=code.name, message=message, delivery=delivery)
+def refusal(error: LatheError | grpc.aio.AioRpcError) -> failure_pb2.Failure | None:
+    """Return why a result cannot be recorded; None if trying again may help."""
+    told = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+    return None if is_transient(told.code) else _failure(failure_pb2.INVALID_SPEC, told.message)
+
+
+def _later(message: str, delivery: int) -> Completion:
+    if delivery < MAX_TRIES:
+        log.info("task.complete_later", message=message, delivery=delivery)
         return Later(_backoff(delivery))
-    return _refused(failure_pb2.INVALID_SPEC, f"The result could not be recorded: {message}")
+    return Refused(_failure(failure_pb2.INFRASTRUCTURE, f"It was tried {delivery} times: {message}", retryable=True))
 
 
-def _refused(reason: Any, message: str) -> Refused:
-    return Refused(
-        failure_pb2.Failure(
-            stage=failure_pb2.REGISTERING,
-            reason=reason,
-            message=message,
-            suggested_fix="Mend what the message names, then retry the task; the work itself is in the action cache.",
-        )
+def _failure(reason: Any, message: str, *, retryable: bool = False) -> failure_pb2.Failure:
+    return failure_pb2.Failure(
+        stage=failure_pb2.REGISTERING,
+        reason=reason,
+        message=f"The work is done, but its result could not be recorded: {message}",
+        suggested_fix="Fix what the message names, then retry the task. The outcome of the work is kept: the retry "
+        "only records it.",
+        retryable=retryable,
     )
 
 

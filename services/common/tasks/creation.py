@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,19 +10,18 @@ from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.type.v1 import event_pb2, task_pb2
 
 from services.common.bus.topology import task_subject
 from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.identity import current_user
-from services.common.tasks.completion import action_key
+from services.common.tasks.keys import action_key, work_key
 from services.common.tasks.kind import Prepared
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TaskSnapshot, pending
 from services.common.tasks.relay import Relay
-from services.common.tasks.rows import NewTask, OutboxItem, TaskRow, searchable, timestamp
+from services.common.tasks.rows import NewTask, OutboxItem, TaskRow, searchable, share_origin, timestamp
 from services.common.tasks.settling import Settler
 from services.common.tasks.store import RequestRepeatedError
 from services.common.tasks.workers import WorkersView
@@ -35,7 +33,10 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller wants: a specification and what surrounds it. `fingerprint` tells two requests apart."""
+    """What a caller wants: a specification and what surrounds it. `fingerprint` tells two requests apart.
+
+    `retried` is the row of the task of which this is a retry: what its work made serves again, whichever workers live.
+    """
 
     spec: Message
     display_name: str = ""
@@ -44,6 +45,7 @@ class Wanted:
     request_id: str = ""
     fingerprint: bytes = b""
     retry_of: str = ""
+    retried: TaskRow | None = None
     resubmission_of: str = ""
 
 
@@ -94,13 +96,12 @@ class Creator:
         return None
 
     async def _from_cache(self, draft: NewTask) -> TaskRow | None:
-        """Create the task with the result of an equal one that is done; None where there is none."""
-        if draft.action_key is None or (done := await self._store.find_result(draft.action_key)) is None:
-            return None
-        row = await self._share(draft, done)
-        if row is None:
-            await self._store.forget_results(draft.action_key)
-        return row
+        """Create the task with the outcome of an equal one that is done; None where there is none."""
+        while draft.action_keys and (done := await self._store.find_result(draft.action_keys)) is not None:
+            if (row := await self._share(draft, done)) is not None:
+                return row
+            await self._store.forget_result(done)
+        return None
 
     async def _enqueue(self, draft: NewTask, spec: Message) -> TaskRow:
         """Create the task as PENDING, and send it on its way unless it follows an equal one."""
@@ -111,7 +112,7 @@ class Creator:
             if created.hit is not None:  # an equal one ended since the cache was asked
                 if (row := await self._from_cache(draft)) is not None:
                     return row
-                created = await self._store.create(draft._replace(action_key=None))
+                created = await self._store.create(draft._replace(action_keys=()))
         except BaseException:
             await self._let_go(draft, spec)
             raise
@@ -121,7 +122,7 @@ class Creator:
         return row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
 
     async def _share(self, draft: NewTask, done: UUID) -> TaskRow | None:
-        """Create the task as SUCCEEDED with the result of a finished one; None where that result is gone."""
+        """Create the task as SUCCEEDED with the outcome of an ended one; None if what that made is gone."""
         original_row = await self._store.get(done)
         if original_row is None:
             return None
@@ -132,11 +133,13 @@ class Creator:
         status = task_pb2.TaskStatus(state=task_pb2.SUCCEEDED, progress=1.0, end_time=timestamp())
         origin: Any = task_pb2.TaskOrigin()
         origin.CopyFrom(self._codec.message(draft.row).origin)
-        origin.cache_hit = original.name
+        share_origin(origin, original)
         row = draft.row._replace(
             state=task_pb2.SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
         )
-        await self._store.create(draft._replace(row=row, action_key=None, shares=False, subject=""))
+        if original_row.state != task_pb2.SUCCEEDED:  # from now on, others share what is registered here
+            row = row._replace(action_key=original_row.action_key, outcome=original_row.outcome)
+        await self._store.create(draft._replace(row=row, action_keys=(), shares=False, subject=""))
         self._settler.settle([row])
         return row
 
@@ -148,7 +151,7 @@ class Creator:
         display_name = wanted.display_name or prepared.display_name
         bare = prepared.work if prepared.bare is None else prepared.bare
         assignment = self._assignment(uid, prepared, bare if wanted.skip_cache else prepared.work)
-        key = _work_key(self._kind.name, prepared.device, bare)
+        key = work_key(self._kind.name, prepared.device, bare)
         origin = task_pb2.TaskOrigin(
             retry_of=wanted.retry_of, resubmission_of=wanted.resubmission_of, work_key=key.hex()
         )
@@ -163,7 +166,6 @@ class Creator:
             device=prepared.device,
         )
         prepared.fill(task)
-        environment = "" if wanted.skip_cache else self._workers.environment(prepared.device)
         row = TaskRow(
             uid=uid,
             revision=1,
@@ -191,12 +193,22 @@ class Creator:
             search_text=searchable(uid, display_name),
             request_id=request_id,
             request_digest=wanted.fingerprint if request_id is not None else None,
-            action_key=action_key(key, environment) if environment else None,
+            action_keys=self._action_keys(wanted, prepared.device, key),
             shares=not wanted.skip_cache,
             subject=task_subject(self._kind.name, prepared.device, str(uid)),
             msg_id=f"{uid}:1",
             uses=self._kind.uses(wanted.spec),
         )
+
+    def _action_keys(self, wanted: Wanted, device: str, work_key: bytes) -> list[bytes]:
+        """Return under which keys the outcome of equal work may be found: of every live environment, and of a retry."""
+        if wanted.skip_cache:
+            return []
+        keys = [action_key(work_key, environment) for environment in self._workers.environments(device)]
+        retried = wanted.retried
+        if retried is not None and retried.action_key is not None and retried.work_key == work_key:
+            keys.append(retried.action_key)
+        return keys
 
     def _assignment(self, uid: UUID, prepared: Prepared, work: Message) -> event_pb2.TaskAssignment:
         assignment = event_pb2.TaskAssignment(
@@ -242,16 +254,6 @@ class Creator:
     async def _let_go(self, draft: NewTask, spec: Message) -> None:
         if draft.row.held:
             await self._kind.release(draft.name, spec)
-
-
-def _work_key(kind: str, device: str, work: Message) -> bytes:
-    """Return what is equal for equal work: kind, device and the work message in its deterministic form."""
-    packed = AnyMessage()
-    packed.Pack(work, deterministic=True)
-    digest = hashlib.sha256()
-    for part in (kind.encode(), device.encode(), packed.type_url.encode(), packed.value):
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.digest()
 
 
 def _request_id(text: str) -> UUID | None:

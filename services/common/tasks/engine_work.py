@@ -23,6 +23,9 @@ class EngineWork:
     """What these kinds share. The outcome has a field `files`, and the engine names the files that it wrote."""
 
     outcome_type: type[Message]
+    timed: bool = True
+    """Whether a choice or a figure of the outcome depends on how fast the processor is: then its model is part of the
+    environment, else only what it can execute."""
 
     def __init__(self, device: str, packages: Collection[str]) -> None:
         """Serve a device of the catalog; `packages` beside its toolchains have versions that may change a result."""
@@ -51,4 +54,7 @@ class EngineWork:
     def environment(self) -> dict[str, Any]:
         """Return the versions of everything that may change a result, and the processor."""
         runtimes = {package for runtime in self._device.buildable_runtimes.values() for package in runtime.packages}
-        return {"software": software({*self._packages, *runtimes}), "device": self._device.id, **fingerprint()}
+        machine = fingerprint()
+        if not self.timed:
+            del machine["cpu"]
+        return {"software": software({*self._packages, *runtimes}), "device": self._device.id, **machine}

@@ -66,6 +66,7 @@ class TaskHandlers:
             request_id=request.request_id,
             fingerprint=_fingerprint(request),
             retry_of=old.name,
+            retried=row,
         )
         return self.present(await self._creator.create(wanted))
 

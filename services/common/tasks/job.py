@@ -50,6 +50,7 @@ class JobTools:
     timing: Timing
     worker: str
     environment: str
+    environment_json: str
 
 
 class _Wish(Enum):
@@ -133,7 +134,10 @@ class Job:
 
     async def _succeeded(self, outcome: AnyMessage) -> None:
         done = event_pb2.TaskSucceeded(
-            outcome=outcome, environment=self._tools.environment, log=await self._store_log()
+            outcome=outcome,
+            environment=self._tools.environment,
+            environment_json=self._tools.environment_json,
+            log=await self._store_log(),
         )
         try:
             await self._finish("succeeded", done)

@@ -95,10 +95,11 @@ class TaskKind(Protocol):
         """
 
     async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
-        """Return the `result` of a task that needs no work because `original` SUCCEEDED with `outcome` at the same.
+        """Return the `result` of a task that needs no work because `original` did the same with this `outcome`.
 
-        Usually `original.result` itself. Where the task wants the outcome elsewhere (another output model), do what
-        `complete` does. None where what `original` made is gone: the work is then done anew.
+        Usually `original.result` itself. If the task wants the outcome elsewhere (another output model), or if
+        `original` has no result because it could not be recorded, do what `complete` does. None if what `original` made
+        is gone: the work is then done anew.
         """
 
 

@@ -64,7 +64,7 @@ class Ledger:
         folded: Folded,
         *,
         result: Message | None = None,
-        shared_from: str = "",
+        shared_from: Message | None = None,
         action_key: bytes | None = None,
         outcome: bytes | None = None,
     ) -> Change:
@@ -114,8 +114,9 @@ class Ledger:
         command: Command,
         *,
         result: Message | None = None,
-        shared_from: str = "",
+        shared_from: Message | None = None,
         action_key: bytes | None = None,
+        outcome: bytes | None = None,
     ) -> TaskRow | None:
         """Apply a command to a task, against whatever else happens to it; returns the row after it, None where gone."""
         while True:
@@ -125,7 +126,7 @@ class Ledger:
             folded = self.fold(row, [command])
             if not folded.changed:
                 return row
-            change = self.change(folded, result=result, shared_from=shared_from, action_key=action_key)
+            change = self.change(folded, result=result, shared_from=shared_from, action_key=action_key, outcome=outcome)
             if await self.commit([change]):
                 return await self.store.get(uid)
 

@@ -13,9 +13,11 @@ Rules:
 3.  The first event of a newer attempt claims the task, whichever it is: `started` may be late or lost. An attempt that
     was still open then is ATTEMPT_LOST.
 4.  An attempt given up as ATTEMPT_LOST revives when its worker is heard of again and no newer attempt has begun.
-5.  Within an attempt, stage and progress never go back; an event that would take them back is ignored.
+5.  Within an attempt, stage and progress never go back: an event of an earlier stage is ignored, and a lower progress
+    changes the words alone.
 6.  `succeeded` moves to the stage REGISTERING and asks for COMPLETE; only `Completed`, of the same attempt, makes the
-    task SUCCEEDED. A repeat of `succeeded` asks again: completing is idempotent.
+    task SUCCEEDED. A repeat of `succeeded` asks again: completing is idempotent. Meanwhile the worker is not needed any
+    more: neither its loss nor a dead letter ends the attempt.
 7.  A retryable failure or a lost worker returns the task to PENDING while attempts remain, and fails it otherwise.
 8.  Cancel ends a PENDING task at once, and makes a RUNNING one CANCELLING. From CANCELLING every end of an attempt ends
     the task: success and permanent failure stand as they are, anything else is CANCELLED.

@@ -6,6 +6,7 @@ that meet on one task see each other by the row's revision, and the slower one s
 
 A success first has effects outside (kind.complete). They run for all tasks of a batch at once and usually end within
 GRACE; a task whose effects take longer is written as REGISTERING and finishes by itself, without delaying the others.
+Whatever becomes of them, the outcome is written under its action key with the first change after the success.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from services.common.bus.pull import Puller
 from services.common.bus.topology import EVENTS
 from services.common.tasks.claims import Claims
 from services.common.tasks.commands import Command, Completed, CompletionFailed
-from services.common.tasks.completion import Completion, Done, Later, Refused, action_key, complete
+from services.common.tasks.completion import Completion, Done, Later, Refused, complete
+from services.common.tasks.keys import action_key
 from services.common.tasks.ledger import Folded, Ledger
 from services.common.tasks.machine import Effect, apply
 from services.common.tasks.pace import Pace
@@ -157,16 +159,16 @@ class Projector:
         """Return the change of a row after its events, and after its completion where that has ended already."""
         if success is None:
             return self._ledger.change(fold) if fold.changed else None
-        outcome = success.event.succeeded.outcome.value
+        succeeded = success.event.succeeded
+        key = action_key(fold.row.work_key, succeeded.environment)
         command = _command(ended, success.event.attempt)
         if command is None:
-            return self._ledger.change(fold, outcome=outcome) if fold.changed else None
+            change = self._ledger.change(fold, outcome=succeeded.outcome.value, action_key=key)
+            return change if fold.changed else None
         snapshot, effects = apply(fold.snapshot, command)
         after = Folded(fold.row, snapshot, fold.effects | set(effects), True)
-        if isinstance(ended, Done):
-            key = action_key(fold.row.work_key, success.event.succeeded.environment)
-            return self._ledger.change(after, result=ended.result, outcome=outcome, action_key=key)
-        return self._ledger.change(after, outcome=outcome)
+        result = ended.result if isinstance(ended, Done) else None
+        return self._ledger.change(after, result=result, outcome=succeeded.outcome.value, action_key=key)
 
     async def _settle_messages(
         self,
@@ -194,19 +196,28 @@ class Projector:
             if isinstance(ended, Later):
                 await success.message.nak(delay=ended.delay)
                 return
-            command = _command(ended, success.event.attempt)
-            assert command is not None
-            row = await self._ledger.store.get(uid)
-            if row is not None:
-                result = ended.result if isinstance(ended, Done) else None
-                key = action_key(row.work_key, success.event.succeeded.environment) if result is not None else None
-                await self._ledger.command(uid, command, result=result, action_key=key)
+            await self._record(uid, success.event.attempt, ended)
             await success.message.ack()
         except Exception:
             # Not acknowledged: the event comes again, here or at another replica.
             log.exception("projector.finish_failed", task_id=str(uid))
         finally:
             self._completing.pop(uid, None)
+
+    async def _record(self, uid: UUID, attempt: int, ended: Completion) -> None:
+        command = _command(ended, attempt)
+        if command is not None:
+            await self._ledger.command(uid, command, result=ended.result if isinstance(ended, Done) else None)
+
+    async def resume(self, row: TaskRow) -> None:
+        """Record a success whose event is lost, from the outcome that its row keeps."""
+        if row.uid in self._completing:
+            return
+        codec = self._ledger.codec
+        outcome = self._kind.outcome_type.FromString(row.outcome or b"")
+        event = event_pb2.TaskEvent(task_id=str(row.uid), attempt=codec.snapshot(row).attempt)
+        event.succeeded.outcome.Pack(outcome)
+        await self._record(row.uid, event.attempt, await complete(self._kind, codec.message(row), event, 1))
 
 
 def _command(ended: Completion | None, attempt: int) -> Command | None:

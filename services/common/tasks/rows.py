@@ -72,7 +72,7 @@ class Change:
 
 
 class NewTask(NamedTuple):
-    """A row to create. `action_key` is looked up first where it is set; `subject` is empty where nothing is sent."""
+    """A row to create. `action_keys` are looked up first; `subject` is empty if nothing is sent."""
 
     row: TaskRow
     name: str
@@ -83,7 +83,7 @@ class NewTask(NamedTuple):
     search_text: str
     request_id: UUID | None
     request_digest: bytes | None
-    action_key: bytes | None
+    action_keys: Sequence[bytes]
     shares: bool
     subject: str
     msg_id: str
@@ -155,14 +155,14 @@ class TaskCodec:
         snapshot: TaskSnapshot,
         *,
         result: Message | None = None,
-        shared_from: str = "",
+        shared_from: Message | None = None,
         action_key: bytes | None = None,
         outcome: bytes | None = None,
     ) -> TaskRow:
-        """Return the row with a new machine state; `shared_from` names the task whose result it is."""
+        """Return the row with a new machine state; `shared_from` is the task whose work it shares."""
         old: Any = self.kind.task_type.FromString(row.live)
-        if shared_from:
-            old.origin.cache_hit = shared_from
+        if shared_from is not None:
+            share_origin(old.origin, shared_from)
         state = snapshot.status.state
         return row._replace(
             state=state,
@@ -170,7 +170,7 @@ class TaskCodec:
             leading=row.leading and state in OPEN,
             leader=row.leader if snapshot.follows else None,
             action_key=action_key or row.action_key,
-            outcome=outcome or row.outcome,
+            outcome=row.outcome if outcome is None else outcome,
         )
 
     def redispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> tuple[TaskRow, bytes]:
@@ -179,6 +179,13 @@ class TaskCodec:
         assignment.attempt_base = snapshot.attempt
         assignment.attempts_returned = snapshot.returned
         return row._replace(dispatches=row.dispatches + 1), assignment.SerializeToString()
+
+
+def share_origin(origin: task_pb2.TaskOrigin, original: Any) -> None:
+    """Say in a task's origin whose work it shares, and what that was done with."""
+    origin.cache_hit = original.origin.cache_hit or original.name
+    ran_with = [attempt.environment for attempt in original.attempts if attempt.environment]
+    origin.environment = original.origin.environment or (ran_with[-1] if ran_with else "")
 
 
 def timestamp(moment: datetime | None = None) -> Timestamp:

@@ -66,14 +66,15 @@ def build_engine(
     handlers = TaskHandlers(ledger, Creator(ledger, relay, settler, workers), workers)
     pace = Pace()
     claims = Claims(ledger, bus, pace)
+    projector = Projector(ledger, bus, claims, pace)
     return TaskEngine(
         handlers=handlers,
         streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
         ledger=ledger,
         relay=relay,
-        projector=Projector(ledger, bus, claims, pace),
+        projector=projector,
         claims=claims,
-        sweeper=Sweeper(database, ledger, settler, outbox, workers=workers, bus=bus, options=options),
+        sweeper=Sweeper(database, ledger, settler, outbox, projector, workers=workers, bus=bus, options=options),
         dead_letters=DeadLetters(ledger, bus),
         workers=workers,
     )

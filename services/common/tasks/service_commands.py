@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lathe.type.v1 import failure_pb2, task_pb2
+from lathe.type.v1 import task_pb2
 
 from services.common.tasks.commands import (
     Cancel,
@@ -28,6 +28,7 @@ from services.common.tasks.snapshot import (
     copy,
     end,
     lost_failure,
+    registering,
     try_again,
 )
 
@@ -55,29 +56,21 @@ def _cancel_expired(task: TaskSnapshot, command: CancelExpired) -> Step:
 
 
 def _completed(task: TaskSnapshot, command: Completed) -> Step:
-    if not _registering(task, command.attempt):
+    if task.attempt != command.attempt or not registering(task):
         return task, ()
     task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_SUCCEEDED, command.time))
     return end(task, task_pb2.SUCCEEDED, command.time)
 
 
 def _completion_failed(task: TaskSnapshot, command: CompletionFailed) -> Step:
-    if not _registering(task, command.attempt):
+    if task.attempt != command.attempt or not registering(task):
         return task, ()
     task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_FAILED, command.time, command.failure))
     return end(task, task_pb2.FAILED, command.time, command.failure)
 
 
-def _registering(task: TaskSnapshot, attempt: int) -> bool:
-    return (
-        task.attempt == attempt
-        and task.status.stage == failure_pb2.REGISTERING
-        and task.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
-    )
-
-
 def _worker_lost(task: TaskSnapshot, command: WorkerLost) -> Step:
-    if not task.attempts or task.attempt != command.attempt:
+    if not task.attempts or task.attempt != command.attempt or registering(task):
         return task, ()
     if task.attempts[-1].outcome != task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
         return task, ()
@@ -86,7 +79,7 @@ def _worker_lost(task: TaskSnapshot, command: WorkerLost) -> Step:
 
 
 def _dead_lettered(task: TaskSnapshot, command: DeadLettered) -> Step:
-    if command.attempt < task.attempt:
+    if command.attempt < task.attempt or (command.attempt == task.attempt and registering(task)):
         return task, ()
     task = close_open(task, task_pb2.ATTEMPT_LOST, command.time)
     if task.status.state == task_pb2.CANCELLING:

@@ -13,11 +13,14 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import grpc
 import structlog
 from lathe.type.v1 import failure_pb2, task_pb2
 
+from services.common.errors import LatheError
 from services.common.identity import acting_as
 from services.common.tasks.commands import LeaderFailed, LeaderSucceeded, Promote
+from services.common.tasks.completion import refusal
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.rows import Change, TaskRow, timestamp
 
@@ -77,7 +80,7 @@ class Settler:
 
     async def _answer(self, leader: TaskRow, followers: list[TaskRow]) -> None:
         task = self._ledger.codec.message(leader)
-        if leader.state == task_pb2.SUCCEEDED:
+        if leader.outcome is not None:
             unanswered = [row for row in followers if not await self._share(leader, task, row)]
             await self._promote(unanswered)
         elif leader.state == task_pb2.FAILED and not _worth_another_try(task.status.failure):
@@ -87,11 +90,26 @@ class Settler:
             await self._promote(followers)
 
     async def _share(self, leader: TaskRow, original: Any, row: TaskRow) -> bool:
-        result = await self.shared_result(leader, original, self._ledger.codec.message(row))
+        """Answer a follower from the leader's outcome; False if what that names is gone."""
+        try:
+            result = await self.shared_result(leader, original, self._ledger.codec.message(row))
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            failure = refusal(error)
+            if failure is None:
+                raise  # the sweeper tries again
+            await self._ledger.command(row.uid, LeaderFailed(timestamp(), failure))
+            return True
         if result is None:
             return False
+        # Where the leader has no result, others share what is registered for this follower.
+        kept = leader if leader.state != task_pb2.SUCCEEDED else None
         await self._ledger.command(
-            row.uid, LeaderSucceeded(timestamp()), result=result, shared_from=original.origin.cache_hit or original.name
+            row.uid,
+            LeaderSucceeded(timestamp()),
+            result=result,
+            shared_from=original,
+            action_key=kept.action_key if kept else None,
+            outcome=kept.outcome if kept else None,
         )
         return True
 

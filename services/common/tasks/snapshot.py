@@ -118,6 +118,7 @@ def closed(
     last.CopyFrom(task.attempts[-1])
     last.outcome = outcome
     last.end_time.CopyFrom(now)
+    last.stage, last.progress = task.status.stage, task.status.progress
     if failure is not None:
         last.failure.CopyFrom(failure)
     return (*task.attempts[:-1], last)
@@ -131,6 +132,23 @@ def logged(task: TaskSnapshot, log: Digest) -> tuple[task_pb2.Attempt, ...]:
     last.CopyFrom(task.attempts[-1])
     last.log.CopyFrom(log)
     return (*task.attempts[:-1], last)
+
+
+def ran_with(task: TaskSnapshot, environment: str) -> tuple[task_pb2.Attempt, ...]:
+    """Return the attempts with what the newest one ran with."""
+    last = task_pb2.Attempt()
+    last.CopyFrom(task.attempts[-1])
+    last.environment = environment
+    return (*task.attempts[:-1], last)
+
+
+def registering(task: TaskSnapshot) -> bool:
+    """Return whether the newest attempt has reported its success, which is being recorded."""
+    return (
+        task.status.stage == failure_pb2.REGISTERING
+        and task.attempt > 0
+        and task.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
+    )
 
 
 def lost_failure(task: TaskSnapshot) -> failure_pb2.Failure:

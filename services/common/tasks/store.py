@@ -13,15 +13,21 @@ from services.common.database import Database
 from services.common.listing import ORDER_FIELDS, Listing, ListQuery, list_rows
 from services.common.tasks.rows import COLUMNS, Change, Created, NewTask, TaskRow
 
-_CREATE = """
-WITH hit AS (SELECT uid FROM tasks WHERE action_key = $14 LIMIT 1),
+# One that ended without a result could not be registered: its outcome serves, but one with a result is better.
+_HIT = """
+SELECT uid FROM tasks WHERE action_key = ANY ({keys}) AND state IN (3, 4, 6) AND outcome IS NOT NULL
+ORDER BY state = 3 DESC, uid DESC LIMIT 1
+"""
+
+_CREATE = f"""
+WITH hit AS ({_HIT.format(keys="$14")}),
 lead AS (SELECT uid FROM tasks WHERE $15 AND leads AND work_key = $12),
 made AS (
     INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
         state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live,
-        uses)
+        uses, action_key, outcome)
     SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
-        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $21
+        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $21, $22, $23
     WHERE NOT EXISTS (SELECT FROM hit)
     RETURNING uid, leader
 ),
@@ -30,7 +36,7 @@ sent AS (
     RETURNING id
 )
 SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT id FROM sent)
-"""
+"""  # noqa: S608 - our own words
 
 _SAVE = """
 WITH new AS (
@@ -108,7 +114,7 @@ class TaskStore:
                     task.request_digest,
                     row.work_key,
                     row.held,
-                    task.action_key,
+                    list(task.action_keys),
                     task.shares,
                     row.assignment,
                     row.body,
@@ -116,6 +122,8 @@ class TaskStore:
                     task.subject,
                     task.msg_id,
                     list(task.uses),
+                    row.action_key,
+                    row.outcome,
                 )
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == "tasks_request":
@@ -210,14 +218,14 @@ class TaskStore:
         """Delete a row, but remember its request; False where somebody overtook."""
         return bool(await self._database.fetchval(_DELETE, row.uid, row.revision))
 
-    async def find_result(self, action_key: bytes) -> UUID | None:
-        """Return the task whose result serves this action, or None."""
-        found: UUID | None = await self._database.fetchval("SELECT uid FROM tasks WHERE action_key = $1", action_key)
+    async def find_result(self, action_keys: Sequence[bytes]) -> UUID | None:
+        """Return the ended task whose outcome serves one of these actions, or None."""
+        found: UUID | None = await self._database.fetchval(_HIT.format(keys="$1"), list(action_keys))
         return found
 
-    async def forget_results(self, action_key: bytes) -> None:
-        """Take results out of the action cache: what they name is gone."""
-        await self._database.execute("UPDATE tasks SET action_key = NULL WHERE action_key = $1", action_key)
+    async def forget_result(self, uid: UUID) -> None:
+        """Take a task out of the action cache: what it made is gone."""
+        await self._database.execute("UPDATE tasks SET action_key = NULL WHERE uid = $1", uid)
 
     async def released(self, uids: Sequence[UUID]) -> None:
         """Note that terminal tasks hold nothing any more."""

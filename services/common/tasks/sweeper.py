@@ -12,24 +12,26 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
-from zlib import crc32
 
 import nats.errors
 import structlog
-from lathe.type.v1 import failure_pb2, task_pb2
+from lathe.type.v1 import task_pb2
 
 from services.common.bus.connection import Bus, BusUnavailableError
 from services.common.bus.queue import projected, queued_subjects, remove_message
 from services.common.bus.topology import control_subject, task_subject
 from services.common.database import Database
 from services.common.idempotency import forget_requests
+from services.common.leases import Leases
 from services.common.tasks.commands import CancelExpired, Promote, WorkerLost
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TERMINAL
 from services.common.tasks.options import TaskOptions
 from services.common.tasks.outbox import Outbox
+from services.common.tasks.projector import Projector
 from services.common.tasks.rows import Change, TaskRow, timestamp
 from services.common.tasks.settling import Settler
+from services.common.tasks.snapshot import registering
 from services.common.tasks.workers import WorkersView
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,7 @@ class Sweeper:
         ledger: Ledger,
         settler: Settler,
         outbox: Outbox,
+        projector: Projector,
         *,
         workers: WorkersView,
         bus: Bus,
@@ -57,12 +60,13 @@ class Sweeper:
         self._ledger = ledger
         self._settler = settler
         self._outbox = outbox
+        self._projector = projector
         self._workers = workers
         self._bus = bus
         self._options = options
         self._kind = ledger.codec.kind.name
         self._forgot = time.monotonic()
-        self._lock = crc32(f"sweep:{database.schema}:{self._kind}".encode())
+        self._leases = Leases(database)
 
     async def run(self) -> None:
         """Sweep again and again until cancelled."""
@@ -77,8 +81,8 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Sweep once, unless another replica is doing so."""
-        async with self._database.transaction() as connection:
-            if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", self._lock):
+        async with self._leases.attempt(f"sweep {self._kind}") as lease:
+            if lease is not None:
                 await self._sweep()
         if time.monotonic() - self._forgot > FORGET_SECONDS:
             self._forgot = time.monotonic()
@@ -136,10 +140,12 @@ class Sweeper:
         snapshot = self._ledger.codec.snapshot(row)
         if not snapshot.attempts:
             return
-        registering = snapshot.status.stage == failure_pb2.REGISTERING
         gone = snapshot.attempts[-1].worker not in alive and self._age(row) > self._options.lost_after
         stalled = not in_queue and self._age(row) > self._options.stalled_after
-        if stalled or (gone and not registering):
+        if registering(snapshot):
+            if self._age(row) > self._options.stalled_after:
+                await self._projector.resume(row)
+        elif stalled or gone:
             log.warning("sweep.worker_lost", task_id=str(row.uid), attempt=snapshot.attempt, stalled=stalled)
             await self._ledger.command(row.uid, WorkerLost(timestamp(), snapshot.attempt))
 

@@ -70,7 +70,7 @@ class Worker:
         described = {"device": pool.device, **pool.kind.environment()}
         self._environment_json = json.dumps(described, sort_keys=True, default=str)
         self._environment = hashlib.sha256(self._environment_json.encode()).hexdigest()
-        self._tools = JobTools(bus, blobs, runner, self._timing, self.name, self._environment)
+        self._tools = JobTools(bus, blobs, runner, self._timing, self.name, self._environment, self._environment_json)
         self._jobs: dict[str, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()

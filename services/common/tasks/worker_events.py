@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 
-from services.common.tasks.snapshot import Effect, Step, TaskSnapshot, closed, copy, end, logged, try_again, waiting
+from services.common.tasks.snapshot import (
+    Effect,
+    Step,
+    TaskSnapshot,
+    closed,
+    copy,
+    end,
+    logged,
+    ran_with,
+    try_again,
+    waiting,
+)
 
 
 def apply_event(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
@@ -54,9 +65,12 @@ def _revive(task: TaskSnapshot) -> TaskSnapshot:
     again.CopyFrom(task.attempts[-1])
     again.outcome = task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
     again.ClearField("end_time")
+    again.ClearField("stage")
+    again.ClearField("progress")
     status = copy(task.status)
     status.state = task_pb2.RUNNING if status.state == task_pb2.PENDING else status.state
-    status.stage = status.stage or failure_pb2.FETCHING_INPUTS
+    status.stage = task.attempts[-1].stage or failure_pb2.FETCHING_INPUTS
+    status.progress = task.attempts[-1].progress
     return task._replace(status=status, attempts=(*task.attempts[:-1], again))
 
 
@@ -71,12 +85,13 @@ def _started(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
 
 def _progressed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     news, old = event.progressed, task.status
-    unchanged = (news.stage, news.progress, news.message) == (old.stage, old.progress, old.message)
-    if news.stage < old.stage or news.progress < old.progress or unchanged:
+    progress = max(old.progress, min(news.progress, 1.0))
+    unchanged = (news.stage, progress, news.message) == (old.stage, old.progress, old.message)
+    if news.stage < old.stage or unchanged:
         return task, ()
     status = copy(old)
     status.stage = news.stage
-    status.progress = min(news.progress, 1.0)
+    status.progress = progress
     status.message = news.message
     return task._replace(status=status), ()
 
@@ -88,7 +103,8 @@ def _succeeded(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     status.stage = failure_pb2.REGISTERING
     status.progress = 1.0
     status.message = "recording the result"
-    return task._replace(status=status, attempts=logged(task, event.succeeded.log)), (Effect.COMPLETE,)
+    task = task._replace(status=status, attempts=logged(task, event.succeeded.log))
+    return task._replace(attempts=ran_with(task, event.succeeded.environment_json)), (Effect.COMPLETE,)
 
 
 def _failed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:

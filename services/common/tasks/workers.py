@@ -33,10 +33,9 @@ class WorkersView:
         found = (_parsed(value) for value in self._mirror.entries().values())
         return [worker for worker in found if worker is not None]
 
-    def environment(self, device: str) -> str:
-        """Return the one environment that serves a device; empty where there is none, or several."""
-        environments = {worker.environment for worker in self.live() if worker.device == device}
-        return environments.pop() if len(environments) == 1 else ""
+    def environments(self, device: str) -> set[str]:
+        """Return the environments that serve a device: several in a mixed pool, or while it is upgraded."""
+        return {worker.environment for worker in self.live() if worker.device == device}
 
     def serves(self, device: str) -> bool:
         """Whether any live worker takes tasks for a device."""

@@ -10,7 +10,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask, GetEvaluat
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import Channel
 
-from services.common.errors import LatheError, unavailable
+from services.common.errors import LatheError, is_transient, unavailable
 from services.registry.releases.rules import findings, need_evaluation
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # A promotion holds its channel meanwhile.
 _SECONDS = 10.0
-_NO_ANSWER = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED}
 
 
 class Gate:
@@ -66,7 +65,7 @@ class Gate:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
-            if error.code() in _NO_ANSWER:
+            if is_transient(error.code()):
                 raise unavailable(
                     "evaluator",
                     f"The channel's rules need '{evaluation}', and the evaluator does not answer. Try again later.",

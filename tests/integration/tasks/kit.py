@@ -23,7 +23,7 @@ from services.common.background import end
 from services.common.bus.connection import Bus
 from services.common.bus.topology import Timing, ensure_topology
 from services.common.database import Database, migrate
-from services.common.errors import invalid_argument, not_found, unavailable
+from services.common.errors import LatheError, invalid_argument, not_found, unavailable
 from services.common.settings import Settings
 from services.common.tasks.kind import Prepared
 from services.common.tasks.options import TaskOptions
@@ -48,7 +48,7 @@ OPTIONS = TaskOptions(
 
 
 class EchoKind:
-    """The API side. `refusals` makes `complete` unavailable so many times; results in `gone` do not exist any more.
+    """The API side. `complete` answers with `answers` first, in their order; results in `gone` do not exist any more.
 
     `hint` goes to the workers beside the work.
     """
@@ -60,7 +60,7 @@ class EchoKind:
     outcome_type = pb.ConversionOutcome
 
     def __init__(self) -> None:
-        self.refusals = 0
+        self.answers: list[LatheError] = []
         self.away = False
         self.ballast = ""
         self.completed: list[str] = []
@@ -106,9 +106,8 @@ class EchoKind:
     async def complete(self, task: Message, outcome: Message) -> Message:
         assert isinstance(task, pb.ConversionTask)
         assert isinstance(outcome, pb.ConversionOutcome)
-        if self.refusals > 0:
-            self.refusals -= 1
-            raise unavailable("registry", "The registry does not answer.")
+        if self.answers:
+            raise self.answers.pop(0)
         if outcome.hardware == "incompletable":
             raise invalid_argument("outcome", "It cannot be registered.")
         if outcome.hardware == "sluggish":
@@ -118,6 +117,8 @@ class EchoKind:
 
     async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
         assert isinstance(original, pb.ConversionTask)
+        if not original.result.model_version:
+            return await self.complete(task, outcome)
         return None if original.result.model_version in self.gone else original.result
 
 

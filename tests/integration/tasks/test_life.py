@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -99,7 +100,8 @@ async def test_cancel_running(site: Site) -> None:
 
 
 async def test_completion_is_tried_until_it_answers(site: Site) -> None:
-    site.kind.refusals = 2
+    codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
+    site.kind.answers = [LatheError(code, "AWAY", "It does not answer.") for code in codes]
     await site.start_worker()
     slow = await site.create("ok")
     other = await site.create("ok", seed=1)

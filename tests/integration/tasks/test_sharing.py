@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
 
-from tests.integration.tasks.kit import Site
+from services.common.errors import invalid_argument
+from tests.integration.tasks.kit import DEVICE, Site
 
 
 async def test_a_cache_hit_is_done_at_once(site: Site) -> None:
@@ -60,6 +63,50 @@ async def test_another_environment_is_a_miss(site: Site) -> None:
     await site.start_worker(version="2")
     again = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
     assert again.origin.cache_hit == ""
+
+
+async def test_a_pool_with_two_environments_shares_the_results_of_both(site: Site) -> None:
+    await site.start_worker(version="1")
+    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    await site.start_worker(version="2")
+    hit = await site.create("ok")
+    assert hit.origin.cache_hit == first.name
+    assert json.loads(hit.origin.environment) == {"device": DEVICE, "echo": "1"}
+    assert hit.origin.environment == first.attempts[0].environment
+    assert (await site.create("ok", seed=1)).origin.cache_hit == ""
+
+
+async def test_a_refused_registration_does_not_repeat_the_work(site: Site) -> None:
+    await site.start_worker()
+    site.kind.answers = [invalid_argument("version", "The model is full.")]
+    failed = await site.reach(await site.create("ok"), task_pb2.FAILED)
+    assert "The model is full." in failed.status.failure.message
+    await site.stop_workers()  # no worker is needed, and no environment has to be known
+    retried = await site.engine.handlers.retry(pb.RetryConversionTaskRequest(name=failed.name))
+    assert retried.status.state == task_pb2.SUCCEEDED
+    assert retried.origin.cache_hit == failed.name
+    assert site.kind.completed == [retried.name]
+    await site.start_worker()
+    assert (await site.create("ok")).result == retried.result
+    assert site.jobs.runs == ["ok"]
+
+
+async def test_a_follower_is_answered_from_the_outcome_of_a_leader_that_was_refused(site: Site) -> None:
+    leader, follower = await site.create("ok"), await site.create("ok")
+    site.kind.answers = [invalid_argument("version", "The model is full.")]
+    await site.start_worker()
+    await site.reach(leader, task_pb2.FAILED)
+    shared = await site.reach(follower, task_pb2.SUCCEEDED)
+    assert shared.origin.cache_hit == leader.name
+    assert site.jobs.runs == ["ok"]
+
+
+async def test_a_follower_that_is_refused_fails(site: Site) -> None:
+    leader, follower = await site.create("ok"), await site.create("ok")
+    site.kind.answers = [invalid_argument("version", "The model is full.")] * 2
+    await site.start_worker()
+    await site.reach(leader, task_pb2.FAILED)
+    assert "The model is full." in (await site.reach(follower, task_pb2.FAILED)).status.failure.message
 
 
 async def test_followers_share_the_result(site: Site) -> None:

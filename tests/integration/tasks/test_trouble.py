@@ -18,7 +18,8 @@ from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 from nats.aio.msg import Msg
 
 from services.common.background import end
-from services.common.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject
+from services.common.bus.topology import ADVISORIES, EVENTS, TASKS, claimed_subject, event_subject
+from services.common.errors import unavailable
 from services.common.settings import Settings
 from services.common.tasks.claims import Claims
 from services.common.tasks.outbox import Outbox
@@ -26,7 +27,7 @@ from services.common.tasks.pace import Pace
 from services.common.tasks.projector import Projector
 from services.common.tasks.rows import Change, timestamp
 from services.local.nats import NatsServer
-from tests.integration.tasks.kit import DEVICE, Site, open_site
+from tests.integration.tasks.kit import DEVICE, OPTIONS, Site, open_site
 
 
 def event(task: pb.ConversionTask, attempt: int, worker: str = "w", **kind: Any) -> event_pb2.TaskEvent:
@@ -76,6 +77,19 @@ async def test_a_purged_queue_is_filled_again(site: Site) -> None:
     for task in tasks:
         done = await site.reach(task, task_pb2.SUCCEEDED)
         assert len(done.attempts) == 1
+
+
+async def test_work_that_is_done_is_never_repeated_for_a_sibling_that_is_away(site: Site) -> None:
+    site.kind.answers = [unavailable("registry", "The registry does not answer.")] * 1000
+    await site.start_worker()
+    task = await site.until(await site.create("ok"), lambda found: found.status.stage == failure_pb2.REGISTERING)
+    await site.stop_workers()
+    await asyncio.sleep(OPTIONS.stalled_after + 2 * OPTIONS.sweep_every)  # as long as a stalled task is given
+    await site.bus.js.purge_stream(EVENTS)  # even what the worker said is lost: the row has it
+    site.kind.answers.clear()
+    done = await site.reach(task, task_pb2.SUCCEEDED)
+    assert len(done.attempts) == 1
+    assert site.jobs.runs == ["ok"]
 
 
 async def test_a_killed_worker_is_replaced(site: Site) -> None:

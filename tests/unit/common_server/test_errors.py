@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common import errors
-from services.common.errors import LatheError, to_status, trailers
+from services.common.errors import LatheError, is_transient, to_status, trailers
 
 _TEXT = st.text(max_size=3000)
 
@@ -21,6 +21,18 @@ def test_the_status_has_code_message_and_always_an_error_info() -> None:
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert (info.reason, info.domain) == ("NOT_FOUND", "lathe")
+
+
+def test_only_a_verdict_on_the_request_is_no_reason_to_try_again() -> None:
+    verdicts = {code for code in grpc.StatusCode if not is_transient(code)}
+    assert {code.name for code in verdicts} == {
+        "OK",
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+    }
 
 
 def test_a_field_without_a_path_is_told_without_a_colon() -> None:

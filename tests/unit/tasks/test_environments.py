@@ -2,7 +2,9 @@
 
 import pytest
 
+from engines import toolchain
 from services.converter.work import ConversionWorkKind
+from services.evaluator.work import EvaluationWorkKind
 from services.optimizer.work import OptimizationWorkKind
 from services.quantizer.work import QuantizationWorkKind
 
@@ -22,3 +24,15 @@ def test_whatever_reads_a_source_is_part_of_the_environment(
         "tf2onnx",
         "openvino",
     }
+
+
+def test_only_what_is_timed_depends_on_the_model_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def environments(model: str, flags: tuple[str, ...]) -> list[dict[str, object]]:
+        monkeypatch.setattr(toolchain, "cpu", lambda: (model, flags))
+        kinds = (ConversionWorkKind, OptimizationWorkKind, QuantizationWorkKind, EvaluationWorkKind)
+        return [kind("cpu-x86-64").environment() for kind in kinds]
+
+    first, second = environments("EPYC 7B13", ("avx2",)), environments("EPYC 9B14", ("avx2",))
+    assert [one == other for one, other in zip(first, second, strict=True)] == [True, False, False, False]
+    other = environments("EPYC 7B13", ("avx2", "avx512f"))
+    assert not any(one == another for one, another in zip(first, other, strict=True))

@@ -107,12 +107,15 @@ def test_terminal_absorbs_and_attempts_only_grow(task: TaskSnapshot, history: li
 @given(histories)
 def test_progress_never_goes_back_within_an_attempt(history: list[Event]) -> None:
     task = TaskSnapshot(pending())
+    furthest: dict[int, tuple[int, float]] = {}
     for each in history:
         after, _ = apply(task, each)
-        both_run = task.status.stage and after.status.stage
-        if both_run and after.attempt == task.attempt and after.attempts[-1].outcome == task.attempts[-1].outcome:
-            assert after.status.stage >= task.status.stage
-            assert after.status.progress >= task.status.progress
+        if after.status.stage:
+            number = after.attempt
+            seen = furthest.get(number, (0, 0.0))
+            assert (after.status.stage, after.status.progress) >= seen
+            assert after.status.progress >= seen[1]
+            furthest[number] = (after.status.stage, after.status.progress)
         task = after
 
 
@@ -195,6 +198,23 @@ def test_what_a_stopped_worker_gives_back_does_not_use_up_attempts() -> None:
 def test_a_permanent_failure_ends_a_task_that_is_being_cancelled() -> None:
     assert run(started(), commands.Cancel(NOW), failed(retryable=False)).status.state == task_pb2.FAILED
     assert run(started(), commands.Cancel(NOW), failed(retryable=True)).status.state == task_pb2.CANCELLED
+
+
+def test_a_lower_progress_changes_the_words_alone() -> None:
+    def at(progress: float, message: str) -> event_pb2.TaskEvent:
+        return event(
+            progressed=event_pb2.TaskProgressed(stage=failure_pb2.EXECUTING, progress=progress, message=message)
+        )
+
+    task = run(started(), at(0.6, "timing"), at(0.2, "building again"))
+    assert (task.status.progress, task.status.message) == (0.6, "building again")
+
+
+def test_a_success_that_is_being_recorded_needs_no_worker() -> None:
+    task = run(started(), succeeded())
+    assert run(commands.WorkerLost(NOW, 1), task=task) is task
+    assert run(commands.DeadLettered(NOW, 1), task=task) is task
+    assert run(commands.DeadLettered(NOW, 2), task=task).status.state == task_pb2.FAILED
 
 
 def test_a_lost_worker_that_speaks_again_goes_on() -> None:

@@ -229,8 +229,11 @@ class TaskSucceeded(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_JSON_FIELD_NUMBER: _builtins.int
     environment: _builtins.str
     """Sha256 over engine and toolchain versions and the device's fingerprint: with the work key, the key of the action cache."""
+    environment_json: _builtins.str
+    """What `environment` is the digest of, as JSON."""
     @_builtins.property
     def outcome(self) -> _any_pb2.Any:
         """The kind's own outcome message."""
@@ -245,10 +248,11 @@ class TaskSucceeded(_message.Message):
         outcome: _any_pb2.Any | None = ...,
         environment: _builtins.str = ...,
         log: _digest_pb2.Digest | None = ...,
+        environment_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["log", b"log", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "log", b"log", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "environment_json", b"environment_json", "log", b"log", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,25 +27,25 @@ from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import failure_pb2 as lathe_dot_type_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lathe/type/v1/task.proto\x12\rlathe.type.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"\x89\x03\n\nTaskStatus\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStateR\x05state\x12.\n\x05stage\x18\x02 \x01(\x0e\x32\x18.lathe.type.v1.TaskStageR\x05stage\x12\x1a\n\x08progress\x18\x03 \x01(\x01R\x08progress\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12%\n\x0epending_reason\x18\x05 \x01(\tR\rpendingReason\x12\x30\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x16.lathe.type.v1.FailureR\x07\x66\x61ilure\x12\x1a\n\x08revision\x18\x07 \x01(\x03R\x08revision\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"\xd7\x02\n\x07\x41ttempt\x12\x16\n\x06number\x18\x01 \x01(\x05R\x06number\x12\x16\n\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n\x06\x64\x65vice\x18\x03 \x01(\tR\x06\x64\x65vice\x12\x39\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x37\n\x07outcome\x18\x06 \x01(\x0e\x32\x1d.lathe.type.v1.AttemptOutcomeR\x07outcome\x12\x30\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x16.lathe.type.v1.FailureR\x07\x66\x61ilure\x12\'\n\x03log\x18\x08 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\"\x88\x01\n\nTaskOrigin\x12\x19\n\x08retry_of\x18\x01 \x01(\tR\x07retryOf\x12\'\n\x0fresubmission_of\x18\x02 \x01(\tR\x0eresubmissionOf\x12\x1b\n\tcache_hit\x18\x03 \x01(\tR\x08\x63\x61\x63heHit\x12\x19\n\x08work_key\x18\x04 \x01(\tR\x07workKey\"\x7f\n\x07LogLine\x12\x18\n\x07\x61ttempt\x18\x01 \x01(\x05R\x07\x61ttempt\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\"f\n\nBatchError\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04\x63ode\x18\x02 \x01(\tR\x04\x63ode\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message*{\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0e\n\nCANCELLING\x10\x05\x12\r\n\tCANCELLED\x10\x06*\x9b\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41TTEMPT_SUCCEEDED\x10\x01\x12\x12\n\x0e\x41TTEMPT_FAILED\x10\x02\x12\x15\n\x11\x41TTEMPT_CANCELLED\x10\x03\x12\x10\n\x0c\x41TTEMPT_LOST\x10\x04\x12\x14\n\x10\x41TTEMPT_RETURNED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lathe/type/v1/task.proto\x12\rlathe.type.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"\x89\x03\n\nTaskStatus\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStateR\x05state\x12.\n\x05stage\x18\x02 \x01(\x0e\x32\x18.lathe.type.v1.TaskStageR\x05stage\x12\x1a\n\x08progress\x18\x03 \x01(\x01R\x08progress\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12%\n\x0epending_reason\x18\x05 \x01(\tR\rpendingReason\x12\x30\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x16.lathe.type.v1.FailureR\x07\x66\x61ilure\x12\x1a\n\x08revision\x18\x07 \x01(\x03R\x08revision\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"\xc5\x03\n\x07\x41ttempt\x12\x16\n\x06number\x18\x01 \x01(\x05R\x06number\x12\x16\n\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n\x06\x64\x65vice\x18\x03 \x01(\tR\x06\x64\x65vice\x12\x39\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x37\n\x07outcome\x18\x06 \x01(\x0e\x32\x1d.lathe.type.v1.AttemptOutcomeR\x07outcome\x12\x30\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x16.lathe.type.v1.FailureR\x07\x66\x61ilure\x12\'\n\x03log\x18\x08 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x03log\x12 \n\x0b\x65nvironment\x18\t \x01(\tR\x0b\x65nvironment\x12.\n\x05stage\x18\n \x01(\x0e\x32\x18.lathe.type.v1.TaskStageR\x05stage\x12\x1a\n\x08progress\x18\x0b \x01(\x01R\x08progress\"\xaa\x01\n\nTaskOrigin\x12\x19\n\x08retry_of\x18\x01 \x01(\tR\x07retryOf\x12\'\n\x0fresubmission_of\x18\x02 \x01(\tR\x0eresubmissionOf\x12\x1b\n\tcache_hit\x18\x03 \x01(\tR\x08\x63\x61\x63heHit\x12\x19\n\x08work_key\x18\x04 \x01(\tR\x07workKey\x12 \n\x0b\x65nvironment\x18\x05 \x01(\tR\x0b\x65nvironment\"\x7f\n\x07LogLine\x12\x18\n\x07\x61ttempt\x18\x01 \x01(\x05R\x07\x61ttempt\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\"f\n\nBatchError\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04\x63ode\x18\x02 \x01(\tR\x04\x63ode\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message*{\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0e\n\nCANCELLING\x10\x05\x12\r\n\tCANCELLED\x10\x06*\x9b\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41TTEMPT_SUCCEEDED\x10\x01\x12\x12\n\x0e\x41TTEMPT_FAILED\x10\x02\x12\x15\n\x11\x41TTEMPT_CANCELLED\x10\x03\x12\x10\n\x0c\x41TTEMPT_LOST\x10\x04\x12\x14\n\x10\x41TTEMPT_RETURNED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.task_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKSTATE']._serialized_start=1247
-  _globals['_TASKSTATE']._serialized_end=1370
-  _globals['_ATTEMPTOUTCOME']._serialized_start=1373
-  _globals['_ATTEMPTOUTCOME']._serialized_end=1528
+  _globals['_TASKSTATE']._serialized_start=1391
+  _globals['_TASKSTATE']._serialized_end=1514
+  _globals['_ATTEMPTOUTCOME']._serialized_start=1517
+  _globals['_ATTEMPTOUTCOME']._serialized_end=1672
   _globals['_TASKSTATUS']._serialized_start=134
   _globals['_TASKSTATUS']._serialized_end=527
   _globals['_ATTEMPT']._serialized_start=530
-  _globals['_ATTEMPT']._serialized_end=873
-  _globals['_TASKORIGIN']._serialized_start=876
-  _globals['_TASKORIGIN']._serialized_end=1012
-  _globals['_LOGLINE']._serialized_start=1014
-  _globals['_LOGLINE']._serialized_end=1141
-  _globals['_BATCHERROR']._serialized_start=1143
-  _globals['_BATCHERROR']._serialized_end=1245
+  _globals['_ATTEMPT']._serialized_end=983
+  _globals['_TASKORIGIN']._serialized_start=986
+  _globals['_TASKORIGIN']._serialized_end=1156
+  _globals['_LOGLINE']._serialized_start=1158
+  _globals['_LOGLINE']._serialized_end=1285
+  _globals['_BATCHERROR']._serialized_start=1287
+  _globals['_BATCHERROR']._serialized_end=1389
 # @@protoc_insertion_point(module_scope)

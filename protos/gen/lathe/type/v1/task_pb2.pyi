@@ -176,6 +176,9 @@ class Attempt(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """1 for the first. Events of an older attempt than the newest are ignored."""
     worker: _builtins.str
@@ -184,6 +187,12 @@ class Attempt(_message.Message):
     """The device it ran on or for."""
     outcome: Global___AttemptOutcome.ValueType
     """How it ended."""
+    environment: _builtins.str
+    """What a successful attempt ran with: versions of engines and toolchains, device and processor, as JSON."""
+    stage: _failure_pb2.TaskStage.ValueType
+    """Once it ended: the stage that it reached."""
+    progress: _builtins.float
+    """Once it ended: the part of the work that it did, 0 to 1."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it was claimed."""
@@ -211,10 +220,13 @@ class Attempt(_message.Message):
         outcome: Global___AttemptOutcome.ValueType = ...,
         failure: _failure_pb2.Failure | None = ...,
         log: _digest_pb2.Digest | None = ...,
+        environment: _builtins.str = ...,
+        stage: _failure_pb2.TaskStage.ValueType = ...,
+        progress: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "log", b"log", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "end_time", b"end_time", "failure", b"failure", "log", b"log", "number", b"number", "outcome", b"outcome", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "end_time", b"end_time", "environment", b"environment", "failure", b"failure", "log", b"log", "number", b"number", "outcome", b"outcome", "progress", b"progress", "stage", b"stage", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,6 +242,7 @@ class TaskOrigin(_message.Message):
     RESUBMISSION_OF_FIELD_NUMBER: _builtins.int
     CACHE_HIT_FIELD_NUMBER: _builtins.int
     WORK_KEY_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
     retry_of: _builtins.str
     """The task of which this is a retry with the same specification."""
     resubmission_of: _builtins.str
@@ -238,6 +251,8 @@ class TaskOrigin(_message.Message):
     """Where no work was done for this task: the equal task whose result it shares."""
     work_key: _builtins.str
     """Sha256 over the input digests, the normalized specification, and the device: equal for equal work."""
+    environment: _builtins.str
+    """With `cache_hit`: what the work was done with, as `environment` of the attempt that did it."""
     def __init__(
         self,
         *,
@@ -245,10 +260,11 @@ class TaskOrigin(_message.Message):
         resubmission_of: _builtins.str = ...,
         cache_hit: _builtins.str = ...,
         work_key: _builtins.str = ...,
+        environment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hit", b"cache_hit", "resubmission_of", b"resubmission_of", "retry_of", b"retry_of", "work_key", b"work_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hit", b"cache_hit", "environment", b"environment", "resubmission_of", b"resubmission_of", "retry_of", b"retry_of", "work_key", b"work_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
