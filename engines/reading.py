@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engines.backends.base import Array
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, invalid
-from engines.declared_inputs import check_declared
+from engines.conversion_request import Component, ComponentInput, ConversionRequest, invalid
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.exported_program import exported_program_inputs, read_exported_program
 from engines.frontends.huggingface import huggingface_components, huggingface_inputs, read_huggingface
 from engines.frontends.module_source import module_source
+from engines.frontends.onnx_file import read_onnx
 from engines.frontends.pytorch import PytorchSource, load_network
 from engines.frontends.tensorflow_sources import read_frozen_graph, read_saved_model, tensorflow_inputs
 from engines.frontends.torchscript import in_order_of_forward, read_torchscript, torchscript_inputs
-from engines.graph.hygiene import check, external_files, load_model
+from engines.graph.hygiene import load_model
 from engines.graph.interface import signature_of
-from engines.graph.versions import lower_versions
-from engines.signature import Signature
 from engines.source import Source
 from engines.source_files import file_inside, folder_inside
-
-log = logging.getLogger(__name__)
 
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
 """Takes the request, the component, the work directory, one array per argument, and where the ONNX file goes."""
@@ -126,54 +118,6 @@ def _read_pth(
     return module_source(network, component, arguments, onnx_path, architecture=source.architecture)
 
 
-def _read_onnx(
-    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
-) -> Source:
-    original = file_inside(workdir, request.source_of(component))
-    model = load_model(original, weights=False)
-    signature = signature_of(model)
-    check_declared(component, signature)
-    lowered = lower_versions(model)
-    check(model)
-    if lowered:
-        log.info(
-            "%s states newer versions than ONNX Runtime reads; they are lowered, its operators the same.", original.name
-        )
-        onnx_path.write_bytes(model.SerializeToString())
-    else:
-        shutil.copyfile(original, onnx_path)
-    for name in external_files(model, original):
-        (onnx_path.parent / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original.parent / name, onnx_path.parent / name)
-    reference = _reference(onnx_path, original.name)
-    ordered = [next(spec for spec in signature.inputs if spec.name == given.name) for given in component.inputs]
-
-    def runner(values: Sequence[Array]) -> list[Array]:
-        feed = {spec.name: value for spec, value in zip(ordered, values, strict=True)}
-        return list(reference.run(feed).values())
-
-    runner(arguments)
-    interface = Signature(tuple(ordered), signature.outputs)
-    return Source(onnx_path, interface, "the ONNX file itself", runner, None, _preprocessing(component))
-
-
-def _reference(onnx_path: Path, shown: str) -> OnnxRuntimeSession:
-    """Open the graph as it is; one whose types or shapes contradict each other is no fault of the runtime."""
-    try:
-        return OnnxRuntimeSession(onnx_path, len(os.sched_getaffinity(0)), optimise=False)
-    except EngineFailure as failure:
-        _, found, what = failure.evidence.partition(f"{onnx_path.name} failed:")
-        if failure.reason is not FailureReason.TOOLCHAIN_CRASHED or not found:
-            raise
-        raise EngineFailure(
-            FailureReason.INVALID_MODEL,
-            f"'{shown}' is no graph that can be computed: {what}",
-            evidence=failure.evidence,
-            suggested_fix="Export the model anew; where you made it, onnx.checker.check_model(model, full_check=True) "
-            "says what is wrong with it.",
-        ) from failure
-
-
 def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
     signature = signature_of(load_model(file_inside(workdir, request.source_of(component)), weights=False))
     unsaid = next((spec.name for spec in signature.inputs if not spec.known), None)
@@ -185,13 +129,9 @@ def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path
     return component.model_copy(update={"inputs": inputs})
 
 
-def _preprocessing(component: Component) -> dict[str, Preprocessing]:
-    return {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active}
-
-
 _READERS: dict[str, Reader] = {
     "PTH": _read_pth,
-    "ONNX": _read_onnx,
+    "ONNX": read_onnx,
     "TORCHSCRIPT": read_torchscript,
     "EXPORTED_PROGRAM": read_exported_program,
     "HUGGINGFACE": read_huggingface,

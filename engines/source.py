@@ -38,6 +38,7 @@ class Source:
         preprocessing: What will be baked in, by input.
         constants: Lines of the source's code whose decisions about values the graph holds as constants.
         companions: Files that travel with the package, by their path in it: tokenizer, configuration.
+        warnings: What a user should know of the reading: what the source offers and the package does not.
     """
 
     onnx_path: Path
@@ -48,6 +49,7 @@ class Source:
     preprocessing: Mapping[str, Preprocessing]
     constants: tuple[str, ...] = ()
     companions: Mapping[str, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def arguments(self, feed: Mapping[str, Array]) -> list[Array]:
         """Return the network's arguments for a feed of the package: preprocessed, in the order of `forward`."""

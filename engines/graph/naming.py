@@ -24,6 +24,15 @@ def unused_name(model: Any, wanted: str) -> str:
     return name
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name with the lowest number from 2 that makes it a new one, and note it as taken."""
+    number = 2
+    while f"{name}_{number}" in taken:
+        number += 1
+    taken.add(f"{name}_{number}")
+    return f"{name}_{number}"
+
+
 def rename_uses(graph: Any, old: str, new: str) -> None:
     """Make every node that reads a value read another one, in subgraphs too unless these define the name anew."""
     for node in graph.node:

@@ -1,13 +1,15 @@
-"""Changes the versions that an ONNX file states, down to those that ONNX Runtime reads or up, where no meaning changes.
+"""Changes the versions that an ONNX file states, down to those that ONNX Runtime reads or up, if no meaning changes.
 
 The `onnx` package is released ahead of runtimes, and states its newest versions unless told otherwise. The IR version
 says how the file is written: a lower one is legal while the runtime reads the file. The operator set says which schema
-each operator has: a lower one is legal where every operator has the same schema in both.
+each operator has: a lower one is legal where every operator has the same schema in both. A model of a set that is too
+old is rewritten by ONNX's own converter.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,14 @@ from engines.graph.walk import all_nodes
 
 if TYPE_CHECKING:
     import onnx
+
+log = logging.getLogger(__name__)
+
+OLDEST_OPSET = 7
+"""The oldest operator set of which ONNX Runtime has every operator."""
+
+_MISREAD = frozenset({"PRelu"})
+"""Operators that the converter leaves as they are, although their values were broadcast along another axis before."""
 
 _MAIN = ("", "ai.onnx")
 _COMPARABLE = 18
@@ -46,6 +56,24 @@ def lower_versions(model: onnx.ModelProto) -> bool:
     for entry in entries:
         entry.version = min(entry.version, most_opset)
     return changed
+
+
+def is_old(model: onnx.ModelProto) -> bool:
+    """Return whether a model states an operator set of which ONNX Runtime lacks operators."""
+    return any(entry.domain in _MAIN and entry.version < OLDEST_OPSET for entry in model.opset_import)
+
+
+def modernized(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return a model of an old operator set in `OLDEST_OPSET`; None if ONNX's converter does not know how."""
+    import onnx.version_converter
+
+    if not _MISREAD.isdisjoint(node.op_type for node in all_nodes(model)):
+        return None
+    try:
+        return onnx.version_converter.convert_version(model, OLDEST_OPSET)
+    except Exception as error:
+        log.info("ONNX's version converter cannot raise the operator set to %d: %s", OLDEST_OPSET, error)
+        return None
 
 
 def raise_opset(model: onnx.ModelProto, wanted: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from engines.failures import EngineFailure, FailureReason
 from tests.unit.engines_frontends.reading import assert_equal, read
@@ -52,3 +53,86 @@ def test_a_graph_may_leave_its_shapes_unsaid(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="does not say the shape of its input 'x'; declare it"):
         read("ONNX", tmp_path)
     assert_equal(read("ONNX", tmp_path, inputs=[{"name": "x", "shape": [1, 3]}]))
+
+
+def _save(workdir: Path, model: Any) -> None:
+    (workdir / "source").mkdir()
+    (workdir / "source" / "net.onnx").write_bytes(model.SerializeToString())
+
+
+def test_a_value_that_is_an_output_twice_is_given_under_two_names(tmp_path: Path) -> None:
+    y: graphs.ValueInfo = ("y", "float32", [2, 4])
+    _save(tmp_path, graphs.model([graphs.node("Relu", ["x"], ["y"])], [("x", "float32", [2, 4])], [y, y, y]))
+    prepared = read("ONNX", tmp_path)
+    assert [spec.name for spec in prepared.signature.outputs] == ["y", "y_2", "y_3"]
+    assert_equal(prepared)
+
+
+def test_nodes_of_one_name_are_named_apart(tmp_path: Path) -> None:
+    inner = graphs.branch("Neg", "b", "neg", [3])
+    inner.node[0].name = "n"
+    nodes = [
+        graphs.node("Relu", ["x"], ["a"], name="n"),
+        graphs.node("Neg", ["a"], ["b"], name="n"),
+        graphs.node("Abs", ["b"], ["c"], name="n_2"),
+        graphs.node(
+            "If", ["which"], ["y"], name="n", then_branch=inner, else_branch=graphs.branch("Abs", "c", "d", [3])
+        ),
+    ]
+    inputs: list[graphs.ValueInfo] = [("x", "float32", [3]), ("which", "bool", [])]
+    _save(tmp_path, graphs.model(nodes, inputs, [("y", "float32", [3])]))
+    assert_equal(read("ONNX", tmp_path))
+
+
+@pytest.mark.parametrize("version", [1, 6])
+def test_a_graph_of_an_old_operator_set_is_raised(tmp_path: Path, version: int) -> None:
+    attributes = {"broadcast": 1} if version > 1 else {"broadcast": 1, "consumed_inputs": [0]}
+    model = graphs.model(
+        [graphs.node("Add", ["x", "bias"], ["y"], **attributes)],
+        [("x", "float32", [2, 3]), ("bias", "float32", [3])],
+        [("y", "float32", [2, 3])],
+        {"bias": np.arange(3, dtype=np.float32)},
+    )
+    model.ir_version, model.opset_import[0].version = 3, version
+    _save(tmp_path, model)
+    prepared = read("ONNX", tmp_path)
+    assert_equal(prepared)
+    feed = {"x": np.ones((2, 3), np.float32)}
+    assert_array_equal(prepared.source.run(feed)["y"], [[1, 2, 3], [1, 2, 3]])
+
+
+def test_an_old_graph_that_cannot_be_raised_is_refused_with_the_reason(tmp_path: Path) -> None:
+    nodes = [graphs.node("Pad", ["x"], ["y"], paddings=[1, 1])]
+    model = graphs.model(nodes, [("x", "float32", [2])], [("y", "float32", [4])])
+    model.ir_version, model.opset_import[0].version = 3, 1
+    _save(tmp_path, model)
+    with pytest.raises(EngineFailure, match=r"operator set older than 7, .* cannot raise it") as caught:
+        read("ONNX", tmp_path)
+    assert (caught.value.reason, caught.value.operator) == (FailureReason.UNSUPPORTED_OPERATOR, "Pad")
+
+
+def _overridable() -> Any:
+    return graphs.model(
+        [graphs.node("Mul", ["x", "scale"], ["y"])],
+        [("x", "float32", [2, 4]), ("scale", "float32", [1])],
+        [("y", "float32", [2, 4])],
+        {"scale": np.array([2], np.float32)},
+    )
+
+
+def test_an_input_with_a_default_becomes_a_constant_and_a_warning_says_so(tmp_path: Path) -> None:
+    _save(tmp_path, _overridable())
+    prepared = read("ONNX", tmp_path)
+    assert [spec.name for spec in prepared.signature.inputs] == ["x"]
+    assert_array_equal(prepared.source.run({"x": np.ones((2, 4), np.float32)})["y"], np.full((2, 4), 2))
+    (warning,) = prepared.source.warnings
+    assert "'scale'" in warning
+
+
+def test_an_input_with_a_default_that_is_declared_stays_an_input(tmp_path: Path) -> None:
+    _save(tmp_path, _overridable())
+    prepared = read("ONNX", tmp_path, inputs=[{"name": "x", "shape": [2, 4]}, {"name": "scale", "shape": [1]}])
+    feed = {"x": np.ones((2, 4), np.float32), "scale": np.array([3], np.float32)}
+    assert_equal(prepared, [feed])
+    assert_array_equal(prepared.source.run(feed)["y"], np.full((2, 4), 3))
+    assert not prepared.source.warnings
