@@ -39,6 +39,7 @@ class FailureReason(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
     INVALID_DATA = "INVALID_DATA"
     OUTPUT_MISMATCH = "OUTPUT_MISMATCH"
+    STATEFUL_MODEL = "STATEFUL_MODEL"
 
 
 def first_line(error: BaseException) -> str:

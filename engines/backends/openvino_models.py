@@ -9,6 +9,7 @@ from typing import Any
 
 from engines.backends.base import BuildSource, crashed
 from engines.backends.torch_modules import example_of, packaged_network
+from engines.network_state import kept_state
 
 _INTEGERS = frozenset({"i8", "u8", "i4", "u4"})
 _PRODUCTS_GROUP = "32"
@@ -31,7 +32,12 @@ def read_network(source: BuildSource) -> Any:
         for spec in inputs
     ]
     try:
-        with warnings.catch_warnings(), torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            kept_state(module),
+            warnings.catch_warnings(),
+            torch.inference_mode(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             model = ov.convert_model(module, example_input=example_of(source), input=shapes)
         for port, spec in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=True)]:

@@ -25,6 +25,7 @@ from engines.backends.exporting import export_program
 from engines.backends.knobs import INPUTS, check_knobs, serve_as_stated, shared_options
 from engines.backends.torch_modules import TorchSession, example_of, packaged_network
 from engines.failures import EngineFailure, FailureReason, first_line
+from engines.network_state import kept_state
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,9 @@ def frozen(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
-            made: torch.jit.ScriptModule = jit.freeze(jit.trace(module, example, check_trace=False))
+            with kept_state(module):
+                traced = jit.trace(module, example, check_trace=False)
+            made: torch.jit.ScriptModule = jit.freeze(traced)
     except Exception as error:
         log.info("TorchScript cannot trace the network", exc_info=error)
         raise EngineFailure(

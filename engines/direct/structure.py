@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engines.network_state import kept_state
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,7 +46,7 @@ def structure_of_call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) 
     import torch
 
     network: Any = module.network
-    with torch.inference_mode():
+    with kept_state(module), torch.inference_mode():
         if not hasattr(network, "whole"):
             return structure_of(network(*tensors))
         values, result = network(*tensors), network.whole(*tensors)

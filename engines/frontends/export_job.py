@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.forward import ANY_BATCH, call_forward, flatten_outputs
+from engines.network_state import kept_state
 from engines.sample_shapes import stretched
 from engines.signature import Shape, TensorSpec, format_shape, shape_points
 
@@ -129,7 +130,8 @@ def observe(job: ExportJob) -> dict[Point, Observed]:
 
 def _observe(job: ExportJob, point: Point, *, first: bool) -> Observed:
     try:
-        result = call_forward(job.network, job.at(point), job.architecture)
+        with kept_state(job.network):
+            result = call_forward(job.network, job.at(point), job.architecture)
     except EngineFailure as failure:
         failure.evidence = f"{job.describe(point)}, {failure.evidence}"
         if not first and failure.reason is FailureReason.SHAPE_MISMATCH:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.user_code import failure_of
+from engines.network_state import kept_state
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,7 @@ def to_tensors(samples: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, ...]:
 def run_forward(
     network: torch.nn.Module, samples: Sequence[NDArray[Any]], path: Path | None = None
 ) -> list[torch.Tensor]:
-    """Run the network once, without gradients, and return its flat outputs.
+    """Run the network once, without gradients, and return its flat outputs. Its state stays as it is.
 
     Args:
         network: The network, in evaluation mode.
@@ -82,7 +83,8 @@ def run_forward(
     Raises:
         EngineFailure: as `call_forward`; INVALID_ARCHITECTURE where the result holds no tensor, or something else.
     """
-    outputs = flatten_outputs(call_forward(network, samples, path))
+    with kept_state(network):
+        outputs = [output.clone() for output in flatten_outputs(call_forward(network, samples, path))]
     if not outputs:
         raise EngineFailure(
             FailureReason.INVALID_ARCHITECTURE,
@@ -94,6 +96,8 @@ def run_forward(
 
 def call_forward(network: torch.nn.Module, samples: Sequence[NDArray[Any]], path: Path | None = None) -> Any:
     """Run the network once, without gradients, and return what `forward` returns, as it is.
+
+    What the call changes in the network stays changed: `engines.network_state.kept_state` puts it back.
 
     Raises:
         EngineFailure: SHAPE_MISMATCH where the error is about shapes, else INVALID_ARCHITECTURE, with the innermost

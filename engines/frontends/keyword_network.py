@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.user_code import failure_of
+from engines.network_state import kept_state
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ class KeywordNetwork:
         """
         import torch
 
-        with torch.inference_mode():
+        with kept_state(self.network), torch.inference_mode():
             try:
                 result = self.call(values)
             except Exception as error:

@@ -20,6 +20,7 @@ from engines.failures import EngineFailure, first_line
 from engines.frontends.export_failures import explain
 from engines.frontends.export_job import ExportJob, Observed, Point
 from engines.frontends.forward import flatten_outputs, to_tensors
+from engines.network_state import kept_state
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def export(job: ExportJob, observed: Mapping[Point, Observed]) -> tuple[str, lis
     )
     for name, exporter in exporters[1:] if _script(job.network) else exporters:
         try:
-            with _quiet() as constants:
+            with kept_state(job.network), _quiet() as constants:
                 exporter()
             _check(job, observed)
         except EngineFailure:

@@ -18,6 +18,7 @@ from engines.frontends.forward import run_module
 from engines.frontends.network import build_network
 from engines.frontends.onnx_export import export, flat_network
 from engines.frontends.output_shapes import output_specs
+from engines.frontends.statefulness import refuse_stateful
 from engines.frontends.weights import load_weights
 from engines.signature import Signature, TensorSpec
 
@@ -109,7 +110,8 @@ def export_onnx(
         architecture: The file that the network was built by, for the line that an error names.
 
     Raises:
-        EngineFailure: INVALID_SPEC, SHAPE_MISMATCH, INVALID_ARCHITECTURE, UNSUPPORTED_OPERATOR or TOOLCHAIN_CRASHED.
+        EngineFailure: INVALID_SPEC, SHAPE_MISMATCH, INVALID_ARCHITECTURE, STATEFUL_MODEL, UNSUPPORTED_OPERATOR or
+            TOOLCHAIN_CRASHED.
     """
     _check_inputs(inputs, samples)
     _check_arguments(network, inputs)
@@ -117,6 +119,7 @@ def export_onnx(
     observed = observe(job)
     names = _output_names(output_names, len(observed[job.traced].shapes))
     _check_names([*(spec.name for spec in inputs), *names])
+    refuse_stateful(network, samples, names, architecture)
     exporter, constants = export(replace(job, output_names=names), observed)
     log.info("Exported to ONNX by the %s exporter.", exporter)
     batched = [spec.batched(max_batch) if max_batch > 1 and spec.max else spec for spec in inputs]

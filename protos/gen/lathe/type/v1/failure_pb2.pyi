@@ -95,6 +95,8 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     """A dataset, image or tensor is not what it should be: unreadable, too large, empty, not finite, a box outside its image."""
     OUTPUT_MISMATCH: _FailureReason.ValueType  # 19
     """The model's output does not fit the postprocess method."""
+    STATEFUL_MODEL: _FailureReason.ValueType  # 20
+    """The model's outputs depend on earlier calls: make its state an input and an output."""
 
 class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
     """Why a task failed. Each is a promise to callers: it keeps its meaning for ever."""
@@ -139,6 +141,8 @@ INVALID_DATA: FailureReason.ValueType  # 18
 """A dataset, image or tensor is not what it should be: unreadable, too large, empty, not finite, a box outside its image."""
 OUTPUT_MISMATCH: FailureReason.ValueType  # 19
 """The model's output does not fit the postprocess method."""
+STATEFUL_MODEL: FailureReason.ValueType  # 20
+"""The model's outputs depend on earlier calls: make its state an input and an output."""
 Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
 
 @_typing.final
