@@ -1,13 +1,11 @@
 """Unpacks zip, tar and tar.gz archives that nobody vouches for.
 
-Members are written to numbered files, so no name of an archive ever becomes a path on the disk; names that try to leave
-the archive are refused all the same, because an archive that holds one was made to do harm or is broken.
+Members are written to numbered files, so no name of an archive ever becomes a path on the disk.
 """
 
 from __future__ import annotations
 
 import gzip
-import re
 import stat
 import tarfile
 import zipfile
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from engines.datasets.found import invalid
+from engines.datasets.member_names import is_renamed, safe_name, shown, zip_name
 from engines.datasets.tar_headers import StrictHeader, kind
 from engines.failures import EngineFailure, FailureReason, first_line
 
@@ -28,12 +27,8 @@ MAX_RATIO = 200
 FREE_BYTES = 64 * 2**20
 
 _CHUNK = 2**20
-_MAX_NAME = 4096
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_DRIVE = re.compile("[A-Za-z]:")
 # The other methods decompress whatever a few compressed bytes hold in one piece, before any of it can be counted.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-_JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SPECIAL_KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISCHR, "a device"),
@@ -76,51 +71,26 @@ class Budget:
             invalid(f"The archive has more than {MAX_MEMBERS:,} members.", fix="Split the data into several datasets.")
 
 
-def safe_name(name: str) -> str | None:
-    """Return the name of a member as a path inside the archive, or None for what no dataset means.
-
-    Folders of macOS, thumbnails and hidden files mean nothing.
-
-    Raises:
-        EngineFailure: INVALID_DATA where the name is absolute, leads outside, or is no name.
-    """
-    # Bytes that are no UTF-8 come as surrogates, which no index and no message can hold.
-    shown = _SURROGATES.sub("\ufffd", name)
-    name = shown.replace("\\", "/")
-    if name.startswith("/") or _DRIVE.match(name):
-        invalid(f"The archive's member '{_shown(shown)}' has an absolute path.", fix=_REPACK)
-    parts = [part for part in name.split("/") if part not in {"", "."}]
-    if ".." in parts:
-        invalid(f"The archive's member '{_shown(shown)}' leads outside the archive with '..'.", fix=_REPACK)
-    if "\0" in name or len(name) > _MAX_NAME:
-        invalid(f"The archive's member '{_shown(shown)}' has a name that is no file name.", fix=_REPACK)
-    if not parts or any(part in _JUNK or part.startswith(".") for part in parts):
-        return None
-    return "/".join(parts)
-
-
-_REPACK = "Pack the files again, with paths relative to the dataset's folder."
-
-
-def unpack_zip(archive: Path, folder: Path, budget: Budget, progress: Progress) -> dict[str, Path]:
-    """Unpack a zip archive and return the files by their path in it.
+def unpack_zip(archive: Path, folder: Path, budget: Budget, progress: Progress) -> Unpacked:
+    """Unpack a zip archive and return its files.
 
     Raises:
         EngineFailure: INVALID_DATA where it is damaged, encrypted, unsafe, too large, or names a file twice.
     """
-    target = _Target(folder)
+    target = Unpacked(folder)
     total = archive.stat().st_size
     with _readable(archive), zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
             budget.member()
             _refuse_special(member.filename, member.external_attr >> 16)
-            name = safe_name(member.filename)
+            written = zip_name(member)
+            name = safe_name(written)
             if member.is_dir() or name is None:
                 continue
             with open_member(opened, member, f"The archive's member '{name}'") as source:
-                target.write(name, source, budget)
+                target.write(name, written, source, budget)
             progress(min(1.0, member.header_offset / max(1, total)))
-    return target.files
+    return target
 
 
 def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> IO[bytes]:
@@ -136,13 +106,13 @@ def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) ->
     return archive.open(member)
 
 
-def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) -> dict[str, Path]:
-    """Unpack a tar archive, gzipped or not, and return the files by their path in it.
+def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) -> Unpacked:
+    """Unpack a tar archive, gzipped or not, and return its files.
 
     Raises:
         EngineFailure: INVALID_DATA, as for `unpack_zip`; also where it holds links or devices.
     """
-    target = _Target(folder)
+    target = Unpacked(folder)
     total = max(1, archive.stat().st_size)
     with _readable(archive), archive.open("rb") as raw, _decompressed(raw) as source:
         metered = _Metered(source, budget)
@@ -152,27 +122,35 @@ def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) 
                 budget.member()
                 name = safe_name(member.name)
                 if member.issparse() or not (member.isreg() or member.isdir()):
-                    invalid(f"The archive's member '{_shown(member.name)}' is {kind(member)}.", fix=_NO_LINKS)
+                    invalid(f"The archive's member '{shown(member.name)}' is {kind(member)}.", fix=_NO_LINKS)
                 content = opened.extractfile(member) if member.isreg() and name is not None else None
                 if name is not None and content is not None:
-                    target.write(name, content, None)
+                    target.write(name, member.name, content, None)
                 progress(min(1.0, raw.tell() / total))
         while metered.read(_CHUNK):
             pass  # To the end: gzip checks the sum of all bytes there.
-    return target.files
+    return target
 
 
 _NO_LINKS = "Pack the files themselves, without links, devices and holes: tar --dereference, without --sparse."
 
 
-class _Target:
-    """Writes members to numbered files."""
+class Unpacked:
+    """The members of an archive, each in a numbered file.
+
+    Attributes:
+        files: The files by their path in the archive.
+        renamed: Paths of those whose name had characters that had to be written otherwise.
+    """
 
     def __init__(self, folder: Path) -> None:
+        """Write into `folder`."""
         self.files: dict[str, Path] = {}
+        self.renamed: list[str] = []
         self._folder = folder
 
-    def write(self, name: str, source: IO[bytes], budget: Budget | None) -> None:
+    def write(self, name: str, written: str, source: IO[bytes], budget: Budget | None) -> None:
+        """Write a member under its safe name; `written` is the archive's name for it."""
         if name in self.files:
             invalid(f"The archive holds two files named '{name}'.", fix="Pack the files again, each once.")
         number = len(self.files)
@@ -185,6 +163,8 @@ class _Target:
                     budget.take(len(chunk))
                 file.write(chunk)
         self.files[name] = path
+        if is_renamed(written):
+            self.renamed.append(name)
 
 
 class _Metered:
@@ -216,7 +196,12 @@ def _readable(archive: Path) -> Iterator[None]:
     """Turn what the libraries raise for damaged archives into INVALID_DATA."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        invalid(
+            f"The archive {archive.name} has a member named {error.object!r}: the name is marked as UTF-8 and is not.",
+            fix="Rename the file, or pack the files with a tool that writes names in UTF-8.",
+        )
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         invalid(
             f"The archive {archive.name} is damaged or was cut off.",
             evidence=first_line(error),
@@ -233,8 +218,4 @@ def _readable(archive: Path) -> Iterator[None]:
 def _refuse_special(name: str, mode: int) -> None:
     kind = next((words for check, words in _SPECIAL_KINDS if check(mode)), "")
     if kind:
-        invalid(f"The archive's member '{_shown(name)}' is {kind}.", fix="Pack the files themselves, without links.")
-
-
-def _shown(name: str) -> str:
-    return name.replace("\0", "\\0")[:200]
+        invalid(f"The archive's member '{shown(name)}' is {kind}.", fix="Pack the files themselves, without links.")

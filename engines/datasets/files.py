@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from engines.datasets.archives import Budget, Progress, safe_name, unpack_tar, unpack_zip
+from engines.datasets.archives import Budget, Progress, unpack_tar, unpack_zip
 from engines.datasets.found import invalid
+from engines.datasets.member_names import safe_name
 from engines.inspection.sniff import sniff
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".gz")
@@ -31,8 +32,9 @@ _KNOWN_PLAIN = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".json", ".j
 class Files(Mapping[str, Path]):
     """Where the bytes of each path are."""
 
-    def __init__(self, paths: Mapping[str, Path], budget: Budget) -> None:
-        """Hold files; what is unpacked of them later counts against `budget`."""
+    def __init__(self, paths: Mapping[str, Path], budget: Budget, renamed: list[str] | None = None) -> None:
+        """Hold files; what is unpacked of them later counts against `budget`; archives name `renamed` otherwise."""
+        self.renamed = renamed or []
         self._paths = paths
         self.budget = budget
 
@@ -93,6 +95,7 @@ def gather(source: Path, scratch: Path, progress: Progress) -> Files:
     budget = Budget(size)
     archives = {path: kind for path, file in uploaded.items() if (kind := _archive_kind(path, file))}
     paths = {path: file for path, file in uploaded.items() if path not in archives}
+    renamed: list[str] = []
     for number, (path, kind) in enumerate(archives.items()):
         unpack = unpack_zip if kind == "zip" else unpack_tar
 
@@ -101,10 +104,11 @@ def gather(source: Path, scratch: Path, progress: Progress) -> Files:
 
         inside = unpack(uploaded[path], scratch / str(number), budget, step)
         prefix = "" if len(uploaded) == 1 else f"{_without_suffix(path)}/"
-        paths |= {f"{prefix}{name}": file for name, file in inside.items()}
+        paths |= {f"{prefix}{name}": file for name, file in inside.files.items()}
+        renamed += [f"{prefix}{name}" for name in inside.renamed]
     if not paths:
         invalid("The upload holds no files.", fix="Upload images with their annotations, or an NPZ of tensors.")
-    return Files(paths, budget)
+    return Files(paths, budget, renamed)
 
 
 def _tree(source: Path) -> tuple[dict[str, Path], int]:

@@ -55,6 +55,7 @@ class Opened:
         unread: Paths that the reader has no use for, images apart, which annotations may yet name.
         images: All images, so that those without annotation can be told.
         budget: What arrays count against when they are read.
+        renamed: Paths that are not as an archive has them.
     """
 
     format: str
@@ -63,9 +64,15 @@ class Opened:
     unread: list[str]
     images: list[str]
     budget: Budget
+    renamed: list[str]
 
     def warn(self, notes: Notes, named: int) -> None:
-        """Note which files are not used; `named` is the number of items that the reader knows of."""
+        """Note which files are renamed or not used; `named` is the number of items that the reader knows of."""
+        if self.renamed:
+            notes.warn(
+                f"{len(self.renamed):,} files have names with control characters or bytes that are not UTF-8, which "
+                f"are written as %XX: {listed(self.renamed)}."
+            )
         if self.unread:
             notes.warn(f"{_files(len(self.unread))} no use here and left out: {listed(self.unread)}.")
         if self.format in {COCO, JSONL} and len(self.images) > named:
@@ -105,7 +112,7 @@ def open_dataset(files: Files, format_: str, scratch: Path, *, classes: bool) ->
     unread = sorted(path for kind in kinds if id(kind) not in used for path in kind)
     if chosen == TENSOR_FILES:
         unread = sorted([*unread, *found.images])
-    return Opened(chosen, reader, contents, unread, found.images, files.budget)
+    return Opened(chosen, reader, contents, unread, found.images, files.budget, files.renamed)
 
 
 _FIXES = {

@@ -10,33 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engines.datasets import archives
-from engines.datasets.archives import safe_name
 from engines.datasets.files import Files, gather
 from engines.datasets.importing import run
-from engines.failures import EngineFailure
-from tests.unit.datasets.making import refused, silent, write, zipped
+from engines.datasets.member_names import safe_name
+from tests.unit.datasets.making import refused, silent, tar, write, zipped
 
 
 def unpacked(tmp_path: Path, content: bytes, name: str = "upload.bin") -> dict[str, bytes]:
     write(tmp_path / "in", {name: content})
     files = gather(tmp_path / "in", tmp_path / "scratch", lambda share: None)
     return {path: files[path].read_bytes() for path in files}
-
-
-def tar(*members: tuple[str, bytes | None, dict[str, Any]], mode: str = "w") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, content, fields in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content or b"")
-            for field, value in fields.items():
-                setattr(info, field, value)
-            archive.addfile(info, io.BytesIO(content) if content is not None else None)
-    return buffer.getvalue()
 
 
 FILES = {"cat/1.txt": b"one", "dog/2.txt": b"two" * 100_000}
@@ -53,25 +38,6 @@ def test_what_was_packed_comes_out(tmp_path: Path, kind: str) -> None:
 def test_archives_among_other_files_are_unpacked_under_their_name(tmp_path: Path) -> None:
     write(tmp_path / "in", {"train.zip": zipped({"a.png": "A"}), "annotations.json": "{}"})
     assert set(gather(tmp_path / "in", tmp_path / "s", lambda share: None)) == {"train/a.png", "annotations.json"}
-
-
-@given(st.text(st.sampled_from("ab./\\:\0 é") | st.characters(), max_size=20))
-def test_a_name_that_is_taken_stays_inside(name: str) -> None:
-    try:
-        safe = safe_name(name)
-    except EngineFailure:
-        return
-    if safe is not None:
-        parts = safe.split("/")
-        assert not safe.startswith("/")
-        assert all(part and not part.startswith(".") for part in parts)
-        assert safe_name(safe) == safe
-
-
-@given(st.lists(st.sampled_from(["a", "b c", "ü", "x.png"]), min_size=1, max_size=5))
-def test_plain_names_stay_as_they_are(parts: list[str]) -> None:
-    assert safe_name("/".join(parts)) == "/".join(parts)
-    assert safe_name("./" + "\\".join(parts)) == "/".join(parts)
 
 
 @pytest.mark.parametrize(

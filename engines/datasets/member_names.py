@@ -1,0 +1,71 @@
+"""Names of the members of archives, as paths that can be read, stored and sent.
+
+A name that tries to leave the archive is refused: an archive that holds one was made to do harm or is broken.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zipfile
+
+from engines.datasets.found import invalid
+
+_MAX_NAME = 4096
+_UTF8 = 0x800
+"""Flag of a zip member whose name is marked as UTF-8; otherwise it is of code page 437."""
+_UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = frozenset({"\u200c", "\u200d"})
+"""Part of honest names: they join emoji, and letters of some scripts."""
+_DRIVE = re.compile("[A-Za-z]:")
+_JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_REPACK = "Pack the files again, with paths relative to the dataset's folder."
+
+
+def safe_name(written: str) -> str | None:
+    """Return the name of a member as a path inside the archive, or None for what no dataset means.
+
+    Folders of macOS, thumbnails and hidden files mean nothing. Control characters, and bytes that are not UTF-8 (which
+    come as surrogates), are written as `%0A`, so that every name can be read, stored and sent.
+
+    Raises:
+        EngineFailure: INVALID_DATA where the name is absolute, leads outside, or is no name.
+    """
+    readable = "".join(_escaped(letter) for letter in written)
+    name = readable.replace("\\", "/")
+    if name.startswith("/") or _DRIVE.match(name):
+        invalid(f"The archive's member '{shown(readable)}' has an absolute path.", fix=_REPACK)
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    if ".." in parts:
+        invalid(f"The archive's member '{shown(readable)}' leads outside the archive with '..'.", fix=_REPACK)
+    if "\0" in written or len(name) > _MAX_NAME:
+        invalid(f"The archive's member '{shown(readable)}' has a name that is no file name.", fix=_REPACK)
+    if not parts or any(part in _JUNK or part.startswith(".") for part in parts):
+        return None
+    return "/".join(parts)
+
+
+def is_renamed(written: str) -> bool:
+    """Say whether `safe_name` writes characters of a name otherwise."""
+    return any(_escaped(letter) != letter for letter in written)
+
+
+def zip_name(member: zipfile.ZipInfo) -> str:
+    """Return a member's name: one that is not marked as UTF-8 may be all the same; else it is of code page 437."""
+    if member.flag_bits & _UTF8:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode()
+    except UnicodeError:
+        return member.filename
+
+
+def shown(name: str) -> str:
+    """Return a name for a message."""
+    return name.replace("\0", "\\0")[:200]
+
+
+def _escaped(letter: str) -> str:
+    if unicodedata.category(letter) not in _UNREADABLE or letter in _JOINERS:
+        return letter
+    return "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "surrogateescape"))
