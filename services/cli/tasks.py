@@ -46,6 +46,7 @@ def list_tasks(
         "device": device,
         "uses": uses,
         "order_by": order_by,
+        "view": "VIEW_FULL",  # the table says what a task made
     }
     with connect() as connection:
         found = [

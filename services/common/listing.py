@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
+
+from google.protobuf.message import Message
+from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.common.database import Record
 from services.common.errors import invalid_argument
 from services.common.identity import current_user
+from services.common.messages import MAX_PAGE_BYTES, reduced
 from services.common.ordering import Order, parse_order
 from services.common.paging import Position, decode_token, encode_token, page_size
 from services.common.search import add_search
 from services.common.sql import Conditions
 
-__all__ = ["Condition", "ListQuery", "Listing", "list_rows"]
+__all__ = ["Condition", "ListQuery", "Listing", "list_page"]
 
-# A page has to stay under gRPC's 4 MiB, with what services add to a resource that is stored.
-MAX_PAGE_BYTES = 3_000_000
+M = TypeVar("M", bound=Message)
+# The rows of a page are in memory at once, and hold more than a page shows.
+MAX_STORED_BYTES = 16_000_000
 # Rows that a search looks through in order before it asks the index.
 SEARCH_WALK = 10_000
 ORDER_FIELDS: Mapping[str, type] = {
@@ -60,6 +65,8 @@ class ListQuery:
     # Column → value, or a sequence of which one must match.
     filters: Mapping[str, object] = field(default_factory=dict)
     conditions: Sequence[Condition] = ()
+    # Whether entries are whole; else their details are left out.
+    full: bool = False
 
     @classmethod
     def from_request(
@@ -76,6 +83,7 @@ class ListQuery:
             parent=getattr(request, "parent", ""),
             filters={column: value for column, value in (filters or {}).items() if value},
             conditions=conditions,
+            full=getattr(request, "view", None) == VIEW_FULL,
         )
 
     def described(self, order: Order) -> object:
@@ -92,6 +100,8 @@ class Listing:
     Attributes:
         table: the table.
         columns: what to select, for example `body`.
+        stored: columns, among them the large ones, whose sizes say how many rows are read at once.
+        details: fields of the messages that are left out of one that is too large for any page.
         order_fields: fields that users may sort by → Python types. Each is a NOT NULL column of the same name.
         default_order: the order where none is asked for.
         arrays: columns that hold arrays: a filter's value must be among the elements.
@@ -99,17 +109,33 @@ class Listing:
 
     table: str
     columns: str = "body"
+    stored: Sequence[str] = ("body",)
+    details: Collection[str] = ()
     order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
     default_order: str = "create_time desc"
     arrays: frozenset[str] = frozenset()
 
 
-async def list_rows(reader: Reader, listing: Listing, query: ListQuery) -> tuple[list[Record], str]:
-    """Return one page of rows, and the token of the next page (empty on the last).
+async def list_page(
+    reader: Reader,
+    listing: Listing,
+    query: ListQuery,
+    show: Callable[[Record], M],
+    fill: Callable[[list[M]], Awaitable[object]] | None = None,
+) -> tuple[list[M], str]:
+    """Return one page of messages, and the token of the next page (empty on the last).
 
-    A page has `page_size` rows, or as many fewer as fit in MAX_PAGE_BYTES, but one at least.
+    A page has `page_size` messages, or as many fewer as fit in MAX_PAGE_BYTES, but one at least: what is too large
+    alone is shown without details.
 
     A search that finds nothing is repeated with tolerance for typing slips.
+
+    Args:
+        reader: What runs the query.
+        listing: What is listed.
+        query: What the request asks for.
+        show: Returns the message of a row, in the view that is asked for.
+        fill: Sets what is not in the rows, before the page is cut to its size.
 
     Raises:
         LatheError: INVALID_ARGUMENT for a bad page_size, page_token, order_by or filter.
@@ -118,25 +144,29 @@ async def list_rows(reader: Reader, listing: Listing, query: ListQuery) -> tuple
     order = parse_order(query.order_by, listing.order_fields, listing.default_order)
     _refuse_nul(query)
     page = _Page(listing, query, order, _position(listing, query, order), limit=size + 1)
-    rows = await page.fetch(reader)
+    rows, more = await page.fetch(reader)
     if not rows and query.search and not query.page_token:
         page = replace(page, position=Position((), fuzzy=True))
-        rows = await page.fetch(reader)
-    kept = rows[: min(size, _fitting(rows))]
-    if len(kept) == len(rows):
-        return rows, ""
-    last = Position(tuple(kept[-1][name] for name in order.names), page.position.fuzzy)
-    return kept, encode_token(last, query.described(order))
+        rows, more = await page.fetch(reader)
+    messages = [reduced(show(row), listing.details) for row in rows[:size]]
+    if fill is not None:
+        await fill(messages)
+    shown = messages[: _fitting(messages)]
+    if len(shown) == len(rows) and not more:
+        return shown, ""
+    last = rows[len(shown) - 1]
+    position = Position(tuple(last[name] for name in order.names), page.position.fuzzy)
+    return shown, encode_token(position, query.described(order))
 
 
-def _fitting(rows: Sequence[Record]) -> int:
-    """Return how many of the first rows fit in an answer."""
+def _fitting(messages: Sequence[Message]) -> int:
+    """Return how many of the first messages fit in an answer."""
     room = MAX_PAGE_BYTES
-    for count, row in enumerate(rows):
-        room -= sum(len(value) for value in row.values() if isinstance(value, bytes))
+    for count, message in enumerate(messages):
+        room -= message.ByteSize()
         if room < 0:
             return max(count, 1)
-    return len(rows)
+    return len(messages)
 
 
 def _position(listing: Listing, query: ListQuery, order: Order) -> Position:
@@ -156,31 +186,37 @@ class _Page:
     position: Position
     limit: int
 
-    async def fetch(self, reader: Reader) -> list[Record]:
-        rows: list[Record] = []
+    async def fetch(self, reader: Reader) -> tuple[list[Record], bool]:
+        """Return the rows, and whether there are more that would be too much at once."""
         if self.query.search.strip():
             # A frequent word fills the page from the next rows in order, a rare one from the index on grams, and each
             # way is slow for the other. The planner cannot tell them apart: it takes grams to be independent.
-            rows = await self._run(reader, walk=SEARCH_WALK)
-        return rows if len(rows) == self.limit else await self._run(reader)
+            rows, more = await self._run(reader, walk=SEARCH_WALK)
+            if more or len(rows) == self.limit:
+                return rows, more
+        return await self._run(reader)
 
-    async def _run(self, reader: Reader, walk: int = 0) -> list[Record]:
+    async def _run(self, reader: Reader, walk: int = 0) -> tuple[list[Record], bool]:
         """Fetch from the whole table, or from the next rows in order only."""
         conditions = Conditions()
         _add_filters(conditions, self.query, self.listing.arrays)
         if self.position.values:
             self.order.add_after(conditions, self.position.values)
-        source = self.listing.table
+        source, order = self.listing.table, self.order.sql
         if walk:
-            source = f"(SELECT * FROM {source}{conditions.where} ORDER BY {self.order.sql} LIMIT {walk}) AS next"  # noqa: S608
+            source = f"(SELECT * FROM {source}{conditions.where} ORDER BY {order} LIMIT {walk}) AS next"  # noqa: S608
             conditions = Conditions(conditions.args)
         if self.query.search.strip():
             add_search(conditions, self.query.search, fuzzy=self.position.fuzzy, indexed=not walk)
         # Names of columns are the program's own; what users send travels as parameters.
-        columns = ", ".join([self.listing.columns, *self.order.names])
-        text = f"SELECT {columns} FROM {source}{conditions.where} ORDER BY {self.order.sql} LIMIT {self.limit}"  # noqa: S608
+        found = f"SELECT * FROM {source}{conditions.where} ORDER BY {order} LIMIT {self.limit}"  # noqa: S608
+        # PostgreSQL knows the sizes without reading what is large.
+        bytes_ = " + ".join(f"octet_length({column})" for column in self.listing.stored)
+        summed = f"SELECT *, sum({bytes_}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS read FROM ({found}) f"  # noqa: S608
+        columns = ", ".join([self.listing.columns, *self.order.names, "read"])
+        text = f"SELECT {columns} FROM ({summed}) s WHERE read - ({bytes_}) < {MAX_STORED_BYTES} ORDER BY {order}"  # noqa: S608
         rows: list[Record] = await reader.fetch(text, *conditions.args)
-        return rows
+        return rows, bool(rows) and rows[-1]["read"] >= MAX_STORED_BYTES
 
 
 def _add_filters(conditions: Conditions, query: ListQuery, arrays: Collection[str]) -> None:

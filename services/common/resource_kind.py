@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from services.common.changes import etag_of
 from services.common.errors import invalid_argument
 from services.common.listing import ORDER_FIELDS
+from services.common.messages import MAX_RESOURCE_BYTES
 from services.common.search import search_text
 
 __all__ = ["ResourceKind", "Row"]
@@ -69,7 +70,8 @@ class ResourceKind(Generic[M]):
         """Return the row that stores a message; its etag is set on the way.
 
         Raises:
-            LatheError: INVALID_ARGUMENT where a text has a NUL character, which PostgreSQL cannot store.
+            LatheError: INVALID_ARGUMENT where a text has a NUL character, which PostgreSQL cannot store, or where the
+                message is larger than a resource may be.
         """
         resource: Any = message
         uid = UUID(resource.uid)
@@ -77,6 +79,9 @@ class ResourceKind(Generic[M]):
         name: str = resource.name
         searched = self.searched(message) if self.searched else (name.rpartition("/")[2], resource.display_name)
         body, detail = self._split(message)
+        if (size := len(body) + len(detail)) > MAX_RESOURCE_BYTES:
+            most = f"{MAX_RESOURCE_BYTES} are allowed. Shorten its lists and texts."
+            raise invalid_argument("", f"The {self.noun} would have {size} bytes, of which {most}")
         row = {
             "uid": uid,
             "name": name,

@@ -10,6 +10,7 @@ its own, or in the caller's where `connection` is given, so that a service can w
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -23,7 +24,7 @@ from services.common.changes import apply_mask, check_etag
 from services.common.database import Connection, Database
 from services.common.idempotency import claim_request, fingerprint
 from services.common.identity import current_user
-from services.common.listing import Listing, ListQuery, list_rows
+from services.common.listing import Listing, ListQuery, list_page
 from services.common.resource_kind import ResourceKind
 from services.common.resource_rows import ResourceRows
 
@@ -39,7 +40,9 @@ class ResourceStore(Generic[M]):
         self._database = database
         self._kind = kind
         self._rows = ResourceRows(kind)
-        self._listing = Listing(kind.table, "body", kind.order_fields, kind.default_order)
+        self._listing = Listing(
+            kind.table, details=kind.detail_fields, order_fields=kind.order_fields, default_order=kind.default_order
+        )
 
     async def create(
         self,
@@ -131,14 +134,22 @@ class ResourceStore(Generic[M]):
         rows = await (connection or self._database).fetch(query, [name for name in names if "\0" not in name])
         return {row["name"]: self._kind.parse(row["body"]) for row in rows}
 
-    async def list(self, query: ListQuery, *, connection: Connection | None = None) -> tuple[list[M], str]:
-        """Return one page, without the kind's detail fields, and the token of the next page (empty on the last).
+    async def list(
+        self, query: ListQuery, fill: Callable[[list[M]], Awaitable[object]] | None = None
+    ) -> tuple[list[M], str]:
+        """Return one page and the token of the next (empty on the last); with the kind's detail fields in a full view.
+
+        Args:
+            query: what the request asks for.
+            fill: sets what is not stored.
 
         Raises:
             LatheError: INVALID_ARGUMENT for a bad page size, page token, order or filter.
         """
-        rows, token = await list_rows(connection or self._database, self._listing, query)
-        return [self._kind.parse(row["body"]) for row in rows], token
+        listing = self._listing
+        if query.full:
+            listing = replace(listing, columns="body || detail AS body", stored=("body", "detail"))
+        return await list_page(self._database, listing, query, lambda row: self._kind.parse(row["body"]), fill)
 
     async def update(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 import grpc
 from google.protobuf.message import Message
@@ -30,6 +31,7 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from engines.devices import load_catalog
 from services.common.errors import invalid_argument
 from services.common.holds import Holds
+from services.common.overrides import named_only
 from services.common.packages import Packages, manifest_of, output_model
 from services.common.sources import Sources
 from services.common.storage import ContentStore
@@ -86,7 +88,7 @@ class ConversionKind:
             display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
-            fill=lambda task: task.resolved.CopyFrom(resolved),  # type: ignore[attr-defined]
+            fill=partial(_fill, resolved),
         )
 
     async def hold(self, task_name: str, spec: Message) -> bool:
@@ -149,3 +151,10 @@ class ConversionKind:
             ),
         )
         return version, model, resolved
+
+
+def _fill(resolved: ResolvedTemplate, task: Message) -> None:
+    assert isinstance(task, ConversionTask)
+    task.resolved.CopyFrom(resolved)
+    if task.spec.HasField("overrides"):
+        task.spec.overrides.CopyFrom(named_only(task.spec.overrides))

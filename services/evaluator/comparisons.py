@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,13 +16,14 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     ListEvaluationComparisonsRequest,
 )
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
+from lathe.type.v1.view_pb2 import VIEW_FULL
 from uuid_utils.compat import uuid7
 
 from services.common.database import Database
 from services.common.errors import failed_precondition, not_found
 from services.common.idempotency import claim_request, find_request, fingerprint
 from services.common.identity import current_user
-from services.common.listing import Listing, ListQuery, list_rows
+from services.common.listing import Listing, ListQuery, list_page
 from services.common.tasks.handlers import TaskHandlers
 from services.evaluator.comparing import Comparer
 
@@ -29,7 +31,9 @@ COLLECTION = "evaluationComparisons"
 # An answer has to stay under gRPC's 4 MiB; the reports hold everything.
 MAX_ANSWER_BYTES = 3_500_000
 _METHOD = "CompareEvaluations"
-_LISTING = Listing("comparisons", order_fields={"create_time": datetime}, arrays=frozenset({"tasks"}))
+_DETAILS = ("deltas", "regressions")
+_LISTING = Listing("comparisons", details=_DETAILS, order_fields={"create_time": datetime}, arrays=frozenset({"tasks"}))
+_FULL_LISTING = replace(_LISTING, columns="body || detail AS body", stored=("body", "detail"))
 _INSERT = """
     INSERT INTO comparisons (uid, name, owner, create_time, tasks, body, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
@@ -87,15 +91,16 @@ class Comparisons:
         return await self._stored(uid)
 
     async def list(self, request: ListEvaluationComparisonsRequest) -> tuple[list[EvaluationComparison], str]:
-        """Return a page of comparisons, the newest first, without differences and samples; and the next token."""
+        """Return a page of comparisons, the newest first, and the next token; in a basic view without details."""
         query = ListQuery(
             page_size=request.page_size,
             page_token=request.page_token,
             owner=current_user() if request.mine_only else "",
             filters={"tasks": request.task} if request.task else {},
+            full=request.view == VIEW_FULL,
         )
-        rows, token = await list_rows(self._database, _LISTING, query)
-        return [EvaluationComparison.FromString(row["body"]) for row in rows], token
+        listing = _FULL_LISTING if query.full else _LISTING
+        return await list_page(self._database, listing, query, lambda row: EvaluationComparison.FromString(row["body"]))
 
     async def _stored(self, uid: UUID) -> EvaluationComparison:
         body = await self._database.fetchval("SELECT body || detail FROM comparisons WHERE uid = $1", uid)

@@ -70,9 +70,7 @@ class Groups:
 
     async def page(self, request: ListOptimizationTaskGroupsRequest) -> tuple[list[OptimizationTaskGroup], str]:
         """Return one page and the token of the next."""
-        groups, token = await self._store.list(ListQuery.from_request(request))
-        await self._members.fill(groups)
-        return groups, token
+        return await self._store.list(ListQuery.from_request(request), self._members.fill)
 
     async def delete(self, name: str, etag: str) -> None:
         """Delete a group; its tasks stay. Raises LatheError NOT_FOUND, or ABORTED for a stale etag."""

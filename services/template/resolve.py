@@ -7,7 +7,6 @@ Pure functions over messages; nothing here reads a database or calls a service.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -19,7 +18,6 @@ from lathe.template.v1.template_service_pb2 import (
     FROM_MODEL_VERSION,
     FROM_OVERRIDE,
     FROM_TEMPLATE,
-    Component,
     Provenance,
     ResolvedTemplate,
     Template,
@@ -29,24 +27,9 @@ from lathe.template.v1.template_service_pb2 import (
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32
 
 from engines.source_files import DIRECTORY_FORMATS, model_files
-from services.common.errors import LatheError, invalid_argument
-
-OVERRIDABLE = (
-    "repo",
-    "version",
-    "method",
-    "error_threshold",
-    "source_format",
-    "device",
-    "runtime",
-    "precision",
-    "taxonomies",
-    "args",
-)
-"""Fields of a template that a task may replace whole; those of `components` and `execution` one by one."""
-
-NESTED = ("components", "execution")
-COMPONENT_FIELDS = tuple(field.name for field in Component.DESCRIPTOR.fields if field.name != "name")
+from services.common.errors import invalid_argument
+from services.common.messages import MAX_RESOLVED_BYTES
+from services.common.overrides import leaves, named_paths, override
 
 DEFAULT_ERROR_THRESHOLD = {FP32: 1e-4, FP16: 1e-2, BF16: 5e-2}
 """Largest relative error by precision, where the template says none: FP32 forms of one model differ by a few 1e-5,
@@ -57,78 +40,30 @@ def resolve(template: Template, overrides: TemplateOverrides, version: ModelVers
     """Return the template with overrides applied and gaps filled, and where each value comes from.
 
     Raises:
-        LatheError: INVALID_ARGUMENT for a path that names nothing, FAILED_PRECONDITION where the version does not fit.
+        LatheError: INVALID_ARGUMENT for a path that names nothing, or for values that are too large;
+            FAILED_PRECONDITION where the version does not fit.
     """
     resolved = Template()
     resolved.CopyFrom(template)
-    sources: dict[str, ValueSource.ValueType] = {path: FROM_TEMPLATE for path, _, _ in _leaves(resolved, only_set=True)}
-    for path in list(overrides.paths) or [path for path, _, _ in _leaves(overrides.values, only_set=True)]:
-        _override(resolved, overrides.values, path)
+    sources: dict[str, ValueSource.ValueType] = {path: FROM_TEMPLATE for path, _, _ in leaves(resolved, only_set=True)}
+    for path in named_paths(overrides):
+        override(resolved, overrides.values, path)
         sources[path] = FROM_OVERRIDE
     if version is not None:
         _fill_from_version(resolved, version, sources)
     _fill_defaults(resolved, sources)
     provenance = [
         Provenance(path=path, value_json=_as_json(message, field), source=sources[path])
-        for path, message, field in _leaves(resolved, only_set=False)
+        for path, message, field in leaves(resolved, only_set=False)
         if path in sources
     ]
-    return ResolvedTemplate(template=resolved, provenance=sorted(provenance, key=lambda entry: entry.path))
-
-
-def _leaves(template: Template, *, only_set: bool) -> Iterator[tuple[str, Message, FieldDescriptor]]:
-    """Yield (path, message that holds the field, field) for every value that can be overridden."""
-
-    def wanted(message: Message, field: FieldDescriptor) -> bool:
-        return not only_set or field in {present for present, _ in message.ListFields()}
-
-    top = Template.DESCRIPTOR.fields_by_name
-    for name in OVERRIDABLE:
-        if wanted(template, top[name]):
-            yield name, template, top[name]
-    for component in template.components:
-        for name in COMPONENT_FIELDS:
-            if wanted(component, field := Component.DESCRIPTOR.fields_by_name[name]):
-                yield f"components.{component.name}.{name}", component, field
-    for field in template.execution.DESCRIPTOR.fields:
-        if wanted(template.execution, field):
-            yield f"execution.{field.name}", template.execution, field
-
-
-def _override(resolved: Template, values: Template, path: str) -> None:
-    target, field = _locate(resolved, path)
-    target.ClearField(field)
-    try:
-        source, _ = _locate(values, path)
-    except LatheError:  # a path without a value clears: the default applies
-        return
-    patch = type(source)()
-    for present, value in source.ListFields():
-        if present.name != field:
-            continue
-        if present.is_repeated or present.message_type is not None:
-            getattr(patch, field).MergeFrom(value)
-        else:
-            setattr(patch, field, value)
-    target.MergeFrom(patch)
-
-
-def _locate(template: Template, path: str) -> tuple[Message, str]:
-    """Return the message that holds the field of a path, and the field's name."""
-    head, _, rest = path.partition(".")
-    if head in OVERRIDABLE and not rest:
-        return template, head
-    if head == "execution" and rest in template.execution.DESCRIPTOR.fields_by_name:
-        return template.execution, rest
-    name, _, field = rest.rpartition(".")
-    if head == "components" and field in COMPONENT_FIELDS:
-        for component in template.components:
-            if component.name == name:
-                return component, field
-        names = ", ".join(component.name for component in template.components)
-        raise invalid_argument("overrides", f"no component is named '{name}' in '{path}'; the template has: {names}")
-    allowed = ", ".join((*OVERRIDABLE, "execution.<field>", "components.<name>.<field>"))
-    raise invalid_argument("overrides.paths", f"'{path}' names nothing that can be overridden; allowed are: {allowed}")
+    result = ResolvedTemplate(template=resolved, provenance=sorted(provenance, key=lambda entry: entry.path))
+    if (size := result.ByteSize()) > MAX_RESOLVED_BYTES:
+        raise invalid_argument(
+            "overrides.values",
+            f"the resolved template has {size} bytes, of which {MAX_RESOLVED_BYTES} are allowed; shorten its lists",
+        )
+    return result
 
 
 def _fill_from_version(resolved: Template, version: ModelVersion, sources: dict[str, ValueSource.ValueType]) -> None:
@@ -165,4 +100,4 @@ def _fill_defaults(resolved: Template, sources: dict[str, ValueSource.ValueType]
 
 def _as_json(message: Message, field: FieldDescriptor) -> str:
     value = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return json.dumps(value.get(field.name))
+    return json.dumps(value.get(field.name), ensure_ascii=False)

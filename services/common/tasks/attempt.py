@@ -16,6 +16,7 @@ from lathe.type.v1.digest_pb2 import File
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Limits, Progress
+from services.common.messages import MAX_OUTCOME_BYTES
 from services.common.tasks.blobs import Blobs, patiently
 from services.common.tasks.inputs import TRANSFERS, Inputs
 from services.common.tasks.kind import WorkKind
@@ -61,6 +62,12 @@ class Attempt:
             outcome = await self._kind.outcome(result, files)
         except ValueError as error:
             raise EngineFailure(FailureReason.INTERNAL_ERROR, f"The engine's answer is not usable: {error}") from error
+        if (size := outcome.ByteSize()) > MAX_OUTCOME_BYTES:
+            raise EngineFailure(
+                FailureReason.INVALID_SPEC,
+                f"The result is a message of {size} bytes, of which {MAX_OUTCOME_BYTES} can be told.",
+                suggested_fix="Ask for less in one task: fewer components, classes, slices or candidates.",
+            )
         return _packed(outcome)
 
     def _enter(self, stage: Any, progress: float, message: str) -> None:

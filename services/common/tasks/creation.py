@@ -16,6 +16,7 @@ from lathe.type.v1 import event_pb2, task_pb2
 from services.common.bus.topology import task_subject
 from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.identity import current_user
+from services.common.messages import MAX_TASK_BYTES
 from services.common.tasks.keys import action_key, work_key
 from services.common.tasks.kind import Prepared
 from services.common.tasks.ledger import Ledger
@@ -73,7 +74,7 @@ class Creator:
             return first
         prepared = await self._kind.prepare(wanted.spec)
         draft = self._draft(wanted, prepared, request_id)
-        self._check_size(draft.row.assignment)
+        self._check_size(draft.row)
         try:
             return await self._from_cache(draft) or await self._enqueue(draft, wanted.spec)
         except RequestRepeatedError:
@@ -222,12 +223,19 @@ class Creator:
         assignment.work.Pack(work, deterministic=True)
         return assignment
 
-    def _check_size(self, assignment: bytes) -> None:
-        most = self._relay.max_bytes
-        if len(assignment) > most:
+    def _check_size(self, row: TaskRow) -> None:
+        if len(row.body) > MAX_TASK_BYTES:
             raise invalid_argument(
                 "spec",
-                f"The work that it asks for is a message of {len(assignment)} bytes, and the message bus takes {most}. "
+                f"The task would be a message of {len(row.body)} bytes, of which {MAX_TASK_BYTES} are allowed. Shorten "
+                "the lists and texts of its specification.",
+                reason="TASK_TOO_LARGE",
+            )
+        size, most = len(row.assignment), self._relay.max_bytes
+        if size > most:
+            raise invalid_argument(
+                "spec",
+                f"The work that it asks for is a message of {size} bytes, and the message bus takes {most}. "
                 "Refer to fewer or smaller things in it, or let the operator raise max_payload of NATS.",
                 reason="WORK_TOO_LARGE",
             )

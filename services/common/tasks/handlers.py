@@ -12,8 +12,10 @@ from services.common.errors import LatheError, aborted, failed_precondition, not
 from services.common.idempotency import fingerprint
 from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
+from services.common.messages import reduced
 from services.common.tasks.commands import Cancel
 from services.common.tasks.creation import Creator, Wanted
+from services.common.tasks.kind import DETAILS
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TERMINAL
 from services.common.tasks.rows import TaskRow, searchable, timestamp
@@ -91,8 +93,8 @@ class TaskHandlers:
     async def list_page(self, request: Any) -> tuple[list[Any], str]:
         """Return a page of tasks and the token of the next."""
         filters = {"state": list(request.states), "device": request.device, "uses": request.uses}
-        rows, token = await self._store.list(ListQuery.from_request(request, filters=filters))
-        return [self.present(row) for row in rows], token
+        query = ListQuery.from_request(request, filters=filters)
+        return await self._store.list(query, self.present if query.full else self._basic)
 
     async def update(self, request: Any) -> Any:
         """Change display name and labels."""
@@ -170,6 +172,13 @@ class TaskHandlers:
             why = self._workers.why_pending(self._kind.name, row.device)
             if why:
                 task.status.pending_reason = f"{task.status.pending_reason} {why}".strip()
+        return reduced(task, DETAILS)
+
+    def _basic(self, row: TaskRow) -> Any:
+        task = self.present(row)
+        for field in DETAILS:
+            if field in task.DESCRIPTOR.fields_by_name:
+                task.ClearField(field)
         return task
 
 

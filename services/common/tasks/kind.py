@@ -15,6 +15,9 @@ from lathe.type.v1.digest_pb2 import Digest, File
 MINIMUM_MEMORY = 1 << 30
 """Below this many bytes the frameworks themselves do not load."""
 
+DETAILS = ("spec", "resolved", "result")
+"""Fields of a task that lists leave out, as far as the kind has them: they may be long."""
+
 
 def nothing_to_fill(task: Message) -> None:
     """Leave the task message as it is: for kinds without output fields of their own."""
@@ -30,7 +33,8 @@ class Prepared:
         display_name: Name for the task where its creator gave none.
         timeout_seconds: Longest time that one attempt may take.
         memory_limit_bytes: Most memory that the child may take.
-        fill: Sets the output fields of the task message that only this kind has, such as `resolved`.
+        fill: Sets the output fields of the task message that only this kind has, such as `resolved`, and takes
+            out of its `spec` what the work does not use.
         bare: The work without hints: what earlier tasks found out, which may shorten the work and does not change what
             it is. Works with equal bare work are equal, and where the cache is skipped, the bare work is done; `work`
             itself where None.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
+from google.protobuf.message import Message
 
 from services.common.database import Database
-from services.common.listing import ORDER_FIELDS, Listing, ListQuery, list_rows
+from services.common.listing import ORDER_FIELDS, Listing, ListQuery, list_page
+from services.common.tasks.kind import DETAILS
 from services.common.tasks.rows import COLUMNS, Change, Created, NewTask, TaskRow
 
+M = TypeVar("M", bound=Message)
 # One that ended without a result could not be registered: its outcome serves, but one with a result is better.
 _HIT = """
 SELECT uid FROM tasks WHERE action_key = ANY ({keys}) AND state IN (3, 4, 6) AND outcome IS NOT NULL
@@ -75,6 +78,8 @@ SELECT count(*) FROM gone
 LISTING = Listing(
     table="tasks",
     columns=COLUMNS,
+    stored=("assignment", "body", "live", "coalesce(outcome, '')"),
+    details=DETAILS,
     order_fields={**ORDER_FIELDS, "device": str, "state": int},
     arrays=frozenset({"uses"}),
 )
@@ -172,10 +177,9 @@ class TaskStore:
         digest: bytes | None = await self._database.fetchval(query, owner, request_id)
         return digest
 
-    async def list(self, query: ListQuery) -> tuple[Sequence[TaskRow], str]:
-        """Return one page of rows and the token of the next."""
-        records, token = await list_rows(self._database, LISTING, query)
-        return [TaskRow.of(record) for record in records], token
+    async def list(self, query: ListQuery, show: Callable[[TaskRow], M]) -> tuple[list[M], str]:
+        """Return one page of what `show` makes of rows, and the token of the next."""
+        return await list_page(self._database, LISTING, query, lambda record: show(TaskRow.of(record)))
 
     async def followers(self, leaders: Iterable[UUID]) -> Sequence[TaskRow]:
         """Return the tasks that await the result of one of these, oldest first."""

@@ -36,10 +36,9 @@ class Catalog:
         return (await self.with_progress([await self.store.get(name)]))[0]
 
     async def page(self, request: ListDatasetsRequest) -> tuple[list[Dataset], str]:
-        """Return one page, without reports, files and classes, and the token of the next."""
+        """Return one page and the token of the next; a basic view has no reports, files and classes."""
         query = ListQuery.from_request(request, filters={"type": request.type, "state": request.state})
-        datasets, token = await self.store.list(query)
-        return await self.with_progress(datasets), token
+        return await self.store.list(query, self.with_progress)
 
     async def first_made(self, request: CreateDatasetRequest | DeriveDatasetRequest) -> Dataset | None:
         """Return what the first request with the same id created; None where this is the first, or it is deleted."""

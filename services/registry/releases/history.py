@@ -24,7 +24,7 @@ from services.common.database import Connection, Database
 from services.common.errors import failed_precondition, invalid_argument, not_found, unavailable
 from services.common.idempotency import claim_request, fingerprint
 from services.common.identity import current_user
-from services.common.listing import Listing, ListQuery, list_rows
+from services.common.listing import Listing, ListQuery, list_page
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
 from services.registry import naming
@@ -36,7 +36,7 @@ from services.registry.releases.settling import Settling, lock_repository, mark_
 
 # Each keeps a connection of the pool for as long as the store copies.
 _AT_ONCE = 3
-_LISTING = Listing("releases", "body", {"number": int}, "number desc")
+_LISTING = Listing("releases", order_fields={"number": int}, default_order="number desc")
 _INSERT = "INSERT INTO releases (uid, name, parent, number, model_version, body) VALUES ($1, $2, $3, $4, $5, $6)"
 # The newest one of another version than the one that serves.
 _BEFORE = """
@@ -128,10 +128,12 @@ class Releases:
             LatheError: NOT_FOUND for a channel that does not exist; INVALID_ARGUMENT for a bad page size or token.
         """
         query = ListQuery(page_size=request.page_size, page_token=request.page_token, parent=request.parent)
-        rows, token = await list_rows(self._database, _LISTING, query)
-        if not rows:
+        releases, token = await list_page(
+            self._database, _LISTING, query, lambda row: self._shown(Release.FromString(row["body"]))
+        )
+        if not releases:
             await self._channels.get(request.parent)
-        return [self._shown(Release.FromString(row["body"])) for row in rows], token
+        return releases, token
 
     async def _make(self, method: str, request: Message, channel: str, request_id: str, draft: Draft) -> Release:
         async with self._slots:

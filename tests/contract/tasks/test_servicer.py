@@ -4,55 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.converter.v1 import conversion_service_pb2 as pb
-from lathe.converter.v1 import conversion_service_pb2_grpc as rpc
 from lathe.type.v1 import task_pb2
 
-from services.common.errors import LatheError, from_rpc_error
-from services.common.platform import Platform
-from services.common.server import ServiceParts, serve_in_process
-from services.common.settings import Settings
-from services.common.tasks.servicer import TaskServicer
-from tests.integration.tasks.kit import Site, open_site
-
-Served = tuple[Site, Any]
-
-
-@pytest.fixture
-async def served(database_url: str, fresh_nats_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    settings = Settings(database_url=database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
-    async with open_site(settings, tmp_path) as site:
-
-        async def build(_: Platform) -> ServiceParts:
-            servicer = TaskServicer(site.kind, site.engine.handlers, site.engine.streams)
-            return ServiceParts(servicer.register, [site.kind.service])
-
-        async with (
-            serve_in_process("echo", build, settings, ()) as address,
-            grpc.aio.insecure_channel(address) as channel,
-        ):
-            yield site, rpc.ConversionServiceStub(channel)
-
-
-def create(template: str = "ok", **fields: Any) -> pb.CreateConversionTaskRequest:
-    spec = pb.ConversionSpec(
-        model_version="models/m/versions/1", template=f"templates/{template}", seed=fields.pop("seed", 0)
-    )
-    task = pb.ConversionTask(spec=spec, display_name=fields.pop("display_name", ""), labels=fields.pop("labels", {}))
-    return pb.CreateConversionTaskRequest(task=task, **fields)
-
-
-async def refused(call: Any) -> LatheError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return from_rpc_error(caught.value)
+from tests.contract.tasks.calls import Served, create, refused
 
 
 def as_user(name: str) -> tuple[tuple[str, str], ...]:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import random
 
+import grpc
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.model_service_pb2 import ONNX, PTH, ListModelVersionsRequest, ModelVersion
 
-from services.common import listing
+from services.common import listing, resource_kind
 from services.common.errors import LatheError
 from services.common.identity import acting_as
 from services.common.listing import Condition, ListQuery
@@ -57,6 +58,46 @@ async def test_large_rows_make_short_pages(
     assert 1 <= len(first) < 20
     assert len(first) == 1 or sum(each.ByteSize() for each in first) <= room
     assert await _pages(versions, page_size=20) == stored[::-1]
+
+
+async def test_rows_that_are_too_much_to_read_at_once_make_short_pages(
+    versions: Versions, stored: list[ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_STORED_BYTES", stored[0].ByteSize() * 3)
+    for query in ({}, {"search": "e"}, {"order_by": "display_name"}):
+        first, _ = await versions.list(ListQuery(page_size=20, **query))  # type: ignore[arg-type]
+        assert 1 <= len(first) <= 4
+        found = await _pages(versions, page_size=20, **query)
+        assert found == await _whole(versions, **query)
+
+
+async def _whole(versions: Versions, **query: object) -> list[ModelVersion]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "MAX_STORED_BYTES", 1 << 30)
+        return await _pages(versions, page_size=1000, **query)
+
+
+async def test_a_full_view_has_the_details(architectures: ResourceStore[Architecture]) -> None:
+    made = await architectures.create(Architecture(class_name="Net", source="s" * 100))
+    (basic,), _ = await architectures.list(ListQuery())
+    (full,), _ = await architectures.list(ListQuery(full=True))
+    assert (basic.source, full) == ("", made)
+
+
+async def test_a_full_view_shows_what_no_page_can_hold_without_details(
+    architectures: ResourceStore[Architecture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(resource_kind, "MAX_RESOURCE_BYTES", 1 << 30)
+        large = await architectures.create(Architecture(class_name="Large", source="s" * 4_000_000, config="a: 1"))
+    (shown,), _ = await architectures.list(ListQuery(full=True))
+    assert (shown.name, shown.source, shown.config) == (large.name, "", "a: 1")
+
+
+async def test_a_resource_that_no_message_can_hold_is_refused(architectures: ResourceStore[Architecture]) -> None:
+    with pytest.raises(LatheError, match="Shorten its lists") as refused:
+        await architectures.create(Architecture(class_name="Large", source="s" * 4_000_000))
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 ORDERS = ["create_time", "display_name", "display_name desc, create_time", "name desc", "update_time asc, name desc"]

@@ -21,6 +21,7 @@ from services.common.background import end
 from services.common.bus.topology import ADVISORIES, EVENTS, TASKS, claimed_subject, event_subject
 from services.common.errors import unavailable
 from services.common.settings import Settings
+from services.common.tasks import attempt as attempts
 from services.common.tasks.claims import Claims
 from services.common.tasks.outbox import Outbox
 from services.common.tasks.pace import Pace
@@ -155,7 +156,8 @@ async def test_stops_of_workers_do_not_use_up_attempts(site: Site) -> None:
     assert [each.outcome for each in done.attempts] == [task_pb2.ATTEMPT_RETURNED] * 4 + [task_pb2.ATTEMPT_SUCCEEDED]
 
 
-async def test_an_outcome_that_no_message_can_hold_is_a_failure(site: Site) -> None:
+async def test_an_outcome_that_the_bus_cannot_hold_is_a_failure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "MAX_OUTCOME_BYTES", 1 << 30)
     await site.start_worker()
     failed = await site.reach(await site.create("verbose"), task_pb2.FAILED)
     assert failed.status.failure.reason == failure_pb2.INTERNAL_ERROR

@@ -10,7 +10,8 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import ResolvedTemplate, Template, TemplateOverrides, ValueSource
 
 from services.common.errors import LatheError
-from services.template.resolve import OVERRIDABLE, resolve
+from services.common.overrides import OVERRIDABLE
+from services.template.resolve import resolve
 from services.template.rules import check_complete, check_template
 
 TEMPLATE = {

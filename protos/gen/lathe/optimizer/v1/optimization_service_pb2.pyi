@@ -17,6 +17,7 @@ from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
 from lathe.type.v1 import preprocessing_pb2 as _preprocessing_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
+from lathe.type.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -852,6 +853,7 @@ class ListOptimizationTasksRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     USES_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
@@ -866,6 +868,8 @@ class ListOptimizationTasksRequest(_message.Message):
     """Only those for this device."""
     uses: _builtins.str
     """Only those whose specification names this resource: `models/{model}/versions/{number}`, `datasets/{dataset}`…"""
+    view: _view_pb2.View.ValueType
+    """How much of each entry to show; VIEW_BASIC by default, without `spec` and `result`."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -886,10 +890,11 @@ class ListOptimizationTasksRequest(_message.Message):
         states: _abc.Iterable[_task_pb2.TaskState.ValueType] | None = ...,
         device: _builtins.str = ...,
         uses: _builtins.str = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states", "uses", b"uses", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

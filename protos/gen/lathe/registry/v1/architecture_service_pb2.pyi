@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.type.v1 import digest_pb2 as _digest_pb2
+from lathe.type.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -255,6 +256,7 @@ class ListArchitecturesRequest(_message.Message):
     MINE_ONLY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     CERTIFICATION_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
@@ -267,6 +269,8 @@ class ListArchitecturesRequest(_message.Message):
     """Only the caller's own."""
     certification: Global___Certification.ValueType
     """Only those of this certification."""
+    view: _view_pb2.View.ValueType
+    """How much of each entry to show; VIEW_BASIC by default, without `source` and `config`."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -281,10 +285,11 @@ class ListArchitecturesRequest(_message.Message):
         mine_only: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         certification: Global___Certification.ValueType = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certification", b"certification", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certification", b"certification", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

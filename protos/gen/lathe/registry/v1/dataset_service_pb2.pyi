@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
+from lathe.type.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1031,6 +1032,7 @@ class ListDatasetsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
@@ -1045,6 +1047,8 @@ class ListDatasetsRequest(_message.Message):
     """Only those of this type."""
     state: Global___DatasetState.ValueType
     """Only those in this state."""
+    view: _view_pb2.View.ValueType
+    """How much of each entry to show; VIEW_BASIC by default, without `files`, `mapping`, `report`, `classes` and `attributes`."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -1060,10 +1064,11 @@ class ListDatasetsRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         type: Global___DatasetType.ValueType = ...,
         state: Global___DatasetState.ValueType = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "state", b"state", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "state", b"state", "type", b"type", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
 from lathe.type.v1 import tensor_pb2 as _tensor_pb2
+from lathe.type.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1026,6 +1027,7 @@ class ListModelVersionsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`models/{model}`, or `models/-` for all."""
     page_size: _builtins.int
@@ -1042,6 +1044,8 @@ class ListModelVersionsRequest(_message.Message):
     """Only those of this format."""
     device: _builtins.str
     """Only packages for this device."""
+    view: _view_pb2.View.ValueType
+    """How much of each entry to show; VIEW_BASIC by default, without `files` and `parity`."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -1058,10 +1062,11 @@ class ListModelVersionsRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         format: Global___ModelFormat.ValueType = ...,
         device: _builtins.str = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "format", b"format", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "search", b"search"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "format", b"format", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "search", b"search", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
