@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -186,13 +187,21 @@ def _load(path: str) -> Any:
     return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else loaded
 
 
+def write_npz(file: Any, arrays: dict[str, Any]) -> None:
+    """Write arrays under any names: numpy.savez takes none that one of its own parameters has, as `file`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+
+
 def _save(path: str, outputs: dict[str, Any]) -> None:
     if path.endswith(".npy"):
         if len(outputs) != 1:
             raise InputError(f"an .npy holds one output, and there are {len(outputs)}: write an .npz")
         np.save(path, next(iter(outputs.values())))
     else:
-        np.savez(path, **outputs)
+        write_npz(path if path.endswith(".npz") else f"{path}.npz", outputs)
 
 
 def _warn_of_other_runtime(runtime: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from engines.backends.base import Array
 from engines.conversion_request import ConversionRequest, invalid
+from engines.infer_template import write_npz
 from engines.source_files import TEST_DATA
 
 
@@ -30,8 +31,7 @@ def write_test_data(conversion: ConversionRequest, test_data: Any, workdir: Path
     arrays = named_arrays(test_data, first)
     target = workdir / TEST_DATA
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes no names
+    write_npz(target, arrays)
     return conversion.model_copy(update={"samples_path": TEST_DATA})
 
 

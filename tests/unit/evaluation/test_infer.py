@@ -50,3 +50,14 @@ def test_outputs_that_do_not_fit_are_a_note(desk: Desk) -> None:
     printed = run(desk.folder / "package" / "infer.py")
     assert printed.returncode == 0, printed.stderr
     assert "note: the outputs do not fit the method yolo: a yolo head is expected" in printed.stdout
+
+
+def test_outputs_of_any_name_are_written(desk: Desk, tmp_path: Path) -> None:
+    names = ["file", "args", "kwds", "allow_pickle", "self", "a/b", "größe: 1"]
+    desk.put_package(identity({f"x{index}": (name, 0) for index, name in enumerate(names)}, 3), "raw")
+    write_scripts(desk.folder / "package")
+    printed = run(desk.folder / "package" / "infer.py", "--output", tmp_path / "y.npz")
+    assert printed.returncode == 0, printed.stderr
+    with np.load(tmp_path / "y.npz") as written:
+        assert written.files == names
+        assert all(written[name].shape == (1, 3) for name in names)
