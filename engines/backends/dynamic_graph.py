@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model
-from engines.quantization.nodes import name_nodes
-from engines.quantization.ort_static import products_of_activations
+from engines.quantization.nodes import name_nodes, products_of_activations
 
 if TYPE_CHECKING:
     import onnx

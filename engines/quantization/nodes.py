@@ -1,4 +1,4 @@
-"""Names of nodes: every node gets one, and names that users give are looked up."""
+"""Nodes of graphs for quantizers: every one gets a name, names that users give are looked up, kinds are told apart."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def name_nodes(model: Any) -> None:
             name = f"{name}_{position}"
         node.name = name
         taken.add(name)
+
+
+def products_of_activations(model: Any) -> frozenset[str]:
+    """Return the products that have no weight among their factors: those of attention."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    products = (node for node in model.graph.node if node.op_type == "MatMul")
+    return frozenset(node.name for node in products if constants.isdisjoint(node.input))
 
 
 def separate_integers(model: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.graph.hygiene import load_model, save_model
+from engines.quantization.nodes import products_of_activations
 from engines.quantization.ranges import Ranges
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -73,13 +74,6 @@ def place_qdq(
     quantizer.model.topological_sort()
     save_model(quantizer.model.model, target)
     return target
-
-
-def products_of_activations(model: Any) -> frozenset[str]:
-    """Return the products that have no weight among their factors: those of attention."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    products = (node for node in model.graph.node if node.op_type == "MatMul")
-    return frozenset(node.name for node in products if constants.isdisjoint(node.input))
 
 
 def keep_integer_products(model: Any, excluded: frozenset[str]) -> None:

@@ -1,10 +1,16 @@
 """What is imported where: the frameworks stay out of every process but the sandboxed child."""
 
+import ast
+import graphlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 FRAMEWORKS = {"torch", "tensorflow", "openvino", "onnxruntime", "onnx", "onnxscript", "transformers", "sklearn"}
 FRAMEWORKS |= {"nncf", "pyarrow", "PIL", "matplotlib", "jinja2", "pycocotools", "tritonclient"}
@@ -61,3 +67,42 @@ def test_openvino_and_nncf_send_no_statistics_of_their_use() -> None:
         "assert not isinstance(wrapper.telemetry, wrapper.NNCFTelemetry)"
     )
     assert {"nncf", "openvino"} <= loaded
+
+
+def _modules() -> dict[str, Path]:
+    paths = [path for folder in ("engines", "services") for path in (ROOT / folder).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def _executed(statements: Iterable[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports that run when a module is imported."""
+    for statement in statements:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            yield statement
+        elif isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            yield from _executed(statement.orelse)
+        elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _executed(getattr(statement, part, []))
+
+
+def _loads(name: str, path: Path, known: Iterable[str]) -> set[str]:
+    """Return the modules that importing a module loads, and the packages that they lie in, except those around it."""
+    wanted: set[str] = set()
+    for statement in _executed(ast.parse(path.read_text(encoding="utf-8")).body):
+        if isinstance(statement, ast.ImportFrom):
+            wanted |= {str(statement.module), *(f"{statement.module}.{each.name}" for each in statement.names)}
+        else:
+            wanted |= {each.name for each in statement.names}
+    found = wanted.intersection(known)
+    return (found | _around(*found)) - {name} - _around(name)
+
+
+def _around(*modules: str) -> set[str]:
+    return {module.rsplit(".", count)[0] for module in modules for count in range(1, module.count(".") + 1)}
+
+
+def test_every_module_can_be_imported_first() -> None:
+    modules = _modules()
+    assert {"engines.quantization.ort_static", "services.registry.main"} <= modules.keys()
+    graphlib.TopologicalSorter({name: _loads(name, path, modules) for name, path in modules.items()}).prepare()
