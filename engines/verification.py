@@ -15,6 +15,8 @@ from engines.samples import Samples
 from engines.signature import TensorSpec
 from engines.source import Source
 
+RANDOM = "the source itself computes something else when the same input is run again: it draws random numbers"
+
 
 @dataclass
 class _Worst:
@@ -58,13 +60,9 @@ def verify(
 
 
 def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _Worst) -> ParityReport:
-    if largest_error(worst.expected, source.run(worst.feed)) > suspect.threshold:
-        return dataclasses.replace(
-            report,
-            divergence="nowhere: the source itself computes something else when the same input is run again",
-            advice="Take random numbers out of 'forward', or hand them in as an input; dropout belongs in a module, "
-            "which evaluation switches off.",
-        )
+    cause, advice = unfit(source, worst.feed, worst.expected, suspect.threshold)
+    if cause == RANDOM:
+        return dataclasses.replace(report, divergence=f"nowhere: {cause}", advice=advice)
     found = locate(suspect, worst.feed, worst.expected, worst.actual)
     report = dataclasses.replace(
         report,
@@ -73,11 +71,34 @@ def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _
         first_diverging_error=found.error,
         divergence=str(found),
     )
-    if not source.constants:
+    if not cause:
         return report
-    decided = f"tracing made constants of decisions about values at {', '.join(source.constants)}"
-    advice = f"Write {', '.join(source.constants)} with tensor operators (torch.where in the place of if)."
-    return dataclasses.replace(report, divergence=f"{report.divergence}; {decided}", advice=advice)
+    return dataclasses.replace(report, divergence=f"{report.divergence}; {cause}", advice=advice)
+
+
+def unfit(source: Source, feed: Mapping[str, Array], expected: Arrays, threshold: float) -> tuple[str, str]:
+    """Return why no form can compute what a source computed, and what to do; empty where nothing of it is known.
+
+    Args:
+        source: The original.
+        feed: A feed of the package.
+        expected: What the source computed of it.
+        threshold: Largest relative error between two runs that compute the same.
+    """
+    if largest_error(expected, source.run(feed)) > threshold:
+        return RANDOM, (
+            "Export the model for inference, with dropout off and without random operators."
+            if source.module is None
+            else "Take random numbers out of 'forward', or hand them in as an input; dropout belongs in a module, "
+            "which evaluation switches off."
+        )
+    if not source.constants:
+        return "", ""
+    lines = ", ".join(source.constants)
+    return (
+        f"tracing made constants of decisions about values at {lines}",
+        f"Write {lines} with tensor operators (torch.where in the place of if).",
+    )
 
 
 def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:

@@ -196,4 +196,4 @@ def crashed(runtime: str, action: str, error: Exception) -> EngineFailure:
 
 def contiguous(inputs: Mapping[str, Array]) -> Arrays:
     """Return the inputs as the C-contiguous arrays that runtimes read without a copy of their own."""
-    return {name: np.ascontiguousarray(value) if value.ndim else value for name, value in inputs.items()}
+    return {name: np.asarray(value, order="C") for name, value in inputs.items()}

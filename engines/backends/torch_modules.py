@@ -46,7 +46,7 @@ class TorchSession(OneByOne):
         """Return every output by name."""
         import torch
 
-        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs]
+        arguments = [torch.from_numpy(np.asarray(inputs[name], order="C")) for name in self._inputs]
         try:
             with torch.inference_mode():
                 values = self._call(*arguments)

@@ -121,7 +121,7 @@ def _array(value: Any) -> Array:
 def _tensor(array: Array) -> Any:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.asarray(array, order="C"))
 
 
 def _opened(package: OpenPackage, component: ComponentEntry, runtime: str, precision: str) -> Session:

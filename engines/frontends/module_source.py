@@ -60,4 +60,17 @@ def module_source(
         {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
         export.constants,
         companions or {},
+        _warnings(export.constants),
+    )
+
+
+def _warnings(constants: Sequence[str]) -> tuple[str, ...]:
+    """Return what to know of a network that decides by values, of which tracing records one decision."""
+    if not constants:
+        return ()
+    return (
+        f"Tracing recorded the decisions at {', '.join(constants)} as the samples made them, and every form keeps to "
+        "them: an input that decides otherwise gets a wrong result, which samples that all decide alike cannot show. "
+        "Write them with tensor operators (torch.where in the place of if), or test with samples that take every "
+        "branch.",
     )

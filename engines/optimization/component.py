@@ -26,12 +26,14 @@ from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent
 from engines.optimization.search import SearchResult, search
 from engines.package import PackagedComponent
+from engines.parity_report import Verdict
 from engines.preparation import Prepared, Progress, prepare
 from engines.quantization.data import ARTIFACT
 from engines.quantization.plan import is_transformer
 from engines.reading import Reader, read_source, with_inputs, with_stated_inputs
 from engines.signature import Signature, TensorSpec
 from engines.tensor_information import apply
+from engines.verification import describe
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         maker,
         prepared,
         truth,
-        baselines(has_module=prepared.source.module is not None),
+        baselines(has_module=prepared.source.module is not None, quantized=bool(data.quantized)),
         workdir=job.workdir / "scratch" / "runners",
         threads=job.threads,
         objective=request.spec.aim,
@@ -126,8 +128,17 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         data.judged.source if data.judged else None,
         quantized.quantizer if quantized else "",
         quantized.floating_point_nodes if quantized else (),
-        data.warnings,
+        (*prepared.source.warnings, *_of_baseline(found), *data.warnings),
     )
+
+
+def _of_baseline(found: SearchResult) -> list[str]:
+    """Return what to know of a baseline that is not quite the source."""
+    parity = found.baseline.parity
+    if parity is None or parity.verdict is Verdict.PASS:
+        return []
+    seen = "; ".join(describe(output) for output in parity.outputs if output.verdict is not Verdict.PASS)
+    return [f"{found.baseline.spec.name} stands for the source and is not quite the same: {seen}."]
 
 
 def _prepared(job: ComponentJob) -> Prepared:

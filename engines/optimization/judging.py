@@ -10,19 +10,22 @@ import numpy as np
 
 from engines.backends.base import Array, Arrays
 from engines.failures import EngineFailure, FailureReason
+from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
 from engines.parity import Parity
 from engines.parity_report import OutputParity, ParityReport, Verdict
 from engines.quantization.gate import LEAST_COSINE, THRESHOLD
 from engines.samples import Samples
 from engines.source import Source
-from engines.verification import describe
+from engines.verification import describe, unfit
 
 Run = Callable[[Arrays], Arrays]
 Judge = Callable[[Run], float]
 """Returns the metric, 0 to 1, of what computes every output by name from every input by name."""
 
 _LOSSLESS = "FP32"
+_WRONG = frozenset({FailureReason.PARITY_FAILED, FailureReason.SHAPE_MISMATCH, FailureReason.OUTPUT_MISMATCH})
+"""Failures of forms that were made and ran, and compute something else."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,16 @@ class Truth:
         by_cosine = spec.precision != _LOSSLESS
         return parity.report(THRESHOLD if by_cosine else self.thresholds.error, self.samples, by_cosine=by_cosine)
 
-    def objection(self, spec: FormSpec, report: ParityReport) -> EngineFailure | None:
+    def objection(self, spec: FormSpec, report: ParityReport, *, is_baseline: bool = False) -> EngineFailure | None:
         """Return why a form's parity rules it out; None where it does not.
 
-        In FP32 the threshold is the limit itself. A lower precision may stay under a cosine of 0.99 only where accuracy
-        is bounded, and so says what that costs.
+        In FP32 the threshold is the limit itself; the baseline may come close to it, as it stands for the source in the
+        runtime of its owner. A lower precision may stay under a cosine of 0.99 only where accuracy is bounded, and so
+        says what that costs.
         """
         if spec.precision == _LOSSLESS:
-            failing = [output for output in report.outputs if output.verdict is not Verdict.PASS]
+            passing = {Verdict.PASS, Verdict.WARN} if is_baseline else {Verdict.PASS}
+            failing = [output for output in report.outputs if output.verdict not in passing]
             limit = f"the relative error is at most {report.threshold:g}"
         else:
             failing = [output for output in report.outputs if output.verdict is Verdict.FAIL and not self._bounded]
@@ -113,6 +118,30 @@ class Truth:
             suggested_fix="Other forms are not affected. Raise error_threshold if the model bears the error, or give a "
             "dataset to judge accuracy by.",
         )
+
+    def none_holds(self, rejected: Sequence[Entry]) -> EngineFailure:
+        """Return the failure of a source that no form of itself computes, with the cause where one is known.
+
+        Args:
+            rejected: What was tried in its place, each with its failure; at least one.
+        """
+        failures = [entry.failure for entry in rejected if entry.failure is not None]
+        wrong = next((failure for failure in failures if failure.reason in _WRONG), None)
+        if wrong is None:
+            return failures[-1]
+        cause, advice = self._cause()
+        return EngineFailure(
+            FailureReason.PARITY_FAILED,
+            f"No form of the model computes what the model itself computes: {cause or wrong.message.rstrip('.')}.",
+            evidence="; ".join(f"{entry.spec.name}: {entry.failure.message}" for entry in rejected if entry.failure),
+            suggested_fix=advice or wrong.suggested_fix,
+        )
+
+    def _cause(self) -> tuple[str, str]:
+        for feed, expected in zip(self.samples.feeds, self.expected, strict=True):
+            if (found := unfit(self.source, feed, expected, self.thresholds.error))[0]:
+                return found
+        return "", ""
 
     @property
     def _bounded(self) -> bool:

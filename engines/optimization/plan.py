@@ -48,14 +48,20 @@ class Situation:
     threads: int
 
 
-def baselines(*, has_module: bool) -> list[FormSpec]:
-    """Return the source form as users run it: ONNX Runtime where the source is a graph.
+def baselines(*, has_module: bool, quantized: bool = False) -> list[FormSpec]:
+    """Return what stands for the source, the best first: the first that holds is the baseline.
 
-    A network is frozen in TorchScript, and eager where it cannot be traced.
+    A graph is run by ONNX Runtime. A network is frozen in TorchScript, as users run it; if that does not compute what
+    the network computes, it is run eagerly, or else as the graph that was exported.
+
+    Args:
+        has_module: Whether the source has a torch network.
+        quantized: Whether the graph carries quantization, so that integers are its own arithmetic.
     """
+    graph = FormSpec("onnxruntime", "INT8", "quantized") if quantized else FormSpec("onnxruntime", "FP32")
     if not has_module:
-        return [FormSpec("onnxruntime", "FP32")]
-    return [FormSpec("torchscript", "FP32"), FormSpec("torchscript", "FP32", knobs=(("mode", "eager"),))]
+        return [graph]
+    return [FormSpec("torchscript", "FP32"), FormSpec("torchscript", "FP32", knobs=(("mode", "eager"),)), graph]
 
 
 def candidates(

@@ -42,7 +42,8 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        entries: Every candidate, in the order of the specs; the baseline is not among them.
+        entries: Every candidate: first what was to stand for the source and does not, then in the order of the specs;
+            the baseline is not among them.
         baseline: The source form.
         recommended: The one: the baseline itself where there is no gain. Its `made` is what a package is made of.
         no_gain: Whether no form beats the source beyond noise.
@@ -86,7 +87,7 @@ def search(
         maker: Builds them.
         source: The component.
         truth: What its original computes, on what forms are compared on and timed; and what they have to keep.
-        baselines: The source form; where it cannot be made or run, the next one is.
+        baselines: The source form; where it cannot be made, or does not compute what the source computes, the next is.
         workdir: Where processes exchange files.
         threads: Threads of every form.
         objective: `LATENCY`, `THROUGHPUT` or `SIZE`.
@@ -100,7 +101,8 @@ def search(
         journal: What earlier processes of this search found out; it goes on from there.
 
     Raises:
-        EngineFailure: The source itself, or no baseline, runs. Never for a candidate, nor for the budget.
+        EngineFailure: The source itself does not run; no baseline can be made, or none computes what the source
+            computes. Never for a candidate, nor for the budget.
     """
     journal = journal or Journal()
     began, feeds = journal.begin(), truth.samples
@@ -150,7 +152,7 @@ class _Search:
 
     def run(self, specs: Sequence[FormSpec], baselines: Sequence[FormSpec]) -> SearchResult:
         self.progress(0.0, f"measuring the source form, {baselines[0].name}")
-        source = self.bench.source_form(baselines)
+        source, rejected = self.bench.source_form(baselines)
         standing = Standing(self.tournament, source, self.by_size, self.memory_bytes, self.bench.source_process)
         try:
             conditions = self._conditions(source.entry.spec)
@@ -158,7 +160,8 @@ class _Search:
                 *(self.bench, standing, self.journal, self.record, conditions, self.progress),
                 *(self.budget, self.began),
             )
-            entries = trials.run([spec for spec in dict.fromkeys(specs) if spec != source.entry.spec])
+            tried = {source.entry.spec, *(entry.spec for entry in rejected)}
+            entries = [*rejected, *trials.run([spec for spec in dict.fromkeys(specs) if spec not in tried])]
             self._rungs(standing)
             self.progress(0.9, "the final: the best forms against the source")
             outcome = Final(standing, self.bench).hold(self.began + self.budget)

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -86,20 +85,25 @@ class Workbench:
             return None
         return contender
 
-    def source_form(self, specs: Sequence[FormSpec]) -> Contender:
-        """Make and open the source form: the first of some that can be made and run.
+    def source_form(self, specs: Sequence[FormSpec]) -> tuple[Contender, list[Entry]]:
+        """Make and open the source form: the first of some that can be made and computes what the source computes.
 
-        Its parity is reported, and is no condition: it is the source.
+        Returns also those before it, with why they cannot stand for the source: a traced network is not the network.
 
         Raises:
-            EngineFailure: Why the last of them cannot.
+            EngineFailure: PARITY_FAILED where none does, with the cause where it is known; why the last cannot be made
+                where none could be.
         """
-        for spec, following in pairwise(specs):
+        rejected: list[Entry] = []
+        for spec in specs:
+            entry = Entry(spec)
             try:
-                return self._source_form(spec)
+                return self._source_form(entry), rejected
             except EngineFailure as failure:
-                log.info("%s The baseline is %s.", failure.message, following.name)
-        return self._source_form(specs[-1])
+                log.info("%s cannot stand for the source: %s", spec.name, failure.message)
+                entry.failure = failure
+                rejected.append(entry)
+        raise self.truth.none_holds(rejected)
 
     def source_process(self, made: Made, memory_bytes: int = 0) -> Runner:
         """Open a further process of the source form, with the feed that is timed; raises EngineFailure."""
@@ -135,7 +139,7 @@ class Workbench:
             self.source_seconds = time.monotonic() - start
         try:
             entry.parity = self.truth.parity(entry.spec, runner.answers(self.truth.samples.feeds))
-            entry.failure = self.truth.objection(entry.spec, entry.parity)
+            entry.failure = self.truth.objection(entry.spec, entry.parity, is_baseline=not candidate)
             call_seconds = 0.0 if entry.failure else self.call_seconds(runner)
         except BaseException:
             runner.close()
@@ -169,19 +173,14 @@ class Workbench:
             entry.failure = _failure(entry.spec, "judged on the data", error)
         return entry.failure is None
 
-    def _source_form(self, spec: FormSpec) -> Contender:
-        entry = Entry(spec, made=self.maker.make(spec))
-        assert entry.made is not None  # it was made just now
-        entry.size_bytes, entry.quantizer = entry.made.form.size_bytes, entry.made.quantizer
+    def _source_form(self, entry: Entry) -> Contender:
+        entry.made = made = self.maker.make(entry.spec)
+        entry.size_bytes, entry.quantizer = made.form.size_bytes, made.quantizer
         contender = self.open(entry, candidate=False)
         try:
-            if entry.failure is not None:
-                log.warning("%s", entry.failure.message)
-                entry.failure = None
-                contender.call_seconds = self.call_seconds(contender.runner)
-            if self.judge(contender):
+            if entry.failure is None and self.judge(contender):
                 self.truth.source_accuracy = entry.accuracy
-            elif entry.failure is not None:
+            if entry.failure is not None:
                 raise entry.failure
         except BaseException:
             contender.runner.close()

@@ -8,6 +8,7 @@ import pytest
 
 from engines.backends.base import Arrays
 from engines.failures import EngineFailure, FailureReason
+from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
 from engines.optimization.judging import Thresholds, Truth
 from engines.parity_report import Verdict
@@ -52,6 +53,31 @@ def test_fp32_is_held_to_the_threshold_itself(truth: Truth) -> None:
     assert failure.reason is FailureReason.PARITY_FAILED
     assert "relative error 0.0002" in failure.message
     assert "at most 0.0001" in failure.message
+
+
+def test_the_baseline_may_come_close_to_the_threshold_and_not_fail(truth: Truth) -> None:
+    near, far = (truth.parity(ORT, answers(truth, error)) for error in (2e-4, 0.5))
+    assert truth.objection(ORT, near, is_baseline=True) is None
+    assert truth.objection(ORT, far, is_baseline=True) is not None
+
+
+def test_a_source_that_draws_random_numbers_is_told_so_where_nothing_holds(truth: Truth) -> None:
+    rng = np.random.default_rng(0)
+    drawn = dataclasses.replace(truth.source, runner=lambda given: [rng.standard_normal(given[0].shape)])
+    random = Truth(drawn, truth.samples, truth.thresholds)
+    failure = random.objection(ORT, random.parity(ORT, answers(truth, 0.0)), is_baseline=True)
+    told = random.none_holds([Entry(ORT, failure=failure)])
+    assert told.reason is FailureReason.PARITY_FAILED
+    assert "draws random numbers" in told.message
+    assert "dropout off" in told.suggested_fix
+
+
+def test_decisions_that_tracing_fixed_are_named_where_nothing_holds(truth: Truth) -> None:
+    decided = Truth(dataclasses.replace(truth.source, constants=("net.py:12",)), truth.samples, truth.thresholds)
+    failure = decided.objection(ORT, decided.parity(ORT, answers(truth, 0.5)), is_baseline=True)
+    told = decided.none_holds([Entry(ORT, failure=failure)])
+    assert "decisions about values at net.py:12." in told.message
+    assert "Write net.py:12 with tensor operators" in told.suggested_fix
 
 
 def test_lower_precision_is_held_to_the_cosine(truth: Truth) -> None:

@@ -99,6 +99,60 @@ def test_a_module_is_called_with_tensors_and_stays_as_it_was(capsys: pytest.Capt
     assert report["candidates"][0]["form"] in printed
 
 
+class Branchy(nn.Module):
+    """Decides by a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen: torch.Tensor = self.a(x) if x.sum() > 0 else self.b(x)
+        return chosen
+
+
+def test_a_network_that_tracing_changes_is_refused_by_the_line_that_decides() -> None:
+    torch.manual_seed(0)
+    failure = failure_of(Branchy(), 0, "cpu", ["1*8"], budget_seconds=2)
+    assert failure.reason is FailureReason.PARITY_FAILED
+    assert "decisions about values at test_optimize.py:" in failure.message
+    assert "torch.where in the place of if" in failure.suggested_fix
+
+
+def test_samples_of_one_branch_are_told_of_the_other() -> None:
+    torch.manual_seed(0)
+    samples = torch.rand(4, 8)
+    network = Branchy().eval()
+    model, report = optimize(network, 0, "cpu", ["1*8"], samples, budget_seconds=1, progress=False)
+    assert torch.allclose(model(samples[:1]), network(samples[:1]), atol=1e-5)
+    assert any("test_optimize.py:" in words and "decides otherwise" in words for words in report["warnings"])
+
+
+class Stepping(nn.Module):
+    """Counts, and returns what is no array of an axis."""
+
+    steps: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        mean: torch.Tensor = self.linear(x).mean()
+        return mean
+
+
+def test_a_scalar_stays_one_and_the_callers_state_as_it_was(tmp_path: Path) -> None:
+    network = Stepping().eval()
+    x = torch.randn(1, 8)
+    model, _ = optimize(network, 0, "cpu", ["1*8"], budget_seconds=1, progress=False)
+    assert int(network.steps) == 0
+    assert model(x).shape == ()
+    assert torch.allclose(model(x), network(x), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -109,10 +109,11 @@ def test_some_knobs_wait_for_what_they_help() -> None:
 
 
 def test_the_baseline_is_what_users_run() -> None:
-    frozen, eager = baselines(has_module=True)
+    frozen, eager, graph = baselines(has_module=True)
     assert frozen == FormSpec("torchscript", "FP32")
     assert eager.knob("mode") == "eager"
-    assert baselines(has_module=False) == [FormSpec("onnxruntime", "FP32")]
+    assert [graph] == baselines(has_module=False) == [FormSpec("onnxruntime", "FP32")]
+    assert baselines(has_module=False, quantized=True) == [FormSpec("onnxruntime", "INT8", "quantized")]
 
 
 def test_a_device_without_a_builder_has_no_candidates_and_an_unknown_one_is_refused() -> None:

@@ -21,6 +21,7 @@ from engines.optimization.record import Record
 from engines.optimization.runner import Runner
 from engines.optimization.search import SearchResult, search
 from engines.optimization.trying import Workbench
+from engines.parity_report import Verdict
 from engines.sandbox.processes import descendants
 from tests.unit.optimization import mortal
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT, TestMaker, ones, prepared
@@ -176,6 +177,26 @@ def test_where_the_source_form_does_not_run_the_next_one_does(searched: Searcher
     result, maker = searched([], fault("refused"), fault("dies"), BASELINE, budget_seconds=1.0)
     assert result.baseline.spec == BASELINE
     assert maker.asked == [fault("refused"), fault("dies"), BASELINE]
+
+
+def test_what_computes_something_else_does_not_stand_for_the_source(searched: Searcher) -> None:
+    wrong = fault("wrong")
+    result, maker = searched([wrong, ORT], wrong, BASELINE, budget_seconds=1.0)
+    assert result.baseline.spec == BASELINE
+    assert result.recommended.parity is not None
+    assert result.recommended.parity.verdict is Verdict.PASS
+    first, second = result.entries
+    assert (first.spec, second.spec) == (wrong, ORT)
+    assert first.failure is not None
+    assert first.failure.reason is FailureReason.PARITY_FAILED
+    assert maker.asked.count(wrong) == 1
+
+
+def test_where_nothing_computes_what_the_source_computes_there_is_no_answer(searched: Searcher) -> None:
+    with pytest.raises(EngineFailure, match="No form of the model computes what the model itself computes") as caught:
+        searched([ORT], fault("refused"), fault("wrong"))
+    assert caught.value.reason is FailureReason.PARITY_FAILED
+    assert "has no such operator" in caught.value.evidence
 
 
 def test_a_source_whose_process_is_lost_is_opened_again(searched: Searcher) -> None:
