@@ -1,5 +1,7 @@
 """Search by id and name: substrings that ignore case and punctuation, and single typing slips.
 
+Letters, digits, emoji and other symbols are found; punctuation is ignored, unless a search holds nothing else.
+
 Every row holds a `search_text` (what `search_text()` makes of its id and name) and a generated column
 `search_grams text[] GENERATED ALWAYS AS (lathe.grams(search_text)) STORED` with a GIN index. The text decides what is
 found; the index finds candidates where matches are rare. Stock PostgreSQL offers this as pg_trgm, an extension that is
@@ -25,14 +27,30 @@ LONGEST_WORD = 100
 
 
 def squash(text: str) -> str:
-    """Return a text's letters and digits, without case, accents and everything between: `ResNet-50 é` → `resnet50e`."""
-    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return "".join(character for character in decomposed if character.isalnum())
+    """Return a text's letters, digits and symbols, without case and accents: `ResNet-50 é🙂` → `resnet50e🙂`."""
+    return "".join(character for character in _decomposed(text) if _counts(character))
+
+
+def punctuation(text: str) -> list[str]:
+    """Return the runs of punctuation and ASCII symbols that `squash` leaves out: `C++ (v2)` → `++`, `(`, `)`."""
+    kept = (c if unicodedata.category(c)[0] in "PS" and not _counts(c) else " " for c in _decomposed(text))
+    return "".join(kept).split()
+
+
+def _decomposed(text: str) -> str:
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+
+
+def _counts(character: str) -> bool:
+    # ASCII's symbols, such as `+` and `=`, are written like punctuation: `resnet+fpn`.
+    return character.isalnum() or (not character.isascii() and unicodedata.category(character)[0] == "S")
 
 
 def search_text(values: Iterable[str]) -> str:
-    """Return the `search_text` of a row for its id, names and so on: each squashed, with a space between."""
-    squashed = sorted({squash(value) for value in values} - {""}, key=lambda value: (-len(value), value))
+    """Return the `search_text` of a row for its id, names and so on: each squashed, then punctuation, by spaces."""
+    given = list(values)
+    pieces = {squash(value) for value in given}.union(*map(punctuation, given)) - {""}
+    squashed = sorted(pieces, key=lambda value: (-len(value), value))
     kept: list[str] = []
     for value in squashed:
         if not any(value in longer for longer in kept):
@@ -41,8 +59,9 @@ def search_text(values: Iterable[str]) -> str:
 
 
 def words(search: str) -> list[str]:
-    """Return the words that a search asks for, squashed; words of punctuation alone are dropped."""
-    return [squashed[:LONGEST_WORD] for word in search.split() if (squashed := squash(word))]
+    """Return the words that a search asks for, squashed; its punctuation if it holds nothing else."""
+    squashed = [kept for word in search.split() if (kept := squash(word))]
+    return [word[:LONGEST_WORD] for word in squashed or punctuation(search)]
 
 
 def grams(text: str) -> list[str]:
@@ -66,12 +85,14 @@ def add_search(conditions: Conditions, search: str, *, fuzzy: bool, indexed: boo
     """
     asked = words(search)
     if not asked:
-        conditions.add("FALSE")  # nothing but punctuation: no id or name contains it
+        conditions.add("FALSE")  # nothing but characters that nobody sees
     for word in asked:
         ways = [_contains(conditions, word, indexed)]
-        if fuzzy and len(word) >= SHORTEST_FUZZY_WORD:
+        # Slips are of letters; in a pattern, `_` and `%` would match everything.
+        fuzzy_word = fuzzy and squash(word) == word
+        if fuzzy_word and len(word) >= SHORTEST_FUZZY_WORD:
             ways.append(_one_slip(conditions, word, indexed))
-        if fuzzy and len(word) >= SHORTEST_SHARED_WORD:
+        if fuzzy_word and len(word) >= SHORTEST_SHARED_WORD:
             ways.append(_share(conditions, word))
         conditions.add(f"({' OR '.join(ways)})")
 

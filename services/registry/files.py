@@ -24,11 +24,9 @@ def check_paths(files: Sequence[File], field: str) -> None:
     """
     seen: set[str] = set()
     for file in files:
-        if "\0" in file.path or any(len(part.encode()) > _MAX_PART_BYTES for part in file.path.split("/")):
-            raise invalid_argument(
-                field,
-                f"{file.path!r} cannot be a path: a part of it is longer than {_MAX_PART_BYTES} bytes, or has a NUL.",
-            )
+        if any(len(part.encode()) > _MAX_PART_BYTES for part in file.path.split("/")):
+            message = f"{file.path!r} cannot be a path: a part of it is longer than {_MAX_PART_BYTES} bytes."
+            raise invalid_argument(field, f"{message} Rename the file.")
         if file.path in seen:
             raise invalid_argument(field, f"Two files have the path '{file.path}'; give each its own.")
         seen.add(file.path)

@@ -170,6 +170,10 @@ async def test_search_finds_by_name_with_slips(calls: Calls) -> None:
     word = "quokka" + uuid.uuid4().hex[:6].translate(str.maketrans("0123456789", "ghijklmnop"))
     await calls.make(f"The {word} Net")
     await calls.make(unique())
+    await calls.make(f"🦘 東京 {word[::-1]} ++")
+    for search in ("🦘", "東", "京 🦘", f"{word[::-1]} 🦘", "++"):
+        found, _ = await calls.page(mine_only=True, search=search)
+        assert found == [f"🦘 東京 {word[::-1]} ++"], search
     for search in (word, word.upper(), f"{word[:4]}-{word[4:]}", word[:3] + word[4:], f"net {word}"):
         found, _ = await calls.page(mine_only=True, search=search)
         assert found == [f"The {word} Net"], search

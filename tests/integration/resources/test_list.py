@@ -167,7 +167,7 @@ async def test_a_request_becomes_a_query(versions: Versions, stored: list[ModelV
         ("unkased bertt", {"BERT base (uncased)"}),
         ("zzzz", set()),
         ("%", set()),
-        ("_", set()),
+        ("_", {"resnet_18 fast"}),
         ("' OR 1=1 --", set()),
         ("\0", set()),
     ],

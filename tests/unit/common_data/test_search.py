@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.search import add_search, grams, index_pieces, one_slip_patterns, search_text, squash, words
+from services.common.search import (
+    add_search,
+    grams,
+    index_pieces,
+    one_slip_patterns,
+    punctuation,
+    search_text,
+    squash,
+    words,
+)
 from services.common.sql import Conditions
 
 LETTERS = st.text(alphabet="abcdefg0123é猫", min_size=4, max_size=14)
@@ -21,9 +31,12 @@ LETTERS = st.text(alphabet="abcdefg0123é猫", min_size=4, max_size=14)
         ("模型 Ⅳ", "模型iv"),
         ("ﬁne-tuned²", "finetuned2"),
         ("--- !", ""),
+        ("👩\u200d🔬 bot🙂!", "👩🔬bot🙂"),
+        ("C++ → ≈", "c→≈"),
+        ("東京 タワー", "東京タワー"),
     ],
 )
-def test_squash_keeps_letters_and_digits_alone(text: str, squashed: str) -> None:
+def test_squash_keeps_letters_digits_and_symbols_alone(text: str, squashed: str) -> None:
     assert squash(text) == squashed
 
 
@@ -42,12 +55,14 @@ def test_every_value_is_found_in_the_search_text(values: list[str]) -> None:
 
 
 def test_a_value_within_another_is_stored_once() -> None:
-    assert search_text(["resnet-50", "ResNet 50", "ResNet-50 v2"]) == "resnet50v2"
+    assert search_text(["resnet-50", "ResNet 50", "ResNet-50 v2"]) == "resnet50v2 -"
 
 
 @given(st.text(max_size=200))
 def test_words_are_squashed_and_never_empty(text: str) -> None:
-    assert all(word and word == squash(word) for word in words(text))
+    found = words(text)
+    assert all(found)
+    assert all(word == squash(word) for word in found) or found == punctuation(text)
 
 
 def test_grams_stay_within_words() -> None:
@@ -101,7 +116,23 @@ def test_what_was_typed_travels_as_parameters(search: str, fuzzy: bool, indexed:
     assert numbers == set(range(1, len(conditions.args) + 1))
 
 
-def test_punctuation_alone_finds_nothing() -> None:
+def test_what_nobody_sees_finds_nothing() -> None:
     conditions = Conditions()
-    add_search(conditions, " -- !", fuzzy=False, indexed=True)
+    add_search(conditions, "\u200b \u0301", fuzzy=False, indexed=True)
     assert conditions.where == " WHERE FALSE"
+
+
+@given(st.text(max_size=20))
+def test_whatever_can_be_seen_in_a_name_is_found(name: str) -> None:
+    text = search_text([name])
+    assert all(word in text for word in words(name))
+    seen = [c for c in name if unicodedata.category(unicodedata.normalize("NFKD", c)[0])[0] in "LNPS"]
+    assert all(words(c) for c in seen)
+
+
+def test_punctuation_is_asked_for_if_there_is_nothing_else() -> None:
+    assert words("C ++") == ["c"]
+    assert words(" -- %_%") == ["--", "%_%"]
+    conditions = Conditions()
+    add_search(conditions, "%_%_%", fuzzy=True, indexed=True)
+    assert "LIKE" not in conditions.where

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/registry/v1/artifact_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\"\x89\x01\n\nUploadPart\x12\x16\n\x06number\x18\x01 \x01(\x05R\x06number\x12\x16\n\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x1d\n\nsize_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12\x10\n\x03url\x18\x04 \x01(\tR\x03url\x12\x1a\n\x08received\x18\x05 \x01(\x08R\x08received\"\xd9\x02\n\x06Upload\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x1d\n\nsize_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12\x34\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lathe.registry.v1.UploadStateR\x05state\x12\x33\n\x05parts\x18\x05 \x03(\x0b\x32\x1d.lathe.registry.v1.UploadPartR\x05parts\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x14\n\x05owner\x18\x08 \x01(\tR\x05owner\"\x8a\x01\n\x08\x41rtifact\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x06\x64igest\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"\x88\x01\n\x08\x44ownload\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x06\x64igest\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x9e\x01\n\x13\x43reateUploadRequest\x12+\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0b\x64isplayName\x12.\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\xa0\x01(\x00R\tsizeBytes\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\">\n\x10GetUploadRequest\x12*\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$R\x04name\"z\n\x15\x46inalizeUploadRequest\x12*\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$R\x04name\x12\x35\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x06\x64igest\"A\n\x13\x43\x61ncelUploadRequest\x12*\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$R\x04name\"I\n\x12GetArtifactRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$R\x04name\"p\n\x12GetDownloadRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$R\x04name\x12%\n\tfile_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x08\x66ileName*Q\n\x0bUploadState\x12\x1c\n\x18UPLOAD_STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\r\n\tFINALIZED\x10\x02\x12\x0b\n\x07\x41\x42ORTED\x10\x03\x32\x80\x04\n\x0f\x41rtifactService\x12Q\n\x0c\x43reateUpload\x12&.lathe.registry.v1.CreateUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12K\n\tGetUpload\x12#.lathe.registry.v1.GetUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12W\n\x0e\x46inalizeUpload\x12(.lathe.registry.v1.FinalizeUploadRequest\x1a\x1b.lathe.registry.v1.Artifact\x12N\n\x0c\x43\x61ncelUpload\x12&.lathe.registry.v1.CancelUploadRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0bGetArtifact\x12%.lathe.registry.v1.GetArtifactRequest\x1a\x1b.lathe.registry.v1.Artifact\x12Q\n\x0bGetDownload\x12%.lathe.registry.v1.GetDownloadRequest\x1a\x1b.lathe.registry.v1.Downloadb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/registry/v1/artifact_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\"\x89\x01\n\nUploadPart\x12\x16\n\x06number\x18\x01 \x01(\x05R\x06number\x12\x16\n\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x1d\n\nsize_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12\x10\n\x03url\x18\x04 \x01(\tR\x03url\x12\x1a\n\x08received\x18\x05 \x01(\x08R\x08received\"\xd9\x02\n\x06Upload\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x1d\n\nsize_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12\x34\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lathe.registry.v1.UploadStateR\x05state\x12\x33\n\x05parts\x18\x05 \x03(\x0b\x32\x1d.lathe.registry.v1.UploadPartR\x05parts\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x14\n\x05owner\x18\x08 \x01(\tR\x05owner\"\x8a\x01\n\x08\x41rtifact\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x06\x64igest\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"\x88\x01\n\x08\x44ownload\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestR\x06\x64igest\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xba\x03\n\x13\x43reateUploadRequest\x12\xc6\x02\n\x0c\x64isplay_name\x18\x01 \x01(\tB\xa2\x02\xbaH\x9e\x02r\x03\x18\x80\x04\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')R\x0b\x64isplayName\x12.\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\xa0\x01(\x00R\tsizeBytes\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\">\n\x10GetUploadRequest\x12*\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$R\x04name\"z\n\x15\x46inalizeUploadRequest\x12*\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$R\x04name\x12\x35\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x06\x64igest\"A\n\x13\x43\x61ncelUploadRequest\x12*\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$R\x04name\"I\n\x12GetArtifactRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$R\x04name\"p\n\x12GetDownloadRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$R\x04name\x12%\n\tfile_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x08\x66ileName*Q\n\x0bUploadState\x12\x1c\n\x18UPLOAD_STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\r\n\tFINALIZED\x10\x02\x12\x0b\n\x07\x41\x42ORTED\x10\x03\x32\x80\x04\n\x0f\x41rtifactService\x12Q\n\x0c\x43reateUpload\x12&.lathe.registry.v1.CreateUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12K\n\tGetUpload\x12#.lathe.registry.v1.GetUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12W\n\x0e\x46inalizeUpload\x12(.lathe.registry.v1.FinalizeUploadRequest\x1a\x1b.lathe.registry.v1.Artifact\x12N\n\x0c\x43\x61ncelUpload\x12&.lathe.registry.v1.CancelUploadRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0bGetArtifact\x12%.lathe.registry.v1.GetArtifactRequest\x1a\x1b.lathe.registry.v1.Artifact\x12Q\n\x0bGetDownload\x12%.lathe.registry.v1.GetDownloadRequest\x1a\x1b.lathe.registry.v1.Downloadb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.artifact_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEUPLOADREQUEST'].fields_by_name['display_name']._loaded_options = None
-  _globals['_CREATEUPLOADREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_CREATEUPLOADREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\236\002r\003\030\200\004\272\001\225\002\n\014display_name\022qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\032\221\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')'
   _globals['_CREATEUPLOADREQUEST'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_CREATEUPLOADREQUEST'].fields_by_name['size_bytes']._serialized_options = b'\272H\014\"\n\030\200\200\200\200\200\240\001(\000'
   _globals['_CREATEUPLOADREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -55,8 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDOWNLOADREQUEST'].fields_by_name['name']._serialized_options = b'\272H\034r\0322\030^artifacts/[0-9a-f]{64}$'
   _globals['_GETDOWNLOADREQUEST'].fields_by_name['file_name']._loaded_options = None
   _globals['_GETDOWNLOADREQUEST'].fields_by_name['file_name']._serialized_options = b'\272H\005r\003\030\200\004'
-  _globals['_UPLOADSTATE']._serialized_start=1555
-  _globals['_UPLOADSTATE']._serialized_end=1636
+  _globals['_UPLOADSTATE']._serialized_start=1839
+  _globals['_UPLOADSTATE']._serialized_end=1920
   _globals['_UPLOADPART']._serialized_start=183
   _globals['_UPLOADPART']._serialized_end=320
   _globals['_UPLOAD']._serialized_start=323
@@ -66,17 +66,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOWNLOAD']._serialized_start=812
   _globals['_DOWNLOAD']._serialized_end=948
   _globals['_CREATEUPLOADREQUEST']._serialized_start=951
-  _globals['_CREATEUPLOADREQUEST']._serialized_end=1109
-  _globals['_GETUPLOADREQUEST']._serialized_start=1111
-  _globals['_GETUPLOADREQUEST']._serialized_end=1173
-  _globals['_FINALIZEUPLOADREQUEST']._serialized_start=1175
-  _globals['_FINALIZEUPLOADREQUEST']._serialized_end=1297
-  _globals['_CANCELUPLOADREQUEST']._serialized_start=1299
-  _globals['_CANCELUPLOADREQUEST']._serialized_end=1364
-  _globals['_GETARTIFACTREQUEST']._serialized_start=1366
-  _globals['_GETARTIFACTREQUEST']._serialized_end=1439
-  _globals['_GETDOWNLOADREQUEST']._serialized_start=1441
-  _globals['_GETDOWNLOADREQUEST']._serialized_end=1553
-  _globals['_ARTIFACTSERVICE']._serialized_start=1639
-  _globals['_ARTIFACTSERVICE']._serialized_end=2151
+  _globals['_CREATEUPLOADREQUEST']._serialized_end=1393
+  _globals['_GETUPLOADREQUEST']._serialized_start=1395
+  _globals['_GETUPLOADREQUEST']._serialized_end=1457
+  _globals['_FINALIZEUPLOADREQUEST']._serialized_start=1459
+  _globals['_FINALIZEUPLOADREQUEST']._serialized_end=1581
+  _globals['_CANCELUPLOADREQUEST']._serialized_start=1583
+  _globals['_CANCELUPLOADREQUEST']._serialized_end=1648
+  _globals['_GETARTIFACTREQUEST']._serialized_start=1650
+  _globals['_GETARTIFACTREQUEST']._serialized_end=1723
+  _globals['_GETDOWNLOADREQUEST']._serialized_start=1725
+  _globals['_GETDOWNLOADREQUEST']._serialized_end=1837
+  _globals['_ARTIFACTSERVICE']._serialized_start=1923
+  _globals['_ARTIFACTSERVICE']._serialized_end=2435
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/digest.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"_\n\x06\x44igest\x12-\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\x12&\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\"\xd3\x02\n\x04\x46ile\x12\x93\x02\n\x04path\x18\x01 \x01(\tB\xfe\x01\xbaH\xfa\x01\xba\x01\xf6\x01\n\tfile.path\x12Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\x1a\x90\x01size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')R\x04path\x12\x35\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x06\x64igest\"5\n\x08\x46ileList\x12)\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.lathe.type.v1.FileR\x05\x66iles\"\x9b\x01\n\x10\x44\x61tasetSelection\x12\x33\n\x05index\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x05index\x12\x33\n\x05\x66iles\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x05\x66iles\x12\x1d\n\x05items\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x05itemsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/digest.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"_\n\x06\x44igest\x12-\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\x12&\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\"\xa9\x05\n\x04\x46ile\x12\xe9\x04\n\x04path\x18\x01 \x01(\tB\xd4\x04\xbaH\xd0\x04\xba\x01\xf6\x01\n\tfile.path\x12Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\x1a\x90\x01size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\xba\x01\xd2\x02\n\x0e\x66ile.path.text\x12\x95\x01must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\x1a\xa7\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))R\x04path\x12\x35\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x06\x64igest\"5\n\x08\x46ileList\x12)\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.lathe.type.v1.FileR\x05\x66iles\"\x9b\x01\n\x10\x44\x61tasetSelection\x12\x33\n\x05index\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x05index\x12\x33\n\x05\x66iles\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01R\x05\x66iles\x12\x1d\n\x05items\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x05itemsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIGEST'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_DIGEST'].fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_FILE'].fields_by_name['path']._loaded_options = None
-  _globals['_FILE'].fields_by_name['path']._serialized_options = b'\272H\372\001\272\001\366\001\n\tfile.path\022Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\032\220\001size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')'
+  _globals['_FILE'].fields_by_name['path']._serialized_options = b'\272H\320\004\272\001\366\001\n\tfile.path\022Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\032\220\001size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\272\001\322\002\n\016file.path.text\022\225\001must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\032\247\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))'
   _globals['_FILE'].fields_by_name['digest']._loaded_options = None
   _globals['_FILE'].fields_by_name['digest']._serialized_options = b'\272H\003\310\001\001'
   _globals['_DATASETSELECTION'].fields_by_name['index']._loaded_options = None
@@ -49,9 +49,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIGEST']._serialized_start=74
   _globals['_DIGEST']._serialized_end=169
   _globals['_FILE']._serialized_start=172
-  _globals['_FILE']._serialized_end=511
-  _globals['_FILELIST']._serialized_start=513
-  _globals['_FILELIST']._serialized_end=566
-  _globals['_DATASETSELECTION']._serialized_start=569
-  _globals['_DATASETSELECTION']._serialized_end=724
+  _globals['_FILE']._serialized_end=853
+  _globals['_FILELIST']._serialized_start=855
+  _globals['_FILELIST']._serialized_end=908
+  _globals['_DATASETSELECTION']._serialized_start=911
+  _globals['_DATASETSELECTION']._serialized_end=1066
 # @@protoc_insertion_point(module_scope)
