@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason, first_line
+from engines.frontends.export_job import ExportJob
+from engines.frontends.forward import to_tensors
+from engines.signature import format_shape
 
 if TYPE_CHECKING:
     import torch
@@ -20,34 +23,33 @@ _OPERATOR = (
 )
 _FIXED_BATCH = (
     *("specialized", "ConstraintViolation", "Constraints violated", "at batch ", "Got invalid dimensions"),
-    "conflicts between user-specified ranges and inferred ranges",
+    *("conflicts between user-specified ranges and inferred ranges", "the graph gives outputs", "the graph cannot be"),
 )
 
 
-def explain(
-    errors: Sequence[Exception], network: torch.nn.Module, tensors: tuple[torch.Tensor, ...], *, ranges: bool = False
-) -> EngineFailure:
+def explain(errors: Sequence[Exception], job: ExportJob) -> EngineFailure:
     """Return the failure for the errors of all exporters, in the order in which these were tried.
 
     Args:
         errors: What each exporter raised.
-        network: The network.
-        tensors: What it was traced with.
-        ranges: Whether other axes than the batch were to vary.
+        job: What was to be exported.
     """
     texts = [str(error) for top in errors for error in _chain(top)]
     operators = [found[1] for text in texts for pattern in _OPERATOR if (found := pattern.search(text))]
     evidence = "\n".join(f"{type(error).__name__}: {first_line(_innermost(error))}" for error in errors)
     if operators:
-        return _unsupported(operators, network, tensors, evidence)
-    if ranges and any(words in text for text in texts for words in (*_FIXED_BATCH, "the graph gives outputs")):
+        return _unsupported(operators, job.network, to_tensors(job.at(job.traced)), evidence)
+    fixes = any(words in text for text in texts for words in _FIXED_BATCH)
+    if fixes and any(job.dynamic_axes):
+        fixed = ", ".join(f"{spec.name}:{spec.dtype}({format_shape(spec.opt)})" for spec in job.inputs)
         return EngineFailure(
             FailureReason.SHAPE_MISMATCH,
             "The network cannot be exported for a range of shapes: its code fixes an axis that the inputs let vary.",
             evidence=evidence,
-            suggested_fix="Take extents from the inputs (x.shape[2], -1 in reshape), or declare one fixed shape.",
+            suggested_fix="Take extents from the inputs (x.shape[2], -1 in reshape). If the code is not yours, declare "
+            f"one fixed shape for each input, and a largest batch of 1, such as {fixed}.",
         )
-    if any(words in text for text in texts for words in _FIXED_BATCH):
+    if fixes:
         return EngineFailure(
             FailureReason.SHAPE_MISMATCH,
             "The network can be exported for one batch size only: its code fixes the batch.",

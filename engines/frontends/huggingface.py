@@ -18,6 +18,7 @@ from engines.frontends.huggingface_inputs import (
     LARGEST_BATCH,
     hidden_input,
     inputs_of,
+    longest_text,
     mask_input,
     sound_input,
     text_input,
@@ -157,12 +158,13 @@ def _inputs(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
         _check_part(component)
         if component.name == DECODER:
             text, hidden, mask = _DECODER_INPUTS
-            inputs = (text_input(text, described.config), hidden_input(hidden, described.config))
-            return inputs if described.hears else (*inputs, mask_input(mask, described.config))
+            longest = longest_text(described.kind, described.config)
+            inputs = (text_input(text, described.config, longest), hidden_input(hidden, described.config, longest))
+            return inputs if described.hears else (*inputs, mask_input(mask, longest))
         if described.hears:
             return (sound_input(described.kind.main_input_name, described.config),)
     arguments = inspect.signature(described.kind.forward).parameters
-    return inputs_of(described.config, described.kind.main_input_name, arguments, folder)
+    return inputs_of(described.config, described.kind, arguments, folder)
 
 
 def _check_part(component: Component) -> None:

@@ -60,7 +60,7 @@ def export(job: ExportJob, observed: Mapping[Point, Observed]) -> tuple[str, lis
             errors.append(error)
         else:
             return name, constants
-    raise explain(errors, job.network, to_tensors(job.at(job.traced)), ranges=any(job.dynamic_axes))
+    raise explain(errors, job)
 
 
 def flat_network(network: torch.nn.Module) -> torch.nn.Module:
@@ -175,7 +175,10 @@ def _check(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
     if found != names:
         raise ValueError(f"the graph has the inputs {found} instead of {names}")
     for point in job.checked:
-        outputs = session.run(list(job.output_names), dict(zip(names, job.at(point), strict=True)))
+        try:
+            outputs = session.run(list(job.output_names), dict(zip(names, job.at(point), strict=True)))
+        except Exception as error:
+            raise ValueError(f"{job.describe(point)} the graph cannot be run: {first_line(error)}") from error
         actual, expected = tuple(tuple(output.shape) for output in outputs), observed[point].shapes
         if actual != expected:
             raise ValueError(f"{job.describe(point)} the graph gives outputs of shapes {actual} instead of {expected}")

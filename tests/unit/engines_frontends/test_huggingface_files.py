@@ -7,16 +7,14 @@ import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from engines.conversion_request import Component, ComponentInput
+from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import diffusers
 from engines.frontends.huggingface_files import companions, read_config
-from engines.frontends.huggingface_inputs import inputs_of
 from engines.frontends.huggingface_tasks import task_of
 from engines.inspection.huggingface_files import read_weights, weight_files
 from engines.source_files import folder_inside, source_path
@@ -175,47 +173,6 @@ def test_the_task_is_told_from_the_architecture() -> None:
     assert task_of("CLIPTextModelWithProjection").name == "feature extraction"
     with pytest.raises(EngineFailure, match="'BertForPreTraining' is of no task that Lathe reads"):
         task_of("BertForPreTraining")
-
-
-def _config(**values: Any) -> Any:
-    config = SimpleNamespace(vocab_size=50, model_type="bert", **values)
-    config.get_text_config = lambda: config
-    return config
-
-
-def test_texts_are_as_long_as_the_model_takes(tmp_path: Path) -> None:
-    arguments = {"input_ids": 1, "attention_mask": 1, "token_type_ids": 1}
-    config = _config(max_position_embeddings=40, type_vocab_size=2)
-    ids, mask, types = inputs_of(config, "input_ids", arguments, tmp_path)
-    assert (ids.min_shape, ids.shape, ids.max_shape) == ((1, 1), (1, 40), (1, 40))
-    assert (ids.sample_max, mask.sample_min, types.sample_max) == (49, 1, 1)
-    config.model_type, config.type_vocab_size = "roberta", 1
-    assert [given.max_shape for given in inputs_of(config, "input_ids", arguments, tmp_path)] == [(1, 38)] * 2
-    config.max_position_embeddings = 4096
-    assert inputs_of(config, "input_ids", arguments, tmp_path)[0].max_shape == (1, 512)
-
-
-def test_the_size_of_images_is_where_configurations_say_it(tmp_path: Path) -> None:
-    def size(**values: Any) -> tuple[int, ...]:
-        return inputs_of(_config(**values), "pixel_values", {}, tmp_path)[0].shape
-
-    assert size() == (1, 3, 224, 224)
-    assert size(image_size=[32, 64], num_channels=1) == (1, 1, 32, 64)
-    _json(tmp_path / "preprocessor_config.json", size={"shortest_edge": 96}, crop_size={"height": 64, "width": 48})
-    assert size() == (1, 3, 64, 48)
-
-
-def test_sound_is_a_wave_or_frames(tmp_path: Path) -> None:
-    def given(name: str, **values: Any) -> ComponentInput:
-        (found,) = inputs_of(_config(**values), name, {}, tmp_path)
-        return found
-
-    wave = given("input_values", conv_kernel=(10, 3))
-    assert (wave.min_shape, wave.shape, wave.max_shape) == ((1, 1_600), (1, 16_000), (1, 160_000))
-    assert given("input_values", num_mel_bins=8, max_length=32).shape == (1, 32, 8)
-    assert given("input_features", num_mel_bins=8, max_source_positions=16).shape == (1, 8, 32)
-    with pytest.raises(EngineFailure, match="takes 'input_features', whose shape"):
-        given("input_features")
 
 
 def test_the_parts_of_a_pipeline_are_components_with_inputs(tmp_path: Path) -> None:
