@@ -64,17 +64,18 @@ def convert(job: ComponentJob) -> PackagedComponent:
     log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
 
     job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
-    suspect = Suspect(ready, prepared.signature, job.backend, template.arithmetic, job.threads, template.threshold)
+    tolerance = template.tolerance(template.arithmetic)
+    suspect = Suspect(ready, prepared.signature, job.backend, template.arithmetic, job.threads, tolerance)
     suspect = replace(suspect, network=_network(source), prepare=source.arguments)
     report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
     signature = Signature(prepared.signature.inputs, outputs)
     for output in report.outputs:
-        log.info("%s: parity at %g over batches %s: %s", name, report.threshold, samples.batch_sizes, describe(output))
+        log.info("%s: parity at a %s over batches %s: %s", name, tolerance, samples.batch_sizes, describe(output))
     if report.divergence:
         log.info("%s: first diverging: %s", name, report.divergence)
     report = judged(name, report, job.request.parity_waivers.get(name, ""))
     if report.waiver:
-        log.info("%s: the failed parity is waived: %s", name, report.waiver)
+        log.info("%s: the parity verdict %s is waived: %s", name, report.verdict, report.waiver)
 
     job.progress(0.8, f"{name}: measuring latency")
     measured = _measure(job, source, session, samples)

@@ -13,12 +13,10 @@ from engines.devices import Runtime, load_catalog
 from engines.failures import EngineFailure, FailureReason, first_objection
 from engines.signature import check_shape
 from engines.source_files import source_path
+from engines.tolerances import TOLERANCES, Tolerance
 
 CLASSIFIERS = frozenset({"classification", "multi_classification"})
 """Postprocess methods under which an output is one score per class."""
-
-_DEFAULT_THRESHOLDS = {"FP32": 1e-4}
-_DEFAULT_HALF_THRESHOLD = 5e-2
 
 
 class _Message(BaseModel):
@@ -124,10 +122,9 @@ class Template(_Message):
         """The precision; FP32 where nothing was said."""
         return "FP32" if self.precision == "PRECISION_UNSPECIFIED" else self.precision
 
-    @property
-    def threshold(self) -> float:
-        """The error threshold; 1e-4 for FP32 and 0.05 for narrower precisions where nothing was said."""
-        return self.error_threshold or _DEFAULT_THRESHOLDS.get(self.arithmetic, _DEFAULT_HALF_THRESHOLD)
+    def tolerance(self, precision: str) -> Tolerance:
+        """Return what a form in a precision is held to: `error_threshold` is for the template's own precision."""
+        return TOLERANCES[precision].at(self.error_threshold if precision == self.arithmetic else 0.0)
 
 
 class WorkArchitecture(_Message):

@@ -26,6 +26,7 @@ from engines.graph.instrumentation import Value, expose_intermediates, list_valu
 from engines.module_trace import module_outputs, values_of_modules
 from engines.parity import tensor_error
 from engines.signature import Signature, TensorSpec
+from engines.tolerances import Tolerance
 
 if TYPE_CHECKING:
     import onnx
@@ -66,7 +67,7 @@ class Suspect:
         backend: What built it.
         precision: In which precision.
         threads: Threads of every session.
-        threshold: Relative error from which on a value diverges.
+        tolerance: What its outputs are held to; a value over the threshold diverges.
         network: The torch network behind the graph, where there is one.
         prepare: Turns a feed of the graph into the network's arguments: preprocessing, where it is baked in.
     """
@@ -76,7 +77,7 @@ class Suspect:
     backend: Backend
     precision: str
     threads: int
-    threshold: float
+    tolerance: Tolerance
     network: torch.nn.Module | None = None
     prepare: Callable[[Mapping[str, Array]], list[Array]] | None = None
 
@@ -98,7 +99,7 @@ def locate(suspect: Suspect, feed: Mapping[str, Array], expected: Arrays, actual
     deadline = time.monotonic() + BUDGET_SECONDS
     of_export, of_build = (largest_error(*pair) for pair in ((expected, reference), (reference, actual)))
     try:
-        if of_export > suspect.threshold and of_export >= of_build:
+        if of_export > suspect.tolerance.threshold and of_export >= of_build:
             found, remark = _wrong_module(suspect, model, feed), "the export differs from the network"
         else:
             found, remark = _wrong_build(suspect, model, feed, deadline), "no value before it diverges when looked at"
@@ -120,7 +121,7 @@ def _wrong_module(suspect: Suspect, model: onnx.ModelProto, feed: Mapping[str, A
             if computed[name].shape != outputs[module].shape:
                 continue
             error = tensor_error(outputs[module], computed[name])
-            if error > suspect.threshold:
+            if error > suspect.tolerance.threshold:
                 return Divergence(by_name[name].node, by_name[name].operator, error, module)
     return None
 
@@ -138,7 +139,7 @@ def _wrong_build(
             if expected[value.name].dtype.kind != "f":
                 continue
             error = tensor_error(expected[value.name], actual[value.name])
-            if error > suspect.threshold:
+            if error > suspect.tolerance.threshold:
                 return Divergence(value.node, value.operator, error, value.module)
     return None
 

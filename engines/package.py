@@ -106,7 +106,7 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
     write_scripts(directory)
-    _write(directory / "README.md", readme(manifest, optimized="optimization" in content.details))
+    _write(directory / "README.md", readme(manifest))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
 

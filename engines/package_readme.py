@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from engines.manifest import FILE_NAME, Manifest, Tensor
+from engines.parity_report import tolerance_of
 from engines.signature import format_shape
 
 
-def readme(manifest: Manifest, *, optimized: bool = False) -> str:
-    """Return the text, in Markdown.
-
-    Args:
-        manifest: What the package tells of itself.
-        optimized: Whether a search chose its forms: those of less than FP32 were held to their cosine then.
-    """
+def readme(manifest: Manifest) -> str:
+    """Return the text, in Markdown."""
     runtime, needs = manifest.runtime, manifest.requirements
     packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
     flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
@@ -32,13 +28,13 @@ def readme(manifest: Manifest, *, optimized: bool = False) -> str:
         lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
         for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
             lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
-        lossless = (component.precision or manifest.precision) == "FP32"
-        by_cosine = manifest.quantization is not None or (optimized and not lossless)
-        measure, key = ("cosine", "cosine") if by_cosine else ("largest relative error", "max_rel_error")
-        figures = ", ".join(f"`{output['output']}` {float(output[key]):.5g}" for output in parity["outputs"])
+        asked = tolerance_of(parity)
+        figures = ", ".join(
+            f"`{output['output']}` {float(output[asked.measure.lower()]):.5g}" for output in parity["outputs"]
+        )
         lines += [
             "",
-            f"Parity with the source: {parity['verdict']} at {parity['threshold']:g}; {measure} {figures}.",
+            f"Parity with the source: {parity['verdict']}. Asked for is a {asked}; measured: {figures}.",
         ]
         if component.runtime:
             lines += ["", f"Computed in {component.precision} by {component.runtime.name} {component.runtime.version}."]

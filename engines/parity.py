@@ -10,11 +10,11 @@ With `s` the source's output and `t` the target's, over all samples, in float64:
               Processing, 4.8: quantization noise against signal)
     top-1     part of the samples whose largest source element is also a largest element of the target
 
-A verdict compares max rel with the threshold. Quantized forms are judged by cosine instead, 1 - cosine against the
-threshold: one clipped outlier is a large max rel and means nothing.
+A verdict holds max rel, or 1 - cosine, to the tolerance of the form's precision (engines/tolerances.py).
 
 Elements that are not finite compare by kind: NaN with NaN, and infinities of one sign; any other meeting with one is a
-FAIL. Integers and booleans compare exactly.
+FAIL. Integers and booleans compare exactly, but for the part of them that the tolerance leaves to reduced precisions:
+a class flips if two scores are close.
 """
 
 from __future__ import annotations
@@ -30,12 +30,9 @@ from engines.failures import EngineFailure, FailureReason
 from engines.parity_report import OutputParity, ParityReport, Verdict
 from engines.samples import Samples
 from engines.signature import format_shape
+from engines.tolerances import Measure, Tolerance
 
 SQNR_CAP_DB = 200.0
-WARN_FACTOR = 10.0
-"""A verdict is WARN up to this many times the threshold."""
-MOST_UNEQUAL = 0.1
-"""Largest part of integers that may differ where verdicts go by cosine."""
 
 
 @dataclass
@@ -90,35 +87,30 @@ class Comparison:
         self._noise_energy += float(difference @ difference)
         return math.inf if self._differing_non_finite > differing else relative_error(error, scale)
 
-    def result(self, threshold: float, *, by_cosine: bool = False) -> OutputParity:
-        """Return the metrics over everything added, judged against a threshold: `max rel`, or 1 - cosine."""
+    def result(self, tolerance: Tolerance) -> OutputParity:
+        """Return the metrics over everything added, and the verdict at a tolerance."""
         broken = self._differing_non_finite > 0
         error = math.inf if broken else self._max_error
         relative = relative_error(error, self._max_source)
-        if by_cosine and self._unequal:
-            verdict, remark = self._judge_unequal()
-        else:
-            verdict, remark = self._judge(1 - self._cosine() if by_cosine else relative, threshold)
+        judged = 1 - self._cosine() if tolerance.measure is Measure.COSINE else relative
+        verdict, remark = self._judge(judged, tolerance)
         agreement = self._agreeing / self._rows if self._rows else None
         return OutputParity(
             self.output, error, relative, self._cosine(), self._sqnr(broken), agreement, verdict, remark
         )
 
-    def _judge_unequal(self) -> tuple[Verdict, str]:
-        """Judge integers of a form that may be less exact: a class flips where two scores are close."""
-        share = self._unequal / max(1, self._compared)
-        return (Verdict.FAIL if share > MOST_UNEQUAL else Verdict.WARN), f"{share:.2%} of its integers differ"
-
-    def _judge(self, error: float, threshold: float) -> tuple[Verdict, str]:
+    def _judge(self, error: float, tolerance: Tolerance) -> tuple[Verdict, str]:
         if self._differing_non_finite:
             return Verdict.FAIL, f"{self._differing_non_finite} elements are not finite on one side only"
         if not self._compared and self._matching_non_finite:
-            return Verdict.FAIL, "the source itself has no finite element on these samples; provide better samples"
+            return Verdict.FAIL, "the source itself gives no finite element on any of the samples"
         if self._unequal:
-            return Verdict.FAIL, f"{self._unequal} integers or booleans differ, which must be equal"
-        if error <= threshold:
+            share = self._unequal / max(1, self._compared)
+            verdict = Verdict.FAIL if share > tolerance.unequal else Verdict.WARN
+            return verdict, f"{self._unequal} of {self._compared} integers or booleans differ ({share:.2%})"
+        if error <= tolerance.threshold:
             return Verdict.PASS, ""
-        return (Verdict.WARN if error <= WARN_FACTOR * threshold else Verdict.FAIL), ""
+        return (Verdict.WARN if error <= tolerance.limit else Verdict.FAIL), ""
 
     def _finite_part(self, source: Array, target: Array) -> tuple[Array, Array]:
         finite = np.isfinite(source) & np.isfinite(target)
@@ -162,10 +154,17 @@ class Parity:
         """Take the outputs of one feed into account; return the largest relative error over them."""
         return max(comparison.add(source[name], target[name]) for name, comparison in self._comparisons.items())
 
-    def report(self, threshold: float, samples: Samples, *, by_cosine: bool = False) -> ParityReport:
+    def report(self, tolerance: Tolerance, samples: Samples) -> ParityReport:
         """Return the report over all feeds added."""
-        outputs = tuple(entry.result(threshold, by_cosine=by_cosine) for entry in self._comparisons.values())
-        return ParityReport(threshold, outputs, samples.count, samples.source, samples.seed, samples.batch_sizes)
+        return ParityReport(
+            tolerance,
+            tuple(entry.result(tolerance) for entry in self._comparisons.values()),
+            samples.count,
+            samples.source,
+            samples.seed,
+            samples.batch_sizes,
+            samples.values,
+        )
 
 
 def relative_error(error: float, scale: float) -> float:

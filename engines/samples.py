@@ -18,6 +18,7 @@ import numpy as np
 from engines.backends.base import Array, Arrays
 from engines.failures import EngineFailure, FailureReason
 from engines.sample_shapes import at_batch, is_batched, largest_batch, points, stretched, with_batches
+from engines.sample_values import NOISE, Field, plausible
 from engines.signature import Shape, TensorSpec, format_shape
 
 USER_PROVIDED = "user provided"
@@ -38,6 +39,11 @@ class SampleRange:
     high: float = 0.0
     pixels: bool = False
 
+    @property
+    def declared(self) -> bool:
+        """Whether the smallest and largest value are said."""
+        return (self.low, self.high) != (0.0, 0.0)
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -49,6 +55,7 @@ class Samples:
         seed: Seed of generated feeds.
         batch_sizes: Batch sizes among the feeds, rising.
         count: Samples in all feeds together.
+        values: What generated feeds hold: `noise`, and the kinds of `engines.sample_values`.
     """
 
     feeds: tuple[Arrays, ...]
@@ -56,6 +63,7 @@ class Samples:
     seed: int
     batch_sizes: tuple[int, ...]
     count: int
+    values: tuple[str, ...] = ()
 
 
 def batch_sizes(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
@@ -69,6 +77,7 @@ def batch_sizes(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
 def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], seed: int) -> Samples:
     """Return seeded random feeds for every batch size of `batch_sizes`, then one for each other shape.
 
+    If an input looks like an image, a signal or a text, one more feed holds such values, at a small batch.
     Floating-point inputs are standard normal, or uniform in a declared range; pixels are whole numbers in 0..255;
     integers are uniform in a declared range, both ends included, else in their whole range where they have 8 bits, else
     0 or 1, which are indices in every vocabulary.
@@ -84,7 +93,32 @@ def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], s
         }
         for shapes, size in [*((tuned, size) for size in counts), *with_batches(others, sizes)]
     )
-    return Samples(feeds, LATHE_PROVIDED, seed, sizes, sum(counts) + sum(n for _, n in with_batches(others, sizes)))
+    count = sum(counts) + sum(n for _, n in with_batches(others, sizes))
+    size = sizes[:2][-1]
+    feed, kinds = _plausible(rng, inputs, ranges, at_batch(inputs, tuned, size))
+    if kinds:
+        feeds, count = (*feeds, feed), count + size
+    return Samples(feeds, LATHE_PROVIDED, seed, sizes, count, (NOISE, *kinds))
+
+
+def _plausible(
+    rng: np.random.Generator, inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], shapes: Sequence[Shape]
+) -> tuple[Arrays, tuple[str, ...]]:
+    """Return a feed of values as they may come in use, and of which kinds they are; noise where nothing tells."""
+    drawn: Arrays = {}
+    fields = []
+    for spec, shape in zip(inputs, shapes, strict=True):
+        values, dtype = ranges.get(spec.name, SampleRange()), _dtype(spec)
+        drawn[spec.name] = _draw(rng, spec, values, shape)
+        span = (values.low, values.high) if values.declared else (0.0, 255.0) if values.pixels else None
+        if dtype.kind in "iu" and span is None and dtype.itemsize == 1:
+            span = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+        fields.append(Field(spec.name, dtype.name, shape, span))
+    found, kinds = plausible(rng, fields)
+    for name, array in found.items():
+        whole = drawn[name].dtype.kind in "iu" or ranges.get(name, SampleRange()).pixels
+        drawn[name] = (np.rint(array) if whole else array).astype(drawn[name].dtype)
+    return drawn, kinds
 
 
 def from_npz(path: Path, component: str, inputs: Sequence[TensorSpec], *, only: bool) -> Samples:
@@ -161,22 +195,21 @@ def _dtype(spec: TensorSpec) -> np.dtype[Any]:
 
 def _draw(rng: np.random.Generator, spec: TensorSpec, values: SampleRange, shape: Shape) -> Array:
     dtype = _dtype(spec)
-    declared = (values.low, values.high) != (0.0, 0.0)
     if dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(dtype)
     if dtype.kind in "iu":
-        low, high = _integer_range(spec, dtype, values, declared=declared)
+        low, high = _integer_range(spec, dtype, values)
         return rng.integers(low, high, shape, dtype=dtype, endpoint=True)
-    if declared:
+    if values.declared:
         return rng.uniform(values.low, values.high, shape).astype(dtype)
     if values.pixels:
         return rng.integers(0, 256, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
 
 
-def _integer_range(spec: TensorSpec, dtype: np.dtype[Any], values: SampleRange, *, declared: bool) -> tuple[int, int]:
+def _integer_range(spec: TensorSpec, dtype: np.dtype[Any], values: SampleRange) -> tuple[int, int]:
     limits = np.iinfo(dtype)
-    if not declared:
+    if not values.declared:
         if dtype.itemsize == 1:
             return int(limits.min), int(limits.max)
         return 0, 255 if values.pixels else 1

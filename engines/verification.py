@@ -39,7 +39,7 @@ def verify(
         source: The original.
         session: The built form, in the runtime that will serve it.
         samples: Feeds of the package.
-        suspect: What to look into where they differ; its threshold is the threshold.
+        suspect: What to look into where they differ; its tolerance is what the outputs are held to.
         classifier: Whether outputs are scores of classes.
 
     Raises:
@@ -53,14 +53,14 @@ def verify(
         if error > worst.error:
             worst = _Worst(error, feed, expected, actual)
         specs = {name: spec.including(expected[name].shape) for name, spec in specs.items()}
-    report = parity.report(suspect.threshold, samples)
+    report = parity.report(suspect.tolerance, samples)
     if report.verdict is not Verdict.PASS and worst.error:
         report = _with_place(report, source, suspect, worst)
     return report, tuple(specs.values())
 
 
 def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _Worst) -> ParityReport:
-    cause, advice = unfit(source, worst.feed, worst.expected, suspect.threshold)
+    cause, advice = unfit(source, worst.feed, worst.expected, suspect.tolerance.threshold)
     if cause == RANDOM:
         return dataclasses.replace(report, divergence=f"nowhere: {cause}", advice=advice)
     found = locate(suspect, worst.feed, worst.expected, worst.actual)
@@ -102,24 +102,21 @@ def unfit(source: Source, feed: Mapping[str, Array], expected: Arrays, threshold
 
 
 def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:
-    """Return the report, with the waiver's name where a failure was let through by it.
+    """Return the report, with the waiver's name if it is what lets a verdict through that is not PASS.
 
     Raises:
         EngineFailure: PARITY_FAILED with the evidence, where nobody waived it.
     """
+    if report.verdict is not Verdict.PASS and waiver:
+        return dataclasses.replace(report, waiver=waiver)
     if report.verdict is not Verdict.FAIL:
         return report
-    if waiver:
-        return dataclasses.replace(report, waiver=waiver)
-    failed = [output for output in report.outputs if output.verdict is Verdict.FAIL]
     evidence = [describe(output) for output in report.outputs]
     if report.divergence:
         evidence.append(f"first diverging: {report.divergence}")
     raise EngineFailure(
         FailureReason.PARITY_FAILED,
-        f"Component '{component}' does not compute what its source computes: output '{failed[0].output}' "
-        + (failed[0].remark or f"has the relative error {failed[0].max_rel_error:.3g}, threshold {report.threshold:g}")
-        + ".",
+        f"Component '{component}' does not compute what its source computes: {report.shortfall}.",
         node=report.first_diverging_node,
         operator=report.first_diverging_operator,
         evidence="; ".join(evidence),

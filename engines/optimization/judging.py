@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,10 +13,10 @@ from engines.failures import EngineFailure, FailureReason
 from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
 from engines.parity import Parity
-from engines.parity_report import OutputParity, ParityReport, Verdict
-from engines.quantization.gate import LEAST_COSINE, THRESHOLD
+from engines.parity_report import ParityReport, Verdict, judged_by_accuracy
 from engines.samples import Samples
 from engines.source import Source
+from engines.tolerances import TOLERANCES
 from engines.verification import describe, unfit
 
 Run = Callable[[Arrays], Arrays]
@@ -79,7 +79,7 @@ class Truth:
         return found
 
     def parity(self, spec: FormSpec, outputs: Sequence[Arrays]) -> ParityReport:
-        """Return how a form's outputs, for every feed, compare: by relative error in FP32, else by cosine.
+        """Return how a form's outputs, for every feed, compare: held to the tolerance of the form's precision.
 
         Raises:
             EngineFailure: SHAPE_MISMATCH; OUTPUT_MISMATCH where an output is missing.
@@ -92,28 +92,25 @@ class Truth:
         parity = Parity(names, classifier=self.classifier)
         for expected, actual in zip(self.expected, outputs, strict=True):
             parity.add(expected, actual)
-        by_cosine = spec.precision != _LOSSLESS
-        return parity.report(THRESHOLD if by_cosine else self.thresholds.error, self.samples, by_cosine=by_cosine)
+        threshold = self.thresholds.error if spec.precision == _LOSSLESS else 0.0
+        report = parity.report(TOLERANCES[spec.precision].at(threshold), self.samples)
+        if self._bounded and spec.precision != _LOSSLESS and report.verdict is not Verdict.PASS:
+            return replace(report, waiver=judged_by_accuracy("the metric", self.thresholds.max_degradation))
+        return report
 
     def objection(self, spec: FormSpec, report: ParityReport, *, is_baseline: bool = False) -> EngineFailure | None:
         """Return why a form's parity rules it out; None where it does not.
 
-        In FP32 the threshold is the limit itself; the baseline may come close to it, as it stands for the source in the
-        runtime of its owner. A lower precision may stay under a cosine of 0.99 only where accuracy is bounded, and so
-        says what that costs.
+        FP32 is called lossless, so a WARN rules it out, too; but not the baseline, which stands for the source in the
+        runtime of its owner. A lower precision may be a FAIL only if accuracy is bounded, which says what that costs.
         """
-        if spec.precision == _LOSSLESS:
-            passing = {Verdict.PASS, Verdict.WARN} if is_baseline else {Verdict.PASS}
-            failing = [output for output in report.outputs if output.verdict not in passing]
-            limit = f"the relative error is at most {report.threshold:g}"
-        else:
-            failing = [output for output in report.outputs if output.verdict is Verdict.FAIL and not self._bounded]
-            limit = f"the cosine is at least {LEAST_COSINE}"
-        if not failing:
+        lossless = spec.precision == _LOSSLESS
+        borne = {Verdict.PASS} if lossless and not is_baseline else {Verdict.PASS, Verdict.WARN}
+        if report.verdict in borne or (self._bounded and not lossless):
             return None
         return EngineFailure(
             FailureReason.PARITY_FAILED,
-            f"{spec.name} does not compute what the source computes: {_shortfall(spec, failing[0])}, where {limit}.",
+            f"{spec.name} does not compute what the source computes: {report.shortfall}.",
             evidence="; ".join(map(describe, report.outputs)),
             suggested_fix="Other forms are not affected. Raise error_threshold if the model bears the error, or give a "
             "dataset to judge accuracy by.",
@@ -173,11 +170,3 @@ def _without_numbers(output: str, samples: Samples) -> EngineFailure:
         f"({samples.source}), so that no form can be held to it.",
         suggested_fix="Give test data that the model is made for; if it gives NaN there too, its weights are broken.",
     )
-
-
-def _shortfall(spec: FormSpec, output: OutputParity) -> str:
-    if output.remark:
-        return f"output '{output.output}': {output.remark}"
-    if spec.precision == _LOSSLESS:
-        return f"output '{output.output}' has the relative error {output.max_rel_error:.3g}"
-    return f"output '{output.output}' has the cosine {output.cosine:.4f}"

@@ -17,12 +17,12 @@ from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import external_files, load_model
 from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
-from engines.parity_report import OutputParity, ParityReport, Verdict
+from engines.parity_report import OutputParity, ParityReport, Verdict, tolerance_of
 from engines.profile import Latency
 from engines.samples import Samples
 from engines.toolchain import fingerprint, software
 
-VERSION = 1
+VERSION = 2
 SOFTWARE = ("torch", "onnx", "onnxruntime", "openvino", "nncf", "numpy", "lathe")
 """Packages whose version may change a measurement."""
 _PASSING = frozenset(
@@ -154,8 +154,14 @@ def _parity(values: Mapping[str, Any]) -> ParityReport:
             float(output["sqnr_db"]),
             output.get("top1_agreement"),
             Verdict(output["verdict"]),
+            output["remark"],
         )
         for output in values["outputs"]
     )
-    rest = {key: values[key] for key in ("threshold", "samples", "sample_source", "seed", "waiver")}
-    return ParityReport(outputs=outputs, batch_sizes=tuple(values["batch_sizes"]), **rest)
+    return ParityReport(
+        tolerance_of(values),
+        outputs,
+        batch_sizes=tuple(values["batch_sizes"]),
+        sample_values=tuple(values["sample_values"]),
+        **{key: values[key] for key in ("samples", "sample_source", "seed", "waiver")},
+    )

@@ -97,7 +97,7 @@ class OptimizationRequest(_Message):
     @property
     def threshold(self) -> float:
         """Largest relative error of a lossless form: the request's, else the template's."""
-        return self.spec.error_threshold or self.conversion.template.threshold
+        return self.spec.error_threshold or self.conversion.template.tolerance("FP32").threshold
 
     def _check(self) -> None:
         spec = self.spec

@@ -12,7 +12,7 @@ from engines.backends import Session
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model
 from engines.package import PackagedComponent
-from engines.parity_report import Verdict
+from engines.parity_report import Verdict, judged_by_accuracy
 from engines.preparation import Prepared
 from engines.profile import ProfileReport
 from engines.quantization.choosing import FINAL_SECONDS, Stopwatch, latency_of
@@ -144,17 +144,17 @@ def _stopwatch(job: ComponentJob, data: Data, baseline: Session) -> Stopwatch:
 
 
 def _let_through(job: ComponentJob, chosen: JudgedForm, search: Search) -> JudgedForm:
-    """Return the form, its parity with the name of what lets it pass where it fails.
+    """Return the form, its parity with the name of what lets it pass if the verdict is not PASS.
 
     Raises:
         EngineFailure: PARITY_FAILED with every form's figures, where nothing does.
     """
+    waiver = _waiver(job, chosen)
+    if chosen.parity.verdict is not Verdict.PASS and waiver:
+        log.info("%s: the parity verdict %s is let through: %s", job.component.name, chosen.parity.verdict, waiver)
+        return replace(chosen, parity=replace(chosen.parity, waiver=waiver))
     if chosen.parity.verdict is not Verdict.FAIL:
         return chosen
-    waiver = _waiver(job, chosen)
-    if waiver:
-        log.info("%s: the failed parity is let through: %s", job.component.name, waiver)
-        return replace(chosen, parity=replace(chosen.parity, waiver=waiver))
     tried = [f"{trial.candidate.name}: {described(trial.form)}" for trial in search.trials if trial.form]
     rungs = [f"{len(rung['floating_point_nodes'])} nodes: {rung['accuracy']:.4f}" for rung in search.ladder]
     raise EngineFailure(
@@ -163,17 +163,16 @@ def _let_through(job: ComponentJob, chosen: JudgedForm, search: Search) -> Judge
         f"{chosen.shortfall}.",
         evidence="; ".join(tried) + (f"; cosine with nodes in floating point: {', '.join(rungs)}" if rungs else ""),
         suggested_fix="Calibrate on data like that which the model will see; choose WEIGHT_ONLY or a floating-point "
-        "precision; bound the accuracy instead; or waive it by name in the source's parity_waivers.",
+        "precision; or bound the accuracy instead (`accuracy`, --max-degradation), which judges in place of parity.",
     )
 
 
 def _waiver(job: ComponentJob, chosen: JudgedForm) -> str:
-    """Return what lets a failed parity pass: a name of the user's, or the accuracy bound, which judges in its place."""
+    """Return what lets a verdict pass: a name of the user's, or the accuracy bound, which judges in its place."""
     named = job.request.conversion.parity_waivers.get(job.component.name, "")
     if named or chosen.bound is None:
         return named
-    points = chosen.bound.asked.max_degradation
-    return f"accuracy is judged instead: {chosen.bound.judge.metric} may lose {points:g} points"
+    return judged_by_accuracy(chosen.bound.judge.metric, chosen.bound.asked.max_degradation)
 
 
 def _packaged(job: ComponentJob, prepared: Prepared, chosen: JudgedForm, profile: ProfileReport) -> PackagedComponent:

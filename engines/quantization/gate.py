@@ -13,15 +13,12 @@ from engines.evaluation.judge import Judge
 from engines.graph.hygiene import load_model
 from engines.graph.walk import all_tensors
 from engines.parity import Parity
-from engines.parity_report import OutputParity, ParityReport
+from engines.parity_report import OutputParity, ParityReport, Verdict
 from engines.quantization.request import AccuracyBound
 from engines.samples import Samples
 from engines.signature import Signature, TensorSpec
 from engines.source import Source
-
-THRESHOLD = 1e-3
-"""Largest 1 - cosine of a PASS; ten times that, a cosine of 0.99, is the last WARN, and what is below is broken."""
-LEAST_COSINE = 0.99
+from engines.tolerances import TOLERANCES
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class JudgedForm:
         """Whether the bound holds; without one, whether the form computes what its source computes."""
         if self.bound is not None and self.accuracy is not None:
             return math.isfinite(self.accuracy) and self.bound.holds(self.accuracy)
-        return self.parity.verdict.value != "FAIL"
+        return self.parity.verdict is not Verdict.FAIL
 
     @property
     def shortfall(self) -> str:
@@ -112,8 +109,7 @@ class JudgedForm:
                 f"it loses {lost:.2f} points of {self.bound.judge.metric}, more than the "
                 f"{self.bound.asked.max_degradation:g} allowed"
             )
-        worst = min(self.parity.outputs, key=lambda output: output.cosine)
-        return f"output '{worst.output}': {worst.remark or f'its cosine of {worst.cosine:.4f} is under {LEAST_COSINE}'}"
+        return self.parity.shortfall
 
     @property
     def _compared(self) -> list[OutputParity]:
@@ -171,7 +167,7 @@ class Gate:
             graph,
             form,
             session,
-            parity.report(THRESHOLD, self.samples, by_cosine=True),
+            parity.report(TOLERANCES[self.precision], self.samples),
             tuple(specs.values()),
             self._floating(),
             excluded,

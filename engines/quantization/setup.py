@@ -76,7 +76,8 @@ def float_form(job: ComponentJob, prepared: Prepared, data: Data) -> tuple[Sessi
     request, name = job.request.conversion, job.component.name
     form = job.backend.build(prepared.build_source(), job.workdir / "scratch" / name / "float", "FP32")
     session = job.backend.open(form, job.threads)
-    suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, request.template.threshold)
+    tolerance = request.template.tolerance("FP32")
+    suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, tolerance)
     classifier = request.template.method in CLASSIFIERS
     report, _ = verify(prepared.source, session, data.judged, suspect, classifier=classifier)
     for output in report.outputs:

@@ -11,10 +11,10 @@ from engines.reports.optimization_sections import (
     candidate_section,
     figures_section,
     latency_section,
-    parity_section,
 )
 from engines.reports.optimization_values import cosine, memory_bytes, recommended, size_bytes, size_in_words
 from engines.reports.page import Notes, Page, Section, Tile, Tone, render
+from engines.reports.parity_section import parity_section, verdict_note
 from engines.reports.quantization_values import as_number
 
 
@@ -62,7 +62,9 @@ def verdict(result: Mapping[str, Any]) -> tuple[str, Tone]:
             f" {metric_text.title(metric)} went from {metric_text.value(metric, float(source))} to "
             f"{metric_text.value(metric, float(accuracy))}."
         )
-    return words, "good"
+    parity = (best or {}).get("parity") or {}
+    note, tone = verdict_note(parity)
+    return f"{words} {note}".rstrip(), "good" if parity.get("waiver") else tone
 
 
 def _tiles(result: Mapping[str, Any]) -> list[Tile]:
@@ -100,14 +102,14 @@ def _sections(result: Mapping[str, Any]) -> Iterator[Section]:
     yield from figures_section(result)
     yield from candidate_section(result)
     yield from latency_section(result)
-    yield from parity_section(recommended(result))
+    yield from parity_section((recommended(result) or {}).get("parity") or {})
 
 
 def _small_print(result: Mapping[str, Any]) -> list[str]:
     profile = result.get("profile") or {}
     lines = [
-        "Parity came first: a form that does not compute what the source computes is out, whatever its speed. Forms in "
-        "FP32 are held to their largest relative error, others to a cosine of 0.99.",
+        "Parity came first: a form that does not compute what the source computes is out, whatever its speed. In FP32, "
+        "FP16 and BF16 the largest relative error counts, in integers the cosine; FP32 has to be a PASS.",
         "Every form ran in a process of its own, one at a time, with the same inputs and the same number of threads, "
         "but those whose name says another. Forms that could no longer win were left out after each round; the rest "
         "were measured longer. A tie goes to the simpler form.",

@@ -13,7 +13,6 @@ from engines.reports.optimization_values import (
     Candidate,
     baseline_name,
     cosine,
-    largest_error,
     median_ms,
     memory_bytes,
     numbered,
@@ -22,11 +21,11 @@ from engines.reports.optimization_values import (
     verdict,
 )
 from engines.reports.page import Block, Cell, Chart, Facts, Notes, Section, Table, Tone
+from engines.reports.parity_section import VERDICT_TONES
 from engines.reports.quantization_values import as_number
 from engines.reports.speed import interval, speed_section
 
 _OUTCOME_TONES: dict[str, Tone] = {"recommended": "good", "failed": "bad", "left out": "muted", "Pareto": ""}
-_VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
 _KIB, _MIB = 1 << 10, 1 << 20
 _MOST_SPEEDUPS = 15
 _ROUNDING = 1e-5
@@ -104,7 +103,7 @@ def _row(number: int, entry: Candidate, base: str, metric: str, *, sampled: bool
     row: list[str | Cell] = [
         str(number),
         Cell(str(entry.get("form", "")), "good" if best else "", _made_of(entry)),
-        Cell(text.number(cosine(entry), 5), _VERDICT_TONES.get(verdict(entry), ""), verdict(entry)),
+        Cell(text.number(cosine(entry), 5), VERDICT_TONES.get(verdict(entry), ""), verdict(entry)),
         Cell(text.milliseconds(median_ms(entry)), detail=_tail(latency)),
         _speedup(latency),
     ]
@@ -200,38 +199,3 @@ def _speedups(result: Mapping[str, Any]) -> list[Interval]:
         interval(str(entry["form"]), entry["latency"], "accent" if entry.get("recommended") else "series-7")
         for entry in measured[:_MOST_SPEEDUPS]
     ]
-
-
-def parity_section(entry: Candidate | None) -> Iterator[Section]:
-    """Yield how each output of the recommended form compares with the source's."""
-    parity = (entry or {}).get("parity") or {}
-    if entry is None or not parity.get("outputs"):
-        return
-    ranked = any(output.get("top1_agreement") is not None for output in parity["outputs"])
-    rows: list[list[str | Cell]] = [
-        [
-            str(output.get("output", "")),
-            text.number(as_number(output.get("cosine")), 5),
-            *(text.number(as_number(output.get(key)), 4) for key in ("max_rel_error", "max_abs_error")),
-            f"{text.number(as_number(output.get('sqnr_db')))}{text.SPACE}dB",
-            *[text.percent(_part(output.get("top1_agreement")))] * ranked,
-            Cell(str(output.get("verdict", "")), _VERDICT_TONES.get(str(output.get("verdict")), "")),
-        ]
-        for output in parity["outputs"]
-    ]
-    columns = ["output", "cosine", "relative error", "largest error", "SQNR", *["same top-1"] * ranked, "verdict"]
-    samples = text.count(int(as_number(parity.get("samples", 0))), "sample")
-    intro = f"The recommended form over {samples}, {parity.get('sample_source', '')}, {_held(entry)}."
-    yield Section("Parity with the source", [Table("Outputs", columns, rows, wide=True)], intro)
-
-
-def _part(value: Any) -> float | None:
-    return None if value is None else as_number(value)
-
-
-def _held(entry: Candidate) -> str:
-    """Return what the form was held to, and what came of it: FP32 to a relative error, others to a cosine."""
-    if entry.get("precision") == "FP32":
-        threshold = as_number(entry["parity"].get("threshold"))
-        return f"held to a relative error of {threshold:g}; the largest is {text.number(largest_error(entry), 2)}"
-    return f"held to a cosine of 0.99; the lowest is {text.number(cosine(entry), 5)}"

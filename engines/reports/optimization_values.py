@@ -36,12 +36,6 @@ def cosine(entry: Candidate) -> float:
     return min((as_number(output.get("cosine")) for output in outputs), default=math.nan)
 
 
-def largest_error(entry: Candidate) -> float:
-    """Return the largest relative error over the outputs; NaN where parity was not looked at."""
-    outputs: Sequence[Mapping[str, Any]] = (entry.get("parity") or {}).get("outputs", [])
-    return max((as_number(output.get("max_rel_error")) for output in outputs), default=math.nan)
-
-
 def verdict(entry: Candidate) -> str:
     """Return PASS, WARN or FAIL; empty where parity was not looked at."""
     return str((entry.get("parity") or {}).get("verdict", ""))

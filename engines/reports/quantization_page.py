@@ -7,11 +7,11 @@ from typing import Any
 
 from engines.reports import metric_text, text
 from engines.reports.page import Facts, Notes, Page, Section, Tile, Tone, render
+from engines.reports.parity_section import parity_section, verdict_note
 from engines.reports.quantization_sections import (
     candidate_section,
     ladder_section,
     latency_section,
-    parity_section,
     sensitivity_section,
 )
 from engines.reports.quantization_values import accuracy_of, as_number, form_of_result
@@ -58,14 +58,23 @@ def verdict(result: Mapping[str, Any], max_degradation: float | None = None) -> 
         tone = "bad"
     if result.get("no_gain_reason"):
         parts.append(f"No gain on this device: {_sentence(str(result['no_gain_reason']))}")
-        tone = tone if tone == "bad" else "warn"
+        tone = _worse(tone, "warn")
     else:
         parts.append(_gain(result))
     before, after, metric = accuracy_of(result)
     if before is not None and after is not None:
         parts.append(f"{metric_text.title(metric)} went from {metric_text.value(metric, before)} to "
                      f"{metric_text.value(metric, after)} ({metric_text.delta(metric, after - before)}).")  # fmt: skip
+    parity = result.get("parity") or {}
+    note, noted = verdict_note(parity)
+    parts.append(note)
+    if not parity.get("waiver"):
+        tone = _worse(tone, noted)
     return " ".join(part for part in parts if part), tone
+
+
+def _worse(one: Tone, other: Tone) -> Tone:
+    return max(one, other, key=("good", "warn", "bad").index)
 
 
 def _gain(result: Mapping[str, Any]) -> str:
@@ -131,7 +140,7 @@ def _sections(result: Mapping[str, Any], max_degradation: float | None) -> Itera
     yield from ladder_section(result, max_degradation)
     yield from latency_section(result)
     yield from sensitivity_section(result)
-    yield from parity_section(result)
+    yield from parity_section(result.get("parity") or {})
     run_by = [("hardware", str(result.get("hardware") or text.NONE))]
     run_by += [(str(entry["name"]), str(entry["version"])) for entry in result.get("software", [])]
     sizes = [

@@ -16,7 +16,6 @@ from engines.reports.speed import interval, speed_section
 _SENSITIVE = 10
 _LISTED_NODES = 50
 _NAMED_NODES = 4
-_VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
 
 
 def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
@@ -177,25 +176,3 @@ def sensitivity_section(result: Mapping[str, Any]) -> Iterator[Section]:
         "Quantized nodes, the most sensitive first", ["node", "operator", "SQNR"], rows, frozenset({0, 1}), note
     )
     yield Section("Sensitivity", [Chart(chart, f"The {len(bars)} most sensitive nodes"), table])
-
-
-def parity_section(result: Mapping[str, Any]) -> Iterator[Section]:
-    """Yield how each output compares with the source's."""
-    parity = result.get("parity") or {}
-    if not parity.get("outputs"):
-        return
-    rows: list[list[str | Cell]] = [
-        [
-            str(output.get("output", "")),
-            *(
-                text.number(as_number(output.get(key)), 4)
-                for key in ("cosine", "sqnr_db", "max_abs_error", "max_rel_error")
-            ),
-            text.percent(None if output.get("top1_agreement") is None else as_number(output["top1_agreement"])),
-            Cell(str(output.get("verdict", "")), _VERDICT_TONES.get(str(output.get("verdict")), "")),
-        ]
-        for output in parity["outputs"]
-    ]
-    columns = ["output", "cosine", "SQNR, dB", "largest error", "relative", "same top-1", "verdict"]
-    intro = f"Over {text.count(int(as_number(parity.get('samples', 0))), 'sample')}, {parity.get('sample_source', '')}."
-    yield Section("Parity with the source", [Table("Outputs", columns, rows, wide=True)], intro)

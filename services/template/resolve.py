@@ -24,16 +24,13 @@ from lathe.template.v1.template_service_pb2 import (
     TemplateOverrides,
     ValueSource,
 )
-from lathe.type.v1.precision_pb2 import BF16, FP16, FP32
+from lathe.type.v1.precision_pb2 import FP32, Precision
 
 from engines.source_files import DIRECTORY_FORMATS, model_files
+from engines.tolerances import TOLERANCES
 from services.common.errors import invalid_argument
 from services.common.messages import MAX_RESOLVED_BYTES
 from services.common.overrides import leaves, named_paths, override
-
-DEFAULT_ERROR_THRESHOLD = {FP32: 1e-4, FP16: 1e-2, BF16: 5e-2}
-"""Largest relative error by precision, where the template says none: FP32 forms of one model differ by a few 1e-5,
-and bfloat16 keeps 8 bits of mantissa, which tens of layers multiply."""
 
 
 def resolve(template: Template, overrides: TemplateOverrides, version: ModelVersion | None) -> ResolvedTemplate:
@@ -89,7 +86,8 @@ def _fill_defaults(resolved: Template, sources: dict[str, ValueSource.ValueType]
     default("method", resolved, "method", "raw")
     default("repo", resolved, "repo", "default")
     default("version", resolved, "version", "1")
-    default("error_threshold", resolved, "error_threshold", DEFAULT_ERROR_THRESHOLD.get(resolved.precision, 5e-2))
+    tolerance = TOLERANCES[Precision.Name(resolved.precision)]
+    default("error_threshold", resolved, "error_threshold", tolerance.threshold)
     for component in resolved.components:
         default(f"components.{component.name}.max_batch", component, "max_batch", 1)
         for entry in component.inputs:

@@ -24,6 +24,7 @@ from engines.optimization.form import Made
 from engines.optimization.runner import Runner
 from engines.parity import Comparison
 from engines.profile import median_interval
+from engines.tolerances import TOLERANCES
 from tests.bench import child
 
 CONTROL = ", again"
@@ -140,7 +141,7 @@ def parity(truth: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]
     for expected, answer in zip(truth, found, strict=True):
         for (name, source), target in zip(expected.items(), answer.values(), strict=True):
             comparisons[name].add(source, target.reshape(source.shape))
-    results = [comparison.result(1.0) for comparison in comparisons.values()]
+    results = [comparison.result(TOLERANCES["FP32"]) for comparison in comparisons.values()]
     return min(result.cosine for result in results), max(result.max_rel_error for result in results)
 
 

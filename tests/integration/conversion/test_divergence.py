@@ -19,6 +19,7 @@ from engines.frontends.pytorch import export_onnx, run_module
 from engines.graph.scopes import scopes
 from engines.module_trace import module_outputs, values_of_modules
 from engines.signature import TensorSpec
+from engines.tolerances import TOLERANCES
 from tests.integration.conversion.workbench import CNN, DEEP, Bench
 
 RNG = np.random.default_rng(0)
@@ -49,7 +50,7 @@ class Case:
             backend(runtime),
             "FP32",
             1,
-            1e-4,
+            TOLERANCES["FP32"],
             network=self.network,
             prepare=lambda feed: [feed["x"]],
         )
@@ -88,7 +89,7 @@ def test_a_wrong_export_names_the_first_wrong_module(
 def test_without_a_network_the_output_is_named(bench: Bench) -> None:
     case = Case(bench, CNN, (1, 3, 8, 8))
     case.spoil("head.weight")
-    case.suspect = Suspect(case.path, case.export.signature, backend("onnxruntime"), "FP32", 1, 1e-4)
+    case.suspect = Suspect(case.path, case.export.signature, backend("onnxruntime"), "FP32", 1, TOLERANCES["FP32"])
     found = case.locate()
     assert found.operator == "Gemm"
     assert found.remark == "the export differs from the network"

@@ -40,6 +40,7 @@ def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys
     assert list(component.parity.batch_sizes) == [1, 2, 4]
     assert component.parity.outputs[0].top1_agreement == 1.0
     assert component.parity.sample_source == "lathe provided"
+    assert list(component.parity.sample_values) == ["noise", "images"]
     assert [form.form for form in component.profile.forms] == ["torchscript", runtime]
     assert message.architecture_digests == {"architectures/net": "ab" * 32}
     assert {file.path for file in message.files} >= {"manifest.json", "report.json", "infer.py", "README.md"}
@@ -180,7 +181,7 @@ def test_an_impossible_threshold_names_a_node_and_its_module(runtime: str, bench
     assert found.reason is FailureReason.PARITY_FAILED
     assert found.node
     assert "module 'features" in found.evidence
-    assert "threshold 1e-12" in found.message
+    assert "asked for is a relative error at most 1e-12" in found.message
 
 
 def test_a_failure_is_let_through_by_name_only(bench: Bench) -> None:

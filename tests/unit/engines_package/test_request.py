@@ -13,6 +13,7 @@ from engines.conversion_request import ConversionRequest
 from engines.failures import EngineFailure, FailureReason
 from engines.package import template_digest
 from engines.source_files import file_inside
+from engines.tolerances import TOLERANCES
 
 MINIMAL: dict[str, Any] = {
     "inputs": [{"path": "source/a.pth"}],
@@ -44,10 +45,12 @@ def refusal(values: dict[str, Any]) -> EngineFailure:
 def test_defaults_are_filled_in() -> None:
     request = ConversionRequest.parse(MINIMAL)
     template = request.template
-    assert (template.arithmetic, template.threshold, template.components[0].largest_batch) == ("FP32", 1e-4, 1)
+    assert (template.arithmetic, template.components[0].largest_batch) == ("FP32", 1)
     assert template.components[0].inputs[0].shape == (1, 3)
-    assert ConversionRequest.parse(changed(precision="BF16")).template.threshold == 5e-2
-    assert ConversionRequest.parse(changed(error_threshold="1e-05")).template.threshold == 1e-5
+    assert template.tolerance("FP32") == TOLERANCES["FP32"]
+    strict = ConversionRequest.parse(changed(precision="BF16", error_threshold="0.01")).template
+    assert strict.tolerance("BF16") == TOLERANCES["BF16"].at(0.01)
+    assert strict.tolerance("FP32") == TOLERANCES["FP32"]
 
 
 @given(seed=st.integers(0, 2**62), batch=st.integers(0, 1000), threshold=st.floats(0, 1, width=32))

@@ -1,6 +1,7 @@
 """The metrics against their plain formulas, on any arrays and split into feeds in any way."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis.extra import numpy as hnp
 
 from engines.failures import EngineFailure, FailureReason
 from engines.parity import Comparison, Parity, tensor_error
-from engines.parity_report import OutputParity, Verdict, json_number, worst
+from engines.parity_report import OutputParity, Verdict, json_number, tolerance_of, worst
 from engines.samples import Samples
+from engines.tolerances import TOLERANCES, Measure, Tolerance
 
 FLOATS = st.floats(-1e6, 1e6, width=32).map(lambda value: 0.0 if abs(value) < 1e-20 else value)
 PAIRS = hnp.array_shapes(min_dims=1, max_dims=3, max_side=6).flatmap(
@@ -26,7 +28,7 @@ def compare(
 ) -> OutputParity:
     comparison = Comparison("y", classifier)
     comparison.add(source, target)
-    return comparison.result(threshold)
+    return comparison.result(Tolerance(Measure.MAX_REL_ERROR, threshold, 10 * threshold, unequal=0))
 
 
 @given(PAIRS)
@@ -70,7 +72,7 @@ def test_feeds_add_up_to_the_whole(pair: tuple[np.ndarray, np.ndarray], data: st
     parts.add(source[:cut], target[:cut])
     parts.add(source[cut:], target[cut:])
     whole = compare(source, target, classifier=True)
-    result = parts.result(1e-4)
+    result = parts.result(TOLERANCES["FP32"])
     assert result.max_rel_error == whole.max_rel_error
     assert result.cosine == pytest.approx(whole.cosine, abs=1e-12)
     assert result.top1_agreement == whole.top1_agreement
@@ -92,7 +94,7 @@ def test_zeros_are_equal_and_a_value_beside_zeros_is_infinitely_wrong() -> None:
     ("error", "verdict"),
     [(0.9e-3, Verdict.PASS), (2e-3, Verdict.WARN), (9e-3, Verdict.WARN), (11e-3, Verdict.FAIL)],
 )
-def test_verdicts_at_the_threshold_and_ten_times_it(error: float, verdict: Verdict) -> None:
+def test_verdicts_at_the_threshold_and_at_the_limit(error: float, verdict: Verdict) -> None:
     source = np.array([1.0, -0.5])
     assert compare(source, source + np.array([0, error]), 1e-3).verdict is verdict
 
@@ -118,7 +120,7 @@ def test_the_same_infinity_on_both_sides_is_left_out() -> None:
 def test_a_source_without_a_finite_element_proves_nothing() -> None:
     result = compare(np.full(3, np.nan), np.full(3, np.nan))
     assert result.verdict is Verdict.FAIL
-    assert "provide better samples" in result.remark
+    assert "the source itself gives no finite element" in result.remark
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
@@ -127,7 +129,7 @@ def test_integers_and_booleans_are_equal_or_fail(dtype: str) -> None:
     assert compare(source, source.copy(), 0.0).verdict is Verdict.PASS
     result = compare(source, np.array([0, 1, 0]).astype(dtype), 1.0)
     assert result.verdict is Verdict.FAIL
-    assert "1 integers or booleans differ" in result.remark
+    assert "1 of 3 integers or booleans differ" in result.remark
 
 
 def test_integers_that_float64_cannot_tell_apart_differ() -> None:
@@ -155,10 +157,14 @@ def test_a_report_carries_the_worst_verdict_in_protobuf_json() -> None:
     parity = Parity(("a", "b"), classifier=False)
     one = np.ones((1, 2), np.float32)
     parity.add({"a": one, "b": one}, {"a": one, "b": one * np.float32(np.nan)})
-    report = parity.report(1e-4, Samples((), "lathe provided", 7, (1, 2), 3)).to_dict()
+    report = parity.report(TOLERANCES["FP32"], Samples((), "lathe provided", 7, (1, 2), 3, ("noise",))).to_dict()
     assert report["verdict"] == "FAIL"
     assert report["outputs"][1]["max_rel_error"] == "Infinity"
     assert (report["samples"], report["seed"], report["batch_sizes"]) == (3, 7, [1, 2])
+    assert (report["measure"], report["threshold"], report["limit"]) == ("MAX_REL_ERROR", 1e-4, 1e-3)
+    assert report["sample_values"] == ["noise"]
+    assert report["outputs"][1]["remark"] == "2 elements are not finite on one side only"
+    assert tolerance_of(report) == replace(TOLERANCES["FP32"], unequal=0.1)
     assert worst([]) is Verdict.PASS
     assert json_number(math.nan) == "NaN"
     assert json_number(-math.inf) == "-Infinity"
@@ -166,10 +172,13 @@ def test_a_report_carries_the_worst_verdict_in_protobuf_json() -> None:
 
 def test_the_report_is_the_json_of_its_proto_message() -> None:
     from google.protobuf.json_format import ParseDict
-    from lathe.type.v1.measurement_pb2 import ParityReport
+    from lathe.type.v1.measurement_pb2 import ParityMeasure, ParityReport
 
     parity = Parity(("a",), classifier=True)
     parity.add({"a": np.eye(2)}, {"a": np.where(np.eye(2), np.inf, 0)})
-    message = ParseDict(parity.report(0.5, Samples((), "user provided", 0, (2,), 2)).to_dict(), ParityReport())
+    message = ParseDict(
+        parity.report(TOLERANCES["INT8"], Samples((), "user provided", 0, (2,), 2)).to_dict(), ParityReport()
+    )
     assert message.outputs[0].max_abs_error == math.inf
     assert message.sample_source == "user provided"
+    assert ParityMeasure.Name(message.measure) == "COSINE"

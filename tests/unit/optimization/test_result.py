@@ -20,9 +20,11 @@ from engines.parity_report import OutputParity, ParityReport, Verdict
 from engines.profile import Latency, ProfileReport
 from engines.samples import USER_PROVIDED, Samples
 from engines.signature import Signature
+from engines.tolerances import TOLERANCES
 from tests.unit.optimization.test_request import work
 
-PARITY = ParityReport(1e-4, (OutputParity("y", 0.0, 0.0, 1.0, 200.0, None, Verdict.PASS),), 2, USER_PROVIDED, 0, (1,))
+EXACT = OutputParity("y", 0.0, 0.0, 1.0, 200.0, None, Verdict.PASS)
+PARITY = ParityReport(TOLERANCES["FP32"], (EXACT,), 2, USER_PROVIDED, 0, (1,))
 SAMPLES = Samples(({"x": np.ones((1, 8), np.float32)}, {"x": np.ones((4, 8), np.float32)}), USER_PROVIDED, 0, (1, 4), 5)
 
 

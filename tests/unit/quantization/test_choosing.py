@@ -14,8 +14,8 @@ from engines.parity import Comparison
 from engines.parity_report import Verdict
 from engines.profile import Latency, ProfileReport
 from engines.quantization.choosing import faster_than_source, fastest
-from engines.quantization.gate import THRESHOLD
 from engines.quantization.no_gain import no_gain_reason, node_times
+from engines.tolerances import TOLERANCES
 
 
 def latency(name: str, speedup: float, spread: float = 0.0) -> Latency:
@@ -46,10 +46,10 @@ def test_a_later_form_wins_only_beyond_noise() -> None:
 def test_a_verdict_by_cosine_fails_below_099(angle: float, verdict: Verdict) -> None:
     comparison = Comparison("y")
     comparison.add(np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)]))
-    found = comparison.result(THRESHOLD, by_cosine=True)
+    found = comparison.result(TOLERANCES["INT8"])
     assert found.verdict is verdict
     assert found.cosine == pytest.approx(np.cos(angle))
-    assert comparison.result(THRESHOLD).verdict is Verdict.FAIL
+    assert comparison.result(TOLERANCES["FP32"]).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(("flipped", "verdict"), [(0, Verdict.PASS), (2, Verdict.WARN), (20, Verdict.FAIL)])
@@ -59,7 +59,7 @@ def test_classes_may_flip_a_little(flipped: int, verdict: Verdict) -> None:
     target = source.copy()
     target[:flipped] += 1
     comparison.add(source, target)
-    assert comparison.result(THRESHOLD, by_cosine=True).verdict is verdict
+    assert comparison.result(TOLERANCES["INT8"]).verdict is verdict
 
 
 def test_the_cause_is_read_from_the_run(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def quantization(**fields: Any) -> dict[str, Any]:
         ],
         "parity": {
             "verdict": "WARN",
+            "measure": "COSINE",
+            "threshold": 1e-3,
+            "limit": 1e-2,
+            "waiver": "accuracy is judged instead",
             "samples": 64,
             "sample_source": "user provided",
             "outputs": [

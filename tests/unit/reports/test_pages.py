@@ -127,6 +127,9 @@ def test_a_quantization_that_won_says_by_how_much() -> None:
     assert tone == "good"
     assert words.startswith("2.13 times as fast as the source, and 3.87 times smaller.")
     assert "(−0.20\u202fpt)" in words
+    assert words.endswith("The parity verdict is WARN, accepted: accuracy is judged instead.")
+    result["parity"]["waiver"] = ""
+    assert verdict(result, 0.5)[1] == "warn"
     for part in (
         "Accuracy control",
         "A/A control",

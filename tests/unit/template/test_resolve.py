@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import ResolvedTemplate, Template, TemplateOverrides, ValueSource
 
+from engines.tolerances import TOLERANCES
 from services.common.errors import LatheError
 from services.common.overrides import OVERRIDABLE
 from services.template.resolve import resolve
@@ -80,7 +81,9 @@ def test_a_named_path_without_a_value_takes_the_default() -> None:
 
 
 def test_the_default_threshold_follows_the_precision() -> None:
-    assert resolve(template(precision="BF16"), overrides({}), None).template.error_threshold == 5e-2
+    for precision, tolerance in TOLERANCES.items():
+        resolved = resolve(template(precision=precision), overrides({}), None).template
+        assert resolved.error_threshold == tolerance.threshold
 
 
 def test_lists_are_replaced_not_appended() -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flathe/type/v1/measurement.proto\x12\rlathe.type.v1\"\x90\x02\n\x0cOutputParity\x12\x16\n\x06output\x18\x01 \x01(\tR\x06output\x12\"\n\rmax_abs_error\x18\x02 \x01(\x01R\x0bmaxAbsError\x12\"\n\rmax_rel_error\x18\x03 \x01(\x01R\x0bmaxRelError\x12\x16\n\x06\x63osine\x18\x04 \x01(\x01R\x06\x63osine\x12\x17\n\x07sqnr_db\x18\x05 \x01(\x01R\x06sqnrDb\x12*\n\x0etop1_agreement\x18\x06 \x01(\x01H\x00R\rtop1Agreement\x88\x01\x01\x12\x30\n\x07verdict\x18\x07 \x01(\x0e\x32\x16.lathe.type.v1.VerdictR\x07verdictB\x11\n\x0f_top1_agreement\"\xc1\x03\n\x0cParityReport\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.lathe.type.v1.VerdictR\x07verdict\x12\x1c\n\tthreshold\x18\x02 \x01(\x01R\tthreshold\x12\x35\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lathe.type.v1.OutputParityR\x07outputs\x12\x18\n\x07samples\x18\x04 \x01(\x05R\x07samples\x12#\n\rsample_source\x18\x05 \x01(\tR\x0csampleSource\x12\x12\n\x04seed\x18\x06 \x01(\x03R\x04seed\x12\x1f\n\x0b\x62\x61tch_sizes\x18\x07 \x03(\x03R\nbatchSizes\x12\x30\n\x14\x66irst_diverging_node\x18\x08 \x01(\tR\x12\x66irstDivergingNode\x12\x38\n\x18\x66irst_diverging_operator\x18\t \x01(\tR\x16\x66irstDivergingOperator\x12\x32\n\x15\x66irst_diverging_error\x18\n \x01(\x01R\x13\x66irstDivergingError\x12\x16\n\x06waiver\x18\x0b \x01(\tR\x06waiver\"\xd1\x01\n\x12LatencyMeasurement\x12\x12\n\x04\x66orm\x18\x01 \x01(\tR\x04\x66orm\x12\x1b\n\tmedian_ms\x18\x02 \x01(\x01R\x08medianMs\x12\x15\n\x06p90_ms\x18\x03 \x01(\x01R\x05p90Ms\x12\x15\n\x06p99_ms\x18\x04 \x01(\x01R\x05p99Ms\x12\x18\n\x07speedup\x18\x05 \x01(\x01R\x07speedup\x12\x1f\n\x0bspeedup_low\x18\x06 \x01(\x01R\nspeedupLow\x12!\n\x0cspeedup_high\x18\x07 \x01(\x01R\x0bspeedupHigh\"\x83\x03\n\rProfileReport\x12\x37\n\x05\x66orms\x18\x01 \x03(\x0b\x32!.lathe.type.v1.LatencyMeasurementR\x05\x66orms\x12;\n\x07\x63ontrol\x18\x02 \x01(\x0b\x32!.lathe.type.v1.LatencyMeasurementR\x07\x63ontrol\x12\x16\n\x06rounds\x18\x03 \x01(\x05R\x06rounds\x12\x18\n\x07threads\x18\x04 \x01(\x05R\x07threads\x12\x1d\n\nbatch_size\x18\x05 \x01(\x03R\tbatchSize\x12\x1a\n\x08hardware\x18\x06 \x01(\tR\x08hardware\x12O\n\x0b\x63onclusions\x18\x07 \x03(\x0b\x32-.lathe.type.v1.ProfileReport.ConclusionsEntryR\x0b\x63onclusions\x1a>\n\x10\x43onclusionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"8\n\x08Software\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version*@\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x08\n\x04PASS\x10\x01\x12\x08\n\x04WARN\x10\x02\x12\x08\n\x04\x46\x41IL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flathe/type/v1/measurement.proto\x12\rlathe.type.v1\"\xa8\x02\n\x0cOutputParity\x12\x16\n\x06output\x18\x01 \x01(\tR\x06output\x12\"\n\rmax_abs_error\x18\x02 \x01(\x01R\x0bmaxAbsError\x12\"\n\rmax_rel_error\x18\x03 \x01(\x01R\x0bmaxRelError\x12\x16\n\x06\x63osine\x18\x04 \x01(\x01R\x06\x63osine\x12\x17\n\x07sqnr_db\x18\x05 \x01(\x01R\x06sqnrDb\x12*\n\x0etop1_agreement\x18\x06 \x01(\x01H\x00R\rtop1Agreement\x88\x01\x01\x12\x30\n\x07verdict\x18\x07 \x01(\x0e\x32\x16.lathe.type.v1.VerdictR\x07verdict\x12\x16\n\x06remark\x18\x08 \x01(\tR\x06remarkB\x11\n\x0f_top1_agreement\"\xb4\x04\n\x0cParityReport\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.lathe.type.v1.VerdictR\x07verdict\x12\x1c\n\tthreshold\x18\x02 \x01(\x01R\tthreshold\x12\x35\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lathe.type.v1.OutputParityR\x07outputs\x12\x18\n\x07samples\x18\x04 \x01(\x05R\x07samples\x12#\n\rsample_source\x18\x05 \x01(\tR\x0csampleSource\x12\x12\n\x04seed\x18\x06 \x01(\x03R\x04seed\x12\x1f\n\x0b\x62\x61tch_sizes\x18\x07 \x03(\x03R\nbatchSizes\x12\x30\n\x14\x66irst_diverging_node\x18\x08 \x01(\tR\x12\x66irstDivergingNode\x12\x38\n\x18\x66irst_diverging_operator\x18\t \x01(\tR\x16\x66irstDivergingOperator\x12\x32\n\x15\x66irst_diverging_error\x18\n \x01(\x01R\x13\x66irstDivergingError\x12\x16\n\x06waiver\x18\x0b \x01(\tR\x06waiver\x12\x36\n\x07measure\x18\x0c \x01(\x0e\x32\x1c.lathe.type.v1.ParityMeasureR\x07measure\x12\x14\n\x05limit\x18\r \x01(\x01R\x05limit\x12#\n\rsample_values\x18\x0e \x03(\tR\x0csampleValues\"\xd1\x01\n\x12LatencyMeasurement\x12\x12\n\x04\x66orm\x18\x01 \x01(\tR\x04\x66orm\x12\x1b\n\tmedian_ms\x18\x02 \x01(\x01R\x08medianMs\x12\x15\n\x06p90_ms\x18\x03 \x01(\x01R\x05p90Ms\x12\x15\n\x06p99_ms\x18\x04 \x01(\x01R\x05p99Ms\x12\x18\n\x07speedup\x18\x05 \x01(\x01R\x07speedup\x12\x1f\n\x0bspeedup_low\x18\x06 \x01(\x01R\nspeedupLow\x12!\n\x0cspeedup_high\x18\x07 \x01(\x01R\x0bspeedupHigh\"\x83\x03\n\rProfileReport\x12\x37\n\x05\x66orms\x18\x01 \x03(\x0b\x32!.lathe.type.v1.LatencyMeasurementR\x05\x66orms\x12;\n\x07\x63ontrol\x18\x02 \x01(\x0b\x32!.lathe.type.v1.LatencyMeasurementR\x07\x63ontrol\x12\x16\n\x06rounds\x18\x03 \x01(\x05R\x06rounds\x12\x18\n\x07threads\x18\x04 \x01(\x05R\x07threads\x12\x1d\n\nbatch_size\x18\x05 \x01(\x03R\tbatchSize\x12\x1a\n\x08hardware\x18\x06 \x01(\tR\x08hardware\x12O\n\x0b\x63onclusions\x18\x07 \x03(\x0b\x32-.lathe.type.v1.ProfileReport.ConclusionsEntryR\x0b\x63onclusions\x1a>\n\x10\x43onclusionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"8\n\x08Software\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version*@\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x08\n\x04PASS\x10\x01\x12\x08\n\x04WARN\x10\x02\x12\x08\n\x04\x46\x41IL\x10\x03*N\n\rParityMeasure\x12\x1e\n\x1aPARITY_MEASURE_UNSPECIFIED\x10\x00\x12\x11\n\rMAX_REL_ERROR\x10\x01\x12\n\n\x06\x43OSINE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROFILEREPORT_CONCLUSIONSENTRY']._loaded_options = None
   _globals['_PROFILEREPORT_CONCLUSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_VERDICT']._serialized_start=1437
-  _globals['_VERDICT']._serialized_end=1501
+  _globals['_VERDICT']._serialized_start=1576
+  _globals['_VERDICT']._serialized_end=1640
+  _globals['_PARITYMEASURE']._serialized_start=1642
+  _globals['_PARITYMEASURE']._serialized_end=1720
   _globals['_OUTPUTPARITY']._serialized_start=51
-  _globals['_OUTPUTPARITY']._serialized_end=323
-  _globals['_PARITYREPORT']._serialized_start=326
-  _globals['_PARITYREPORT']._serialized_end=775
-  _globals['_LATENCYMEASUREMENT']._serialized_start=778
-  _globals['_LATENCYMEASUREMENT']._serialized_end=987
-  _globals['_PROFILEREPORT']._serialized_start=990
-  _globals['_PROFILEREPORT']._serialized_end=1377
-  _globals['_PROFILEREPORT_CONCLUSIONSENTRY']._serialized_start=1315
-  _globals['_PROFILEREPORT_CONCLUSIONSENTRY']._serialized_end=1377
-  _globals['_SOFTWARE']._serialized_start=1379
-  _globals['_SOFTWARE']._serialized_end=1435
+  _globals['_OUTPUTPARITY']._serialized_end=347
+  _globals['_PARITYREPORT']._serialized_start=350
+  _globals['_PARITYREPORT']._serialized_end=914
+  _globals['_LATENCYMEASUREMENT']._serialized_start=917
+  _globals['_LATENCYMEASUREMENT']._serialized_end=1126
+  _globals['_PROFILEREPORT']._serialized_start=1129
+  _globals['_PROFILEREPORT']._serialized_end=1516
+  _globals['_PROFILEREPORT_CONCLUSIONSENTRY']._serialized_start=1454
+  _globals['_PROFILEREPORT_CONCLUSIONSENTRY']._serialized_end=1516
+  _globals['_SOFTWARE']._serialized_start=1518
+  _globals['_SOFTWARE']._serialized_end=1574
 # @@protoc_insertion_point(module_scope)

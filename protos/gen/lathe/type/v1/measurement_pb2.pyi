@@ -28,24 +28,65 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
     """Not judged."""
     PASS: _Verdict.ValueType  # 1
-    """Within the threshold."""
+    """The error is at most the threshold."""
     WARN: _Verdict.ValueType  # 2
-    """Over the threshold, within ten times it."""
+    """The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
+    channel by `allow_warn`, or the request by `parity_waivers`.
+    """
     FAIL: _Verdict.ValueType  # 3
-    """Over ten times the threshold, or not finite where the source is."""
+    """The error is over the limit, or not finite where the source is. A conversion fails unless this is waived by name."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
-    """A judgement of parity."""
+    """A judgement of parity.
+
+    What it is held to depends on the precision. In FP32, FP16 and BF16 the error is `max_rel_error`; in INT8 and INT4 it is
+    1 - `cosine`, because one clipped outlier is a large relative error and means nothing.
+
+        precision   threshold   limit
+        FP32        1e-4        1e-3
+        FP16        1e-2        5e-2
+        BF16        5e-2        1e-1
+        INT8, INT4  1e-3        1e-2
+
+    A user's `error_threshold` replaces the threshold. A lower one lowers the limit by the same factor. A higher one never raises
+    it: once the threshold is over the limit, nothing is a WARN.
+    """
 
 VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 """Not judged."""
 PASS: Verdict.ValueType  # 1
-"""Within the threshold."""
+"""The error is at most the threshold."""
 WARN: Verdict.ValueType  # 2
-"""Over the threshold, within ten times it."""
+"""The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
+channel by `allow_warn`, or the request by `parity_waivers`.
+"""
 FAIL: Verdict.ValueType  # 3
-"""Over ten times the threshold, or not finite where the source is."""
+"""The error is over the limit, or not finite where the source is. A conversion fails unless this is waived by name."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+class _ParityMeasure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ParityMeasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParityMeasure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PARITY_MEASURE_UNSPECIFIED: _ParityMeasure.ValueType  # 0
+    """Not judged."""
+    MAX_REL_ERROR: _ParityMeasure.ValueType  # 1
+    """`max_rel_error`."""
+    COSINE: _ParityMeasure.ValueType  # 2
+    """1 - `cosine`."""
+
+class ParityMeasure(_ParityMeasure, metaclass=_ParityMeasureEnumTypeWrapper):
+    """The figure that a verdict compares with the threshold."""
+
+PARITY_MEASURE_UNSPECIFIED: ParityMeasure.ValueType  # 0
+"""Not judged."""
+MAX_REL_ERROR: ParityMeasure.ValueType  # 1
+"""`max_rel_error`."""
+COSINE: ParityMeasure.ValueType  # 2
+"""1 - `cosine`."""
+Global___ParityMeasure: _TypeAlias = ParityMeasure  # noqa: Y015
 
 @_typing.final
 class OutputParity(_message.Message):
@@ -60,6 +101,7 @@ class OutputParity(_message.Message):
     SQNR_DB_FIELD_NUMBER: _builtins.int
     TOP1_AGREEMENT_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    REMARK_FIELD_NUMBER: _builtins.int
     output: _builtins.str
     """Name of the output."""
     max_abs_error: _builtins.float
@@ -74,6 +116,8 @@ class OutputParity(_message.Message):
     """Part of the samples whose largest element is at the same place; set for classifiers."""
     verdict: Global___Verdict.ValueType
     """The judgement."""
+    remark: _builtins.str
+    """What figures cannot say: how many elements are not finite, or how many integers differ."""
     def __init__(
         self,
         *,
@@ -84,10 +128,11 @@ class OutputParity(_message.Message):
         sqnr_db: _builtins.float = ...,
         top1_agreement: _builtins.float | None = ...,
         verdict: Global___Verdict.ValueType = ...,
+        remark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top1_agreement", b"_top1_agreement", "top1_agreement", b"top1_agreement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top1_agreement", b"_top1_agreement", "cosine", b"cosine", "max_abs_error", b"max_abs_error", "max_rel_error", b"max_rel_error", "output", b"output", "sqnr_db", b"sqnr_db", "top1_agreement", b"top1_agreement", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top1_agreement", b"_top1_agreement", "cosine", b"cosine", "max_abs_error", b"max_abs_error", "max_rel_error", b"max_rel_error", "output", b"output", "remark", b"remark", "sqnr_db", b"sqnr_db", "top1_agreement", b"top1_agreement", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top1_agreement: _TypeAlias = _typing.Literal["top1_agreement"]  # noqa: Y015
     _WhichOneofArgType__top1_agreement: _TypeAlias = _typing.Literal["_top1_agreement", b"_top1_agreement"]  # noqa: Y015
@@ -112,12 +157,13 @@ class ParityReport(_message.Message):
     FIRST_DIVERGING_OPERATOR_FIELD_NUMBER: _builtins.int
     FIRST_DIVERGING_ERROR_FIELD_NUMBER: _builtins.int
     WAIVER_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    SAMPLE_VALUES_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """The worst verdict over all outputs."""
     threshold: _builtins.float
-    """What the verdict is held to: the largest `max_rel_error`, the template's error threshold; of a quantized form, which one
-    clipped outlier makes differ much, the largest 1 - `cosine`.
-    """
+    """The largest error of a PASS."""
     samples: _builtins.int
     """Number of samples compared."""
     sample_source: _builtins.str
@@ -132,6 +178,10 @@ class ParityReport(_message.Message):
     """Largest relative error at that node's output."""
     waiver: _builtins.str
     """Name under which the user waived the failure; empty where none was needed."""
+    measure: Global___ParityMeasure.ValueType
+    """The figure that is the error."""
+    limit: _builtins.float
+    """The largest error of a WARN; what is over it is a FAIL."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputParity]:
         """Each output."""
@@ -139,6 +189,12 @@ class ParityReport(_message.Message):
     @_builtins.property
     def batch_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Batch sizes that were compared."""
+
+    @_builtins.property
+    def sample_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What generated samples hold: `noise`, and values as their inputs may have them in use: `tones`, `images`, `tokens`. Empty if
+        the user provided the samples.
+        """
 
     def __init__(
         self,
@@ -154,10 +210,13 @@ class ParityReport(_message.Message):
         first_diverging_operator: _builtins.str = ...,
         first_diverging_error: _builtins.float = ...,
         waiver: _builtins.str = ...,
+        measure: Global___ParityMeasure.ValueType = ...,
+        limit: _builtins.float = ...,
+        sample_values: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "first_diverging_error", b"first_diverging_error", "first_diverging_node", b"first_diverging_node", "first_diverging_operator", b"first_diverging_operator", "outputs", b"outputs", "sample_source", b"sample_source", "samples", b"samples", "seed", b"seed", "threshold", b"threshold", "verdict", b"verdict", "waiver", b"waiver"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "first_diverging_error", b"first_diverging_error", "first_diverging_node", b"first_diverging_node", "first_diverging_operator", b"first_diverging_operator", "limit", b"limit", "measure", b"measure", "outputs", b"outputs", "sample_source", b"sample_source", "sample_values", b"sample_values", "samples", b"samples", "seed", b"seed", "threshold", b"threshold", "verdict", b"verdict", "waiver", b"waiver"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

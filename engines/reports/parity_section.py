@@ -1,0 +1,61 @@
+"""How outputs compare with the source's, on every page that shows a form: the verdict, what it was held to, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from engines.parity_report import tolerance_of
+from engines.reports import text
+from engines.reports.page import Cell, Section, Table, Tone
+from engines.reports.quantization_values import as_number
+
+VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
+_FIGURES = ("max_rel_error", "max_abs_error")
+
+
+def verdict_note(parity: Mapping[str, Any]) -> tuple[str, Tone]:
+    """Return a sentence on a verdict that is WARN or FAIL, and its tone; an empty one for any other."""
+    verdict = str(parity.get("verdict", ""))
+    if verdict not in ("WARN", "FAIL"):
+        return "", "good"
+    waiver = f", accepted: {parity['waiver']}" if parity.get("waiver") else ""
+    return f"The parity verdict is {verdict}{waiver}.", VERDICT_TONES[verdict]
+
+
+def parity_section(parity: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield the outputs of a `ParityReport` in its JSON form; nothing where there are none."""
+    outputs = parity.get("outputs")
+    if not outputs:
+        return
+    ranked = any(output.get("top1_agreement") is not None for output in outputs)
+    rows: list[list[str | Cell]] = [
+        [
+            str(output.get("output", "")),
+            text.number(as_number(output.get("cosine")), 5),
+            *(text.number(as_number(output.get(key)), 4) for key in _FIGURES),
+            f"{text.number(as_number(output.get('sqnr_db')))}{text.SPACE}dB",
+            *[text.percent(_part(output.get("top1_agreement")))] * ranked,
+            _verdict_cell(output),
+        ]
+        for output in outputs
+    ]
+    columns = ["output", "cosine", "relative error", "largest error", "SQNR", *["same top-1"] * ranked, "verdict"]
+    yield Section("Parity with the source", [Table("Outputs", columns, rows, wide=True)], _intro(parity))
+
+
+def _verdict_cell(output: Mapping[str, Any]) -> Cell:
+    verdict = str(output.get("verdict", ""))
+    return Cell(verdict, VERDICT_TONES.get(verdict, ""), str(output.get("remark", "")))
+
+
+def _intro(parity: Mapping[str, Any]) -> str:
+    source = str(parity.get("sample_source", ""))
+    values = ", ".join(map(str, parity.get("sample_values", ())))
+    of = f"{source} ({values})" if values else source
+    asked = f" Asked for is a {tolerance_of(parity)}." if parity.get("measure") else ""
+    return f"Over {text.count(int(as_number(parity.get('samples', 0))), 'sample')}, {of}.{asked}"
+
+
+def _part(value: Any) -> float | None:
+    return None if value is None else as_number(value)
