@@ -26,6 +26,10 @@ ChannelArgument = Annotated[str, typer.Argument(metavar="MODEL/CHANNEL", help="S
 RequireParity = Annotated[
     bool | None, typer.Option("--require-parity/--no-require-parity", help="Every component has the verdict PASS.")
 ]
+AllowWarn = Annotated[
+    bool | None,
+    typer.Option("--allow-warn/--no-allow-warn", help="WARN is promoted, too: over the threshold, within the limit."),
+]
 RequireEvaluation = Annotated[
     bool | None,
     typer.Option("--require-evaluation/--no-require-evaluation", help="An evaluation of the version is named."),
@@ -45,6 +49,7 @@ def create(
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
     require_parity: RequireParity = None,
+    allow_warn: AllowWarn = None,
     require_evaluation: RequireEvaluation = None,
     dataset: Dataset = None,
     bound: Bounds = None,
@@ -56,7 +61,7 @@ def create(
     full = channel_name(channel)
     channel_id = full.rsplit("/", 1)[1]
     rules = PromotionRules()
-    _apply(rules, require_parity, require_evaluation, dataset, bound)
+    _apply(rules, require_parity, allow_warn, require_evaluation, dataset, bound)
     request = CreateChannelRequest(
         parent=full.rsplit("/channels/", 1)[0],
         channel_id=channel_id,
@@ -108,6 +113,7 @@ def update(
     description: Annotated[str | None, typer.Option()] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
     require_parity: RequireParity = None,
+    allow_warn: AllowWarn = None,
     require_evaluation: RequireEvaluation = None,
     dataset: Dataset = None,
     bound: Bounds = None,
@@ -123,6 +129,7 @@ def update(
         "description": description,
         "labels": label,
         "rules.require_parity": require_parity,
+        "rules.allow_warn": allow_warn,
         "rules.require_evaluation": require_evaluation,
         "rules.dataset": dataset,
         "rules.bounds": bounds,
@@ -133,7 +140,7 @@ def update(
         description=description or "",
         labels=parse_labels(label or []),
     )
-    _apply(changed.rules, require_parity, require_evaluation, dataset, bounds)
+    _apply(changed.rules, require_parity, allow_warn, require_evaluation, dataset, bounds)
     with connect() as connection:
         request = UpdateChannelRequest(channel=changed, update_mask=mask_of(given))
         show_message(connection.releases.UpdateChannel(request), CHANNELS, output)
@@ -153,9 +160,14 @@ def delete(
 
 
 def _apply(
-    rules: PromotionRules, parity: bool | None, evaluation: bool | None, dataset: str | None, bounds: list[str] | None
+    rules: PromotionRules,
+    parity: bool | None,
+    allow_warn: bool | None,
+    evaluation: bool | None,
+    dataset: str | None,
+    bounds: list[str] | None,
 ) -> None:
-    rules.require_parity, rules.require_evaluation = bool(parity), bool(evaluation)
+    rules.require_parity, rules.allow_warn, rules.require_evaluation = bool(parity), bool(allow_warn), bool(evaluation)
     if dataset:
         rules.dataset = dataset_name(dataset)
     rules.bounds.extend(parse_bound(text) for text in bounds or [])

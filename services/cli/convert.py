@@ -25,7 +25,8 @@ def convert(
     output_model: Annotated[str, typer.Option(help="Model for the package; the source's own where not given.")] = "",
     samples: Annotated[Path | None, typer.Option(help="NPZ file of samples for parity, named like the inputs.")] = None,
     waive: Annotated[
-        list[str] | None, typer.Option(metavar="COMPONENT=WHY", help="Let a failed parity through, by name.")
+        list[str] | None,
+        typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL."),
     ] = None,
     timeout: Timeout = 0,
     memory: Annotated[int, typer.Option(min=0, help="MiB that the engines may take; the device's where 0.")] = 0,
@@ -35,7 +36,8 @@ def convert(
 ) -> None:
     """Convert a model version into a verified package for a device.
 
-    The exit code is 0 where it succeeded, 5 where it failed, 6 where it was cancelled.
+    The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 5 if it failed,
+    6 if it was cancelled.
     """
     from lathe.converter.v1.conversion_service_pb2 import (
         ConversionSpec,

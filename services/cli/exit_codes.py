@@ -27,6 +27,8 @@ class ExitCode(IntEnum):
     """The caller is not known or may not do this."""
     TIMEOUT = 9
     """It took longer than allowed."""
+    PARITY_WARN = 10
+    """The task succeeded, but a parity verdict is WARN, and nobody accepted it by name."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

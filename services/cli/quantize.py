@@ -68,7 +68,8 @@ def quantize(
 ) -> None:
     """Quantize a version, measure what that cost and what it won, and keep the form that holds.
 
-    The exit code is 0 where it succeeded, 5 where it failed, 6 where it was cancelled.
+    The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 5 if it failed,
+    6 if it was cancelled.
     """
     from lathe.quantizer.v1.quantization_service_pb2 import (
         PER_TENSOR,

@@ -9,7 +9,7 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.listing import Limit, pages
-from services.cli.names import channel_name, model_name, version_name
+from services.cli.names import channel_name, model_name, parse_labels, version_name
 from services.cli.output import TABLE, Output, OutputFormat, message_json, print_json, show_message, show_messages
 from services.cli.views import COMPATIBILITY, RELEASES
 
@@ -25,10 +25,18 @@ def promote(
     evaluation: Annotated[
         str, typer.Option(metavar="TASK", help="Evaluation to show to the channel's rules: an id.")
     ] = "",
+    waive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL; the release records why."),
+    ] = None,
     why: Note = "",
     output: Output = TABLE,
 ) -> None:
-    """Let a channel serve a package version; refused where it breaks a rule of the channel, each named."""
+    """Let a channel serve a package version; refused where it breaks a rule of the channel, each named.
+
+    Without rules, too, a WARN or a FAIL is promoted only if it was accepted: when it was made, here by --waive, or, for
+    WARN, by the channel's --allow-warn. A channel with --require-parity takes no waiver.
+    """
     from lathe.registry.v1.release_service_pb2 import PromoteModelVersionRequest
 
     name = version_name(version)
@@ -37,6 +45,7 @@ def promote(
         model_version=name,
         evaluation_task=_evaluation(evaluation),
         note=why,
+        parity_waivers=parse_labels(waive or []),
     )
     with connect() as connection:
         show_message(connection.releases.PromoteModelVersion(request), RELEASES, output)

@@ -13,11 +13,11 @@ TOP_NODES = 10
 TOP_REGRESSIONS = 10
 BY_CLASS = ("precision/", "recall/", "f1/", "ap/")
 """Beginnings of the figures of one class, which reports show and tables leave out."""
-# Rows of component, what the verdict asks for, output.
+# Rows of component, parity report, output.
 PARITY: list[Column[Any]] = [
     Column("output", lambda row: plain(f"{row[0]}: {row[2].output}" if row[0] else row[2].output)),
     Column("max rel", lambda row: f"{row[2].max_rel_error:.1e}", numeric=True),
-    Column("limit", lambda row: row[1]),
+    Column("asked for", lambda row: asked_for(row[1])),
     Column("cosine", lambda row: f"{row[2].cosine:.6f}", numeric=True),
     Column("SQNR dB", lambda row: f"{row[2].sqnr_db:.1f}", numeric=True),
     Column("top-1", lambda row: f"{row[2].top1_agreement:.1%}" if row[2].HasField("top1_agreement") else "–"),
@@ -122,8 +122,7 @@ def show_comparison(comparison: Any, limit: int) -> None:
 
 
 def _conversion(result: Any) -> None:
-    for each in result.components:
-        _show_parity(each.component, each.parity, f"max rel ≤ {each.parity.threshold:g}")
+    _show_parity(result)
     for each in result.components:
         _show_profile(each.component, each.profile)
 
@@ -134,8 +133,7 @@ def _quantization(result: Any) -> None:
         print_rows(result.ladder, LADDER, title="Accuracy control")
     if result.sensitivities:
         print_rows(result.sensitivities[:TOP_NODES], SENSITIVITIES, title="Most sensitive nodes")
-    # Of a quantized form the limit is on 1 - cosine: one clipped outlier is a large relative error and means nothing.
-    _show_parity("", result.parity, f"cosine ≥ {1 - result.parity.threshold:g}")
+    _show_parity(result)
     _show_profile("", result.profile)
     note(f"weights: {size(result.source_size_bytes)} → {size(result.size_bytes)}")
     if result.HasField("source_accuracy") and result.HasField("accuracy"):
@@ -149,6 +147,7 @@ def _quantization(result: Any) -> None:
 
 def _optimization(result: Any) -> None:
     print_rows(result.candidates, FORMS, title="Forms tried", empty="No form was tried.")
+    _show_parity(result)
     _show_profile("", result.profile)
     found = result.optimization_result
     note(
@@ -188,10 +187,38 @@ def _evaluation(result: Any) -> None:
     _show_warnings(result.warnings)
 
 
-def _show_parity(component: str, parity: Any, limit: str) -> None:
-    rows = [(component, limit, output) for output in parity.outputs]
+def parities(result: Any) -> list[tuple[str, Any]]:
+    """Return the parity reports of what a task made, by component or form; empty names where there is one alone."""
+    fields = result.DESCRIPTOR.fields_by_name
+    if "components" in fields:
+        return [(each.component, each.parity) for each in result.components]
+    if "candidates" in fields and "parity" in fields["candidates"].message_type.fields_by_name:
+        return [(each.form, each.parity) for each in result.candidates if each.recommended]
+    return [("", result.parity)] if "parity" in fields else []
+
+
+def unaccepted(result: Any) -> bool:
+    """Return whether a parity verdict of what a task made is not PASS, and nobody accepted it by name."""
+    return any(enum_name(report, "verdict") in ("WARN", "FAIL") and not report.waiver for _, report in parities(result))
+
+
+def asked_for(report: Any) -> str:
+    """Return what outputs have to be for a PASS."""
+    by_cosine = enum_name(report, "measure") == "COSINE"
+    return f"cosine ≥ {1 - report.threshold:g}" if by_cosine else f"max rel ≤ {report.threshold:g}"
+
+
+def _show_parity(result: Any) -> None:
+    found = parities(result)
+    rows = [(component, report, output) for component, report in found for output in report.outputs]
     if rows:
         print_rows(rows, PARITY, title="Parity")
+    for component, report in found:
+        verdict = enum_name(report, "verdict")
+        if verdict in ("WARN", "FAIL"):
+            of = f"{component}: " if component else ""
+            accepted = f"accepted: {report.waiver}" if report.waiver else "a promotion needs somebody who accepts it"
+            note(f"{of}the parity verdict is {verdict}; {accepted}", style="yellow")
 
 
 def _show_profile(component: str, profile: Any) -> None:

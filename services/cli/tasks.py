@@ -76,17 +76,16 @@ def get(task: TaskArgument, output: Output = TABLE) -> None:
 def watch(task: TaskArgument, output: Output = TABLE) -> None:
     """Stay until a task ends; with `--output json`, one line per change. The exit code tells how it ended."""
     from services.cli.output import message_json
-    from services.cli.watching import EXIT_CODES, follow, tell, wait
+    from services.cli.watching import exit_code_of, follow, tell, wait
 
     with connect() as connection:
         _, name = find_task(connection, task)
         if output is OutputFormat.TABLE:
             raise typer.Exit(tell(wait(connection, name)))
-        state = ""
         for change in follow(connection, name):
-            state = enum_name(change.status, "state")
+            found = change
             print_json_line(message_json(change))
-    raise typer.Exit(EXIT_CODES[state])
+    raise typer.Exit(exit_code_of(found))
 
 
 @tasks.command("logs")

@@ -74,7 +74,9 @@ def how(release: Any) -> str:
 
 def rules(kept: Any) -> list[str]:
     """Return the rules of a channel, each as short as it can be said."""
-    said = ["parity PASS"] if kept.require_parity else []
+    said = ["parity PASS or WARN" if kept.allow_warn else "parity PASS"] if kept.require_parity else []
+    if kept.allow_warn and not kept.require_parity:
+        said.append("WARN allowed")
     if kept.require_evaluation or kept.dataset:
         said.append(f"evaluated on {kept.dataset.removeprefix('datasets/')}" if kept.dataset else "evaluated")
     for bound in kept.bounds:
@@ -82,6 +84,11 @@ def rules(kept: Any) -> list[str]:
         said += [f"{name} >= {bound.min:g}"] if bound.HasField("min") else []
         said += [f"{name} <= {bound.max:g}"] if bound.HasField("max") else []
     return said
+
+
+def waivers(release: Any) -> list[str]:
+    """Return why the verdicts of components that are not PASS were accepted."""
+    return [f"{component}: {why}" for component, why in sorted(release.parity_waivers.items())]
 
 
 def enum_name(message: Any, field: str) -> str:
@@ -172,6 +179,7 @@ RELEASES: list[Column[Any]] = [
     Column("who", lambda release: plain(release.owner)),
     Column("when", lambda release: when(release.create_time), whole=True),
     Column("why", lambda release: plain(release.note)),
+    Column("accepted", lambda release: plain("\n".join(waivers(release))), detail=True),
     Column("evaluation", lambda release: plain(release.evaluation_task.partition("/")[2]), detail=True),
     Column("rules kept", lambda release: plain("\n".join(release.checks)), detail=True),
     Column("repository", lambda release: plain(release.repository_uri), detail=True),

@@ -39,7 +39,7 @@ def finish(
         wait_for_it: Whether to wait.
         on_success: Takes the task where it was waited for and SUCCEEDED, once it is printed.
     """
-    from services.cli.watching import EXIT_CODES, tell, wait
+    from services.cli.watching import exit_code_of, tell, wait
 
     note(f"{task.name}: {task.display_name}")
     if wait_for_it:
@@ -47,8 +47,8 @@ def finish(
     if output is OutputFormat.JSON or not wait_for_it:
         show_message(task, TASKS, output)
     if wait_for_it:
-        code = tell(task) if output is OutputFormat.TABLE else EXIT_CODES[enum_name(task.status, "state")]
-        if code is ExitCode.OK and on_success is not None:
+        code = tell(task) if output is OutputFormat.TABLE else exit_code_of(task)
+        if enum_name(task.status, "state") == "SUCCEEDED" and on_success is not None:
             on_success(task)
         raise typer.Exit(code)
 

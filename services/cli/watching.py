@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.cli.exit_codes import ExitCode
 from services.cli.output import error, note, plain
-from services.cli.results import show_result
+from services.cli.results import show_result, unaccepted
 from services.cli.task_services import service_of
 from services.cli.views import doing, enum_name
 
@@ -89,8 +89,14 @@ def _wait(connection: Connection, name: str) -> Any:
     return task
 
 
+def exit_code_of(task: Any) -> ExitCode:
+    """Return the exit code that tells how a terminal task ended."""
+    code = EXIT_CODES[enum_name(task.status, "state")]
+    return ExitCode.PARITY_WARN if code is ExitCode.OK and unaccepted(task.result) else code
+
+
 def tell(task: Any) -> ExitCode:
-    """Print what came of a terminal task: the tables of its kind, or why it failed."""
+    """Print what came of a terminal task: the tables of its kind, or why it failed; return its exit code."""
     state = enum_name(task.status, "state")
     failure = task.status.failure
     if state == "FAILED":
@@ -111,4 +117,4 @@ def tell(task: Any) -> ExitCode:
         show_result(task)
     else:
         note(f"{task.name} is {state}")
-    return EXIT_CODES[state]
+    return exit_code_of(task)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import grpc
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask, GetEvaluationTaskRequest
 from lathe.registry.v1.model_service_pb2 import ModelVersion
-from lathe.registry.v1.release_service_pb2 import Channel
+from lathe.registry.v1.release_service_pb2 import Channel, Release
 
-from services.common.errors import LatheError, is_transient, unavailable
+from services.common.errors import LatheError, invalid_argument, is_transient, unavailable
 from services.registry.releases.rules import findings, need_evaluation
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Gate:
         self._evaluations = evaluations
 
     async def check(
-        self, channel: Channel, version: ModelVersion, components: Collection[str], evaluation: str
+        self, channel: Channel, version: ModelVersion, components: Collection[str], release: Release
     ) -> list[str]:
         """Return the rules that are kept, a sentence each.
 
@@ -35,22 +35,27 @@ class Gate:
             channel: The channel, with its rules.
             version: The version to be promoted.
             components: Names of the package's components.
-            evaluation: The evaluation to be shown to the rules; empty for none.
+            release: What is to be made: the evaluation to show to the rules, and the waivers.
 
         Raises:
-            LatheError: FAILED_PRECONDITION, reason PROMOTION_REFUSED, with a violation for every broken rule;
-                UNAVAILABLE where the evaluator does not answer.
+            LatheError: INVALID_ARGUMENT for a waiver of a component that the package does not have;
+                FAILED_PRECONDITION, reason PROMOTION_REFUSED, with a violation for every broken rule; UNAVAILABLE if
+                the evaluator does not answer.
         """
-        known = None
-        if evaluation and need_evaluation(channel.rules, evaluation):
-            known = await self._ask(evaluation)
-        found = findings(channel.rules, version, components, evaluation, known)
+        for name in release.parity_waivers:
+            if name not in components:
+                has = f"the package has {', '.join(sorted(components))}"
+                raise invalid_argument("parity_waivers", f"No component is named '{name}'; {has}.")
+        known, named = None, release.evaluation_task
+        if named and need_evaluation(channel.rules, named):
+            known = await self._ask(named)
+        found = findings(channel.rules, version, components, release, known)
         broken = [each for each in found if not each.kept]
         if broken:
             raise LatheError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "PROMOTION_REFUSED",
-                f"'{version.name}' breaks {len(broken)} of {len(found)} rules of '{channel.name}': "
+                f"'{version.name}' breaks {len(broken)} of {len(found)} rules for '{channel.name}': "
                 + " ".join(each.sentence for each in broken),
                 preconditions=[(each.rule, each.subject, each.sentence) for each in broken],
             )

@@ -70,7 +70,8 @@ class Releases:
         """Make a package version a channel's current release.
 
         Raises:
-            LatheError: NOT_FOUND for the channel or the version; INVALID_ARGUMENT for a version of another model;
+            LatheError: NOT_FOUND for the channel or the version; INVALID_ARGUMENT for a version of another model or a
+                waiver of a component that it does not have;
                 FAILED_PRECONDITION where the version is no package (NOT_A_PACKAGE), Triton cannot serve it
                 (NOT_SERVABLE), or a rule is broken (PROMOTION_REFUSED, a violation per rule); UNAVAILABLE where the
                 rules ask for an evaluation and the evaluator does not answer.
@@ -87,6 +88,7 @@ class Releases:
                 model_version=request.model_version,
                 evaluation_task=request.evaluation_task,
                 note=request.note,
+                parity_waivers=request.parity_waivers,
             )
 
         return await self._make("PromoteModelVersion", request, request.name, request.request_id, draft)
@@ -155,7 +157,7 @@ class Releases:
         manifest = await read_manifest(self._content, version)
         if release.kind == PROMOTION:
             components = [component.name for component in manifest.components]
-            release.checks.extend(await self._gate.check(channel, version, components, release.evaluation_task))
+            release.checks.extend(await self._gate.check(channel, version, components, release))
         number = naming.release_number(channel.current_release) + 1
         release.name, release.uid, release.owner = naming.release_name(name, number), str(uid), current_user()
         release.create_time.FromDatetime(datetime.now(UTC))

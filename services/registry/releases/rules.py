@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationResult, EvaluationTask
 from lathe.registry.v1.model_service_pb2 import ModelVersion
-from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules
-from lathe.type.v1.measurement_pb2 import PASS, Verdict
+from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules, Release
+from lathe.type.v1.measurement_pb2 import COSINE, PASS, WARN, ParityReport, Verdict
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
 
 from services.common.errors import invalid_argument
@@ -53,36 +53,63 @@ def findings(
     rules: PromotionRules,
     version: ModelVersion,
     components: Collection[str],
-    named: str,
+    release: Release,
     evaluation: EvaluationTask | None,
 ) -> list[Finding]:
-    """Return what became of every rule.
+    """Return what became of every rule: of the channel's, and that a WARN or a FAIL needs somebody who accepted it.
 
     Args:
         rules: The channel's.
         version: The version to be promoted.
         components: Names of the package's components.
-        named: The evaluation that the request names, if any.
-        evaluation: What is known of it; None where there is none of that name.
+        release: What is to be made: the evaluation that it names, if any, and the verdicts that it accepts.
+        evaluation: What is known of that evaluation; None where there is none of that name.
     """
-    found = list(_parity(version, components)) if rules.require_parity else []
+    named, waivers = release.evaluation_task, release.parity_waivers
+    found = [each for name in sorted(components) if (each := _parity(rules, version, name, waivers.get(name, "")))]
     if need_evaluation(rules, named):
         found += _evaluation(rules, version, named, evaluation)
     return found
 
 
-def _parity(version: ModelVersion, components: Collection[str]) -> Iterator[Finding]:
-    for name in sorted(components):
-        report = version.parity.get(name)
-        required = f"Component '{name}' needs the parity verdict PASS"
-        if report is None:
-            why = "it was uploaded, and no task of Lathe compared it" if version.package.directly_uploaded else "none"
-            yield Finding("PARITY", name, False, f"{required}; {version.name} has no parity report ({why}).")
-        elif report.verdict == PASS:
-            yield Finding("PARITY", name, True, f"Component '{name}' has the parity verdict PASS.")
-        else:
-            waived = f", waived as '{report.waiver}', and a waived verdict is not PASS" if report.waiver else ""
-            yield Finding("PARITY", name, False, f"{required}; it has {Verdict.Name(report.verdict)}{waived}.")
+def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str) -> Finding | None:
+    """Return what the parity of a component means for a promotion; None if it is no FAIL or WARN and nobody asks."""
+    report = version.parity.get(name)
+    if report is None or report.verdict == PASS:
+        return _required(version, name, report) if rules.require_parity else None
+    has, accepted = f"Component '{name}' has the parity verdict {Verdict.Name(report.verdict)}", waiver or report.waiver
+    if report.verdict == WARN and rules.allow_warn:
+        kept, sentence = True, f"{has}, which the channel allows."
+    elif rules.require_parity:
+        waived = f", accepted as '{accepted}', but the channel takes no waiver" if accepted else ""
+        kept, sentence = False, f"{has}{waived}; the channel requires {'PASS or WARN' if rules.allow_warn else 'PASS'}."
+    elif accepted:
+        kept, sentence = True, f"{has}, accepted: {accepted}."
+    else:
+        allow = " let the channel allow WARN (allow_warn, --allow-warn)," if report.verdict == WARN else ""
+        fix = f"Name a reason in parity_waivers (--waive {name}=REASON),{allow} or make a version that passes."
+        kept, sentence = False, f"{has}{_figures(report)}, and nobody accepted it. {fix}"
+    return Finding("PARITY", name, kept, sentence)
+
+
+def _required(version: ModelVersion, name: str, report: ParityReport | None) -> Finding:
+    if report is not None:
+        return Finding("PARITY", name, True, f"Component '{name}' has the parity verdict PASS.")
+    why = "it was uploaded, and no task of Lathe compared it" if version.package.directly_uploaded else "none"
+    sentence = f"Component '{name}' needs the parity verdict PASS; {version.name} has no parity report ({why})."
+    return Finding("PARITY", name, False, sentence)
+
+
+def _figures(report: ParityReport) -> str:
+    """Return the error of the worst output; empty in reports that say nothing of it."""
+    worst = next((output for output in report.outputs if output.verdict == report.verdict), None)
+    if worst is None:
+        return ""
+    if worst.remark:
+        return f" (output '{worst.output}': {worst.remark})"
+    if report.measure == COSINE:
+        return f" (cosine {worst.cosine:.4f} of output '{worst.output}')"
+    return f" (relative error {worst.max_rel_error:.3g} of output '{worst.output}')"
 
 
 def _evaluation(
@@ -92,7 +119,7 @@ def _evaluation(
     if broken or evaluation is None:
         yield Finding("EVALUATION", named or version.name, False, broken)
         for bound in rules.bounds:
-            sentence = f"{_required(bound)}; there is no evaluation to find it in."
+            sentence = f"{_asked(bound)}; there is no evaluation to find it in."
             yield Finding("METRIC", bound.metric, False, sentence)
         return
     yield Finding("EVALUATION", named, True, f"{named} SUCCEEDED for {version.name}.")
@@ -136,15 +163,15 @@ def figures(result: EvaluationResult) -> dict[tuple[str, str], float]:
 def _bound(bound: MetricBound, known: Mapping[tuple[str, str], float]) -> Finding:
     value = known.get((bound.metric, bound.slice))
     if value is None:
-        return Finding("METRIC", bound.metric, False, f"{_required(bound)}; {_absent(bound, known)}.")
+        return Finding("METRIC", bound.metric, False, f"{_asked(bound)}; {_absent(bound, known)}.")
     # A figure that is no number keeps no bound: every comparison with it is false.
     kept = (not bound.HasField("min") or value >= bound.min) and (not bound.HasField("max") or value <= bound.max)
     kept = kept and not math.isnan(value)
-    sentence = f"{_required(bound)}; it is {value:.6g}."
+    sentence = f"{_asked(bound)}; it is {value:.6g}."
     return Finding("METRIC", bound.metric, kept, sentence)
 
 
-def _required(bound: MetricBound) -> str:
+def _asked(bound: MetricBound) -> str:
     where = f" of {bound.slice}" if bound.slice else ""
     ends = [f"at least {bound.min:.6g}"] if bound.HasField("min") else []
     ends += [f"at most {bound.max:.6g}"] if bound.HasField("max") else []

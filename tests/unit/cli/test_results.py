@@ -6,9 +6,13 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from lathe.converter.v1.conversion_service_pb2 import ConversionTask
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, EvaluationTask
+from lathe.optimizer.v1.optimization_service_pb2 import OptimizationTask
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationTask
+from lathe.type.v1.task_pb2 import FAILED, SUCCEEDED
 
+from services.cli.exit_codes import ExitCode
 from services.cli.results import show_comparison, show_result
+from services.cli.watching import exit_code_of
 
 Printed = pytest.CaptureFixture[str]
 
@@ -33,9 +37,14 @@ def cells(printed: str, first: str) -> list[str]:
     return next(row for row in rows if row[0] == first)
 
 
-def converted(**origin: str) -> ConversionTask:
-    parity = {"threshold": 1e-5, "outputs": [{**OUTPUT, "max_rel_error": 2e-6, "verdict": "PASS"}]}
-    unjudged = {"threshold": 1e-5, "outputs": [{"output": "ids", "verdict": "WARN"}]}
+def converted(waiver: str = "", **origin: str) -> ConversionTask:
+    parity = {"verdict": "PASS", "threshold": 1e-5, "outputs": [{**OUTPUT, "max_rel_error": 2e-6, "verdict": "PASS"}]}
+    unjudged = {
+        "verdict": "WARN",
+        "threshold": 1e-5,
+        "waiver": waiver,
+        "outputs": [{"output": "ids", "verdict": "WARN"}],
+    }
     values = {
         "name": "conversionTasks/c1",
         "origin": origin,
@@ -62,6 +71,20 @@ def test_a_conversion_shows_parity_and_latency_of_every_component(capsys: Printe
     assert "net: [int8] is faster: 2.00x" in printed.err
     assert "conversionTasks/c1 made digits/2" in printed.err
     assert "No work was done" not in printed.err
+    assert "head: the parity verdict is WARN; a promotion needs somebody who accepts it" in printed.err
+
+
+def test_a_verdict_that_nobody_accepted_has_an_exit_code() -> None:
+    ended = [converted(), converted(waiver="ticket 1"), quantized(), quantized(parity={"verdict": "WARN"})]
+    codes = [ExitCode.PARITY_WARN, ExitCode.OK, ExitCode.OK, ExitCode.PARITY_WARN]
+    forms = [{"form": "a", "recommended": True, "parity": {"verdict": "WARN"}}, {"form": "b"}]
+    ended.append(ParseDict({"name": "optimizationTasks/o", "result": {"candidates": forms}}, OptimizationTask()))
+    ended.append(evaluated())
+    for task, code in zip(ended, [*codes, ExitCode.PARITY_WARN, ExitCode.OK], strict=True):
+        task.status.state = SUCCEEDED
+        assert exit_code_of(task) is code
+    ended[0].status.state = FAILED
+    assert exit_code_of(ended[0]) is ExitCode.TASK_FAILED
 
 
 def test_a_result_of_the_action_cache_says_whose_work_it_is(capsys: Printed) -> None:
@@ -80,7 +103,12 @@ def quantized(**more: Any) -> QuantizationTask:
         "source_size_bytes": 375910,
         "size_bytes": 96768,
         "candidates": candidates,
-        "parity": {"threshold": 1e-3, "outputs": [{**OUTPUT, "verdict": "PASS"}]},
+        "parity": {
+            "verdict": "PASS",
+            "measure": "COSINE",
+            "threshold": 1e-3,
+            "outputs": [{**OUTPUT, "verdict": "PASS"}],
+        },
         "profile": PROFILE,
     }
     values = {"name": "quantizationTasks/q1", "result": {**result, **more}}

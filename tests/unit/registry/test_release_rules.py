@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec, EvaluationTask
 from lathe.registry.v1.model_service_pb2 import ModelVersion
-from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules
+from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules, Release
 from lathe.type.v1.digest_pb2 import Digest
-from lathe.type.v1.measurement_pb2 import PASS, WARN, ParityReport
+from lathe.type.v1.measurement_pb2 import COSINE, FAIL, PASS, WARN, ParityReport, Verdict
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskStatus
 
 from services.registry.releases.rules import Finding, findings, need_evaluation
@@ -29,14 +31,14 @@ def evaluation(value: float = 0.5, *, part: str = "", dataset: str = "datasets/a
 
 def found(rules: PromotionRules, task: EvaluationTask | None, named: str = TASK) -> list[Finding]:
     version = ModelVersion(name=VERSION, parity={"net": ParityReport(verdict=PASS)})
-    return findings(rules, version, ["net"], named, task)
+    return findings(rules, version, ["net"], Release(evaluation_task=named), task)
 
 
 def last(rules: PromotionRules, task: EvaluationTask | None, named: str = TASK) -> Finding:
     return found(rules, task, named)[-1]
 
 
-def test_a_channel_without_rules_lets_everything_through() -> None:
+def test_a_channel_without_rules_lets_what_passed_through() -> None:
     assert found(PromotionRules(), None, "") == []
     assert not need_evaluation(PromotionRules(require_parity=True), TASK)
     assert need_evaluation(PromotionRules(bounds=[MetricBound(metric="top1", min=1)]), "")
@@ -45,10 +47,51 @@ def test_a_channel_without_rules_lets_everything_through() -> None:
 def test_parity_is_asked_of_every_component() -> None:
     parity = {"a": ParityReport(verdict=PASS), "b": ParityReport(verdict=WARN)}
     version = ModelVersion(name=VERSION, parity=parity)
-    kept = findings(PromotionRules(require_parity=True), version, ["c", "b", "a"], "", None)
+    kept = findings(PromotionRules(require_parity=True), version, ["c", "b", "a"], Release(), None)
     assert [(each.subject, each.kept) for each in kept] == [("a", True), ("b", False), ("c", False)]
-    assert kept[1].sentence == "Component 'b' needs the parity verdict PASS; it has WARN."
+    assert kept[1].sentence == "Component 'b' has the parity verdict WARN; the channel requires PASS."
     assert "no parity report" in kept[2].sentence
+
+
+@pytest.mark.parametrize(
+    ("rules", "verdict", "made", "promoted", "kept"),
+    [
+        ({}, "WARN", "", "", False),
+        ({}, "FAIL", "", "", False),
+        ({}, "VERDICT_UNSPECIFIED", "", "", False),
+        ({}, "WARN", "", "ticket 1", True),
+        ({}, "FAIL", "", "ticket 1", True),
+        ({}, "FAIL", "accuracy is judged instead", "", True),
+        ({"allow_warn": True}, "WARN", "", "", True),
+        ({"allow_warn": True}, "FAIL", "", "", False),
+        ({"allow_warn": True}, "FAIL", "", "ticket 1", True),
+        ({"require_parity": True}, "WARN", "", "ticket 1", False),
+        ({"require_parity": True}, "FAIL", "known", "ticket 1", False),
+        ({"require_parity": True, "allow_warn": True}, "WARN", "", "", True),
+        ({"require_parity": True, "allow_warn": True}, "FAIL", "known", "", False),
+    ],
+)
+def test_what_did_not_pass_is_accepted_by_name_or_by_the_channel(
+    rules: dict[str, Any], verdict: str, made: str, promoted: str, kept: bool
+) -> None:
+    report = ParityReport(verdict=Verdict.Value(verdict), waiver=made)
+    version = ModelVersion(name=VERSION, parity={"net": report})
+    release = Release(parity_waivers={"net": promoted} if promoted else {})
+    (finding,) = findings(PromotionRules(**rules), version, ["net"], release, None)
+    assert (finding.rule, finding.subject, finding.kept) == ("PARITY", "net", kept)
+    assert verdict in finding.sentence
+    if kept and not rules:
+        assert f"accepted: {promoted or made}" in finding.sentence
+
+
+def test_a_refusal_tells_the_error_and_what_to_do() -> None:
+    report = ParityReport(verdict=FAIL, measure=COSINE)
+    report.outputs.add(output="y", verdict=FAIL, cosine=0.91)
+    version = ModelVersion(name=VERSION, parity={"net": report})
+    (finding,) = findings(PromotionRules(), version, ["net"], Release(), None)
+    assert "FAIL (cosine 0.9100 of output 'y'), and nobody accepted it" in finding.sentence
+    assert "--waive net=REASON" in finding.sentence
+    assert "allow_warn" not in finding.sentence
 
 
 @given(value=FLOATS, low=st.none() | FLOATS, high=st.none() | FLOATS)

@@ -139,7 +139,7 @@ class Desk:
             await self.promote(channel, version)
         return channel, versions
 
-    async def promote(self, channel: str, version: str, **more: str) -> Release:
+    async def promote(self, channel: str, version: str, **more: Any) -> Release:
         return await self.releases.PromoteModelVersion(
             PromoteModelVersionRequest(name=channel, model_version=version, **more)
         )

@@ -15,7 +15,7 @@ from lathe.registry.v1.release_service_pb2 import (
     PromotionRules,
     UpdateChannelRequest,
 )
-from lathe.type.v1.measurement_pb2 import FAIL, WARN, ParityReport
+from lathe.type.v1.measurement_pb2 import FAIL, WARN, ParityReport, Verdict
 
 from services.common.server import serve_in_process
 from services.common.settings import Settings
@@ -64,8 +64,8 @@ async def test_every_broken_rule_is_a_violation_of_its_own(desk: Desk) -> None:
         (
             "PARITY",
             "main",
-            "Component 'main' needs the parity verdict PASS; it has FAIL, waived as 'known rounding', and a waived "
-            "verdict is not PASS.",
+            "Component 'main' has the parity verdict FAIL, accepted as 'known rounding', but the channel takes no "
+            "waiver; the channel requires PASS.",
         ),
         ("METRIC", "top1", "'top1' has to be at least 0.9; it is 0.85."),
         (
@@ -75,7 +75,7 @@ async def test_every_broken_rule_is_a_violation_of_its_own(desk: Desk) -> None:
         ),
         ("METRIC", "latency_p99_ms", "'latency_p99_ms' has to be at most 5; it is 9."),
     ]
-    assert refused.message.startswith(f"'{version}' breaks 4 of 7 rules of '{channel}': ")
+    assert refused.message.startswith(f"'{version}' breaks 4 of 7 rules for '{channel}': ")
     assert (await desk.get(channel)).current_release == ""
     assert await desk.shelf.paths(channel) == []
 
@@ -95,8 +95,33 @@ async def test_an_evaluation_has_to_be_of_this_version_and_done(desk: Desk) -> N
         ((rule, _, sentence),) = refused.preconditions
         assert rule == "EVALUATION"
         assert found in sentence
+    await desk.promote(channel, version, evaluation_task=desk.evaluation(version))
+
+
+@pytest.mark.parametrize("verdict", [WARN, FAIL])
+async def test_without_rules_what_did_not_pass_is_promoted_by_name(desk: Desk, verdict: Verdict.ValueType) -> None:
+    model = await desk.model()
+    channel = await desk.channel(model)
+    version = await desk.package(model, parity=ParityReport(verdict=verdict))
+    refused = await desk.refused(desk.promote(channel, version))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PROMOTION_REFUSED")
+    assert [(rule, subject) for rule, subject, _ in refused.preconditions] == [("PARITY", "main")]
+    stranger = await desk.refused(desk.promote(channel, version, parity_waivers={"head": "ticket 1"}))
+    assert (stranger.code, stranger.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, "parity_waivers")
+    made = await desk.promote(channel, version, parity_waivers={"main": "ticket 1"})
+    assert dict(made.parity_waivers) == {"main": "ticket 1"}
+    assert "accepted: ticket 1" in made.checks[0]
+    assert dict((await desk.history(channel))[0].parity_waivers) == {"main": "ticket 1"}
+
+
+async def test_a_channel_may_allow_a_warning(desk: Desk) -> None:
+    model = await desk.model()
+    channel = await desk.channel(model, PromotionRules(allow_warn=True))
     warned = await desk.package(model, parity=ParityReport(verdict=WARN))
-    await desk.promote(channel, warned, evaluation_task=desk.evaluation(warned))
+    made = await desk.promote(channel, warned)
+    assert list(made.checks) == ["Component 'main' has the parity verdict WARN, which the channel allows."]
+    failed = await desk.package(model, parity=ParityReport(verdict=FAIL))
+    assert (await desk.refused(desk.promote(channel, failed))).reason == "PROMOTION_REFUSED"
 
 
 async def test_rules_are_changed_and_the_next_promotion_meets_them(desk: Desk) -> None:

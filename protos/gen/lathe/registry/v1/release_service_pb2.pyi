@@ -97,12 +97,19 @@ class PromotionRules(_message.Message):
     REQUIRE_EVALUATION_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     BOUNDS_FIELD_NUMBER: _builtins.int
+    ALLOW_WARN_FIELD_NUMBER: _builtins.int
     require_parity: _builtins.bool
-    """Every component has the parity verdict PASS."""
+    """Every component has the parity verdict PASS, or WARN if `allow_warn` is set, too. A waiver does not stand in for it, and a
+    version that was uploaded as a package, which nothing compared, does not keep it.
+    """
     require_evaluation: _builtins.bool
     """A SUCCEEDED evaluation of this very version is named, on this dataset where one is given: `datasets/{dataset}`."""
     dataset: _builtins.str
     """Dataset that evaluations have to be on."""
+    allow_warn: _builtins.bool
+    """A component may have the parity verdict WARN. Otherwise WARN, like FAIL, is promoted only if it was accepted by name: when the
+    version was made (`ParityReport.waiver`), or by `parity_waivers` of the promotion.
+    """
     @_builtins.property
     def bounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricBound]:
         """Bounds of its figures."""
@@ -114,10 +121,11 @@ class PromotionRules(_message.Message):
         require_evaluation: _builtins.bool = ...,
         dataset: _builtins.str = ...,
         bounds: _abc.Iterable[Global___MetricBound] | None = ...,
+        allow_warn: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "dataset", b"dataset", "require_evaluation", b"require_evaluation", "require_parity", b"require_parity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_warn", b"allow_warn", "bounds", b"bounds", "dataset", b"dataset", "require_evaluation", b"require_evaluation", "require_parity", b"require_parity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +235,26 @@ class Release(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ParityWaiversEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
@@ -240,6 +268,7 @@ class Release(_message.Message):
     REPOSITORY_URI_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
+    PARITY_WAIVERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}/channels/{channel}/releases/{number}`."""
     uid: _builtins.str
@@ -272,6 +301,10 @@ class Release(_message.Message):
     def checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Rules that were kept, a sentence each."""
 
+    @_builtins.property
+    def parity_waivers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Why parity verdicts that are not PASS were accepted, by component, in the words of who promoted it."""
+
     def __init__(
         self,
         *,
@@ -288,10 +321,11 @@ class Release(_message.Message):
         repository_uri: _builtins.str = ...,
         files: _abc.Iterable[_digest_pb2.File] | None = ...,
         checks: _abc.Iterable[_builtins.str] | None = ...,
+        parity_waivers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "create_time", b"create_time", "evaluation_task", b"evaluation_task", "files", b"files", "kind", b"kind", "model_version", b"model_version", "name", b"name", "note", b"note", "owner", b"owner", "previous_release", b"previous_release", "repository_uri", b"repository_uri", "restored_release", b"restored_release", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "create_time", b"create_time", "evaluation_task", b"evaluation_task", "files", b"files", "kind", b"kind", "model_version", b"model_version", "name", b"name", "note", b"note", "owner", b"owner", "parity_waivers", b"parity_waivers", "previous_release", b"previous_release", "repository_uri", b"repository_uri", "restored_release", b"restored_release", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -615,11 +649,32 @@ class PromoteModelVersionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ParityWaiversEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     EVALUATION_TASK_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PARITY_WAIVERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The channel: `models/{model}/channels/{channel}`."""
     model_version: _builtins.str
@@ -630,6 +685,12 @@ class PromoteModelVersionRequest(_message.Message):
     """Why."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    @_builtins.property
+    def parity_waivers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Accepts parity verdicts that are not PASS, by component, with the reason: `{"net": "argmax ties, ticket 4711"}`. The release
+        records it. It accepts nothing on a channel with `require_parity`.
+        """
+
     def __init__(
         self,
         *,
@@ -638,10 +699,11 @@ class PromoteModelVersionRequest(_message.Message):
         evaluation_task: _builtins.str = ...,
         note: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        parity_waivers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_task", b"evaluation_task", "model_version", b"model_version", "name", b"name", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_task", b"evaluation_task", "model_version", b"model_version", "name", b"name", "note", b"note", "parity_waivers", b"parity_waivers", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

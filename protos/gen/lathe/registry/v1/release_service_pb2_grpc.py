@@ -134,8 +134,9 @@ class ReleaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PromoteModelVersion(self, request, context):
-        """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, where it breaks the
-        channel's rules: every broken rule is a violation of its own. A version that serves in a channel cannot be deleted.
+        """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
+        channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+        A version that serves in a channel cannot be deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,8 +49,9 @@ class ReleaseServiceStub:
     DeleteChannel: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.DeleteChannelRequest, _empty_pb2.Empty]
     """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`."""
     PromoteModelVersion: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.PromoteModelVersionRequest, _release_service_pb2.Release]
-    """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, where it breaks the
-    channel's rules: every broken rule is a violation of its own. A version that serves in a channel cannot be deleted.
+    """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
+    channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+    A version that serves in a channel cannot be deleted.
     """
     RollBack: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]
     """Makes an earlier release's version current again, as a new release. Rules are not asked: going back must always work."""
@@ -81,8 +82,9 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     DeleteChannel: _aio.UnaryUnaryMultiCallable[_release_service_pb2.DeleteChannelRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`."""
     PromoteModelVersion: _aio.UnaryUnaryMultiCallable[_release_service_pb2.PromoteModelVersionRequest, _release_service_pb2.Release]  # type: ignore[assignment]
-    """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, where it breaks the
-    channel's rules: every broken rule is a violation of its own. A version that serves in a channel cannot be deleted.
+    """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
+    channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+    A version that serves in a channel cannot be deleted.
     """
     RollBack: _aio.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]  # type: ignore[assignment]
     """Makes an earlier release's version current again, as a new release. Rules are not asked: going back must always work."""
@@ -146,8 +148,9 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _release_service_pb2.PromoteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_release_service_pb2.Release, _abc.Awaitable[_release_service_pb2.Release]]:
-        """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, where it breaks the
-        channel's rules: every broken rule is a violation of its own. A version that serves in a channel cannot be deleted.
+        """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
+        channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+        A version that serves in a channel cannot be deleted.
         """
 
     @_abc_1.abstractmethod

@@ -177,7 +177,9 @@ class ParityReport(_message.Message):
     first_diverging_error: _builtins.float
     """Largest relative error at that node's output."""
     waiver: _builtins.str
-    """Name under which the user waived the failure; empty where none was needed."""
+    """Why a verdict that is not PASS was accepted when the form was made: the user's own words, or that a bound on lost accuracy
+    judges in its place. Empty if nobody accepted it.
+    """
     measure: Global___ParityMeasure.ValueType
     """The figure that is the error."""
     limit: _builtins.float
