@@ -76,8 +76,8 @@ def optimize(
     """Search for the fastest form of a version that still computes the right thing; several versions make a group.
 
     Nothing is registered before it is saved, with --save or `lathe save`.
-    The exit code is 0 if all succeeded, 10 if one did with a parity verdict of WARN that nobody accepted, 5 if one
-    failed, 6 if it was cancelled.
+    The exit code is 0 if all succeeded, 5 if one failed, 6 if it was cancelled; of one version, 10 if it succeeded with
+    a parity verdict of WARN that nobody accepted.
     """
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
     from lathe.type.v1.precision_pb2 import Precision

@@ -75,7 +75,7 @@ def test_a_conversion_shows_parity_and_latency_of_every_component(capsys: Printe
 
 
 def test_a_verdict_that_nobody_accepted_has_an_exit_code() -> None:
-    ended = [converted(), converted(waiver="ticket 1"), quantized(), quantized(parity={"verdict": "WARN"})]
+    ended: list[Any] = [converted(), converted(waiver="ticket 1"), quantized(), quantized(parity={"verdict": "WARN"})]
     codes = [ExitCode.PARITY_WARN, ExitCode.OK, ExitCode.OK, ExitCode.PARITY_WARN]
     forms = [{"form": "a", "recommended": True, "parity": {"verdict": "WARN"}}, {"form": "b"}]
     ended.append(ParseDict({"name": "optimizationTasks/o", "result": {"candidates": forms}}, OptimizationTask()))
