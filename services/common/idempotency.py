@@ -15,7 +15,15 @@ from google.protobuf.message import Message
 from services.common.database import Connection, Database
 from services.common.errors import invalid_argument
 
-__all__ = ["REQUEST_IDS_BY_AGE", "REQUEST_IDS_TABLE", "claim_request", "find_request", "fingerprint", "forget_requests"]
+__all__ = [
+    "REQUEST_IDS_BY_AGE",
+    "REQUEST_IDS_TABLE",
+    "claim_request",
+    "find_request",
+    "fingerprint",
+    "forget_requests",
+    "method_of",
+]
 
 REQUEST_IDS_TABLE = """
     CREATE TABLE request_ids (
@@ -46,6 +54,11 @@ def fingerprint(message: Message, *more: str) -> bytes:
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
 
 
+def method_of(request: Message) -> str:
+    """Return the method that a request is for; ids of different methods are different ids."""
+    return request.DESCRIPTOR.name.removesuffix("Request")
+
+
 async def claim_request(
     connection: Connection, *, owner: str, request_id: str, method: str, fingerprint: bytes, resource: UUID
 ) -> UUID | None:
@@ -55,7 +68,7 @@ async def claim_request(
         connection: the transaction that does the work.
         owner: who asks.
         request_id: a UUID.
-        method: what for, for example `CreateModel`: ids of different methods are different ids.
+        method: what for, for example `CreateModel`: see `method_of`.
         fingerprint: hash of what is asked for.
         resource: uid of the resource that this request is about to create.
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from services.common.database import Database
-from services.common.idempotency import find_request, fingerprint
+from services.common.idempotency import find_request, fingerprint, method_of
 from services.common.identity import current_user
 from services.common.resource_kind import ResourceKind
 from services.common.resources import ResourceStore
@@ -36,7 +36,7 @@ async def first_made(database: Database, kind: ResourceKind[M], request_id: str,
         database,
         owner=current_user(),
         request_id=request_id,
-        method=kind.creation,
+        method=method_of(request),
         fingerprint=fingerprint(request),
     )
     return None if uid is None else await ResourceStore(database, kind).find("uid", uid)

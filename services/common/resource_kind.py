@@ -57,11 +57,6 @@ class ResourceKind(Generic[M]):
     order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
     default_order: str = "create_time desc"
 
-    @property
-    def creation(self) -> str:
-        """Return the method under which the ids of requests that create one are remembered."""
-        return f"Create{self.message_type.DESCRIPTOR.name}"
-
     def prefix(self, parent: str) -> str:
         """Return what comes before the id in the names of a parent's resources."""
         return f"{parent}/{self.collection}/" if parent else f"{self.collection}/"

@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 from services.common import errors
 from services.common.changes import apply_mask, check_etag
 from services.common.database import Connection, Database
-from services.common.idempotency import claim_request, fingerprint
+from services.common.idempotency import claim_request, fingerprint, method_of
 from services.common.identity import current_user
 from services.common.listing import Listing, ListQuery, list_page
 from services.common.resource_kind import ResourceKind
@@ -82,7 +82,7 @@ class ResourceStore(Generic[M]):
                     transaction,
                     owner=asker,
                     request_id=request_id,
-                    method=self._kind.creation,
+                    method=f"Create{message.DESCRIPTOR.name}" if request is None else method_of(request),
                     # A service may choose the id itself, another one for the repeat: then the request alone counts.
                     fingerprint=fingerprint(request)
                     if request is not None

@@ -158,6 +158,23 @@ async def test_the_same_request_is_one_dataset(registry: Registry) -> None:
     assert first.uid == second.uid
 
 
+async def test_request_ids_of_creating_and_deriving_are_different_ids(desk: Desk) -> None:
+    source = await desk.ready(image_folder())
+    request_id = str(uuid.uuid4())
+    create = CreateDatasetRequest(
+        dataset=Dataset(display_name=unique("Data"), files=source.files), request_id=request_id
+    )
+    created = await desk.datasets.CreateDataset(create)
+    same = DeriveDatasetRequest.FromString(create.SerializeToString())
+    assert (await desk.registry.refused(desk.datasets.DeriveDataset(same))).fields[0][0] == "dataset.derivation"
+    derived = Dataset(display_name=unique("Data"))
+    derived.derivation.sources.append(source.name)
+    made = await desk.datasets.DeriveDataset(DeriveDatasetRequest(dataset=derived, request_id=request_id))
+    assert made.uid != created.uid
+    for each in (created, made):
+        await desk.settled(each)
+
+
 async def test_a_repeat_returns_the_first_dataset_although_its_source_is_gone(desk: Desk) -> None:
     source = await desk.ready(image_folder())
     derived = Dataset(display_name=unique("Data"))
