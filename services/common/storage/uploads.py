@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,13 +114,22 @@ class Uploads:
         return min(found)[1] if found else ""
 
     def _arrived(self, client: S3Client, key: str, multipart: str, size: int) -> dict[int, str]:
-        """Return number → ETag of the parts that have arrived in their right size."""
+        """Return number → ETag of the parts that have arrived in their right size.
+
+        Of a part that was sent twice, some stores list both. The last one counts. Times are of whole seconds: a part of
+        which two with different bytes came in the last one has to be sent again.
+        """
         if not multipart:
             return {}
         expected = {span.number: span.size for span in spans(size)}
         pages = client.get_paginator("list_parts").paginate(Bucket=self._bucket.name, Key=key, UploadId=multipart)
         parts: list[Any] = [part for page in pages for part in page.get("Parts", [])]
-        return {part["PartNumber"]: part["ETag"] for part in parts if expected.get(part["PartNumber"]) == part["Size"]}
+        sent: defaultdict[int, defaultdict[datetime, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for part in parts:
+            if expected.get(part["PartNumber"]) == part["Size"]:
+                sent[part["PartNumber"]][part["LastModified"]].add(part["ETag"])
+        last = {number: etags[max(etags)] for number, etags in sent.items()}
+        return {number: next(iter(etags)) for number, etags in last.items() if len(etags) == 1}
 
     def _progress(self, client: S3Client, upload_id: str, size: int) -> tuple[str, set[int]]:
         key = _key(upload_id)
@@ -146,8 +156,9 @@ class Uploads:
             return False
         raise failed_precondition(
             "UPLOAD_INCOMPLETE",
-            f"{len(missing)} of {len(spans(size))} parts have not arrived in their full size: "
-            f"{_shortened(missing)}. Send them to the URLs that GetUpload returns, then finalize again.",
+            f"{len(missing)} of {len(spans(size))} parts have not arrived in their full size: {_shortened(missing)}. "
+            "Send them to the URLs that GetUpload returns, then finalize again. A part that arrived twice within a "
+            "second with different bytes counts as missing.",
             subject=f"uploads/{upload_id}",
         )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -70,6 +71,45 @@ async def test_an_interrupted_upload_is_resumed(uploads: Uploads, store: S3Conte
     await send(data, [part for part in again if not part.received])
     await uploads.verify_and_commit(upload_id, SIZE, hash_bytes(data))
     assert await store.exists(hash_bytes(data))
+
+
+async def test_of_a_part_that_is_sent_twice_the_last_one_counts(
+    uploads: Uploads, store: S3ContentStore, upload_id: str
+) -> None:
+    names = [f"{upload_id}{number}" for number in range(6)]  # SeaweedFS lists both, in any order
+    opened = [await uploads.open(name, 1000) for name in names]
+    for body in (random_bytes(1000), last := random_bytes(1000)):
+        for parts in opened:
+            await send(body, parts)
+        await asyncio.sleep(1.1)  # the store's times are of whole seconds
+    for name in names:
+        await uploads.verify_and_commit(name, 1000, hash_bytes(last))
+    assert await store.read(hash_bytes(last)) == last
+
+
+async def test_a_part_that_is_sent_twice_within_a_second_is_never_guessed(
+    uploads: Uploads, store: S3ContentStore, upload_id: str
+) -> None:
+    parts = await uploads.open(upload_id, 1000)
+    while True:
+        bodies = [random_bytes(1000) for _ in range(2)]
+        before = int(time.time())
+        for body in bodies:
+            await send(body, parts)
+        if int(time.time()) == before:
+            break
+    (part,) = await uploads.parts(upload_id, 1000)
+    if part.received:  # a store that keeps the last one alone
+        await uploads.verify_and_commit(upload_id, 1000, hash_bytes(bodies[1]))
+        return
+    error = await refused(
+        uploads.verify_and_commit(upload_id, 1000, hash_bytes(bodies[1])), "UPLOAD_INCOMPLETE", "FAILED_PRECONDITION"
+    )
+    assert "twice within a second" in error.message
+    await asyncio.sleep(1.1)
+    await send(bodies[0], [part])
+    await uploads.verify_and_commit(upload_id, 1000, hash_bytes(bodies[0]))
+    assert await store.read(hash_bytes(bodies[0])) == bodies[0]
 
 
 async def test_wrong_bytes_are_not_stored_and_can_be_sent_again(
