@@ -11,6 +11,7 @@ from engines.backends.base import BuildSource
 from engines.backends.torch_modules import example_of
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.network_state import kept_state
+from engines.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ def export_program(title: str, network: torch.nn.Module, source: BuildSource) ->
 
     example = example_of(source)
     try:
-        with kept_state(network), warnings.catch_warnings(), torch.no_grad():
+        with kept_state(network), quiet(log), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             return torch.export.export(network, example, dynamic_shapes=(_dynamic_axes(source, example),))
     except Exception as error:

@@ -26,6 +26,7 @@ from engines.backends.knobs import INPUTS, check_knobs, serve_as_stated, shared_
 from engines.backends.torch_modules import TorchSession, example_of, packaged_network
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.network_state import kept_state
+from engines.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +101,7 @@ def frozen(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
-            with kept_state(module):
+            with kept_state(module), quiet(log):
                 traced = jit.trace(module, example, check_trace=False)
             made: torch.jit.ScriptModule = jit.freeze(traced)
     except Exception as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.export_job import ExportJob
 from engines.frontends.forward import to_tensors
+from engines.quiet import quiet
 from engines.signature import format_shape
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def _module_of(operators: Sequence[str], network: torch.nn.Module, tensors: tupl
 
     names = {re.split(r"[.:]+", operator)[1 if ":" in operator or "." in operator else 0] for operator in operators}
     try:
-        nodes = torch.export.export(network, tensors).graph.nodes
+        with quiet(log):
+            nodes = torch.export.export(network, tensors).graph.nodes
     except Exception as error:
         log.info("The module of %s cannot be told: %s", operators, first_line(error))
         return ""

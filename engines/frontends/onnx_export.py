@@ -21,6 +21,7 @@ from engines.frontends.export_failures import explain
 from engines.frontends.export_job import ExportJob, Observed, Point
 from engines.frontends.forward import flatten_outputs, to_tensors
 from engines.network_state import kept_state
+from engines.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ def export(job: ExportJob, observed: Mapping[Point, Observed]) -> tuple[str, lis
     )
     for name, exporter in exporters[1:] if _script(job.network) else exporters:
         try:
-            with kept_state(job.network), _quiet() as constants:
+            with kept_state(job.network), quiet(log), _told() as constants:
                 exporter()
             _check(job, observed)
         except EngineFailure:
@@ -185,7 +186,7 @@ def _check(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[list[str]]:
+def _told() -> Iterator[list[str]]:
     """Keep from the log what no user can act on; log and give the lines of code of which tracing made constants."""
     constants: list[str] = []
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")

@@ -39,6 +39,7 @@ from services.optimizer.rules import (
     judges,
     normalized,
     place_of,
+    require_the_source_itself,
     time_limit,
 )
 
@@ -97,6 +98,7 @@ class OptimizationKind:
             self._models.GetModel(GetModelRequest(name=output_model(spec))),
         )
         source, own = await self._sources.original(version)
+        require_the_source_itself(version, source)
         template = await self._recipes.resolve(Wanted(spec.template, spec.device, READING_RUNTIME), source, own)
         if asked.tensor_information.strip():
             description = await self._models.DescribeModelVersion(DescribeModelVersionRequest(name=source.name))

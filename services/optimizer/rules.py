@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lathe.optimizer.v1.optimization_service_pb2 import LATENCY, OptimizationSpec
 from lathe.registry.v1.dataset_service_pb2 import Dataset
+from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPECIFIED, Precision
 
@@ -13,7 +14,7 @@ from engines.devices import Device, load_catalog
 from engines.failures import EngineFailure
 from engines.toolchain import version_of
 from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
-from services.common.errors import LatheError, invalid_argument
+from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.storage.folders import OWN_PREFIXES
 from services.common.tasks.kind import MINIMUM_MEMORY
 
@@ -31,6 +32,8 @@ READING_RUNTIME = "onnxruntime"
 
 # Beyond the budget, for reading the source, building the form that is recommended, and moving files.
 _MORE_SECONDS = 1800
+_QUANTIZING = frozenset({"quantizationTasks", "optimizationTasks"})
+"""Tasks that choose another arithmetic than their source's. A conversion computes what its source says."""
 _GOALS = (FP32, FP16, BF16, INT8)
 
 
@@ -93,6 +96,25 @@ def judges(spec: OptimizationSpec, dataset: Dataset, template: Template) -> bool
             "it out",
         )
     raise annotations_missing(dataset, template.method)
+
+
+def require_the_source_itself(version: ModelVersion, source: ModelVersion) -> None:
+    """Refuse a version that a task made less exact than its source: the source would be optimized in its place.
+
+    Raises:
+        LatheError: FAILED_PRECONDITION, reason QUANTIZED_VERSION, naming the version to optimize.
+    """
+    made_by = version.lineage.task.partition("/")[0]
+    precision = version.package.precision
+    if made_by not in _QUANTIZING or precision in {PRECISION_UNSPECIFIED, FP32}:
+        return
+    name = Precision.Name(precision)
+    raise failed_precondition(
+        "QUANTIZED_VERSION",
+        f"'{version.name}' is a form of '{source.name}' in {name}, and an optimization reads the source again: what it "
+        f"finds would be no form of '{version.name}'. Optimize '{source.name}' with the precision goal {name}.",
+        version.name,
+    )
 
 
 def place_of(task: str, spec: OptimizationSpec) -> str:

@@ -68,17 +68,19 @@ class Workplace:
         *,
         own: Mapping[str, Any] | None = None,
         architectures: Mapping[str, str] | None = None,
+        made_by: str = "conversionTasks/made",
         **fields: Any,
     ) -> ModelVersion:
-        """Register a package that a conversion of `source` might have made, or one that a user uploads.
+        """Register a package that a task might have made of `source`, or one that a user uploads.
 
-        `own` is its template, `architectures` have the digests as used, `fields` replace those of its manifest.
+        `made_by` is the task, `own` its template, `architectures` have the digests as used, `fields` replace those of
+        its manifest.
         """
         texts = {"manifest.json": package_manifest(**fields), "main/model.onnx": graph("Identity")}
         lineage = Lineage()
         if source is not None:
             texts["template.json"] = json.dumps(own or package_template()).encode()
-            lineage = Lineage(sources=[source.name], task="conversionTasks/made", architectures=architectures)
+            lineage = Lineage(sources=[source.name], task=made_by, architectures=architectures)
         files = [await self.registry.file(path, data) for path, data in texts.items()]
         info = PackageInfo(repo="vision", package_name="digits", method="classification", version="1")
         version = ModelVersion(format=PACKAGE, files=files, package=info, lineage=lineage)

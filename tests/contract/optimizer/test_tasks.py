@@ -63,6 +63,16 @@ async def test_a_package_is_read_from_its_source_and_judged(
     assert job.request["conversion"]["template"]["method"] == "classification"
 
 
+async def test_a_quantized_version_is_not_answered_with_its_source(workplace: Workplace, source: ModelVersion) -> None:
+    quantized = await workplace.package(source, made_by="quantizationTasks/made", precision="INT8")
+    error = await refused(workplace, quantized)
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "QUANTIZED_VERSION")
+    assert f"Optimize '{source.name}' with the precision goal INT8" in error.message
+    # A conversion computes in the integers that its source carries.
+    carried = await workplace.package(source, precision="INT8")
+    await cancel(workplace, await create(workplace, carried))
+
+
 async def test_the_next_search_is_given_the_record_of_the_last(workplace: Workplace) -> None:
     version = await workplace.source("Sign")
     job = Job()

@@ -119,6 +119,22 @@ def test_a_network_that_tracing_changes_is_refused_by_the_line_that_decides() ->
     assert "torch.where in the place of if" in failure.suggested_fix
 
 
+class Unexportable(nn.Module):
+    """Has operators that ONNX lacks, in TorchScript whose exporter prints its graph."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.special.bessel_j0(x)
+        return y
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.filterwarnings("ignore")
+def test_graphs_of_tools_that_fail_are_not_printed(scripted: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    network: Any = torch.jit.script(Unexportable().eval()) if scripted else Branchy()
+    failure_of(network, 0, "cpu", ["1*8"], budget_seconds=1)
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
 def test_samples_of_one_branch_are_told_of_the_other() -> None:
     torch.manual_seed(0)
     samples = torch.rand(4, 8)

@@ -1,0 +1,37 @@
+"""What tools print goes to the log, and not to the terminal of whoever called them."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from unittest.mock import patch
+
+
+@contextmanager
+def quiet(log: logging.Logger) -> Iterator[None]:
+    """Take what Python code prints meanwhile, and what torch's own loggers write, into a log.
+
+    torch.export prints the graph that it could not make, whoever catches the error. The exporter of TorchScript does so
+    from C++, because it switches its own log on, whatever it was asked: it is kept from that.
+
+    Args:
+        log: Takes the text once the block is over, at INFO.
+    """
+    written = io.StringIO()
+    handlers = [each for each in logging.getLogger("torch").handlers if isinstance(each, logging.StreamHandler)]
+    before = [handler.setStream(written) for handler in handlers]
+    try:
+        with (
+            patch("torch._C._jit_set_onnx_log_enabled", lambda _enabled: None),
+            redirect_stdout(written),
+            redirect_stderr(written),
+        ):
+            yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            if stream is not None:
+                handler.setStream(stream)
+        if text := written.getvalue().strip():
+            log.info("%s", text)
