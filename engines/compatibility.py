@@ -19,13 +19,13 @@ older patch of the same minor version is not. Whatever differs from the verified
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from engines.devices import Catalog, Device
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import Manifest
+from engines.manifest import Manifest, RuntimeEntry, ServedForm
 
 _VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,5})(?:[-+_].*|\.?(?:a|b|rc|dev|post)\d.*)?")
 _SHOWN_FLAGS = 8
@@ -61,7 +61,8 @@ class Machine:
 
     Attributes:
         device: Id in the catalog.
-        runtime_version: Version of the package's runtime there.
+        runtime_version: Version there of the package's runtime, if it has one alone.
+        runtime_versions: Versions of runtimes there, by name; they go before `runtime_version`.
         driver_version: Version of the driver there.
         cpu_flags: Processor flags, as `/proc/cpuinfo` writes them.
     """
@@ -70,6 +71,7 @@ class Machine:
     runtime_version: str = ""
     driver_version: str = ""
     cpu_flags: Sequence[str] = ()
+    runtime_versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,19 +93,21 @@ class Judgement:
 
 
 def judge(manifest: Manifest, machine: Machine, catalog: Catalog) -> Judgement:
-    """Return whether a package can run on a machine.
+    """Return whether a package can run on a machine: with all runtimes that its components compute in.
 
     Raises:
-        EngineFailure: INVALID_SPEC for a device that is not in the catalog, which lists those that are, or for a
-            runtime version that cannot be read.
+        EngineFailure: INVALID_SPEC for a device that is not in the catalog, which lists those that are, for a runtime
+            version that cannot be read, or for one that does not say of which of the package's runtimes it is.
     """
     found = Judgement()
     if machine.device:
         _judge_device(manifest, catalog.device(machine.device), catalog, found)
     else:
         found.checks.append(f"The device was not asked about; the package is for {manifest.device}.")
-    _judge_version(manifest, machine.runtime_version, found)
-    _judge_flags(manifest, machine, catalog, found)
+    for runtime, asked in _versions(manifest, machine).items():
+        _judge_version(runtime, asked, found)
+    for form in manifest.forms:
+        _judge_flags(manifest, form, machine, catalog, found)
     _judge_vectors(manifest, machine, found)
     _judge_driver(manifest, machine, catalog, found)
     return found
@@ -119,19 +123,37 @@ def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: J
         found.reasons.append(f"The package needs {needed}, and {device.id} is {device.architecture}.")
     else:
         found.checks.append(f"{device.id} is {needed}, which the package needs.")
-    runtime, name = device.runtimes.get(manifest.runtime.name), manifest.runtime.name
-    if runtime is None:
-        found.reasons.append(f"{device.id} has no runtime {name}; it has {', '.join(sorted(device.runtimes))}.")
-        return
-    found.checks.append(f"{device.id} has the runtime {name}.")
-    precisions = (*runtime.precisions, *runtime.quantized)
-    if manifest.precision not in precisions:
-        offered = ", ".join(precisions)
-        found.reasons.append(f"{name} on {device.id} does not compute in {manifest.precision}; it offers {offered}.")
+    for name in dict.fromkeys(form.runtime.name for form in manifest.forms):
+        if name in device.runtimes:
+            found.checks.append(f"{device.id} has the runtime {name}.")
+        else:
+            found.reasons.append(f"{device.id} has no runtime {name}; it has {', '.join(sorted(device.runtimes))}.")
+    for form in manifest.forms:
+        runtime = device.runtimes.get(form.runtime.name)
+        offered = (*runtime.precisions, *runtime.quantized) if runtime else ()
+        if runtime and form.precision not in offered:
+            found.reasons.append(
+                f"{runtime.name} on {device.id} does not compute in {form.precision}; it offers {', '.join(offered)}."
+            )
 
 
-def _judge_version(manifest: Manifest, asked: str, found: Judgement) -> None:
-    name, verified = manifest.runtime.name, manifest.runtime.version
+def _versions(manifest: Manifest, machine: Machine) -> dict[RuntimeEntry, str]:
+    """Return the versions to ask about, by what the package was verified with."""
+    runtimes = list(dict.fromkeys(form.runtime for form in manifest.forms))
+    names = sorted({runtime.name for runtime in runtimes})
+    foreign = sorted(machine.runtime_versions.keys() - set(names))
+    if foreign or (machine.runtime_version and len(names) > 1):
+        what = f"uses no {foreign[0]}" if foreign else "has several runtimes, so that one version says too little"
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"The package {what}; give a version for each of {', '.join(names)}.",
+            suggested_fix="Name them in `runtime_versions`, or by --runtime-version NAME=VERSION.",
+        )
+    return {runtime: machine.runtime_versions.get(runtime.name, machine.runtime_version) for runtime in runtimes}
+
+
+def _judge_version(runtime: RuntimeEntry, asked: str, found: Judgement) -> None:
+    name, verified = runtime.name, runtime.version
     if not asked:
         found.checks.append(f"The version of {name} was not asked about; the package was verified with {verified}.")
         return
@@ -160,15 +182,16 @@ def _judge_version(manifest: Manifest, asked: str, found: Judgement) -> None:
         found.checks.append(f"{against}: a newer one runs it, but it was not verified there.{note}")
 
 
-def _judge_flags(manifest: Manifest, machine: Machine, catalog: Catalog, found: Judgement) -> None:
-    needed = set(manifest.requirements.cpu_flags_any)
+def _judge_flags(manifest: Manifest, form: ServedForm, machine: Machine, catalog: Catalog, found: Judgement) -> None:
+    # The manifest lists the flags of all components together: of several forms, the catalog says whose they are.
+    needed = set(manifest.requirements.cpu_flags_any) if len(manifest.forms) == 1 else set()
     device = catalog.devices.get(manifest.device)
-    runtime = device.runtimes.get(manifest.runtime.name) if device else None
+    runtime = device.runtimes.get(form.runtime.name) if device else None
     if not needed and runtime:
         flags = {str(precision): names for precision, names in runtime.precision_flags.items()}
-        needed = set(flags.get(manifest.precision, ()))
+        needed = set(flags.get(form.precision, ()))
     if not needed:
-        found.checks.append("The package asks for no processor flag.")
+        found.checks.append(f"The package asks for no processor flag for {form.precision} by {form.runtime.name}.")
         return
     wanted = f"one of the processor flags {', '.join(sorted(needed))}"
     if not machine.cpu_flags:
@@ -178,7 +201,7 @@ def _judge_flags(manifest: Manifest, machine: Machine, catalog: Catalog, found: 
     if present:
         found.checks.append(f"The machine has {', '.join(present[:_SHOWN_FLAGS])}; the package needs {wanted}.")
     else:
-        found.reasons.append(f"The package needs {wanted} for {manifest.precision}; the machine has none of them.")
+        found.reasons.append(f"The package needs {wanted} for {form.precision}; the machine has none of them.")
 
 
 def _judge_vectors(manifest: Manifest, machine: Machine, found: Judgement) -> None:

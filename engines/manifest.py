@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +56,7 @@ class RuntimeEntry(_Part):
 class ComponentEntry(_Part):
     """One graph: `entry` is the file that the runtime opens, with `options`.
 
-    `runtime` and `precision` are said where they are not the package's.
+    `runtime` and `precision` are said if they are not the package's: ask `Manifest.form_of`, which knows both.
     """
 
     # As templates allow it: names become paths where packages are laid out, and anybody may upload a manifest.
@@ -108,8 +109,20 @@ class QuantizationEntry(_Part):
     components: dict[str, QuantizedComponent]
 
 
+@dataclass(frozen=True)
+class ServedForm:
+    """What a component computes in: a runtime and a precision."""
+
+    runtime: RuntimeEntry
+    precision: str
+
+    def __str__(self) -> str:
+        """Return it in words: `FP32 by onnxruntime 1.31.1`."""
+        return f"{self.precision} by {self.runtime.name} {self.runtime.version}"
+
+
 class Manifest(_Part):
-    """The whole manifest."""
+    """The whole manifest. `runtime` and `precision` are those of components that do not say their own."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     repo: str
@@ -125,6 +138,15 @@ class Manifest(_Part):
     requirements: Requirements
     report: str
     quantization: QuantizationEntry | None = None
+
+    def form_of(self, component: ComponentEntry) -> ServedForm:
+        """Return what a component computes in."""
+        return ServedForm(component.runtime or self.runtime, component.precision or self.precision)
+
+    @property
+    def forms(self) -> tuple[ServedForm, ...]:
+        """What the components compute in, each form once, in the order of the components."""
+        return tuple(dict.fromkeys(map(self.form_of, self.components)))
 
     def to_json(self) -> str:
         """Return the file's text: indented, keys in the order of this model, a newline at the end."""

@@ -9,13 +9,13 @@ from engines.signature import format_shape
 
 def readme(manifest: Manifest) -> str:
     """Return the text, in Markdown."""
-    runtime, needs = manifest.runtime, manifest.requirements
+    needs, several = manifest.requirements, len(manifest.forms) > 1
     packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
     flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
     lines = [
         f"# {manifest.repo or 'Package'} {manifest.version}".rstrip(),
         "",
-        f"For `{manifest.device}`, computed in {manifest.precision} by {runtime.name} {runtime.version}. "
+        f"For `{manifest.device}`, computed in {' and '.join(map(str, manifest.forms))}. "
         f"Needs {needs.architecture}{flags}.",
         "",
         f"    pip install {packages}",
@@ -36,8 +36,8 @@ def readme(manifest: Manifest) -> str:
             "",
             f"Parity with the source: {parity['verdict']}. Asked for is a {asked}; measured: {figures}.",
         ]
-        if component.runtime:
-            lines += ["", f"Computed in {component.precision} by {component.runtime.name} {component.runtime.version}."]
+        if several:
+            lines += ["", f"Computed in {manifest.form_of(component)}."]
         if component.preprocessing:
             lines.append(
                 f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."

@@ -56,16 +56,19 @@ def lay_out(manifest: Manifest, model: str, number: int, package: str = "") -> l
         package: What the package is called elsewhere, for the parameters of the configuration.
 
     Raises:
-        EngineFailure: TOOLCHAIN_UNAVAILABLE where Triton has no backend for the runtime, UNSUPPORTED_PRECISION for an
-            element type that the backend does not take, INVALID_MODEL for a shape or for files that it cannot serve.
+        EngineFailure: TOOLCHAIN_UNAVAILABLE if Triton has no backend for a component's runtime, UNSUPPORTED_PRECISION
+            for an element type that the backend does not take, INVALID_MODEL for a shape or for files that it cannot
+            serve.
     """
-    if manifest.runtime.name not in BACKENDS:
-        raise EngineFailure(
-            FailureReason.TOOLCHAIN_UNAVAILABLE,
-            f"A package for the runtime '{manifest.runtime.name}' cannot be laid out for Triton; these can: "
-            f"{', '.join(BACKENDS)}.",
-            suggested_fix="Convert the model for one of these runtimes, or serve the package by its own infer.py.",
-        )
+    for component in manifest.components:
+        runtime = manifest.form_of(component).runtime.name
+        if runtime not in BACKENDS:
+            raise EngineFailure(
+                FailureReason.TOOLCHAIN_UNAVAILABLE,
+                f"Component '{component.name}' is for the runtime '{runtime}', for which Triton has no backend; it has "
+                f"{', '.join(BACKENDS)}.",
+                suggested_fix="Convert the model for one of these runtimes, or serve the package by its own infer.py.",
+            )
     single = len(manifest.components) == 1
     return [
         _model(manifest, component, model if single else f"{model}_{component.name}", number, package)
@@ -86,7 +89,8 @@ def _model(manifest: Manifest, component: ComponentEntry, name: str, number: int
 
 def _files(manifest: Manifest, component: ComponentEntry) -> list[tuple[str, str]]:
     """Return (path in the version's folder, path in the package), the file that the backend opens last."""
-    wanted = BACKENDS[manifest.runtime.name].file_name
+    runtime = manifest.form_of(component).runtime.name
+    wanted = BACKENDS[runtime].file_name
     entry = PurePosixPath(component.entry)
     if component.entry not in component.files:
         raise _invalid(component, f"its entry '{component.entry}' is none of its files")
@@ -98,7 +102,7 @@ def _files(manifest: Manifest, component: ComponentEntry) -> list[tuple[str, str
         target = path.relative_to(entry.parent).as_posix()
         if path == entry:
             target = wanted
-        elif manifest.runtime.name == "openvino" and path == entry.with_suffix(".bin"):
+        elif runtime == "openvino" and path == entry.with_suffix(".bin"):
             # OpenVINO looks for weights under the name of the graph.
             target = str(PurePosixPath(wanted).with_suffix(".bin"))
         if target in placed:

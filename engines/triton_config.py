@@ -84,7 +84,7 @@ def model_config(
         EngineFailure: UNSUPPORTED_PRECISION for an element type that the backend does not take; INVALID_MODEL for a
             shape that it cannot serve.
     """
-    runtime = manifest.runtime.name
+    runtime = manifest.form_of(component).runtime.name
     batch = largest_batch(component)
     label_of = {label.output: label.file_name for label in labels}
     inputs = [_tensor(component, tensor, runtime, batch) for tensor in component.signature.inputs]
@@ -169,12 +169,12 @@ def _warmup(component: ComponentEntry, inputs: Sequence[dict[str, Any]], batch: 
 
 
 def _parameters(manifest: Manifest, component: ComponentEntry, batch: int, package: str) -> dict[str, str]:
-    options = component.options
+    form, options = manifest.form_of(component), component.options
     values: dict[str, str] = {
         "lathe.package": package,
-        "lathe.precision": manifest.precision,
+        "lathe.precision": form.precision,
         "lathe.device": manifest.device,
-        "lathe.runtime_version": manifest.runtime.version,
+        "lathe.runtime_version": form.runtime.version,
         "lathe.source_digest": manifest.lineage.source_digest,
     }
     for tensor in component.signature.inputs:
@@ -182,7 +182,7 @@ def _parameters(manifest: Manifest, component: ComponentEntry, batch: int, packa
             shapes = ("min", tensor.shape.min), ("opt", tensor.shape.opt), ("max", tensor.shape.max)
             profile = " ".join(f"{end}={'x'.join(map(str, shape))}" for end, shape in shapes)
             values[f"lathe.shape_profile.{tensor.name}"] = profile
-    if manifest.runtime.name == "onnxruntime":
+    if form.runtime.name == "onnxruntime":
         values["execution_mode"] = _ORT_MODES.get(options.get("execution_mode", ""), "")
     else:
         values |= {name: options.get(name, "") for name in _OPENVINO_OPTIONS}

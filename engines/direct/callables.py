@@ -46,9 +46,9 @@ class OptimizedModel(ABC):
 
     def __init__(self, package: OpenPackage, component: ComponentEntry) -> None:
         """Open a component of a package."""
-        runtime = component.runtime or package.manifest.runtime
+        form = package.manifest.form_of(component)
         self.directory, self._package = package.directory, package
-        self.runtime, self.precision = runtime.name, component.precision or package.manifest.precision
+        self.runtime, self.precision = form.runtime.name, form.precision
         self._tensors = component.signature.inputs
         self.inputs = tuple(tensor.name for tensor in self._tensors)
         self.outputs = tuple(tensor.name for tensor in component.signature.outputs)

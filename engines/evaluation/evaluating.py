@@ -59,8 +59,8 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     work = EvaluationRequest.parse(request)
     threads = len(os.sched_getaffinity(0))
     package = open_package(workdir / "package", None, threads)
-    method, args = work.method(package.manifest)
-    log.info("Opened '%s' in %s for the method %s", package.component.name, package.manifest.runtime.name, method)
+    method, args = work.method(package.manifest, package.form.precision)
+    log.info("Opened '%s' in %s for the method %s", package.component.name, package.form.runtime.name, method)
     selection = _selection(work, workdir)
     feeder = _feeder(selection, package, work.spec)
     items = [selection.items[number] for number in feeder.numbers]
@@ -89,7 +89,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         times=findings.clock.times(work.spec.batch, work.spec.passes, threads),
         worst=findings.worst.report(selection, collector.classes),
         warnings=tuple(_warnings(package, findings, warnings, len(items), ignored_steps=ignored)),
-        software=tuple(Software(**entry) for entry in software((*_SOFTWARE, package.manifest.runtime.name))),
+        software=tuple(Software(**entry) for entry in software((*_SOFTWARE, package.form.runtime.name))),
         hardware=hardware(),
         **collector.parts(),
     )
@@ -155,9 +155,9 @@ def _package_info(package: OpenedPackage) -> PackageInfo:
         repo=manifest.repo,
         version=manifest.version,
         device=manifest.device,
-        runtime=manifest.runtime.name,
-        runtime_version=manifest.runtime.version,
-        precision=manifest.precision,
+        runtime=package.form.runtime.name,
+        runtime_version=package.form.runtime.version,
+        precision=package.form.precision,
         component=package.component.name,
         size_bytes=package.size_bytes,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from engines.backends import Array, BuiltForm, backend
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import ComponentEntry, Manifest, read_manifest
+from engines.manifest import ComponentEntry, Manifest, ServedForm, read_manifest
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class OpenedPackage:
         manifest: The package's manifest.
         component: The component.
         run: Returns every output by name, for every input by name.
+        form: Its runtime and precision.
         max_batch: Most samples of one call.
         size_bytes: Size of the component's files.
     """
@@ -27,6 +28,7 @@ class OpenedPackage:
     manifest: Manifest
     component: ComponentEntry
     run: Callable[[Mapping[str, Array]], dict[str, Array]]
+    form: ServedForm
     max_batch: int
     size_bytes: int
 
@@ -52,10 +54,11 @@ def open_package(directory: Path, component: str | None, threads: int) -> Opened
         message = f"The package has no component '{component}'; it has {', '.join(entries)}."
         raise EngineFailure(FailureReason.INVALID_SPEC, message)
     entry = entries[component or next(iter(entries))]
-    runtime = backend(manifest.runtime.name)
+    served = manifest.form_of(entry)
+    runtime = backend(served.runtime.name)
     files = (entry.entry, *(name for name in entry.files if name != entry.entry))
     outputs = tuple(output.name for output in entry.signature.outputs)
-    form = BuiltForm(runtime.name, manifest.precision, directory, files, outputs, dict(entry.options))
+    form = BuiltForm(runtime.name, served.precision, directory, files, outputs, dict(entry.options))
     session = runtime.open(form, threads)
     size = sum((directory / name).stat().st_size for name in entry.files)
-    return OpenedPackage(manifest, entry, session.run, entry.max_batch, size)
+    return OpenedPackage(manifest, entry, session.run, served, entry.max_batch, size)

@@ -64,15 +64,19 @@ class EvaluationRequest(_Message):
                 raise invalid(f"The IoU threshold {threshold:g} is not over 0 and at most 1.")
         return request
 
-    def method(self, manifest: Manifest) -> tuple[str, dict[str, Any]]:
+    def method(self, manifest: Manifest, precision: str) -> tuple[str, dict[str, Any]]:
         """Return method and plain arguments: those asked for over those of the package.
 
+        Args:
+            manifest: The package's manifest.
+            precision: What the component that is evaluated computes in.
+
         Raises:
-            EngineFailure: INVALID_SPEC for what does not exist, and where the package has another precision.
+            EngineFailure: INVALID_SPEC for what does not exist, and if the component has another precision.
         """
-        asked, found = self.spec.precision, manifest.precision
-        if asked not in {"PRECISION_UNSPECIFIED", "", found}:
-            raise invalid(f"The precision {asked} was asked for; the package computes in {found}.")
+        asked = self.spec.precision
+        if asked not in {"PRECISION_UNSPECIFIED", "", precision}:
+            raise invalid(f"The precision {asked} was asked for; the package computes in {precision}.")
         method = self.spec.method or manifest.method
         # Arguments belong to their method: those of the package stay behind where another one is asked for.
         own = plain(manifest.args) if method == manifest.method else {}

@@ -29,10 +29,11 @@ def _describe(component: ComponentEntry, manifest: Manifest, workdir: Path) -> d
     signature = component.signature.model_dump(mode="json", exclude_none=True)
     for tensor in (*signature["inputs"], *signature["outputs"]):
         tensor.pop("range", None)
+    form = manifest.form_of(component)
     metadata = {
-        "runtime": f"{manifest.runtime.name} {manifest.runtime.version}".strip(),
+        "runtime": f"{form.runtime.name} {form.runtime.version}".strip(),
         "device": manifest.device,
-        "precision": manifest.precision,
+        "precision": form.precision,
         "method": manifest.method,
         "model_type": component.model_type,
         "max_batch": str(component.max_batch),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.client import connect
-from services.cli.names import model_name, parse_labels, template_name, version_name
+from services.cli.names import model_name, parse_labels, parse_pairs, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
 from services.cli.templates import OverridesFile, Set
@@ -53,7 +53,7 @@ def convert(
         template=template_name(template),
         overrides=overrides(set_ or [], overrides_file),
         output_model=model_name(output_model) if output_model else "",
-        parity_waivers=parse_labels(waive or []),
+        parity_waivers=parse_pairs(waive or [], "--waive"),
         timeout_seconds=timeout,
         memory_limit_bytes=memory << 20,
     )

@@ -8,8 +8,9 @@ import typer
 
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
 from services.cli.listing import Limit, pages
-from services.cli.names import channel_name, model_name, parse_labels, version_name
+from services.cli.names import channel_name, model_name, parse_pairs, version_name
 from services.cli.output import TABLE, Output, OutputFormat, message_json, print_json, show_message, show_messages
 from services.cli.views import COMPATIBILITY, RELEASES
 
@@ -45,7 +46,7 @@ def promote(
         model_version=name,
         evaluation_task=_evaluation(evaluation),
         note=why,
-        parity_waivers=parse_labels(waive or []),
+        parity_waivers=parse_pairs(waive or [], "--waive"),
     )
     with connect() as connection:
         show_message(connection.releases.PromoteModelVersion(request), RELEASES, output)
@@ -83,7 +84,13 @@ def releases(model: ModelArgument, channel: ChannelOption, limit: Limit = 50, ou
 def check_compatibility(
     version: VersionArgument,
     device: Annotated[str, typer.Option(help="Device of the catalog, such as 'cpu-x86-64'.")] = "",
-    runtime_version: Annotated[str, typer.Option(help="Version of the package's runtime there.")] = "",
+    runtime_version: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]VERSION",
+            help="Version of the package's runtime there; NAME=VERSION for each where its components have several.",
+        ),
+    ] = None,
     driver_version: Annotated[str, typer.Option(help="Version of the driver there.")] = "",
     cpu_flags: Annotated[str, typer.Option(help="Processor flags, as /proc/cpuinfo writes them.")] = "",
     output: Output = TABLE,
@@ -91,8 +98,18 @@ def check_compatibility(
     """Say whether a package can run on a machine. Exits with 1 where it cannot."""
     from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Machine
 
+    named = [text for text in runtime_version or [] if "=" in text]
+    bare = [text for text in runtime_version or [] if "=" not in text]
+    if len(bare) > 1:
+        raise CliError(
+            f"--runtime-version names {len(bare)} versions of one runtime; write NAME=VERSION.", ExitCode.USAGE
+        )
     machine = Machine(
-        device=device, runtime_version=runtime_version, driver_version=driver_version, cpu_flags=cpu_flags.split()
+        device=device,
+        runtime_version=bare[0] if bare else "",
+        runtime_versions=parse_pairs(named, "--runtime-version"),
+        driver_version=driver_version,
+        cpu_flags=cpu_flags.split(),
     )
     request = CheckCompatibilityRequest(model_version=version_name(version), machine=machine)
     with connect() as connection:

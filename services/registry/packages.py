@@ -43,10 +43,14 @@ def complete_package(version: ModelVersion) -> None:
 def fill_from_manifest(package: PackageInfo, manifest: bytes) -> None:
     """Set device, runtime and precision from the text of a manifest that has been read as one already.
 
+    Runtime and precision are those of the first component, which evaluations run.
+
     Raises:
         LatheError: INVALID_ARGUMENT for a field that says something else than the manifest.
     """
     values: dict[str, Any] = json.loads(manifest)
+    first: dict[str, Any] = next(iter(values.get("components", [])), {})
+    values |= {key: first[key] for key in ("runtime", "precision") if first.get(key)}
     found = {
         "device": values.get("device", ""),
         "runtime": values.get("runtime", {}).get("name", ""),

@@ -35,9 +35,13 @@ class Machines:
             known = ", ".join(sorted(catalog.devices))
             raise invalid_argument("machine.device", f"There is no device '{asked.device}'; the catalog has {known}.")
         manifest = await read_manifest(self._content, await self._versions.get(request.model_version))
-        machine = Machine(asked.device, asked.runtime_version, asked.driver_version, tuple(asked.cpu_flags))
+        versions = dict(asked.runtime_versions)
+        machine = Machine(asked.device, asked.runtime_version, asked.driver_version, tuple(asked.cpu_flags), versions)
         try:
             found = judge(manifest, machine, catalog)
         except EngineFailure as failure:
-            raise invalid_argument("machine.runtime_version", failure.message) from failure
+            field = "runtime_versions" if versions or len(manifest.forms) > 1 else "runtime_version"
+            raise invalid_argument(
+                f"machine.{field}", f"{failure.message} {failure.suggested_fix}".strip()
+            ) from failure
         return Compatibility(compatible=found.compatible, reasons=found.reasons, checks=found.checks)

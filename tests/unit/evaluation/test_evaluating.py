@@ -41,6 +41,18 @@ def test_tensors_go_by_the_names_of_the_inputs(desk: Desk) -> None:
     assert "no array named 'right'" in refused(desk, FailureReason.INVALID_DATA)
 
 
+def test_a_component_runs_in_its_own_runtime(desk: Desk) -> None:
+    manifest = desk.put_package(scorer([3]), "classification", KINDS)
+    values = manifest.model_dump(mode="json", exclude_none=True)
+    values["components"][0] |= {"runtime": values["runtime"], "precision": values["precision"]}
+    values |= {"runtime": {"name": "openvino", "version": "2026.4.0"}, "precision": "BF16"}
+    (desk.folder / "package" / "manifest.json").write_text(type(manifest).model_validate(values).to_json())
+    desk.put_scores([0, 0, 255], classifications={"kind": "bus"})
+    package = desk.run(precision="FP32").report.package
+    assert (package.runtime, package.precision) == ("onnxruntime", "FP32")
+    assert "computes in FP32" in refused(desk, FailureReason.INVALID_SPEC, precision="BF16")
+
+
 def test_sequences_of_other_lengths_run_in_calls_of_their_own(desk: Desk) -> None:
     nodes = [helper.make_node("ReduceSum", ["ids", "axis"], ["scores"], keepdims=0)]
     given, made = {"ids": (TensorProto.FLOAT, ["N", "T", 3])}, {"scores": (TensorProto.FLOAT, ["N", 3])}

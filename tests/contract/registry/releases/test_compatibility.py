@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from lathe.registry.v1.model_service_pb2 import PTH, ModelVersion
@@ -16,7 +18,7 @@ async def package(desk: Desk) -> str:
     return await desk.package(await desk.model())
 
 
-async def check(desk: Desk, version: str, **machine: str) -> Compatibility:
+async def check(desk: Desk, version: str, **machine: Any) -> Compatibility:
     request = CheckCompatibilityRequest(model_version=version, machine=Machine(**machine))
     return await desk.releases.CheckCompatibility(request)
 

@@ -337,19 +337,44 @@ class Machine(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RuntimeVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DEVICE_FIELD_NUMBER: _builtins.int
     RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
     DRIVER_VERSION_FIELD_NUMBER: _builtins.int
     CPU_FLAGS_FIELD_NUMBER: _builtins.int
+    RUNTIME_VERSIONS_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """Device of the catalog."""
     runtime_version: _builtins.str
-    """Version of the package's runtime, such as `2026.4.0`."""
+    """Version of the package's runtime, such as `2026.4.0`, if all its components have the same runtime."""
     driver_version: _builtins.str
     """Version of the driver."""
     @_builtins.property
     def cpu_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Processor flags, as `/proc/cpuinfo` writes them."""
+
+    @_builtins.property
+    def runtime_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Versions of runtimes by their names, `{"openvino": "2026.4.0"}`: of a package whose components have several."""
 
     def __init__(
         self,
@@ -358,10 +383,11 @@ class Machine(_message.Message):
         runtime_version: _builtins.str = ...,
         driver_version: _builtins.str = ...,
         cpu_flags: _abc.Iterable[_builtins.str] | None = ...,
+        runtime_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_flags", b"cpu_flags", "device", b"device", "driver_version", b"driver_version", "runtime_version", b"runtime_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_flags", b"cpu_flags", "device", b"device", "driver_version", b"driver_version", "runtime_version", b"runtime_version", "runtime_versions", b"runtime_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
