@@ -29,6 +29,8 @@ class ExitCode(IntEnum):
     """It took longer than allowed."""
     PARITY_WARN = 10
     """The task succeeded, but a parity verdict is WARN, and nobody accepted it by name."""
+    NO_GAIN = 11
+    """The task succeeded, but what it made is no faster than its source beyond noise, and --require-gain was given."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -94,7 +94,9 @@ def delete(group: GroupArgument) -> None:
     note(f"deleted {_name(group)}")
 
 
-def finish_group(connection: Connection, group: Any, output: OutputFormat, *, wait_for_it: bool) -> NoReturn:
+def finish_group(
+    connection: Connection, group: Any, output: OutputFormat, *, wait_for_it: bool, require_gain: bool = False
+) -> NoReturn:
     """Wait for a group where asked, print how its tasks stand, and leave with the exit code of that."""
     from services.cli.watching import telling_what_goes_on
 
@@ -105,8 +107,21 @@ def finish_group(connection: Connection, group: Any, output: OutputFormat, *, wa
     show_group(group, output)
     if any(enum_name(member, "state") == "SUCCEEDED" for member in group.members):
         note("What succeeded is registered when it is saved: lathe save TASK")
-    failed = wait_for_it and enum_name(group, "state") != "ALL_SUCCEEDED"
-    raise typer.Exit(ExitCode.TASK_FAILED if failed else ExitCode.OK)
+    if wait_for_it and enum_name(group, "state") != "ALL_SUCCEEDED":
+        raise typer.Exit(ExitCode.TASK_FAILED)
+    missing = [member for member in group.members if _lacks_gain(connection, member)] if require_gain else []
+    if missing:
+        note(f"without a gain: {', '.join(short(member.model_version) for member in missing)}", style="yellow")
+    raise typer.Exit(ExitCode.NO_GAIN if missing else ExitCode.OK)
+
+
+def _lacks_gain(connection: Connection, member: Any) -> bool:
+    from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskRequest
+
+    from services.cli.results import has_no_gain
+
+    task = repeated(connection.optimizations.GetOptimizationTask, GetOptimizationTaskRequest(name=member.task))
+    return has_no_gain(task.result)
 
 
 def wait_for_group(connection: Connection, group: Any) -> Any:

@@ -18,7 +18,16 @@ from services.cli.output import TABLE, Output, OutputFormat, note, show_message
 from services.cli.quantize import Step, choice
 from services.cli.repeating import repeated
 from services.cli.views import TASKS, short
-from services.cli.waiting import Report, SkipCache, Wait, finish, refuse_early_report, save_report
+from services.cli.waiting import (
+    Report,
+    RequireGain,
+    SkipCache,
+    Wait,
+    finish,
+    refuse_early_gain,
+    refuse_early_report,
+    save_report,
+)
 
 if TYPE_CHECKING:
     from lathe.optimizer.v1.optimization_service_pb2 import OptimizationSpec
@@ -68,6 +77,7 @@ def optimize(
         int, typer.Option(min=0, help="Seconds that one attempt may take; half an hour more than the budget where 0.")
     ] = 0,
     report: Report = None,
+    require_gain: RequireGain = False,
     save_it: Annotated[bool, typer.Option("--save", help="Save the result as a version when it succeeds.")] = False,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
@@ -77,14 +87,16 @@ def optimize(
 
     Nothing is registered before it is saved, with --save or `lathe save`.
     The exit code is 0 if all succeeded, 5 if one failed, 6 if it was cancelled; of one version, 10 if it succeeded with
-    a parity verdict of WARN that nobody accepted.
+    a parity verdict of WARN that nobody accepted. It is 11 if one has no gain and --require-gain asks for it.
     """
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
     from lathe.type.v1.precision_pb2 import Precision
 
+    from services.cli.results import has_no_gain
     from services.cli.steps import parse_steps
 
     _check_combination(versions, report, save_it=save_it, wait_for_it=wait_for_it)
+    refuse_early_gain(require_gain=require_gain, wait_for_it=wait_for_it)
     spec = OptimizationSpec(
         device=device,
         precision_goal=choice("--goal", goal.upper(), Precision),
@@ -113,19 +125,21 @@ def optimize(
                 getattr(spec, field).CopyFrom(_uploaded(connection, file))
         if len(names) > 1:
             group = _create_group(connection, names, spec, name, labels, skip_cache=skip_cache)
-            finish_group(connection, group, output, wait_for_it=wait_for_it)
+            finish_group(connection, group, output, wait_for_it=wait_for_it, require_gain=require_gain)
         spec.model_version = names[0]
         task = _create_task(connection, spec, name, labels, skip_cache=skip_cache)
 
         def then(task: Any) -> None:
             if report is not None:
                 save_report(connection, task.result.html_report, report)
-            if save_it:
+            if require_gain and has_no_gain(task.result):
+                note(f"Nothing is saved, as there is no gain. To save it all the same: lathe save {task.name}")
+            elif save_it:
                 _tell_saved(_save(connection, task.name, ""))
             else:
                 note(f"Nothing is registered yet: lathe save {task.name}")
 
-        finish(connection, task, output, wait_for_it=wait_for_it, on_success=then)
+        finish(connection, task, output, wait_for_it=wait_for_it, require_gain=require_gain, on_success=then)
 
 
 def save(

@@ -13,7 +13,17 @@ from services.cli.failures import CliError
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
-from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
+from services.cli.waiting import (
+    Report,
+    RequireGain,
+    SkipCache,
+    Timeout,
+    Wait,
+    finish,
+    refuse_early_gain,
+    refuse_early_report,
+    save_report,
+)
 
 if TYPE_CHECKING:
     from lathe.quantizer.v1.quantization_service_pb2 import AccuracyBound, CalibrationData
@@ -62,14 +72,15 @@ def quantize(
     label: NewLabels = None,
     timeout: Timeout = 0,
     report: Report = None,
+    require_gain: RequireGain = False,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
 ) -> None:
     """Quantize a version, measure what that cost and what it won, and keep the form that holds.
 
-    The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 5 if it failed,
-    6 if it was cancelled.
+    The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 11 if it did
+    without a gain that --require-gain asks for, 5 if it failed, 6 if it was cancelled.
     """
     from lathe.quantizer.v1.quantization_service_pb2 import (
         PER_TENSOR,
@@ -82,6 +93,7 @@ def quantize(
     from lathe.type.v1.precision_pb2 import Precision
 
     refuse_early_report(report, wait_for_it=wait_for_it)
+    refuse_early_gain(require_gain=require_gain, wait_for_it=wait_for_it)
     spec = QuantizationSpec(
         model_version=version_name(version),
         device=device,
@@ -115,6 +127,7 @@ def quantize(
             created,
             output,
             wait_for_it=wait_for_it,
+            require_gain=require_gain,
             on_success=lambda task: save_report(connection, task.result.html_report, report) if report else None,
         )
 

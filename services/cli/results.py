@@ -197,6 +197,11 @@ def parities(result: Any) -> list[tuple[str, Any]]:
     return [("", result.parity)] if "parity" in fields else []
 
 
+def has_no_gain(result: Any) -> bool:
+    """Return whether an optimization or a quantization found nothing that is faster than its source beyond noise."""
+    return bool(result.no_gain_reason or getattr(result, "no_gain", False))
+
+
 def unaccepted(result: Any) -> bool:
     """Return whether a parity verdict of what a task made is not PASS, and nobody accepted it by name."""
     return any(enum_name(report, "verdict") in ("WARN", "FAIL") and not report.waiver for _, report in parities(result))

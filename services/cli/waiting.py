@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the task ends.")]
 Timeout = Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")]
+RequireGain = Annotated[
+    bool, typer.Option("--require-gain", help="Exit with 11 if the result is no faster than the source beyond noise.")
+]
 Report = Annotated[Path | None, typer.Option(help="Write the HTML report here, where the task succeeds.")]
 
 
@@ -28,6 +31,7 @@ def finish(
     output: OutputFormat,
     *,
     wait_for_it: bool,
+    require_gain: bool = False,
     on_success: Callable[[Any], None] | None = None,
 ) -> None:
     """Wait for a new task where asked, print what came of it, and leave with the exit code of its end.
@@ -37,8 +41,10 @@ def finish(
         task: The new task.
         output: How it is printed.
         wait_for_it: Whether to wait.
+        require_gain: Whether a success without a gain has an exit code of its own.
         on_success: Takes the task where it was waited for and SUCCEEDED, once it is printed.
     """
+    from services.cli.results import has_no_gain
     from services.cli.watching import exit_code_of, tell, wait
 
     note(f"{task.name}: {task.display_name}")
@@ -50,7 +56,15 @@ def finish(
         code = tell(task) if output is OutputFormat.TABLE else exit_code_of(task)
         if enum_name(task.status, "state") == "SUCCEEDED" and on_success is not None:
             on_success(task)
+        if require_gain and code is ExitCode.OK and has_no_gain(task.result):
+            code = ExitCode.NO_GAIN
         raise typer.Exit(code)
+
+
+def refuse_early_gain(*, require_gain: bool, wait_for_it: bool) -> None:
+    """Raise CliError where a gain is required of a task that is not waited for."""
+    if require_gain and not wait_for_it:
+        raise CliError("--require-gain needs the task to end, so it does not go with --no-wait.", ExitCode.USAGE)
 
 
 def refuse_early_report(report: Path | None, *, wait_for_it: bool) -> None:

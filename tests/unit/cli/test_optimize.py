@@ -114,7 +114,9 @@ def test_candidates_are_shown_and_nothing_is_saved(created: Suite, lathe: Lathe,
 
 
 def test_a_result_is_saved_at_once_or_later(created: Suite, lathe: Lathe) -> None:
-    assert "saved as digits/9, in optimized/m-digits/mv-1" in lathe("optimize", "digits/1", "--save").err
+    told = lathe("optimize", "digits/1", "--save").err
+    assert "saved as digits/9." in told
+    assert "after which the folder is named: optimized/m-digits/mv-1" in told
     assert "saved as digits/9" in lathe("save", "o1", "--model", "fast").err
     request = created.asked["SaveModel"][-1]
     assert (request.name, request.model) == (NAME, "models/fast")
@@ -122,10 +124,26 @@ def test_a_result_is_saved_at_once_or_later(created: Suite, lathe: Lathe) -> Non
     assert "2.00×, not saved" in lathe("tasks", "get", NAME).out
 
 
+def test_a_gain_that_is_required_has_an_exit_code_and_is_not_saved_where_there_is_none(
+    created: Suite, lathe: Lathe
+) -> None:
+    words = ("optimize", "digits/1", "--require-gain", "--save")
+    assert lathe(*words).code == 0
+    assert len(created.asked["SaveModel"]) == 1
+    result = created.answers["WatchOptimizationTask"][0].result
+    result.no_gain, result.no_gain_reason = True, "nothing is faster"
+    ended = lathe(*words)
+    assert ended.code == 11
+    assert "Nothing is saved" in ended.err
+    assert len(created.asked["SaveModel"]) == 1
+    assert lathe("optimize", "digits/1").code == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("digits/1", "--save", "--no-wait"),
+        ("digits/1", "--require-gain", "--no-wait"),
         ("digits/1", "net/2", "--save"),
         ("digits/1", "net/2", "--report", "r.html"),
         ("digits/1", "--goal", "FP7"),
@@ -163,6 +181,11 @@ def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: p
     suite.answers["GetOptimizationTaskGroup"] = group(pb.ALL_SUCCEEDED, ended[0])
     assert lathe("groups", "watch", "nightly").code == 0
     assert lathe("optimize", "digits/1", "net/2", "--no-wait").code == 0
+    slow = task(task_pb2.SUCCEEDED)
+    slow.result.no_gain = True
+    suite.answers["GetOptimizationTask"] = slow
+    missing = lathe("optimize", "digits/1", "net/2", "--require-gain")
+    assert (missing.code, "without a gain: digits/1" in missing.err) == (11, True)
 
 
 def test_a_server_that_goes_away_is_asked_the_same_again(

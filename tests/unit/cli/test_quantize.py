@@ -46,6 +46,15 @@ def spec(suite: Suite) -> QuantizationSpec:
     return request.task.spec
 
 
+def test_a_gain_that_is_required_has_an_exit_code(created: Suite, lathe: Lathe) -> None:
+    words = ("quantize", "digits/2", "-d", "digits", "--require-gain")
+    assert lathe(*words).code == 0
+    created.answers["WatchQuantizationTask"][0].result.no_gain_reason = "int8 is slower here"
+    assert lathe(*words).code == 11
+    assert lathe(*words[:-1]).code == 0
+    assert lathe(*words, "--no-wait").code == 2
+
+
 def test_what_is_not_said_is_left_to_the_service(created: Suite, lathe: Lathe) -> None:
     assert lathe("quantize", "digits/2", "-d", "digits", "--no-wait").code == 0
     said = spec(created)
