@@ -22,6 +22,14 @@ LIVE = "live"
 _log: Any = structlog.get_logger("lathe.health")
 
 
+class _Servicer(health.HealthServicer):  # type: ignore[misc]  # published without types
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - as the proto has it
+        """Return the status of each service."""
+        check = health_pb2.HealthCheckResponse
+        statuses = {name: check(status=status) for name, status in self._server_status.items()}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
+
 class Health:
     """Watches the servers behind a service and tells the health service what it finds.
 
@@ -32,7 +40,7 @@ class Health:
     """
 
     def __init__(self, service_names: Sequence[str], probes: Mapping[str, Probe]) -> None:
-        self._servicer = health.HealthServicer()
+        self._servicer = _Servicer()
         self._names = ["", *service_names]
         self._probes = dict(probes)
         self._failures = dict.fromkeys(probes, 0)

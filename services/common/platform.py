@@ -32,6 +32,8 @@ class Need(Enum):
 
 EVERYTHING = frozenset(Need)
 
+# Siblings are near: to compress what they say costs more than it saves.
+_CHANNEL_OPTIONS = [("grpc.compression_enabled_algorithms_bitset", 1)]
 # Asking for it finds out whether the store answers, whatever it holds.
 _NO_BYTES = Digest(sha256=hashlib.sha256().hexdigest(), size_bytes=0)
 
@@ -83,7 +85,9 @@ class Platform:
             settings = self.settings
             token = settings.service_token.get_secret_value()
             channel = self._channels[service] = grpc.aio.insecure_channel(
-                settings.address_of(service), interceptors=forwarding(token, settings.default_deadline_seconds)
+                settings.address_of(service),
+                options=_CHANNEL_OPTIONS,
+                interceptors=forwarding(token, settings.default_deadline_seconds),
             )
         return channel
 

@@ -9,6 +9,8 @@ async def build(platform: Platform) -> ServiceParts: ...
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -36,8 +38,21 @@ _OPTIONS = [
     # A watch may be silent for minutes; pings keep it alive through balancers, and find the clients that are gone.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Clients may do the same, also while they call nothing: gRPC would have them wait for hours between two pings.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # A watch goes on over the connection that its calls leave; it ends with its task, which may take a day.
+    ("grpc.max_connection_age_grace_ms", 48 * 3_600_000),
+    # Compresses answers for clients that take it; `Pipeline` says which are large enough to be worth the work.
+    ("grpc.default_compression_level", 1),
+    # gRPC cancels what waits beyond this, without a word. `Pipeline` refuses with words, and much earlier.
+    ("grpc.server.max_pending_requests", 1_000_000),
+    ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
 ]
+# For calls that came too late to be counted: they are answered at once.
+_LAST_SECONDS = 1.0
+# Servers that end with their process. Until then they send elsewhere whoever calls; to stop one would cancel calls.
+_UNTIL_THE_END: list[grpc.aio.Server] = []
 _log: Any = structlog.get_logger("lathe.server")
 
 
@@ -112,29 +127,35 @@ async def _run(name: str, build: Build, settings: Settings, needs: Collection[Ne
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, me.cancel)
     try:
-        async with _serving(name, build, settings, needs, settings.listen_address(name)) as address:
+        pause = settings.shutdown_pause_seconds
+        async with _serving(name, build, settings, needs, settings.listen_address(name), pause=pause) as address:
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(each, stop.set)
             _log.info("ready", address=address)
             tune_collector()
             await stop.wait()
-            _log.info("draining", seconds=settings.drain_seconds)
+            _log.info("draining", pause=pause, seconds=settings.drain_seconds)
     except asyncio.CancelledError:
         _log.info("stopped before it was ready")
         return
     _log.info("stopped")
+    telemetry.flush()
+    logging.shutdown()
+    # At once, and its connections with it: event loop and gRPC would first cancel the calls that have just come.
+    os._exit(0)
 
 
 @asynccontextmanager
 async def _serving(
-    name: str, build: Build, settings: Settings, needs: Collection[Need], listen: str
+    name: str, build: Build, settings: Settings, needs: Collection[Need], listen: str, *, pause: float | None = None
 ) -> AsyncIterator[str]:
     authenticator = authenticator_for(settings)
     async with open_platform(settings, name, needs) as platform:
         parts = await build(platform)
         deadlines = Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds)
-        pipeline = Pipeline(authenticator, deadlines)
-        server = grpc.aio.server(interceptors=[pipeline], options=_OPTIONS)
+        pipeline = Pipeline(authenticator, deadlines, settings.max_calls)
+        age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
+        server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
         parts.register(server)
         health = Health(parts.service_names, platform.probes())
         await health.register(server)
@@ -149,8 +170,13 @@ async def _serving(
                 yield address
             finally:
                 await health.drain()
-                pipeline.drain()
-                await server.stop(settings.drain_seconds)
+                # Balancers and clients that watch the health go elsewhere; until they have, every call is answered.
+                await asyncio.sleep(pause or 0)
+                await pipeline.drain(settings.drain_seconds)
+                if pause is None:
+                    await server.stop(_LAST_SECONDS)
+                else:
+                    _UNTIL_THE_END.append(server)
 
 
 def _listen(server: grpc.aio.Server, address: str) -> str:

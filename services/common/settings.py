@@ -67,11 +67,18 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65535)
     debug: bool = False
 
+    # Of calls that are not streams: what a client that asks for none gets, and the most that it may ask for.
     default_deadline_seconds: float = Field(default=60, gt=0)
     max_deadline_seconds: float = Field(default=3600, gt=0)
     # How long a server waits at its start for the servers that it needs.
     startup_wait_seconds: float = Field(default=60, ge=0)
-    # How long calls in flight may go on after SIGTERM.
+    # Calls, streams apart, that one process serves at once; more are refused with RESOURCE_EXHAUSTED.
+    max_calls: int = Field(default=2000, ge=1)
+    # After this, clients are asked to connect anew, so that they spread over the replicas that there are by then.
+    connection_age_seconds: float = Field(default=1800, gt=0)
+    # After SIGTERM a service says NOT_SERVING, and goes on so long as if nothing were, until balancers look elsewhere.
+    shutdown_pause_seconds: float = Field(default=5, ge=0)
+    # How long calls in flight may go on after that.
     drain_seconds: float = Field(default=10, ge=0)
 
     data_dir: Path = Path(".lathe")

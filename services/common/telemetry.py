@@ -28,6 +28,7 @@ TRACEPARENT_KEY = "traceparent"
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _tracer = trace.get_tracer("lathe")
+_FLUSH_MILLISECONDS = 2000
 # Identifiers must be unlike each other, not unguessable.
 _random = random.Random()  # noqa: S311
 
@@ -57,6 +58,13 @@ def export_spans(exporter: SpanExporter, service: str, processor: type | None = 
     provider = TracerProvider(resource=Resource.create({"service.name": f"lathe-{service}"}))
     provider.add_span_processor((processor or SimpleSpanProcessor)(exporter))
     trace.set_tracer_provider(provider)
+
+
+def flush() -> None:
+    """Export the spans that were not yet exported, where any are: before a process that ends at once."""
+    flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if flush is not None:
+        flush(_FLUSH_MILLISECONDS)
 
 
 def start_span(name: str, traceparent: str, kind: SpanKind = SpanKind.INTERNAL) -> Span:

@@ -139,6 +139,8 @@ class Stack:
         values |= {"LATHE_DATA_DIR": str(self.data_dir)}
         if name in self._services:
             values |= {"LATHE_PORT": str(self._ports[name]), "LATHE_BIND_HOST": "127.0.0.1"}
+            # No balancer stands before it.
+            values.setdefault("LATHE_SHUTDOWN_PAUSE_SECONDS", "0")
         return values
 
     def address(self, service: str) -> str:

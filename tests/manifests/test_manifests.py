@@ -126,9 +126,8 @@ def test_a_pod_has_no_privileges(name: str) -> None:
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_a_pod_has_the_time_that_it_takes_to_drain(name: str) -> None:
     told = {**shared_settings(), **environment_of(DEPLOYMENTS[name])}
-    pause = container_of(DEPLOYMENTS[name]).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     grace = pod_of(DEPLOYMENTS[name])["terminationGracePeriodSeconds"]
-    assert grace > float(told["LATHE_DRAIN_SECONDS"]) + pause
+    assert grace > float(told["LATHE_DRAIN_SECONDS"]) + float(told["LATHE_SHUTDOWN_PAUSE_SECONDS"])
 
 
 @pytest.mark.parametrize("name", [each.module for each in WORKERS] + [each.module for each in SERVICES])

@@ -102,7 +102,8 @@ def _explain_sibling(error: grpc.aio.AioRpcError) -> Explanation:
     answer = from_rpc_error(error)
     if answer.code in _PASSED_ON:
         return Explanation(answer)
-    if answer.code is grpc.StatusCode.UNAVAILABLE:
+    # CANCELLED is the word of a server that goes away with a call in hand: nobody here gave the call up.
+    if answer.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
         if answer.reason != answer.code.name or answer.metadata:
             return Explanation(answer)  # the sibling itself says what does not answer
         message = "Another Lathe service does not answer at the moment; try again shortly."

@@ -1,6 +1,6 @@
 """The one interceptor of a server: every step of a call in order, in one wrapper that is built once per method.
 
-    observe → deadline → map errors → authenticate → decode → validate → handler
+    observe → deadline → map errors → admit → authenticate → decode → validate → handler → pack
 
 Five nested interceptors would cost five coroutines and five generators per call; this is one of each at most.
 """
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any
 
 import grpc
 
 from services.common import errors, identity
-from services.common.interceptors import deadline, validation
+from services.common.interceptors import answering, deadline, validation
 from services.common.interceptors.deadline import Deadlines
 from services.common.interceptors.error_mapping import explain
 from services.common.interceptors.observation import Observation, ObservedMethod
@@ -30,11 +30,14 @@ _REFLECTION = "/grpc.reflection."
 class Pipeline(grpc.aio.ServerInterceptor):
     """Takes every call of a server through the steps."""
 
-    def __init__(self, authenticator: identity.Authenticator, deadlines: Deadlines) -> None:
+    def __init__(self, authenticator: identity.Authenticator, deadlines: Deadlines, max_calls: int) -> None:
         self.authenticator = authenticator
         self.deadlines = deadlines
         self.draining = False
-        self.streams: set[asyncio.Timeout] = set()
+        self._streams: set[asyncio.Timeout] = set()
+        self._calls = 0
+        self._max_calls = max_calls
+        self._idle = asyncio.Event()
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -52,12 +55,44 @@ class Pipeline(grpc.aio.ServerInterceptor):
             wrapped = self._handlers[name] = _wrap(self, name, handler)
         return wrapped
 
-    def drain(self) -> None:
-        """End every stream now, with an answer that sends its client elsewhere; calls that are not streams go on."""
+    def begin(self, scope: asyncio.Timeout, streaming: bool) -> None:
+        """Count a call in; `scope` ends it."""
+        if streaming:
+            self._streams.add(scope)
+        else:
+            self._calls += 1
+
+    def end(self, scope: asyncio.Timeout, streaming: bool) -> None:
+        """Count a call out."""
+        if streaming:
+            self._streams.discard(scope)
+        else:
+            self._calls -= 1
+        if not self._calls and not self._streams:
+            self._idle.set()
+
+    def require_room(self) -> None:
+        """Raise LatheError where this process takes no further call at the moment."""
+        if self.draining:
+            raise _going_away()
+        if self._calls > self._max_calls:
+            raise errors.resource_exhausted(
+                "OVERLOADED",
+                f"This server answers {self._max_calls} calls at once, and has as many. Try again in a second, "
+                "and then after longer and longer pauses.",
+                retry_after=1.0,
+            )
+
+    async def drain(self, seconds: float) -> None:
+        """Send clients elsewhere: end every stream, refuse new calls, and wait so long for those in flight."""
         self.draining = True
-        now = asyncio.get_running_loop().time()
-        for scope in self.streams:
-            scope.reschedule(now)
+        for scope in self._streams:
+            scope.reschedule(asyncio.get_running_loop().time())
+        if self._calls or self._streams:
+            self._idle.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._idle.wait()
 
 
 class _Call:
@@ -86,16 +121,15 @@ class _Call:
     async def __aenter__(self) -> _Call:
         self._observation = Observation(self._method, self.metadata)
         self._limit = self._pipeline.deadlines.limit(self._context.time_remaining(), self._streaming)
-        self._scope = deadline.start(self._limit)
+        self._scope = deadline.start(0 if self._streaming and self._pipeline.draining else self._limit)
         await self._scope.__aenter__()
-        if self._streaming:
-            self._pipeline.streams.add(self._scope)
+        self._pipeline.begin(self._scope, self._streaming)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._pipeline.streams.discard(self._scope)
+        self._pipeline.end(self._scope, self._streaming)
         try:
             await self._scope.__aexit__(kind, error, tb)
         except TimeoutError:
@@ -125,9 +159,13 @@ class _Call:
 
     def _out_of_time(self) -> errors.LatheError:
         if self._pipeline.draining and self._streaming:
-            message = "This server is being stopped; call again and another one, or the next, goes on from there."
-            return errors.unavailable("lathe", message)
+            return _going_away()
         return deadline.exceeded(self._limit)
+
+
+def _going_away() -> errors.LatheError:
+    message = "This server is being stopped; call again and another one, or the next, goes on from there."
+    return errors.unavailable("lathe", message)
 
 
 def _being_cancelled() -> bool:
@@ -141,19 +179,24 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
     if handler.response_streaming:
         return _wrap_stream(pipeline, method, handler, admit)
     behavior: Any = handler.unary_unary or handler.stream_unary
+    pack = answering.packer(handler.response_serializer)
 
     async def call(raw: Any, context: Any) -> Any:
         async with _Call(pipeline, method, False, context) as each:
-            return await behavior(admit(raw, each.metadata), context)
+            return pack(await behavior(admit(raw, each.metadata), context), context)
 
     build = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-    return build(call, None, handler.response_serializer)
+    return build(call, None, None)
 
 
 def _wrap_stream(
     pipeline: Pipeline, method: ObservedMethod, handler: grpc.RpcMethodHandler[Any, Any], admit: Callable[..., Any]
 ) -> grpc.RpcMethodHandler[Any, Any]:
     behavior: Any = handler.unary_stream or handler.stream_stream
+    pack, serialize = (
+        answering.packer(handler.response_serializer),
+        answering.unless_packed(handler.response_serializer),
+    )
 
     async def call(raw: Any, context: Any) -> None:
         async with _Call(pipeline, method, True, context) as each:
@@ -163,21 +206,22 @@ def _wrap_stream(
                 return
             async with aclosing(responses):
                 async for response in responses:
-                    await context.write(response)
+                    await context.write(pack(response, context))
                     each.sent += 1
 
     if handler.request_streaming:
-        return grpc.stream_stream_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
-    return grpc.unary_stream_rpc_method_handler(call, None, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(call, handler.request_deserializer, serialize)
+    return grpc.unary_stream_rpc_method_handler(call, None, serialize)
 
 
 def _admission(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[..., Any]:
     """Return what turns raw bytes and metadata into a request that the handler may see."""
-    authenticates = not name.startswith(_HEALTH)
+    of_health = name.startswith(_HEALTH)
     parse, streams = handler.request_deserializer, handler.request_streaming
 
     def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
-        if authenticates:
+        if not of_health:
+            pipeline.require_room()
             identity.become(pipeline.authenticator.authenticate(metadata))
         if streams:
             return raw  # an iterator of requests that gRPC has parsed

@@ -1,4 +1,4 @@
-"""The rules that the protos declare with `buf.validate`, applied to every request."""
+"""The rules that the protos declare with `buf.validate`, and that enums have known values, applied to every request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from services.common.errors import invalid_argument, invalid_fields
+from services.common.interceptors.enums import unknown_enums
 
 _validator = protovalidate.Validator()
 _SHOWN = 60
@@ -23,16 +24,18 @@ def decode(message_type: Any, raw: bytes) -> Message:
 
 
 def check(message: Message, inside: str = "") -> None:
-    """Raise LatheError with every field that breaks a rule.
+    """Raise LatheError with every field that breaks a rule, or is an enum with a number that it does not define.
 
     Args:
         message: A request, or the resource that an Update request would leave behind: the request itself is not
             checked as it comes in, because only the fields of its mask count.
         inside: Where the request holds the message, for the paths of the fields.
     """
-    violations = _validator.collect_violations(message)
-    if violations:
-        raise invalid_fields([(f"{inside}.{_path(each)}".strip("."), _description(each)) for each in violations])
+    wrong = [(_path(each), _description(each)) for each in _validator.collect_violations(message)]
+    told = {path for path, _ in wrong}
+    wrong += [(path, description) for path, description in unknown_enums(message) if path not in told]
+    if wrong:
+        raise invalid_fields([(f"{inside}.{path}".strip("."), description) for path, description in wrong])
 
 
 def _path(violation: protovalidate.Violation) -> str:

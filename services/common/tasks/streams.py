@@ -49,9 +49,10 @@ class TaskStreams:
 
     async def watch(self, request: Any) -> AsyncIterator[Any]:
         """Yield the task now and after every change; ends with its terminal state."""
-        seen = request.after_revision
         task_id = request.name.partition("/")[2]
-        await self._handlers.row(request.name)
+        newest = (await self._handlers.row(request.name)).revision
+        # A revision that the task never had says nothing of what the client knows, so that it gets all there is.
+        seen = request.after_revision if request.after_revision <= newest else 0
         async with self._listening(changed_subject(self._kind, task_id)) as changed:
             while True:
                 changed.clear()

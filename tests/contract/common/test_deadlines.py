@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 
@@ -66,12 +67,26 @@ async def test_a_stream_outlives_the_default() -> None:
         await client.toy.cancelled.wait()
 
 
-async def test_a_stream_ends_at_the_maximum() -> None:
+async def test_a_stream_outlives_the_maximum() -> None:
     async with serving(CAPPED) as client:
-        stream = client.conversions.WatchConversionTask(ENDLESS)
+        streams: list[Any] = [
+            client.conversions.WatchConversionTask(ENDLESS),
+            health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest()),
+        ]
+        for stream in streams:
+            await stream.read()
+        await asyncio.sleep(0.3)
+        for stream in streams:
+            assert not stream.done()
+            stream.cancel()
+
+
+async def test_a_stream_ends_when_its_client_asks() -> None:
+    async with serving(CAPPED) as client:
+        stream = client.conversions.WatchConversionTask(ENDLESS, timeout=0.2)
         await stream.read()
         assert (await refused(stream.read())).code is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert client.toy.cancelled.is_set()
+        await client.toy.cancelled.wait()
 
 
 async def test_a_handler_knows_how_much_time_is_left() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from services.common.settings import Settings
 from services.common.telemetry import current_traceparent
 
 from .conftest import GET, Client, refused, serving
+from .toy import NAMES
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -106,6 +110,38 @@ async def test_what_a_sibling_answers_reaches_the_caller() -> None:
         seen = await refused(front.get())
         assert seen.code is grpc.StatusCode.INTERNAL
         assert "internal detail" not in seen.message
+
+
+async def test_a_sibling_that_goes_away_with_the_call_in_hand_is_unavailable() -> None:
+    async with (
+        grpc_server() as (server, address),
+        serving(Settings(registry_address=address, drain_seconds=1)) as front,
+    ):
+        calls_through(front)
+        call = asyncio.ensure_future(refused(front.get()))
+        await asyncio.sleep(0.2)
+        await server.stop(0)  # cancels what is in hand
+        seen = await call
+        assert seen.code is grpc.StatusCode.UNAVAILABLE
+        assert seen.retry_after
+
+
+@asynccontextmanager
+async def grpc_server() -> AsyncIterator[tuple[grpc.aio.Server, str]]:
+    """A server that never answers."""
+
+    async def wait(_request: Any, _context: Any) -> None:
+        await asyncio.Event().wait()
+
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "GetArchitecture": grpc.unary_unary_rpc_method_handler(wait)
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAMES[0], handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield server, f"127.0.0.1:{port}"
+    await server.stop(0)
 
 
 async def test_a_sibling_that_is_away_is_unavailable() -> None:

@@ -38,6 +38,11 @@ async def test_an_unknown_service_is_not_found(client: Client) -> None:
     assert (await refused(told(client, "nothing"))).code is grpc.StatusCode.NOT_FOUND
 
 
+async def test_all_services_are_listed(client: Client) -> None:
+    listed = await health_pb2_grpc.HealthStub(client.channel).List(health_pb2.HealthListRequest())
+    assert {name: each.status for name, each in listed.statuses.items()} == dict.fromkeys(["", LIVE, *NAMES], SERVING)
+
+
 class Server:
     """A server behind the service that can be taken away."""
 

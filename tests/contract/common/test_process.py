@@ -7,19 +7,24 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
+from collections import Counter
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 
 from .conftest import GET
 
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 NOWHERE = "127.0.0.1:1"
 
 
 async def start(**environment: str) -> Process:
     """Start a toy process with these variables."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("LATHE_")}
+    clean["LATHE_SHUTDOWN_PAUSE_SECONDS"] = "0"
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.contract.common.toy",
         env={**clean, **environment}, stderr=asyncio.subprocess.PIPE,
@@ -52,6 +57,34 @@ async def test_it_serves_until_sigterm_and_then_ends_well() -> None:
     process.send_signal(signal.SIGTERM)
     await line_with(process, "stopped")
     assert (await ended(process))[0] == 0
+
+
+async def test_while_it_stops_every_call_is_answered_or_sent_elsewhere() -> None:
+    process = await start(LATHE_SHUTDOWN_PAUSE_SECONDS="0.5")
+    address = (await line_with(process, "ready")).split("address=")[1].split()[0]
+    codes: Counter[grpc.StatusCode] = Counter()
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = ArchitectureServiceStub(channel)
+        gone = asyncio.create_task(ended(process))
+
+        async def call_on() -> None:
+            while not gone.done():
+                try:
+                    await stub.GetArchitecture(GET)
+                    codes[grpc.StatusCode.OK] += 1
+                except grpc.aio.AioRpcError as error:
+                    codes[error.code()] += 1
+
+        callers = [asyncio.create_task(call_on()) for _ in range(20)]
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        process.send_signal(signal.SIGTERM)
+        assert (await watch.read()).status == NOT_SERVING
+        before = codes[grpc.StatusCode.OK]
+        await asyncio.gather(*callers)
+        assert (await gone)[0] == 0
+    assert codes[grpc.StatusCode.OK] > before  # while it tells that it goes away
+    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
 
 
 async def test_a_taken_port_is_said() -> None:

@@ -45,6 +45,13 @@ async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
     assert not [each async for each in site.engine.streams.watch(watch_request(task, after=revisions[-1]))]
 
 
+async def test_a_watch_from_a_revision_that_never_was_sends_all_there_is(site: Site) -> None:
+    await site.start_worker()
+    task = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    request = watch_request(task, after=task.status.revision + 100)
+    assert [each async for each in site.engine.streams.watch(request)] == [task]
+
+
 async def test_a_watch_of_nothing_is_not_found(site: Site) -> None:
     with pytest.raises(LatheError, match="no task named"):
         async for _ in site.engine.streams.watch(pb.WatchConversionTaskRequest(name="conversionTasks/none")):
