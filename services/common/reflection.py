@@ -7,9 +7,11 @@ so the same servicer answers both, and the descriptor of v1 is that of v1alpha u
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
@@ -20,7 +22,7 @@ V1 = "grpc.reflection.v1.ServerReflection"
 def add_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> None:
     """Let clients ask for the descriptors of these services, and of reflection itself."""
     _describe_v1()
-    servicer = reflection.ReflectionServicer([*service_names, V1, V1ALPHA])
+    servicer = reflection.ReflectionServicer([*service_names, V1, V1ALPHA], _Symbols())
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -28,6 +30,26 @@ def add_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> Non
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": method})])
+
+
+class _Symbols:
+    """The descriptors of this process; unlike protobuf's own pool it finds the file of a method or field too."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(descriptor_pool.Default(), name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - as protobuf's pool has it
+        pool = descriptor_pool.Default()
+        try:
+            return pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            pass
+        try:
+            return pool.FindMethodByName(symbol).containing_service.file
+        except KeyError:
+            holder = pool.FindFieldByName(symbol).containing_type
+            assert holder is not None  # extensions are found above
+            return holder.file
 
 
 def _describe_v1() -> None:

@@ -51,6 +51,23 @@ async def test_every_listed_service_is_described(client: Client, version: str) -
         assert service.name in found
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "symbol",
+    [METHOD.replace("/", "."), "lathe.registry.v1.Architecture", "lathe.registry.v1.Architecture.class_name"],
+)
+async def test_the_file_of_each_symbol_is_found(client: Client, version: str, symbol: str) -> None:
+    answer = await ask(client.channel, version, ServerReflectionRequest(file_containing_symbol=symbol))
+    files = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
+    assert "lathe/registry/v1/architecture_service.proto" in {file.name for file in files}
+
+
+@pytest.mark.parametrize("symbol", ["lathe.registry.v1.ArchitectureService.Nothing", "nothing", ""])
+async def test_a_symbol_that_does_not_exist_is_not_found(client: Client, symbol: str) -> None:
+    answer = await ask(client.channel, VERSIONS[0], ServerReflectionRequest(file_containing_symbol=symbol))
+    assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
 async def curl(client: Client, *arguments: str, schema: bool = False) -> tuple[int, Any, str]:
     """Run `buf curl` against the toy; return its exit status, its answer, and what it wrote on standard error."""
     protos = ["--schema", "protos"] if schema else []
