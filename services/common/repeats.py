@@ -25,10 +25,11 @@ async def first_made(database: Database, kind: ResourceKind[M], request_id: str,
         request: The request.
 
     Returns:
-        None where there was none before, and where what it created is deleted, as creating says.
+        None if there was none before.
 
     Raises:
-        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request.
+        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request;
+            FAILED_PRECONDITION, reason ALREADY_DELETED, if what it created is deleted.
     """
     if not request_id:
         return None
@@ -39,4 +40,4 @@ async def first_made(database: Database, kind: ResourceKind[M], request_id: str,
         method=method_of(request),
         fingerprint=fingerprint(request),
     )
-    return None if uid is None else await ResourceStore(database, kind).find("uid", uid)
+    return None if uid is None else await ResourceStore(database, kind).created_by_request(uid)

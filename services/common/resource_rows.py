@@ -31,15 +31,37 @@ class ResourceRows(Generic[M]):
     ) -> None:
         """Insert a resource under a given id, or the first free one made from its name. Sets its name and etag."""
         resource: Any = message
+        retired = False
         async with aclosing(self._names(connection, message, resource_id, parent)) as names:
             async for resource.name in names:
                 row = self._kind.row(message, 1) | dict(extra)
                 # The indexes decide a conflict, so that two at once cannot both find a name free; and without an error,
                 # which would end the caller's transaction.
                 if await connection.fetchval(_insert(self._kind.table, row), *row.values()) is not None:
-                    return
+                    # Asked only now: a deletion at the same moment has ended.
+                    retired = await self._is_retired(connection, resource.name)
+                    if not retired:
+                        return
+                    await connection.execute(f"DELETE FROM {self._kind.table} WHERE uid = $1", row["uid"])  # noqa: S608
+                    continue
                 await self._refuse_taken_values(connection, row)
-        raise errors.already_exists(self._kind.noun, resource.name)
+        told = None
+        if retired:
+            told = (
+                f"{resource.name!r} was the name of another {self._kind.noun}, which is deleted. What still refers to "
+                "it would take the new one for it, so the name is not given again. Choose another id."
+            )
+        raise errors.already_exists(self._kind.noun, resource.name, told)
+
+    async def retire(self, connection: Connection, name: str) -> None:
+        """Note that a name is not to be given again, if others may refer to resources of this kind."""
+        if self._kind.retires_names:
+            await connection.execute("INSERT INTO retired_names (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+
+    async def _is_retired(self, connection: Connection, name: str) -> bool:
+        if not self._kind.retires_names:
+            return False
+        return await connection.fetchval("SELECT 1 FROM retired_names WHERE name = $1", name) is not None
 
     async def lock(self, connection: Connection, name: str) -> tuple[M, int]:
         """Return a resource and its revision, and keep others from changing it until the transaction ends."""
@@ -75,6 +97,8 @@ class ResourceRows(Generic[M]):
         while True:
             names = [f"{first}-{n}" for n in range(number, number + window)]
             query = f"SELECT name FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+            if self._kind.retires_names:
+                query += " UNION ALL SELECT name FROM retired_names WHERE name = ANY ($1)"
             taken = {row["name"] for row in await connection.fetch(query, names)}
             for name in names:
                 if name not in taken:

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["resource_table", "search_columns"]
+__all__ = ["RETIRED_NAMES_TABLE", "resource_table", "search_columns"]
+
+RETIRED_NAMES_TABLE = """
+    -- Names of deleted resources to which others may still refer: they are not given again.
+    CREATE TABLE retired_names (
+        name text COLLATE "C" PRIMARY KEY,
+        delete_time timestamptz NOT NULL DEFAULT now()
+    )
+"""
+"""The statement that creates the table for kinds that retire their names (`ResourceKind.retires_names`)."""
 
 SEARCH_COLUMNS = """
     search_text text COLLATE "C" NOT NULL,

@@ -90,7 +90,7 @@ class ResourceStore(Generic[M]):
                     resource=uid,
                 )
                 if earlier is not None:
-                    return await self._created_earlier(transaction, earlier)
+                    return await self.created_by_request(earlier, connection=transaction)
             created: Any = self._kind.message_type()
             created.CopyFrom(message)
             created.uid, created.owner = str(uid), owner or asker
@@ -229,14 +229,16 @@ class ResourceStore(Generic[M]):
         etag: str = "",
         *,
         on_delete: Callable[[Connection, M], Awaitable[None]] | None = None,
+        returns: bool = False,
         connection: Connection | None = None,
     ) -> M:
-        """Delete a resource and return what it was.
+        """Delete a resource and return what it was; its name is not given again where the kind retires names.
 
         Args:
             name: which resource.
             etag: where not empty, it must be the current one.
             on_delete: runs in the same transaction, before the row goes; raises to refuse.
+            returns: the same resource may come back, so that its name is not retired.
             connection: a transaction to run in.
 
         Raises:
@@ -248,9 +250,12 @@ class ResourceStore(Generic[M]):
             if on_delete is not None:
                 await on_delete(transaction, found)
             await transaction.execute(f"DELETE FROM {self._kind.table} WHERE name = $1", name)  # noqa: S608
+            if not returns:
+                await self._rows.retire(transaction, name)
         return found  # type: ignore[no-any-return]
 
-    async def _created_earlier(self, connection: Connection, uid: UUID) -> M:
+    async def created_by_request(self, uid: UUID, *, connection: Connection | None = None) -> M:
+        """Return what an earlier request created; LatheError FAILED_PRECONDITION, reason ALREADY_DELETED, if gone."""
         found = await self.find("uid", uid, connection=connection)
         if found is None:
             raise errors.failed_precondition(

@@ -9,7 +9,8 @@ from lathe.registry.v1.release_service_pb2 import Channel
 
 from services.common.resources import ResourceKind
 
-MODELS = ResourceKind(Model, table="models", collection="models", noun="model")
+# The numbers of versions are never used again, so that with the model's name theirs are not either.
+MODELS = ResourceKind(Model, table="models", collection="models", noun="model", retires_names=True)
 
 ARCHITECTURES = ResourceKind(
     Architecture,
@@ -22,6 +23,7 @@ ARCHITECTURES = ResourceKind(
     },
     unique=("class_name", "display_name"),
     detail_fields=("source", "config"),
+    retires_names=True,
     id_source=lambda architecture: architecture.class_name,
     searched=lambda architecture: (
         architecture.name.removeprefix("architectures/"),
@@ -55,6 +57,7 @@ DATASETS = ResourceKind(
     table="datasets",
     collection="datasets",
     noun="dataset",
+    retires_names=True,
     columns={
         "name_key": lambda dataset: dataset.display_name.casefold(),
         "type": lambda dataset: dataset.type,

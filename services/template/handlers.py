@@ -40,6 +40,7 @@ TEMPLATES = ResourceKind(
         "built_in": lambda template: template.built_in,
     },
     unique=("display_name",),
+    retires_names=True,
 )
 
 _SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
@@ -79,7 +80,7 @@ class Templates:
 
     async def _remove_outdated(self, name: str) -> None:
         try:
-            await self._store.delete(name)
+            await self._store.delete(name, returns=True)  # another release may have it again
         except LatheError as error:
             if error.code != grpc.StatusCode.NOT_FOUND:  # another replica was faster
                 raise

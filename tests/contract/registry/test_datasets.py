@@ -191,7 +191,7 @@ async def test_a_repeat_returns_the_first_dataset_although_its_source_is_gone(de
     request.dataset.description = ""
     await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=first.name))
     error = await desk.registry.refused(desk.datasets.DeriveDataset(request))
-    assert error.reason == "REFERENCE_NOT_FOUND"
+    assert error.reason == "ALREADY_DELETED"
 
 
 async def test_what_cannot_be_imported_says_why(desk: Desk) -> None:

@@ -21,7 +21,7 @@ async def migrated(postgres_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def database(migrated: Database) -> Database:
-    await migrated.execute("TRUNCATE architectures, versions, outbox, request_ids")
+    await migrated.execute("TRUNCATE architectures, versions, outbox, request_ids, retired_names")
     return migrated
 
 
@@ -36,6 +36,7 @@ def architectures(database: Database) -> ResourceStore[Architecture]:
         unique=["class_name"],
         detail_fields=["source", "config"],
         id_source=lambda architecture: architecture.class_name,
+        retires_names=True,
     )
     return ResourceStore(database, kind)
 

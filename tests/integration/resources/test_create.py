@@ -58,6 +58,25 @@ async def test_a_taken_explicit_id_is_refused(versions: Versions) -> None:
     assert caught.value.code.name == "ALREADY_EXISTS"
 
 
+async def test_a_name_that_others_may_refer_to_is_given_once(
+    architectures: Architectures, versions: Versions, database: Database
+) -> None:
+    first = await architectures.create(net("Gone"))
+    await architectures.delete(first.name)
+    again = await architectures.create(net("Gone"))
+    assert (first.name, again.name) == ("architectures/gone", "architectures/gone-2")
+    with pytest.raises(LatheError, match="'architectures/gone' was the name of another architecture") as told:
+        await architectures.create(net("Other"), resource_id="gone")
+    assert told.value.code.name == "ALREADY_EXISTS"
+    assert await database.fetchval("SELECT count(*) FROM architectures") == 1
+    # Where the same one may come back, or nobody refers to it, the name is free again.
+    await architectures.delete(again.name, returns=True)
+    assert (await architectures.create(net("Gone"))).name == again.name
+    other = await versions.create(ModelVersion(), parent="models/a", resource_id="1")
+    await versions.delete(other.name)
+    assert (await versions.create(ModelVersion(), parent="models/a", resource_id="1")).name == other.name
+
+
 async def test_a_taken_unique_field_is_named_with_its_value(architectures: Architectures) -> None:
     await architectures.create(net("Taken"), resource_id="first")
     with pytest.raises(LatheError, match="class_name 'Taken' is taken by 'architectures/first'") as caught:

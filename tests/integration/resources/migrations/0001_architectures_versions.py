@@ -2,7 +2,7 @@
 
 from services.common.idempotency import REQUEST_IDS_TABLE
 from services.common.migration import execute
-from services.common.resource_table import resource_table
+from services.common.resource_table import RETIRED_NAMES_TABLE, resource_table
 
 revision = "0001"
 down_revision = None
@@ -12,6 +12,7 @@ def upgrade() -> None:
     """Create the tables, and one to be written together with a resource."""
     execute(
         REQUEST_IDS_TABLE,
+        RETIRED_NAMES_TABLE,
         *resource_table("architectures", "class_name text NOT NULL", unique=["class_name"]),
         *resource_table("versions", "format int NOT NULL", "seen int NOT NULL DEFAULT 0", indexed=["format"]),
         "CREATE TABLE outbox (subject text NOT NULL)",

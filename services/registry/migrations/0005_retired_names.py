@@ -1,0 +1,12 @@
+"""Names that are not given again: others refer to what had them."""
+
+from services.common.migration import execute
+from services.common.resource_table import RETIRED_NAMES_TABLE
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Create the table."""
+    execute(RETIRED_NAMES_TABLE)
