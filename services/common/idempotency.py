@@ -1,19 +1,24 @@
 """`request_id`: a repeated request gets the first one's result.
 
 One table `request_ids` per schema, keyed by who asked, what for, and under which id. The row is written in the
-transaction that does the work, so that a request that failed leaves none.
+transaction that does the work, so that a request that failed leaves none. What takes longer than a transaction goes
+through `made_once`: repeats at the same time wait for the first, and later ones are answered before any work.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
 
 from services.common.database import Connection, Database
 from services.common.errors import invalid_argument
+from services.common.identity import current_user
+from services.common.leases import Leases
 
 __all__ = [
     "REQUEST_IDS_BY_AGE",
@@ -22,8 +27,11 @@ __all__ = [
     "find_request",
     "fingerprint",
     "forget_requests",
+    "made_once",
     "method_of",
 ]
+
+R = TypeVar("R")
 
 REQUEST_IDS_TABLE = """
     CREATE TABLE request_ids (
@@ -57,6 +65,29 @@ def fingerprint(message: Message, *more: str) -> bytes:
 def method_of(request: Message) -> str:
     """Return the method that a request is for; ids of different methods are different ids."""
     return request.DESCRIPTOR.name.removesuffix("Request")
+
+
+async def made_once(
+    leases: Leases,
+    request: Any,
+    find: Callable[[], Awaitable[R | None]],
+    make: Callable[[], Awaitable[R]],
+) -> R:
+    """Return what the first request with this id made; make it if this is the first.
+
+    Args:
+        leases: of the service: a repeat waits for the first one on whichever replica, and holds no connection.
+        request: with its `request_id`: a UUID; empty if the caller gave none, and then nothing is a repeat.
+        find: returns what the first request made, or None; called before anything else.
+        make: does the work, and claims the request in the transaction that stores its result.
+    """
+    if not request.request_id:
+        return await make()
+    if (first := await find()) is not None:
+        return first
+    async with leases.hold(f"{method_of(request)} {UUID(request.request_id)} of {current_user()}"):
+        first = await find()
+        return first if first is not None else await make()
 
 
 async def claim_request(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, Eval
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
 from services.common import failures
-from services.common.errors import LatheError, failed_precondition
+from services.common.errors import LatheError, failed_precondition, resource_exhausted
 from services.common.failures import ChildWork
 from services.common.storage import ContentStore
 
 ENTRY = "engines.evaluation.comparison:run"
-LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=900)
-# Children that may compare at the same time: each may take the whole memory limit.
-_SLOTS = 1
+# A caller waits for the answer, so that it has to come within minutes.
+LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=120)
+# Children that may compare at the same time, so that a long one does not keep the short ones waiting: each may take the
+# whole memory limit.
+SLOTS = 3
+PATIENCE_SECONDS = 30.0
 _COMPARING = ChildWork(
     "Comparing the evaluations",
     LIMITS,
@@ -35,18 +39,27 @@ _NOT_COMPARABLE = {FailureReason.INVALID_DATA, FailureReason.INVALID_SPEC, Failu
 class Comparer:
     """Compares, a few at a time, each in its own sandboxed process."""
 
-    def __init__(self, store: ContentStore) -> None:
+    def __init__(self, store: ContentStore, slots: int = SLOTS, patience: float = PATIENCE_SECONDS) -> None:
+        """Compare up to `slots` at a time; who waits for one longer than `patience` seconds is refused."""
         self._store = store
-        self._slots = asyncio.Semaphore(_SLOTS)
+        self._slots = asyncio.Semaphore(slots)
+        self._busy = resource_exhausted(
+            "COMPARISONS_BUSY",
+            f"{slots} comparisons are running, as many as may run at once, and each may take "
+            f"{LIMITS.timeout_seconds:.0f} seconds. Try again in a minute.",
+            retry_after=60.0,
+        )
+        self._patience = patience
 
     async def compare(self, tasks: Sequence[EvaluationTask]) -> EvaluationComparison:
         """Return the comparison of evaluations on the same data, the reference first. Its reports are stored.
 
         Raises:
             LatheError: FAILED_PRECONDITION, reason NOT_COMPARABLE, where their predictions do not belong together;
-                COMPARISON_TOO_LARGE where comparing takes too much memory or time; NOT_FOUND for a report that is gone.
+                COMPARISON_TOO_LARGE where comparing takes too much memory or time; NOT_FOUND for a report that is gone;
+                RESOURCE_EXHAUSTED, reason COMPARISONS_BUSY, while too many others are compared.
         """
-        async with self._slots:
+        async with self._slot():
             with tempfile.TemporaryDirectory(prefix="lathe-compare-") as folder:
                 workdir = Path(folder)
                 evaluations = [await self._fetch(workdir, place, task) for place, task in enumerate(tasks)]
@@ -55,6 +68,18 @@ class Comparer:
                 comparison.html_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.html"))
                 comparison.json_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.json"))
         return comparison
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise self._busy from None
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def _fetch(self, workdir: Path, place: int, task: EvaluationTask) -> dict[str, str]:
         paths = {"predictions": f"{place}/predictions.parquet", "report": f"{place}/report.json"}

@@ -21,8 +21,9 @@ from uuid_utils.compat import uuid7
 
 from services.common.database import Database
 from services.common.errors import failed_precondition, not_found
-from services.common.idempotency import claim_request, find_request, fingerprint
+from services.common.idempotency import claim_request, find_request, fingerprint, made_once, method_of
 from services.common.identity import current_user
+from services.common.leases import Leases
 from services.common.listing import Listing, ListQuery, list_page
 from services.common.tasks.handlers import TaskHandlers
 from services.evaluator.comparing import Comparer
@@ -30,7 +31,6 @@ from services.evaluator.comparing import Comparer
 COLLECTION = "evaluationComparisons"
 # An answer has to stay under gRPC's 4 MiB; the reports hold everything.
 MAX_ANSWER_BYTES = 3_500_000
-_METHOD = "CompareEvaluations"
 _DETAILS = ("deltas", "regressions")
 _LISTING = Listing("comparisons", details=_DETAILS, order_fields={"create_time": datetime}, arrays=frozenset({"tasks"}))
 _FULL_LISTING = replace(_LISTING, columns="body || detail AS body", stored=("body", "detail"))
@@ -45,22 +45,35 @@ class Comparisons:
     def __init__(self, database: Database, comparer: Comparer, tasks: TaskHandlers) -> None:
         self._database = database
         self._comparer = comparer
+        self._leases = Leases(database)
         self._tasks = tasks
 
     async def compare(self, request: CompareEvaluationsRequest) -> EvaluationComparison:
-        """Compare evaluations and store the result.
+        """Compare evaluations and store the result, once per request id.
 
         Raises:
             LatheError: NOT_FOUND; FAILED_PRECONDITION where one has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED), where
                 they are on different data (DATASETS_DIFFER), or as Comparer says.
         """
-        owner, request_id, mark = current_user(), request.request_id, fingerprint(request)
-        if request_id:
-            first = await find_request(
-                self._database, owner=owner, request_id=request_id, method=_METHOD, fingerprint=mark
-            )
-            if first is not None:
-                return await self._stored(first)
+        return await made_once(
+            self._leases,
+            request,
+            find=lambda: self._made_before(request),
+            make=lambda: self._make(request),
+        )
+
+    async def _made_before(self, request: CompareEvaluationsRequest) -> EvaluationComparison | None:
+        uid = await find_request(
+            self._database,
+            owner=current_user(),
+            request_id=request.request_id,
+            method=method_of(request),
+            fingerprint=fingerprint(request),
+        )
+        return None if uid is None else await self._stored(uid)
+
+    async def _make(self, request: CompareEvaluationsRequest) -> EvaluationComparison:
+        owner = current_user()
         tasks = [self._tasks.present(await self._tasks.row(name)) for name in request.names]
         _require_comparable(tasks)
         comparison = fitted(await self._comparer.compare(tasks))
@@ -70,11 +83,16 @@ class Comparisons:
         comparison.dataset = tasks[0].spec.dataset
         comparison.create_time.FromDatetime(datetime.now(UTC))
         async with self._database.transaction() as transaction:
-            if request_id:
+            if request.request_id:
                 first = await claim_request(
-                    transaction, owner=owner, request_id=request_id, method=_METHOD, fingerprint=mark, resource=uid
+                    transaction,
+                    owner=owner,
+                    request_id=request.request_id,
+                    method=method_of(request),
+                    fingerprint=fingerprint(request),
+                    resource=uid,
                 )
-                if first is not None:  # the same request, at the same time
+                if first is not None:
                     return await self._stored(first)
             await transaction.execute(_INSERT, *_values(uid, comparison))
         return comparison

@@ -19,7 +19,9 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 
 from services.common.database import Database
 from services.common.errors import LatheError, from_rpc_error, invalid_argument, is_transient
+from services.common.idempotency import made_once
 from services.common.interceptors.validation import check
+from services.common.leases import Leases
 from services.common.listing import ListQuery
 from services.common.repeats import first_made
 from services.common.resources import ResourceKind, ResourceStore
@@ -44,6 +46,7 @@ class Groups:
         self._database = database
         self._tasks = tasks
         self._members = members
+        self._leases = Leases(database)
         self._store: ResourceStore[OptimizationTaskGroup] = ResourceStore(database, KIND)
 
     async def create(self, request: CreateOptimizationTaskGroupRequest) -> OptimizationTaskGroup:
@@ -53,16 +56,22 @@ class Groups:
             LatheError: INVALID_ARGUMENT for what is wrong whatever the version; UNAVAILABLE where a server does not
                 answer: a repeat with the same request_id goes on.
         """
-        first = await first_made(self._database, KIND, request.request_id, request)
-        if first is None:
-            check_spec(request.group)
-            group = OptimizationTaskGroup()
-            group.CopyFrom(request.group)
-            for field in _OUTPUT_ONLY:
-                group.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
-            group.members.extend(await self._create_tasks(request))
-            first = await self._store.create(group, request_id=request.request_id, request=request)
-        return await self._present(first)
+        group = await made_once(
+            self._leases,
+            request,
+            find=lambda: first_made(self._database, KIND, request.request_id, request),
+            make=lambda: self._make(request),
+        )
+        return await self._present(group)
+
+    async def _make(self, request: CreateOptimizationTaskGroupRequest) -> OptimizationTaskGroup:
+        check_spec(request.group)
+        group = OptimizationTaskGroup()
+        group.CopyFrom(request.group)
+        for field in _OUTPUT_ONLY:
+            group.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
+        group.members.extend(await self._create_tasks(request))
+        return await self._store.create(group, request_id=request.request_id, request=request)
 
     async def get(self, name: str) -> OptimizationTaskGroup:
         """Return a group; LatheError NOT_FOUND where there is none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from lathe.type.v1.event_pb2 import TaskAssignment
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
 
 from services.common.errors import LatheError, failed_precondition, from_rpc_error, is_transient
+from services.common.leases import Leases
 from services.common.packages import Packages, output_model, package_version
 from services.common.platform import Platform
 from services.common.storage.folders import Folders
@@ -25,25 +25,19 @@ from services.optimizer.layout import laid_out
 from services.optimizer.places import Places
 from services.optimizer.rules import place_of
 
-# Each has a connection of the pool to itself until it is done, and takes others for what it writes: were all of them
-# lent to calls that wait, none could go on.
-_AT_ONCE = 3
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
-
 
 class Saver:
     """Saves the results of tasks. Every step can be repeated: an interrupted call is made good by the next."""
 
     def __init__(self, platform: Platform, engine: TaskEngine) -> None:
         registry = platform.channel("registry")
-        self._database = platform.database
         self._models = ModelServiceStub(registry)
         self._packages = Packages(registry, platform.cas)
         self._cas = platform.cas
         self._places = Places(platform.database, self._packages.exists)
         self._folders = Folders(platform.settings)
         self._engine = engine
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._leases = Leases(platform.database)
 
     async def save(self, request: SaveModelRequest) -> OptimizationTask:
         """Register the form that a task recommends, and lay it out in the bucket.
@@ -54,7 +48,8 @@ class Saver:
                 or another task has its place (OUTPUT_LOCATION_TAKEN).
         """
         await self._engine.handlers.row(request.name)
-        async with self._alone(request.name):
+        # One call saves a task at a time, on whichever replica; a call that waited finds it saved.
+        async with self._leases.hold(f"saving {request.name}"):
             row = await self._engine.handlers.row(request.name)
             task: OptimizationTask = self._engine.handlers.present(row)
             _require_succeeded(task)
@@ -82,13 +77,6 @@ class Saver:
         async with self._place(task) as place:
             task.result.model_version = await self._register(task, row, source, place)
         task.result.saved_location = place
-
-    @asynccontextmanager
-    async def _alone(self, task: str) -> AsyncIterator[None]:
-        """Let one call save a task at a time, on whichever replica; a call that waited finds it saved."""
-        async with self._slots, self._database.transaction() as connection:
-            await connection.execute(_LOCK, task)
-            yield
 
     async def _look_up(self, task: OptimizationTask) -> ModelVersion:
         await self._models.GetModel(GetModelRequest(name=output_model(task.spec)))

@@ -51,6 +51,7 @@ class Architectures:
             architecture.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
         architecture.certification = UNCERTIFIED
         await asyncio.to_thread(_complete, architecture)
+        await self._content.put_bytes(architecture.source.encode())
         return await self._store.create(
             architecture,
             resource_id=request.architecture_id,
@@ -83,6 +84,9 @@ class Architectures:
                 changed.certification = UNCERTIFIED
                 changed.certified_by = ""
 
+        if "source" in request.update_mask.paths:
+            await self._content.put_bytes(request.architecture.source.encode())
+
         async def keep(connection: Connection, before: Architecture, after: Architecture) -> None:
             if before.source_digest != after.source_digest:
                 await self._keep_source(connection, after)
@@ -99,8 +103,8 @@ class Architectures:
         await self._store.delete(name, etag, on_delete=_refuse_used)
 
     async def _keep_source(self, connection: Connection, architecture: Architecture) -> None:
-        digest = await self._content.put_bytes(architecture.source.encode())
-        await self._blobs.record([digest], connection)
+        """Note that the source is stored: its bytes were put before the transaction began."""
+        await self._blobs.record([architecture.source_digest], connection)
 
     async def use(self, connection: Connection, made_from: Lineage, named: str) -> list[str]:
         """Keep what a new version refers to from being deleted until the transaction ends, and certify it if it is due.

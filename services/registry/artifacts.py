@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -21,22 +23,20 @@ from uuid_utils.compat import uuid7
 
 from services.common.database import Connection, Database, Record
 from services.common.errors import failed_precondition, invalid_argument, not_found
-from services.common.idempotency import claim_request, fingerprint
+from services.common.idempotency import claim_request, find_request, fingerprint, made_once, method_of
 from services.common.identity import current_user
+from services.common.leases import Lease, Leases
 from services.common.storage import ContentStore, StagedPart, Uploads
 from services.common.storage.parts import spans
 from services.registry.blobs import Blobs
 
 UPLOAD_LIFETIME = timedelta(days=7)
 DOWNLOAD_LIFETIME = timedelta(hours=6)
-# Each one that is verified keeps a connection of the pool and reads the whole file.
+# Each one that is verified reads the whole file.
 _FINALIZED_AT_ONCE = 4
 _GET = "SELECT * FROM uploads WHERE uid = $1"
-_LOCK = f"{_GET} FOR UPDATE"
-# One that is being finalized at this moment is left alone.
-_EXPIRED = """
-SELECT * FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time LIMIT 1 FOR UPDATE SKIP LOCKED
-"""
+_EXPIRED = "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time LIMIT 100"
+_FINALIZE = "UPDATE uploads SET state = $2, sha256 = $3 WHERE uid = $1"
 _INSERT = """
 INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *
@@ -51,27 +51,45 @@ class Artifacts:
         self._content = content
         self._uploads = uploads
         self._blobs = blobs
+        self._leases = Leases(database)
         self._slots = asyncio.Semaphore(_FINALIZED_AT_ONCE)
 
     async def open(self, request: CreateUploadRequest) -> Upload:
         """Open an upload; LatheError INVALID_ARGUMENT for a `request_id` that stood for another request."""
+        return await made_once(
+            self._leases,
+            request,
+            find=lambda: self._opened_before(request),
+            make=lambda: self._open(request),
+        )
+
+    async def _opened_before(self, request: CreateUploadRequest) -> Upload | None:
+        uid = await find_request(
+            self._database,
+            owner=current_user(),
+            request_id=request.request_id,
+            method=method_of(request),
+            fingerprint=fingerprint(request),
+        )
+        return None if uid is None else await self.get(f"uploads/{uid}")
+
+    async def _open(self, request: CreateUploadRequest) -> Upload:
         uid: UUID = uuid7()
+        # Begun in the store first: a row without it would look complete. What is left without a row is swept by age.
+        parts = await self._uploads.open(str(uid), request.size_bytes)
         async with self._database.transaction() as connection:
             if request.request_id:
-                earlier = await claim_request(
+                await claim_request(
                     connection,
                     owner=current_user(),
                     request_id=request.request_id,
-                    method="CreateUpload",
+                    method=method_of(request),
                     fingerprint=fingerprint(request),
                     resource=uid,
                 )
-                if earlier is not None:
-                    return await self._shown(await _find(connection, f"uploads/{earlier}"))
             now = datetime.now(UTC)
             values = (request.display_name, request.size_bytes, OPEN, current_user(), now, now + UPLOAD_LIFETIME)
             row = await connection.fetchrow(_INSERT, uid, *values)
-            parts = await self._uploads.open(str(uid), request.size_bytes)
         return _message(row, parts)
 
     async def get(self, name: str) -> Upload:
@@ -87,9 +105,7 @@ class Artifacts:
             LatheError: NOT_FOUND; INVALID_ARGUMENT, reason DIGEST_MISMATCH or SIZE_MISMATCH, after which the upload
                 stays open; FAILED_PRECONDITION, reason UPLOAD_INCOMPLETE or UPLOAD_ABORTED.
         """
-        # The lock on the row makes finalizing and cancelling take turns, on every replica.
-        async with self._slots, self._database.transaction() as connection:
-            row = await _find(connection, name, lock=True)
+        async with self._slots, self._alone(name) as (lease, row):
             if row["state"] == ABORTED:
                 raise failed_precondition(
                     "UPLOAD_ABORTED", f"'{name}' was cancelled or has expired. Open another upload.", subject=name
@@ -98,10 +114,10 @@ class Artifacts:
                 _require_same(row, digest)
             else:
                 await self._uploads.verify_and_commit(str(row["uid"]), row["size_bytes"], digest)
-                await self._blobs.record([digest], connection)
-                await connection.execute(
-                    "UPDATE uploads SET state = $2, sha256 = $3 WHERE uid = $1", row["uid"], FINALIZED, digest.sha256
-                )
+                async with self._database.transaction() as connection:
+                    await lease.confirm(connection)
+                    await self._blobs.record([digest], connection)
+                    await connection.execute(_FINALIZE, row["uid"], FINALIZED, digest.sha256)
         return await self._blobs.get(digest.sha256)
 
     async def cancel(self, name: str) -> None:
@@ -110,14 +126,12 @@ class Artifacts:
         Raises:
             LatheError: NOT_FOUND; FAILED_PRECONDITION, reason UPLOAD_FINALIZED, where it is stored already.
         """
-        async with self._database.transaction() as connection:
-            row = await _find(connection, name, lock=True)
+        async with self._alone(name) as (lease, row):
             if row["state"] == FINALIZED:
                 raise failed_precondition(
                     "UPLOAD_FINALIZED", f"'{name}' is finalized: its bytes are stored and stay.", subject=name
                 )
-            if row["state"] == OPEN:
-                await self._give_up(connection, row)
+            await self._give_up(lease, row)
 
     async def artifact(self, sha256: str) -> Artifact:
         """Return what is known of stored bytes; LatheError NOT_FOUND where there are none."""
@@ -134,22 +148,31 @@ class Artifacts:
 
     async def expire(self) -> None:
         """Give up open uploads whose time is over, forget those that ended long ago, sweep what they left."""
-        while await self._expire_one():
-            pass
+        while rows := await self._database.fetch(_EXPIRED, OPEN):
+            for row in rows:
+                # One that is being finalized at this moment is left alone, to be found FINALIZED then.
+                async with self._alone(f"uploads/{row['uid']}") as (lease, current):
+                    if current["state"] == OPEN:
+                        await self._give_up(lease, current)
         await self._database.execute(
             "DELETE FROM uploads WHERE state <> $1 AND expire_time < now() - $2::interval", OPEN, UPLOAD_LIFETIME
         )
         await self._uploads.sweep(UPLOAD_LIFETIME + timedelta(days=1))
 
-    async def _expire_one(self) -> bool:
-        async with self._database.transaction() as connection:
-            row = await connection.fetchrow(_EXPIRED, OPEN)
-            if row is not None:
-                await self._give_up(connection, row)
-            return row is not None
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[tuple[Lease, Record]]:
+        """Let finalizing and cancelling an upload take turns, on every replica; yields the upload as it is then."""
+        async with self._database.connection() as connection:
+            upload = f"uploads/{(await _find(connection, name))['uid']}"
+        async with self._leases.hold(upload) as lease:
+            async with self._database.connection() as connection:
+                row = await _find(connection, upload)
+            yield lease, row
 
-    async def _give_up(self, connection: Connection, row: Record) -> None:
-        await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], ABORTED)
+    async def _give_up(self, lease: Lease, row: Record) -> None:
+        async with self._database.transaction() as connection:
+            await lease.confirm(connection)
+            await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], ABORTED)
         await self._uploads.abort(str(row["uid"]))
 
     async def _shown(self, row: Record) -> Upload:
@@ -159,12 +182,12 @@ class Artifacts:
         return _message(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
 
 
-async def _find(connection: Connection, name: str, *, lock: bool = False) -> Record:
+async def _find(connection: Connection, name: str) -> Record:
     try:
         uid = UUID(name.removeprefix("uploads/"))
     except ValueError:
         raise not_found("upload", name) from None
-    row = await connection.fetchrow(_LOCK if lock else _GET, uid)
+    row = await connection.fetchrow(_GET, uid)
     if row is None:
         raise not_found("upload", name)
     return row

@@ -13,7 +13,10 @@ from lathe.registry.v1.model_service_pb2 import (
 
 from services.common.database import Connection, Database
 from services.common.errors import invalid_argument, invalid_fields, not_found
+from services.common.idempotency import made_once
 from services.common.identity import require_service
+from services.common.leases import Leases
+from services.common.repeats import first_made
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
 from services.registry import lineage, naming
@@ -42,11 +45,12 @@ class Creation:
         self._blobs = blobs
         self._describer = Describer(content)
         self._architectures = architectures
+        self._leases = Leases(database)
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
 
     async def create(self, request: CreateModelVersionRequest) -> ModelVersion:
-        """Add a version to a model.
+        """Add a version to a model, once per request id.
 
         Raises:
             LatheError: NOT_FOUND for the model; INVALID_ARGUMENT for files that are not what the format says
@@ -56,6 +60,14 @@ class Creation:
         """
         if request.model_version.lineage.task:
             require_service("Saying which task made a version (`lineage.task`)")
+        return await made_once(
+            self._leases,
+            request,
+            find=lambda: first_made(self._database, VERSIONS, request.request_id, request),
+            make=lambda: self._make(request),
+        )
+
+    async def _make(self, request: CreateModelVersionRequest) -> ModelVersion:
         model = await self._models.get(request.parent)
         version = _composed(request.model_version)
         require_described(version.format)

@@ -20,16 +20,12 @@ from services.common.identity import require_service
 from services.common.interceptors.validation import check
 from services.common.listing import ListQuery
 from services.common.resources import ResourceStore
-from services.registry import describing, diff, lineage, naming
+from services.registry import describing, diff, holds, lineage, naming
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.removal import remove_versions
 
 CHANGEABLE = ("display_name", "description", "labels")
 DEFAULT_HOLD_SECONDS = 24 * 3600
-_HOLD = """
-INSERT INTO holds (version, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
-ON CONFLICT (version, holder) DO UPDATE SET expire_time = excluded.expire_time
-"""
 
 
 class Versions:
@@ -106,17 +102,13 @@ class Versions:
     async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
         """Keep a version from being deleted, for a day where `ttl_seconds` is 0; LatheError NOT_FOUND where absent."""
         require_service("Holding a model version")
-        async with self._database.transaction() as connection:
-            found = await connection.fetchval("SELECT 1 FROM model_versions WHERE name = $1 FOR KEY SHARE", name)
-            if found is None:
-                raise not_found(VERSIONS.noun, name)
-            await connection.execute(_HOLD, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
+        await holds.hold(self._database, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
 
     async def unhold(self, name: str, holder: str) -> None:
         """End a hold, if there is one."""
         require_service("Ending the hold of a model version")
-        await self._database.execute("DELETE FROM holds WHERE version = $1 AND holder = $2", name, holder)
+        await holds.unhold(self._database, name, holder)
 
     async def forget_expired_holds(self) -> None:
         """Remove holds that have ended by themselves."""
-        await self._database.execute("DELETE FROM holds WHERE expire_time < now()")
+        await holds.forget_expired(self._database)

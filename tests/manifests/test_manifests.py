@@ -174,7 +174,7 @@ def test_what_reads_strangers_files_has_memory_for_all_its_children_at_once() ->
         "registry": describing._SLOTS * describing.LIMITS.memory_bytes
         + imports.AT_ONCE * job.LIMITS.memory_bytes
         + preview._AT_ONCE * preview.LIMITS.memory_bytes,
-        "evaluator": comparing._SLOTS * comparing.LIMITS.memory_bytes,
+        "evaluator": comparing.SLOTS * comparing.LIMITS.memory_bytes,
     }
     for name, taken in most.items():
         # The kernel ends all of a container that takes more, not the child that did.

@@ -16,6 +16,7 @@ from lathe.type.v1 import event_pb2, task_pb2
 from services.common.bus.topology import task_subject
 from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.identity import current_user
+from services.common.leases import KeyedLocks
 from services.common.messages import MAX_TASK_BYTES
 from services.common.tasks.keys import action_key, work_key
 from services.common.tasks.kind import Prepared
@@ -61,6 +62,7 @@ class Creator:
         self._relay = relay
         self._settler = settler
         self._workers = workers
+        self._requests = KeyedLocks()
 
     async def create(self, wanted: Wanted) -> TaskRow:
         """Create a task, or return what the same request created before.
@@ -69,9 +71,14 @@ class Creator:
             LatheError: The specification is wrong; or REQUEST_ID_REUSED.
         """
         request_id = _request_id(wanted.request_id)
-        # First of all: a repeat is answered even where what it refers to is gone, or does not answer.
-        if request_id is not None and (first := await self._first(request_id, wanted)) is not None:
-            return first
+        if request_id is None:
+            return await self._make(wanted, None)
+        # Repeats at the same time wait here; those on other replicas meet in the table.
+        async with self._requests.hold(f"{request_id} of {current_user()}"):
+            # First of all: a repeat is answered even if what it refers to is gone, or does not answer.
+            return await self._first(request_id, wanted) or await self._make(wanted, request_id)
+
+    async def _make(self, wanted: Wanted, request_id: UUID | None) -> TaskRow:
         prepared = await self._kind.prepare(wanted.spec)
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row)

@@ -121,6 +121,7 @@ class Job:
                 await self._succeeded(outcome)
         finally:
             self._report.close()
+            self._log.discard()
 
     async def _attempt(self) -> AnyMessage:
         slot = await self._tools.runner.acquire()
@@ -178,10 +179,10 @@ class Job:
 
     async def _store_log(self) -> Digest | None:
         stored = await self._log.close()
-        if not stored:
+        if stored is None:
             return None
         try:
-            return await self._tools.blobs.put_bytes(stored)
+            return await self._tools.blobs.put_file(stored)
         except Exception as error:
             # The outcome matters more than its log, which is still on the bus for a month.
             log.warning("task.log_not_stored", error=str(error) or type(error).__name__)

@@ -6,8 +6,12 @@ The stored form is text: a line is `<time> <text>`, with the time in RFC 3339 wi
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
 
 from lathe.type.v1 import event_pb2, task_pb2
 
@@ -20,14 +24,16 @@ Publish = Callable[[event_pb2.TaskLogged], Awaitable[None]]
 
 
 class AttemptLog:
-    """Collects lines; `publish` sends a batch of them to whoever follows."""
+    """Collects lines in a file; `publish` sends a batch of them to whoever follows. At most a batch is in memory."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._stored: list[bytes] = []
+        self._file: IO[bytes] | None = None
         self._size = 0
-        self._count = 0
-        self._unsent: list[str] = []
+        self._cut = False
+        # How much of it is published: bytes, and lines.
+        self._sent = 0
+        self._sent_lines = 0
         self._flusher: asyncio.Task[None] | None = None
 
     def write(self, text: str) -> None:
@@ -36,41 +42,55 @@ class AttemptLog:
             self._add(line[:MAX_LINE])
 
     def _add(self, line: str) -> None:
-        if self._size > MAX_LOG_BYTES:
+        if self._cut:
             return
-        stored = f"{datetime.now(UTC).isoformat(timespec='microseconds')} {line}\n".encode()
+        stored = _stored(line)
+        if self._size + len(stored) > MAX_LOG_BYTES:
+            self._cut = True
+            stored = _stored("(the log is cut here)")
+        if self._file is None:
+            self._file = NamedTemporaryFile(prefix="lathe-log-")  # noqa: SIM115 - `discard` closes it, which removes it
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(stored)
         self._size += len(stored)
-        if self._size > MAX_LOG_BYTES:
-            stored = f"{datetime.now(UTC).isoformat(timespec='microseconds')} (the log is cut here)\n".encode()
-            line = "(the log is cut here)"
-        self._stored.append(stored)
-        self._count += 1
-        self._unsent.append(line)
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush_soon())
 
     async def flush(self) -> None:
         """Send what was not sent."""
-        while self._unsent:
-            batch: list[str] = []
-            size = 0
-            while self._unsent and size < MAX_BATCH_BYTES:
-                size += len(self._unsent[0].encode())
-                batch.append(self._unsent.pop(0))
-            first = self._count - len(self._unsent) - len(batch) + 1
-            await self._publish(event_pb2.TaskLogged(first_line=first, lines=batch))
+        while self._file is not None and self._sent < self._size:
+            self._file.seek(self._sent)
+            batch = self._file.read(MAX_BATCH_BYTES)
+            batch = batch[: batch.rindex(b"\n") + 1]
+            lines = [line.partition(" ")[2] for line in batch.decode().split("\n")[:-1]]
+            first = self._sent_lines + 1
+            self._sent += len(batch)
+            self._sent_lines += len(lines)
+            await self._publish(event_pb2.TaskLogged(first_line=first, lines=lines))
 
-    async def close(self) -> bytes:
-        """Send the rest, and return the whole log; empty where nothing was written."""
+    async def close(self) -> Path | None:
+        """Send the rest, and return the file of the whole log; None if nothing was written."""
         if self._flusher is not None:
             self._flusher.cancel()
         await self.flush()
-        return b"".join(self._stored)
+        if self._file is None:
+            return None
+        self._file.flush()
+        return Path(self._file.name)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(FLUSH_SECONDS)
         self._flusher = None
         await self.flush()
+
+
+def _stored(line: str) -> bytes:
+    return f"{datetime.now(UTC).isoformat(timespec='microseconds')} {line}\n".encode(errors="replace")
 
 
 def read_log(stored: bytes, attempt: int) -> Iterator[task_pb2.LogLine]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from google.protobuf.message import Message
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import (
     PROMOTION,
@@ -21,30 +22,37 @@ from lathe.registry.v1.release_service_pb2 import (
 from uuid_utils.compat import uuid7
 
 from services.common.database import Connection, Database
-from services.common.errors import failed_precondition, invalid_argument, not_found, unavailable
-from services.common.idempotency import claim_request, fingerprint
+from services.common.errors import aborted, failed_precondition, invalid_argument, unavailable
+from services.common.idempotency import claim_request, find_request, fingerprint, made_once, method_of
 from services.common.identity import current_user
+from services.common.leases import Lease, Leases
 from services.common.listing import Listing, ListQuery, list_page
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
-from services.registry import naming
+from services.registry import holds, naming
 from services.registry.kinds import CHANNELS, VERSIONS
 from services.registry.releases.gate import Gate
 from services.registry.releases.layout import lay_out_release, read_manifest
 from services.registry.releases.repository import ModelRepositories
-from services.registry.releases.settling import Settling, lock_repository, mark_unsettled
+from services.registry.releases.rollback import find_release, restored
+from services.registry.releases.settling import Settling, mark_unsettled, repository_lease
 
-# Each keeps a connection of the pool for as long as the store copies.
-_AT_ONCE = 3
 _LISTING = Listing("releases", order_fields={"number": int}, default_order="number desc")
 _INSERT = "INSERT INTO releases (uid, name, parent, number, model_version, body) VALUES ($1, $2, $3, $4, $5, $6)"
-# The newest one of another version than the one that serves.
-_BEFORE = """
-SELECT body FROM releases WHERE parent = $1 AND model_version <> $2 ORDER BY number DESC LIMIT 1
-"""
+# A package is copied inside the store; a hold that outlives its process ends by itself.
+_HOLD = timedelta(hours=1)
 
 Draft = Callable[[Connection, Channel], Awaitable[Release]]
-"""Says what is to serve in a channel that is locked."""
+"""Says what is to serve in a channel, as it is while its repository is in the hands of this process."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is about to be released, and what that was decided on."""
+
+    channel: Channel
+    version: ModelVersion
+    release: Release
 
 
 class Releases:
@@ -64,7 +72,8 @@ class Releases:
         self._settling = settling
         self._gate = gate
         self._channels: ResourceStore[Channel] = ResourceStore(database, CHANNELS)
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._versions: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
+        self._leases = Leases(database)
 
     async def promote(self, request: PromoteModelVersionRequest) -> Release:
         """Make a package version a channel's current release.
@@ -91,10 +100,12 @@ class Releases:
                 parity_waivers=request.parity_waivers,
             )
 
-        return await self._make("PromoteModelVersion", request, request.name, request.request_id, draft)
+        return await self._make(request, draft)
 
     async def roll_back(self, request: RollBackRequest) -> Release:
-        """Make an earlier release's version current again.
+        """Make an earlier release's version current again: without a name, that of the one before the one being left.
+
+        Releases that were left by a roll back are skipped, so that a second roll back goes further back.
 
         Raises:
             LatheError: NOT_FOUND for the channel or the release; INVALID_ARGUMENT for a release of another channel or
@@ -107,21 +118,21 @@ class Releases:
         async def draft(connection: Connection, channel: Channel) -> Release:
             if request.release and request.release == channel.current_release:
                 raise invalid_argument("release", f"'{request.release}' is the one that serves; name an earlier one.")
-            restored = await _restored(connection, channel, request.release)
+            earlier = await restored(connection, channel, request.release)
             return Release(
                 kind=ROLLBACK,
-                model_version=restored.model_version,
-                evaluation_task=restored.evaluation_task,
+                model_version=earlier.model_version,
+                evaluation_task=earlier.evaluation_task,
                 note=request.note,
-                restored_release=restored.name,
+                restored_release=earlier.name,
             )
 
-        return await self._make("RollBack", request, request.name, request.request_id, draft)
+        return await self._make(request, draft)
 
     async def get(self, name: str) -> Release:
         """Return a release; LatheError NOT_FOUND where there is none."""
         async with self._database.connection() as connection:
-            return self._shown(await _find(connection, name))
+            return self._shown(await find_release(connection, name))
 
     async def page(self, request: ListReleasesRequest) -> tuple[list[Release], str]:
         """Return one page of a channel's history, the newest first, and the token of the next page.
@@ -137,42 +148,80 @@ class Releases:
             await self._channels.get(request.parent)
         return releases, token
 
-    async def _make(self, method: str, request: Message, channel: str, request_id: str, draft: Draft) -> Release:
-        async with self._slots:
-            async with self._database.transaction() as connection:
-                uid = uuid7()
-                made = await _made_earlier(connection, method, request, request_id, uid)
-                if made is None:
-                    made = await self._write(connection, channel, uid, draft)
-            await self._publish(channel, made)
+    async def _make(self, request: PromoteModelVersionRequest | RollBackRequest, draft: Draft) -> Release:
+        channel = request.name
+
+        async def find() -> Release | None:
+            return await _made_earlier(self._database, request)
+
+        async def make() -> Release:
+            async with self._leases.hold(repository_lease(channel)) as lease:
+                plan = await self._plan(channel, draft)
+                # What is copied is kept meanwhile; the hold ends by itself should this process die.
+                await holds.hold(self._database, plan.version.name, channel, _HOLD)
+                try:
+                    await self._lay_out(plan)
+                    return await self._commit(lease, plan, request)
+                finally:
+                    await asyncio.shield(holds.unhold(self._database, plan.version.name, channel))
+
+        made = await made_once(self._leases, request, find, make)
+        await self._publish(channel, made)
         return self._shown(made)
 
-    async def _write(self, connection: Connection, name: str, uid: UUID, draft: Draft) -> Release:
-        await lock_repository(connection, name)
-        # The model's row before the channel's, as a deletion of the model takes them.
-        await connection.execute("SELECT 1 FROM models WHERE name = $1 FOR KEY SHARE", naming.channel_model(name))
-        channel = await self._channels.get(name, for_update=True, connection=connection)
-        release = await draft(connection, channel)
-        version = await _keep(connection, release.model_version)
+    async def _plan(self, name: str, draft: Draft) -> _Plan:
+        """Decide what is to serve. Nothing is written, and no connection is held while others are asked."""
+        async with self._database.connection() as connection:
+            channel = await self._channels.get(name, connection=connection)
+            release = await draft(connection, channel)
+            version = await self._versions.get(release.model_version, connection=connection)
         manifest = await read_manifest(self._content, version)
         if release.kind == PROMOTION:
             components = [component.name for component in manifest.components]
             release.checks.extend(await self._gate.check(channel, version, components, release))
         number = naming.release_number(channel.current_release) + 1
-        release.name, release.uid, release.owner = naming.release_name(name, number), str(uid), current_user()
-        release.create_time.FromDatetime(datetime.now(UTC))
+        release.name, release.uid, release.owner = naming.release_name(name, number), str(uuid7()), current_user()
         release.previous_release = channel.current_release
         model = naming.last_part(naming.channel_model(name))
         release.files.extend(await lay_out_release(self._content, version, manifest, model, number))
-        # In a transaction of its own: the mark has to stay where this one is broken off.
-        await mark_unsettled(self._database, name)
-        await self._repositories.copy(name, release.files, missing_only=False)
-        await connection.execute(_INSERT, uid, release.name, name, number, version.name, release.SerializeToString())
+        return _Plan(channel, version, release)
+
+    async def _lay_out(self, plan: _Plan) -> None:
+        # The mark has to stay if this is broken off.
+        await mark_unsettled(self._database, plan.channel.name)
+        await self._repositories.copy(plan.channel.name, plan.release.files, missing_only=False)
+
+    async def _commit(self, lease: Lease, plan: _Plan, request: Any) -> Release:
+        """Write the release, if all that it was decided on still holds."""
+        release, name = plan.release, plan.channel.name
+        release.create_time.FromDatetime(datetime.now(UTC))
 
         def serve(stored: Channel) -> None:
-            stored.current_release, stored.current_version = release.name, version.name
+            stored.current_release, stored.current_version = release.name, plan.version.name
 
-        await self._channels.modify(name, serve, connection=connection)
+        async with self._database.transaction() as connection:
+            await lease.confirm(connection)
+            if request.request_id:
+                await claim_request(
+                    connection,
+                    owner=current_user(),
+                    request_id=request.request_id,
+                    method=method_of(request),
+                    fingerprint=fingerprint(request),
+                    resource=UUID(release.uid),
+                )
+            # The model's row before the channel's, as a deletion of the model takes them.
+            await connection.execute("SELECT 1 FROM models WHERE name = $1 FOR KEY SHARE", naming.channel_model(name))
+            channel = await self._channels.get(name, for_update=True, connection=connection)
+            if (channel.uid, channel.rules) != (plan.channel.uid, plan.channel.rules):
+                raise aborted(
+                    "CHANNEL_CHANGED",
+                    f"The rules of '{name}' were changed while '{plan.version.name}' was being released. "
+                    "Nothing was released; try again.",
+                )
+            values = (UUID(release.uid), release.name, name, naming.release_number(release.name), plan.version.name)
+            await connection.execute(_INSERT, *values, release.SerializeToString())
+            await self._channels.modify(name, serve, connection=connection)
         return release
 
     async def _publish(self, channel: str, release: Release) -> None:
@@ -191,62 +240,22 @@ class Releases:
         return release
 
 
-async def _made_earlier(
-    connection: Connection, method: str, request: Message, request_id: str, uid: UUID
-) -> Release | None:
-    """Return what the first request with this id made, or None where this is the first."""
-    if not request_id:
-        return None
-    earlier = await claim_request(
-        connection,
+async def _made_earlier(database: Database, request: Any) -> Release | None:
+    """Return what the first request with this id made, or None if this is the first."""
+    earlier = await find_request(
+        database,
         owner=current_user(),
-        request_id=request_id,
-        method=method,
+        request_id=request.request_id,
+        method=method_of(request),
         fingerprint=fingerprint(request),
-        resource=uid,
     )
     if earlier is None:
         return None
-    body = await connection.fetchval("SELECT body FROM releases WHERE uid = $1", earlier)
+    body = await database.fetchval("SELECT body FROM releases WHERE uid = $1", earlier)
     if body is None:
         raise failed_precondition(
             "ALREADY_DELETED",
             "A request with this request_id made a release, whose channel has been deleted since. "
             "Use a new request_id to make another one.",
         )
-    return Release.FromString(body)
-
-
-async def _keep(connection: Connection, version: str) -> ModelVersion:
-    """Return a version, and keep it from being deleted until the transaction ends."""
-    body = None
-    if "\0" not in version:
-        body = await connection.fetchval(
-            "SELECT body || detail FROM model_versions WHERE name = $1 FOR KEY SHARE", version
-        )
-    if body is None:
-        raise not_found(VERSIONS.noun, version)
-    return VERSIONS.parse(body)
-
-
-async def _restored(connection: Connection, channel: Channel, named: str) -> Release:
-    """Return the release to go back to: the one that is named, else the newest one of another version."""
-    if named:
-        return await _find(connection, named)
-    body = await connection.fetchval(_BEFORE, channel.name, channel.current_version)
-    if body is None:
-        raise failed_precondition(
-            "NO_EARLIER_RELEASE",
-            f"No other version served in '{channel.name}' before, so that there is nothing to go back to.",
-            subject=channel.name,
-        )
-    return Release.FromString(body)
-
-
-async def _find(connection: Connection, name: str) -> Release:
-    body = None
-    if "\0" not in name:
-        body = await connection.fetchval("SELECT body FROM releases WHERE name = $1", name)
-    if body is None:
-        raise not_found("release", name)
     return Release.FromString(body)

@@ -16,6 +16,7 @@ import structlog
 from lathe.registry.v1.release_service_pb2 import Release
 
 from services.common.database import Connection, Database
+from services.common.leases import Leases
 from services.registry.releases.layout import is_config
 from services.registry.releases.repository import ModelRepositories
 
@@ -38,12 +39,12 @@ async def mark_unsettled(connection: Connection | Database, channel: str) -> Non
     await connection.execute(_MARK, channel)
 
 
-async def lock_repository(connection: Connection, channel: str) -> None:
-    """Wait for everybody else who works on a channel's repository, until the transaction ends; on every replica.
+def repository_lease(channel: str) -> str:
+    """Return the lease of everybody who works on a channel's repository, on every replica.
 
-    The lock is on the name: a channel that is deleted has no row, but its folder may still be there.
+    It is of the name: a channel that is deleted has no row, but its folder may still be there.
     """
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", channel)
+    return f"repository of {channel}"
 
 
 class Settling:
@@ -52,15 +53,15 @@ class Settling:
     def __init__(self, database: Database, repositories: ModelRepositories) -> None:
         self._database = database
         self._repositories = repositories
+        self._leases = Leases(database)
 
     async def settle(self, channel: str) -> None:
         """Make a channel's repository serve its current release, and hold nothing but what belongs to it."""
-        async with self._database.transaction() as connection:
-            await lock_repository(connection, channel)
-            mark = await connection.fetchval(_GET_MARK, channel)
-            rows = await connection.fetch(_NEWEST, channel, KEPT_RELEASES)
+        async with self._leases.hold(repository_lease(channel)):
+            mark = await self._database.fetchval(_GET_MARK, channel)
+            rows = await self._database.fetch(_NEWEST, channel, KEPT_RELEASES)
             await self._bring_in_line(channel, [Release.FromString(row["body"]) for row in rows])
-            await connection.execute(_UNMARK, channel, mark)
+            await self._database.execute(_UNMARK, channel, mark)
 
     async def heal(self) -> None:
         """Settle what interrupted calls have left, for ever."""

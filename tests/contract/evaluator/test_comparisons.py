@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -12,10 +13,12 @@ from lathe.evaluator.v1 import evaluation_service_pb2 as pb
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
-from services.common.errors import LatheError
-from services.evaluator.comparing import refusal
+from services.common.errors import LatheError, not_found
+from services.common.storage import ContentStore
+from services.evaluator.comparing import Comparer, refusal
 from services.evaluator.comparisons import MAX_ANSWER_BYTES, fitted
 from services.evaluator.work import EvaluationWorkKind
 from tests.contract.evaluator.jobs import evaluate
@@ -54,6 +57,7 @@ async def test_a_comparison_is_made_once_and_stored(workplace: Workplace, evalua
         *(compare(workplace, evaluated, request_id=request_id) for _ in range(2)),
     )
     assert first == second == await compare(workplace, evaluated, request_id=request_id)
+    assert len((await listed(workplace, task=evaluated[0]))[0]) == 1
     assert list(first.tasks) == evaluated
     assert (first.dataset, first.samples, first.agreement) == (digits.name, 12, 1.0)
     assert {delta.task for delta in first.deltas} == {evaluated[1]}
@@ -90,6 +94,36 @@ async def test_what_cannot_be_compared(workplace: Workplace, evaluated: Names, p
         assert (await workplace.refused(compare(workplace, names))).code is grpc.StatusCode.INVALID_ARGUMENT
     absent = [evaluated[0], "evaluationTasks/none"]
     assert (await workplace.refused(compare(workplace, absent))).code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_long_comparison_delays_no_other_and_too_many_are_refused() -> None:
+    ends = asyncio.Event()
+
+    class Store:
+        """Fetches nothing of one evaluation before it is told to; another one's reports are gone."""
+
+        async def fetch(self, digest: Digest, path: Path) -> None:
+            if digest.sha256 == "long":
+                await ends.wait()
+            raise not_found("artifact", digest.sha256)
+
+    def evaluation(name: str) -> pb.EvaluationTask:
+        return pb.EvaluationTask(name=name, result=pb.EvaluationResult(predictions=Digest(sha256=name)))
+
+    comparer = Comparer(cast(ContentStore, Store()), slots=2, patience=0.05)
+    running = [asyncio.create_task(comparer.compare([evaluation("long")]))]
+    await asyncio.sleep(0)
+    with pytest.raises(LatheError) as ended:
+        await comparer.compare([evaluation("short")])
+    assert ended.value.code is grpc.StatusCode.NOT_FOUND
+    running.append(asyncio.create_task(comparer.compare([evaluation("long")])))
+    await asyncio.sleep(0)
+    with pytest.raises(LatheError) as busy:
+        await comparer.compare([evaluation("short")])
+    assert (busy.value.code, busy.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "COMPARISONS_BUSY")
+    ends.set()
+    answers = await asyncio.gather(*running, return_exceptions=True)
+    assert all(isinstance(answer, LatheError) for answer in answers)
 
 
 # Named, because processes that share the tests must all call each by the same name.

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from typing import Any
 
 import grpc
 import pytest
@@ -21,12 +22,14 @@ from lathe.registry.v1.model_service_pb2 import (
     GetModelVersionRequest,
     Lineage,
     ListModelVersionsRequest,
+    ModelDescription,
     ModelFormat,
     ModelVersion,
     PackageInfo,
 )
 from lathe.type.v1.digest_pb2 import Digest, File
 
+from services.registry.describing import Describer
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry, digest_of, new_architecture
 
@@ -208,13 +211,26 @@ async def test_versions_created_at_once_are_numbered_without_gaps(registry: Regi
     assert (got.version_count, got.latest_version) == (6, f"{model}/versions/6")
 
 
-async def test_the_same_request_id_creates_one_version(registry: Registry, model: str) -> None:
+async def test_the_same_request_id_creates_one_version_and_describes_it_once(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = await registry.file("a.pth", samples.state_dict())
     request = CreateModelVersionRequest(
         parent=model, model_version=ModelVersion(format=PTH, files=[file]), request_id=str(uuid.uuid4())
     )
-    first, second = await asyncio.gather(*(registry.models.CreateModelVersion(request) for _ in range(2)))
-    assert first == second
+    described = 0
+    right = Describer.describe
+
+    async def describe(self: Describer, *args: Any) -> ModelDescription:
+        nonlocal described
+        described += 1
+        return await right(self, *args)
+
+    monkeypatch.setattr(Describer, "describe", describe)
+    first, *others = await asyncio.gather(*(registry.models.CreateModelVersion(request) for _ in range(12)))
+    assert all(other == first for other in others)
+    assert await registry.models.CreateModelVersion(request) == first
+    assert described == 1
     listed = await registry.models.ListModelVersions(ListModelVersionsRequest(parent=model))
     assert [each.name for each in listed.model_versions] == [first.name]
     request.model_version.description = "another"

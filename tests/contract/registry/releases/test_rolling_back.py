@@ -32,9 +32,24 @@ async def test_a_roll_back_is_a_new_release_and_asks_no_rules(desk: Desk) -> Non
     assert (await desk.get(channel)).current_version == first
     assert await desk.shelf.served(channel) == [4]
     assert (await desk.shelf.config(channel)).parameters["lathe.package"].string_value == first
-    # And forth again.
-    assert (await desk.roll_back(channel)).model_version == second
-    assert (await desk.roll_back(channel, release=f"{channel}/releases/1")).model_version == first
+    # Never forth by itself: what was rolled back was bad.
+    assert (await desk.refused(desk.roll_back(channel))).reason == "NO_EARLIER_RELEASE"
+    assert (await desk.roll_back(channel, release=f"{channel}/releases/2")).model_version == second
+    assert (await desk.roll_back(channel)).model_version == first
+
+
+async def test_a_second_roll_back_goes_further_back_and_skips_what_was_left(desk: Desk) -> None:
+    channel, (first, _second, third) = await desk.released(3)
+    fourth = await desk.package(channel.rsplit("/channels/", 1)[0])
+    assert (await desk.roll_back(channel)).restored_release == f"{channel}/releases/2"
+    # Promoted on top of release 2: release 3 was left, and is not what came before.
+    await desk.promote(channel, fourth)
+    assert (await desk.roll_back(channel)).restored_release == f"{channel}/releases/2"
+    again = await desk.roll_back(channel)
+    assert (again.restored_release, again.model_version) == (f"{channel}/releases/1", first)
+    assert (await desk.refused(desk.roll_back(channel))).reason == "NO_EARLIER_RELEASE"
+    back = await desk.roll_back(channel, release=f"{channel}/releases/3")
+    assert back.model_version == third
 
 
 async def test_there_has_to_be_something_to_go_back_to(desk: Desk) -> None:

@@ -748,7 +748,9 @@ class RollBackRequest(_message.Message):
     name: _builtins.str
     """The channel: `models/{model}/channels/{channel}`."""
     release: _builtins.str
-    """The release to go back to; the one that served before the current where empty."""
+    """The release to go back to. If empty: the one that served another version before the current one. Releases that an
+    earlier roll back left are skipped, so that a second roll back goes further back; name one to return to it.
+    """
     note: _builtins.str
     """Why."""
     request_id: _builtins.str

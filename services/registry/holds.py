@@ -1,0 +1,35 @@
+"""Holds on versions: while one lasts, nobody deletes the version."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from services.common.database import Connection, Database
+from services.common.errors import not_found
+from services.registry.kinds import VERSIONS
+
+_HOLD = """
+INSERT INTO holds (version, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
+ON CONFLICT (version, holder) DO UPDATE SET expire_time = excluded.expire_time
+"""
+
+
+async def hold(database: Database, version: str, holder: str, lasts: timedelta) -> None:
+    """Keep a version from being deleted until `unhold`, or until the time is over; LatheError NOT_FOUND if absent."""
+    async with database.transaction() as connection:
+        found = None
+        if "\0" not in version:
+            found = await connection.fetchval("SELECT 1 FROM model_versions WHERE name = $1 FOR KEY SHARE", version)
+        if found is None:
+            raise not_found(VERSIONS.noun, version)
+        await connection.execute(_HOLD, version, holder, lasts)
+
+
+async def unhold(connection: Connection | Database, version: str, holder: str) -> None:
+    """End a hold, if there is one."""
+    await connection.execute("DELETE FROM holds WHERE version = $1 AND holder = $2", version, holder)
+
+
+async def forget_expired(database: Database) -> None:
+    """Remove holds that have ended by themselves."""
+    await database.execute("DELETE FROM holds WHERE expire_time < now()")
