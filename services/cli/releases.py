@@ -57,7 +57,12 @@ def rollback(
     channel: ChannelOption,
     to: Annotated[
         int,
-        typer.Option(metavar="NUMBER", min=0, help="Release to go back to; else the one of another version before."),
+        typer.Option(
+            metavar="NUMBER",
+            min=0,
+            help="Release to go back to; else the one before that served another version, without those that were "
+            "rolled back.",
+        ),
     ] = 0,
     why: Note = "",
     output: Output = TABLE,

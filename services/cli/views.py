@@ -147,7 +147,7 @@ LINEAGE: list[Column[Any]] = [
     Column("step", lambda node: f"{node.distance:+d}" if node.distance else "here", numeric=True),
     Column("kind", lambda node: node.kind.replace("_", " ")),
     Column("what", lambda node: short(node.name)),
-    Column("name", lambda node: plain(node.display_name)),
+    Column("name", lambda node: plain(node.display_name) + (" (deleted)" if node.deleted else "")),
 ]
 
 ARCHITECTURES: list[Column[Any]] = [

@@ -54,6 +54,8 @@ class Condition:
 class ListQuery:
     """What a List request asks for. Empty fields ask for nothing."""
 
+    # Full name of the request: a page token of another method is refused.
+    method: str = ""
     page_size: int = 0
     page_token: str = ""
     order_by: str = ""
@@ -74,6 +76,7 @@ class ListQuery:
     ) -> ListQuery:
         """Read the fields that every List request has; filters with zero values (unset proto fields) are dropped."""
         return cls(
+            method=request.DESCRIPTOR.full_name,
             page_size=request.page_size,
             page_token=request.page_token,
             order_by=request.order_by,
@@ -90,7 +93,7 @@ class ListQuery:
         """Return what a page token is bound to: everything but the page."""
         conditions = [[condition.sql, *map(str, condition.values)] for condition in self.conditions]
         filters = {column: _values(value) for column, value in self.filters.items()}
-        return [order.sql, self.search, self.owner, dict(self.labels), self.parent, filters, conditions]
+        return [self.method, order.sql, self.search, self.owner, dict(self.labels), self.parent, filters, conditions]
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ class Comparisons:
     async def list(self, request: ListEvaluationComparisonsRequest) -> tuple[list[EvaluationComparison], str]:
         """Return a page of comparisons, the newest first, and the next token; in a basic view without details."""
         query = ListQuery(
+            method=request.DESCRIPTOR.full_name,
             page_size=request.page_size,
             page_token=request.page_token,
             owner=current_user() if request.mine_only else "",

@@ -40,7 +40,7 @@ async def build(platform: Platform) -> ServiceParts:
     blobs = Blobs(database, content)
     artifacts = Artifacts(database, content, Uploads(platform.settings), blobs)
     architectures = Architectures(database, content, blobs)
-    versions = Versions(database)
+    versions = Versions(database, platform.channel("template"))
     datasets = datasets_assembly.assemble(platform, blobs)
     releases = releases_assembly.assemble(platform)
     creation = Creation(database, content, blobs, architectures)

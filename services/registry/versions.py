@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
+import grpc
 from lathe.registry.v1.model_service_pb2 import (
     LineageGraph,
+    LineageNode,
     ListModelVersionsRequest,
     Model,
     ModelDescription,
@@ -13,6 +16,8 @@ from lathe.registry.v1.model_service_pb2 import (
     ModelVersion,
     UpdateModelVersionRequest,
 )
+from lathe.template.v1.template_service_pb2 import GetTemplateRequest
+from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from services.common.database import Connection, Database
 from services.common.errors import not_found
@@ -26,13 +31,18 @@ from services.registry.removal import remove_versions
 
 CHANGEABLE = ("display_name", "description", "labels")
 DEFAULT_HOLD_SECONDS = 24 * 3600
+_TEMPLATES_AT_ONCE = 8
+# A lineage is answered without them if their service does not answer.
+_TEMPLATE_SECONDS = 2.0
 
 
 class Versions:
     """Reads, changes, holds and deletes versions."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, templates: grpc.aio.Channel) -> None:
+        """Keep versions in `database`; `templates` leads to the template service."""
         self._database = database
+        self._templates = TemplateServiceStub(templates)
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
 
@@ -97,7 +107,24 @@ class Versions:
         """Return what a version was made from and what was made from it; LatheError NOT_FOUND where there is none."""
         await self.get(name)
         async with self._database.connection() as connection:
-            return await lineage.graph(connection, name, max_depth)
+            graph = await lineage.graph(connection, name, max_depth)
+        # What versions were made from is not deleted before them, templates aside: those are another service's.
+        templates = [node for node in graph.nodes if node.kind == "template"]
+        slots = asyncio.Semaphore(_TEMPLATES_AT_ONCE)
+
+        async def mark(node: LineageNode) -> None:
+            async with slots:
+                node.deleted = await self._is_deleted(node.name)
+
+        await asyncio.gather(*(mark(node) for node in templates))
+        return graph
+
+    async def _is_deleted(self, template: str) -> bool:
+        try:
+            await self._templates.GetTemplate(GetTemplateRequest(name=template), timeout=_TEMPLATE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is grpc.StatusCode.NOT_FOUND
+        return False
 
     async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
         """Keep a version from being deleted, for a day where `ttl_seconds` is 0; LatheError NOT_FOUND where absent."""

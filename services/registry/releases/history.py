@@ -25,7 +25,7 @@ from services.common.database import Connection, Database
 from services.common.errors import aborted, failed_precondition, invalid_argument, unavailable
 from services.common.idempotency import claim_request, find_request, fingerprint, made_once, method_of
 from services.common.identity import current_user
-from services.common.leases import Lease, Leases
+from services.common.leases import Lease
 from services.common.listing import Listing, ListQuery, list_page
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
@@ -73,7 +73,7 @@ class Releases:
         self._gate = gate
         self._channels: ResourceStore[Channel] = ResourceStore(database, CHANNELS)
         self._versions: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
-        self._leases = Leases(database)
+        self._leases = settling.leases
 
     async def promote(self, request: PromoteModelVersionRequest) -> Release:
         """Make a package version a channel's current release.
@@ -140,7 +140,12 @@ class Releases:
         Raises:
             LatheError: NOT_FOUND for a channel that does not exist; INVALID_ARGUMENT for a bad page size or token.
         """
-        query = ListQuery(page_size=request.page_size, page_token=request.page_token, parent=request.parent)
+        query = ListQuery(
+            method=request.DESCRIPTOR.full_name,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            parent=request.parent,
+        )
         releases, token = await list_page(
             self._database, _LISTING, query, lambda row: self._shown(Release.FromString(row["body"]))
         )

@@ -53,11 +53,12 @@ class Settling:
     def __init__(self, database: Database, repositories: ModelRepositories) -> None:
         self._database = database
         self._repositories = repositories
-        self._leases = Leases(database)
+        # Releases take the same ones, so that those who wait in this process queue up.
+        self.leases = Leases(database)
 
     async def settle(self, channel: str) -> None:
         """Make a channel's repository serve its current release, and hold nothing but what belongs to it."""
-        async with self._leases.hold(repository_lease(channel)):
+        async with self.leases.hold(repository_lease(channel)):
             mark = await self._database.fetchval(_GET_MARK, channel)
             rows = await self._database.fetch(_NEWEST, channel, KEPT_RELEASES)
             await self._bring_in_line(channel, [Release.FromString(row["body"]) for row in rows])

@@ -6,6 +6,7 @@ import uuid
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest, ListArchitecturesRequest
 from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest
 from lathe.registry.v1.model_service_pb2 import (
     CreateModelRequest,
@@ -20,7 +21,7 @@ from lathe.registry.v1.model_service_pb2 import (
     UpdateModelRequest,
 )
 
-from tests.contract.registry.conftest import Registry, unique
+from tests.contract.registry.conftest import Registry, new_architecture, unique
 
 
 async def test_a_model_is_created_read_changed_and_deleted(registry: Registry) -> None:
@@ -158,6 +159,29 @@ async def test_wrong_pages_are_refused(registry: Registry) -> None:
         wrong = await registry.refused(registry.models.ListModels(request))
         assert (wrong.code, wrong.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
     await registry.models.ListModels(ListModelsRequest(page_size=100_000))
+
+
+async def test_a_page_token_of_another_list_is_refused(registry: Registry) -> None:
+    for _ in range(2):
+        await registry.architectures.CreateArchitecture(CreateArchitectureRequest(architecture=new_architecture()))
+        await registry.model()
+    models = await registry.models.ListModels(ListModelsRequest(page_size=1))
+    architectures = await registry.architectures.ListArchitectures(ListArchitecturesRequest(page_size=1))
+    for call in (
+        registry.architectures.ListArchitectures(ListArchitecturesRequest(page_token=models.next_page_token)),
+        registry.models.ListModels(ListModelsRequest(page_token=architectures.next_page_token)),
+    ):
+        error = await registry.refused(call)
+        assert (error.code, error.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, "page_token")
+
+
+async def test_the_name_of_a_deleted_model_is_not_given_again(registry: Registry) -> None:
+    name = await registry.model()
+    await registry.models.DeleteModel(DeleteModelRequest(name=name))
+    again = CreateModelRequest(model=Model(display_name="Another"), model_id=name.removeprefix("models/"))
+    error = await registry.refused(registry.models.CreateModel(again))
+    assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS")
+    assert "is deleted" in error.message
 
 
 async def test_no_text_is_our_fault(registry: Registry) -> None:

@@ -30,6 +30,7 @@ from lathe.registry.v1.model_service_pb2 import (
     UnholdModelVersionRequest,
     UpdateModelVersionRequest,
 )
+from lathe.template.v1.template_service_pb2 import ListTemplatesRequest
 
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry, new_architecture
@@ -121,6 +122,19 @@ async def test_a_model_with_versions_is_deleted_by_force_alone(registry: Registr
     await registry.models.DeleteModel(DeleteModelRequest(name=model, force=True))
     gone = await registry.refused(registry.models.GetModelVersion(GetModelVersionRequest(name=source.name)))
     assert gone.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_lineage_says_which_template_is_deleted(registry: Registry, model: str) -> None:
+    there = (await registry.templates.ListTemplates(ListTemplatesRequest(page_size=1))).templates[0].name
+    kept = await _pth(registry, model, lineage=Lineage(template=there))
+    made = await _pth(registry, model, lineage=Lineage(sources=[kept.name], template="templates/gone"))
+    graph = await registry.models.GetLineage(GetLineageRequest(name=made.name))
+    assert {node.name: node.deleted for node in graph.nodes} == {
+        there: False,
+        "templates/gone": True,
+        kept.name: False,
+        made.name: False,
+    }
 
 
 async def test_lineage_is_followed_both_ways(registry: Registry, model: str) -> None:

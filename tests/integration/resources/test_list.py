@@ -189,6 +189,7 @@ async def test_tokens_belong_to_their_query(versions: Versions, stored: list[Mod
     others = [
         ListQuery(page_token=token),
         ListQuery(page_token=token, owner="user1", search="net"),
+        ListQuery(page_token=token, owner="user0", search="net", method="lathe.registry.v1.ListModelsRequest"),
         ListQuery(page_token=token, owner="user0", search="net", order_by="name"),
         ListQuery(page_token=token, owner="user0", search="net", filters={"format": 1}),
         ListQuery(page_token=token[:-2], owner="user0", search="net"),

@@ -11,15 +11,16 @@ from lathe.type.v1.task_pb2 import TaskStatus
 from services.common.database import Database
 from services.common.listing import ListQuery, list_page
 from services.common.settings import Settings
-from services.common.tasks.store import LISTING
+from services.common.tasks.store import _HIT, LISTING
 from tests.integration.tasks.kit import open_site
 
 _FILL = """
 INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
-    state, work_key, leads, dispatches, held, assignment, body, live, uses)
+    state, work_key, leads, dispatches, held, assignment, body, live, uses, action_key, outcome)
 SELECT gen_random_uuid(), 'conversionTasks/' || n, 'n', 'o' || n % 500, jsonb_build_object('team', 't' || n % 500),
     now() - n * interval '1 second', now(), 1, 'n', 'd' || n % 500, CASE WHEN n % 500 = 0 THEN 2 ELSE 3 END, '', false,
-    1, false, '', repeat('x', 300)::bytea, '', ARRAY['models/m/versions/' || n % 500]
+    1, false, '', repeat('x', 300)::bytea, '', ARRAY['models/m/versions/' || n % 500],
+    decode(md5(n::text), 'hex'), ''
 FROM generate_series(1, 20000) AS n
 """
 _FILL_REQUESTS = """
@@ -62,6 +63,8 @@ async def test_every_filter_has_its_index(task_settings: Settings, tmp_path: Pat
                 await list_page(explainer, LISTING, query, lambda _: TaskStatus())
                 assert f" {index}" in explainer.plan
                 assert "Seq Scan" not in explainer.plan
+            await explainer.fetch(_HIT.format(keys="$1"), [b"one", b"two"])
+            assert " tasks_action" in explainer.plan
         finally:
             await database.close()
 

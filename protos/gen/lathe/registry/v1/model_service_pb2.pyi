@@ -655,6 +655,7 @@ class LineageNode(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name."""
     kind: _builtins.str
@@ -663,6 +664,8 @@ class LineageNode(_message.Message):
     """Name for people."""
     distance: _builtins.int
     """Steps from the asked version: negative is made from, positive is made into."""
+    deleted: _builtins.bool
+    """It does not exist any more. Its name is given to no other. Of tasks, this is not known here."""
     def __init__(
         self,
         *,
@@ -670,10 +673,11 @@ class LineageNode(_message.Message):
         kind: _builtins.str = ...,
         display_name: _builtins.str = ...,
         distance: _builtins.int = ...,
+        deleted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "distance", b"distance", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "display_name", b"display_name", "distance", b"distance", "kind", b"kind", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
