@@ -14,7 +14,7 @@ _ROUNDING = 0.05
 def fit_boxes(boxes: tuple[Box, ...], width: int, height: int, path: str, notes: Notes) -> tuple[Box, ...]:
     """Return the boxes clipped to an image of `width` by `height` pixels, without those outside it or without area.
 
-    Each that changes is noted with the image and its place among the image's boxes, from 1.
+    Each that changes is noted with the image and its origin, or else its place among the image's boxes, from 1.
     """
     kept = []
     for number, box in enumerate(boxes, 1):
@@ -43,4 +43,4 @@ def _fit(box: Box, width: int, height: int) -> tuple[Box | None, str]:
 
 
 def _named(box: Box, number: int) -> str:
-    return f"box {number} ('{box.label}', {box.width:g} x {box.height:g} at {box.x:g}, {box.y:g})"
+    return f"{box.origin or f'box {number}'} ('{box.label}', {box.width:g} x {box.height:g} at {box.x:g}, {box.y:g})"

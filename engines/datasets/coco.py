@@ -77,11 +77,13 @@ class _Rows:
         self.label = array("q")
         self.numbers = array("d")
         self.crowd = array("b")
+        self.ids: list[object] = []
 
     def box(self, row: int, labels: list[str]) -> Box:
         x, y, width, height, pixels = self.numbers[row * 5 : row * 5 + 5]
         known = None if pixels != pixels else pixels  # noqa: PLR0124 - NaN stands for unknown
-        return Box(labels[self.label[row]], x, y, width, height, bool(self.crowd[row]), known)
+        origin = f"annotation {self.ids[row]}"
+        return Box(labels[self.label[row]], x, y, width, height, bool(self.crowd[row]), known, origin)
 
 
 class _CocoFile:
@@ -94,7 +96,6 @@ class _CocoFile:
         self._image_ids: dict[Id, int] = {}
         self._category_ids: dict[Id, int] = {}
         self._rows = _Rows()
-        self._row_ids: list[object] = []
         self._images: dict[int, Mapping[str, Any]] = {}
         self._categories: dict[int, str] = {}
         self._boxless: list[object] = []
@@ -126,6 +127,7 @@ class _CocoFile:
         rows.label.frombytes(label[keep].tobytes())
         rows.numbers.frombytes(np.frombuffer(self._rows.numbers).reshape(-1, 5)[keep].tobytes())
         rows.crowd.frombytes(np.frombuffer(self._rows.crowd, np.int8)[keep].tobytes())
+        rows.ids += [self._rows.ids[row] for row in np.flatnonzero(keep)]
 
     def _placed(self, places: dict[str, int], images: list[Found]) -> NDArray[np.int64]:
         """Return for each image id of this file the place of its image."""
@@ -203,7 +205,7 @@ class _CocoFile:
         self._rows.label.append(self._category_ids.setdefault(category, len(self._category_ids)))
         self._rows.numbers.extend([*numbers, float("nan") if known is None else known])
         self._rows.crowd.append(crowd)
-        self._row_ids.append(own)
+        self._rows.ids.append(own)
 
     def _warn(self, image: NDArray[np.int64], label: NDArray[np.int64]) -> None:
         """Name the annotations that are left out because of what they refer to."""
@@ -226,7 +228,7 @@ class _CocoFile:
             )
             of = image_ids[self._rows.image[row]]
             self._notes.drop_annotation(
-                f"{self._name}, annotation {self._row_ids[row]} of image {of}: the file lists no {kind} {id_!r}."
+                f"{self._name}, annotation {self._rows.ids[row]} of image {of}: the file lists no {kind} {id_!r}."
             )
 
 

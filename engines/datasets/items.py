@@ -22,6 +22,7 @@ class Box:
         height: Height.
         crowd: True for a crowd, which is not judged as one object.
         area: Pixels of the object itself, where a segmentation said so; None where only its box is known.
+        origin: Where an import found it, for messages: `annotation 17`. Neither compared nor stored.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Box:
     height: float
     crowd: bool = False
     area: float | None = None
+    origin: str = field(default="", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the box as JSON-ready values, with the field names of `lathe.registry.v1.Box`, and `area`."""

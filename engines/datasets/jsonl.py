@@ -143,4 +143,5 @@ def _box(values: object, at: str) -> Box:
         number(values["height"], at, "height"),
         flag(values.get("crowd"), at, "crowd"),
         area(values.get("area"), at),
+        at,
     )

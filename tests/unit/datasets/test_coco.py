@@ -118,7 +118,7 @@ def test_what_annotations_lack_is_a_warning(tmp_path: Path) -> None:
         "annotation 4 of image 1: the file lists no category 5",
         "32 x 24",
         "99 x 24",
-        "box 2",
+        "annotation 5 ('cat'",
     ):
         assert words in said
     assert (report["boxes"], report["dropped_annotations"]) == (2, 3)
