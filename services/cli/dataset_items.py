@@ -1,4 +1,4 @@
-"""`lathe datasets items`, `preview` and `download`: looking at what a dataset holds, and fetching it."""
+"""`lathe datasets items`, `warnings`, `preview` and `download`: looking at what a dataset holds, and fetching it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from services.cli.client import connect
-from services.cli.dataset_views import ITEMS
+from services.cli.dataset_views import ITEMS, WARNING_ROWS
 from services.cli.listing import Limit, pages
 from services.cli.names import dataset_name, item_name, parse_pairs
-from services.cli.output import TABLE, Output, OutputFormat, note, print_json, show_message, show_messages
+from services.cli.output import TABLE, Output, OutputFormat, note, print_json, print_rows, show_message, show_messages
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Such as 'digits'.")]
 
@@ -30,6 +30,29 @@ def items(
     request = ListDatasetItemsRequest(parent=dataset_name(dataset), values=parse_pairs(value or [], "--value"))
     with connect() as connection:
         show_messages(pages(connection.datasets.ListDatasetItems, request, "items", limit), ITEMS, output)
+
+
+def warnings(
+    dataset: DatasetArgument,
+    limit: Limit = 50,
+    skip: Annotated[int, typer.Option(min=0, help="Warnings to leave out at the beginning.")] = 0,
+    output: Output = TABLE,
+) -> None:
+    """List what the import of a dataset left out or changed: every bad record, with its file and place."""
+    from lathe.registry.v1.dataset_service_pb2 import GetDatasetRequest
+
+    with connect() as connection:
+        report = connection.datasets.GetDataset(GetDatasetRequest(name=dataset_name(dataset))).report
+    numbered = list(enumerate(report.warnings, 1))[skip : skip + limit]
+    if output is OutputFormat.JSON:
+        print_json([sentence for _, sentence in numbered])
+    else:
+        print_rows(numbered, WARNING_ROWS, empty="No warnings." if not report.warnings else "No more warnings.")
+    after = skip + len(numbered)
+    if after < len(report.warnings):
+        note(f"{len(report.warnings) - after:,} more: --skip {after}")
+    elif report.more_warnings:
+        note(f"{report.more_warnings:,} more were counted; a dataset keeps the first {len(report.warnings):,}.")
 
 
 def preview(

@@ -8,7 +8,7 @@ from services.cli.output import Column, note, plain, print_rows
 from services.cli.views import colored, enum_name, labels, size, when
 
 WARNINGS = 20
-"""Warnings of an import that are shown; `--output json` has all."""
+"""Warnings that are shown with the report of an import; `lathe datasets warnings` shows all."""
 VALUES = 50
 """Classes and attribute values that are shown."""
 
@@ -73,6 +73,12 @@ VALUE_COUNTS: list[Column[Any]] = [
 ]
 
 
+WARNING_ROWS: list[Column[tuple[int, str]]] = [
+    Column("number", lambda each: f"{each[0]:,}", numeric=True, whole=True),
+    Column("warning", lambda each: plain(each[1])),
+]
+
+
 def failure(dataset: Any) -> str:
     """Return why an import failed, in one line; empty where it did not."""
     told = dataset.failure
@@ -86,8 +92,8 @@ def show_values(dataset: Any) -> None:
             print_rows(values[:VALUES], VALUE_COUNTS, title=_title(title, len(values)))
 
 
-def show_report(report: Any) -> None:
-    """Print what an import found, and what it left out."""
+def show_report(report: Any, dataset: str) -> None:
+    """Print what the import of a dataset found, and what it left out."""
     found = f"{report.items:,} items"
     found += f", {report.boxes:,} boxes" if report.boxes else ""
     found += f"; {report.dropped_items:,} items left out" if report.dropped_items else ""
@@ -105,7 +111,7 @@ def show_report(report: Any) -> None:
         note(f"warning: {warning}", style="yellow")
     more = len(report.warnings[WARNINGS:]) + report.more_warnings
     if more:
-        note(f"… and {more:,} warnings more", style="yellow")
+        note(f"… and {more:,} more warnings: lathe datasets warnings {short(dataset)}", style="yellow")
 
 
 def _title(title: str, count: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli.client import connect
-from services.cli.dataset_items import DatasetArgument, download, items, preview
+from services.cli.dataset_items import DatasetArgument, download, items, preview, warnings
 from services.cli.dataset_views import DATASETS, ONE_DATASET, show_report, show_values
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
@@ -148,7 +148,7 @@ def show(dataset: DatasetArgument, output: Output = TABLE) -> None:
     if output is OutputFormat.TABLE:
         show_values(found)
         if found.HasField("report"):
-            show_report(found.report)
+            show_report(found.report, found.name)
 
 
 @datasets.command("update")
@@ -188,6 +188,7 @@ def delete(dataset: DatasetArgument, output: Output = TABLE) -> None:
 
 
 datasets.command("items")(items)
+datasets.command("warnings")(warnings)
 datasets.command("preview")(preview)
 datasets.command("download")(download)
 

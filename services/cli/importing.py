@@ -35,7 +35,7 @@ def finish(connection: Connection, dataset: Any, *, yes: bool, output: OutputFor
     if output is OutputFormat.JSON or state == "READY":
         show_message(dataset, ONE_DATASET, output)
     if state == "READY" and output is OutputFormat.TABLE and dataset.HasField("report"):
-        show_report(dataset.report)
+        show_report(dataset.report, dataset.name)
     return {"READY": ExitCode.OK, "IMPORT_FAILED": ExitCode.TASK_FAILED}.get(state, ExitCode.CONFLICT)
 
 
@@ -60,7 +60,7 @@ def _confirmed(dataset: Any, *, yes: bool, output: OutputFormat) -> bool:
 
     note(f"{dataset.name}: the class mapping does not fit what was found.", style="yellow")
     if output is OutputFormat.TABLE:
-        show_report(dataset.report)
+        show_report(dataset.report, dataset.name)
     if yes:
         return True
     if sys.stdin.isatty() and typer.confirm("Import it without these?", err=True):
