@@ -102,7 +102,7 @@ def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) ->
     if member.flag_bits & 0x1:
         invalid(f"{what} is encrypted.", fix="Pack the files without a password.")
     if member.compress_type not in _METHODS:
-        invalid(f"{what} is compressed in a way that is not taken.", fix="Use deflate or gzip.")
+        invalid(f"{what} uses a compression method that is not supported.", fix="Use deflate or gzip.")
     return archive.open(member)
 
 
@@ -152,7 +152,7 @@ class Unpacked:
     def write(self, name: str, written: str, source: IO[bytes], budget: Budget | None) -> None:
         """Write a member under its safe name; `written` is the archive's name for it."""
         if name in self.files:
-            invalid(f"The archive holds two files named '{name}'.", fix="Pack the files again, each once.")
+            invalid(f"The archive holds two files named '{name}'.", fix="Pack the files again, each file once.")
         number = len(self.files)
         path = self._folder / f"{number // 1000:04d}" / str(number)
         if number % 1000 == 0:
@@ -209,7 +209,7 @@ def _readable(archive: Path) -> Iterator[None]:
         )
     except NotImplementedError as error:
         invalid(
-            f"The archive {archive.name} is compressed in a way that is not taken.",
+            f"The archive {archive.name} uses a compression method that is not supported.",
             evidence=first_line(error),
             fix="Use deflate or gzip.",
         )

@@ -167,7 +167,7 @@ class _CocoFile:
                 f"{self._name}, line {element.line}: an entry of '{key}' holds half a character (a lone surrogate)."
             )
         if not isinstance(element, dict):
-            invalid(f"{self._name}: '{key}' holds {str(element)[:80]!r}, which is no object.")
+            invalid(f"{self._name}: '{key}' holds {str(element)[:80]!r}, which is not an object.")
         return element
 
     def _image(self, image: dict[str, Any]) -> None:

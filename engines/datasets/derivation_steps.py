@@ -205,7 +205,7 @@ def _keys(item: Item) -> set[str]:
 def _names(values: Mapping[str, Any], field: str) -> frozenset[str]:
     names = frozenset(map(str, values.get(field) or ()))
     if not names:
-        raise _bad(f"The step names no {field}.")
+        raise _bad(f"The step does not name any {field}.")
     return names
 
 

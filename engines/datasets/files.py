@@ -139,11 +139,11 @@ def _archive_kind(name: str, path: Path) -> str:
         return "tar"
     packer = next((packer for magic, packer in _OTHER_PACKED if head.startswith(magic)), "")
     if packer:
-        invalid(f"{name} is packed by {packer}, which is not taken.", fix="Pack the files as zip, tar or tar.gz.")
+        invalid(f"{name} is packed with {packer}, which is not supported.", fix="Pack the files as zip, tar or tar.gz.")
     if name.lower().endswith(_ARCHIVE_SUFFIXES):
         if len(head) == _HEAD and tarfile.is_tarfile(path):
             return "tar"
-        invalid(f"{name} is no archive; it looks like {sniff(path)}.", fix="Upload it again.")
+        invalid(f"{name} is not an archive; it looks like {sniff(path)}.", fix="Upload it again.")
     return ""
 
 

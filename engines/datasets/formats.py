@@ -74,9 +74,9 @@ class Opened:
                 f"are written as %XX: {listed(self.renamed)}."
             )
         if self.unread:
-            notes.warn(f"{_files(len(self.unread))} no use here and left out: {listed(self.unread)}.")
+            notes.warn(f"{_files(len(self.unread))} not used: {listed(self.unread)}.")
         if self.format in {COCO, JSONL} and len(self.images) > named:
-            notes.warn(f"{len(self.images) - named:,} images are named by no annotation and are left out.")
+            notes.warn(f"{len(self.images) - named:,} images are not named in any annotation and are left out.")
 
 
 def open_dataset(files: Files, format_: str, scratch: Path, *, classes: bool) -> Opened:
@@ -190,4 +190,4 @@ def _seen(found: _Sorted) -> str:
 
 
 def _files(count: int) -> str:
-    return f"{count:,} files are of" if count > 1 else "1 file is of"
+    return f"{count:,} files are" if count > 1 else "1 file is"

@@ -118,7 +118,7 @@ def _import(opened: Opened, out: Path, options: Options, report: Report) -> dict
     orientation.warn(notes)
     mapper.warn(notes)
     if not summary.count:
-        _fail("The files have no item left.", notes, options)
+        _fail("The files hold no item that can be used.", notes, options)
     _require_annotations(options, survey, notes, left=bool(summary.classes))
     result = _result("READY", opened, mapper, notes, summary)
     _require_type(options.type, result["type"], tensors=opened.reader.tensors)
@@ -138,7 +138,7 @@ def _fail(what: str, notes: Notes, options: Options) -> NoReturn:
     invalid(
         f"{what} {first}",
         evidence="\n".join(notes.warnings[:20]),
-        fix="Mend or replace what is named"
+        fix="Fix or replace what is named"
         + (", or map classes that the files have." if options.mapping else ", and upload the files again."),
     )
 
@@ -221,6 +221,6 @@ def _require_type(asked: str, found: str, *, tensors: bool) -> None:
     if not asked or asked in holds or (asked == "UNANNOTATED" and not tensors):
         return
     invalid(
-        f"The dataset was to be of the type {asked}, and what was found makes it {found}.",
+        f"The dataset should have the type {asked}, but its files make it {found}.",
         fix="Leave the type out, or upload the annotations that are missing.",
     )

@@ -150,7 +150,7 @@ class _Text:
     def fail(self, what: str) -> NoReturn:
         line = self._line + self._buffer.count("\n", 0, self._at)
         ended = " (the file ends there)" if self._end and self._at >= len(self._buffer) else ""
-        invalid(f"{self._name}, line {line}: this is no valid JSON: {what}{ended}.")
+        invalid(f"{self._name}, line {line}: this is not valid JSON: {what}{ended}.")
 
     def _more(self) -> None:
         """Read on, twice as much each time that one value does not fit."""

@@ -105,18 +105,18 @@ def _object(line: bytes, at: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         invalid(f"{at}: this is not UTF-8 text.")
     except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
-        invalid(f"{at}: this is no valid JSON: {error}.", fix="Write one whole JSON object per line.")
+        invalid(f"{at}: this is not valid JSON: {error}.", fix="Write one whole JSON object per line.")
     if holds_half_character(written, values):
-        invalid(f"{at}: this is no valid JSON: half a character (a lone surrogate).", fix="Write the text as UTF-8.")
+        invalid(f"{at}: this is not valid JSON: half a character (a lone surrogate).", fix="Write the text as UTF-8.")
     if not isinstance(values, dict):
-        invalid(f"{at}: this is no JSON object.", fix="Write one whole JSON object per line.")
+        invalid(f"{at}: this is not a JSON object.", fix="Write one whole JSON object per line.")
     return values
 
 
 def _found(path: str, row: int, values: dict[str, Any], at: str, notes: Notes) -> Found:
     boxes = [] if values.get("boxes") is None else values["boxes"]
     if not isinstance(boxes, list):
-        invalid(f"{at}: 'boxes' is no list.")
+        invalid(f"{at}: 'boxes' is not a list.")
     classes = classifications(values.get("classifications"), at)
     attributes = texts(values.get("attributes"), at, "attributes")
     kept = []
@@ -130,7 +130,7 @@ def _found(path: str, row: int, values: dict[str, Any], at: str, notes: Notes) -
 
 def _box(values: object, at: str) -> Box:
     if not isinstance(values, dict):
-        invalid(f"{at}: this is no object.")
+        invalid(f"{at}: this is not an object.")
     if missing := [field for field in ("label", "x", "y", "width", "height") if values.get(field) is None]:
         invalid(f"{at}: '{missing[0]}' is missing.")
     if unknown := sorted(values.keys() - _BOX_FIELDS):

@@ -52,8 +52,8 @@ def parse_mapping(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
         if strange:
             known = ", ".join(sorted(entry.classes)[:20])
             raise _bad(
-                f"The class mapping of the task '{entry.task}' names the class '{strange[0]}', which the task has not; "
-                f"it has {known}."
+                f"The class mapping of the task '{entry.task}' names the class '{strange[0]}', which the task does not "
+                f"have; it has {known}."
             )
         found.append(entry)
     return found
@@ -150,8 +150,8 @@ class Mapper:
             if entry.key not in keys:
                 there = ", ".join(sorted(keys)) or "none at all"
                 sentences.append(
-                    f"The class mapping of the task '{entry.task}' names the key '{entry.key}', which the data has "
-                    f"not; it has {there}."
+                    f"The class mapping of the task '{entry.task}' names the key '{entry.key}', which the data does "
+                    f"not have; it has {there}."
                 )
                 continue
             absent = sorted(value for value in entry.values if not self._seen[entry.key, value])
@@ -182,7 +182,7 @@ class Mapper:
             notes.warn(sentence)
         for key in sorted({key for key, _ in self._seen} - self._entries.keys()):
             if key in self._tasks:
-                notes.warn(f"The key '{key}' gives way to the task of its name, which is filled from another key.")
+                notes.warn(f"The key '{key}' is dropped: the task of this name takes its classes from another key.")
         if self.emptied:
             notes.dropped += self.emptied
             notes.warn(f"{self.emptied:,} items have no annotation left after the class mapping and are left out.")

@@ -39,7 +39,7 @@ def safe_name(written: str) -> str | None:
     if ".." in parts:
         invalid(f"The archive's member '{shown(readable)}' leads outside the archive with '..'.", fix=_REPACK)
     if "\0" in written or len(name) > _MAX_NAME:
-        invalid(f"The archive's member '{shown(readable)}' has a name that is no file name.", fix=_REPACK)
+        invalid(f"The archive's member '{shown(readable)}' has a name that is not a file name.", fix=_REPACK)
     if not parts or any(part in _JUNK or part.startswith(".") for part in parts):
         return None
     return "/".join(parts)
@@ -68,4 +68,6 @@ def shown(name: str) -> str:
 def _escaped(letter: str) -> str:
     if unicodedata.category(letter) not in _UNREADABLE or letter in _JOINERS:
         return letter
-    return "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "surrogateescape"))
+    # A byte that is not UTF-8 comes as a surrogate of its own.
+    errors = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"
+    return "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", errors))

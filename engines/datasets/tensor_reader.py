@@ -68,7 +68,7 @@ def tensor_reader(files: Files, paths: Iterable[str], scratch: Path) -> tuple[Te
     rows = sum(file.rows for file in found.values())
     if rows > MAX_ROWS:
         invalid(
-            f"The files hold {rows:,} items; at most {MAX_ROWS:,} are taken.",
+            f"The files hold {rows:,} items; at most {MAX_ROWS:,} are allowed.",
             fix="Split the data into several datasets; items lie along the first axis of every array.",
         )
     return TensorReader(found, notes), stored

@@ -72,9 +72,9 @@ def inspect(path: Path, name: str, budget: Budget) -> TensorFile:
     extents = {shape[0] for shape in shapes.values()}
     if len(extents) > 1:
         found = listed([f"{array} {shape[0]:,}" for array, shape in shapes.items()], 20)
-        invalid(f"{name}: the first axes of the arrays differ, so items cannot be told: {found}.")
+        invalid(f"{name}: the first axes of the arrays differ, so it is not clear what an item is: {found}.")
     if not arrays:
-        invalid(f"{name} holds no array but labels.", fix="Add arrays named like the model's inputs.")
+        invalid(f"{name} holds only labels.", fix="Add arrays named like the model's inputs.")
     rows = extents.pop()
     if rows == 0:
         invalid(f"{name} holds no items: its arrays have 0 rows.")
@@ -163,7 +163,7 @@ def _members(path: Path, name: str) -> Iterator[tuple[str, IO[bytes], int]]:
                 invalid(f"{name} holds two arrays named '{member.filename.removesuffix('.npy')}'.")
             seen.add(member.filename)
             if not member.filename.endswith(".npy"):
-                invalid(f"{name} holds '{member.filename}', which is no array.", fix="Save it with numpy.savez.")
+                invalid(f"{name} holds '{member.filename}', which is not an array.", fix="Save it with numpy.savez.")
             with open_member(archive, member, f"{name}, array '{member.filename.removesuffix('.npy')}'") as opened:
                 yield member.filename.removesuffix(".npy"), opened, member.file_size
 
@@ -186,7 +186,7 @@ def _classes(values: Array, name: str, array: str, bad: dict[int, str]) -> list[
     if values.dtype.kind == "f":
         whole = np.isfinite(values) & (values == np.floor(values))
         for row in np.flatnonzero(~whole).tolist():
-            bad[row] = f"array '{array}' holds {values[row]}, which is no class"
+            bad[row] = f"array '{array}' holds {values[row]}, which is not a class"
         values = np.where(whole, values, 0).astype(np.int64)
     if values.dtype.kind == "S":
         return [value.decode("utf-8", "replace") for value in values.tolist()]
@@ -219,7 +219,7 @@ def _damaged(name: str) -> Iterator[None]:
         yield
     except _ERRORS as error:
         invalid(
-            f"{name} is no readable NPZ or NPY file of plain arrays.",
+            f"{name} cannot be read as an NPZ or NPY file of plain arrays.",
             evidence=first_line(error),
             fix="Save it with numpy.savez or numpy.save, and upload it again.",
         )

@@ -70,12 +70,12 @@ def texts(value: object, where: str, name: str) -> dict[str, str]:
 
 
 def classifications(value: object, where: str) -> dict[str, str]:
-    """Return classes by key; INVALID_DATA where a key is the one of boxes."""
+    """Return classes by key; INVALID_DATA where a key is reserved for boxes."""
     found = texts(value, where, "classifications")
     if LABEL in found:
         invalid(
-            f"{where}: the classification key '{LABEL}' is the one of boxes.",
-            fix="Name the classification otherwise, for example 'class'.",
+            f"{where}: the classification key '{LABEL}' is reserved for boxes.",
+            fix="Give the classification another name, for example 'class'.",
         )
     return found
 

@@ -111,9 +111,9 @@ def _opened(source: bytes | Path) -> Iterator[PillowImage]:
                 _check_size(*image.size)
                 yield image
     except UnidentifiedImageError:
-        raise _bad("is no image that can be read", _looks(source)) from None
+        raise _bad("has no format that can be read", _looks(source)) from None
     except Pillow.DecompressionBombError as error:
-        raise _bad(f"has too many pixels; at most {MAX_PIXELS:,} are taken", first_line(error)) from error
+        raise _bad(f"has too many pixels; at most {MAX_PIXELS:,} are allowed", first_line(error)) from error
     except _ERRORS as error:
         raise _bad("cannot be decoded: it is cut off or damaged", first_line(error)) from error
 
@@ -152,7 +152,7 @@ def _as_rgb(image: PillowImage) -> PillowImage:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise _bad(f"has {width} x {height} pixels; at most {MAX_PIXELS:,} are taken")
+        raise _bad(f"has {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed")
     if width < 1 or height < 1:
         raise _bad("has no pixels")
 

@@ -49,7 +49,9 @@ FAILING = {
         "OUTPUT_MISMATCH", ("expected", "found: logits float32 (1, 4)"), spec=(("method", "detection"),)
     ),
     "no yolo": Bad("OUTPUT_MISMATCH", ("yolo head is expected", "logits float32 (1, 4)"), spec=(("method", "yolo"),)),
-    "no image": Bad("INVALID_DATA", ("a.png", "no image"), images=lambda: archive({"a.png": b"no image"})),
+    "no image": Bad(
+        "INVALID_DATA", ("a.png", "no format that can be read"), images=lambda: archive({"a.png": b"no image"})
+    ),
     "no archive": Bad("INVALID_DATA", ("hold no dataset",), images=lambda: b"\x00" * 100),
 }
 

@@ -72,7 +72,10 @@ def not_ready(dataset: Dataset) -> LatheError:
     if dataset.state == IMPORTING:
         what = "is still being imported. Wait until its state is READY."
     elif dataset.state == AWAITING_CONFIRMATION:
-        what = "waits for somebody to look at its report: ConfirmDatasetImport lets the import go on."
+        what = (
+            "is waiting for a confirmation, because its class mapping does not fit its files. Read its report, then "
+            "call ConfirmDatasetImport to go on, or DeleteDataset to give up."
+        )
     else:
-        what = f"has nothing in it, because its import failed: {dataset.failure.message}"
+        what = f"is empty, because its import failed: {dataset.failure.message}"
     return failed_precondition("DATASET_NOT_READY", f"'{dataset.name}' {what}", subject=dataset.name)

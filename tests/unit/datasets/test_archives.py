@@ -152,8 +152,8 @@ def test_what_no_data_set_means_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.zip", b"<html>no archive", "no archive"),
-        ("a.tar.gz", b"", "no archive"),
+        ("a.zip", b"<html>no archive", "not an archive"),
+        ("a.tar.gz", b"", "not an archive"),
         ("a.bin", b"7z\xbc\xaf\x27\x1c rest", "7-Zip"),
         ("a.tar.xz", b"\xfd7zXZ\x00 rest", "xz"),
         ("a.zip", b"PK\x03\x04 cut off", "damaged"),
@@ -212,7 +212,7 @@ def test_what_decompresses_in_one_piece_is_refused(tmp_path: Path, method: int, 
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr(name, bytes(10_000))
     write(tmp_path / "files", {upload: buffer.getvalue()})
-    with refused("compressed in a way that is not taken"):
+    with refused("compression method that is not supported"):
         run({"folder": "files"}, tmp_path, silent())
 
 

@@ -19,15 +19,15 @@ GOOD = {"label": "a", "x": 1, "y": 1, "width": 3, "height": 3}
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"image": "b.png"', "valid JSON"),
-        ("[1]", "no JSON object"),
+        ('{"image": "b.png"', "not valid JSON"),
+        ("[1]", "not a JSON object"),
         ('{"classifications": {}}', "'image' is missing"),
-        ('{"image": "b.png", "classifications": {"label": "7"}}', "'label' is the one of boxes"),
+        ('{"image": "b.png", "classifications": {"label": "7"}}', "'label' is reserved for boxes"),
         ('{"image": "b.png", "classifications": {"digit": [7]}}', "'classifications.digit' is [7]"),
         ('{"image": "b.png", "attributes": "night"}', "'attributes'"),
-        ('{"image": "b.png", "boxes": {}}', "'boxes' is no list"),
+        ('{"image": "b.png", "boxes": {}}', "'boxes' is not a list"),
         ('{"image": "b.png", "attributes": {"light": Infinity}}', "finite"),
-        ('{"image": "b.png", "attributes": {"light": ' + "1" * 5000 + "}}", "valid JSON"),
+        ('{"image": "b.png", "attributes": {"light": ' + "1" * 5000 + "}}", "not valid JSON"),
         ('{"image": "b.png", "attributes": {"scene": "\\ud800"}}', "half a character"),
         ('{"image": "b.png", "attributes": {"\\udfff": "night"}}', "half a character"),
         ('{"image": "\\uD800.png"}', "half a character"),
@@ -103,7 +103,7 @@ def test_a_bad_annotation_of_coco_is_left_out_and_named(tmp_path: Path, bad: dic
         (coco_image(1.0, "b.png"), "two images have the id 1"),
         (coco_image(1.5, "b.png"), "'id' is '1.5'"),
         (coco_image(3, "b.png", light=float("inf")), "image 3: 'attributes.light'"),
-        ("b.png", "no object"),
+        ("b.png", "not an object"),
     ],
 )
 def test_a_bad_image_of_coco_is_left_out_and_named(tmp_path: Path, bad: Any, words: str) -> None:
@@ -162,7 +162,7 @@ def test_boxes_that_lie_outside_and_lines_that_are_all_bad_are_failures_too(tmp_
     outside = lines({"image": "a.png", "boxes": [GOOD | {"x": 99}]})
     with refused("none of them can be used", "lies outside"):
         imported(tmp_path / "1", {"a.png": png(), "a.jsonl": outside})
-    with refused("no item left", "a.jsonl, line 1"):
+    with refused("no item that can be used", "a.jsonl, line 1"):
         imported(tmp_path / "2", {"a.png": png(), "a.jsonl": "{\n}"})
 
 
@@ -180,7 +180,7 @@ def test_rows_of_tensors_that_are_not_finite_are_left_out(
     assert (report["items"], report["dropped_items"]) == (3, 3)
     assert [said.split(";")[0] for said in report["warnings"]] == [
         "d.npz, row 2: array 'x' holds NaN or infinity",
-        "d.npz, row 3: array 'label' holds 3.5, which is no class",
+        "d.npz, row 3: array 'label' holds 3.5, which is not a class",
         "d.npz, row 5: array 'x' holds NaN or infinity",
     ]
     items = read_items(tmp_path / "out" / "index.parquet")
@@ -191,9 +191,9 @@ def test_a_bad_file_of_tensors_is_left_out(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {"a.npz": npz(x=[1.0, np.nan]), "b.npz": npz(x=[1.0])[:-30]}
     report = imported(tmp_path / "1", files)["report"]
     assert (report["items"], report["dropped_items"]) == (1, 2)
-    assert "b.npz is no readable NPZ" in report["warnings"][0]
+    assert "b.npz cannot be read as an NPZ" in report["warnings"][0]
     text = lines(*({"tensors": "a.npz", "row": row} for row in range(3)), {"tensors": "b.npz"})
     report = imported(tmp_path / "2", files | {"a.jsonl": text})["report"]
     assert (report["items"], report["dropped_items"]) == (1, 3)
-    for words in ("holds NaN or infinity", "no row 2; it has 2", "b.npz: b.npz is no readable"):
+    for words in ("holds NaN or infinity", "no row 2; it has 2", "b.npz: b.npz cannot be read"):
         assert any(words in said for said in report["warnings"])

@@ -128,7 +128,7 @@ def test_what_annotations_lack_is_a_warning(tmp_path: Path) -> None:
 def test_a_cut_off_file_is_refused_with_its_line(tmp_path: Path, cut: int) -> None:
     text = json.dumps(coco([coco_image()], [coco_box(n) for n in range(9)]), indent=1)
     text = text.replace('"info"', '"annotations": [], "images": [], "info"', 1)[:cut]
-    with refused("x.json, line", "no valid JSON"):
+    with refused("x.json, line", "not valid JSON"):
         imported(tmp_path, {"a.png": png(), "x.json": text}, format="COCO")
 
 
@@ -164,12 +164,12 @@ def test_the_stream_gives_what_json_gives(
 )
 def test_the_stream_refuses_what_json_refuses(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with refused("x.json, line 1", "no valid JSON"):
+    with refused("x.json, line 1", "not valid JSON"):
         list(json_stream.members(tmp_path / "x.json", "x.json"))
 
 
 @pytest.mark.parametrize("text", ['{"\\uDFFF": 1}', '{"a": [' + "1" * 5000 + "]}"])
 def test_the_stream_refuses_keys_and_numbers_that_no_index_could_hold(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with refused("x.json, line 1", "no valid JSON"):
+    with refused("x.json, line 1", "not valid JSON"):
         list(json_stream.members(tmp_path / "x.json", "x.json"))

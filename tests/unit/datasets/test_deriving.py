@@ -123,7 +123,7 @@ def test_images_and_tensors_do_not_mix(tmp_path: Path) -> None:
             ["No item has an annotation left", "'digit'"],
         ),
         ({"shuffle": {}}, ["merge_classes, drop_classes, filter, sample", "shuffle"]),
-        ({"filter": {"key": "scene"}}, ["names no values"]),
+        ({"filter": {"key": "scene"}}, ["does not name any values"]),
     ],
 )
 def test_names_that_no_item_has_are_refused(tmp_path: Path, step: dict[str, Any], words: list[str]) -> None:

@@ -100,7 +100,7 @@ def test_a_decompression_bomb_is_left_out(tmp_path: Path) -> None:
 
 
 def test_an_import_without_an_item_is_refused(tmp_path: Path) -> None:
-    with refused("no item left", "a.png"):
+    with refused("no item that can be used", "a.png"):
         imported(tmp_path, {"a.png": "no image"})
 
 

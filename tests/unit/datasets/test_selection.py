@@ -75,7 +75,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with refused("a.png", reason=FailureReason.INPUT_UNAVAILABLE):
         selection.image(selection.items[0])
     write(tmp_path / CONTENT, {"0" * 64: "no image"})
-    with refused("a.png: The image is no image"):
+    with refused("a.png: The image has no format that can be read"):
         selection.image(selection.items[0])
 
 
