@@ -12,16 +12,8 @@ import numpy as np
 
 from engines.backends.base import Array
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.frontends.tensorflow_tools import (
-    Frozen,
-    crashed,
-    import_tensorflow,
-    interface,
-    not_run,
-    quiet,
-    unknown_operator,
-    write_onnx,
-)
+from engines.frontends.tensorflow_onnx import Frozen, apart, interface, write_onnx
+from engines.frontends.tensorflow_tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
 from engines.inspection.graph_ends import Ends, find_ends, node_of
 from engines.inspection.protobuf_marks import is_text
 from engines.inspection.tensorflow_graph import Graph, check_safe, read_graph
@@ -63,6 +55,8 @@ def read_frozen_graph(
     loaded = _import(tf, path, graph)
     given = {_tensor(spec.name): spec.name for spec in inputs}
     wanted = _outputs(loaded, ends, outputs)
+    names = apart(given.values(), wanted.values())
+    wanted = {tensor: names[name] for tensor, name in wanted.items()}
     function = _prune(loaded, list(given), list(wanted))
     frozen = Frozen(_optimised(tf, loaded.graph, given, wanted), given, wanted, {})
     operators = {node.op: node.name for _, node in graph.all_nodes()}

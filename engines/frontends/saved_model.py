@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,8 @@ import numpy as np
 
 from engines.backends.base import Array
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.tensorflow_tools import (
-    Frozen,
-    crashed,
-    import_tensorflow,
-    interface,
-    not_run,
-    quiet,
-    unknown_operator,
-    write_onnx,
-)
+from engines.frontends.tensorflow_onnx import Frozen, apart, interface, write_onnx
+from engines.frontends.tensorflow_tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
 from engines.inspection.saved_model_files import SERVING, model_file
 from engines.inspection.tensorflow_graph import Graph, SavedModel, read_saved_model
 from engines.signature import Signature, TensorSpec
@@ -69,6 +63,8 @@ def read_signature(
 ) -> tuple[Signature, Runner]:
     """Write a signature as ONNX; return its interface, and what computes it in TensorFlow.
 
+    An output that has the key of an input gets a name of its own.
+
     Args:
         folder: The SavedModel, which `inspect_saved_model` has found in order.
         key: The signature.
@@ -85,11 +81,12 @@ def read_signature(
     _check_names("inputs", [spec.name for spec in inputs], takes, key, all_of_them=True)
     _check_names("outputs", outputs, gives, key, all_of_them=False)
     frozen, function, loaded = _freeze(tf, folder, key, model.graph)
-    kept = {tensor: name for tensor, name in frozen.outputs.items() if name in (outputs or gives)}
+    order = list(outputs) or sorted(set(gives).intersection(frozen.outputs.values()))
+    names = apart([spec.name for spec in inputs], order)
+    kept = {tensor: names[key] for tensor, key in frozen.outputs.items() if key in names}
     frozen = Frozen(frozen.graph_def, frozen.inputs, kept, frozen.tables)
     operators = {node.op: node.name for _, node in model.graph.all_nodes()}
     write_onnx(frozen, {spec.name: spec for spec in inputs}, onnx_path, operators)
-    order = list(outputs) or sorted(kept.values())
 
     def run(values: Sequence[Array], _alive: Any = loaded) -> list[Array]:  # a function does not keep its variables
         given = {spec.name: tf.constant(value) for spec, value in zip(inputs, values, strict=True)}
@@ -99,16 +96,16 @@ def read_signature(
             raise not_run(f"the signature '{key}'", error, values) from error
         return [np.asarray(found[name]) for name in order]
 
-    return interface(onnx_path, inputs, order), run
+    return interface(onnx_path, inputs, [names[key] for key in order]), run
 
 
 def _freeze(tf: Any, folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
     from tf2onnx import tf_loader
 
     try:
-        with quiet():
+        with quiet(), _without_slots(folder) as loadable:
             graph_def, inputs, outputs, _, loaded, tables, names = tf_loader.from_saved_model(
-                str(folder),
+                str(loadable),
                 None,
                 None,
                 signatures=[key],
@@ -117,7 +114,7 @@ def _freeze(tf: Any, folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any,
                 return_tensors_to_rename=True,
             )
             if tables:  # tf2onnx took them from the function
-                loaded = tf.saved_model.load(str(folder))
+                loaded = tf.saved_model.load(str(loadable))
             function = loaded.signatures[key]
     except Exception as error:
         log.info("TensorFlow does not load the SavedModel", exc_info=True)
@@ -134,6 +131,29 @@ def _freeze(tf: Any, folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any,
         function,
         loaded,
     )
+
+
+@contextmanager
+def _without_slots(folder: Path) -> Iterator[Path]:
+    """Give the SavedModel without the links between an optimizer and its variables.
+
+    TensorFlow calls the optimizer to follow them, and the class of the optimizer may not be here.
+    """
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model
+
+    saved = parse_saved_model(str(folder))
+    optimizers = [node for meta in saved.meta_graphs for node in meta.object_graph_def.nodes if node.slot_variables]
+    if not optimizers:
+        yield folder
+        return
+    for node in optimizers:
+        del node.slot_variables[:]
+    with tempfile.TemporaryDirectory() as directory:
+        for path in folder.iterdir():
+            if path != model_file(folder):
+                (Path(directory) / path.name).symlink_to(path.resolve())
+        (Path(directory) / "saved_model.pb").write_bytes(saved.SerializeToString())
+        yield Path(directory)
 
 
 def _changes_itself(node: str) -> EngineFailure:

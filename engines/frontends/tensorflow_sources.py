@@ -9,6 +9,7 @@ from pathlib import Path
 from engines.backends.base import Array
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, invalid
 from engines.frontends import frozen_graph, saved_model
+from engines.frontends.tensorflow_onnx import apart
 from engines.inspection.graph_ends import find_ends
 from engines.inspection.saved_model_files import inspect_saved_model
 from engines.inspection.tensorflow_graph import tensor_spec
@@ -35,7 +36,20 @@ def read_saved_model(
     _check_fit(inputs, {spec.name: spec for spec in model.signatures[key][0]})
     signature, runner = saved_model.read_signature(folder, key, inputs, component.output_names, onnx_path)
     runner(arguments)
-    return Source(onnx_path, signature, f"tf2onnx, signature '{key}'", runner, None, _preprocessing(component))
+    keys = component.output_names or tuple(spec.name for spec in model.signatures[key][1])
+    return Source(
+        onnx_path,
+        signature,
+        f"tf2onnx, signature '{key}'",
+        runner,
+        None,
+        _preprocessing(component),
+        warnings=tuple(
+            f"The output '{output}' has the name of an input; in the package it is '{name}'."
+            for output, name in apart(names, keys).items()
+            if output != name
+        ),
+    )
 
 
 def read_frozen_graph(

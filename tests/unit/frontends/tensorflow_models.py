@@ -60,10 +60,39 @@ class Embedding(tf.Module):  # type: ignore[misc]
         return {"y": tf.gather(tf.constant([1.0, 2.0, 3.0]), tf.cast(x, tf.int32))}
 
 
+class SameKeys(tf.Module):  # type: ignore[misc]
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def scale(self, x: Any) -> dict[str, Any]:
+        return {"x": x * 2, "x_2": x * 3}
+
+
+class Trained(tf.Module):  # type: ignore[misc]
+    """A network with an optimizer of a class that another process does not know, and its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable(tf.ones([4, 3]))
+        self.optimizer = tf.compat.v1.train.AdamOptimizer()
+        self.optimizer.apply_gradients([(tf.ones([4, 3]), self.weights)])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def product(self, x: Any) -> dict[str, Any]:
+        return {"y": x @ self.weights}
+
+
+def _masked() -> Any:
+    """A recurrent network over sequences of any length that end in padding."""
+    import keras
+
+    layers = keras.layers
+    both = layers.Bidirectional(layers.LSTM(3))
+    return keras.Sequential([keras.Input((None,), dtype="int32"), layers.Embedding(9, 4, mask_zero=True), both])
+
+
 def write_saved_models(folder: Path) -> None:
-    """Write `default`, `several`, `constant`, `python`, `unsupported`, `counting` and `embedding`."""
+    """Write a SavedModel for each name below."""
     network, constant, python, unsupported = Network(), Constant(), Python(), Unsupported()
-    counting, embedding = Counting(), Embedding()
+    counting, embedding, same_keys, trained = Counting(), Embedding(), SameKeys(), Trained()
     both = {"classify": network.classify, "convolve": network.convolve}
     saved: dict[str, Any] = {
         "default": (network, {**both, "serving_default": network.classify}),
@@ -73,9 +102,12 @@ def write_saved_models(folder: Path) -> None:
         "unsupported": (unsupported, unsupported.invert),
         "counting": (counting, counting.add),
         "embedding": (embedding, embedding.look_up),
+        "same keys": (same_keys, same_keys.scale),
+        "trained": (trained, trained.product),
     }
     for name, (model, signatures) in saved.items():
         tf.saved_model.save(model, str(folder / name), signatures=signatures)
+    _masked().export(folder / "masked", verbose=False)
 
 
 def write_frozen_graph(folder: Path) -> None:

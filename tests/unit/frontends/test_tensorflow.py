@@ -73,6 +73,33 @@ def test_saved_model(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == "", "neither TensorFlow nor tf2onnx speaks"
 
 
+def test_an_output_with_the_key_of_an_input_gets_another_name(models: Path, tmp_path: Path) -> None:
+    source = _read(models / "same keys", tmp_path / "all", [_random(1, 4)])
+    feed = {"x": np.ones((1, 4), np.float32)}
+    outputs = _agree(source, feed)
+    np.testing.assert_array_equal(outputs["x_3"], 2 * feed["x"])
+    np.testing.assert_array_equal(outputs["x_2"], 3 * feed["x"])
+    assert source.warnings == ("The output 'x' has the name of an input; in the package it is 'x_3'.",)
+    chosen = _read(models / "same keys", tmp_path / "one", [_random(1, 4)], output_names=["x"])
+    np.testing.assert_array_equal(_agree(chosen, feed)["x_2"], 2 * feed["x"])
+
+
+def test_an_optimizer_that_was_saved_with_the_network_is_left_out(models: Path, tmp_path: Path) -> None:
+    source = _read(models / "trained", tmp_path, [_random(1, 4)])
+    outputs = _agree(source, {"x": _random(1, 4)})
+    np.testing.assert_allclose(outputs["y"], _random(1, 4) @ np.full((4, 3), 0.999), rtol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [1, 4])
+def test_a_masked_network_of_both_directions(models: Path, tmp_path: Path, largest: int) -> None:
+    inputs = [{"name": "keras_tensor", "shape": [1, 5], "dtype": "int32"}]
+    words = np.array([[3, 1, 4, 0, 0]], np.int32)
+    source = _read(models / "masked", tmp_path, [words], inputs=inputs, max_batch=largest)
+    (output,) = source.signature.outputs
+    _agree(source, {"keras_tensor": np.repeat(words, largest, axis=0)})
+    assert output.max[1:] == (6,)
+
+
 def test_outputs_are_chosen_and_ordered(models: Path, tmp_path: Path) -> None:
     source = _read(models / "default", tmp_path, [_random(1, 4)], output_names=["probs"])
     assert list(_agree(source, {"x": _random(1, 4)})) == ["probs"]
