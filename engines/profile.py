@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,16 @@ class Latency:
     speedup: float
     speedup_low: float
     speedup_high: float
+
+    def beside(self, baseline_ms: float) -> Latency:
+        """Return it for a baseline of that median: its own median by the paired speed-up, the rest in proportion.
+
+        Medians of different rounds tell of the minutes in which they were taken; those beside one baseline compare.
+        """
+        factor = baseline_ms / self.speedup / self.median_ms
+        return replace(
+            self, median_ms=self.median_ms * factor, p90_ms=self.p90_ms * factor, p99_ms=self.p99_ms * factor
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form of `lathe.type.v1.LatencyMeasurement`."""

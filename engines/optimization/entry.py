@@ -57,6 +57,13 @@ class Entry:
         """Whether it was measured, and nothing speaks against using it."""
         return self.failure is None and self.latency is not None
 
+    def compare(self, baseline_ms: float) -> None:
+        """Bring what was measured beside the baseline of some rounds to a median of it, so that entries compare."""
+        if self.latency is None or not self.latency.median_ms:
+            return
+        before, self.latency = self.latency.median_ms, self.latency.beside(baseline_ms)
+        self.samples_per_second *= before / self.latency.median_ms
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form of `lathe.optimizer.v1.Candidate`."""
         values: dict[str, Any] = {

@@ -127,11 +127,11 @@ class Final:
     def _outcome(self, control: Contender) -> Outcome:
         tournament, baseline = self._standing.tournament, self._standing.baseline
         chosen = self._choice() if self._forms else None
-        shown = [tournament.latency(form, baseline) for form in (baseline, *([chosen] if chosen else []))]
-        itself = tournament.latency(control, baseline)
-        assert itself is not None  # both took part in the same rounds
+        source, itself = tournament.latency(baseline, baseline), tournament.latency(control, baseline)
+        assert source is not None and itself is not None  # noqa: PT018 - both took part in the same rounds
+        best = tournament.latency(chosen, baseline) if chosen else None
         profile = ProfileReport(
-            tuple(latency for latency in shown if latency),
+            (source, *([best.beside(source.median_ms)] if best else [])),
             itself,
             len(baseline.turns),
             self._bench.threads,

@@ -169,6 +169,7 @@ class _Search:
             standing.close()
         for entry in entries:
             self.record.put(conditions.key(entry.spec), entry)
+            entry.compare(outcome.profile.forms[0].median_ms)
         return self._result(entries, source.entry, outcome)
 
     def _conditions(self, baseline: FormSpec) -> Conditions:

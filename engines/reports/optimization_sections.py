@@ -93,7 +93,10 @@ def _counts(rows: list[tuple[int, Candidate]], base: str) -> str:
     outcomes = [outcome(entry, base)[0] for _, entry in rows]
     parts = [text.count(len(rows), "form")]
     parts += [f"{outcomes.count(word)} {word}" for word in ("failed", "left out") if word in outcomes]
-    return f"{', '.join(parts)}. Numbers are those of the plots."
+    return (
+        f"{', '.join(parts)}. Forms are timed in different rounds, each beside the source form: a latency is the "
+        "source's median divided by the paired speed-up, so that all compare. Numbers are those of the plots."
+    )
 
 
 def _row(number: int, entry: Candidate, base: str, metric: str, *, sampled: bool) -> list[str | Cell]:

@@ -146,7 +146,12 @@ def _quantization(result: Any) -> None:
 
 
 def _optimization(result: Any) -> None:
-    print_rows(result.candidates, FORMS, title="Forms tried", empty="No form was tried.")
+    print_rows(
+        result.candidates,
+        FORMS,
+        title="Forms tried, with the times that they take beside the source",
+        empty="No form was tried.",
+    )
     _show_parity(result)
     _show_profile("", result.profile)
     found = result.optimization_result

@@ -93,6 +93,11 @@ def test_a_faster_form_is_recommended_and_an_earlier_measurement_is_not_repeated
     assert result.recommended.latency is not None
     assert result.recommended.latency.speedup_low > result.profile.noise
     assert by_spec(result)[OPENVINO].note.startswith("eliminated after")
+    source = result.profile.forms[0].median_ms
+    for latency in (*(entry.latency for entry in result.entries), *result.profile.forms):
+        assert latency is not None
+        assert latency.median_ms == pytest.approx(source / latency.speedup)
+        assert latency.median_ms <= latency.p99_ms
     assert [entry.pareto for entry in (result.baseline, by_spec(result)[OPENVINO])] == [False, False]
     assert len(maker.asked) == 4
 

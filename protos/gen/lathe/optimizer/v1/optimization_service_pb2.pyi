@@ -404,7 +404,9 @@ class Candidate(_message.Message):
 
     @_builtins.property
     def latency(self) -> _measurement_pb2.LatencyMeasurement:
-        """Latency, where it got that far."""
+        """Latency, where it got that far. Forms are timed in different rounds, each beside the source form: the times are those of
+        the form where the source form takes its own median, `baseline_time`, so that candidates compare.
+        """
 
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
