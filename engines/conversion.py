@@ -67,6 +67,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
                 "files": entry.files,
                 "parity": entry.parity.to_dict(),
                 "profile": entry.profile.to_dict(),
+                "warnings": list(entry.warnings),
             }
             for entry in done
         ],

@@ -79,7 +79,16 @@ def convert(job: ComponentJob) -> PackagedComponent:
 
     job.progress(0.8, f"{name}: measuring latency")
     measured = _measure(job, source, session, samples)
-    return PackagedComponent(prepared.component, form, signature, prepared.ranges, report, measured, source.companions)
+    return PackagedComponent(
+        prepared.component,
+        form,
+        signature,
+        prepared.ranges,
+        report,
+        measured,
+        source.companions,
+        prepared.warnings,
+    )
 
 
 def _network(source: Source) -> Any:

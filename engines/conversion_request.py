@@ -47,12 +47,14 @@ class ComponentInput(_Message):
     """One input of a component.
 
     Attributes:
-        shape: What the package is tuned for, the batch axis first.
+        shape: What the package is tuned for, for one sample; none for a scalar.
         sample_min: Smallest value of generated samples; with `sample_max` both 0, the dtype's usual range.
         min_shape: Smallest extent of each axis; empty where no axis but the batch varies.
         max_shape: Largest extent of each axis; empty where `min_shape` is.
         shapes: The shapes of a set, where only these may be, and not all between `min_shape` and `max_shape`.
         place: Where the tensor stands among the arguments, as tensor information writes it; of all inputs or of none.
+        batch_axis: Axis that counts the samples of a batch: the first if None; -1 if none does.
+        sample_values: Value in generated samples: one for all elements, or one for each element of `shape`.
     """
 
     name: str
@@ -65,6 +67,8 @@ class ComponentInput(_Message):
     max_shape: tuple[int, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()
     place: str = ""
+    batch_axis: int | None = None
+    sample_values: tuple[float, ...] = ()
 
 
 class Component(_Message):
@@ -154,6 +158,7 @@ class ConversionRequest(_Message):
     seed: int = 0
     parity_waivers: dict[str, str] = Field(default_factory=dict)
     source_digest: str = ""
+    tensor_information: str = ""
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
@@ -187,6 +192,10 @@ class ConversionRequest(_Message):
         paths = [entry.path for entry in self.inputs]
         return source_path(self.template.source_format, component.name, component.source_file, paths)
 
+    def is_first(self, component: Component) -> bool:
+        """Return whether a component is the first, whose samples need no prefix."""
+        return self.template.components[0].name == component.name
+
     def _check(self) -> None:
         template = self.template
         runtime = self.runtime()
@@ -217,8 +226,6 @@ class ConversionRequest(_Message):
             raise invalid(f"Component '{component.name}' is a state dict and has no architecture; name one.")
         for entry in component.inputs:
             check_shape(entry.shape, entry.name)
-            largest = entry.max_shape or entry.shape
-            check_shape((component.largest_batch, *largest[1:]) if largest else (), entry.name)
             if entry.sample_min > entry.sample_max:
                 raise invalid(
                     f"Input '{entry.name}': sample_min {entry.sample_min} is over sample_max {entry.sample_max}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engines.conversion_request import Component, ComponentInput, invalid
 from engines.failures import EngineFailure
-from engines.signature import OPEN_EXTENT, Signature, TensorSpec, format_shape
+from engines.signature import NO_BATCH, OPEN_EXTENT, Signature, TensorSpec, format_extents, format_shape
 from engines.source import network_dtype
 
 
@@ -36,31 +36,34 @@ def check_declared(component: Component, signature: Signature) -> None:
                 f"Input '{given.name}' is declared as {given.dtype}; the graph takes {spec.dtype}.",
                 f"Declare it as {spec.dtype}.",
             )
-        if component.largest_batch > 1 and spec.max and spec.max[0] != OPEN_EXTENT:
-            raise invalid(
-                f"The batch of input '{given.name}' is fixed at {spec.max[0]} in the graph.",
-                "Set max_batch to 1, or export the graph with a dynamic batch.",
-            )
         if spec.known:
             _check_shape(given, spec)
+        axis = given.batch_axis or 0
+        if component.largest_batch > 1 and spec.max and axis != NO_BATCH and axis not in spec.open_axes:
+            raise invalid(
+                f"The batch of input '{given.name}', axis {axis}, is fixed at {spec.max[axis]} in the graph.",
+                "Say which axis is the batch (batch_axis in the template, batch=1 in tensor information), set "
+                "max_batch to 1, or export the graph with a dynamic batch.",
+            )
 
 
 def _check_shape(given: ComponentInput, spec: TensorSpec) -> None:
     low, high = given.min_shape or given.shape, given.max_shape or given.shape
     if len(low) != len(spec.max):
-        raise _differs(given, spec, f"which has {len(spec.max)} axes and not {len(low)}")
+        raise _differs(given, spec, f"it has {len(spec.max)} axes and not {len(low)}")
     for axis, (least, most, fixed) in enumerate(zip(low, high, spec.max, strict=True)):
         if fixed == OPEN_EXTENT or least == most == fixed:
             continue
-        why = f"where axis {axis} is fixed at {fixed}" + (f" and cannot vary from {least} to {most}" * (least != most))
+        varies = f" and cannot vary from {least} to {most}" if least != most else ""
+        why = f"its axis {axis} is fixed at {fixed}{varies}"
         raise _differs(given, spec, why)
 
 
 def _differs(given: ComponentInput, spec: TensorSpec, why: str) -> EngineFailure:
     ends = [format_shape(shape) for shape in (given.min_shape, given.max_shape) if shape]
-    takes = "*".join("?" if extent == OPEN_EXTENT else str(extent) for extent in spec.max) or "a scalar"
+    takes = format_extents(spec.min, spec.max, spec.axis_names)
     return invalid(
         f"Input '{given.name}' is declared with the shape {' to '.join(ends) or format_shape(given.shape)}; "
-        f"the graph takes {takes}, {why}.",
+        f"the graph takes {takes}: {why}.",
         "Declare what the graph takes, or export the graph with these axes dynamic.",
     )

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 
 TIMED_RUNS = 20
+OPEN = 2**31 - 1
+"""Largest extent of an axis whose upper bound nobody knows."""
 
 
 class InputError(ValueError):
@@ -75,7 +77,8 @@ class Model:
         values = self._infer_all(parts)
         if len(parts) == 1:
             return dict(zip(self.outputs, values[0], strict=True))
-        sizes = [len(part[self.batched()[0]]) for part in parts]
+        name, axis = next(iter(self.batched().items()))
+        sizes = [part[name].shape[axis] for part in parts]
         columns = zip(self.outputs, zip(*values, strict=True), strict=True)
         return {name: self._joined(name, column, sizes) for name, column in columns}
 
@@ -91,8 +94,8 @@ class Model:
             raise InputError(f"the component takes the inputs {', '.join(names)}; given were {given}")
         batched = self.batched()
         arrays = {name: np.asarray(inputs[name]) for name in names}
-        arrays = {e["name"]: _check(e, arrays[e["name"]], any_batch=e["name"] in batched) for e in self.inputs}
-        batches = {name: len(arrays[name]) for name in batched}
+        arrays = {e["name"]: _check(e, arrays[e["name"]], batched.get(e["name"])) for e in self.inputs}
+        batches = {name: arrays[name].shape[axis] for name, axis in batched.items()}
         if len(set(batches.values())) > 1:
             raise InputError(f"all inputs have one batch; given were {batches}")
         return arrays
@@ -100,16 +103,17 @@ class Model:
     def split(self, arrays: dict[str, Any]) -> list[dict[str, Any]]:
         """Return checked inputs in batches of at most the largest, the last one smaller."""
         batched, most = self.batched(), self.component["max_batch"]
-        count = max((len(arrays[name]) for name in batched), default=1)
+        count = max((arrays[name].shape[axis] for name, axis in batched.items()), default=1)
         return [
-            {name: value[start : start + most] if name in batched else value for name, value in arrays.items()}
+            {name: _rows(value, batched.get(name), start, start + most) for name, value in arrays.items()}
             for start in range(0, count, most)
         ]
 
-    def batched(self) -> list[str]:
-        """Return the names of the inputs whose first axis is the batch."""
-        ends = {e["name"]: (e["shape"]["min"][:1], e["shape"]["max"][:1]) for e in self.inputs if "shape" in e}
-        return [name for name, found in ends.items() if found == ([1], [self.component["max_batch"]])]
+    def batched(self) -> dict[str, int]:
+        """Return the batch axis of each input that has one, by name."""
+        axes = {e["name"]: (e.get("batch_axis", 0), e["shape"]) for e in self.inputs if e.get("shape", {}).get("max")}
+        ends = (1, self.component["max_batch"])
+        return {n: a for n, (a, shape) in axes.items() if a >= 0 and (shape["min"][a], shape["max"][a]) == ends}
 
     def _joined(self, name: str, values: Any, sizes: list[int]) -> Any:
         if [value.shape[:1] for value in values] != [(size,) for size in sizes]:
@@ -118,9 +122,9 @@ class Model:
         return np.concatenate(values)
 
     def random_inputs(self, batch: int = 1, seed: int = 0) -> dict[str, Any]:
-        """Return random inputs of the component's dtypes and shapes."""
+        """Return random inputs of the component's dtypes and shapes; those whose values are given have these."""
         rng = np.random.default_rng(seed)
-        return {entry["name"]: _random(rng, entry, batch, entry["name"] in self.batched()) for entry in self.inputs}
+        return {entry["name"]: _random(rng, entry, batch, self.batched().get(entry["name"])) for entry in self.inputs}
 
     def predictions(self, inputs: Any, outputs: dict[str, Any]) -> list[dict[str, Any]]:
         """Return what the outputs say of each sample, by the package's method, as `postprocess/__init__.py` says.
@@ -153,7 +157,7 @@ def _beside(name: str) -> Any:
     return module
 
 
-def _check(entry: dict[str, Any], array: Any, *, any_batch: bool) -> Any:
+def _check(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
     name, dtype = entry["name"], np.dtype(entry["dtype"])
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise InputError(f"input {name!r} takes {dtype}; given was {array.dtype}")
@@ -161,22 +165,31 @@ def _check(entry: dict[str, Any], array: Any, *, any_batch: bool) -> Any:
     if shape is not None:
         low, high = shape["min"], shape["max"]
         fits = len(array.shape) == len(low) and all(
-            a <= extent and (extent <= b or (any_batch and not axis))
+            a <= extent and (extent <= b or axis == batch_axis)
             for axis, (a, extent, b) in enumerate(zip(low, array.shape, high, strict=True))
         )
         if not fits:
-            wanted = " * ".join(str(a) if a == b else f"{a}..{b}" for a, b in zip(low, high, strict=True)) or "scalar"
+            ends = zip(low, high, strict=True)
+            wanted = " * ".join(str(a) if a == b else f"{a}..{b}" if b != OPEN else "any" for a, b in ends) or "scalar"
             given = " * ".join(map(str, array.shape)) or "scalar"
             raise InputError(f"input {name!r} takes the shape {wanted}; given was {given}")
     array = array.astype(dtype, copy=False)
     return np.ascontiguousarray(array) if array.ndim else array
 
 
-def _random(rng: Any, entry: dict[str, Any], batch: int, batched: bool) -> Any:
+def _rows(array: Any, batch_axis: int | None, start: int, stop: int) -> Any:
+    return array if batch_axis is None else array[(*[slice(None)] * batch_axis, slice(start, stop))]
+
+
+def _random(rng: Any, entry: dict[str, Any], batch: int, batch_axis: int | None) -> Any:
     shape = list(entry.get("shape", {"opt": []})["opt"])
-    if batched:
-        shape[0] = batch
     (low, high), dtype = entry.get("range", [0.0, 1.0]), np.dtype(entry["dtype"])
+    if batch_axis is not None:
+        shape[batch_axis] = 1 if "value" in entry else batch
+    if "value" in entry:
+        value = np.asarray(entry["value"], np.float64).astype(dtype)
+        one = np.broadcast_to(value, shape) if value.size == 1 and shape else value.reshape(shape)
+        return np.repeat(one, batch, batch_axis) if batch_axis is not None else np.array(one)
     if dtype.kind == "f":
         return rng.uniform(low, high, shape).astype(dtype)
     return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)

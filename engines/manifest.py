@@ -31,12 +31,20 @@ class Extents(_Part):
 
 
 class Tensor(_Part):
-    """One input or output. `range` holds the values that random inputs take."""
+    """One input or output.
+
+    `range` holds the ends of what random inputs take; `value` the values themselves, one for all elements or one for
+    each; `axis_names` what the source calls the axes; `batch_axis` the one that counts samples, the first if absent, -1
+    if none does.
+    """
 
     name: str
     dtype: str
     shape: Extents | None = None
     range: tuple[float, float] | None = None
+    value: tuple[float, ...] | None = None
+    axis_names: tuple[str, ...] | None = None
+    batch_axis: int | None = None
 
 
 class Interface(_Part):

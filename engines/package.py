@@ -55,6 +55,7 @@ class PackagedComponent:
         parity: Parity with the source.
         profile: What was measured.
         companions: Files that travel with the component, by their path in the package: `tokenizer/vocab.txt`.
+        warnings: What a user should know: defaults that were taken because nobody said otherwise.
     """
 
     component: Component
@@ -64,6 +65,7 @@ class PackagedComponent:
     parity: ParityReport
     profile: ProfileReport
     companions: Mapping[str, Path] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     @property
     def files(self) -> list[str]:
@@ -212,7 +214,8 @@ def _tensor(spec: TensorSpec, values: SampleRange | None) -> Tensor:
         span = (values.low, values.high)
     elif values is not None and values.pixels:
         span = (0.0, 255.0)
-    return Tensor.model_validate({**spec.to_dict(), "range": span})
+    value = values.values if values is not None and values.values else None
+    return Tensor.model_validate({**spec.to_dict(), "range": span, "value": value})
 
 
 def _json(values: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engines.manifest import FILE_NAME, Manifest, Tensor
 from engines.parity_report import tolerance_of
-from engines.signature import format_shape
+from engines.signature import format_extents
 
 
 def readme(manifest: Manifest) -> str:
@@ -50,5 +50,5 @@ def readme(manifest: Manifest) -> str:
 def _extents(tensor: Tensor) -> str:
     if tensor.shape is None:
         return "any"
-    pairs = zip(tensor.shape.min, tensor.shape.max, strict=True)
-    return " * ".join(str(low) if low == high else f"{low}..{high}" for low, high in pairs) or format_shape(())
+    shape = format_extents(tensor.shape.min, tensor.shape.max, tensor.axis_names or ()).replace("*", " * ")
+    return f"{shape}, the batch is axis {tensor.batch_axis}" if (tensor.batch_axis or 0) > 0 else shape

@@ -11,10 +11,11 @@ from engines.backends.base import BuildSource
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Execution
 from engines.readiness import make_ready
 from engines.reading import Reader, read_source, with_inputs
-from engines.samples import SampleRange, Samples, from_npz, generated
+from engines.samples import SampleRange, Samples, generated
 from engines.signature import Signature, TensorSpec
 from engines.source import Source, network_dtype, package_inputs, preprocess
 from engines.source_files import file_inside
+from engines.user_samples import from_npz
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Prepared:
         signature: Its interface, the inputs as the template declares them.
         ranges: Values that random inputs take, by input.
         samples: Feeds of the package: the user's, else random ones.
+        warnings: What a user should know of its inputs.
     """
 
     component: Component
@@ -41,6 +43,7 @@ class Prepared:
     signature: Signature
     ranges: dict[str, SampleRange]
     samples: Samples
+    warnings: tuple[str, ...] = ()
 
     def build_source(self) -> BuildSource:
         """Return what backends build of: the ready graph, and the torch network where the source has one.
@@ -49,8 +52,8 @@ class Prepared:
         axis of one for a fixed one.
         """
         feeds = self.samples.feeds
-        batched = [spec.name for spec in self.signature.inputs if 0 in spec.dynamic_axes]
-        several = (feed for feed in feeds if all(len(feed[name]) > 1 for name in batched))
+        batched = [spec for spec in self.signature.inputs if spec.batch_axis in spec.dynamic_axes]
+        several = (feed for feed in feeds if all(feed[spec.name].shape[spec.batch_axis] > 1 for spec in batched))
         return BuildSource(
             self.ready, self.signature, self.source.module, self.source.preprocessing, next(several, feeds[0])
         )
@@ -80,7 +83,9 @@ def prepare(
     """
     scratch = workdir / "scratch" / component.name
     scratch.mkdir(parents=True, exist_ok=True)
-    component = with_inputs(request, component, workdir)
+    component, warnings = with_inputs(request, component, workdir)
+    for words in warnings:
+        log.info("%s: %s", component.name, words)
     inputs = package_inputs(component)
     ranges = {given.name: _range(given) for given in component.inputs}
     samples = _samples(request, component, workdir, inputs, ranges)
@@ -95,11 +100,21 @@ def prepare(
     ready = scratch / "ready.onnx"
     steps = make_ready(source.onnx_path, ready, component, execution or request.template.execution)
     log.info("%s: made ready: %s", component.name, " → ".join(steps))
-    return Prepared(component, source, ready, Signature(inputs, source.signature.outputs), ranges, samples)
+    return Prepared(
+        component,
+        source,
+        ready,
+        Signature(inputs, source.signature.outputs),
+        ranges,
+        samples,
+        (*warnings, *source.warnings),
+    )
 
 
 def _range(given: ComponentInput) -> SampleRange:
-    return SampleRange(given.sample_min, given.sample_max, pixels=given.preprocessing.active)
+    return SampleRange(
+        given.sample_min, given.sample_max, pixels=given.preprocessing.active, values=given.sample_values
+    )
 
 
 def _samples(
@@ -110,6 +125,6 @@ def _samples(
     ranges: dict[str, SampleRange],
 ) -> Samples:
     if request.samples_path:
-        first = request.template.components[0].name == component.name  # its samples need no prefix
-        return from_npz(file_inside(workdir, request.samples_path), component.name, inputs, only=first)
+        path = file_inside(workdir, request.samples_path)
+        return from_npz(path, component.name, inputs, ranges, only=request.is_first(component))
     return generated(inputs, ranges, request.seed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engines.backends.base import Array
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, invalid
+from engines.conversion_request import Component, ConversionRequest, invalid
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.exported_program import exported_program_inputs, read_exported_program
 from engines.frontends.huggingface import huggingface_components, huggingface_inputs, read_huggingface
@@ -17,14 +17,21 @@ from engines.frontends.tensorflow_sources import read_frozen_graph, read_saved_m
 from engines.frontends.torchscript import in_order_of_forward, read_torchscript, torchscript_inputs
 from engines.graph.hygiene import load_model
 from engines.graph.interface import signature_of
+from engines.open_axes import Declared, as_stated, settle
+from engines.signature import Shape, TensorSpec
 from engines.source import Source
 from engines.source_files import file_inside, folder_inside
+from engines.tensor_information import apply
+from engines.user_samples import shapes_in
 
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
 """Takes the request, the component, the work directory, one array per argument, and where the ONNX file goes."""
 
-InputsOf = Callable[[ConversionRequest, Component, Path], Component]
-"""Returns a component with the inputs that its source states."""
+InputsOf = Callable[[ConversionRequest, Component, Path], Declared]
+"""Returns a component with the inputs that its source states, every axis with its extents."""
+
+GraphInputsOf = Callable[[ConversionRequest, Component, Path], Sequence[TensorSpec]]
+"""Returns the inputs that a graph states, which may leave axes open."""
 
 
 def read_source(
@@ -51,37 +58,60 @@ def read_source(
     return reader(request, component, workdir, arguments, onnx_path)
 
 
-def with_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    """Return the component with its inputs declared: those that the source itself states where the template names none.
+def with_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
+    """Return the component with its inputs declared: by tensor information, by the template, else by its source.
 
-    Inputs of a TorchScript archive that go by the names of arguments stand in the order of these afterwards. A symbolic
-    extent of an ONNX graph becomes 1; declare the input in the template where the graph needs another.
+    Inputs of a TorchScript archive that go by the names of arguments stand in the order of these afterwards. An axis
+    that a graph leaves open gets its extent as `settle` says.
 
     Raises:
-        EngineFailure: INVALID_SPEC naming the inputs to declare where the source states no shapes; whatever the reader
+        EngineFailure: INVALID_SPEC naming the inputs to declare if nothing gives them shapes; whatever the reader
             finds wrong.
     """
-    stated = _INPUTS.get(request.template.source_format)
+    source_format, text = request.template.source_format, request.tensor_information
+    if text.strip():
+        component = apply(text, with_stated_inputs(request, component, workdir))
     if component.inputs:
-        by_name = request.template.source_format == "TORCHSCRIPT" and any(given.place for given in component.inputs)
-        return in_order_of_forward(request, component, workdir) if by_name else component
-    return component if stated is None else stated(request, component, workdir)
+        by_name = source_format == "TORCHSCRIPT" and any(given.place for given in component.inputs)
+        return Declared(in_order_of_forward(request, component, workdir) if by_name else component)
+    if source_format in _GRAPH_INPUTS:
+        inputs = _GRAPH_INPUTS[source_format](request, component, workdir)
+        return settle(component, inputs, _sample_shapes(request, component, workdir, inputs))
+    stated = _INPUTS.get(source_format)
+    return Declared(component) if stated is None else stated(request, component, workdir)
 
 
 def with_stated_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    """Return the component with the inputs that its source states, for a caller who declares them himself.
+    """Return the component with the inputs that its source states, for a caller who declares their shapes himself.
 
-    Where the source states no shapes, as a TorchScript archive or a graph of unknown rank, it is returned as it is.
+    A component that declares inputs is returned as it is, and so is one whose source states no shapes, as a
+    TorchScript archive or a graph of unknown rank.
 
     Raises:
         EngineFailure: whatever the reader finds wrong.
     """
+    source_format = request.template.source_format
+    if component.inputs:
+        return component
+    if source_format in _GRAPH_INPUTS:
+        inputs = _GRAPH_INPUTS[source_format](request, component, workdir)
+        return as_stated(component, inputs) if all(spec.known for spec in inputs) else component
     try:
-        return with_inputs(request, component, workdir)
+        return with_inputs(request.model_copy(update={"tensor_information": ""}), component, workdir).component
     except EngineFailure as failure:
         if failure.reason is not FailureReason.INVALID_SPEC:
             raise
         return component
+
+
+def _sample_shapes(
+    request: ConversionRequest, component: Component, workdir: Path, inputs: Sequence[TensorSpec]
+) -> dict[str, Shape]:
+    if not request.samples_path:
+        return {}
+    names = [spec.name for spec in inputs]
+    path = file_inside(workdir, request.samples_path)
+    return shapes_in(path, component.name, names, only=request.is_first(component))
 
 
 def with_components(request: ConversionRequest, workdir: Path) -> ConversionRequest:
@@ -118,15 +148,8 @@ def _read_pth(
     return module_source(network, component, arguments, onnx_path, architecture=source.architecture)
 
 
-def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    signature = signature_of(load_model(file_inside(workdir, request.source_of(component)), weights=False))
-    unsaid = next((spec.name for spec in signature.inputs if not spec.known), None)
-    if unsaid is not None:
-        raise invalid(
-            f"The graph does not say the shape of its input '{unsaid}'; declare it in the component's inputs."
-        )
-    inputs = tuple(ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in signature.inputs)
-    return component.model_copy(update={"inputs": inputs})
+def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
+    return signature_of(load_model(file_inside(workdir, request.source_of(component)), weights=False)).inputs
 
 
 _READERS: dict[str, Reader] = {
@@ -138,11 +161,13 @@ _READERS: dict[str, Reader] = {
     "SAVED_MODEL": read_saved_model,
     "FROZEN_GRAPH": read_frozen_graph,
 }
-_INPUTS: dict[str, InputsOf] = {
+_GRAPH_INPUTS: dict[str, GraphInputsOf] = {
     "ONNX": _onnx_inputs,
+    "SAVED_MODEL": tensorflow_inputs,
+    "FROZEN_GRAPH": tensorflow_inputs,
+}
+_INPUTS: dict[str, InputsOf] = {
     "TORCHSCRIPT": torchscript_inputs,
     "EXPORTED_PROGRAM": exported_program_inputs,
     "HUGGINGFACE": huggingface_inputs,
-    "SAVED_MODEL": tensorflow_inputs,
-    "FROZEN_GRAPH": tensorflow_inputs,
 }

@@ -1,4 +1,4 @@
-"""The shapes that samples take: which axis is the batch, and the points of the other axes."""
+"""The shapes that samples take: the batch, and the points of the other axes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from engines.signature import Shape, TensorSpec, shape_points
 
 
 def largest_batch(inputs: Sequence[TensorSpec]) -> int:
-    """Return the largest batch; 1 where the first axes that vary do not all range from 1 to one number."""
-    ends = {(spec.min[0], spec.max[0]) for spec in inputs if spec.max and spec.min[0] != spec.max[0]}
-    sets = any(member[0] != 1 for spec in inputs for member in spec.members if member)
+    """Return the largest batch; 1 if the batch axes that vary do not all range from 1 to one number."""
+    batched = [spec for spec in inputs if spec.has_batch]
+    ends = {spec.batch_ends for spec in batched if spec.batch_ends[0] != spec.batch_ends[1]}
+    sets = any(member[spec.batch_axis] != 1 for spec in batched for member in spec.members)
     (low, high) = next(iter(ends)) if len(ends) == 1 and not sets else (0, 1)
     return high if low == 1 else 1
 
 
 def is_batched(spec: TensorSpec, batch: int) -> bool:
-    """Return whether axis 0 of an input is the batch, which is at most `batch`."""
-    return batch > 1 and bool(spec.max) and (spec.min[0], spec.max[0]) == (1, batch)
+    """Return whether an input has a batch axis that varies with the batch, which is at most `batch`."""
+    return batch > 1 and spec.has_batch and spec.batch_ends == (1, batch)
 
 
 def stretched(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
@@ -46,5 +47,6 @@ def at_batch(inputs: Sequence[TensorSpec], shapes: Sequence[Shape], size: int) -
     """Return one point's shapes with a batch of a size."""
     batch = largest_batch(inputs)
     return [
-        (size, *shape[1:]) if is_batched(spec, batch) else shape for spec, shape in zip(inputs, shapes, strict=True)
+        spec.at_batch(shape, size) if is_batched(spec, batch) else shape
+        for spec, shape in zip(inputs, shapes, strict=True)
     ]

@@ -6,6 +6,7 @@ A shape is a profile of three tuples, `min`, `opt` and `max`, with one extent pe
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,13 @@ MAX_ELEMENTS = 2**29
 """Most elements that one tensor may have: 2 GiB of float32, far over any real input."""
 
 OPEN_EXTENT = 2**31 - 1
-"""`max` of an axis whose upper bound nobody has said."""
+"""`max` of an open axis: one whose upper bound nobody has said."""
+
+NO_BATCH = -1
+"""`batch_axis` of a tensor none of whose axes counts the samples of a batch."""
+
+MAX_AXIS_NAME = 100
+"""Longest name of an axis that is kept, in characters."""
 
 DTYPES = (
     "float16",
@@ -53,6 +60,9 @@ class TensorSpec:
         known: False where the graph does not say even the number of axes; the profile is empty then.
         members: The only shapes that the tensor may take, where not all between `min` and `max` are; not compared,
             and no part of the JSON form.
+        axis_names: Name of each axis as the graph gives it, empty for an axis without one; no entries if no axis has a
+            name. Not compared.
+        batch_axis: Axis that counts the samples of a batch; `NO_BATCH` if none does. Of no meaning without axes.
 
     Raises:
         EngineFailure: INVALID_SPEC for an unknown dtype or a profile that is not in order.
@@ -65,6 +75,8 @@ class TensorSpec:
     max: Shape
     known: bool = True
     members: tuple[Shape, ...] = field(default=(), compare=False)
+    axis_names: tuple[str, ...] = field(default=(), compare=False)
+    batch_axis: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -76,6 +88,10 @@ class TensorSpec:
                 raise _invalid(
                     f"Tensor '{self.name}', axis {axis}: min {least}, opt {best}, max {most} must rise from 1."
                 )
+        if self.max and not NO_BATCH <= self.batch_axis < len(self.max):
+            raise _invalid(
+                f"Tensor '{self.name}' has {len(self.max)} axes; axis {self.batch_axis} cannot be its batch."
+            )
 
     @classmethod
     def fixed(cls, name: str, dtype: str, shape: Iterable[int]) -> Self:
@@ -94,6 +110,27 @@ class TensorSpec:
         return tuple(axis for axis, (low, high) in enumerate(zip(self.min, self.max, strict=True)) if low != high)
 
     @property
+    def has_batch(self) -> bool:
+        """Whether one of the axes counts the samples of a batch."""
+        return bool(self.max) and self.batch_axis != NO_BATCH
+
+    @property
+    def batch_ends(self) -> tuple[int, int]:
+        """Smallest and largest extent of the batch axis; 1 and 1 if there is none."""
+        return (self.min[self.batch_axis], self.max[self.batch_axis]) if self.has_batch else (1, 1)
+
+    @property
+    def open_axes(self) -> tuple[int, ...]:
+        """Axes without an upper bound."""
+        return tuple(axis for axis, high in enumerate(self.max) if high == OPEN_EXTENT)
+
+    def at_batch(self, shape: Shape, size: int) -> Shape:
+        """Return a shape of the tensor with another extent of the batch axis; as it is if there is none."""
+        if not self.has_batch:
+            return shape
+        return (*shape[: self.batch_axis], size, *shape[self.batch_axis + 1 :])
+
+    @property
     def points(self) -> tuple[Shape, ...]:
         """Shapes at which a form is tried: every member, else `opt` and both ends; `opt` alone of a fixed shape."""
         if self.members:
@@ -101,23 +138,23 @@ class TensorSpec:
         return (self.opt, self.min, self.max) if self.dynamic_axes else (self.opt,)
 
     def single(self) -> Self:
-        """Return the spec of one sample: axis 0 is 1."""
-        low, tuned, high = ((1, *shape[1:]) for shape in (self.min, self.opt, self.max))
+        """Return the spec of one sample: the batch axis is 1."""
+        low, tuned, high = (self.at_batch(shape, 1) for shape in (self.min, self.opt, self.max))
         return replace(self, min=low, opt=tuned, max=high)
 
     def batched(self, max_batch: int) -> Self:
-        """Return the spec with axis 0 dynamic from 1 to `max_batch`; `opt` stays where it was, at most `max_batch`.
+        """Return the spec with the batch axis dynamic from 1 to `max_batch`; its `opt` stays, at most `max_batch`.
 
         Raises:
-            EngineFailure: INVALID_SPEC where there is no axis 0, or the largest batch has too many elements.
+            EngineFailure: INVALID_SPEC if there is no batch axis, or the largest batch has too many elements.
         """
         if max_batch < 1:
             raise _invalid(f"The largest batch is {max_batch}; it is at least 1.")
-        if not self.max:
-            raise _invalid(f"Tensor '{self.name}' has no batch axis: its shape is empty or unknown.")
-        check_shape((max_batch, *self.max[1:]), self.name)
-        opt = min(self.opt[0], max_batch)
-        return replace(self, min=(1, *self.min[1:]), opt=(opt, *self.opt[1:]), max=(max_batch, *self.max[1:]))
+        if not self.has_batch:
+            raise _invalid(f"Tensor '{self.name}' has no batch axis: its shape is empty or unknown, or it says so.")
+        most = check_shape(self.at_batch(self.max, max_batch), self.name)
+        tuned = self.at_batch(self.opt, min(self.opt[self.batch_axis], max_batch))
+        return replace(self, min=self.at_batch(self.min, 1), opt=tuned, max=most)
 
     def including(self, shape: Shape) -> TensorSpec:
         """Return the spec widened where it must be to hold a shape that was seen; `unknown` where that cannot be."""
@@ -131,6 +168,10 @@ class TensorSpec:
         values: dict[str, Any] = {"name": self.name, "dtype": self.dtype}
         if self.known:
             values["shape"] = {"min": list(self.min), "opt": list(self.opt), "max": list(self.max)}
+        if any(self.axis_names):
+            values["axis_names"] = list(self.axis_names)
+        if self.max and self.batch_axis:
+            values["batch_axis"] = self.batch_axis
         return values
 
     @classmethod
@@ -140,7 +181,8 @@ class TensorSpec:
         if shape is None:
             return cls.unknown(values["name"], values["dtype"])
         low, tuned, high = (tuple(int(extent) for extent in shape.get(part, ())) for part in ("min", "opt", "max"))
-        return cls(values["name"], values["dtype"], low, tuned, high)
+        names, batch_axis = tuple(values.get("axis_names", ())), int(values.get("batch_axis", 0))
+        return cls(values["name"], values["dtype"], low, tuned, high, axis_names=names, batch_axis=batch_axis)
 
 
 @dataclass(frozen=True)
@@ -215,6 +257,19 @@ def check_shape(shape: Iterable[int], name: str = "") -> Shape:
 def format_shape(shape: Sequence[int]) -> str:
     """Return the shape as users write it: `1*3*224*224`; `scalar` for no axes."""
     return "*".join(map(str, shape)) or "scalar"
+
+
+def format_extents(low: Sequence[int], high: Sequence[int], names: Sequence[str] = ()) -> str:
+    """Return a range of shapes as users read it: `1..8*3*224*any (width)`; an open axis is `any`, with its name."""
+    axes = itertools.zip_longest(low, high, names[: len(low)], fillvalue="")
+    return "*".join(itertools.starmap(_extent, axes)) or "scalar"
+
+
+def _extent(low: int, high: int, name: str) -> str:
+    if high != OPEN_EXTENT:
+        return str(low) if low == high else f"{low}..{high}"
+    words = "any" if low == 1 else f"at least {low}"
+    return f"{words} ({name})" if name else words
 
 
 def _integer(text: str) -> int:

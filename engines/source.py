@@ -7,7 +7,7 @@ that parity proves both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.backends.base import Array, Arrays
 from engines.conversion_request import Component, ComponentInput, Preprocessing, invalid
-from engines.signature import Signature, TensorSpec, check_shape, format_shape
+from engines.signature import NO_BATCH, Signature, TensorSpec, check_shape, format_shape
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +93,22 @@ def package_inputs(component: Component) -> tuple[TensorSpec, ...]:
     specs = []
     for given in component.inputs:
         check_preprocessing(given.name, given.preprocessing, given.shape)
-        spec = _declared(given, given.dtype or "float32")
-        specs.append(spec.batched(component.largest_batch) if component.largest_batch > 1 and spec.max else spec)
+        if component.largest_batch > 1:
+            _check_one_sample(given)
+        spec = _declared(given, given.dtype or "float32", component.inputs)
+        specs.append(spec.batched(component.largest_batch) if component.largest_batch > 1 and spec.has_batch else spec)
     return tuple(specs)
+
+
+def _check_one_sample(given: ComponentInput) -> None:
+    axis = given.batch_axis or 0
+    if given.shape and axis != NO_BATCH and given.shape[axis : axis + 1] != (1,):
+        raise invalid(
+            f"Input '{given.name}' is declared with the shape {format_shape(given.shape)}; of one sample, its batch "
+            f"axis, axis {axis}, is 1.",
+            "Say in batch_axis which axis counts the samples, -1 if none does (in tensor information batch=1 or "
+            "batch=none); or leave max_batch at 1.",
+        )
 
 
 def network_inputs(component: Component) -> tuple[TensorSpec, ...]:
@@ -104,19 +117,30 @@ def network_inputs(component: Component) -> tuple[TensorSpec, ...]:
     Raises:
         EngineFailure: INVALID_SPEC where a shape cannot be.
     """
-    return tuple(_declared(given, network_dtype(given)) for given in component.inputs)
+    return tuple(_declared(given, network_dtype(given), component.inputs) for given in component.inputs)
 
 
-def _declared(given: ComponentInput, dtype: str) -> TensorSpec:
+def _batch_axis(given: ComponentInput, inputs: Sequence[ComponentInput]) -> int:
+    """Return the batch axis that an input declares; else the first, unless that is 1 in other inputs and not in it."""
+    if given.batch_axis is not None:
+        return given.batch_axis
+    firsts = {other.shape[0] for other in inputs if other.shape and other.batch_axis is None}
+    return 0 if len(firsts) == 1 or given.shape[:1] == (1,) else NO_BATCH
+
+
+def _declared(given: ComponentInput, dtype: str, inputs: Sequence[ComponentInput]) -> TensorSpec:
+    batch_axis = _batch_axis(given, inputs)
     if not given.min_shape and not given.max_shape:
-        return TensorSpec.fixed(given.name, dtype, given.shape)
+        return replace(TensorSpec.fixed(given.name, dtype, given.shape), batch_axis=batch_axis)
     if not len(given.min_shape) == len(given.shape) == len(given.max_shape):
         raise invalid(
             f"Input '{given.name}': min_shape {format_shape(given.min_shape)}, shape {format_shape(given.shape)} and "
             f"max_shape {format_shape(given.max_shape)} differ in their number of axes."
         )
     most = check_shape(given.max_shape, given.name)
-    return TensorSpec(given.name, dtype, given.min_shape, given.shape, most, members=given.shapes)
+    return TensorSpec(
+        given.name, dtype, given.min_shape, given.shape, most, members=given.shapes, batch_axis=batch_axis
+    )
 
 
 def network_dtype(given: ComponentInput) -> str:

@@ -6,32 +6,35 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from engines.conversion_request import Component, ComponentInput
+from engines.conversion_request import Component
 from engines.declared_inputs import check_declared
+from engines.open_axes import as_stated, settle
 from engines.signature import OPEN_EXTENT, Signature, TensorSpec
 from engines.tensor_information import apply
 
 
 def check_information(text: str, component: Component, source_format: str, signature: Mapping[str, Any]) -> None:
-    """Refuse a text that does not fit the inputs of a graph; what nobody knows of them is not compared.
+    """Refuse a text that does not fit the inputs of a graph, and axes that nothing gives an extent.
+
+    What nobody knows of them is not compared.
 
     Args:
-        text: Tensor information.
+        text: Tensor information; empty if there is none.
         component: The component that the graph is read as; its own inputs, where it declares some, count.
         source_format: Name of ModelFormat.
         signature: `lathe.type.v1.TensorSignature` of the graph, as JSON; empty where its description has none, as of
             TorchScript, which keeps no shapes.
 
     Raises:
-        EngineFailure: INVALID_SPEC saying which input does not fit, and how.
+        EngineFailure: INVALID_SPEC saying which input does not fit, and how, or which axis is open, and what to type.
     """
     graph = Signature.from_dict(signature)
     known = bool(graph.inputs) and all(spec.known for spec in graph.inputs)
     # What a component names of a TensorFlow graph may lie inside of it.
     described = known and (source_format == "ONNX" or not _chooses(component))
     if described and not component.inputs:
-        inputs = tuple(ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in graph.inputs)
-        component = component.model_copy(update={"inputs": inputs})
+        stated = graph.inputs
+        component = as_stated(component, stated) if text.strip() else settle(component, stated, {}).component
     if component.inputs:
         component = apply(text, component)
         if described:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from engines.signature import Shape
+from engines.signature import NO_BATCH, Shape
 
 DTYPES = {
     "float": "float32",
@@ -90,6 +90,8 @@ class TensorElement:
         tensor_name: Name of the tensor in the model, of an argument that is no list, tuple or dict; empty where unsaid.
         dtype: As NumPy writes it; in `input_shapes` also `int`, any whole numbers, and empty where it is not said.
         shapes: The shapes.
+        batch_axis: Axis that counts the samples of a batch, `NO_BATCH` if none does; None where unsaid.
+        values: Value in generated samples: one for all elements, or one for each; empty where unsaid.
         line: Line of the text that says so, from 1; 0 where no text does.
     """
 
@@ -99,6 +101,8 @@ class TensorElement:
     dtype: str
     shapes: Shapes
     line: int = field(default=0, compare=False)
+    batch_axis: int | None = None
+    values: tuple[float, ...] = ()
 
     @property
     def position(self) -> int | None:
@@ -119,10 +123,27 @@ class TensorElement:
         """Name as an input of a graph: the tensor's own, else that of its place, joined by underscores."""
         return self.tensor_name or "_".join([self.argument, *(str(step.key) for step in self.steps)])
 
+    @property
+    def counted_axis(self) -> int | None:
+        """The batch axis: what is said, else the first; None if no axis counts samples."""
+        axis = self.batch_axis or 0
+        return axis if self.shapes.min and axis != NO_BATCH else None
+
+    @property
+    def one_sample(self) -> Shape:
+        """The tuned shape of one sample."""
+        return tuple(1 if axis == self.counted_axis else extent for axis, extent in enumerate(self.shapes.opt))
+
     def __str__(self) -> str:
         named = f"[{self.tensor_name}]" if self.tensor_name else ""
         written = {dtype: word for word, dtype in DTYPES.items()}.get(self.dtype, self.dtype)
-        return f"{self.place}{named}:{written}({self.shapes})"
+        text = f"{self.place}{named}:{written}({self.shapes})"
+        if self.batch_axis is not None:
+            text += f" batch={'none' if self.batch_axis == NO_BATCH else self.batch_axis}"
+        if self.values:
+            numbers = ",".join(map(_number, self.values))
+            text += f" value={numbers if len(self.values) == 1 else f'[{numbers}]'}"
+        return text
 
 
 def in_quotes(key: str) -> str:
@@ -130,6 +151,10 @@ def in_quotes(key: str) -> str:
     for character, escape in ESCAPES.items():
         key = key.replace(character, escape)
     return f"'{key}'"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def _is_plain(key: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engines.conversion_request import Component, ComponentInput, invalid
+from engines.signature import NO_BATCH
 from engines.tensor_element import Shapes, Step, TensorElement
 from engines.tensor_text import format_text, parse
 from engines.tensor_tree import assemble, is_positional
@@ -43,9 +44,9 @@ def apply(text: str, component: Component) -> Component:
 def apply_elements(elements: Sequence[TensorElement], component: Component) -> Component:
     """Return the component with its inputs as elements say.
 
-    Elements are matched with declared inputs by name, where each has the name of one, else by position. A first axis
-    that ranges from 1 to one number in every input that has axes is the batch; where it is 1 in all, the component's
-    largest batch stays.
+    Elements are matched with declared inputs by name, where each has the name of one, else by position. An axis is the
+    batch, the first if the element says no other, if it ranges from 1 to one number in every input that has one; if it
+    is 1 in all, the component's largest batch stays.
 
     Raises:
         EngineFailure: INVALID_SPEC naming the input that does not fit, and both sides.
@@ -112,6 +113,8 @@ def _to_input(element: TensorElement, given: ComponentInput | None, place: str) 
         "shapes": shapes.shapes if shapes.kind == "discrete" and len(shapes.shapes) > 1 else (),
         "place": place,
         **profile,
+        **({} if element.batch_axis is None else {"batch_axis": element.batch_axis}),
+        **({"sample_values": element.values} if element.values else {}),
     }
     return ComponentInput(**values) if given is None else given.model_copy(update=values)
 
@@ -124,20 +127,23 @@ def _dtype(element: TensorElement, given: ComponentInput | None) -> str:
 
 
 def _batch(elements: Sequence[TensorElement]) -> int:
-    """Return the largest batch; 0 where no first axis says one, 1 where they cannot be a batch."""
-    ends = {(element.shapes.min[0], element.shapes.max[0]) for element in elements if element.shapes.min}
+    """Return the largest batch; 0 where no batch axis says one, 1 where they cannot be a batch."""
+    counted = [(element.shapes, element.counted_axis) for element in elements]
+    ends = {(shapes.min[axis], shapes.max[axis]) for shapes, axis in counted if axis is not None}
     if ends <= {(1, 1)}:
         return 0
-    ranges = all(element.shapes.kind == "range" for element in elements if element.shapes.min)
+    ranges = all(shapes.kind == "range" for shapes, axis in counted if axis is not None)
     low, high = next(iter(ends))
     return high if ranges and len(ends) == 1 and low == 1 else 1
 
 
 def _per_sample(given: ComponentInput) -> ComponentInput:
-    """Return the input with a first axis of 1: the batch is the component's."""
-    if not given.shape:
+    """Return the input with a batch axis of 1: the batch is the component's."""
+    axis = given.batch_axis or 0
+    if not given.shape or axis == NO_BATCH:
         return given
-    ends = {part: (1, *getattr(given, part)[1:]) for part in ("shape", "min_shape", "max_shape")}
+    parts = {part: getattr(given, part) for part in ("shape", "min_shape", "max_shape")}
+    ends = {part: (*shape[:axis], 1, *shape[axis + 1 :]) if shape else () for part, shape in parts.items()}
     if ends["min_shape"] == ends["max_shape"]:
         ends |= {"min_shape": (), "max_shape": ()}
     return given.model_copy(update=ends)

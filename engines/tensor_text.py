@@ -1,12 +1,14 @@
 """Reads and writes tensor information, the text in which users say what a model takes.
 
-One element a line: `place:dtype(shape)`.
+One element a line, or several with spaces between them: `place:dtype(shape)`, then what else is to be said.
 
     input_0:float(1*3*224*224)                 first input of a list or tuple, one shape
     input_ids:int32(1*4,8*384)                 key of a dict; a range from the first shape to the second
     image:float([3*512*512,3*1024*1024])       a set of shapes
     input_0[image]:float(3*1024*1024)          the tensor's name in the model
     input_1[key](1)[0]:int64(1*16)             key of a dict, then item 1 of a tuple, then item 0 of a list
+    state:float(2*1*128) batch=1               axis 1 counts the samples of a batch; `batch=none`: no axis does
+    sr:int64() value=16000                     a scalar, and its value in generated samples; `[1,2]` for each element
 
 `[word]` alone after the first level is the tensor's name, unless several elements share that level: these are keys of a
 dict. In quotes, `input_0['image']`, it is always a key. Spaces and empty lines do not matter.
@@ -16,12 +18,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NoReturn
 
 from engines.failures import EngineFailure, FailureReason
-from engines.signature import MAX_ELEMENTS, Shape
+from engines.signature import MAX_ELEMENTS, NO_BATCH, Shape
 from engines.tensor_element import DTYPES, ESCAPES, PLAIN_ARGUMENT, PLAIN_KEY, Shapes, Step, TensorElement
 from engines.tensor_tree import check_structure
 
@@ -33,9 +35,13 @@ MAX_AXES = 16
 MAX_EXTENT = 2**20
 MAX_SHAPES = 128
 """Most shapes of a set."""
+MAX_VALUES = 4096
+"""Most values of an input."""
 
 _SPACES = re.compile(r"[ \t\r]*")
 _NUMBER = re.compile(r"-?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][-+]?[0-9]{1,4})?")
+_OPTION = re.compile(r"(batch|value)[ \t\r]*=")
 _WORD = re.compile(r"[\w.]+")
 _QUOTED = re.compile(r"'((?:[^'\\\x00-\x1f\x7f-\x9f]|\\['\\])*)'")
 _ESCAPED = re.compile(r"\\['\\]")
@@ -50,9 +56,11 @@ def parse(text: str) -> list[TensorElement]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip(" \t\r")]
     if not lines:
         _fail(1, 1, "Expected an element such as input_0:float(1*3*224*224), found nothing.")
-    if len(lines) > MAX_TENSORS:
-        _fail(lines[MAX_TENSORS][0], 1, f"Expected at most {MAX_TENSORS} elements, found {len(lines)}.")
-    elements = [_Line(line, number).element() for number, line in lines]
+    read = [(number, *found) for number, line in lines for found in _Line(line, number).elements()]
+    if len(read) > MAX_TENSORS:
+        number, column, _ = read[MAX_TENSORS]
+        _fail(number, column, f"Expected at most {MAX_TENSORS} elements, found {len(read)}.")
+    elements = [element for *_, element in read]
     arguments = [element.argument for element in elements]
     elements = [
         replace(element, tensor_name="", steps=(Step("dict", element.tensor_name),))
@@ -63,8 +71,7 @@ def parse(text: str) -> list[TensorElement]:
     objection = check_structure(elements)
     if objection:
         index, message = objection
-        line = lines[index][1]
-        _fail(lines[index][0], len(line) - len(line.lstrip(" \t\r")) + 1, message)
+        _fail(read[index][0], read[index][1], message)
     return elements
 
 
@@ -81,7 +88,15 @@ class _Line:
         self._number = number
         self._at = 0
 
-    def element(self) -> TensorElement:
+    def elements(self) -> Iterator[tuple[int, TensorElement]]:
+        """Yield each element of the line with the column that it begins at."""
+        while self._rest():
+            start = self._at + 1
+            if start > 1 and self._text[self._at - 1] not in " \t\r":
+                self._expected("a space before the next element, or the end of the line")
+            yield start, self._element()
+
+    def _element(self) -> TensorElement:
         argument = self._key(PLAIN_ARGUMENT, "the name of an input: input_0, or a key")[0]
         name, steps = self._way()
         self._take(":", "':' and the dtype" if steps or name else "'[', '(' or ':' and the dtype")
@@ -89,9 +104,54 @@ class _Line:
         self._take("(", "'(' and the shape")
         shapes = self._shapes()
         self._take(")", "'*' and an extent, ',' and a shape, or ')'" if shapes.kind == "fixed" else "')'")
-        if self._rest():
-            self._expected("the end of the line; one element a line")
-        return TensorElement(argument, steps, name, DTYPES[dtype], shapes, self._number)
+        element = TensorElement(argument, steps, name, DTYPES[dtype], shapes, self._number)
+        return self._with_options(element)
+
+    def _with_options(self, element: TensorElement) -> TensorElement:
+        """Return the element with what is said after its shape: `batch=1`, `value=16000`."""
+        while (found := _OPTION.match(self._rest())) is not None:
+            said = element.batch_axis is not None if found[1] == "batch" else bool(element.values)
+            if said:
+                self._expected(f"'{found[1]}=' once")
+            self._at += found.end()
+            if found[1] == "batch":
+                element = replace(element, batch_axis=self._batch_axis(element))
+            else:
+                element = replace(element, values=self._values())
+        if len(element.values) not in {0, 1, math.prod(element.one_sample)}:
+            self._expected(f"1 value before, or {math.prod(element.one_sample)}, one for each element")
+        return element
+
+    def _batch_axis(self, element: TensorElement) -> int:
+        if self._rest().startswith("none"):
+            self._at += len("none")
+            return NO_BATCH
+        rank = len(element.shapes.min)
+        if not rank:
+            self._expected("'none', as a scalar has no axes")
+        return self._index("the number of an axis, or 'none'", 0, rank - 1)
+
+    def _values(self) -> tuple[float, ...]:
+        if not self._rest().startswith("["):
+            return (self._value(),)
+        self._at += 1
+        values = [self._value()]
+        while self._rest().startswith(","):
+            if len(values) == MAX_VALUES:
+                self._expected(f"']', for at most {MAX_VALUES} values are given")
+            self._at += 1
+            values.append(self._value())
+        self._take("]", "',' and a value, or ']'")
+        return tuple(values)
+
+    def _value(self) -> float:
+        self._rest()
+        found = _FLOAT.match(self._text, self._at)
+        value = float(found[0]) if found else math.inf
+        if found is None or not math.isfinite(value):
+            self._expected("a number")
+        self._at = found.end()
+        return value
 
     def _way(self) -> tuple[str, tuple[Step, ...]]:
         """Return the tensor's name and the steps; a lone word is the name."""

@@ -115,13 +115,16 @@ def model_config(
 def largest_batch(component: ComponentEntry) -> int:
     """Return the largest batch that Triton may form, or 0 where the component has no batch axis.
 
-    It has one where axis 0 of every input runs from 1 to the component's largest batch, and of every output too, or
-    without a bound.
+    It has one if axis 0 of every input counts the samples and runs from 1 to the component's largest batch, and of
+    every output too, or without a bound.
     """
     if component.max_batch < 2:
         return 0
     batched = all(
-        tensor.shape is not None and len(tensor.shape.max) > 0 and tensor.shape.min[0] == 1 < tensor.shape.max[0]
+        tensor.shape is not None
+        and len(tensor.shape.max) > 0
+        and not tensor.batch_axis
+        and tensor.shape.min[0] == 1 < tensor.shape.max[0]
         for tensor in (*component.signature.inputs, *component.signature.outputs)
     )
     inputs = {tensor.shape.max[0] for tensor in component.signature.inputs if tensor.shape and tensor.shape.max}

@@ -56,7 +56,7 @@ def _dynamic_axes(source: BuildSource, example: tuple[torch.Tensor, ...]) -> tup
         for axis, (low, high) in enumerate(zip(spec.min, spec.max, strict=True)):
             if low == high or tensor.shape[axis] < 2:
                 continue
-            if axis == 0:
+            if axis == spec.batch_axis:
                 batch = batch or Dim("batch", min=low, max=high)
                 found[axis] = batch
             else:

@@ -15,6 +15,7 @@ from engines.direct.convention import Convention
 from engines.direct.structure import filled
 from engines.failures import EngineFailure, FailureReason
 from engines.manifest import ComponentEntry, Manifest, Tensor
+from engines.signature import format_extents
 from engines.toolchain import available_threads
 
 
@@ -155,8 +156,7 @@ def _fitting(tensor: Tensor, array: Array) -> Array:
 def _extents(tensor: Tensor) -> str:
     if tensor.shape is None:
         return "of any shape"
-    ends = zip(tensor.shape.min, tensor.shape.max, strict=True)
-    return " * ".join(str(low) if low == high else f"{low}..{high}" for low, high in ends) or "scalar"
+    return format_extents(tensor.shape.min, tensor.shape.max).replace("*", " * ")
 
 
 def _wrong(message: str) -> EngineFailure:

@@ -82,7 +82,8 @@ def optimize(  # noqa: PLR0917 - the order that callers know
     keep = tempfile.TemporaryDirectory(prefix="lathe-", ignore_cleanup_errors=True)
     with _advice():
         given = _given(input_model, input_shapes, device, test_data, Path(keep.name))
-        conversion = write_test_data(given.conversion, test_data, Path(keep.name)).model_copy(update={"seed": seed})
+        conversion = write_test_data(given.conversion, test_data, Path(keep.name), given.inputs)
+        conversion = conversion.model_copy(update={"seed": seed})
         work = _work(conversion, LEVELS[optimization_level], objective, budget_seconds, max_error)
         report = _searched(given, work, Path(keep.name), visible=progress)
         package = Path(keep.name) / PACKAGE_DIR

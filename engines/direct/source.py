@@ -17,11 +17,12 @@ from engines.direct.convention import Convention, declared
 from engines.direct.files import laid_out
 from engines.direct.structure import structure_of_call
 from engines.direct.test_data import dtypes_of, named_arrays
+from engines.failures import EngineFailure
 from engines.frontends.forward import to_tensors
 from engines.frontends.module_source import module_source
 from engines.frontends.torchscript import load_torchscript, script_arguments, scripted
 from engines.inspection.formats import detect
-from engines.reading import Reader, read_source, with_components, with_inputs, with_stated_inputs
+from engines.reading import Reader, read_source, with_components, with_stated_inputs
 from engines.source import Source
 from engines.source_files import ROOT
 from engines.tensor_element import Shapes, TensorElement
@@ -45,14 +46,25 @@ class GivenModel:
         name: What reports call it.
         conventions: How each component is called.
         structures: What each torch network returns, by component; a graph is not in it.
+        inputs: Names of the first component's inputs, in order.
     """
 
-    def __init__(self, conversion: ConversionRequest, name: str, reader: Reader, convention: Convention | None) -> None:
+    def __init__(
+        self,
+        conversion: ConversionRequest,
+        name: str,
+        reader: Reader,
+        convention: Convention | None,
+        stated: Sequence[Component] = (),
+    ) -> None:
+        """Take what was found; `stated` are the components with the inputs that the source states, if the conversion's
+        declare none: their extents are settled when they are read.
+        """
         self.conversion, self.name, self._reader = conversion, name, reader
-        components = conversion.template.components
-        self.conventions = {
-            part.name: convention or Convention.flat([given.name for given in part.inputs]) for part in components
-        }
+        components = stated or conversion.template.components
+        names = {part.name: [given.name for given in part.inputs] for part in components}
+        self.inputs = names[components[0].name]
+        self.conventions = {part: convention or Convention.flat(own) for part, own in names.items()}
         self.structures: dict[str, Any] = {}
 
     def read(
@@ -125,11 +137,12 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
     conversion = _conversion(source_format, component, device, path.stem, files)
     parts = with_components(conversion, workdir)
     convention = None
-    if len(parts.template.components) > 1:
-        return GivenModel(_with(conversion, _parts(parts, input_shapes, workdir)), path.stem, read_source, None)
+    if len(parts.template.components) > 1 and input_shapes:
+        raise _several_networks(parts.template.components)
     if not input_shapes:
-        component = with_inputs(conversion, component, workdir)
-    elif source_format == "TORCHSCRIPT":
+        stated = [with_stated_inputs(parts, part, workdir) for part in parts.template.components]
+        return GivenModel(parts, path.stem, read_source, None, stated)
+    if source_format == "TORCHSCRIPT":
         parameters = list(script_arguments(load_torchscript(workdir / ROOT / main).script))
         component, convention = declared(_elements(input_shapes), parameters, component)
     else:
@@ -175,16 +188,12 @@ def _elements_of_data(test_data: Any, parameters: Sequence[str]) -> list[TensorE
     ]
 
 
-def _parts(request: ConversionRequest, input_shapes: Any, workdir: Path) -> list[Component]:
-    """Return the components of a model of several networks, each with the inputs that it states."""
-    components = request.template.components
-    if input_shapes:
-        names = ", ".join(part.name for part in components)
-        raise invalid(
-            f"The model is made of several networks ({names}), each with inputs of its own, which it states itself: "
-            "leave input_shapes empty. To say the shapes of one, hand over that network, as its library loads it."
-        )
-    return [with_inputs(request, part, workdir) for part in components]
+def _several_networks(components: Sequence[Component]) -> EngineFailure:
+    names = ", ".join(part.name for part in components)
+    return invalid(
+        f"The model is made of several networks ({names}), each with inputs of its own, which it states itself: "
+        "leave input_shapes empty. To say the shapes of one, hand over that network, as its library loads it."
+    )
 
 
 def _copy(module: torch.nn.Module) -> torch.nn.Module:

@@ -14,21 +14,23 @@ from engines.infer_template import write_npz
 from engines.source_files import TEST_DATA
 
 
-def write_test_data(conversion: ConversionRequest, test_data: Any, workdir: Path) -> ConversionRequest:
+def write_test_data(
+    conversion: ConversionRequest, test_data: Any, workdir: Path, names: Sequence[str]
+) -> ConversionRequest:
     """Return the request with the user's samples, which are written into the work directory.
 
     Args:
         conversion: How the model is read.
         test_data: Path of an NPZ or NPY; arrays or tensors by name, in the order of the inputs, or one alone.
         workdir: The work directory.
+        names: Names of the first component's inputs, in order.
 
     Raises:
         EngineFailure: INVALID_SPEC where it is none of these, or there are more arrays than inputs.
     """
     if test_data is None:
         return conversion
-    first = [entry.name for entry in conversion.template.components[0].inputs]
-    arrays = named_arrays(test_data, first)
+    arrays = named_arrays(test_data, names)
     target = workdir / TEST_DATA
     target.parent.mkdir(parents=True, exist_ok=True)
     write_npz(target, arrays)

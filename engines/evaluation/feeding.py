@@ -13,6 +13,7 @@ from engines.datasets.items import Item
 from engines.datasets.selection import Selection
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Geometry, Steps, as_input, steps_for
+from engines.imaging.inputs import one_sample
 from engines.postprocess import input_size
 
 
@@ -27,10 +28,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples that run in one call. Where the model takes no smaller batch, the last sample is repeated in `feed`."""
+    """Samples that run in one call. If the model takes no smaller batch, the last is `repeated` so often in `feed`."""
 
     samples: tuple[Sample, ...]
     feed: dict[str, Array]
+    repeated: int = 0
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -39,10 +41,10 @@ class Batch:
 
     def cut(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return outputs without the rows of repeated samples."""
-        rows = len(next(iter(self.feed.values())))
-        if rows == len(self.samples):
+        if not self.repeated:
             return dict(outputs)
-        return {k: v[: len(self.samples)] if v.shape[:1] == (rows,) else v for k, v in outputs.items()}
+        kept = len(self.samples)
+        return {k: v[:kept] if v.shape[:1] == (kept + self.repeated,) else v for k, v in outputs.items()}
 
 
 class Feeder:
@@ -87,7 +89,7 @@ class Feeder:
         for number in self.numbers:
             entry = self._prepared(number)
             # Sequences of another length go into a call of their own.
-            if waiting and (len(waiting) == self.batch_size or not _alike(waiting[0][1], entry[1])):
+            if waiting and (len(waiting) == self.batch_size or not self._alike(waiting[0][1], entry[1])):
                 yield self._batch(waiting)
                 waiting = []
             waiting.append(entry)
@@ -103,7 +105,7 @@ class Feeder:
                 array = as_input(self.steps.apply(image), self.inputs[0])
                 return Sample(number, item, geometry), {self.inputs[0]["name"]: array}
             arrays = self.selection.tensors(item)
-            return Sample(number, item, None), {e["name"]: as_input(_named(arrays, e), e) for e in self.inputs}
+            return Sample(number, item, None), {e["name"]: as_input(_value_of(arrays, e), e) for e in self.inputs}
         except EngineFailure as failure:
             if item.path not in failure.message:
                 failure.message = f"{item.path}: {failure.message}"
@@ -112,8 +114,16 @@ class Feeder:
     def _batch(self, entries: list[tuple[Sample, dict[str, Array]]]) -> Batch:
         missing = [entries[-1][1]] * (self._least - len(entries))
         rows = [arrays for _, arrays in entries] + missing
-        feed = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        return Batch(tuple(sample for sample, _ in entries), feed)
+        feed = {entry["name"]: _stacked([row[entry["name"]] for row in rows], entry) for entry in self.inputs}
+        return Batch(tuple(sample for sample, _ in entries), feed, len(missing))
+
+    def _alike(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+        """Return whether two samples go into one call: of one shape, and equal in what the whole call shares."""
+        return all(
+            one[entry["name"]].shape == other[entry["name"]].shape
+            and (_has_batch(entry) or np.array_equal(one[entry["name"]], other[entry["name"]]))
+            for entry in self.inputs
+        )
 
     def _image_steps(self, component: Mapping[str, Any], steps: Steps | None) -> Steps:
         if len(self.inputs) != 1:
@@ -130,24 +140,33 @@ class Feeder:
 
 def _batch_bounds(inputs: Sequence[Mapping[str, Any]], max_batch: int) -> tuple[int, int]:
     """Return the fewest and the most rows of one call."""
-    shapes = [entry["shape"] for entry in inputs if entry.get("shape") and entry["shape"]["max"]]
-    least = max((shape["min"][0] for shape in shapes), default=1)
-    return least, max(least, min((shape["max"][0] for shape in shapes), default=max_batch))
+    axes = [(entry["shape"], entry.get("batch_axis") or 0) for entry in inputs if _has_batch(entry)]
+    least = max((shape["min"][axis] for shape, axis in axes), default=1)
+    return least, max(least, min((shape["max"][axis] for shape, axis in axes), default=max_batch))
 
 
-def _named(arrays: Mapping[str, Array], tensor: Mapping[str, Any]) -> Array:
+def _has_batch(tensor: Mapping[str, Any]) -> bool:
+    shape = tensor.get("shape")
+    return (tensor.get("batch_axis") or 0) >= 0 and not (shape and not shape["max"])
+
+
+def _stacked(rows: Sequence[Array], tensor: Mapping[str, Any]) -> Array:
+    return np.stack(rows, tensor.get("batch_axis") or 0) if _has_batch(tensor) else rows[0]
+
+
+def _value_of(arrays: Mapping[str, Array], tensor: Mapping[str, Any]) -> Array:
+    """Return an input's value in an item: its array, else the value that the package gives for it."""
     name = tensor["name"]
     if name in arrays:
         return arrays[name]
+    if tensor.get("value"):
+        value, shape = np.asarray(tensor["value"]), one_sample(tensor, "opt")
+        return (np.broadcast_to(value, shape) if value.size == 1 else value.reshape(shape)).astype(tensor["dtype"])
     raise EngineFailure(
         FailureReason.INVALID_DATA,
         f"The tensors have no array named '{name}', which the model takes; they have {', '.join(arrays) or 'none'}.",
         suggested_fix="Name the arrays of the dataset like the model's inputs.",
     )
-
-
-def _alike(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
-    return all(array.shape == other[name].shape for name, array in one.items())
 
 
 def _bad(message: str, fix: str = "") -> EngineFailure:

@@ -32,7 +32,7 @@ class ExportJob:
 
     Attributes:
         network: The network, in evaluation mode.
-        inputs: Specs for one sample, the batch axis first, in the order of `forward`.
+        inputs: Specs for one sample, in the order of `forward`.
         samples: One array per input, of any extents.
         output_names: Names of the outputs, in flat order.
         max_batch: Largest batch; the batch stays as the specs say where it is 1.
@@ -56,7 +56,11 @@ class ExportJob:
     def dynamic_axes(self) -> list[dict[int, tuple[int, int]]]:
         """Axes of each input that vary, but for the batch where it does, with both ends."""
         return [
-            {axis: (spec.min[axis], spec.max[axis]) for axis in spec.dynamic_axes if axis or self.max_batch == 1}
+            {
+                axis: (spec.min[axis], spec.max[axis])
+                for axis in spec.dynamic_axes
+                if axis != spec.batch_axis or self.max_batch == 1
+            }
             for spec in self.inputs
         ]
 
@@ -92,13 +96,14 @@ class ExportJob:
         return next((point for point in points if is_traceable(point)), points[-1])
 
     def _at_batch(self, point: Point, batch: int) -> Point:
-        return tuple((batch, *shape[1:]) if shape else shape for shape in point)
+        return tuple(spec.at_batch(shape, batch) for spec, shape in zip(self.inputs, point, strict=True))
 
     def describe(self, point: Point) -> str:
         """Return a point in words: the batch, and the shapes where these may vary."""
         if any(self.dynamic_axes):
             return f"at {', '.join(map(format_shape, point))}"
-        return f"at batch {next((shape[0] for shape in point if shape), 1)}"
+        counted = (shape[spec.batch_axis] for spec, shape in zip(self.inputs, point, strict=True) if spec.has_batch)
+        return f"at batch {next(counted, 1)}"
 
 
 @dataclass(frozen=True)

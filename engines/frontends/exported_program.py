@@ -16,6 +16,7 @@ from engines.conversion_request import Component, ComponentInput, ConversionRequ
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.module_source import module_source
 from engines.inspection.formats import check_format
+from engines.open_axes import Declared
 from engines.source import Source
 from engines.source_files import file_inside
 
@@ -64,21 +65,35 @@ def read_exported_program(
     return module_source(_flat(program), component, arguments, onnx_path)
 
 
-def exported_program_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    """Return the component with the inputs of its program, its dynamic axes between the bounds that it states."""
+def exported_program_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
+    """Return the component with the inputs of its program, its dynamic axes between the bounds that it states.
+
+    A warning says the bounds that stand in for those that it does not state.
+    """
     program = load_program(file_inside(workdir, request.source_of(component)))
     examples = _examples(program)
+    unbounded: list[str] = []
     inputs: list[ComponentInput] = []
     for index, leaf in enumerate(_leaves(program)):
         if leaf.is_tensor:
-            inputs.append(_input(program, leaf, examples[index] if examples else None))
+            given, open_axes = _input(program, leaf, examples[index] if examples else None)
+            unbounded += [f"axis {axis} of '{given.name}' {given.max_shape[axis]}" for axis in open_axes]
+            inputs.append(given)
     bounds = {(given.min_shape[0], given.max_shape[0]) for given in inputs if given.shape}
     least, most = next(iter(bounds)) if len(bounds) == 1 else (0, 0)
     if least == 1 < most:
         update = {"inputs": tuple(map(_one_sample, inputs)), "max_batch": component.max_batch or most}
     else:
         update = {"inputs": tuple(map(_profile, inputs)), "max_batch": 1}
-    return component.model_copy(update=update)
+    warnings = (_defaults(unbounded),) if unbounded else ()
+    return Declared(component.model_copy(update=update), warnings)
+
+
+def _defaults(unbounded: Sequence[str]) -> str:
+    return (
+        f"The program states no upper bound of some axes, so defaults stand in: at most {', '.join(unbounded)}. "
+        "For others, export with Dim(name, max=…), or declare the inputs in the template or in tensor information."
+    )
 
 
 def _one_sample(given: ComponentInput) -> ComponentInput:
@@ -186,7 +201,8 @@ def _examples(program: torch.export.ExportedProgram) -> list[Any]:
     return pytree.tree_leaves(program.example_inputs) if program.example_inputs else []
 
 
-def _input(program: torch.export.ExportedProgram, leaf: _Leaf, example: Any) -> ComponentInput:
+def _input(program: torch.export.ExportedProgram, leaf: _Leaf, example: Any) -> tuple[ComponentInput, list[int]]:
+    """Return an input, and its axes of whose upper bound the program says nothing."""
     value = next(node.meta["val"] for node in program.graph.nodes if node.name == leaf.name)
     axes = [
         _extents(program, extent, None if example is None else example.shape[axis], axis)
@@ -194,17 +210,21 @@ def _input(program: torch.export.ExportedProgram, leaf: _Leaf, example: Any) -> 
     ]
     low, tuned, high = (tuple(axis[part] for axis in axes) for part in range(3))
     dtype = str(value.dtype).removeprefix("torch.")
-    return ComponentInput(name=leaf.name, shape=tuned, min_shape=low, max_shape=high, dtype=dtype)
+    given = ComponentInput(name=leaf.name, shape=tuned, min_shape=low, max_shape=high, dtype=dtype)
+    return given, [axis for axis, (*_, bounded) in enumerate(axes) if not bounded]
 
 
 def _extents(
     program: torch.export.ExportedProgram, extent: Any, example: int | None, axis: int
-) -> tuple[int, int, int]:
-    """Return the smallest, tuned and largest extent of an axis; two is torch's smallest where it means one."""
+) -> tuple[int, int, int, bool]:
+    """Return the smallest, tuned and largest extent of an axis, and whether the program bounds it.
+
+    Two is torch's smallest where it means one.
+    """
     import torch
 
     if not isinstance(extent, torch.SymInt):
-        return int(extent), int(extent), int(extent)
+        return int(extent), int(extent), int(extent), True
     expression = extent.node.expr
     ranges = program.range_constraints
     bounds = [
@@ -217,5 +237,6 @@ def _extents(
     low = low if low > 2 else 1
     tuned = max(low, example or low)
     open_high = max(OPEN_BATCH, tuned) if axis == 0 else OPEN_GROWTH * tuned
-    high = int(bounds[1]) if bounds[1].is_Integer else open_high
-    return low, min(tuned, high), high
+    is_bounded = bool(bounds[1].is_Integer)
+    high = int(bounds[1]) if is_bounded else open_high
+    return low, min(tuned, high), high, is_bounded

@@ -27,6 +27,7 @@ from engines.frontends.huggingface_loading import load_config, load_model, model
 from engines.frontends.huggingface_tasks import DECODER, ENCODER, SEQ2SEQ, Task, task_of
 from engines.frontends.keyword_network import KeywordNetwork, keyword_network
 from engines.frontends.module_source import module_source
+from engines.open_axes import Declared, shape_in_words
 from engines.source import Source
 from engines.source_files import ROOT, folder_inside
 
@@ -96,15 +97,23 @@ def read_huggingface(
     return module_source(module, component, arguments, onnx_path, output_names=outputs, companions=travelling)
 
 
-def huggingface_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+def huggingface_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
     """Return the component with the inputs of its task: batch and length of texts dynamic, images of one size.
+
+    A warning says what was taken from the configuration and from the defaults.
 
     Raises:
         EngineFailure: as `read_huggingface`.
     """
     folder = folder_inside(workdir, request.source_of(component))
     inputs = diffusers.inputs_of(folder, component) if diffusers.is_part(folder) else _inputs(folder, component)
-    return component.model_copy(update={"inputs": inputs, "max_batch": component.max_batch or LARGEST_BATCH})
+    most = component.max_batch or LARGEST_BATCH
+    shapes = ", ".join(f"{given.name} {shape_in_words(given)}" for given in inputs)
+    words = (
+        f"Nothing declares the inputs, so they are taken from config.json and from defaults: {shapes}, batches of "
+        f"up to {most}. For others, declare the inputs in the template or in tensor information, and set max_batch."
+    )
+    return Declared(component.model_copy(update={"inputs": inputs, "max_batch": most}), (words,))
 
 
 def huggingface_components(folder: Path, component: Component) -> tuple[Component, ...]:

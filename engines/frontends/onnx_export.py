@@ -109,7 +109,7 @@ def _dynamic_shapes(job: ExportJob) -> tuple[dict[int, Any] | None, ...] | None:
     batch = torch.export.Dim("batch", min=1, max=job.max_batch) if job.max_batch > 1 else None
     shapes: list[dict[int, Any] | None] = []
     for spec, axes in zip(job.inputs, job.dynamic_axes, strict=True):
-        dims: dict[int, Any] = {0: batch} if batch and spec.opt else {}
+        dims: dict[int, Any] = {spec.batch_axis: batch} if batch and spec.has_batch else {}
         dims |= {axis: torch.export.Dim.DYNAMIC(min=low, max=high) for axis, (low, high) in axes.items()}
         shapes.append(dims or None)
     return tuple(shapes)
@@ -141,18 +141,19 @@ def _script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
 
 
 def _named_axes(job: ExportJob, observed: Mapping[Point, Observed]) -> dict[str, dict[int, str]]:
-    """Return a name for each axis that varies: the batch is axis 0 of all; of outputs, those that were seen to vary."""
+    """Return a name for each axis that varies, one for all batch axes; of outputs, those that were seen to vary."""
     named: dict[str, dict[int, str]] = {}
-    ranks = [*map(len, job.traced), *map(len, observed[job.traced].shapes)]
     seen = zip(*(observed[point].shapes for point in job.checked), strict=True)
     varying = [
         {axis for axis, extents in enumerate(zip(*shapes, strict=False)) if len(set(extents)) > 1} for shapes in seen
     ]
+    pairs = zip(observed[job.traced_alone].shapes, observed[job.traced].shapes, strict=True)
+    growing = [[axis for axis, (one, two) in enumerate(zip(*ends, strict=False)) if one != two] for ends in pairs]
+    counted = [[spec.batch_axis] if job.max_batch > 1 and spec.has_batch else [] for spec in job.inputs]
     names = [*(spec.name for spec in job.inputs), *job.output_names]
-    for index, (name, rank, axes) in enumerate(zip(names, ranks, [*job.dynamic_axes, *varying], strict=True)):
-        found = {axis: f"extent_{index}_{axis}" for axis in axes}
-        if job.max_batch > 1 and (rank or index >= len(job.inputs)):
-            found[0] = "batch"
+    axes_of = zip(names, [*job.dynamic_axes, *varying], [*counted, *growing], strict=True)
+    for index, (name, axes, batch) in enumerate(axes_of):
+        found = {axis: f"extent_{index}_{axis}" for axis in axes} | dict.fromkeys(batch, "batch")
         if found:
             named[name] = found
     return named

@@ -10,7 +10,7 @@ from engines.signature import OPEN_EXTENT, TensorSpec
 
 def output_specs(job: ExportJob, observed: Mapping[Point, Observed], names: Sequence[str]) -> tuple[TensorSpec, ...]:
     """Return the outputs' specs: from the smallest to the largest that was seen, and at the largest batch."""
-    tuned_batch = min(next((spec.opt[0] for spec in job.inputs if spec.opt), 1), job.max_batch)
+    tuned_batch = min(next((spec.opt[spec.batch_axis] for spec in job.inputs if spec.has_batch), 1), job.max_batch)
     seen = [observed[point].shapes for point in job.checked]
     pairs = zip(observed[job.traced_alone].shapes, observed[job.traced].shapes, strict=True)
     specs = []

@@ -122,7 +122,7 @@ def export_onnx(
     refuse_stateful(network, samples, names, architecture)
     exporter, constants = export(replace(job, output_names=names), observed)
     log.info("Exported to ONNX by the %s exporter.", exporter)
-    batched = [spec.batched(max_batch) if max_batch > 1 and spec.max else spec for spec in inputs]
+    batched = [spec.batched(max_batch) if max_batch > 1 and spec.has_batch else spec for spec in inputs]
     signature = Signature(tuple(batched), output_specs(job, observed, names))
     return Export(onnx_path, flat_network(network), signature, exporter, tuple(dict.fromkeys(constants)))
 
@@ -135,8 +135,8 @@ def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]])
     if len(inputs) != len(samples):
         raise _invalid(f"There are {len(samples)} sample arrays for {len(inputs)} inputs.")
     for spec, sample in zip(inputs, samples, strict=True):
-        ends = zip(sample.shape, spec.min, spec.max, strict=False)
-        fits = all(low <= extent <= high for extent, low, high in list(ends)[1:])
+        ends = enumerate(zip(sample.shape, spec.min, spec.max, strict=False))
+        fits = all(low <= extent <= high for axis, (extent, low, high) in ends if axis != spec.batch_axis)
         if sample.ndim != len(spec.opt) or not fits:
             raise _invalid(
                 f"The sample of input '{spec.name}' has the shape {sample.shape}; the template says {spec.opt}."

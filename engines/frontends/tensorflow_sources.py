@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines.backends.base import Array
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, Preprocessing, invalid
+from engines.conversion_request import Component, ConversionRequest, Preprocessing, invalid
 from engines.frontends import frozen_graph, saved_model
 from engines.frontends.tensorflow_onnx import apart
 from engines.inspection.graph_ends import find_ends
 from engines.inspection.saved_model_files import inspect_saved_model
 from engines.inspection.tensorflow_graph import tensor_spec
-from engines.signature import OPEN_EXTENT, TensorSpec
+from engines.signature import OPEN_EXTENT, TensorSpec, format_extents
 from engines.source import Source, network_dtype, package_inputs
 from engines.source_files import file_inside, folder_inside
 
@@ -69,24 +69,16 @@ def read_frozen_graph(
     return Source(onnx_path, signature, "tf2onnx", runner, None, _preprocessing(component))
 
 
-def tensorflow_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    """Return a component with the inputs that its SavedModel or frozen graph has; an open extent is 1.
+def tensorflow_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
+    """Return the inputs that a component's SavedModel or frozen graph has.
 
     Raises:
-        EngineFailure: INVALID_SPEC for an input whose number of axes the graph does not say; as the readers.
+        EngineFailure: As the readers.
     """
     if request.template.source_format == "SAVED_MODEL":
         model = inspect_saved_model(folder_inside(workdir, request.source_of(component)))
-        specs = model.signatures[saved_model.choose_signature(model, component.state_dict_key)][0]
-    else:
-        specs = _placeholders(file_inside(workdir, request.source_of(component)), component)
-    for spec in specs:
-        if not spec.known:
-            raise invalid(
-                f"The graph does not say the shape of its input '{spec.name}'; declare it in the component's inputs."
-            )
-    inputs = tuple(ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in specs)
-    return component.model_copy(update={"inputs": inputs})
+        return model.signatures[saved_model.choose_signature(model, component.state_dict_key)][0]
+    return _placeholders(file_inside(workdir, request.source_of(component)), component)
 
 
 def _placeholders(path: Path, component: Component) -> tuple[TensorSpec, ...]:
@@ -143,4 +135,4 @@ def _check_fit(inputs: Sequence[TensorSpec], stated: dict[str, TensorSpec]) -> N
 
 
 def _shown(spec: TensorSpec) -> str:
-    return "*".join("?" if extent == OPEN_EXTENT else str(extent) for extent in spec.max) or "scalar"
+    return format_extents(spec.min, spec.max, spec.axis_names)

@@ -12,6 +12,7 @@ from engines.conversion_request import Component, ConversionRequest, invalid
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.module_source import module_source
 from engines.inspection.formats import check_format
+from engines.open_axes import Declared
 from engines.source import Source
 from engines.source_files import file_inside
 from engines.tensor_text import parse
@@ -80,7 +81,7 @@ def scripted(script: Any) -> torch.nn.Module:
     return Scripted().eval()
 
 
-def torchscript_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+def torchscript_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
     """Refuse a component without inputs: a saved archive keeps the names of its arguments, and no shape of them.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.signature import DTYPES, OPEN_EXTENT, Signature, TensorSpec
+from engines.signature import DTYPES, MAX_AXIS_NAME, OPEN_EXTENT, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -16,7 +16,7 @@ _NAMES = {"float": "float32", "double": "float64"}
 def signature_of(model: onnx.ModelProto) -> Signature:
     """Return inputs (those that are no weights) and outputs, in the order of the graph.
 
-    A symbolic extent is 1 to `OPEN_EXTENT`, tuned for 1.
+    A symbolic extent is 1 to `OPEN_EXTENT`, tuned for 1, and keeps its name.
 
     Raises:
         EngineFailure: INVALID_MODEL for an input or output that is no tensor, or of a type that nothing computes with.
@@ -72,7 +72,9 @@ def _spec(value: Any) -> TensorSpec:
     if not tensor.HasField("shape") or 0 in extents:
         return TensorSpec.unknown(value.name, dtype)
     least = tuple(extent or 1 for extent in extents)
-    return TensorSpec(value.name, dtype, least, least, tuple(extent or OPEN_EXTENT for extent in extents))
+    most = tuple(extent or OPEN_EXTENT for extent in extents)
+    names = tuple(axis.dim_param[:MAX_AXIS_NAME] for axis in tensor.shape.dim)
+    return TensorSpec(value.name, dtype, least, least, most, axis_names=names if any(names) else ())
 
 
 def _extent(axis: Any) -> int | None:

@@ -52,7 +52,7 @@ def as_input(array: Array, tensor: Mapping[str, Any]) -> Array:
         EngineFailure: INVALID_SPEC with the shape or type that was found and the one that was expected.
     """
     shape = tensor.get("shape") or {}
-    low, high = tuple(shape.get("min") or ())[1:], tuple(shape.get("max") or ())[1:]
+    low, high = one_sample(tensor, "min"), one_sample(tensor, "max")
     if shape and not _fits(array.shape, low, high):
         array = _squeezed(array, low, high, tensor)
     dtype = _dtype(tensor)
@@ -63,6 +63,13 @@ def as_input(array: Array, tensor: Mapping[str, Any]) -> Array:
     if dtype.kind in "iu" and array.dtype.kind in "iu" and not np.array_equal(cast, array):
         raise _bad(f"The sample for the input '{tensor['name']}' holds values that {dtype} cannot hold")
     return np.ascontiguousarray(cast).reshape(array.shape)
+
+
+def one_sample(tensor: Mapping[str, Any], end: str) -> tuple[int, ...]:
+    """Return one end (`min`, `opt`, `max`) of an input's shape without its batch axis; all of it if it has none."""
+    shape = tuple((tensor.get("shape") or {}).get(end) or ())
+    axis = tensor.get("batch_axis") or 0
+    return shape if axis < 0 else (*shape[:axis], *shape[axis + 1 :])
 
 
 def _squeezed(array: Array, low: Sequence[int], high: Sequence[int], tensor: Mapping[str, Any]) -> Array:
@@ -103,10 +110,14 @@ def _opt(tensor: Mapping[str, Any]) -> list[int]:
 
 def _written(tensor: Mapping[str, Any]) -> str:
     """Write a shape as users write it, with the range of each free axis."""
-    shape = tensor.get("shape") or {}
-    pairs = zip(list(shape.get("min") or ())[1:], list(shape.get("max") or ())[1:], strict=True)
+    if not tensor.get("shape"):
+        return "a shape that is not known"
+    pairs = zip(one_sample(tensor, "min"), one_sample(tensor, "max"), strict=True)
     extents = [str(low) if low == high else f"[{low}..{high}]" for low, high in pairs]
-    return "*".join(["N", *extents]) if shape else "a shape that is not known"
+    axis = tensor.get("batch_axis") or 0
+    if axis >= 0 and tensor["shape"]["max"]:
+        extents.insert(axis, "N")
+    return "*".join(extents) or "a scalar"
 
 
 def _bad(message: str, fix: str = "") -> EngineFailure:

@@ -30,9 +30,8 @@ from engines.parity_report import Verdict
 from engines.preparation import Prepared, Progress, prepare
 from engines.quantization.data import ARTIFACT
 from engines.quantization.plan import is_transformer
-from engines.reading import Reader, read_source, with_inputs, with_stated_inputs
+from engines.reading import Reader, read_source
 from engines.signature import Signature, TensorSpec
-from engines.tensor_information import apply
 from engines.verification import describe
 
 log = logging.getLogger(__name__)
@@ -128,7 +127,7 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         data.judged.source if data.judged else None,
         quantized.quantizer if quantized else "",
         quantized.floating_point_nodes if quantized else (),
-        (*prepared.source.warnings, *_of_baseline(found), *data.warnings),
+        (*prepared.warnings, *_of_baseline(found), *data.warnings),
     )
 
 
@@ -142,14 +141,10 @@ def _of_baseline(found: SearchResult) -> list[str]:
 
 
 def _prepared(job: ComponentJob) -> Prepared:
-    conversion, text = job.request.conversion, job.request.spec.tensor_information
-    inputs_of = with_stated_inputs if text.strip() else with_inputs
-    component = apply(text, inputs_of(conversion, job.component, job.workdir))
-
     def progress(fraction: float, words: str) -> None:
         job.progress(_READ * fraction / 0.4, words)
 
-    return prepare(conversion, component, job.workdir, progress, reader=job.reader)
+    return prepare(job.request.conversion, job.component, job.workdir, progress, reader=job.reader)
 
 
 def _specs(job: ComponentJob, data: ComponentData) -> list[FormSpec]:

@@ -82,7 +82,8 @@ class OptimizationRequest(_Message):
         try:
             spec = OptimizationSpec.model_validate(values.get("spec") or {})
             seed = spec.seed or work.get("seed") or 0
-            conversion = ConversionRequest.parse({**work, "template": _as_read(template, spec.max_batch), "seed": seed})
+            said = {"seed": seed, "tensor_information": spec.tensor_information}
+            conversion = ConversionRequest.parse({**work, "template": _as_read(template, spec.max_batch), **said})
             request = cls.model_validate({**values, "conversion": conversion, "template": template, "spec": spec})
         except ValidationError as error:
             raise invalid_field(error) from error

@@ -115,7 +115,8 @@ def search(
         "judged_on": judged_on,
         "max_degradation": truth.thresholds.max_degradation,
     }
-    batch = max((len(array) for array in feeds.feeds[index].values() if array.ndim), default=1)
+    counted = [spec for spec in source.signature.inputs if spec.has_batch]
+    batch = max((feeds.feeds[index][spec.name].shape[spec.batch_axis] for spec in counted), default=1)
     held = _Search(
         Workbench(maker, truth, threads, workdir, index, int(memory_bytes * OPENED_SHARE)),
         Tournament(TIMED, batch, load=objective == "THROUGHPUT", seed=seed),

@@ -171,7 +171,7 @@ def timed_feed(samples: Samples, inputs: Sequence[TensorSpec], *, largest_batch:
         for spec in inputs:
             shape = feed[spec.name].shape
             for axis, (extent, wanted, low, high) in enumerate(zip(shape, spec.opt, spec.min, spec.max, strict=False)):
-                if axis == 0 and low != high and largest_batch:
+                if axis == spec.batch_axis and low != high and largest_batch:
                     batch = max(batch, extent)
                 else:
                     off += abs(math.log(max(extent, 1) / max(wanted, 1)))

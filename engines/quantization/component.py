@@ -85,7 +85,7 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
     workshop = Workshop(material, gate, frozenset(spec.excluded_nodes), _sayer(job))
     material.progress = workshop.say
     stopwatch = _stopwatch(job, data, baseline)
-    first, second, warnings = _plan(job, model, (*prepared.source.warnings, *data.warnings))
+    first, second, warnings = _plan(job, model, (*prepared.warnings, *data.warnings))
     search = Search(workshop, stopwatch)
     chosen = search.run(first, second)
     if chosen is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engines.conversion_request import invalid
 from engines.datasets.selection import Selection, unpack_selection
@@ -20,7 +22,7 @@ from engines.quantization.feeds import (
     judged_on,
 )
 from engines.quantization.request import DEFAULT_SAMPLES, CalibrationData, QuantizationRequest
-from engines.samples import Samples
+from engines.samples import SampleRange, Samples
 
 CALIBRATION_DIR = "calibration"
 EVALUATION_DIR = "evaluation"
@@ -107,11 +109,16 @@ def manifest_component(prepared: Prepared) -> dict[str, object]:
     component = prepared.component
     return {
         "name": component.name,
-        "signature": prepared.signature.to_dict(),
+        "signature": {"inputs": [_with_value(spec.to_dict(), prepared.ranges) for spec in prepared.signature.inputs]},
         "preprocessing": {given.name: given.preprocessing.model_dump(mode="json") for given in component.inputs},
         "max_batch": component.largest_batch,
         "num_classes": component.num_classes,
     }
+
+
+def _with_value(tensor: dict[str, Any], ranges: Mapping[str, SampleRange]) -> dict[str, Any]:
+    values = ranges[tensor["name"]].values if tensor["name"] in ranges else ()
+    return {**tensor, "value": list(values)} if values else tensor
 
 
 def _first(samples: SampleSet) -> list[int]:

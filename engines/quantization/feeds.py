@@ -132,10 +132,8 @@ def calibration_batch(inputs: Sequence[TensorSpec], asked: int, available: int) 
 
 def batch_bounds(inputs: Sequence[TensorSpec]) -> tuple[int, int]:
     """Return the smallest and the largest batch that all inputs take; 1 and 1 where none has a batch axis."""
-    sized = [spec for spec in inputs if spec.max]
-    if not sized:
-        return 1, 1
-    return max(spec.min[0] for spec in sized), min(spec.max[0] for spec in sized)
+    ends = [spec.batch_ends for spec in inputs if spec.has_batch]
+    return max((low for low, _ in ends), default=1), min((high for _, high in ends), default=1)
 
 
 def chosen_and_rest(available: int, wanted: int, seed: int) -> tuple[list[int], list[int]]:

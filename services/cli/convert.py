@@ -12,6 +12,7 @@ from services.cli.names import model_name, parse_labels, parse_pairs, template_n
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
 from services.cli.templates import OverridesFile, Set
+from services.cli.tensor_information import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.waiting import SkipCache, Timeout, Wait, finish
 
 
@@ -24,6 +25,8 @@ def convert(
     label: NewLabels = None,
     output_model: Annotated[str, typer.Option(help="Model for the package; the source's own where not given.")] = "",
     samples: Annotated[Path | None, typer.Option(help="NPZ file of samples for parity, named like the inputs.")] = None,
+    tensor_information: TensorInformation = "",
+    tensor_information_file: TensorInformationFile = None,
     waive: Annotated[
         list[str] | None,
         typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL."),
@@ -54,6 +57,7 @@ def convert(
         overrides=overrides(set_ or [], overrides_file),
         output_model=model_name(output_model) if output_model else "",
         parity_waivers=parse_pairs(waive or [], "--waive"),
+        tensor_information=tensor_information_of(tensor_information, tensor_information_file),
         timeout_seconds=timeout,
         memory_limit_bytes=memory << 20,
     )

@@ -17,6 +17,7 @@ from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, note, show_message
 from services.cli.quantize import Step, choice
 from services.cli.repeating import repeated
+from services.cli.tensor_information import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.views import TASKS, short
 from services.cli.waiting import (
     Report,
@@ -37,9 +38,6 @@ DEFAULT_DEVICE = "cpu-x86-64"
 SAVE_SECONDS = 1800.0
 
 Versions = Annotated[list[str], typer.Argument(metavar="MODEL/NUMBER...", help="The versions, such as 'digits/1'.")]
-TensorInformation = Annotated[
-    str, typer.Option(metavar="TEXT", help="Inputs, one a line, such as 'input_0:float(1*3*224*224)'.")
-]
 OutputModel = Annotated[str, typer.Option(help="Model for the saved result; the version's own where not given.")]
 
 
@@ -56,7 +54,7 @@ def optimize(
     calibration: Annotated[Path | None, typer.Option(help="Calibrate on this NPZ instead of the dataset.")] = None,
     test_data: Annotated[Path | None, typer.Option(help="NPZ to measure parity and latency on.")] = None,
     tensor_information: TensorInformation = "",
-    tensor_information_file: Annotated[Path | None, typer.Option(help="A file with the same.")] = None,
+    tensor_information_file: TensorInformationFile = None,
     error_threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Largest relative error of a lossless form; the device's where 0.")
     ] = 0,
@@ -102,7 +100,7 @@ def optimize(
         precision_goal=choice("--goal", goal.upper(), Precision),
         objective=choice("--objective", objective.upper(), Objective),
         search_budget_seconds=budget,
-        tensor_information=_text_of(tensor_information, tensor_information_file),
+        tensor_information=tensor_information_of(tensor_information, tensor_information_file),
         error_threshold=error_threshold,
         max_degradation=max_degradation,
         metric=metric,
@@ -205,15 +203,6 @@ def _check_combination(versions: list[str], report: Path | None, *, save_it: boo
             "--save and --report are about one version. Optimize several, then `lathe save` those that you want.",
             ExitCode.USAGE,
         )
-
-
-def _text_of(text: str, file: Path | None) -> str:
-    if text and file:
-        raise CliError("Give --tensor-information or --tensor-information-file, not both.", ExitCode.USAGE)
-    try:
-        return text if file is None else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise CliError(f"--tensor-information-file {str(file)!r} cannot be read: {problem}.", ExitCode.USAGE) from None
 
 
 def _uploaded(connection: Connection, file: Path) -> Digest:

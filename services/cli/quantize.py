@@ -13,6 +13,7 @@ from services.cli.failures import CliError
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
+from services.cli.tensor_information import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.waiting import (
     Report,
     RequireGain,
@@ -67,6 +68,8 @@ def quantize(
     ] = "",
     metric: Annotated[str, typer.Option(help="Metric of the bound, such as top1 or map.")] = "",
     template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
+    tensor_information: TensorInformation = "",
+    tensor_information_file: TensorInformationFile = None,
     output_model: Annotated[str, typer.Option(help="Model for the result; the version's own where not given.")] = "",
     name: Annotated[str, typer.Option(help="Name of the task.")] = "",
     label: NewLabels = None,
@@ -102,6 +105,7 @@ def quantize(
         calibration_method=choice("--method", METHODS.get(method, method.upper()), CalibrationMethod),
         asymmetric=asymmetric,
         excluded_nodes=exclude or [],
+        tensor_information=tensor_information_of(tensor_information, tensor_information_file),
         template=template_name(template) if template else "",
         output_model=model_name(output_model) if output_model else "",
         timeout_seconds=timeout,

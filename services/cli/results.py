@@ -125,6 +125,8 @@ def _conversion(result: Any) -> None:
     _show_parity(result)
     for each in result.components:
         _show_profile(each.component, each.profile)
+    for each in result.components:
+        _show_warnings([f"{each.component}: {words}" for words in each.warnings])
 
 
 def _quantization(result: Any) -> None:

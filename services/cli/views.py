@@ -99,12 +99,13 @@ def enum_name(message: Any, field: str) -> str:
 
 
 def extents(tensor: Any) -> str:
-    """Return a tensor as `name float32 1..8 × 3 × 224 × 224`."""
-    axes = [
-        str(low) if low == high else f"{low}..{high}"
-        for low, high in zip(tensor.shape.min, tensor.shape.max, strict=False)
-    ]
-    return plain(f"{tensor.name} {tensor.dtype} {' × '.join(axes)}")
+    """Return a tensor as `name float32 1..8 × 3 × any (height) × any (width)`."""
+    from engines.signature import format_extents
+
+    if not tensor.HasField("shape"):
+        return plain(f"{tensor.name} {tensor.dtype} of any shape")
+    shape = format_extents(tensor.shape.min, tensor.shape.max, tensor.axis_names).replace("*", " × ")
+    return plain(f"{tensor.name} {tensor.dtype} {shape}")
 
 
 MODELS: list[Column[Any]] = [

@@ -30,6 +30,7 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from engines.devices import load_catalog
 from services.common.errors import invalid_argument
+from services.common.fitting import check_inputs
 from services.common.holds import Holds
 from services.common.overrides import named_only
 from services.common.packages import Packages, manifest_of, output_model
@@ -75,6 +76,9 @@ class ConversionKind:
             raise invalid_argument("task.spec.parity_waivers", f"no component is named {', '.join(sorted(unknown))}")
         if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
             raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+        await check_inputs(
+            self._models, version.name, template, spec.tensor_information, has_samples=spec.HasField("samples")
+        )
         work = await self._sources.compose(
             version,
             template,
@@ -82,6 +86,7 @@ class ConversionKind:
             parity_waivers=spec.parity_waivers,
             samples=spec.samples if spec.HasField("samples") else None,
         )
+        work.tensor_information = spec.tensor_information
         return Prepared(
             work=work,
             device=template.device,

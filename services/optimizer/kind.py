@@ -14,20 +14,20 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationTask,
     OptimizationWork,
 )
-from lathe.registry.v1.model_service_pb2 import DescribeModelVersionRequest, GetModelRequest, GetModelVersionRequest
+from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.precision_pb2 import INT8
 
 from engines.devices import load_catalog
 from services.common.database import Database
 from services.common.datasets import Datasets
+from services.common.fitting import check_inputs
 from services.common.holds import Holds
 from services.common.packages import Packages, manifest_of, output_model
 from services.common.recipes import Recipes, Wanted
 from services.common.sources import Sources, files_digest, require_same_architectures
 from services.common.storage import ContentStore
 from services.common.tasks.kind import Prepared
-from services.optimizer.fitting import check_fit
 from services.optimizer.places import Places
 from services.optimizer.records import Record, Records
 from services.optimizer.result import result_of, unsaved
@@ -100,9 +100,9 @@ class OptimizationKind:
         source, own = await self._sources.original(version)
         require_the_source_itself(version, source)
         template = await self._recipes.resolve(Wanted(spec.template, spec.device, READING_RUNTIME), source, own)
-        if asked.tensor_information.strip():
-            description = await self._models.DescribeModelVersion(DescribeModelVersionRequest(name=source.name))
-            check_fit(asked, template, description)
+        has_samples = asked.HasField("test_data")
+        text, most = asked.tensor_information, asked.max_batch
+        await check_inputs(self._models, source.name, template, text, has_samples=has_samples, max_batch=most)
         conversion = await self._sources.compose(source, template, seed=asked.seed)
         if own is not None:
             require_same_architectures(conversion, version)

@@ -11,7 +11,6 @@ from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPECIFIED, Precision
 
 from engines.devices import Device, load_catalog
-from engines.failures import EngineFailure
 from engines.toolchain import version_of
 from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
 from services.common.errors import LatheError, failed_precondition, invalid_argument
@@ -56,7 +55,6 @@ def normalized(spec: OptimizationSpec) -> OptimizationSpec:
     _check_limits(made)
     if made.output_location:
         _check_location(made.output_location)
-    _check_tensor_information(made.tensor_information)
     return made
 
 
@@ -220,15 +218,3 @@ def _check_location(location: str) -> None:
             f"'{parts[0]}' holds the files of sources, uploads and releases, which nothing may be laid over; choose "
             f"another folder, such as {DEFAULT_LOCATION}",
         )
-
-
-def _check_tensor_information(text: str) -> None:
-    from engines.tensor_information import parse
-
-    if not text.strip():
-        return
-    try:
-        parse(text)
-    except EngineFailure as failure:
-        words = " ".join(part for part in (failure.message, failure.suggested_fix) if part)
-        raise invalid_argument("task.spec.tensor_information", words) from None

@@ -19,6 +19,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
 from engines.devices import load_catalog
 from services.common.datasets import Datasets
+from services.common.fitting import check_inputs
 from services.common.holds import Holds
 from services.common.packages import Packages, manifest_of, output_model, package_version
 from services.common.recipes import Recipes, Wanted
@@ -29,7 +30,7 @@ from services.quantizer.result import result_of
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
 
 # What names a resource, or does not change the work: equal work is equal bytes.
-_NAMES = ("model_version", "template", "output_model", "timeout_seconds", "memory_limit_bytes")
+_NAMES = ("model_version", "template", "output_model", "timeout_seconds", "memory_limit_bytes", "tensor_information")
 
 
 class QuantizationKind:
@@ -72,7 +73,10 @@ class QuantizationKind:
         template = await self._recipes.resolve(wanted, source, own)
         check_target(template, asked.precision)
         asked.device, asked.runtime = template.device, template.runtime
+        text = asked.tensor_information
+        await check_inputs(self._models, source.name, template, text, has_samples=False)
         work = QuantizationWork(conversion=await self._sources.compose(source, template), spec=asked)
+        work.conversion.tensor_information = text
         if own is not None:
             require_same_architectures(work.conversion, version)
         await self._choose(work, asked, template.method)

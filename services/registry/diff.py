@@ -16,7 +16,9 @@ from lathe.registry.v1.model_service_pb2 import (
     ModelVersion,
 )
 from lathe.type.v1.precision_pb2 import Precision
-from lathe.type.v1.tensor_pb2 import ShapeProfile, TensorSpec
+from lathe.type.v1.tensor_pb2 import TensorSpec
+
+from engines.signature import format_extents
 
 # An answer has to stay under gRPC's 4 MiB.
 MAX_DIFFERENCES = 20_000
@@ -79,10 +81,4 @@ def _tensor_facts(role: str, tensors: Iterable[TensorSpec]) -> Iterator[tuple[st
     for tensor in tensors:
         yield f"{role}[{tensor.name}].dtype", tensor.dtype
         if tensor.HasField("shape"):
-            yield f"{role}[{tensor.name}].shape", shape_text(tensor.shape)
-
-
-def shape_text(shape: ShapeProfile) -> str:
-    """Return a shape as users write it: `1*3*224*224`, a dynamic axis as `min..max`, a scalar as `scalar`."""
-    axes = [str(low) if low == high else f"{low}..{high}" for low, high in zip(shape.min, shape.max, strict=False)]
-    return "*".join(axes) or "scalar"
+            yield f"{role}[{tensor.name}].shape", format_extents(tensor.shape.min, tensor.shape.max, tensor.axis_names)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from lathe.registry.v1.model_service_pb2 import CAFFE, FROZEN_GRAPH, ONNX, PTH, SAVED_MODEL, ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Template
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
 from engines.devices import Device, load_catalog
 from engines.failures import EngineFailure
-from engines.signature import check_shape
+from engines.signature import NO_BATCH, check_shape
 from engines.source_files import DIRECTORY_FORMATS
 from services.common.errors import failed_precondition, invalid_argument
 
@@ -60,9 +63,6 @@ def check_complete(template: Template, version: ModelVersion | None) -> None:
             raise invalid_argument(
                 f"{path}.inputs", "a PTH source does not say its inputs: give their names and shapes"
             )
-        for entry in component.inputs:
-            if not entry.shape:
-                raise invalid_argument(f"{path}.inputs.{entry.name}.shape", "the shape is missing: [1, 3, 224, 224]")
         if version is None:
             continue
         if template.source_format == PTH and not component.architecture:
@@ -129,20 +129,17 @@ def _check_component(component: Component, path: str) -> None:
         raise invalid_argument(f"{path}.inputs", "input names are unique, but one is repeated")
     for entry in component.inputs:
         _check_input(f"{path}.inputs.{entry.name}", entry, max(component.max_batch, 1))
+        _check_values(f"{path}.inputs.{entry.name}", entry)
 
 
 def _check_input(path: str, entry: ComponentInput, max_batch: int) -> None:
-    if entry.shape and entry.shape[0] != 1:
-        raise invalid_argument(
-            f"{path}.shape",
-            f"the shape is that of one sample, batch axis first: it begins with 1, not {entry.shape[0]}",
-        )
+    axis = _batch_axis(path, entry, max_batch)
     if entry.shape:
         try:
-            check_shape((max_batch, *entry.shape[1:]), entry.name)
+            check_shape(_at_batch(entry.shape, axis, max_batch), entry.name)
         except EngineFailure as failure:
             raise invalid_argument(f"{path}.shape", f"at the largest batch: {failure.message}") from failure
-    _check_ends(path, entry, max_batch)
+    _check_ends(path, entry, axis, max_batch)
     if entry.sample_min > entry.sample_max:
         raise invalid_argument(f"{path}.sample_min", f"{entry.sample_min} is over sample_max, {entry.sample_max}")
     channels = set(entry.shape[1:2]) | set(entry.shape[-1:])
@@ -155,7 +152,41 @@ def _check_input(path: str, entry: ComponentInput, max_batch: int) -> None:
             )
 
 
-def _check_ends(path: str, entry: ComponentInput, max_batch: int) -> None:
+def _batch_axis(path: str, entry: ComponentInput, max_batch: int) -> int:
+    """Return the batch axis, `NO_BATCH` if there is none; LatheError INVALID_ARGUMENT if it cannot be that."""
+    declared = entry.HasField("batch_axis")
+    if not entry.shape or entry.batch_axis == NO_BATCH:
+        return NO_BATCH
+    if entry.batch_axis >= len(entry.shape):
+        raise invalid_argument(
+            f"{path}.batch_axis", f"the shape {list(entry.shape)} has no axis {entry.batch_axis}; count from 0"
+        )
+    if entry.shape[entry.batch_axis] == 1:
+        return entry.batch_axis
+    if declared or max_batch > 1:
+        raise invalid_argument(
+            f"{path}.{'batch_axis' if declared else 'shape'}",
+            f"the shape is that of one sample: its batch axis, axis {entry.batch_axis}, is 1 and not "
+            f"{entry.shape[entry.batch_axis]}. Say in batch_axis which axis counts the samples, or -1 if none does",
+        )
+    return NO_BATCH
+
+
+def _at_batch(shape: Sequence[int], axis: int, size: int) -> list[int]:
+    return [size if position == axis else extent for position, extent in enumerate(shape)]
+
+
+def _check_values(path: str, entry: ComponentInput) -> None:
+    count = len(entry.sample_values)
+    if count not in {0, 1, math.prod(entry.shape)}:
+        raise invalid_argument(
+            f"{path}.sample_values",
+            f"{count} values; give 1 for all elements, or one for each of the {math.prod(entry.shape)} elements of "
+            f"{list(entry.shape)}",
+        )
+
+
+def _check_ends(path: str, entry: ComponentInput, batch_axis: int, max_batch: int) -> None:
     """Refuse ends of shapes that are not around the shape: axis by axis `min_shape`, `shape`, `max_shape` rise."""
     ends = {"min_shape": list(entry.min_shape), "max_shape": list(entry.max_shape)}
     if not any(ends.values()):
@@ -166,9 +197,11 @@ def _check_ends(path: str, entry: ComponentInput, max_batch: int) -> None:
                 f"{path}.{field}",
                 f"min_shape, shape and max_shape have one extent per axis: {extents} beside {list(entry.shape)}",
             )
-        if extents[0] != 1:
+        if batch_axis != NO_BATCH and extents[batch_axis] != 1:
             raise invalid_argument(
-                f"{path}.{field}", f"it begins with 1, not {extents[0]}: the batch is `max_batch` of the component"
+                f"{path}.{field}",
+                f"its batch axis, axis {batch_axis}, is 1 and not {extents[batch_axis]}: the batch is `max_batch` of "
+                "the component",
             )
     for axis, (least, extent, most) in enumerate(zip(ends["min_shape"], entry.shape, ends["max_shape"], strict=True)):
         if not least <= extent <= most:
@@ -177,6 +210,6 @@ def _check_ends(path: str, entry: ComponentInput, max_batch: int) -> None:
                 f"{path}.{field}", f"axis {axis}: min {least}, shape {extent} and max {most} must rise"
             )
     try:
-        check_shape((max_batch, *ends["max_shape"][1:]), entry.name)
+        check_shape(_at_batch(ends["max_shape"], batch_axis, max_batch), entry.name)
     except EngineFailure as failure:
         raise invalid_argument(f"{path}.max_shape", f"at the largest batch: {failure.message}") from failure

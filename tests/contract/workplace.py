@@ -62,6 +62,11 @@ class Workplace:
         files = [await self.registry.file("model.onnx", graph(operator))]
         return await self.registry.version(await self.registry.model(), ModelVersion(format=ONNX, files=files))
 
+    async def open_source(self) -> ModelVersion:
+        """Register a graph of tokens: batch and length are open."""
+        files = [await self.registry.file("model.onnx", graph("Identity", "length"))]
+        return await self.registry.version(await self.registry.model(), ModelVersion(format=ONNX, files=files))
+
     async def package(
         self,
         source: ModelVersion | None = None,
@@ -143,11 +148,11 @@ class Workplace:
         return task
 
 
-def graph(operator: str) -> bytes:
+def graph(operator: str, width: int | str = 3) -> bytes:
     """Return an ONNX file of one node, in a version of the format that runtimes read."""
     import onnx
 
-    model = onnx.load_from_string(onnx_model(operator))
+    model = onnx.load_from_string(onnx_model(operator, width))
     model.ir_version = 10
     return bytes(model.SerializeToString())
 

@@ -146,6 +146,16 @@ async def test_wrong_fields_are_named(
     assert words in error.message
 
 
+async def test_an_axis_that_nothing_declares_is_refused_before_work(workplace: Workplace) -> None:
+    source = await workplace.open_source()
+    error = await refused(workplace, source)
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.fields[0][0] == "task.spec.tensor_information"
+    assert "axis 1 of 'x' (length)" in error.message
+    assert "--tensor-information 'x:float(1*128)'" in error.message
+    await cancel(workplace, await create(workplace, source, tensor_information="x:float(1*128)"))
+
+
 async def test_data_that_does_not_serve(
     workplace: Workplace, source: ModelVersion, digits: Dataset, images: Dataset
 ) -> None:

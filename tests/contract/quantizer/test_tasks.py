@@ -257,3 +257,23 @@ async def test_what_a_task_reads_cannot_be_deleted(workplace: Workplace, convert
     ):
         assert (await workplace.refused(call)).code is grpc.StatusCode.FAILED_PRECONDITION
     await workplace.quantizations.CancelQuantizationTask(pb.CancelQuantizationTaskRequest(name=task.name))
+
+
+async def test_inputs_are_declared_by_tensor_information(workplace: Workplace) -> None:
+    version, target = await workplace.open_source(), {"device": DEVICE, "runtime": "onnxruntime", **WEIGHTS}
+    for text, words in (
+        ("", "--tensor-information 'x:float(1*128)'"),
+        ("x:floot(1*16)", "line 1, column 3"),
+        ("y:float(1*16)", "says the input 'y'"),
+    ):
+        error = await refused(workplace, version, tensor_information=text, **target)
+        assert error.fields[0][0] == "task.spec.tensor_information"
+        assert words in error.message
+    job = Job()
+    async with workplace.worker(QuantizationWorkKind(DEVICE), job.run):
+        task = await create(workplace, version, tensor_information="x:float(1*16)", **target)
+        assert (await workplace.quantized(task)).status.state == SUCCEEDED
+        other = await create(workplace, version, tensor_information="x:float(1*32)", **target)
+        assert not other.origin.cache_hit
+        assert (await workplace.quantized(other)).status.state == SUCCEEDED
+    assert job.request["conversion"]["tensor_information"] == "x:float(1*32)"

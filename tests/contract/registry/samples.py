@@ -22,7 +22,7 @@ def state_dict(width: int = 4, *, key: str = "") -> bytes:
     return buffer.getvalue()
 
 
-def onnx_model(operator: str = "Relu", width: int = 3) -> bytes:
+def onnx_model(operator: str = "Relu", width: int | str = 3) -> bytes:
     """Return an ONNX model of one node with a dynamic batch axis."""
     import onnx
     from onnx import TensorProto, helper

@@ -14,6 +14,7 @@ from engines.signature import (
     Signature,
     TensorSpec,
     check_shape,
+    format_extents,
     format_shape,
     parse_shape,
 )
@@ -125,3 +126,12 @@ def test_dtypes_are_those_of_the_proto() -> None:
     options = Message.DESCRIPTOR.fields_by_name["dtype"].GetOptions()
     listed = str(options)
     assert all(f'"{dtype}"' in listed for dtype in DTYPES)
+
+
+def test_shapes_are_written_as_users_read_them() -> None:
+    assert format_extents((), ()) == "scalar"
+    assert format_extents((1, 3), (8, 3)) == "1..8*3"
+    assert format_extents((1, 3, 1, 2), (OPEN_EXTENT, 3, OPEN_EXTENT, OPEN_EXTENT), ("batch",)) == (
+        "any (batch)*3*any*at least 2"
+    )
+    assert format_extents((1, 3), (8, 3), ("batch", "")) == "1..8*3"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from engines import samples as module
 from engines.failures import EngineFailure, FailureReason
-from engines.samples import SampleRange, Samples, batch_sizes, from_npz, generated
+from engines.samples import SampleRange, Samples, batch_sizes, generated
 from engines.signature import TensorSpec
+from engines.user_samples import from_npz
 
 IMAGE = TensorSpec.fixed("x", "float32", (1, 3, 4, 4)).batched(8)
 FIXED = TensorSpec.fixed("x", "float32", (1, 4))

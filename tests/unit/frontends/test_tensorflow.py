@@ -45,7 +45,7 @@ def _read(model: Path, workdir: Path, feed: Sequence[np.ndarray[Any, Any]], **co
         "components": [{"name": "net", **component}],
     }
     request = ConversionRequest.parse({"inputs": [{"path": path} for path in files], "template": template})
-    declared = with_inputs(request, request.template.components[0], workdir)
+    declared = with_inputs(request, request.template.components[0], workdir).component
     return read_source(request, declared, workdir, feed, workdir / "m.onnx")
 
 

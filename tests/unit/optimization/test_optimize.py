@@ -240,7 +240,7 @@ def test_test_data_come_by_name_in_order_alone_or_as_a_file(tmp_path: Path) -> N
 def test_test_data_are_written_where_the_engines_look(tmp_path: Path) -> None:
     component = Component(name="model", inputs=(ComponentInput(name="x", shape=(1, 3)),))
     template = Template(source_format="ONNX", device="cpu-x86-64", runtime="onnxruntime", components=(component,))
-    request = write_test_data(ConversionRequest(template=template), np.ones((2, 3)), tmp_path)
+    request = write_test_data(ConversionRequest(template=template), np.ones((2, 3)), tmp_path, ["x"])
     assert request.samples_path == TEST_DATA
     assert np.load(tmp_path / TEST_DATA)["x"].shape == (2, 3)
 

@@ -93,8 +93,3 @@ def test_a_difference_leads_from_one_to_the_other_and_back(before: diff.Facts, a
     assert [(entry.path, entry.after, entry.before) for entry in forth] == [
         (entry.path, entry.before, entry.after) for entry in back
     ]
-
-
-def test_shapes_are_written_as_users_write_them() -> None:
-    assert diff.shape_text(ShapeProfile()) == "scalar"
-    assert diff.shape_text(ShapeProfile(min=[1, 3], opt=[4, 3], max=[8, 3])) == "1..8*3"

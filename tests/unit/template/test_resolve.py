@@ -134,13 +134,34 @@ def test_another_format_is_refused() -> None:
         check_complete(resolve(template(), overrides({}), onnx).template, onnx)
 
 
+def _one_input(max_batch: int, **fields: object) -> dict[str, object]:
+    return {"components": [{"name": "a", "max_batch": max_batch, "inputs": [{"name": "x", **fields}]}]}
+
+
+def test_a_scalar_and_a_batch_on_any_axis_are_inputs_like_others() -> None:
+    for fields in (
+        {},
+        {"sample_values": [16000]},
+        {"shape": [2, 1, 8], "batch_axis": 1},
+        {"shape": [3], "batch_axis": -1},
+    ):
+        check_template(template(**_one_input(4, **fields)))
+    check_template(template(**_one_input(1, shape=[2, 1, 8])))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"device": "cpu-z80"}, "no device of the catalog"),
         ({"runtime": "tensorrt"}, "does not run 'tensorrt'"),
         ({"runtime": "onnxruntime", "precision": "BF16"}, "does not compute in BF16"),
-        ({"components": [{"name": "a", "inputs": [{"name": "x", "shape": [2, 3]}]}]}, "begins with 1, not 2"),
+        (_one_input(2, shape=[2, 3]), "its batch axis, axis 0, is 1 and not 2. Say in batch_axis"),
+        (_one_input(1, shape=[2, 3], batch_axis=0), "its batch axis, axis 0, is 1 and not 2"),
+        (_one_input(2, shape=[2, 1], batch_axis=2), "has no axis 2"),
+        (
+            _one_input(1, shape=[2, 3], sample_values=[1, 2]),
+            "2 values; give 1 for all elements, or one for each of the 6",
+        ),
         (
             {"components": [{"name": "a", "inputs": [{"name": "x", "shape": [1, 1000, 1000, 1000]}]}]},
             "at most 536870912",
@@ -184,7 +205,10 @@ def test_ends_around_a_shape_are_sound() -> None:
     [
         ({"min_shape": [1, 3, 4, 4]}, "one extent per axis: .* beside"),
         ({"min_shape": [1, 3, 4, 4], "max_shape": [1, 3, 8]}, "one extent per axis"),
-        ({"min_shape": [1, 3, 4, 4], "max_shape": [4, 3, 8, 8]}, "begins with 1, not 4: the batch is `max_batch`"),
+        (
+            {"min_shape": [1, 3, 4, 4], "max_shape": [4, 3, 8, 8]},
+            "its batch axis, axis 0, is 1 and not 4: the batch is `max_batch`",
+        ),
         ({"min_shape": [1, 3, 4, 9], "max_shape": [1, 3, 8, 9]}, "axis 3: min 9, shape 8 and max 9 must rise"),
         ({"min_shape": [1, 3, 4, 4], "max_shape": [1, 3, 8, 7]}, "axis 3: min 4, shape 8 and max 7 must rise"),
         ({"min_shape": [1, 3, 4, 4], "max_shape": [1, 3, 8192, 8192]}, "at the largest batch: .* at most 536870912"),

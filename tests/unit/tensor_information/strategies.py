@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
+from engines.signature import NO_BATCH
 from engines.tensor_element import DTYPES, PLAIN_KEY, Shapes, Step, TensorElement
 
 extents = st.integers(1, 64)
@@ -37,12 +40,20 @@ def elements(draw: st.DrawFn) -> list[TensorElement]:
     for argument in arguments:
         ways = draw(st.recursive(st.just([()]), _containers, max_leaves=6))
         name = draw(tensor_names | st.just("")) if ways == [()] else ""
-        found += [
-            TensorElement(argument, way, name, draw(st.sampled_from([*DTYPES.values()])), draw(shape_sets()))
-            for way in ways
-        ]
+        for way in ways:
+            dtype, shapes = draw(st.sampled_from([*DTYPES.values()])), draw(shape_sets())
+            axes = st.sampled_from([None, NO_BATCH, *range(len(shapes.min))])
+            element = TensorElement(argument, way, name, dtype, shapes, batch_axis=draw(axes))
+            found.append(replace(element, values=draw(_values(element))))
     names = [element.name for element in found]
     return found if len(set(names)) == len(names) else found[:1] if found[0].steps == () else draw(st.nothing())
+
+
+def _values(element: TensorElement) -> st.SearchStrategy[tuple[float, ...]]:
+    numbers = st.floats(allow_nan=False, allow_infinity=False)
+    whole = math.prod(element.one_sample)
+    counts = [0, 1, *([whole] if whole <= 4 else [])]
+    return st.sampled_from(counts).flatmap(lambda n: st.tuples(*[numbers] * n))
 
 
 def _containers(inner: Any) -> Any:

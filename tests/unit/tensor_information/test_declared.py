@@ -26,15 +26,15 @@ def test_what_the_graph_takes_passes(shape: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ("1*3", "declared with the shape 1*3; the graph takes ?*3*?, which has 3 axes and not 2."),
-        ("1*4*8", "declared with the shape 1*4*8; the graph takes ?*3*?, where axis 1 is fixed at 3."),
+        ("1*3", "declared with the shape 1*3; the graph takes any*3*any: it has 3 axes and not 2."),
+        ("1*4*8", "declared with the shape 1*4*8; the graph takes any*3*any: its axis 1 is fixed at 3."),
         (
             "1*3*4,1*5*4",
-            "shape 1*3*4 to 1*5*4; the graph takes ?*3*?, where axis 1 is fixed at 3 and cannot vary from 3 to 5.",
+            "shape 1*3*4 to 1*5*4; the graph takes any*3*any: its axis 1 is fixed at 3 and cannot vary from 3 to 5.",
         ),
         (
             "[1*2*8,1*3*8]",
-            "1*2*8 to 1*3*8; the graph takes ?*3*?, where axis 1 is fixed at 3 and cannot vary from 2 to 3.",
+            "1*2*8 to 1*3*8; the graph takes any*3*any: its axis 1 is fixed at 3 and cannot vary from 2 to 3.",
         ),
     ],
 )
@@ -51,5 +51,16 @@ def test_names_dtypes_and_batches_are_compared() -> None:
         check_declared(declared("x:float(1*3*8)\ny:bool(1)"), GRAPH)
     with pytest.raises(EngineFailure, match="Input 'mask' is declared as int64; the graph takes bool"):
         check_declared(declared("x:float(1*3*8)\nmask:int64(1*7)\nany:int64(1)"), GRAPH)
-    with pytest.raises(EngineFailure, match="The batch of input 'mask' is fixed at 1 in the graph"):
+    with pytest.raises(EngineFailure, match="The batch of input 'mask', axis 0, is fixed at 1 in the graph"):
         check_declared(declared("x:float(1*3*8,4*3*8)\nmask:bool(1*7,4*7)\nany:int64(1,4)"), GRAPH)
+
+
+def test_the_batch_is_the_axis_that_is_said() -> None:
+    state = TensorSpec("state", "float32", (2, 1, 8), (2, 1, 8), (2, OPEN_EXTENT, 8))
+    graph = Signature((OPEN, state), ())
+    check_declared(declared("x:float(1*3*8,4*3*8) state:float(2*1*8,2*4*8) batch=1"), graph)
+    check_declared(declared("x:float(1*3*8,4*3*8) state:float(2*1*8) batch=none"), graph)
+    with pytest.raises(
+        EngineFailure, match="'state' is declared with the shape 1\\*1\\*8; the graph takes 2\\*any\\*8"
+    ):
+        check_declared(declared("x:float(1*3*8,4*3*8) state:float(1*1*8,4*1*8)"), graph)

@@ -33,7 +33,7 @@ def test_what_does_not_fit_is_named(source_format: str) -> None:
     for text, words in (
         ("image:float(1*3*8*8)", "says 1 inputs of component 'model' (image); the model has 2: image, ids"),
         ("image:float(1*3*8*8)\nmask:int64(1*7)", "line 2, says the input 'mask'"),
-        ("image:float(1*3*8)\nids:int64(1*7)", "which has 4 axes and not 3"),
+        ("image:float(1*3*8)\nids:int64(1*7)", "it has 4 axes and not 3"),
         ("image:float(1*4*8*8)\nids:int64(1*7)", "axis 1 is fixed at 3"),
         ("image:float(1*3*8*8)\nids:float(1*7)", "'ids' is declared as float32; the graph takes int64"),
     ):

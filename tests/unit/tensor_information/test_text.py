@@ -85,6 +85,16 @@ def test_the_examples_of_the_grammar() -> None:
     assert [element.line for element in (ids, image, first, second)] == [2, 3, 4, 5]
 
 
+def test_several_elements_stand_in_a_line_with_what_else_is_to_be_said() -> None:
+    text = "x:float(1*4,8*4) state:float(2*1*3) batch=1 sr:int64() value=16000\nb:half(1*2) value=[1,-.5]"
+    x, state, rate, bias = parse(text)
+    assert (x.batch_axis, x.values, x.line) == (None, (), 1)
+    assert (state.batch_axis, state.one_sample) == (1, (2, 1, 3))
+    assert (rate.shapes.opt, rate.values) == ((), (16000.0,))
+    assert (bias.values, bias.line) == ((1.0, -0.5), 2)
+    assert str(parse("x:float(3) batch=none")[0]) == "x:float(3) batch=none"
+
+
 def test_a_lone_word_in_brackets_is_the_tensors_name_and_words_of_siblings_are_keys() -> None:
     assert parse("input_0[image]:float(1)")[0].tensor_name == "image"
     assert parse("input_0['image']:float(1)")[0].steps == (Step("dict", "image"),)
@@ -120,7 +130,17 @@ def test_a_range_is_tuned_for_its_middle_in_steps_that_divide_both_ends(low: int
         ("x:float([3*4,3*4])", 1, 14, "a shape that the set does not hold yet"),
         ("x:float([3*4,3)", 1, 15, "the first shape has 2 axes"),
         ("x:float([3*4)", 1, 13, "'*' and an extent, ',' and a shape, or ']'"),
-        ("x:float(3) y:float(4)", 1, 12, "the end of the line; one element a line"),
+        ("x:float(3)y:float(4)", 1, 11, "a space before the next element, or the end of the line"),
+        ("x:float(3) y:float(4", 1, 21, "',' and a shape, or ')'; found the end of the line"),
+        ("x:float(3) x:half(2)", 1, 12, "another element than 'x', which is given already"),
+        ("x:float(2*3) batch=2", 1, 20, "a number from 0 to 1"),
+        ("x:float(2*3) batch=x", 1, 20, "the number of an axis, or 'none'; found 'x'"),
+        ("x:int64() batch=0", 1, 17, "'none', as a scalar has no axes"),
+        ("x:float(3) batch=0 batch=0", 1, 20, "'batch=' once"),
+        ("x:int64() value=", 1, 17, "a number; found the end of the line"),
+        ("x:int64() value=1e999", 1, 17, "a number; found '1e999'"),
+        ("x:int64(1*2) value=[1,2", 1, 24, "',' and a value, or ']'"),
+        ("x:int64(1*2) value=[1,2,3]", 1, 27, "1 value before, or 2, one for each element"),
         ("[x]:float(3)", 1, 1, "the name of an input"),
         ("x[]:float(3)", 1, 3, "an index, a key or the tensor's name"),
         ("x(a):float(3)", 1, 3, "the index of a tuple's item"),

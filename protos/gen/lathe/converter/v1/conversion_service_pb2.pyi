@@ -60,6 +60,7 @@ class ConversionSpec(_message.Message):
     PARITY_WAIVERS_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The source: `models/{model}/versions/{number}`."""
     template: _builtins.str
@@ -72,6 +73,10 @@ class ConversionSpec(_message.Message):
     """Longest time that one attempt may take, in seconds: an hour where 0."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default where 0."""
+    tensor_information: _builtins.str
+    """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; the template's, else those that the model
+    states, if empty. A model of one component.
+    """
     @_builtins.property
     def overrides(self) -> _template_service_pb2.TemplateOverrides:
         """Values that replace the template's for this task."""
@@ -98,10 +103,11 @@ class ConversionSpec(_message.Message):
         parity_waivers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout_seconds: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
+        tensor_information: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["overrides", b"overrides", "samples", b"samples"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "overrides", b"overrides", "parity_waivers", b"parity_waivers", "samples", b"samples", "seed", b"seed", "template", b"template", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "overrides", b"overrides", "parity_waivers", b"parity_waivers", "samples", b"samples", "seed", b"seed", "template", b"template", "tensor_information", b"tensor_information", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,6 +123,7 @@ class ComponentResult(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PARITY_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     component: _builtins.str
     """Name of the component."""
     @_builtins.property
@@ -131,6 +138,10 @@ class ComponentResult(_message.Message):
     def profile(self) -> _measurement_pb2.ProfileReport:
         """Latency against frozen TorchScript and the runtimes' other forms."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a user should know: defaults that were taken because nobody said otherwise."""
+
     def __init__(
         self,
         *,
@@ -138,10 +149,11 @@ class ComponentResult(_message.Message):
         files: _abc.Iterable[_builtins.str] | None = ...,
         parity: _measurement_pb2.ParityReport | None = ...,
         profile: _measurement_pb2.ProfileReport | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parity", b"parity", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "files", b"files", "parity", b"parity", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "files", b"files", "parity", b"parity", "profile", b"profile", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -431,12 +443,15 @@ class ConversionWork(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     PARITY_WAIVERS_FIELD_NUMBER: _builtins.int
     SOURCE_DIGEST_FIELD_NUMBER: _builtins.int
+    TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     samples_path: _builtins.str
     """Path of the parity samples; generated ones where empty."""
     seed: _builtins.int
     """Seed of generated samples."""
     source_digest: _builtins.str
     """Sha256 over the source version's files, which the manifest names."""
+    tensor_information: _builtins.str
+    """Inputs as the user wrote them; the template's, else those that the model states, if empty."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkInput]:
         """Files to fetch: model files under `source/`, architectures under `architecture/`, samples under `samples/`."""
@@ -463,10 +478,11 @@ class ConversionWork(_message.Message):
         seed: _builtins.int = ...,
         parity_waivers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         source_digest: _builtins.str = ...,
+        tensor_information: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "inputs", b"inputs", "parity_waivers", b"parity_waivers", "samples_path", b"samples_path", "seed", b"seed", "source_digest", b"source_digest", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "inputs", b"inputs", "parity_waivers", b"parity_waivers", "samples_path", b"samples_path", "seed", b"seed", "source_digest", b"source_digest", "template", b"template", "tensor_information", b"tensor_information"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -221,6 +221,7 @@ class QuantizationSpec(_message.Message):
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The source, which must have a source graph: `models/{model}/versions/{number}`."""
     device: _builtins.str
@@ -246,6 +247,10 @@ class QuantizationSpec(_message.Message):
     template: _builtins.str
     """Template under which the source is read, where it is no package: `templates/{template}`; the built-in one of format,
     device and runtime where empty. A package brings its own.
+    """
+    tensor_information: _builtins.str
+    """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; the template's, else those that the model
+    states, if empty. A model of one component.
     """
     @_builtins.property
     def calibration_data(self) -> Global___CalibrationData:
@@ -277,10 +282,11 @@ class QuantizationSpec(_message.Message):
         timeout_seconds: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
         template: _builtins.str = ...,
+        tensor_information: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration_data", b"calibration_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "asymmetric", b"asymmetric", "calibration_data", b"calibration_data", "calibration_method", b"calibration_method", "device", b"device", "excluded_nodes", b"excluded_nodes", "granularity", b"granularity", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "precision", b"precision", "runtime", b"runtime", "scheme", b"scheme", "template", b"template", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "asymmetric", b"asymmetric", "calibration_data", b"calibration_data", "calibration_method", b"calibration_method", "device", b"device", "excluded_nodes", b"excluded_nodes", "granularity", b"granularity", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "precision", b"precision", "runtime", b"runtime", "scheme", b"scheme", "template", b"template", "tensor_information", b"tensor_information", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

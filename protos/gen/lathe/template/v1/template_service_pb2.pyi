@@ -133,6 +133,8 @@ class ComponentInput(_message.Message):
     PREPROCESSING_FIELD_NUMBER: _builtins.int
     MIN_SHAPE_FIELD_NUMBER: _builtins.int
     MAX_SHAPE_FIELD_NUMBER: _builtins.int
+    BATCH_AXIS_FIELD_NUMBER: _builtins.int
+    SAMPLE_VALUES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the input in the package, 1 to 200 characters."""
     dtype: _builtins.str
@@ -141,9 +143,13 @@ class ComponentInput(_message.Message):
     """Smallest value of generated parity samples; with `sample_max` both 0, the dtype's usual range."""
     sample_max: _builtins.float
     """Largest value of generated parity samples."""
+    batch_axis: _builtins.int
+    """Axis that counts the samples of a batch: 0 if absent and `shape` begins with 1; -1 if no axis does, so that the input is
+    the same for every sample of a batch.
+    """
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Shape for one sample, the batch axis first: `[1, 3, 224, 224]`."""
+        """Shape for one sample: `[1, 3, 224, 224]`. Empty for a scalar, which has no axes. The batch axis, see `batch_axis`, is 1."""
 
     @_builtins.property
     def preprocessing(self) -> Global___Preprocessing:
@@ -157,6 +163,12 @@ class ComponentInput(_message.Message):
     def max_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Largest extent of each axis beside the batch, where some may vary."""
 
+    @_builtins.property
+    def sample_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Value of the input in generated samples, in place of random numbers: one for all elements, or one for each element of
+        `shape`, in row-major order. Samples of the user may leave such an input out.
+        """
+
     def __init__(
         self,
         *,
@@ -168,12 +180,16 @@ class ComponentInput(_message.Message):
         preprocessing: Global___Preprocessing | None = ...,
         min_shape: _abc.Iterable[_builtins.int] | None = ...,
         max_shape: _abc.Iterable[_builtins.int] | None = ...,
+        batch_axis: _builtins.int | None = ...,
+        sample_values: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["preprocessing", b"preprocessing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_axis", b"_batch_axis", "batch_axis", b"batch_axis", "preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "max_shape", b"max_shape", "min_shape", b"min_shape", "name", b"name", "preprocessing", b"preprocessing", "sample_max", b"sample_max", "sample_min", b"sample_min", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_axis", b"_batch_axis", "batch_axis", b"batch_axis", "dtype", b"dtype", "max_shape", b"max_shape", "min_shape", b"min_shape", "name", b"name", "preprocessing", b"preprocessing", "sample_max", b"sample_max", "sample_min", b"sample_min", "sample_values", b"sample_values", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__batch_axis: _TypeAlias = _typing.Literal["batch_axis"]  # noqa: Y015
+    _WhichOneofArgType__batch_axis: _TypeAlias = _typing.Literal["_batch_axis", b"_batch_axis"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_axis) -> _WhichOneofReturnType__batch_axis | None: ...
 
 Global___ComponentInput: _TypeAlias = ComponentInput  # noqa: Y015
 

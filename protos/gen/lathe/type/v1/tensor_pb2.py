@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/tensor.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"n\n\x0cShapeProfile\x12\x1e\n\x03min\x18\x01 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01R\x03min\x12\x1e\n\x03opt\x18\x02 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01R\x03opt\x12\x1e\n\x03max\x18\x03 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01R\x03max\"\xea\x01\n\nTensorSpec\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01R\x04name\x12\x88\x01\n\x05\x64type\x18\x02 \x01(\tBr\xbaHormR\x07\x66loat16R\x08\x62\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x06uint16R\x06uint32R\x06uint64R\x04\x62oolR\x06stringR\x05\x64type\x12\x31\n\x05shape\x18\x03 \x01(\x0b\x32\x1b.lathe.type.v1.ShapeProfileR\x05shape\"y\n\x0fTensorSignature\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpecR\x06inputs\x12\x33\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpecR\x07outputsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/tensor.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"n\n\x0cShapeProfile\x12\x1e\n\x03min\x18\x01 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01R\x03min\x12\x1e\n\x03opt\x18\x02 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01R\x03opt\x12\x1e\n\x03max\x18\x03 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01R\x03max\"\xbc\x02\n\nTensorSpec\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01R\x04name\x12\x88\x01\n\x05\x64type\x18\x02 \x01(\tBr\xbaHormR\x07\x66loat16R\x08\x62\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x06uint16R\x06uint32R\x06uint64R\x04\x62oolR\x06stringR\x05\x64type\x12\x31\n\x05shape\x18\x03 \x01(\x0b\x32\x1b.lathe.type.v1.ShapeProfileR\x05shape\x12\x1d\n\naxis_names\x18\x04 \x03(\tR\taxisNames\x12\"\n\nbatch_axis\x18\x05 \x01(\x05H\x00R\tbatchAxis\x88\x01\x01\x42\r\n\x0b_batch_axis\"y\n\x0fTensorSignature\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpecR\x06inputs\x12\x33\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpecR\x07outputsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,7 +45,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHAPEPROFILE']._serialized_start=74
   _globals['_SHAPEPROFILE']._serialized_end=184
   _globals['_TENSORSPEC']._serialized_start=187
-  _globals['_TENSORSPEC']._serialized_end=421
-  _globals['_TENSORSIGNATURE']._serialized_start=423
-  _globals['_TENSORSIGNATURE']._serialized_end=544
+  _globals['_TENSORSPEC']._serialized_end=503
+  _globals['_TENSORSIGNATURE']._serialized_start=505
+  _globals['_TENSORSIGNATURE']._serialized_end=626
 # @@protoc_insertion_point(module_scope)

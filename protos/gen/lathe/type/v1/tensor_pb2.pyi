@@ -39,7 +39,7 @@ class ShapeProfile(_message.Message):
 
     @_builtins.property
     def max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Largest extent of each axis; 2147483647 where no bound is known."""
+        """Largest extent of each axis; 2147483647 marks an open axis, whose upper bound nobody knows."""
 
     def __init__(
         self,
@@ -65,13 +65,23 @@ class TensorSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
+    AXIS_NAMES_FIELD_NUMBER: _builtins.int
+    BATCH_AXIS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the tensor in the graph."""
     dtype: _builtins.str
     """Element type, as NumPy writes it (`float32`, `int64`, `bool`…), and `bfloat16`."""
+    batch_axis: _builtins.int
+    """Axis that counts the samples of a batch: the first if absent; -1 if no axis does."""
     @_builtins.property
     def shape(self) -> Global___ShapeProfile:
         """Extents; absent where a graph does not say them."""
+
+    @_builtins.property
+    def axis_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Name of each axis as the graph gives it (`batch`, `sequence`…), empty for an axis without one; no entries if no axis has a
+        name.
+        """
 
     def __init__(
         self,
@@ -79,12 +89,16 @@ class TensorSpec(_message.Message):
         name: _builtins.str = ...,
         dtype: _builtins.str = ...,
         shape: Global___ShapeProfile | None = ...,
+        axis_names: _abc.Iterable[_builtins.str] | None = ...,
+        batch_axis: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["shape", b"shape"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_axis", b"_batch_axis", "batch_axis", b"batch_axis", "shape", b"shape"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_axis", b"_batch_axis", "axis_names", b"axis_names", "batch_axis", b"batch_axis", "dtype", b"dtype", "name", b"name", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__batch_axis: _TypeAlias = _typing.Literal["batch_axis"]  # noqa: Y015
+    _WhichOneofArgType__batch_axis: _TypeAlias = _typing.Literal["_batch_axis", b"_batch_axis"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_axis) -> _WhichOneofReturnType__batch_axis | None: ...
 
 Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
