@@ -187,9 +187,9 @@ def _random(rng: Any, entry: dict[str, Any], batch: int, batch_axis: int | None)
     if batch_axis is not None:
         shape[batch_axis] = 1 if "value" in entry else batch
     if "value" in entry:
-        value = np.asarray(entry["value"], np.float64).astype(dtype)
-        one = np.broadcast_to(value, shape) if value.size == 1 and shape else value.reshape(shape)
-        return np.repeat(one, batch, batch_axis) if batch_axis is not None else np.array(one)
+        values = entry["value"]
+        one = (np.full(shape, values[0]) if len(values) == 1 else np.reshape(values, shape)).astype(dtype)
+        return one if batch_axis is None else np.repeat(one, batch, batch_axis)
     if dtype.kind == "f":
         return rng.uniform(low, high, shape).astype(dtype)
     return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)

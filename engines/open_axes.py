@@ -125,7 +125,7 @@ def _check_settled(inputs: Sequence[TensorSpec], batch: Mapping[str, int], sampl
 
 def _example(spec: TensorSpec, batch_axis: int | None) -> TensorElement:
     usual = _PIXELS if len(spec.max) == _IMAGE_AXES else _TOKENS
-    shape = [usual if axis in spec.open_axes and axis != batch_axis else n for axis, n in enumerate(spec.opt)]
+    shape = [usual if axis in spec.open_axes and axis not in {0, batch_axis} else n for axis, n in enumerate(spec.opt)]
     return TensorElement(spec.name, (), "", spec.dtype, Shapes("fixed", (tuple(shape),)))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.backends.base import BuildSource
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, Execution
 from engines.readiness import make_ready
 from engines.reading import Reader, read_source, with_inputs
-from engines.samples import SampleRange, Samples, generated
+from engines.samples import USER_PROVIDED, SampleRange, Samples, generated
 from engines.signature import Signature, TensorSpec
 from engines.source import Source, network_dtype, package_inputs, preprocess
 from engines.source_files import file_inside
@@ -89,6 +89,7 @@ def prepare(
     inputs = package_inputs(component)
     ranges = {given.name: _range(given) for given in component.inputs}
     samples = _samples(request, component, workdir, inputs, ranges)
+    ranges = {spec.name: _with_scalar(ranges[spec.name], spec, samples) for spec in inputs}
 
     progress(0.05, f"{component.name}: reading the model and exporting it to ONNX")
     feed = samples.feeds[0]
@@ -115,6 +116,14 @@ def _range(given: ComponentInput) -> SampleRange:
     return SampleRange(
         given.sample_min, given.sample_max, pixels=given.preprocessing.active, values=given.sample_values
     )
+
+
+def _with_scalar(values: SampleRange, spec: TensorSpec, samples: Samples) -> SampleRange:
+    """Return what is said of an input's values, of a scalar that of the user's samples: another may mean nothing."""
+    if spec.max or not spec.known or values.values or samples.source != USER_PROVIDED:
+        return values
+    scalar = samples.feeds[0][spec.name]
+    return replace(values, values=(float(scalar),)) if scalar.dtype.kind in "biuf" else values
 
 
 def _samples(

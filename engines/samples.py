@@ -163,8 +163,8 @@ def given_array(spec: TensorSpec, values: Sequence[float], shape: Shape) -> Arra
             f"Input '{spec.name}' is given {len(values)} values; give 1, or one for each of the {math.prod(one)} "
             f"elements of its shape {format_shape(one)}."
         )
-    array = np.broadcast_to(np.asarray(values, np.float64), one) if len(values) == 1 else np.reshape(values, one)
-    made: Array = np.asarray(array).astype(dtype)
+    array = np.full(one, values[0]) if len(values) == 1 else np.reshape(values, one)
+    made: Array = array.astype(dtype)
     if not np.array_equal(made.astype(np.float64), array) and dtype.kind != "f":
         raise invalid(f"Input '{spec.name}' takes {dtype}, which does not hold the given values {list(values)[:8]}.")
     return stretched(made, shape) if shape else made

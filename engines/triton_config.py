@@ -158,8 +158,8 @@ def _warmup(component: ComponentEntry, inputs: Sequence[dict[str, Any]], batch: 
     """Return one call at the shapes that the component is tuned for."""
     tensors = component.signature.inputs
     shapes = [tensor.shape.opt if tensor.shape else () for tensor in tensors]
-    if not tensors or any(tensor.dtype == "string" for tensor in tensors):
-        return {}
+    if not tensors or any(tensor.dtype == "string" or any(tensor.value or ()) for tensor in tensors):
+        return {}  # zeros are no text, and not the value that the input needs
     data = {
         value["name"]: {
             "data_type": value["data_type"],

@@ -160,8 +160,9 @@ def _value_of(arrays: Mapping[str, Array], tensor: Mapping[str, Any]) -> Array:
     if name in arrays:
         return arrays[name]
     if tensor.get("value"):
-        value, shape = np.asarray(tensor["value"]), one_sample(tensor, "opt")
-        return (np.broadcast_to(value, shape) if value.size == 1 else value.reshape(shape)).astype(tensor["dtype"])
+        values, shape = tensor["value"], one_sample(tensor, "opt")
+        array: Array = np.full(shape, values[0]) if len(values) == 1 else np.reshape(values, shape)
+        return array.astype(tensor["dtype"])
     raise EngineFailure(
         FailureReason.INVALID_DATA,
         f"The tensors have no array named '{name}', which the model takes; they have {', '.join(arrays) or 'none'}.",
