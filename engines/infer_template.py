@@ -158,9 +158,9 @@ def _beside(name: str) -> Any:
 
 
 def _check(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
-    name, dtype = entry["name"], np.dtype(entry["dtype"])
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise InputError(f"input {name!r} takes {dtype}; given was {array.dtype}")
+    name, dtype = entry["name"], _dtype(entry)
+    if not np.can_cast(array.dtype, dtype, "same_kind") or (array.dtype.kind == "U") != (dtype.kind == "U"):
+        raise InputError(f"input {name!r} takes {entry['dtype']}; given was {array.dtype}")
     shape = entry.get("shape")
     if shape is not None:
         low, high = shape["min"], shape["max"]
@@ -177,19 +177,25 @@ def _check(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
     return np.ascontiguousarray(array) if array.ndim else array
 
 
+def _dtype(entry: dict[str, Any]) -> Any:
+    return np.dtype(np.str_ if entry["dtype"] == "string" else entry["dtype"])
+
+
 def _rows(array: Any, batch_axis: int | None, start: int, stop: int) -> Any:
     return array if batch_axis is None else array[(*[slice(None)] * batch_axis, slice(start, stop))]
 
 
 def _random(rng: Any, entry: dict[str, Any], batch: int, batch_axis: int | None) -> Any:
     shape = list(entry.get("shape", {"opt": []})["opt"])
-    (low, high), dtype = entry.get("range", [0.0, 1.0]), np.dtype(entry["dtype"])
+    (low, high), dtype = entry.get("range", [0.0, 1.0]), _dtype(entry)
     if batch_axis is not None:
         shape[batch_axis] = 1 if "value" in entry else batch
     if "value" in entry:
         values = entry["value"]
         one = (np.full(shape, values[0]) if len(values) == 1 else np.reshape(values, shape)).astype(dtype)
         return one if batch_axis is None else np.repeat(one, batch, batch_axis)
+    if dtype.kind == "U":
+        return np.full(shape, "")
     if dtype.kind == "f":
         return rng.uniform(low, high, shape).astype(dtype)
     return rng.integers(int(low), int(high), shape, endpoint=True).astype(dtype)

@@ -13,8 +13,8 @@ With `s` the source's output and `t` the target's, over all samples, in float64:
 A verdict holds max rel, or 1 - cosine, to the tolerance of the form's precision (engines/tolerances.py).
 
 Elements that are not finite compare by kind: NaN with NaN, and infinities of one sign; any other meeting with one is a
-FAIL. Integers and booleans compare exactly, but for the part of them that the tolerance leaves to reduced precisions:
-a class flips if two scores are close.
+FAIL. Integers, booleans and texts compare exactly, but for the part of them that the tolerance leaves to reduced
+precisions: a class flips if two scores are close.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class Comparison:
                 suggested_fix="A constant in the model may hold the batch size that it was traced with; "
                 "take sizes from the tensor itself, or set max_batch to 1.",
             )
+        if source.dtype.kind in "OSU":
+            return self._add_text(source, target)
         if source.dtype.kind in "biu":
             self._unequal += int((source != target).sum())
         if self.classifier and source.ndim > 1 and source.size:
@@ -86,6 +88,12 @@ class Comparison:
         self._target_energy += float(t @ t)
         self._noise_energy += float(difference @ difference)
         return math.inf if self._differing_non_finite > differing else relative_error(error, scale)
+
+    def _add_text(self, source: Array, target: Array) -> float:
+        unequal = int((source.astype(np.str_) != target.astype(np.str_)).sum())
+        self._unequal += unequal
+        self._compared += source.size
+        return math.inf if unequal else 0.0
 
     def result(self, tolerance: Tolerance) -> OutputParity:
         """Return the metrics over everything added, and the verdict at a tolerance."""
@@ -107,7 +115,7 @@ class Comparison:
         if self._unequal:
             share = self._unequal / max(1, self._compared)
             verdict = Verdict.FAIL if share > tolerance.unequal else Verdict.WARN
-            return verdict, f"{self._unequal} of {self._compared} integers or booleans differ ({share:.2%})"
+            return verdict, f"{self._unequal} of {self._compared} integers, booleans or texts differ ({share:.2%})"
         if error <= tolerance.threshold:
             return Verdict.PASS, ""
         return (Verdict.WARN if error <= tolerance.limit else Verdict.FAIL), ""

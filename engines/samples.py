@@ -132,7 +132,7 @@ def _plausible(
 def dtype_of(spec: TensorSpec) -> np.dtype[Any]:
     """Return the element type of an input's samples; EngineFailure INVALID_SPEC if there is none."""
     try:
-        return np.dtype(spec.dtype)
+        return np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
     except TypeError:
         raise invalid(
             f"Input '{spec.name}' has the element type {spec.dtype}, for which there are no samples."
@@ -143,6 +143,11 @@ def _draw(rng: np.random.Generator, spec: TensorSpec, values: SampleRange, shape
     dtype = dtype_of(spec)
     if values.values:
         return given_array(spec, values.values, shape)
+    if dtype.kind == "U":
+        raise invalid(
+            f"Input '{spec.name}' takes text, and random text would prove nothing.",
+            "Give samples with an array of text for it: --samples of convert, --test-data of optimize.",
+        )
     if dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(dtype)
     if dtype.kind in "iu":

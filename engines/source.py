@@ -146,7 +146,7 @@ def _declared(given: ComponentInput, dtype: str, inputs: Sequence[ComponentInput
 def network_dtype(given: ComponentInput) -> str:
     """Return the dtype that the network takes: float32 where preprocessing makes numbers of whole pixel values."""
     dtype = given.dtype or "float32"
-    return "float32" if given.preprocessing.active and np.dtype(dtype).kind != "f" else dtype
+    return "float32" if given.preprocessing.active and not dtype.startswith("float") else dtype
 
 
 def channel_axis(steps: Preprocessing, shape: Sequence[int]) -> int:

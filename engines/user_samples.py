@@ -141,6 +141,10 @@ def _missing(arrays: Mapping[str, Array], component: str, name: str, *, bare: bo
 
 def _checked(spec: TensorSpec, array: Array, batch: int) -> Array:
     dtype = dtype_of(spec)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if (array.dtype.kind == "U") != (dtype.kind == "U"):
+        raise invalid(f"The samples' array '{spec.name}' is {array.dtype}; the input takes {spec.dtype}.")
     if not np.can_cast(array.dtype, dtype, "same_kind") and not (dtype.kind == "f" and array.dtype.kind in "iu"):
         raise invalid(f"The samples' array '{spec.name}' is {array.dtype}; the input takes {dtype}.")
     shape = array.shape

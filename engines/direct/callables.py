@@ -138,7 +138,7 @@ def _fitting(tensor: Tensor, array: Array) -> Array:
     Raises:
         EngineFailure: SHAPE_MISMATCH saying what was expected.
     """
-    dtype = np.dtype(tensor.dtype)
+    dtype = np.dtype(np.str_ if tensor.dtype == "string" else tensor.dtype)
     fits = np.can_cast(array.dtype, dtype, "same_kind")
     if tensor.shape is not None:
         ends = zip(tensor.shape.min, array.shape, tensor.shape.max, strict=False)

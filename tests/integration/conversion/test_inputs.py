@@ -136,3 +136,27 @@ def test_a_scalar_of_the_users_samples_is_what_a_smoke_run_takes(bench: Bench) -
     samples = put_samples(bench, x=np.ones((4, 2), np.float32), rate=np.float32(16000))
     bench.convert({**request, "samples_path": samples})
     assert read_manifest(bench.package).components[0].signature.inputs[1].value == (16000.0,)
+
+
+def test_text_is_taken_from_samples_and_never_made_up(bench: Bench) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    labels: dict[str, Any] = {"keys_strings": ["cat", "dog"], "values_floats": [1.0, 2.0], "default_float": -1.0}
+    node = helper.make_node("LabelEncoder", ["s"], ["y"], domain="ai.onnx.ml", **labels)
+    ends = [helper.make_tensor_value_info("s", TensorProto.STRING, ["batch", 2])]
+    graph = helper.make_graph([node], "g", ends, [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])])
+    request = onnx_request(bench, {"x": [1]})
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), bench.workdir / "source" / "net.onnx")
+    with pytest.raises(EngineFailure, match="takes text, and random text would prove nothing") as caught:
+        bench.convert(request)
+    assert "--samples" in caught.value.suggested_fix
+    samples = put_samples(bench, s=np.array([["cat", "bird"], ["dog", ""], ["cat", "dog"]]))
+    (component,) = bench.convert({**request, "samples_path": samples})["components"]
+    assert (component["parity"]["verdict"], component["parity"]["samples"]) == ("PASS", 3)
+    np.testing.assert_array_equal(model_of(bench).run(np.array([["dog", "eel"]]))["y"], [[2, -1]])
+    with pytest.raises(ValueError, match="takes string; given was float32"):
+        model_of(bench).run(np.ones((1, 2), np.float32))
+    with pytest.raises(EngineFailure, match="'s' is float64; the input takes string"):
+        bench.convert({**request, "samples_path": put_samples(bench, s=np.ones((1, 2)))})

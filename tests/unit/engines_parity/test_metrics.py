@@ -129,7 +129,7 @@ def test_integers_and_booleans_are_equal_or_fail(dtype: str) -> None:
     assert compare(source, source.copy(), 0.0).verdict is Verdict.PASS
     result = compare(source, np.array([0, 1, 0]).astype(dtype), 1.0)
     assert result.verdict is Verdict.FAIL
-    assert "1 of 3 integers or booleans differ" in result.remark
+    assert "1 of 3 integers, booleans or texts differ" in result.remark
 
 
 def test_integers_that_float64_cannot_tell_apart_differ() -> None:
@@ -182,3 +182,18 @@ def test_the_report_is_the_json_of_its_proto_message() -> None:
     assert message.outputs[0].max_abs_error == math.inf
     assert message.sample_source == "user provided"
     assert ParityMeasure.Name(message.measure) == "COSINE"
+
+
+def test_texts_are_equal_or_fail() -> None:
+    comparison = Comparison("text")
+    assert comparison.add(np.array(["a", "bb"], object), np.array(["a", "bb"])) == 0
+    assert comparison.result(TOLERANCES["FP32"]).verdict is Verdict.PASS
+    assert comparison.add(np.array(["a"]), np.array(["b"], object)) == np.inf
+    assert comparison.result(TOLERANCES["FP32"]).verdict is Verdict.FAIL
+
+
+def test_outputs_without_elements_are_equal() -> None:
+    comparison = Comparison("empty", classifier=True)
+    assert comparison.add(np.zeros((0, 3)), np.zeros((0, 3))) == 0
+    assert comparison.result(TOLERANCES["FP32"]).verdict is Verdict.PASS
+    assert comparison.result(TOLERANCES["INT8"]).verdict is Verdict.PASS
