@@ -42,8 +42,8 @@ def check_declared(component: Component, signature: Signature) -> None:
         if component.largest_batch > 1 and spec.max and axis != NO_BATCH and axis not in spec.open_axes:
             raise invalid(
                 f"The batch of input '{given.name}', axis {axis}, is fixed at {spec.max[axis]} in the graph.",
-                "Say which axis is the batch (batch_axis in the template, batch=1 in tensor information), set "
-                "max_batch to 1, or export the graph with a dynamic batch.",
+                "Set max_batch to 1, export the graph with a dynamic batch, or say which axis is the batch (batch_axis "
+                "in the template, batch=1 in tensor information).",
             )
 
 
