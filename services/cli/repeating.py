@@ -1,13 +1,40 @@
-"""Calls that can be repeated: where a server goes away, they are sent again."""
+"""Calls that can be repeated and streams that can be resumed: where a server goes away, they are sent again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 PAUSES = (0.5, 1.0, 2.0)
 """Seconds before each further try."""
+RECONNECT_PAUSES = (0.2, 0.5, 1, 2, 5, 5, 5)
+"""Seconds before a stream that broke off is asked for again, until something comes of it."""
+
+
+def resumed(method: Callable[[Any], Iterable[Any]], request: Any, advance: Callable[[Any], None]) -> Iterator[Any]:
+    """Yield the messages of a stream; one that breaks off is asked for again, from where it was.
+
+    Args:
+        method: Sends the request and returns the stream.
+        request: Of the stream.
+        advance: Makes the request ask for what follows a message.
+    """
+    import grpc
+
+    pauses = iter(RECONNECT_PAUSES)
+    while True:
+        try:
+            for message in method(request):
+                advance(message)
+                pauses = iter(RECONNECT_PAUSES)
+                yield message
+            return
+        except grpc.RpcError as failure:
+            pause = next(pauses, None)
+            if failure.code() != grpc.StatusCode.UNAVAILABLE or pause is None:
+                raise
+            time.sleep(pause)
 
 
 def repeated(method: Callable[[Any], Any], request: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,18 +93,26 @@ def logs(
     task: TaskArgument,
     attempt: Annotated[int, typer.Option(min=0, help="The attempt; the newest where 0.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the task ends.")] = False,
+    tail: Annotated[int, typer.Option(min=0, help="Begin with so many of the last lines; all where 0.")] = 0,
     output: Output = TABLE,
 ) -> None:
     """Print the log of a task."""
     from services.cli.output import message_json
+    from services.cli.repeating import resumed
 
     with connect() as connection:
         service, name = find_task(connection, task)
-        for line in service.call(connection, "Logs", name=name, attempt=attempt, follow=follow):
-            if output is OutputFormat.JSON:
-                print_json_line(message_json(line))
-            else:
-                typer.echo(f"{when(line.time)} {line.text}")
+        request = service.request("Logs", name=name, attempt=attempt, follow=follow, tail_lines=tail, batched=True)
+
+        def advance(batch: Any) -> None:
+            request.after_line, request.tail_lines = batch.lines[-1].number, 0
+
+        for batch in resumed(service.method(connection, "Logs"), request, advance):
+            for line in batch.lines:
+                if output is OutputFormat.JSON:
+                    print_json_line(message_json(line))
+                else:
+                    typer.echo(f"{when(line.time)} {line.text}")
 
 
 @tasks.command("cancel")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from services.cli.exit_codes import ExitCode
 from services.cli.output import error, note, plain
+from services.cli.repeating import resumed
 from services.cli.results import show_result, unaccepted
 from services.cli.task_services import service_of
 from services.cli.views import doing, enum_name
@@ -22,29 +22,17 @@ EXIT_CODES = {
     "FAILED": ExitCode.TASK_FAILED,
     "CANCELLED": ExitCode.TASK_CANCELLED,
 }
-RECONNECT_SECONDS = (0.2, 0.5, 1, 2, 5, 5, 5)
 
 
 def follow(connection: Connection, name: str) -> Iterator[Any]:
     """Yield the task after every change until it is terminal; a broken stream is resumed where it ended."""
-    import grpc
-
     service = service_of(name)
-    watched, request = service.method(connection, "Watch"), service.request("Watch", name=name)
-    pauses = iter(RECONNECT_SECONDS)
-    while True:
-        try:
-            for task in watched(request):
-                request.after_revision = task.status.revision
-                pauses = iter(RECONNECT_SECONDS)
-                yield task
-                if enum_name(task.status, "state") in TERMINAL:
-                    return
-        except grpc.RpcError as failure:
-            pause = next(pauses, None)
-            if failure.code() != grpc.StatusCode.UNAVAILABLE or pause is None:
-                raise
-            time.sleep(pause)
+    request = service.request("Watch", name=name)
+
+    def advance(task: Any) -> None:
+        request.after_revision = task.status.revision
+
+    return resumed(service.method(connection, "Watch"), request, advance)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from lathe.type.v1 import event_pb2, task_pb2
@@ -20,6 +22,10 @@ from services.common.tasks.handlers import TaskHandlers
 from services.common.tasks.machine import TERMINAL
 from services.common.tasks.tasklog import read_log
 
+LINES_AT_ONCE = 1000
+# Large enough to cost little for each line, small enough to show a log while it comes.
+BATCH_BYTES = 256 << 10
+
 
 class BlobReader(Protocol):
     """The content store, as logs are read from it."""
@@ -30,10 +36,18 @@ class BlobReader(Protocol):
 
 @dataclass
 class _Place:
-    """How far a log is read: attempt, last line sent, and the sequence of the stream up to which it was looked at."""
+    """How far a log is read.
+
+    Attributes:
+        attempt: The attempt.
+        line: The last line that was sent.
+        tail: How many of the last lines that there are to begin with; 0 for all, and once they were sent.
+        sequence: Of the stream, up to which it was looked at.
+    """
 
     attempt: int
     line: int
+    tail: int = 0
     sequence: int = 0
 
 
@@ -65,9 +79,17 @@ class TaskStreams:
                 await _wait(changed, self._poll)
 
     async def logs(self, request: Any) -> AsyncIterator[task_pb2.LogLine]:
-        """Yield the log of an attempt; with `follow`, also what comes until it ends, or until the task ends."""
+        """Yield the log of an attempt; with `follow`, also what comes until it ends, or until the task ends.
+
+        With `batched` each message holds many lines.
+        """
+        async for lines in self._log(request):
+            for message in _batches(lines) if request.batched else lines:
+                yield message
+
+    async def _log(self, request: Any) -> AsyncIterator[list[task_pb2.LogLine]]:
         task_id = request.name.partition("/")[2]
-        place = _Place(request.attempt, request.after_line)
+        place = _Place(request.attempt, request.after_line, request.tail_lines)
         first = await self._handlers.get(request)
         if request.attempt > len(first.attempts) and request.attempt > max(
             (a.number for a in first.attempts), default=0
@@ -81,25 +103,41 @@ class TaskStreams:
                 ended = True
                 for attempt in _attempts_from(task, place, single=request.attempt > 0 or not request.follow):
                     if attempt.number != place.attempt:
-                        place = _Place(attempt.number, place.line if place.attempt == 0 else 0)
+                        first_one = place.attempt == 0
+                        place = _Place(attempt.number, place.line if first_one else 0, place.tail if first_one else 0)
                     ended = attempt.outcome != task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
-                    async for line in self._lines(task_id, attempt, place):
-                        yield line
+                    async for lines in self._lines(task_id, attempt, place):
+                        yield lines
                 over = task.status.state in TERMINAL or (request.attempt > 0 and ended)
                 if over or not request.follow:
                     return
                 await _wait(changed, self._poll)
 
-    async def _lines(self, task_id: str, attempt: task_pb2.Attempt, place: _Place) -> AsyncIterator[task_pb2.LogLine]:
+    async def _lines(
+        self, task_id: str, attempt: task_pb2.Attempt, place: _Place
+    ) -> AsyncIterator[list[task_pb2.LogLine]]:
         if attempt.log.sha256:
-            for line in read_log(await self._blobs.read(attempt.log), attempt.number):
-                if line.number > place.line:
-                    place.line = line.number
-                    yield line
-            return
+            lines = read_log(await self._blobs.read(attempt.log), attempt.number, place.line, place.tail)
+            while chunk := list(islice(lines, LINES_AT_ONCE)):
+                place.line = chunk[-1].number
+                yield chunk
+        elif place.tail:
+            last = deque[task_pb2.LogLine](maxlen=place.tail)
+            async for chunk in self._live_lines(task_id, attempt, place):
+                last.extend(chunk)
+            yield list(last)
+        else:
+            async for chunk in self._live_lines(task_id, attempt, place):
+                yield chunk
+        place.tail = 0  # from now on it is what follows
+
+    async def _live_lines(
+        self, task_id: str, attempt: task_pb2.Attempt, place: _Place
+    ) -> AsyncIterator[list[task_pb2.LogLine]]:
         subject = event_subject(self._kind, task_id, LOG_EVENT)
         while True:
             batch = await read_after(self._bus, EVENTS, subject, place.sequence)
+            lines: list[task_pb2.LogLine] = []
             for sequence, data in batch:
                 place.sequence = sequence
                 event = event_pb2.TaskEvent.FromString(data)
@@ -108,7 +146,8 @@ class TaskStreams:
                 for number, text in enumerate(event.logged.lines, start=event.logged.first_line):
                     if number > place.line:
                         place.line = number
-                        yield task_pb2.LogLine(attempt=event.attempt, number=number, time=event.time, text=text)
+                        lines.append(task_pb2.LogLine(attempt=event.attempt, number=number, time=event.time, text=text))
+            yield lines
             if len(batch) < BATCH:
                 return
 
@@ -127,6 +166,19 @@ class TaskStreams:
             for subscription in subscriptions:
                 if not self._bus.nc.is_closed:
                     await subscription.unsubscribe()
+
+
+def _batches(lines: Iterable[task_pb2.LogLine]) -> Iterator[task_pb2.LogLine]:
+    """Return the lines as few messages of bounded size."""
+    batch, size = task_pb2.LogLine(), 0
+    for line in lines:
+        if size > BATCH_BYTES:
+            yield batch
+            batch, size = task_pb2.LogLine(), 0
+        batch.lines.append(line)
+        size += len(line.text)
+    if batch.lines:
+        yield batch
 
 
 def _attempts_from(task: Any, place: _Place, *, single: bool) -> list[task_pb2.Attempt]:

@@ -19,6 +19,7 @@ FLUSH_SECONDS = 0.25
 MAX_LINE = 8192
 MAX_BATCH_BYTES = 256 * 1024
 MAX_LOG_BYTES = 32 * 1024 * 1024
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Publish = Callable[[event_pb2.TaskLogged], Awaitable[None]]
 
@@ -93,10 +94,14 @@ def _stored(line: str) -> bytes:
     return f"{datetime.now(UTC).isoformat(timespec='microseconds')} {line}\n".encode(errors="replace")
 
 
-def read_log(stored: bytes, attempt: int) -> Iterator[task_pb2.LogLine]:
-    """Return the lines of a stored log."""
-    for number, line in enumerate(stored.decode(errors="replace").splitlines(), start=1):
+def read_log(stored: bytes, attempt: int, after: int = 0, tail: int = 0) -> Iterator[task_pb2.LogLine]:
+    """Return the lines of a stored log: those behind number `after`, and only the last `tail` of them where not 0."""
+    lines = stored.decode(errors="replace").splitlines()
+    start = max(after, len(lines) - tail if tail else 0)
+    for number, line in enumerate(lines[start:], start=start + 1):
         moment, _, text = line.partition(" ")
         entry = task_pb2.LogLine(attempt=attempt, number=number, text=text)
-        entry.time.FromDatetime(datetime.fromisoformat(moment))
+        # Of hundreds of thousands of lines, `FromDatetime` would take half of the time.
+        since, time = datetime.fromisoformat(moment) - EPOCH, entry.time
+        time.seconds, time.nanos = since.days * 86400 + since.seconds, since.microseconds * 1000
         yield entry

@@ -9,6 +9,7 @@ from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
 
 from services.common.errors import LatheError
+from services.common.tasks import streams
 from tests.integration.tasks.kit import Site
 
 
@@ -69,6 +70,37 @@ async def test_logs_are_followed_and_resumed(site: Site) -> None:
     assert await lines(site, task, attempt=1, after_line=6) == []
     with pytest.raises(LatheError, match="has no attempt 2"):
         await lines(site, task, attempt=2)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["stored", "live"])
+async def test_a_log_comes_in_batches_and_from_its_end(site: Site, ended: bool) -> None:
+    await site.start_worker()
+    task = await site.create("lines")
+    if ended:
+        await site.reach(task, task_pb2.SUCCEEDED)
+    else:
+        async with asyncio.timeout(10):
+            while len(await lines(site, task)) < 5:
+                await asyncio.sleep(0.02)
+    known = await lines(site, task)
+    assert await lines(site, task, tail_lines=2) == known[-2:]
+    assert await lines(site, task, tail_lines=100) == known
+    assert await lines(site, task, tail_lines=100, after_line=4) == known[4:]
+    request = pb.StreamConversionTaskLogsRequest(name=task.name, batched=True, tail_lines=3, follow=True)
+    batches = [batch async for batch in site.engine.streams.logs(request)]
+    assert [line.text for batch in batches for line in batch.lines][-1] == "line 6"
+    assert len(batches) < 3
+    assert not any(batch.text for batch in batches)
+
+
+async def test_batches_of_a_long_log_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BATCH_BYTES", 10)
+    await site.start_worker()
+    task = await site.reach(await site.create("lines"), task_pb2.SUCCEEDED)
+    request = pb.StreamConversionTaskLogsRequest(name=task.name, batched=True)
+    batches = [batch async for batch in site.engine.streams.logs(request)]
+    assert len(batches) > 1
+    assert [line.number for batch in batches for line in batch.lines] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_a_live_log_is_read_from_the_stream(site: Site) -> None:

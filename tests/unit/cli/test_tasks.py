@@ -22,7 +22,7 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
 )
 from lathe.type.v1 import failure_pb2, task_pb2
 
-from services.cli import watching
+from services.cli import repeating
 from services.cli.failures import CliError
 from services.cli.task_services import TASK_SERVICES, service_of
 from tests.unit.cli.conftest import Lathe
@@ -195,7 +195,7 @@ def test_watching_ends_with_the_task(three: Suite, lathe: Lathe, state: Any, cod
 
 
 def test_a_broken_watch_goes_on_where_it_ended(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "RECONNECT_SECONDS", (0.01,))
+    monkeypatch.setattr(repeating, "RECONNECT_PAUSES", (0.01,))
     running, done = quantization(state=task_pb2.RUNNING), quantization()
     running.status.revision, done.status.revision = 7, 8
     away = RefusedError(grpc.StatusCode.UNAVAILABLE, "Restarting.")
@@ -208,7 +208,7 @@ def test_a_broken_watch_goes_on_where_it_ended(three: Suite, lathe: Lathe, monke
 def test_a_watch_is_given_up_where_the_service_stays_away(
     three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "RECONNECT_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(repeating, "RECONNECT_PAUSES", (0.01, 0.01))
     three.answers["WatchQuantizationTask"] = RefusedError(grpc.StatusCode.UNAVAILABLE, "lathe restarts.")
     assert lathe("tasks", "watch", "quantizationTasks/q1").code == 4
     assert len(three.asked["WatchQuantizationTask"]) == 3
@@ -217,11 +217,12 @@ def test_a_watch_is_given_up_where_the_service_stays_away(
 def test_logs_are_printed_as_they_come(three: Suite, lathe: Lathe) -> None:
     line = task_pb2.LogLine(number=1, text="[converting] …")
     line.time.seconds = 1_700_000_000
-    three.answers["StreamQuantizationTaskLogs"] = [line]
-    ended = lathe("tasks", "logs", "q1", "--attempt", "2", "-f")
+    three.answers["StreamQuantizationTaskLogs"] = [task_pb2.LogLine(lines=[line])]
+    ended = lathe("tasks", "logs", "q1", "--attempt", "2", "-f", "--tail", "5")
     assert ended.out.endswith(" [converting] …\n")
     asked = three.asked["StreamQuantizationTaskLogs"][0]
     assert (asked.name, asked.attempt, asked.follow) == ("quantizationTasks/q1", 2, True)
+    assert (asked.tail_lines, asked.batched) == (5, True)
     assert json.loads(lathe("tasks", "logs", "q1", "-o", "json").out)["text"] == "[converting] …"
 
 
