@@ -13,6 +13,7 @@ import numpy as np
 from engines.backends import Array, Arrays, BuiltForm, Session, backend
 from engines.direct.convention import Convention
 from engines.direct.structure import filled
+from engines.direct.test_data import array_of
 from engines.failures import EngineFailure, FailureReason
 from engines.manifest import ComponentEntry, Manifest, Tensor
 from engines.signature import format_extents
@@ -94,7 +95,7 @@ class OptimizedModule(OptimizedModel):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Compute the outputs, without gradients."""
         given = self._convention.values(arguments, named)
-        values = self.run(dict(zip(self.inputs, map(_array, given), strict=True)))
+        values = self.run(dict(zip(self.inputs, map(array_of, given), strict=True)))
         return filled(self._structure, (_tensor(values[name]) for name in self.outputs))
 
 
@@ -109,14 +110,10 @@ class OptimizedGraph(OptimizedModel):
         by_name = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], Mapping) else None
         positional = arguments if by_name is None else ()
         given = Convention.flat(self.inputs).values(positional, {**(by_name or {}), **named})
-        values = self.run(dict(zip(self.inputs, map(_array, given), strict=True)))
+        values = self.run(dict(zip(self.inputs, map(array_of, given), strict=True)))
         as_given = _tensor if any(hasattr(value, "detach") for value in given) else np.asarray
         found = tuple(as_given(values[name]) for name in self.outputs)
         return found[0] if len(found) == 1 else found
-
-
-def _array(value: Any) -> Array:
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def _tensor(array: Array) -> Any:

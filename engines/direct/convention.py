@@ -76,13 +76,22 @@ def declared(
     """
     if is_positional(elements):
         elements = sorted(elements, key=lambda element: element.position or 0)
-    places = [Place(_argument(element, parameters), element.steps) for element in elements]
+    places = [place_of(element, parameters) for element in elements]
     if not any(place.steps for place in places):
         leading = list(parameters[: len(places)])
         if sorted(place.argument for place in places) == sorted(leading):
             component, places = _in_a_row(elements, places, leading, component)
             return component, Convention(tuple(parameters), tuple(places))
     return apply_elements(elements, component), Convention(tuple(parameters), tuple(places))
+
+
+def place_of(element: TensorElement, parameters: Sequence[str]) -> Place:
+    """Return where the tensor of an element stands.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for a position that the model does not have.
+    """
+    return Place(_argument(element, parameters), element.steps)
 
 
 def _in_a_row(

@@ -13,7 +13,7 @@ from engines import input_shapes as shapes_of_inputs
 from engines.backends.base import Array
 from engines.conversion_request import Component, ConversionRequest, Template, WorkInput, invalid
 from engines.devices import Device
-from engines.direct.convention import Convention, declared
+from engines.direct.convention import Convention, declared, place_of
 from engines.direct.files import laid_out
 from engines.direct.structure import structure_of_call
 from engines.direct.test_data import dtypes_of, named_arrays
@@ -89,7 +89,8 @@ def given_module(module: torch.nn.Module, input_shapes: Any, device: Device, tes
         module: The module.
         input_shapes: Shapes of its inputs, as `optimize` takes them; those of the test data where empty.
         device: Where it will run.
-        test_data: The user's samples, whose element types are those of the inputs where nothing else says.
+        test_data: The user's samples. Inputs are of their element types if nothing else says, without samples of that
+            of the weights.
 
     Raises:
         EngineFailure: INVALID_SPEC for shapes that cannot be read, or inputs that `forward` does not take.
@@ -97,16 +98,15 @@ def given_module(module: torch.nn.Module, input_shapes: Any, device: Device, tes
     parameters = parameters_of(module)
     elements = _elements(input_shapes) if input_shapes else _elements_of_data(test_data, parameters)
     component, convention = declared(elements, parameters, Component(name=_COMPONENT))
+    network = _copy(module)
     dtypes = dtypes_of(test_data, [given.name for given in component.inputs])
-    said = {element.name for element in elements if element.dtype}
+    said = {place_of(element, parameters) for element in elements if element.dtype}
+    usual = _dtype_of_weights(network)
     inputs = [
-        given
-        if given.name in said or given.name not in dtypes
-        else given.model_copy(update={"dtype": dtypes[given.name]})
-        for given in component.inputs
+        given if place in said else given.model_copy(update={"dtype": dtypes.get(given.name, usual)})
+        for given, place in zip(component.inputs, convention.places, strict=True)
     ]
     component = component.model_copy(update={"inputs": tuple(inputs)})
-    network = _copy(module)
 
     def reader(
         _request: ConversionRequest, component: Component, _workdir: Path, arguments: Sequence[Array], path: Path
@@ -208,6 +208,12 @@ def _copy(module: torch.nn.Module) -> torch.nn.Module:
     for parameter in copied.parameters():
         parameter.requires_grad = False
     return scripted(copied) if is_script else copied
+
+
+def _dtype_of_weights(network: torch.nn.Module) -> str:
+    """Return the element type that all weights are of; float32 if they differ, and for bfloat16, which is widened."""
+    found = {str(weight.dtype).removeprefix("torch.") for weight in network.parameters() if weight.is_floating_point()}
+    return found.pop() if found in ({"float16"}, {"float64"}) else "float32"
 
 
 def _copied_script(module: Any) -> Any:

@@ -55,9 +55,13 @@ def structure_of_call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) 
 
 
 def filled(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:
-    """Return a result of that structure, of tensors in their order, brought to the element types that they had."""
+    """Return a result of that structure, of tensors in their order, brought to the element types that they had.
+
+    Complex tensors are given as real ones with a last axis of 2 (`flatten_outputs`).
+    """
     if isinstance(structure, Leaf):
-        return next(tensors).to(structure.dtype)
+        tensor = next(tensors)
+        return (_as_complex(tensor) if structure.dtype.is_complex else tensor).to(structure.dtype)
     if not isinstance(structure, Node):
         return None
     parts = [(key, filled(part, tensors)) for key, part in structure.parts]
@@ -70,6 +74,13 @@ def filled(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:
     if kind in {dict, OrderedDict}:
         return kind(parts)
     return _mapping(kind, dict(parts))
+
+
+def _as_complex(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the complex tensor that a real one with a last axis of 2 stands for."""
+    import torch
+
+    return torch.view_as_complex(tensor.contiguous())
 
 
 def _mapping(kind: type[Any], parts: dict[Any, Any]) -> Any:

@@ -58,11 +58,19 @@ def named_arrays(test_data: Any, names: Sequence[str]) -> dict[str, Array]:
 
 
 def _array(value: Any) -> Array:
-    detached = value.detach().cpu() if hasattr(value, "detach") else value
-    array: Array = np.asarray(detached)
+    array = array_of(value)
     if array.dtype == object:
         raise invalid("The test data are arrays or tensors: by input, in a list in the order of the inputs, or one.")
     return array
+
+
+def array_of(value: Any) -> Array:
+    """Return a tensor, or what is like an array, as an array; bfloat16, which NumPy does not have, as float32."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    array: Array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def dtypes_of(test_data: Any, names: Sequence[str]) -> dict[str, str]:

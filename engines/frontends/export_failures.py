@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.frontends.export_job import ExportJob
 from engines.frontends.forward import to_tensors
+from engines.frontends.inference_form import CONVERT_FIRST
 from engines.quiet import quiet
 from engines.signature import format_shape
 
@@ -25,6 +26,14 @@ _OPERATOR = (
 _FIXED_BATCH = (
     *("specialized", "ConstraintViolation", "Constraints violated", "at batch ", "Got invalid dimensions"),
     *("conflicts between user-specified ranges and inferred ranges", "the graph gives outputs", "the graph cannot be"),
+)
+_INSTEAD = {
+    "DictConstruct": "Return a tuple of tensors: of TorchScript, no exporter takes a dictionary.",
+    "fused_moving_avg_obs_fake_quant": CONVERT_FIRST,
+}
+_OTHERWISE = (
+    "Write this part of the network with operators that ONNX has. If it is TorchScript, try a program of torch.export, "
+    "which can be exported with more operators."
 )
 
 
@@ -77,9 +86,7 @@ def _unsupported(
         node=module,
         operator=operator,
         evidence=evidence,
-        suggested_fix="Return a tuple of tensors: of TorchScript, no exporter takes a dictionary."
-        if operator == "prim.DictConstruct"
-        else "Write this part of the network with operators that ONNX has.",
+        suggested_fix=_INSTEAD.get(operator.rpartition(".")[2], _OTHERWISE),
     )
 
 

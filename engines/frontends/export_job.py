@@ -113,7 +113,8 @@ class Observed:
     Attributes:
         shapes: Shape of each output.
         dtypes: Element type of each output, as NumPy writes it, and `bfloat16`.
-        plain: Whether they came in tuples, lists and dictionaries alone, which exporters understand as they are.
+        plain: Whether they came in tuples, lists and dictionaries alone, none of them complex, which exporters
+            understand as they are.
     """
 
     shapes: tuple[Shape, ...]
@@ -152,4 +153,4 @@ def _plain(value: Any) -> bool:
 
     if type(value) in _PLAIN:
         return all(map(_plain, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, torch.Tensor)
+    return isinstance(value, torch.Tensor) and not value.is_complex()

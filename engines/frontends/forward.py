@@ -28,7 +28,8 @@ _ADVICE = (
     ),
     (
         ("scalar type", "same dtype", "dtype"),
-        "Compare the inputs' dtypes with what 'forward' expects: int64 for indices, float32 mostly.",
+        "Declare each input in the dtype that 'forward' expects: int64 for indices, for others that of the weights. Or "
+        "bring the network to float32, by model.float().",
     ),
     (("cuda",), "The network must run on the CPU: take the device from an input (x.device), and call no .cuda()."),
     (
@@ -43,13 +44,15 @@ _ADVICE = (
 def flatten_outputs(value: Any, where: str = "") -> list[torch.Tensor]:
     """Return the tensors of a result in order: of tuples, lists and mappings, nested as they may be; None is left out.
 
+    A complex tensor becomes a real one with a last axis of 2, real and imaginary part: runtimes give no complex ones.
+
     Raises:
         EngineFailure: INVALID_ARCHITECTURE where the result holds something else, with the place: `['loss'][0]`.
     """
     import torch
 
     if isinstance(value, torch.Tensor):
-        return [value]
+        return [torch.view_as_real(value.resolve_conj()) if value.is_complex() else value]
     if value is None:
         return []
     if isinstance(value, Mapping | tuple | list):
@@ -109,7 +112,9 @@ def call_forward(network: torch.nn.Module, samples: Sequence[NDArray[Any]], path
         try:
             return network(*to_tensors(samples))
         except (Exception, SystemExit) as error:
-            raise _failure(error, trail.path, samples, path) from error
+            failure = _failure(error, trail.path, samples, path)
+            failure.evidence += _weights(network)
+            raise failure from error
 
 
 def run_module(module: torch.nn.Module, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -155,6 +160,12 @@ class _ModuleTrail:
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
+
+
+def _weights(network: torch.nn.Module) -> str:
+    """Return the dtypes of the weights in words; nothing if all are float32."""
+    found = sorted({str(weight.dtype).removeprefix("torch.") for weight in network.parameters()} - {"float32"})
+    return f"; weights: {', '.join(found)}" if found else ""
 
 
 def _failure(error: BaseException, module: str, samples: Sequence[NDArray[Any]], path: Path | None) -> EngineFailure:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engines.backends.base import Array
 from engines.conversion_request import Component
+from engines.frontends.inference_form import inference_form
 from engines.frontends.nesting import nested_network
 from engines.frontends.pytorch import export_onnx, run_module
 from engines.frontends.weights import check_numbers
@@ -30,7 +31,8 @@ def module_source(
     """Write a network as ONNX and return it with its original.
 
     Args:
-        network: In evaluation mode; takes the component's inputs by position, or as their places nest.
+        network: In evaluation mode; takes the component's inputs by position, or as their places nest. It is changed
+            to its `inference_form`.
         component: The component, its inputs declared.
         arguments: One array per input.
         onnx_path: Where the ONNX file goes.
@@ -42,6 +44,7 @@ def module_source(
         EngineFailure: INVALID_MODEL for weights that are NaN; as `export_onnx` besides.
     """
     check_numbers(network)
+    network, notes = inference_form(network)
     export = export_onnx(
         nested_network(network, component),
         network_inputs(component),
@@ -60,7 +63,7 @@ def module_source(
         {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
         export.constants,
         companions or {},
-        _warnings(export.constants),
+        (*notes, *_warnings(export.constants)),
     )
 
 

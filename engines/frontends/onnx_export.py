@@ -20,6 +20,7 @@ from engines.failures import EngineFailure, first_line
 from engines.frontends.export_failures import explain
 from engines.frontends.export_job import ExportJob, Observed, Point
 from engines.frontends.forward import flatten_outputs, to_tensors
+from engines.frontends.onnx_translations import symbolic_translations, translations
 from engines.network_state import kept_state
 from engines.quiet import quiet
 
@@ -93,6 +94,7 @@ def _dynamo(job: ExportJob, *, direct: bool) -> None:
         opset_version=OPSET,
         input_names=[spec.name for spec in job.inputs],
         output_names=list(job.output_names),
+        custom_translation_table=translations(),
         verbose=False,
     )
     if program is None:
@@ -119,9 +121,10 @@ def _torchscript(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
     import torch
 
     tensors = to_tensors(job.at(job.traced))
-    with torch.no_grad():
+    script = _script(job.network)
+    with torch.no_grad(), symbolic_translations(OPSET):
         torch.onnx.export(
-            _script(job.network) or flat_network(job.network),
+            _taking(script, len(tensors)) if script else flat_network(job.network),
             tensors,
             job.path,
             dynamo=False,
@@ -138,6 +141,27 @@ def _script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
 
     found = getattr(network, "script", None)
     return found if isinstance(found, torch.jit.ScriptModule) else None
+
+
+def _taking(script: Any, count: int) -> Any:
+    """Return a script that takes the first arguments of another by position; the others keep their defaults.
+
+    The exporter wants a value for every argument, and takes no None.
+    """
+    import torch
+
+    if count == len(script.forward.schema.arguments) - 1:
+        return script
+
+    class Outer(torch.jit.ScriptModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.script = script
+
+    names = ", ".join(f"value_{index}" for index in range(count))
+    outer: Any = Outer()
+    outer.define(f"def forward(self, {names}):\n    return self.script({names})\n")
+    return outer.eval()
 
 
 def _named_axes(job: ExportJob, observed: Mapping[Point, Observed]) -> dict[str, dict[int, str]]:

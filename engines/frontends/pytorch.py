@@ -135,6 +135,13 @@ def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]])
     if len(inputs) != len(samples):
         raise _invalid(f"There are {len(samples)} sample arrays for {len(inputs)} inputs.")
     for spec, sample in zip(inputs, samples, strict=True):
+        if spec.dtype == "bfloat16":
+            raise EngineFailure(
+                FailureReason.INVALID_SPEC,
+                f"The input '{spec.name}' is of bfloat16, which no runtime takes as an input.",
+                suggested_fix="Declare it as float32: a network in bfloat16 is read in float32. A program of "
+                "torch.export keeps its types: export it again from model.float(), with inputs of float32.",
+            )
         ends = enumerate(zip(sample.shape, spec.min, spec.max, strict=False))
         fits = all(low <= extent <= high for axis, (extent, low, high) in ends if axis != spec.batch_axis)
         if sample.ndim != len(spec.opt) or not fits:

@@ -166,3 +166,25 @@ def build():
     return Net()
 """
 )
+
+UNROLLED = (
+    HEAD
+    + """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        state, steps = torch.zeros_like(x[:, 0]), []
+        for step in range(x.shape[1]):
+            state = state * self.weight + x[:, step]
+            steps.append(state)
+        return torch.stack(steps, 1)
+
+
+@architecture("Unrolled")
+def build():
+    return Net()
+"""
+)

@@ -4,11 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.backends.torchscript import frozen
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends import onnx_export
 from engines.frontends.export_job import ExportJob
 from engines.frontends.pytorch import Export, PytorchSource, export_onnx, load_network, run_module
+from engines.frontends.torchscript import scripted
 from engines.signature import TensorSpec
 from tests.unit.engines_frontends import networks
 from tests.unit.engines_frontends.conftest import MakeSource
@@ -159,6 +161,56 @@ def test_templates_that_do_not_fit(
     with pytest.raises(EngineFailure, match=words) as caught:
         export_onnx(network, inputs, [np.zeros((1, 8), np.float32)], tmp_path / "m.onnx", **options)
     assert caught.value.reason is FailureReason.INVALID_SPEC
+
+
+def test_network_for_one_length_only_is_told_with_what_to_declare(make_source: MakeSource, tmp_path: Path) -> None:
+    spec = TensorSpec("x", "float32", (1, 2, 3), (1, 5, 3), (1, 9, 3))
+    with pytest.raises(EngineFailure, match="cannot be exported for a range of shapes") as caught:
+        _exported(make_source(networks.UNROLLED), [spec], [_sample(spec)], tmp_path / "net.onnx")
+    assert caught.value.reason is FailureReason.SHAPE_MISMATCH
+    assert "such as x:float32(1*5*3)" in caught.value.suggested_fix
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_equal_values_keep_their_order_in_a_stable_sort(exporter: str, descending: bool, tmp_path: Path) -> None:
+    import torch
+
+    class Sort(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.descending = descending
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            values, order = torch.sort(x, dim=1, stable=True, descending=self.descending)
+            return order, values + torch.sort(x, dim=1)[0]
+
+    jit: Any = torch.jit
+    network = Sort() if exporter == "dynamo" else scripted(jit.script(Sort()))
+    sample = np.array([[2, 1, 2, 1, 2, 0, 1, 2]], np.float32)
+    export = export_onnx(network.eval(), [_float("x", 1, 8)], [sample], tmp_path / "m.onnx", max_batch=3)
+    assert export.exporter == exporter
+    _agrees(export, (1, 3))
+    expected = run_module(export.module, [sample])
+    session = OnnxRuntimeSession(export.onnx_path, 1, optimise=True)
+    for found, value in zip(session.run({"x": sample}).values(), expected, strict=True):
+        np.testing.assert_array_equal(found, value)
+
+
+def test_complex_outputs_come_as_real_and_imaginary_parts(tmp_path: Path) -> None:
+    import torch
+
+    class Spectrum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"spectrum": torch.fft.rfft(x).conj(), "power": torch.fft.rfft(x).abs()}
+
+    spec = _float("x", 1, 16)
+    export = export_onnx(Spectrum().eval(), [spec], [_sample(spec)], tmp_path / "m.onnx", max_batch=2)
+    assert [(found.dtype, found.max) for found in export.signature.outputs] == [
+        ("float32", (2, 9, 2)),
+        ("float32", (2, 9)),
+    ]
+    _agrees(export, (1, 2))
 
 
 def test_parameters_keep_the_names_of_the_network(make_source: MakeSource, tmp_path: Path) -> None:

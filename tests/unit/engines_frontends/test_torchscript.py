@@ -70,6 +70,23 @@ def test_a_script_is_read_with_a_dynamic_batch_and_its_choices(tmp_path: Path, s
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("declared", [1, 2])
+@pytest.mark.filterwarnings("ignore")
+def test_an_optional_argument_is_none_unless_it_is_declared(tmp_path: Path, source: Path, declared: int) -> None:
+    import torch
+
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, by: float = 2.0) -> torch.Tensor:
+            return x * by if mask is None else x * mask
+
+    jit: Any = torch.jit
+    _save(jit.script(Net().eval()), source / "m.pt")
+    inputs = [{"name": name, "shape": [1, 4]} for name in ("x", "mask")]
+    prepared = read("TORCHSCRIPT", tmp_path, inputs=inputs[:declared], max_batch=3)
+    assert len(prepared.source.signature.inputs) == declared
+    assert_equal(prepared)
+
+
 def test_the_inputs_must_be_those_of_forward(tmp_path: Path, source: Path) -> None:
     import torch
 

@@ -72,6 +72,19 @@ def test_an_archive_is_called_by_the_arguments_of_its_forward(archive: Path) -> 
     assert any("Compare the inputs' shapes" in words for words in wrong.__notes__)
 
 
+@pytest.mark.parametrize(
+    ("weights", "inputs"),
+    [(torch.float64, "float64"), (torch.float16, "float16"), (torch.bfloat16, "float32"), (torch.float32, "float32")],
+)
+def test_inputs_are_of_the_element_type_of_the_weights(weights: torch.dtype, inputs: str) -> None:
+    module = nn.Linear(8, 4).to(weights)
+    for data in (None, torch.ones(1, 8, dtype=weights)):
+        (found,) = given_module(module, ["1*8"], DEVICE, data).conversion.template.components[0].inputs
+        assert found.dtype == inputs
+    (said,) = given_module(module, "input_0:int64(1*8)", DEVICE, None).conversion.template.components[0].inputs
+    assert said.dtype == "int64"
+
+
 def test_a_script_in_memory_is_copied_and_takes_the_shapes_of_test_data(archive: Path, tmp_path: Path) -> None:
     script = JIT.load(archive)
     data = (torch.ones(1, 8), torch.ones(1, 4))

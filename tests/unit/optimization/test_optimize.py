@@ -211,7 +211,11 @@ def test_results_are_taken_apart_and_put_back_together(value: Any) -> None:
 
 
 def test_tensors_come_back_in_the_element_type_that_they_had() -> None:
+    from engines.frontends.forward import flatten_outputs
+
     assert filled(structure_of(torch.ones(1, dtype=torch.bfloat16)), iter([torch.ones(1)])).dtype == torch.bfloat16
+    spectrum = {"f": torch.tensor([1 + 2j, 3 - 4j])}
+    assert torch.equal(filled(structure_of(spectrum), iter(flatten_outputs(spectrum)))["f"], spectrum["f"])
 
 
 def test_test_data_come_by_name_in_order_alone_or_as_a_file(tmp_path: Path) -> None:
