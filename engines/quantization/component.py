@@ -99,6 +99,10 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
     profile = stopwatch.compare([chosen], FINAL_SECONDS)
     if candidate in second:
         warnings.append(f"Nothing made as asked for held and was faster, so it was made otherwise: {candidate.name}.")
+    if chosen.coverage.is_small:
+        warnings.append(f"Most of '{name}' is in floating point: in integers are {chosen.coverage}.")
+    if chosen.coverage.products:
+        log.info("%s: in integers are %s", name, chosen.coverage)
     return QuantizedComponent(
         _packaged(job, prepared, chosen, profile),
         chosen,
@@ -201,6 +205,8 @@ def _computes(job: ComponentJob, precision: str) -> str:
 def all_failed(search: Search) -> EngineFailure:
     """Return the failure of a search in which no tool made a form: what each of them said."""
     failures = [(trial.candidate.name, trial.failure) for trial in search.trials if trial.failure]
+    if len({failure.message for _, failure in failures}) == 1:
+        return failures[0][1]
     kinds = {failure.reason for _, failure in failures}
     fixes = list(dict.fromkeys(failure.suggested_fix for _, failure in failures if failure.suggested_fix))
     return EngineFailure(

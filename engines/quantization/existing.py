@@ -8,6 +8,7 @@ cast and scaled by plain operators), and OpenVINO's FakeQuantize.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engines.graph.walk import all_graphs, all_nodes
@@ -37,24 +38,36 @@ def is_quantization(node: Any) -> bool:
 def quantized_nodes(model: onnx.ModelProto) -> list[str]:
     """Return the nodes that compute on quantized values, in the graph's order; empty for a graph in floating point.
 
-    A node is named by its first output where it has no name. A DequantizeLinear stands for itself where nothing but the
-    graph's output reads it. Subgraphs and local functions count.
+    A node is named by its first output where it has no name. Subgraphs and local functions count.
     """
     nodes = list(all_nodes(model))
-    integers = _integer_parameters(model)
+    return [
+        nodes[place].name or nodes[place].output[0] for place in places_on_integers(nodes, integer_parameters(model))
+    ]
+
+
+def places_on_integers(nodes: Sequence[Any], integers: frozenset[str]) -> list[int]:
+    """Return the places of the nodes that compute on quantized values, rising.
+
+    A DequantizeLinear stands for itself where nothing but the graph's output reads it.
+
+    Args:
+        nodes: All nodes of a model.
+        integers: Its `integer_parameters`.
+    """
     carried = {output for node in nodes if _gives_quantized(node, integers) for output in node.output}
     for node in nodes:  # nodes come in topological order, so that one pass carries through chains
         if node.op_type in PASSIVE and node.input and node.input[0] in carried:
             carried.update(node.output)
-    readers = [node for node in nodes if not _only_carries(node) and not carried.isdisjoint(node.input)]
-    found = {id(node) for node in readers}
     read = {name for node in nodes for name in node.input}
-    for node in nodes:
+    found = []
+    for place, node in enumerate(nodes):
+        reads = not _only_carries(node) and not carried.isdisjoint(node.input)
         computes = is_quantization(node) and node.op_type not in QDQ
         unread = node.op_type == "DequantizeLinear" and read.isdisjoint(node.output)
-        if computes or unread:
-            found.add(id(node))
-    return [node.name or node.output[0] for node in nodes if id(node) in found]
+        if reads or computes or unread:
+            found.append(place)
+    return found
 
 
 def _only_carries(node: Any) -> bool:
@@ -68,7 +81,7 @@ def _gives_quantized(node: Any, integers: frozenset[str]) -> bool:
     return node.op_type == "Cast" and node.domain in _MAIN and node.input[0] in integers
 
 
-def _integer_parameters(model: onnx.ModelProto) -> frozenset[str]:
+def integer_parameters(model: onnx.ModelProto) -> frozenset[str]:
     """Return matrices and larger parameters in integers of at most eight bits: indices are wider, masks are boolean."""
     import onnx
 

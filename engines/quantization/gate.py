@@ -14,7 +14,8 @@ from engines.graph.hygiene import load_model
 from engines.graph.walk import all_tensors
 from engines.parity import Parity
 from engines.parity_report import OutputParity, ParityReport, Verdict
-from engines.quantization.request import AccuracyBound
+from engines.quantization.coverage import Coverage, coverage_of, nothing_quantized
+from engines.quantization.request import HALVES, AccuracyBound
 from engines.samples import Samples
 from engines.signature import Signature, TensorSpec
 from engines.source import Source
@@ -61,6 +62,7 @@ class JudgedForm:
         accuracy: Its metric, where a bound was asked for.
         bound: The bound.
         size_bytes: Size of its weights.
+        coverage: What of it is in integers; empty of a form in half precision.
     """
 
     name: str
@@ -75,6 +77,7 @@ class JudgedForm:
     accuracy: float | None
     bound: Bound | None
     size_bytes: int
+    coverage: Coverage
 
     @property
     def cosine(self) -> float:
@@ -149,8 +152,12 @@ class Gate:
         """Build a quantized graph and judge it.
 
         Raises:
-            EngineFailure: where the runtime does not take it, or an output has another shape than the source's.
+            EngineFailure: UNSUPPORTED_OPERATOR if none of its products is in integers; whatever the runtime refuses it
+                for; SHAPE_MISMATCH if an output has another shape than the source's.
         """
+        coverage = Coverage() if self.precision in HALVES else coverage_of(graph)
+        if self.precision not in HALVES and not coverage.quantized_products:
+            raise nothing_quantized(coverage, self.precision, excluded)
         out_dir = graph.parent / "built"
         shutil.rmtree(out_dir, ignore_errors=True)
         form = self.backend.build(BuildSource(graph, self.signature), out_dir, self.precision)
@@ -174,6 +181,7 @@ class Gate:
             self.bound.judge.score(session.run) if self.bound else None,
             self.bound,
             weights_size(form),
+            coverage,
         )
 
     def _floating(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from engines.parity_report import worst
 from engines.quantization.component import QuantizedComponent
+from engines.quantization.coverage import Coverage
 from engines.quantization.request import QuantizationRequest
 from engines.quantization.sensing import cost_fields
 
@@ -27,6 +28,7 @@ def result_fields(work: QuantizationRequest, done: Sequence[QuantizedComponent])
         "profile": done[0].packaged.profile.to_dict(),
         "no_gain_reason": " ".join(entry.no_gain for entry in done if entry.no_gain),
         "candidates": _joined(done, "quantizer", several, lambda entry: entry.candidates),
+        "coverage": sum((entry.chosen.coverage for entry in done), Coverage()).to_dict(),
         "warnings": list(dict.fromkeys(words for entry in done for words in entry.warnings)),
     }
     bound = done[0].bound

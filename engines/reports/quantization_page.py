@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engines.quantization.coverage import Coverage
 from engines.reports import metric_text, text
 from engines.reports.page import Facts, Notes, Page, Section, Tile, Tone, render
 from engines.reports.parity_section import parity_section, verdict_note
@@ -143,11 +144,18 @@ def _sections(result: Mapping[str, Any], max_degradation: float | None) -> Itera
     yield from parity_section(result.get("parity") or {})
     run_by = [("hardware", str(result.get("hardware") or text.NONE))]
     run_by += [(str(entry["name"]), str(entry["version"])) for entry in result.get("software", [])]
-    sizes = [
+    sizes = [*_in_integers(result.get("coverage") or {})]
+    sizes += [
         ("source", text.size(as_number(result.get("source_size_bytes")))),
         ("result", text.size(as_number(result.get("size_bytes")))),
     ]
-    yield Section("Size, software and hardware", [Facts("Size of weights", sizes), Facts("Run by", run_by)])
+    yield Section("Size, software and hardware", [Facts("Weights", sizes), Facts("Run by", run_by)])
+
+
+def _in_integers(coverage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = Coverage(**{name: int(value) for name, value in coverage.items()})
+    if found.products:
+        yield "in integers", str(found)
 
 
 def _small_print(result: Mapping[str, Any]) -> list[str]:

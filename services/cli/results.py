@@ -138,6 +138,10 @@ def _quantization(result: Any) -> None:
     _show_parity(result)
     _show_profile("", result.profile)
     note(f"weights: {size(result.source_size_bytes)} → {size(result.size_bytes)}")
+    if result.coverage.products:
+        made = result.coverage
+        share = f", {made.quantized_weights / made.weights:.0%} of their weights" if made.weights else ""
+        note(f"in integers: {made.quantized_products} of {made.products} products{share}")
     if result.HasField("source_accuracy") and result.HasField("accuracy"):
         note(f"{result.metric}: {result.source_accuracy:.4f} → {result.accuracy:.4f}")
     if result.HasField("bound_held"):

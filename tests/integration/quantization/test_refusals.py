@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from engines.backends.base import Array
@@ -85,3 +86,36 @@ def test_an_uploaded_archive_of_images_calibrates(images_bench: QuantizationBenc
     result = images_bench.quantize(images_bench.onnx_work(spec))["result"]
     assert result["parity"]["samples"] == 2
     assert result["parity"]["sample_source"] == "user provided"
+
+
+def test_convolutions_in_branches_are_not_called_quantized(bench: QuantizationBench) -> None:
+    """Quantizers do not reach into an If: what NNCF makes of it is one ReduceMean in eight bits."""
+    weights = numpy_helper.from_array(RNG.standard_normal((4, 3, 3, 3)).astype(np.float32), "w")
+    branches = [
+        helper.make_graph(
+            [
+                helper.make_node("Conv", ["x", "w"], [f"c{number}"], name=f"conv{number}"),
+                helper.make_node(operator, [f"c{number}"], [f"y{number}"]),
+            ],
+            f"branch{number}",
+            [],
+            [helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, None)],
+        )
+        for number, operator in enumerate(("Relu", "Sigmoid"))
+    ]
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], keepdims=0),
+        helper.make_node("Greater", ["m", "none"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 12, 12])
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4, 10, 10])
+    none = numpy_helper.from_array(np.array(0, np.float32), "none")
+    graph = helper.make_graph(nodes, "g", [given], [made], [weights, none])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (bench.workdir / "source").mkdir()
+    (bench.workdir / "source/net.onnx").write_bytes(model.SerializeToString())
+    found = failure(bench, {}, {"x": fitting(12)})
+    assert found.reason is FailureReason.UNSUPPORTED_OPERATOR
+    assert found.message.startswith("Nothing here can be quantized: INT8 is for convolutions")
+    assert "none of its 2 convolutions and products is in integers" in found.message

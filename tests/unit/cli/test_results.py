@@ -110,6 +110,7 @@ def quantized(**more: Any) -> QuantizationTask:
             "outputs": [{**OUTPUT, "verdict": "PASS"}],
         },
         "profile": PROFILE,
+        "coverage": {"products": 4, "quantized_products": 3, "weights": 100, "quantized_weights": 80},
     }
     values = {"name": "quantizationTasks/q1", "result": {**result, **more}}
     return ParseDict(values, QuantizationTask())
@@ -122,6 +123,7 @@ def test_a_quantization_shows_what_was_tried_and_what_it_cost(capsys: Printed) -
     assert cells(printed.out, chosen[0]) == chosen
     assert cells(printed.out, "nncf [IR]") == ["nncf [IR]", "–", "–", "–", "–", "–", "it needs 300 samples"]
     assert "weights: 367.1 KiB → 94.5 KiB" in printed.err
+    assert "in integers: 3 of 4 products, 80% of their weights" in printed.err
     assert "quantizationTasks/q1 made digits/4" in printed.err
     for table in ("Accuracy control", "Most sensitive nodes"):
         assert table not in printed.out

@@ -61,6 +61,7 @@ def quantization(**fields: Any) -> dict[str, Any]:
              "size_bytes": "1201234", "reason": "slower and less accurate"},
             {"quantizer": "onnxruntime dynamic", "reason": "no MatMul or Gemm in the graph"},
         ],
+        "coverage": {"products": "24", "quantized_products": "22", "weights": "1000", "quantized_weights": "930"},
         "source_accuracy": 0.968,
         "accuracy": 0.966,
         "metric": "top1",

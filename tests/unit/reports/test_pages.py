@@ -134,6 +134,7 @@ def test_a_quantization_that_won_says_by_how_much() -> None:
         "Accuracy control",
         "A/A control",
         "no MatMul or Gemm",
+        "22 of 24 products, 93% of their weights",
         "The 10 most sensitive nodes",
         "bound",
         "nncf 3.4.0"[:4],

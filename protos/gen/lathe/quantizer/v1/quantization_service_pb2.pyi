@@ -430,6 +430,7 @@ class QuantizationResult(_message.Message):
     HTML_REPORT_FIELD_NUMBER: _builtins.int
     HARDWARE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The quantized package, as a new version."""
     source_size_bytes: _builtins.int
@@ -484,6 +485,10 @@ class QuantizationResult(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What a user should know, a sentence each: a clipped calibration set, quantization that the source already had…"""
 
+    @_builtins.property
+    def coverage(self) -> Global___QuantizationCoverage:
+        """What of the result is in integers; zeros in half precision."""
+
     def __init__(
         self,
         *,
@@ -505,10 +510,11 @@ class QuantizationResult(_message.Message):
         html_report: _digest_pb2.Digest | None = ...,
         hardware: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        coverage: Global___QuantizationCoverage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_bound_held", b"_bound_held", "_source_accuracy", b"_source_accuracy", "accuracy", b"accuracy", "bound_held", b"bound_held", "html_report", b"html_report", "manifest", b"manifest", "parity", b"parity", "profile", b"profile", "source_accuracy", b"source_accuracy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_bound_held", b"_bound_held", "_source_accuracy", b"_source_accuracy", "accuracy", b"accuracy", "bound_held", b"bound_held", "coverage", b"coverage", "html_report", b"html_report", "manifest", b"manifest", "parity", b"parity", "profile", b"profile", "source_accuracy", b"source_accuracy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_bound_held", b"_bound_held", "_source_accuracy", b"_source_accuracy", "accuracy", b"accuracy", "bound_held", b"bound_held", "candidates", b"candidates", "hardware", b"hardware", "html_report", b"html_report", "ladder", b"ladder", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain_reason", b"no_gain_reason", "parity", b"parity", "profile", b"profile", "sensitivities", b"sensitivities", "size_bytes", b"size_bytes", "software", b"software", "source_accuracy", b"source_accuracy", "source_size_bytes", b"source_size_bytes", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_bound_held", b"_bound_held", "_source_accuracy", b"_source_accuracy", "accuracy", b"accuracy", "bound_held", b"bound_held", "candidates", b"candidates", "coverage", b"coverage", "hardware", b"hardware", "html_report", b"html_report", "ladder", b"ladder", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain_reason", b"no_gain_reason", "parity", b"parity", "profile", b"profile", "sensitivities", b"sensitivities", "size_bytes", b"size_bytes", "software", b"software", "source_accuracy", b"source_accuracy", "source_size_bytes", b"source_size_bytes", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
@@ -524,6 +530,40 @@ class QuantizationResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__source_accuracy) -> _WhichOneofReturnType__source_accuracy | None: ...
 
 Global___QuantizationResult: _TypeAlias = QuantizationResult  # noqa: Y015
+
+@_typing.final
+class QuantizationCoverage(_message.Message):
+    """What of a form is in integers. A form of which no product is in integers is refused: "Nothing here can be quantized"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    QUANTIZED_PRODUCTS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    QUANTIZED_WEIGHTS_FIELD_NUMBER: _builtins.int
+    products: _builtins.int
+    """Convolutions, matrix products, recurrent layers and embeddings of the form."""
+    quantized_products: _builtins.int
+    """Those that take integers."""
+    weights: _builtins.int
+    """Elements of their weights."""
+    quantized_weights: _builtins.int
+    """Those that are integers."""
+    def __init__(
+        self,
+        *,
+        products: _builtins.int = ...,
+        quantized_products: _builtins.int = ...,
+        weights: _builtins.int = ...,
+        quantized_weights: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["products", b"products", "quantized_products", b"quantized_products", "quantized_weights", b"quantized_weights", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantizationCoverage: _TypeAlias = QuantizationCoverage  # noqa: Y015
 
 @_typing.final
 class QuantizationWork(_message.Message):
