@@ -48,7 +48,13 @@ def quantize(
     samples: Annotated[int, typer.Option(min=0, help="Number of calibration samples; 128 where 0.")] = 0,
     batch: Annotated[int, typer.Option(min=0, help="Samples per calibration batch; 1 where 0.")] = 0,
     step: Step = None,
-    method: Annotated[str, typer.Option(help="Calibration: 0 percentile, 1 entropy, 2 entropy 2, 3 min-max.")] = "2",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Calibration: 0 percentile, 1 entropy, 2 entropy 2, 3 min-max. Where not given, 2, and then 3 if "
+            "nothing holds and is faster."
+        ),
+    ] = "",
     precision: Annotated[str, typer.Option(help="INT8, INT4, FP16 or BF16.")] = "INT8",
     scheme: Annotated[
         str, typer.Option(help="static, dynamic or weight-only; what goes with the precision where not given.")
@@ -102,7 +108,6 @@ def quantize(
         device=device,
         runtime=runtime,
         precision=choice("--precision", precision.upper(), Precision),
-        calibration_method=choice("--method", METHODS.get(method, method.upper()), CalibrationMethod),
         asymmetric=asymmetric,
         excluded_nodes=exclude or [],
         tensor_information=tensor_information_of(tensor_information, tensor_information_file),
@@ -110,6 +115,8 @@ def quantize(
         output_model=model_name(output_model) if output_model else "",
         timeout_seconds=timeout,
     )
+    if method:
+        spec.calibration_method = choice("--method", METHODS.get(method, method.upper()), CalibrationMethod)
     if scheme:
         spec.scheme = choice("--scheme", scheme.upper().replace("-", "_"), QuantizationScheme)
     if per_tensor:

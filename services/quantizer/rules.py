@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lathe.quantizer.v1.quantization_service_pb2 import (
     DYNAMIC,
-    ENTROPY_2,
     PER_CHANNEL,
     QUANTIZATION_SCHEME_UNSPECIFIED,
     STATIC,
@@ -27,7 +26,9 @@ _HALF = frozenset({FP16, BF16})
 
 
 def normalized(spec: QuantizationSpec) -> QuantizationSpec:
-    """Return the specification with every default written out, so that equal work is equal bytes.
+    """Return the specification with its defaults written out, so that equal work is equal bytes.
+
+    A calibration method that was not said stays open: only then may the search try another one than ENTROPY_2.
 
     Raises:
         LatheError: INVALID_ARGUMENT for a precision that no quantization makes, a scheme that does not go with it, or
@@ -43,7 +44,6 @@ def normalized(spec: QuantizationSpec) -> QuantizationSpec:
             "task.spec.precision", f"{name} needs no quantization: convert the version. INT8, INT4, FP16 and BF16 do"
         )
     _set_scheme(made)
-    made.calibration_method = made.calibration_method or ENTROPY_2
     made.granularity = made.granularity or PER_CHANNEL
     if made.HasField("calibration_data"):
         made.calibration_data.samples = made.calibration_data.samples or DEFAULT_SAMPLES

@@ -35,7 +35,7 @@ class _CalibrationMethod:
 class _CalibrationMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CalibrationMethod.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CALIBRATION_METHOD_UNSPECIFIED: _CalibrationMethod.ValueType  # 0
-    """Not said: ENTROPY_2."""
+    """Not said: ENTROPY_2 first; MINMAX too, if nothing that was made with it holds and is faster than the source."""
     ENTROPY_2: _CalibrationMethod.ValueType  # 1
     """2: minimizes the information lost, per tensor."""
     ENTROPY: _CalibrationMethod.ValueType  # 2
@@ -49,7 +49,7 @@ class CalibrationMethod(_CalibrationMethod, metaclass=_CalibrationMethodEnumType
     """How activation ranges are found: TensorRT's calibrator numbers."""
 
 CALIBRATION_METHOD_UNSPECIFIED: CalibrationMethod.ValueType  # 0
-"""Not said: ENTROPY_2."""
+"""Not said: ENTROPY_2 first; MINMAX too, if nothing that was made with it holds and is faster than the source."""
 ENTROPY_2: CalibrationMethod.ValueType  # 1
 """2: minimizes the information lost, per tensor."""
 ENTROPY: CalibrationMethod.ValueType  # 2
