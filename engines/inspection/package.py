@@ -26,9 +26,10 @@ def describe_package(workdir: Path) -> list[dict[str, Any]]:
 def _describe(component: ComponentEntry, manifest: Manifest, workdir: Path) -> dict[str, Any]:
     reader = _READERS.get(Path(component.entry).suffix)
     graph = reader(workdir / component.entry, component.entry) if reader else _unread(component)
-    signature = component.signature.model_dump(mode="json", exclude_none=True)
-    for tensor in (*signature["inputs"], *signature["outputs"]):
-        tensor.pop("range", None)
+    samples = {"__all__": {"range", "value"}}  # what random inputs take is no part of the interface
+    signature = component.signature.model_dump(
+        mode="json", exclude_none=True, exclude={"inputs": samples, "outputs": samples}
+    )
     form = manifest.form_of(component)
     metadata = {
         "runtime": f"{form.runtime.name} {form.runtime.version}".strip(),
