@@ -8,6 +8,7 @@ from engines.conversion_request import Component, ComponentInput, Execution
 from engines.graph.fusion import fuse_operators
 from engines.graph.hygiene import load_model, save_model, summary, tidy
 from engines.graph.parameters import copy_parameters
+from engines.graph.plain import plain
 from engines.graph.preprocessing import InputPreprocessing, bake
 
 
@@ -26,7 +27,7 @@ def make_ready(source: Path, target: Path, component: Component, execution: Exec
     Raises:
         EngineFailure: INVALID_MODEL, INVALID_SPEC or TOOLCHAIN_CRASHED.
     """
-    model = load_model(source)
+    model = plain(load_model(source))
     done = [summary(model), "tidied"]
     model = tidy(model)
     if execution.fuse_operators:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ def read_onnx(
     model = load_model(original, weights=False)
     declared = [given.name for given in component.inputs]
     frozen = [name for name in defaults(model) if name not in declared]
+    named = [output.name for output in model.graph.output]
     changed = _adapt(model, declared)
     signature = signature_of(model)
     check_declared(component, signature)
@@ -72,7 +73,7 @@ def read_onnx(
         runner,
         None,
         {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
-        warnings=_frozen(frozen),
+        warnings=(*_frozen(frozen), *_renamed(named, [output.name for output in model.graph.output])),
     )
 
 
@@ -83,7 +84,7 @@ def _adapt(model: onnx.ModelProto, declared: Sequence[str]) -> bool:
         log.info("The file states newer versions than ONNX Runtime reads; they are lowered, its operators the same.")
     repaired = repair(model, declared)
     if repaired:
-        log.info("Names that are there twice are changed, and inputs that have a default are settled.")
+        log.info("The graph is changed for the runtimes: names, outputs that are listed twice, inputs with a default.")
     return lowered or repaired
 
 
@@ -105,6 +106,12 @@ def _frozen(names: Sequence[str]) -> tuple[str, ...]:
         f"The graph has inputs with a default: {shown}{more}. In the package the default is a constant; declare it as "
         "an input of the component to keep it an input.",
     )
+
+
+def _renamed(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    for old, new in zip(before, after, strict=True):
+        if old != new:
+            yield f"The output '{old}' has the name of another output or of an input; in the package it is '{new}'."
 
 
 def _reference(onnx_path: Path, shown: str, *, old: bool) -> OnnxRuntimeSession:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from engines.graph.naming import free_name, value_names
-from engines.graph.walk import all_graphs
+from engines.graph.walk import all_graphs, all_nodes
 
 if TYPE_CHECKING:
     import onnx
 
+_SPELLED_OUT = "ai.onnx"
 _DEFAULTS_FROM = 4
 """The IR version from which on an initializer that is an input, too, is a default that callers may override."""
 
@@ -25,7 +26,13 @@ def repair(model: onnx.ModelProto, wanted: Collection[str]) -> bool:
         model: The model.
         wanted: Inputs that stay inputs although they have a default.
     """
-    changes = (settle_defaults(model, wanted), separate_outputs(model), name_nodes_apart(model))
+    changes = (
+        settle_defaults(model, wanted),
+        separate_outputs(model),
+        name_nodes_apart(model),
+        _complete(model),
+        _drop_unused_outputs(model),
+    )
     return any(changes)
 
 
@@ -40,21 +47,25 @@ def name_nodes_apart(model: onnx.ModelProto) -> bool:
 
 
 def separate_outputs(model: onnx.ModelProto) -> bool:
-    """Make each output of the graph a value of its own; return whether one was listed several times.
+    """Make each output of a graph a value of its own; return whether one was listed several times, or is an input.
 
-    The first keeps its name: if `y` is listed twice, the outputs are `y` and `y_2`.
+    The first keeps its name: if `y` is listed twice, the outputs are `y` and `y_2`. Branches and bodies are treated
+    like the graph.
     """
     from onnx import helper
 
-    outputs = model.graph.output
-    first = {output.name: index for index, output in reversed(list(enumerate(outputs)))}
-    again = [output for index, output in enumerate(outputs) if first[output.name] != index]
+    changed = False
     taken = value_names(model)
-    for output in again:
-        name = free_name(output.name, taken)
-        model.graph.node.append(helper.make_node("Identity", [output.name], [name]))
-        output.name = name
-    return bool(again)
+    for graph in all_graphs(model):
+        seen = {value.name for value in graph.input}
+        for output in graph.output:
+            if output.name in seen:
+                name = free_name(output.name, taken)
+                graph.node.append(helper.make_node("Identity", [output.name], [name]))
+                output.name = name
+                changed = True
+            seen.add(output.name)
+    return changed
 
 
 def defaults(model: onnx.ModelProto) -> list[str]:
@@ -74,6 +85,28 @@ def settle_defaults(model: onnx.ModelProto, wanted: Collection[str]) -> bool:
     _drop(model.graph.sparse_initializer, lambda tensor: tensor.values.name in kept)
     _drop(model.graph.input, lambda value: value.name in names - kept)
     return bool(names)
+
+
+def _complete(model: onnx.ModelProto) -> bool:
+    """Name graphs that have no name, and ONNX's operators as every tool does: by no domain."""
+    unnamed = [graph for graph in all_graphs(model) if not graph.name]
+    for graph in unnamed:
+        graph.name = "graph"
+    imports = [*model.opset_import, *(entry for function in model.functions for entry in function.opset_import)]
+    spelled = [entry for entry in (*all_nodes(model), *imports) if entry.domain == _SPELLED_OUT]
+    for entry in spelled:
+        entry.domain = ""
+    return bool(unnamed or spelled)
+
+
+def _drop_unused_outputs(model: onnx.ModelProto) -> bool:
+    """Drop the empty names at the end of the outputs of nodes, which stand for outputs that nobody wants."""
+    changed = False
+    for node in all_nodes(model):
+        while node.output and not node.output[-1]:
+            del node.output[-1]
+            changed = True
+    return changed
 
 
 def _name_apart(nodes: Iterable[Any]) -> bool:
