@@ -8,27 +8,23 @@ Knobs: `allocator` tuned keeps freed memory; `threads` bounds the threads.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import json
 import os
 import shutil
-import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engines.backends.base import NO_KNOBS, BuildSource, BuiltForm, Session, crashed
 from engines.backends.exporting import export_program
+from engines.backends.inductor_process import compile_program
 from engines.backends.knobs import INPUTS, check_knobs, serve_as_stated, shared_options
 from engines.backends.torch_modules import TorchSession, capability, is_as_capable, packaged_network
 from engines.failures import EngineFailure, FailureReason
 
 _TITLE = "TorchInductor"
 _KNOBS: dict[str, tuple[str, ...]] = {"allocator": ("tuned",), "threads": ()}
-_LEVELS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
 _COMPILER = "g++"
 
 
@@ -62,7 +58,7 @@ class InductorBackend:
         program = export_program(_TITLE, network, source)
         out_dir.mkdir(parents=True, exist_ok=True)
         try:
-            _compile(program, out_dir / "model.pt2")
+            compile_program(program, out_dir / "model.pt2")
         except Exception as error:
             raise crashed(_TITLE, "compile the network", error) from error
         options = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), "cpu_capability": capability()}
@@ -87,39 +83,3 @@ class InductorBackend:
         except Exception as error:
             raise crashed(_TITLE, "load the library", error) from error
         return TorchSession(_TITLE, call, json.loads(form.options[INPUTS]), form.outputs, threads)
-
-
-def _compile(program: Any, path: Path) -> None:
-    """Compile a program; what the compiler leaves behind lies in a folder that is removed afterwards."""
-    import torch
-    from torch._inductor import config
-
-    settings = {
-        "freezing": True,  # weights are constants: laid out once, when the library is made
-        "cpp.march": _LEVELS[capability()],
-        "cpp_cache_precompile_headers": False,  # compiling torch's headers once costs more than one network saves
-        "cpp.vec_isa_ok": True,  # what vectors the processor has it says itself: no program is compiled to find out
-        "compile_threads": 1,
-    }
-    quiet = io.StringIO()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _environment("TORCHINDUCTOR_CACHE_DIR", folder),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        with config.patch(settings), contextlib.redirect_stdout(quiet), torch.no_grad():
-            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Any:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

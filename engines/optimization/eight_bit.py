@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engines.backends import backend
+from engines.deadline import Overrun
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model, save_model
 from engines.optimization.eight_bit_time import BoundedWorkshop, BriefStopwatch, TimeIsUp
 from engines.optimization.journal import Journal
-from engines.optimization.patience import Overrun
 from engines.optimization.request import OptimizationRequest
 from engines.preparation import Prepared
 from engines.quantization.choosing import fastest

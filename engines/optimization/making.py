@@ -13,6 +13,7 @@ from typing import Protocol
 
 from engines.backends import BuildSource, backend
 from engines.backends.base import crashed
+from engines.deadline import check
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.form import FormSpec, Made
 from engines.preparation import Prepared
@@ -58,10 +59,12 @@ class Maker:
         Raises:
             EngineFailure: why it cannot be built: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR, OUT_OF_MEMORY,
                 TOOLCHAIN_UNAVAILABLE, TOOLCHAIN_CRASHED, or INVALID_SPEC for a spec that no backend takes.
+            Overrun: There is no time left (`engines.deadline`).
         """
         runtime = backend(spec.runtime)
         quantized = self._quantized(spec)
         source = BuildSource(quantized.graph, self.prepared.signature) if quantized else self.prepared.build_source()
+        check()
         folder = self.directory(spec)
         shutil.rmtree(folder, ignore_errors=True)
         knobs = dict(spec.knobs) | ({"reader": spec.reader} if spec.reader else {})

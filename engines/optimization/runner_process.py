@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -139,12 +138,6 @@ def _out_of_memory() -> EngineFailure:
     )
 
 
-def _die_with(parent: int) -> None:
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the call above
-        os._exit(1)
-
-
 def _serve(requests: BinaryIO, answers: BinaryIO, opener: Opener) -> None:
     server = Server(opener)
     while header := requests.read(frames.HEADER.size):
@@ -160,7 +153,7 @@ def open_form(form: BuiltForm, threads: int) -> Session:
 
 def main(parent: int, opener: Opener = open_form) -> None:
     """Serve until stdin ends; leave without what libraries registered for the exit."""
-    _die_with(parent)
+    syscalls.end_with(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

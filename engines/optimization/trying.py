@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from engines.deadline import Overrun, at_most
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec, Made
 from engines.optimization.judging import Truth
-from engines.optimization.patience import Overrun, at_most
 from engines.optimization.runner import PATIENCE_SECONDS, Runner
 from engines.optimization.tournament import Contender
 from engines.profile import CALLS_PER_TURN, SLOW_CALL_SECONDS

@@ -11,6 +11,7 @@ import numpy as np
 
 from engines.backends.base import Arrays
 from engines.datasets.selection import Selection
+from engines.deadline import check
 from engines.evaluation.feeding import Batch, Feeder
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
@@ -77,13 +78,20 @@ class Feeds:
         return math.ceil(self.count / self._batch_size)
 
     def __iter__(self) -> Iterator[Arrays]:
-        """Yield each batch."""
+        """Yield each batch.
+
+        Raises:
+            Overrun: The work has no time left: whatever goes through samples can end between two of them.
+        """
         if self._kept is not None:
-            yield from self._kept
+            for feed in self._kept:
+                check()
+                yield feed
             return
         kept: list[Arrays] = []
         size = 0
         for feed in self._samples.feeds(self._numbers, self._batch_size):
+            check()
             size += sum(array.nbytes for array in feed.values())
             if size <= CACHED_BYTES:
                 kept.append(feed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,6 +56,13 @@ def prctl(option: int, *arguments: int) -> int:
     """Make the system call of this name; raises OSError."""
     padded = (*arguments, *(0 for _ in range(4 - len(arguments))))
     return _checked(_libc.prctl(option, *(ctypes.c_ulong(value) for value in padded)))
+
+
+def end_with(parent: int) -> None:
+    """Let this process be killed when the one that started it ends; leave at once if that has ended already."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def handle_on_usual_stack(number: int) -> None:

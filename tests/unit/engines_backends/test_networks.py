@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engines.backends import BuildSource, backend
+from engines.deadline import Overrun, at_most
 from engines.failures import EngineFailure, FailureReason
 from engines.infer_runtimes import open_model
+from engines.sandbox.processes import descendants
 from engines.toolchain import cpu
 from tests.unit.engines_backends import graphs, networks
 
@@ -55,6 +58,12 @@ def test_bfloat16_comes_behind_the_preprocessing(knobs: dict[str, str], tmp_path
     assert 1e-5 < np.abs(found - expected).max() < 0.05
     assert next(network.parameters()).dtype.is_floating_point
     assert str(next(network.parameters()).dtype) == "torch.float32"
+
+
+def test_a_compiler_is_ended_when_there_is_no_time_left(tmp_path: Path) -> None:
+    with at_most(0.2), pytest.raises(Overrun):
+        backend("inductor").build(networks.source(networks.convolution()), tmp_path / "out", "FP32")
+    assert descendants(os.getpid()) == []
 
 
 def test_inductor_compiles_ahead_of_time(tmp_path: Path) -> None:

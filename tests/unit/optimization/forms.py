@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.backends.base import Array, Arrays, BuiltForm
 from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.conversion_request import Component
+from engines.deadline import check
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.form import FormSpec, Made
 from engines.preparation import Prepared
@@ -115,6 +116,7 @@ class TestMaker:
             raise ValueError("the tool broke")
         while fault == "slow":
             time.sleep(0.01)
+            check()
         folder = self.workdir / f"form-{len(self.asked)}"
         steps, words = 200 if fault == "more" else 0, 0 if fault == "small" else 20_000
         built = form(folder, spec.runtime, scale=-1.0 if fault == "wrong" else 1.0, steps=steps, words=words)
