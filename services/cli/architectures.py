@@ -10,7 +10,7 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import architecture_name, parse_labels
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, note, show_message, show_messages
@@ -60,6 +60,7 @@ def list_architectures(
     label: Label = None,
     order_by: OrderBy = "",
     limit: Limit = 50,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List architectures."""
@@ -69,7 +70,7 @@ def list_architectures(
         search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
     )
     with connect() as connection:
-        found = pages(connection.architectures.ListArchitectures, request, "architectures", limit)
+        found = pages(connection.architectures.ListArchitectures, request, "architectures", limit, page)
         show_messages(found, ARCHITECTURES, output)
 
 

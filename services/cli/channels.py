@@ -11,7 +11,7 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import channel_name, dataset_name, model_name, parse_labels
 from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, note, show_message, show_messages
@@ -84,6 +84,7 @@ def list_channels(
     label: Label = None,
     order_by: OrderBy = "",
     limit: Limit = 50,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List the channels of a model, or of all."""
@@ -93,7 +94,7 @@ def list_channels(
         parent=model_name(model), search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
     )
     with connect() as connection:
-        show_messages(pages(connection.releases.ListChannels, request, "channels", limit), CHANNELS, output)
+        show_messages(pages(connection.releases.ListChannels, request, "channels", limit, page), CHANNELS, output)
 
 
 @channels.command("show")

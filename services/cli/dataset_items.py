@@ -9,7 +9,7 @@ import typer
 
 from services.cli.client import connect
 from services.cli.dataset_views import ITEMS, WARNING_ROWS
-from services.cli.listing import Limit, pages
+from services.cli.listing import Limit, Page, pages
 from services.cli.names import dataset_name, item_name, parse_pairs
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json, print_rows, show_message, show_messages
 
@@ -22,6 +22,7 @@ def items(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only items of this class or attribute.")
     ] = None,
     limit: Limit = 50,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List the items of a dataset."""
@@ -29,7 +30,7 @@ def items(
 
     request = ListDatasetItemsRequest(parent=dataset_name(dataset), values=parse_pairs(value or [], "--value"))
     with connect() as connection:
-        show_messages(pages(connection.datasets.ListDatasetItems, request, "items", limit), ITEMS, output)
+        show_messages(pages(connection.datasets.ListDatasetItems, request, "items", limit, page), ITEMS, output)
 
 
 def warnings(

@@ -12,7 +12,7 @@ from services.cli.dataset_items import DatasetArgument, download, items, preview
 from services.cli.dataset_views import DATASETS, ONE_DATASET, show_report, show_values
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import dataset_name, parse_labels
 from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json, show_message, show_messages
@@ -120,6 +120,7 @@ def list_datasets(
     state: Annotated[str, typer.Option(help="Only those in this state, such as READY.")] = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List datasets."""
@@ -134,7 +135,7 @@ def list_datasets(
         state=_value(DatasetState, state, "--state"),
     )
     with connect() as connection:
-        show_messages(pages(connection.datasets.ListDatasets, request, "datasets", limit), DATASETS, output)
+        show_messages(pages(connection.datasets.ListDatasets, request, "datasets", limit, page), DATASETS, output)
 
 
 @datasets.command("show")

@@ -9,7 +9,7 @@ import typer
 
 from services.cli.client import Connection, connect
 from services.cli.exit_codes import ExitCode
-from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import parse_labels
 from services.cli.output import (
     TABLE,
@@ -56,6 +56,7 @@ def list_groups(
     label: Label = None,
     order_by: OrderBy = "",
     limit: Limit = 20,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List groups, the newest first."""
@@ -65,7 +66,7 @@ def list_groups(
         search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
     )
     with connect() as connection:
-        found = pages(connection.optimizations.ListOptimizationTaskGroups, request, "groups", limit)
+        found = pages(connection.optimizations.ListOptimizationTaskGroups, request, "groups", limit, page)
     show_messages(found, GROUPS, output)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
+
+from services.cli.output import note
 
 PAGE_SIZE = 200
 
@@ -17,16 +19,35 @@ OrderBy = Annotated[str, typer.Option(help="Such as 'create_time desc'.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most entries to show.")]
 
 
-def pages(call: Callable[[Any], Any], request: Any, field: str, limit: int) -> list[Any]:
-    """Return up to `limit` resources: the list `field` of each response, page after page."""
+Page = Annotated[
+    str, typer.Option("--page", metavar="TOKEN", help="Go on where a list ended; its last line says with which token.")
+]
 
-    def walk() -> Any:
-        while True:
-            request.page_size = min(limit, PAGE_SIZE)
-            response = call(request)
-            yield from getattr(response, field)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
 
-    return list(islice(walk(), limit))
+def pages(call: Callable[[Any], Any], request: Any, field: str, limit: int, page: str = "") -> list[Any]:
+    """Return up to `limit` resources; if the list goes on, say so on stderr, and how to see the next ones."""
+    found, following = read(call, request, field, limit, page)
+    if following:
+        note(f"There are more: show the next with --page {shlex.quote(following)}, or more at once with --limit.")
+    return found
+
+
+def read(call: Callable[[Any], Any], request: Any, field: str, limit: int, page: str = "") -> tuple[list[Any], str]:
+    """Return up to `limit` resources and the token of what follows, empty at the end of the list.
+
+    Args:
+        call: The method.
+        request: Its request.
+        field: Name of the list in its response.
+        limit: Most resources.
+        page: Token to begin at; the beginning if empty.
+    """
+    found: list[Any] = []
+    request.page_token = page
+    while True:
+        request.page_size = min(limit - len(found), PAGE_SIZE)
+        response = call(request)
+        found += getattr(response, field)
+        request.page_token = response.next_page_token
+        if not response.next_page_token or len(found) >= limit:
+            return found, response.next_page_token

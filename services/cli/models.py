@@ -9,7 +9,7 @@ import typer
 
 from services.cli.client import connect
 from services.cli.formats import format_of
-from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
 from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, note, show_message, show_messages
@@ -46,6 +46,7 @@ def list_models(
     label: Label = None,
     order_by: OrderBy = "",
     limit: Limit = 50,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List models."""
@@ -53,7 +54,7 @@ def list_models(
 
     request = ListModelsRequest(search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by)
     with connect() as connection:
-        show_messages(pages(connection.models.ListModels, request, "models", limit), MODELS, output)
+        show_messages(pages(connection.models.ListModels, request, "models", limit, page), MODELS, output)
 
 
 @models.command("versions")
@@ -64,6 +65,7 @@ def list_versions(
     label: Label = None,
     order_by: OrderBy = "",
     limit: Limit = 50,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List the versions of a model, or of all."""
@@ -73,7 +75,7 @@ def list_versions(
         parent=model_name(model), search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
     )
     with connect() as connection:
-        found = pages(connection.models.ListModelVersions, request, "model_versions", limit)
+        found = pages(connection.models.ListModelVersions, request, "model_versions", limit, page)
         show_messages(found, VERSIONS, output)
 
 

@@ -35,7 +35,9 @@ AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 
 WIDE = 130
-"""Columns of a terminal from which on tables show all that they have; a pipe counts as wide."""
+"""Characters of a line that is not for a terminal, at least."""
+_COMFORT, _LEAST = 40, 20
+"""Characters of a column of sentences: to be read with ease, and at least."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Column(Generic[Row]):
         text: Makes the text of a row's cell (rich markup).
         numeric: Numbers stand to the right.
         whole: Never broken into lines: what people copy.
-        detail: Left out of tables in narrow terminals; there where one resource is shown.
+        detail: Left out of a table that is too wide for the terminal, the last one first; always there where one
+            resource is shown.
     """
 
     header: str
@@ -68,16 +71,56 @@ def print_rows(
         note(empty)
         return
     console = Console()
+    cells = [[column.text(row) for row in rows] for column in columns]
+    sizes = [_Size.of(column, texts) for column, texts in zip(columns, cells, strict=True)]
     if not console.is_terminal:
-        console.width = max(console.width, WIDE)
-    shown = [column for column in columns if console.width >= WIDE or not column.detail]
-    table = Table(title=title or None, title_justify="left")
-    for column in shown:
+        console.width = max(console.width, WIDE, _width(size.comfort for size in sizes))
+    shown = _fitting(columns, sizes, console.width)
+    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    for index in shown:
+        column = columns[index]
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(column.header, justify=justify, overflow="fold", no_wrap=column.whole)
-    for row in rows:
-        table.add_row(*(column.text(row) for column in shown))
+        table.add_column(
+            column.header, justify=justify, overflow="fold", no_wrap=column.whole, min_width=sizes[index].least
+        )
+    for row in zip(*(cells[index] for index in shown), strict=True):
+        table.add_row(*row)
     console.print(table)
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Characters that a column takes: to be read with ease, and at least, so that no word of it is broken."""
+
+    comfort: int
+    least: int
+
+    @classmethod
+    def of(cls, column: Column[Any], texts: Sequence[str]) -> _Size:
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        lines = [column.header, *(line for text in texts for line in Text.from_markup(text).plain.splitlines())]
+        whole = max(map(cell_len, lines))
+        word = max((cell_len(word) for line in lines for word in line.split()), default=0)
+        return cls(whole, whole) if column.whole else cls(min(whole, max(word, _COMFORT)), min(word, _LEAST))
+
+
+def _width(sizes: Iterable[int]) -> int:
+    """Return the width of a table: columns stand apart by a line with a space on each side."""
+    return sum(size + 3 for size in sizes) - 3
+
+
+def _fitting(columns: Sequence[Column[Any]], sizes: Sequence[_Size], width: int) -> list[int]:
+    """Return which columns to show: details as long as all stand at ease, others as long as no word breaks."""
+    shown = list(range(len(columns)))
+    for index in reversed(range(1, len(columns))):
+        if columns[index].detail and _width(sizes[each].comfort for each in shown) > width:
+            shown.remove(index)
+    for index in reversed(shown[1:]):
+        if _width(sizes[each].least for each in shown) > width:
+            shown.remove(index)
+    return shown
 
 
 def print_json(value: Any) -> None:

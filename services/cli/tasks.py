@@ -9,7 +9,8 @@ import typer
 
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
-from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.failures import CliError
+from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages, read
 from services.cli.names import parse_labels
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json_line, show_message, show_messages
 from services.cli.task_services import TASK_SERVICES, TaskService, find_task
@@ -35,6 +36,7 @@ def list_tasks(
     uses: Annotated[str, typer.Option(help="Only those that use this, such as 'datasets/digits'.")] = "",
     order_by: OrderBy = "",
     limit: Limit = 20,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List tasks, the newest first; with `--order-by`, kind by kind."""
@@ -48,14 +50,24 @@ def list_tasks(
         "order_by": order_by,
         "view": "VIEW_FULL",  # the table says what a task made
     }
+    services = _known_services(kind)
+    if page and len(services) > 1:
+        raise CliError("--page goes on with one kind of tasks: say which with --kind.", ExitCode.USAGE)
+    found: list[Any] = []
+    more = False
     with connect() as connection:
-        found = [
-            task
-            for service in _known_services(kind)
-            for task in pages(service.method(connection, "List"), service.request("List", **filters), "tasks", limit)
-        ]
+        for service in services:
+            method, request = service.method(connection, "List"), service.request("List", **filters)
+            if len(services) == 1:
+                found = pages(method, request, "tasks", limit, page)
+            else:
+                of_kind, following = read(method, request, "tasks", limit)
+                found += of_kind
+                more |= bool(following)
     if not order_by:
         found.sort(key=lambda task: task.create_time.ToNanoseconds(), reverse=True)
+    if more or len(found) > limit:
+        note("There are more: show them with a higher --limit, or page by page with --kind.")
     show_messages(found[:limit], TASK_LIST, output)
 
 

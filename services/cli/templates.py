@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.client import connect
-from services.cli.listing import Label, Limit, Mine, OrderBy, Search, pages
+from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import parse_labels, template_name, version_name
 from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import PROVENANCE, TEMPLATES
@@ -51,6 +51,7 @@ def list_templates(
     source: Annotated[str, typer.Option(help="Only those that take this format, such as PTH.")] = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
+    page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List templates, built-in ones included."""
@@ -66,7 +67,7 @@ def list_templates(
         source_format=source.upper() or None,  # type: ignore[arg-type]  # enums may be given by name
     )
     with connect() as connection:
-        show_messages(pages(connection.templates.ListTemplates, request, "templates", limit), TEMPLATES, output)
+        show_messages(pages(connection.templates.ListTemplates, request, "templates", limit, page), TEMPLATES, output)
 
 
 @templates.command("get")

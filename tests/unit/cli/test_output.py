@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from lathe.registry.v1.model_service_pb2 import ListModelsRequest, ListModelsResponse, Model
 from lathe.type.v1.digest_pb2 import Digest
+from rich.cells import cell_len
 
 from services.cli.exit_codes import ExitCode, exit_code_for
-from services.cli.output import Column, OutputFormat, error, plain, show_message, show_messages
+from services.cli.listing import pages
+from services.cli.output import Column, OutputFormat, error, plain, print_rows, show_message, show_messages
 
 DIGESTS = [Digest(sha256="ab" * 32, size_bytes=7), Digest(sha256="[red]", size_bytes=2**40)]
 COLUMNS: list[Column[Digest]] = [
@@ -32,6 +36,57 @@ def test_a_table_shows_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None
     assert "1099511627776" in shown
     show_message(DIGESTS[1], COLUMNS, OutputFormat.TABLE)
     assert "[red]" in capsys.readouterr().out
+
+
+ROWS = [("pth-cpu-x86-64-onnxruntime-fp32", "onnxruntime", "it goes " * 12, "somebody"), ("b", "c", "d", "名" * 8)]
+WIDE: list[Column[tuple[str, ...]]] = [
+    Column("id", lambda row: row[0], whole=True),
+    Column("runtime", lambda row: row[1]),
+    Column("words", lambda row: row[2]),
+    Column("owner", lambda row: row[3], detail=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("columns", "headers"),
+    [(140, ["id", "runtime", "words", "owner"]), (100, ["id", "runtime", "words"]), (44, ["id"])],
+)
+def test_columns_that_do_not_fit_are_left_out_before_words_break(
+    columns: int, headers: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    print_rows(ROWS, WIDE)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert [cell.strip() for cell in lines[0].split("┃")] == headers
+    assert max(map(cell_len, lines)) <= columns
+    assert [line for line in lines if "pth-cpu-x86-64-onnxruntime-fp32" in line]
+    assert "onnxruntime " in lines[2] or headers == ["id"]
+
+
+def test_a_pipe_is_given_every_column(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    print_rows(ROWS, WIDE)
+    assert "somebody" in capsys.readouterr().out
+
+
+def _page(request: ListModelsRequest) -> ListModelsResponse:
+    """Give 7 models, of which it reads 3 at once at most."""
+    start = int(request.page_token or 0)
+    end = min(start + min(request.page_size, 3), 7)
+    names = [Model(name=f"models/{index}") for index in range(start, end)]
+    return ListModelsResponse(models=names, next_page_token=str(end) if end < 7 else "")
+
+
+def test_a_list_that_goes_on_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [model.name for model in pages(_page, ListModelsRequest(), "models", 5)] == [
+        f"models/{index}" for index in range(5)
+    ]
+    told = capsys.readouterr().err
+    assert told == "There are more: show the next with --page 5, or more at once with --limit.\n"
+    assert [model.name for model in pages(_page, ListModelsRequest(), "models", 5, "5")] == ["models/5", "models/6"]
+    assert len(pages(_page, ListModelsRequest(), "models", 7)) == 7
+    assert not capsys.readouterr().err
 
 
 def test_an_empty_table_is_a_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
