@@ -23,7 +23,9 @@ from services.common.leases import Leases
 __all__ = [
     "REQUEST_IDS_BY_AGE",
     "REQUEST_IDS_TABLE",
+    "claim_first",
     "claim_request",
+    "find_first",
     "find_request",
     "fingerprint",
     "forget_requests",
@@ -144,6 +146,35 @@ async def _first(connection: Connection | Database, key: tuple[str, UUID, str], 
         )
     found: UUID = first["resource"]
     return found
+
+
+async def find_first(reader: Connection | Database, request: Any) -> UUID | None:
+    """Return what the first request with the `request_id` of this one created for this caller; None if there is none.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request.
+    """
+    return await find_request(
+        reader,
+        owner=current_user(),
+        request_id=request.request_id,
+        method=method_of(request),
+        fingerprint=fingerprint(request),
+    )
+
+
+async def claim_first(connection: Connection, request: Any, resource: UUID) -> UUID | None:
+    """Claim the `request_id` of a request, if it has one, for what it is about to create. Returns and raises alike."""
+    if not request.request_id:
+        return None
+    return await claim_request(
+        connection,
+        owner=current_user(),
+        request_id=request.request_id,
+        method=method_of(request),
+        fingerprint=fingerprint(request),
+        resource=resource,
+    )
 
 
 async def forget_requests(database: Database, older_than: timedelta = timedelta(days=7)) -> int:

@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from services.common.database import Database
 from services.common.errors import failed_precondition, not_found
-from services.common.idempotency import claim_request, find_request, fingerprint, made_once, method_of
+from services.common.idempotency import claim_first, find_first, made_once
 from services.common.identity import current_user
 from services.common.leases import Leases
 from services.common.listing import Listing, ListQuery, list_page
@@ -63,13 +63,7 @@ class Comparisons:
         )
 
     async def _made_before(self, request: CompareEvaluationsRequest) -> EvaluationComparison | None:
-        uid = await find_request(
-            self._database,
-            owner=current_user(),
-            request_id=request.request_id,
-            method=method_of(request),
-            fingerprint=fingerprint(request),
-        )
+        uid = await find_first(self._database, request)
         return None if uid is None else await self._stored(uid)
 
     async def _make(self, request: CompareEvaluationsRequest) -> EvaluationComparison:
@@ -83,19 +77,10 @@ class Comparisons:
         comparison.dataset = tasks[0].spec.dataset
         comparison.create_time.FromDatetime(datetime.now(UTC))
         async with self._database.transaction() as transaction:
-            if request.request_id:
-                first = await claim_request(
-                    transaction,
-                    owner=owner,
-                    request_id=request.request_id,
-                    method=method_of(request),
-                    fingerprint=fingerprint(request),
-                    resource=uid,
-                )
-                if first is not None:
-                    return await self._stored(first)
-            await transaction.execute(_INSERT, *_values(uid, comparison))
-        return comparison
+            first = await claim_first(transaction, request, uid)
+            if first is None:
+                await transaction.execute(_INSERT, *_values(uid, comparison))
+        return comparison if first is None else await self._stored(first)
 
     async def get(self, name: str) -> EvaluationComparison:
         """Return a stored comparison. Raises LatheError NOT_FOUND."""

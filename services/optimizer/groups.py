@@ -59,7 +59,7 @@ class Groups:
         group = await made_once(
             self._leases,
             request,
-            find=lambda: first_made(self._database, KIND, request.request_id, request),
+            find=lambda: first_made(self._database, KIND, request),
             make=lambda: self._make(request),
         )
         return await self._present(group)

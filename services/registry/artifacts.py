@@ -23,7 +23,7 @@ from uuid_utils.compat import uuid7
 
 from services.common.database import Connection, Database, Record
 from services.common.errors import failed_precondition, invalid_argument, not_found
-from services.common.idempotency import claim_request, find_request, fingerprint, made_once, method_of
+from services.common.idempotency import claim_first, find_first, made_once
 from services.common.identity import current_user
 from services.common.leases import Lease, Leases
 from services.common.storage import ContentStore, StagedPart, Uploads
@@ -64,13 +64,7 @@ class Artifacts:
         )
 
     async def _opened_before(self, request: CreateUploadRequest) -> Upload | None:
-        uid = await find_request(
-            self._database,
-            owner=current_user(),
-            request_id=request.request_id,
-            method=method_of(request),
-            fingerprint=fingerprint(request),
-        )
+        uid = await find_first(self._database, request)
         return None if uid is None else await self.get(f"uploads/{uid}")
 
     async def _open(self, request: CreateUploadRequest) -> Upload:
@@ -78,19 +72,12 @@ class Artifacts:
         # Begun in the store first: a row without it would look complete. What is left without a row is swept by age.
         parts = await self._uploads.open(str(uid), request.size_bytes)
         async with self._database.transaction() as connection:
-            if request.request_id:
-                await claim_request(
-                    connection,
-                    owner=current_user(),
-                    request_id=request.request_id,
-                    method=method_of(request),
-                    fingerprint=fingerprint(request),
-                    resource=uid,
-                )
-            now = datetime.now(UTC)
-            values = (request.display_name, request.size_bytes, OPEN, current_user(), now, now + UPLOAD_LIFETIME)
-            row = await connection.fetchrow(_INSERT, uid, *values)
-        return _message(row, parts)
+            earlier = await claim_first(connection, request, uid)
+            if earlier is None:
+                now = datetime.now(UTC)
+                values = (request.display_name, request.size_bytes, OPEN, current_user(), now, now + UPLOAD_LIFETIME)
+                row = await connection.fetchrow(_INSERT, uid, *values)
+        return _message(row, parts) if earlier is None else await self.get(f"uploads/{earlier}")
 
     async def get(self, name: str) -> Upload:
         """Return an upload, with fresh URLs for the parts that have not arrived; LatheError NOT_FOUND."""

@@ -63,7 +63,7 @@ class Creation:
         return await made_once(
             self._leases,
             request,
-            find=lambda: first_made(self._database, VERSIONS, request.request_id, request),
+            find=lambda: first_made(self._database, VERSIONS, request),
             make=lambda: self._make(request),
         )
 

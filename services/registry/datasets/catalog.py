@@ -42,7 +42,7 @@ class Catalog:
 
     async def first_made(self, request: CreateDatasetRequest | DeriveDatasetRequest) -> Dataset | None:
         """Return what the first request with the same id created; None where this is the first, or it is deleted."""
-        return await first_made(self._database, DATASETS, request.request_id, request)
+        return await first_made(self._database, DATASETS, request)
 
     async def ready(self, name: str) -> Dataset:
         """Return a dataset that is complete, without its report, files and classes.

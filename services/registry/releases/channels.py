@@ -42,7 +42,7 @@ class Channels:
             LatheError: NOT_FOUND for the model; ALREADY_EXISTS for a taken id; INVALID_ARGUMENT for rules that nothing
                 could keep, or that name a dataset that does not exist.
         """
-        if earlier := await first_made(self._database, CHANNELS, request.request_id, request):
+        if earlier := await first_made(self._database, CHANNELS, request):
             return self._shown(earlier)
         channel = Channel()
         channel.CopyFrom(request.channel)

@@ -23,7 +23,7 @@ from uuid_utils.compat import uuid7
 
 from services.common.database import Connection, Database
 from services.common.errors import aborted, failed_precondition, invalid_argument, unavailable
-from services.common.idempotency import claim_request, find_request, fingerprint, made_once, method_of
+from services.common.idempotency import claim_first, find_first, made_once
 from services.common.identity import current_user
 from services.common.leases import Lease
 from services.common.listing import Listing, ListQuery, list_page
@@ -157,7 +157,8 @@ class Releases:
         channel = request.name
 
         async def find() -> Release | None:
-            return await _made_earlier(self._database, request)
+            first = await find_first(self._database, request)
+            return None if first is None else await _made(self._database, first)
 
         async def make() -> Release:
             async with self._leases.hold(repository_lease(channel)) as lease:
@@ -206,15 +207,9 @@ class Releases:
 
         async with self._database.transaction() as connection:
             await lease.confirm(connection)
-            if request.request_id:
-                await claim_request(
-                    connection,
-                    owner=current_user(),
-                    request_id=request.request_id,
-                    method=method_of(request),
-                    fingerprint=fingerprint(request),
-                    resource=UUID(release.uid),
-                )
+            first = await claim_first(connection, request, UUID(release.uid))
+            if first is not None:  # a repeat overtook this one
+                return await _made(connection, first)
             # The model's row before the channel's, as a deletion of the model takes them.
             await connection.execute("SELECT 1 FROM models WHERE name = $1 FOR KEY SHARE", naming.channel_model(name))
             channel = await self._channels.get(name, for_update=True, connection=connection)
@@ -245,18 +240,9 @@ class Releases:
         return release
 
 
-async def _made_earlier(database: Database, request: Any) -> Release | None:
-    """Return what the first request with this id made, or None if this is the first."""
-    earlier = await find_request(
-        database,
-        owner=current_user(),
-        request_id=request.request_id,
-        method=method_of(request),
-        fingerprint=fingerprint(request),
-    )
-    if earlier is None:
-        return None
-    body = await database.fetchval("SELECT body FROM releases WHERE uid = $1", earlier)
+async def _made(reader: Connection | Database, uid: UUID) -> Release:
+    """Return what a request made; LatheError FAILED_PRECONDITION, reason ALREADY_DELETED, if its channel is gone."""
+    body = await reader.fetchval("SELECT body FROM releases WHERE uid = $1", uid)
     if body is None:
         raise failed_precondition(
             "ALREADY_DELETED",

@@ -67,6 +67,7 @@ class EchoKind:
         self.gone: set[str] = set()
         self.holding: set[str] = set()
         self.hint = ""
+        self.prepared = 0
 
     def uses(self, spec: Message) -> Sequence[str]:
         assert isinstance(spec, pb.ConversionSpec)
@@ -74,6 +75,8 @@ class EchoKind:
 
     async def prepare(self, spec: Message) -> Prepared:
         assert isinstance(spec, pb.ConversionSpec)
+        self.prepared += 1
+        await asyncio.sleep(0)
         if self.away:
             raise unavailable("registry", "The registry does not answer.")
         if spec.template == "templates/unknown":

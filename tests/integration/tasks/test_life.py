@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
+
 import grpc
 import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
@@ -109,6 +112,14 @@ async def test_completion_is_tried_until_it_answers(site: Site) -> None:
     done = await site.reach(slow, task_pb2.SUCCEEDED)
     assert len(done.attempts) == 1
     assert site.kind.completed.count(done.name) == 1
+
+
+async def test_repeats_of_a_request_at_once_prepare_one_task(site: Site) -> None:
+    request_id = str(uuid.uuid4())
+    created = await asyncio.gather(*(site.create("ok", request_id=request_id) for _ in range(20)))
+    assert len({task.name for task in created}) == 1
+    assert site.kind.prepared == 1
+    assert (await site.create("ok", request_id=request_id)).name == created[0].name
 
 
 async def test_a_slow_completion_delays_nobody(site: Site) -> None:
