@@ -38,7 +38,7 @@ LEASES_TABLE = """
 """
 """The statement that creates the table; part of a migration of each schema that uses leases."""
 
-DURATION = timedelta(seconds=30)
+DURATION = timedelta(seconds=15)
 _TAKE = """
     INSERT INTO leases (name, holder, end_time) VALUES ($1, $2, now() + $3::interval)
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, end_time = excluded.end_time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -19,12 +20,17 @@ from lathe.type.v1.measurement_pb2 import PASS
 
 from services.common.database import Database
 from services.common.storage.bucket import Bucket
+from services.common.storage.folders import Folders
 from services.optimizer.places import Places
 from services.optimizer.work import OptimizationWorkKind
 from tests.contract.optimizer.desk import Job, cancel, create, refused, save
 from tests.contract.workplace import DEVICE, Workplace, graph
 
 CALLS = 16
+_IN_TRANSACTION = """
+SELECT count(*) FROM pg_stat_activity
+WHERE application_name = 'lathe-optimizer' AND xact_start < clock_timestamp() - interval '0.3 seconds'
+"""
 
 
 class Shelf:
@@ -86,6 +92,28 @@ async def test_a_saved_model_is_a_version_and_lies_beside_its_source(workplace: 
     other = await workplace.registry.model()
     error = await workplace.refused(save(workplace, task, other))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_SAVED")
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_no_connection_is_held_while_files_are_copied(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await done(workplace, await workplace.source())
+    database = await Database.connect(workplace.settings.database_url, "optimizer")
+    held: list[int] = []
+    right = Folders.copy
+
+    async def copy(self: Folders, *args: Any, **kwargs: Any) -> None:
+        await asyncio.sleep(0.4)
+        held.append(await database.fetchval(_IN_TRANSACTION))
+        await right(self, *args, **kwargs)
+
+    monkeypatch.setattr(Folders, "copy", copy)
+    try:
+        await asyncio.gather(*(save(workplace, task) for _ in range(CALLS)))
+    finally:
+        await database.close()
+    assert held == [0]  # one copies, and those that wait hold nothing either
 
 
 @pytest.mark.usefixtures("_worker")
