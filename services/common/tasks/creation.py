@@ -18,12 +18,13 @@ from services.common.errors import LatheError, failed_precondition, invalid_argu
 from services.common.identity import current_user
 from services.common.leases import KeyedLocks
 from services.common.messages import MAX_TASK_BYTES
-from services.common.tasks.keys import action_key, work_key
+from services.common.tasks.cache import ActionCache
+from services.common.tasks.keys import work_key
 from services.common.tasks.kind import Prepared
 from services.common.tasks.ledger import Ledger
 from services.common.tasks.machine import TaskSnapshot, pending
 from services.common.tasks.relay import Relay
-from services.common.tasks.rows import NewTask, OutboxItem, TaskRow, searchable, share_origin, timestamp
+from services.common.tasks.rows import NewTask, OutboxItem, TaskRow, searchable, timestamp
 from services.common.tasks.settling import Settler
 from services.common.tasks.store import RequestRepeatedError
 from services.common.tasks.workers import WorkersView
@@ -60,8 +61,7 @@ class Creator:
         self._kind = ledger.codec.kind
         self._store = ledger.store
         self._relay = relay
-        self._settler = settler
-        self._workers = workers
+        self._cache = ActionCache(ledger, settler, workers)
         self._requests = KeyedLocks()
 
     async def create(self, wanted: Wanted) -> TaskRow:
@@ -83,7 +83,7 @@ class Creator:
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row)
         try:
-            return await self._from_cache(draft) or await self._enqueue(draft, wanted.spec)
+            return await self._cache.create(draft) or await self._enqueue(draft, wanted.spec)
         except RequestRepeatedError:
             assert request_id is not None
             first = await self._first(request_id, wanted)
@@ -103,14 +103,6 @@ class Creator:
             await asyncio.sleep(_LOOK_SECONDS)
         return None
 
-    async def _from_cache(self, draft: NewTask) -> TaskRow | None:
-        """Create the task with the outcome of an equal one that is done; None where there is none."""
-        while draft.action_keys and (done := await self._store.find_result(draft.action_keys)) is not None:
-            if (row := await self._share(draft, done)) is not None:
-                return row
-            await self._store.forget_result(done)
-        return None
-
     async def _enqueue(self, draft: NewTask, spec: Message) -> TaskRow:
         """Create the task as PENDING, and send it on its way unless it follows an equal one."""
         held = await self._kind.hold(draft.name, spec)
@@ -118,7 +110,7 @@ class Creator:
         try:
             created = await self._store.create(draft)
             if created.hit is not None:  # an equal one ended since the cache was asked
-                if (row := await self._from_cache(draft)) is not None:
+                if (row := await self._cache.create(draft)) is not None:
                     return row
                 created = await self._store.create(draft._replace(action_keys=()))
         except BaseException:
@@ -128,28 +120,6 @@ class Creator:
         if created.outbox_id is not None:
             self._relay.hand(OutboxItem(row.uid, draft.subject, draft.msg_id, row.assignment, created.outbox_id))
         return row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
-
-    async def _share(self, draft: NewTask, done: UUID) -> TaskRow | None:
-        """Create the task as SUCCEEDED with the outcome of an ended one; None if what that made is gone."""
-        original_row = await self._store.get(done)
-        if original_row is None:
-            return None
-        original = self._codec.message(original_row)
-        result = await self._settler.shared_result(original_row, original, self._codec.message(draft.row))
-        if result is None:
-            return None
-        status = task_pb2.TaskStatus(state=task_pb2.SUCCEEDED, progress=1.0, end_time=timestamp())
-        origin: Any = task_pb2.TaskOrigin()
-        origin.CopyFrom(self._codec.message(draft.row).origin)
-        share_origin(origin, original)
-        row = draft.row._replace(
-            state=task_pb2.SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
-        )
-        if original_row.state != task_pb2.SUCCEEDED:  # from now on, others share what is registered here
-            row = row._replace(action_key=original_row.action_key, outcome=original_row.outcome)
-        await self._store.create(draft._replace(row=row, action_keys=(), shares=False, subject=""))
-        self._settler.settle([row])
-        return row
 
     def _draft(self, wanted: Wanted, prepared: Prepared, request_id: UUID | None) -> NewTask:
         uid = uuid_utils.compat.uuid7()
@@ -174,6 +144,7 @@ class Creator:
             device=prepared.device,
         )
         prepared.fill(task)
+        keys = [] if wanted.skip_cache else self._cache.keys(prepared.device, key, wanted.retried)
         row = TaskRow(
             uid=uid,
             revision=1,
@@ -201,22 +172,12 @@ class Creator:
             search_text=searchable(uid, display_name),
             request_id=request_id,
             request_digest=wanted.fingerprint if request_id is not None else None,
-            action_keys=self._action_keys(wanted, prepared.device, key),
+            action_keys=keys,
             shares=not wanted.skip_cache,
             subject=task_subject(self._kind.name, prepared.device, str(uid)),
             msg_id=f"{uid}:1",
             uses=self._kind.uses(wanted.spec),
         )
-
-    def _action_keys(self, wanted: Wanted, device: str, work_key: bytes) -> list[bytes]:
-        """Return under which keys the outcome of equal work may be found: of every live environment, and of a retry."""
-        if wanted.skip_cache:
-            return []
-        keys = [action_key(work_key, environment) for environment in self._workers.environments(device)]
-        retried = wanted.retried
-        if retried is not None and retried.action_key is not None and retried.work_key == work_key:
-            keys.append(retried.action_key)
-        return keys
 
     def _assignment(self, uid: UUID, prepared: Prepared, work: Message) -> event_pb2.TaskAssignment:
         assignment = event_pb2.TaskAssignment(

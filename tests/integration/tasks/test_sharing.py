@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
 
-from services.common.errors import invalid_argument
+from services.common.errors import LatheError, invalid_argument
 from tests.integration.tasks.kit import DEVICE, Site
 
 
@@ -78,11 +79,16 @@ async def test_a_pool_with_two_environments_shares_the_results_of_both(site: Sit
 
 async def test_a_refused_registration_does_not_repeat_the_work(site: Site) -> None:
     await site.start_worker()
-    site.kind.answers = [invalid_argument("version", "The model is full.")]
+    site.kind.answers = [invalid_argument("version", "The model is full.")] * 2
     failed = await site.reach(await site.create("ok"), task_pb2.FAILED)
     assert "The model is full." in failed.status.failure.message
     await site.stop_workers()  # no worker is needed, and no environment has to be known
-    retried = await site.engine.handlers.retry(pb.RetryConversionTaskRequest(name=failed.name))
+    retry = pb.RetryConversionTaskRequest(name=failed.name)
+    with pytest.raises(LatheError, match="could not be recorded") as refused:
+        await site.engine.handlers.retry(retry)
+    assert refused.value.reason == "RESULT_NOT_RECORDED"
+    assert "The model is full." in refused.value.message
+    retried = await site.engine.handlers.retry(retry)
     assert retried.status.state == task_pb2.SUCCEEDED
     assert retried.origin.cache_hit == failed.name
     assert site.kind.completed == [retried.name]
