@@ -116,8 +116,9 @@ class Comparison:
             share = self._unequal / max(1, self._compared)
             verdict = Verdict.FAIL if share > tolerance.unequal else Verdict.WARN
             return verdict, f"{self._unequal} of {self._compared} integers, booleans or texts differ ({share:.2%})"
+        remark = f"{self._matching_non_finite} elements are NaN or infinite" if self._matching_non_finite else ""
         if error <= tolerance.threshold:
-            return Verdict.PASS, ""
+            return Verdict.PASS, remark and f"{remark} on both sides"
         return (Verdict.WARN if error <= tolerance.limit else Verdict.FAIL), ""
 
     def _finite_part(self, source: Array, target: Array) -> tuple[Array, Array]:

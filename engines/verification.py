@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from engines.backends import Array, Arrays, Session
 from engines.divergence import Suspect, largest_error, locate
 from engines.failures import EngineFailure, FailureReason
+from engines.non_finite import has_numbers, without_numbers
 from engines.parity import Parity
 from engines.parity_report import OutputParity, ParityReport, Verdict
 from engines.samples import Samples
@@ -43,16 +44,21 @@ def verify(
         classifier: Whether outputs are scores of classes.
 
     Raises:
-        EngineFailure: SHAPE_MISMATCH where an output has another shape; what the original or the runtime raises.
+        EngineFailure: SHAPE_MISMATCH where an output has another shape; PARITY_FAILED if the source gives no number at
+            all, with the cause; what the original or the runtime raises.
     """
     specs = {spec.name: spec for spec in source.signature.outputs}
     parity, worst = Parity(tuple(specs), classifier=classifier), _Worst()
+    silent = set(specs)
     for feed in samples.feeds:
         expected, actual = source.run(feed), session.run(feed)
+        silent -= {name for name in silent if has_numbers(expected[name])}
         error = parity.add(expected, actual)
         if error > worst.error:
             worst = _Worst(error, feed, expected, actual)
         specs = {name: spec.including(expected[name].shape) for name, spec in specs.items()}
+    if silent:
+        raise without_numbers(source, samples, min(silent))
     report = parity.report(suspect.tolerance, samples)
     if report.verdict is not Verdict.PASS and worst.error:
         report = _with_place(report, source, suspect, worst)

@@ -6,10 +6,9 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from engines.backends.base import Array, Arrays
+from engines.backends.base import Arrays
 from engines.failures import EngineFailure, FailureReason
+from engines.non_finite import has_numbers, without_numbers
 from engines.optimization.entry import Entry
 from engines.optimization.form import FormSpec
 from engines.parity import Parity
@@ -73,9 +72,8 @@ class Truth:
         """
         found = [self.source.run(feed) for feed in self.samples.feeds]
         for spec in self.source.signature.outputs:
-            values = [outputs[spec.name] for outputs in found]
-            if any(value.size for value in values) and not any(map(_has_numbers, values)):
-                raise _without_numbers(spec.name, self.samples)
+            if not any(has_numbers(outputs[spec.name]) for outputs in found):
+                raise without_numbers(self.source, self.samples, spec.name)
         return found
 
     def parity(self, spec: FormSpec, outputs: Sequence[Arrays]) -> ParityReport:
@@ -157,16 +155,3 @@ class Truth:
             evidence=f"the source's metric is {self.source_accuracy:.4f}, the form's {accuracy:.4f}",
             suggested_fix="Raise max_degradation if that is borne, or allow no lower precision.",
         )
-
-
-def _has_numbers(value: Array) -> bool:
-    return value.dtype.kind != "f" or bool(np.isfinite(value).any())
-
-
-def _without_numbers(output: str, samples: Samples) -> EngineFailure:
-    return EngineFailure(
-        FailureReason.PARITY_FAILED,
-        f"The source itself gives nothing but NaN or infinity in output '{output}', on all {samples.count} samples "
-        f"({samples.source}), so that no form can be held to it.",
-        suggested_fix="Give test data that the model is made for; if it gives NaN there too, its weights are broken.",
-    )
