@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
+from services.cli.packing import require_there
 
 BY_SUFFIX = {".pth": "PTH", ".pt": "PTH", ".ckpt": "PTH", ".onnx": "ONNX", ".pt2": "EXPORTED_PROGRAM"}
 
@@ -19,7 +20,7 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
         paths: The files and folders.
 
     Raises:
-        CliError: The user names no format, or nothing tells one.
+        CliError: A path is not there; the user names no format, or nothing tells one.
     """
     from lathe.registry.v1.model_service_pb2 import ModelFormat
 
@@ -28,9 +29,10 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
         if named.upper() not in known:
             raise CliError(f"{named!r} is no format; give --format, one of: {', '.join(known)}.", ExitCode.USAGE)
         return named.upper()
+    require_there(paths)
     found = {BY_SUFFIX[path.suffix.lower()] for path in paths if path.suffix.lower() in BY_SUFFIX}
     problem = "The files' endings do not tell the format"
-    if len(paths) == 1 and paths[0].exists():
+    if len(paths) == 1:
         from engines.failures import EngineFailure
         from engines.inspection.formats import detect
 
@@ -38,6 +40,8 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
             return detect(paths[0])
         except EngineFailure as failure:
             problem = failure.message.removesuffix(".")
+        except OSError as error:
+            raise CliError(f"{error.filename}: {error.strerror}") from error
     if len(found) != 1:
         raise CliError(f"{problem}; give --format, one of: {', '.join(known)}.", ExitCode.USAGE)
     return found.pop()

@@ -52,11 +52,27 @@ def files_of(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     What is inside a single folder has its path there; of several paths, each begins with its own name.
 
     Raises:
-        CliError: A path is not there.
+        CliError: A path is not there, or a name is not in UTF-8.
     """
-    for path in sorted(paths):
+    require_there(paths)
+    for name, path in _named(paths):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(name).decode(errors="replace")
+            raise CliError(f"{shown}: the name of the file is not in UTF-8; give it another one.") from error
+        yield name, path
+
+
+def require_there(paths: Sequence[Path]) -> None:
+    """Refuse paths of which one is not there: CliError."""
+    for path in paths:
         if not path.exists():
             raise CliError(f"{path}: there is no such file or folder.")
+
+
+def _named(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    for path in sorted(paths):
         own = path.resolve().name if path.is_dir() else path.name  # a link to a file keeps the name that it has here
         prefix = Path() if len(paths) == 1 and path.is_dir() else Path(own)
         if not path.is_dir():

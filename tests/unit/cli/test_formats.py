@@ -26,7 +26,8 @@ def test_files_tell_their_format(tmp_path: Path) -> None:
 
 
 def test_endings_tell_where_files_do_not(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"cut off")
+    for name in ("m.onnx", "m.data", "m.pth"):
+        (tmp_path / name).write_bytes(b"cut off")
     assert format_of("", [tmp_path / "m.onnx"]) == "ONNX", "the registry says what is wrong with it"
     assert format_of("", [tmp_path / "m.onnx", tmp_path / "m.data"]) == "ONNX"
     with pytest.raises(CliError, match="endings do not tell the format"):
@@ -34,6 +35,19 @@ def test_endings_tell_where_files_do_not(tmp_path: Path) -> None:
     (tmp_path / "m.bin").write_text("hello")
     with pytest.raises(CliError, match=r"'m\.bin' looks like a text file; give --format"):
         format_of("", [tmp_path / "m.bin"])
+
+
+def test_what_is_not_there_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    for paths in ([tmp_path / "absent"], [tmp_path / "m.onnx", tmp_path / "absent.data"]):
+        with pytest.raises(CliError, match=r"absent[.a-z]*: there is no such file or folder"):
+            format_of("", paths)
+
+
+def test_names_that_are_not_in_utf8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"m\xff.bin")).write_bytes(b"x")
+    with pytest.raises(CliError, match=r"m.\.bin: the name of the file is not in UTF-8"):
+        list(files_of([tmp_path]))
 
 
 def test_names_of_files_in_folders(tmp_path: Path) -> None:
