@@ -80,6 +80,7 @@ class ComponentEntry(_Part):
     parity: dict[str, Any]
     runtime: RuntimeEntry | None = None
     precision: str | None = None
+    warnings: tuple[str, ...] | None = None
 
 
 class Lineage(_Part):

@@ -205,6 +205,7 @@ def _component(entry: PackagedComponent, runtime: str, precision: str) -> Compon
         parity=entry.parity.to_dict(),
         runtime=RuntimeEntry(name=form.backend, version=version) if own else None,
         precision=form.precision if own else None,
+        warnings=tuple(entry.warnings) or None,
     )
 
 

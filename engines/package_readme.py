@@ -36,6 +36,7 @@ def readme(manifest: Manifest) -> str:
             "",
             f"Parity with the source: {parity['verdict']}. Asked for is a {asked}; measured: {figures}.",
         ]
+        lines += [line for words in component.warnings or () for line in ("", f"Note: {words}")]
         if several:
             lines += ["", f"Computed in {manifest.form_of(component)}."]
         if component.preprocessing:

@@ -17,11 +17,12 @@ from engines.frontends.tensorflow_sources import read_frozen_graph, read_saved_m
 from engines.frontends.torchscript import in_order_of_forward, read_torchscript, torchscript_inputs
 from engines.graph.hygiene import load_model
 from engines.graph.interface import signature_of
+from engines.graph.repair import settle_defaults
 from engines.open_axes import Declared, as_stated, settle
 from engines.signature import Shape, TensorSpec
 from engines.source import Source
 from engines.source_files import file_inside, folder_inside
-from engines.tensor_information import apply
+from engines.tensor_information import apply, names_in
 from engines.user_samples import shapes_in
 
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
@@ -149,7 +150,9 @@ def _read_pth(
 
 
 def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
-    return signature_of(load_model(file_inside(workdir, request.source_of(component)), weights=False)).inputs
+    model = load_model(file_inside(workdir, request.source_of(component)), weights=False)
+    settle_defaults(model, names_in(request.tensor_information))
+    return signature_of(model).inputs
 
 
 _READERS: dict[str, Reader] = {

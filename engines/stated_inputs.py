@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,16 @@ from engines.conversion_request import Component
 from engines.declared_inputs import check_declared
 from engines.open_axes import as_stated, settle
 from engines.signature import OPEN_EXTENT, Signature, TensorSpec
-from engines.tensor_information import apply
+from engines.tensor_information import apply, names_in
 
 
-def check_information(text: str, component: Component, source_format: str, signature: Mapping[str, Any]) -> None:
+def check_information(
+    text: str,
+    component: Component,
+    source_format: str,
+    signature: Mapping[str, Any],
+    with_default: Collection[str] = (),
+) -> None:
     """Refuse a text that does not fit the inputs of a graph, and axes that nothing gives an extent.
 
     What nobody knows of them is not compared.
@@ -24,10 +30,14 @@ def check_information(text: str, component: Component, source_format: str, signa
         source_format: Name of ModelFormat.
         signature: `lathe.type.v1.TensorSignature` of the graph, as JSON; empty where its description has none, as of
             TorchScript, which keeps no shapes.
+        with_default: Inputs of the graph that may be left out, and are not in its signature. Nothing is compared if one
+            of them is declared: the reader does that.
 
     Raises:
         EngineFailure: INVALID_SPEC saying which input does not fit, and how, or which axis is open, and what to type.
     """
+    if not {given.name for given in component.inputs}.union(names_in(text)).isdisjoint(with_default):
+        return
     graph = Signature.from_dict(signature)
     known = bool(graph.inputs) and all(spec.known for spec in graph.inputs)
     # What a component names of a TensorFlow graph may lie inside of it.

@@ -22,6 +22,7 @@ __all__ = [
     "apply_elements",
     "assemble",
     "format_text",
+    "names_in",
     "parse",
     "to_inputs",
 ]
@@ -58,6 +59,15 @@ def apply_elements(elements: Sequence[TensorElement], component: Component) -> C
     if batch > 1:
         inputs = tuple(_per_sample(given) for given in inputs)
     return component.model_copy(update={"inputs": inputs, "max_batch": batch or component.max_batch})
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names of the elements of a text; none of an empty one.
+
+    Raises:
+        EngineFailure: INVALID_SPEC with line and column.
+    """
+    return [element.name for element in parse(text)] if text.strip() else []
 
 
 def _ordered(elements: Sequence[TensorElement]) -> list[TensorElement]:

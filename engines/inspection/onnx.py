@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import external_files, load_model
 from engines.graph.interface import dtype_name, signature_of
+from engines.graph.repair import defaults
 from engines.graph.soundness import refuse_broken
 from engines.graph.walk import all_nodes, all_tensors
 from engines.inspection.tensors import most_frequent
@@ -30,6 +31,8 @@ _BITS = {
     "float8e8m0": 8,
     "float4e2m1": 4,
 }
+WITH_DEFAULT = "inputs_with_default"
+"""Key of the metadata that names inputs which callers may leave out."""
 _DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
@@ -55,6 +58,8 @@ def describe_onnx(path: Path, shown_path: str) -> dict[str, Any]:
     metadata = _metadata(model)
     if beside := external_files(model, path):
         metadata["external_data"] = ", ".join(beside)
+    if optional := defaults(model):
+        metadata[WITH_DEFAULT] = ", ".join(optional)
     return {
         "path": shown_path,
         "component": Path(shown_path).name,

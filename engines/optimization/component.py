@@ -220,6 +220,7 @@ def _packaged(
         parity,
         found.profile,
         prepared.source.companions,
+        prepared.warnings,
     )
 
 

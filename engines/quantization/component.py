@@ -184,8 +184,16 @@ def _packaged(job: ComponentJob, prepared: Prepared, chosen: JudgedForm, profile
     shutil.copytree(chosen.form.directory, target)
     form = replace(chosen.form, directory=target)
     signature = Signature(prepared.signature.inputs, chosen.outputs)
-    companions = prepared.source.companions
-    return PackagedComponent(prepared.component, form, signature, prepared.ranges, chosen.parity, profile, companions)
+    return PackagedComponent(
+        prepared.component,
+        form,
+        signature,
+        prepared.ranges,
+        chosen.parity,
+        profile,
+        prepared.source.companions,
+        prepared.warnings,
+    )
 
 
 def _no_gain(job: ComponentJob, chosen: JudgedForm, stopwatch: Stopwatch, profile: ProfileReport) -> str:

@@ -66,6 +66,7 @@ async def check_inputs(
 def check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int = 0) -> None:
     """Refuse what `check_inputs` does, of a template of one component, by the description of its source."""
     from engines.conversion_request import Component
+    from engines.inspection.onnx import WITH_DEFAULT
     from engines.stated_inputs import check_information
 
     values = MessageToDict(template.components[0], preserving_proto_field_name=True)
@@ -75,7 +76,8 @@ def check_fit(text: str, template: Template, description: ModelDescription, *, m
     graph = _graph(description, component.source_file)
     signature = MessageToDict(graph.signature, preserving_proto_field_name=True)
     try:
-        check_information(text, component, ModelFormat.Name(description.format), signature)
+        with_default = graph.metadata[WITH_DEFAULT].split(", ") if WITH_DEFAULT in graph.metadata else []
+        check_information(text, component, ModelFormat.Name(description.format), signature, with_default)
     except EngineFailure as failure:
         raise _refusal(failure) from None
 

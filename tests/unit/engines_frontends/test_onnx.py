@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from engines.failures import EngineFailure, FailureReason
-from tests.unit.engines_frontends.reading import assert_equal, read
+from tests.unit.engines_frontends.reading import assert_equal, read, read_component, request_of
 from tests.unit.engines_graph import graphs
 
 
@@ -130,9 +130,14 @@ def test_an_input_with_a_default_becomes_a_constant_and_a_warning_says_so(tmp_pa
     assert "'scale'" in warning
 
 
-def test_an_input_with_a_default_that_is_declared_stays_an_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_text", [False, True])
+def test_an_input_with_a_default_that_is_declared_stays_an_input(tmp_path: Path, by_text: bool) -> None:
     _save(tmp_path, _overridable())
-    prepared = read("ONNX", tmp_path, inputs=[{"name": "x", "shape": [2, 4]}, {"name": "scale", "shape": [1]}])
+    inputs = [{"name": "x", "shape": [2, 4]}, {"name": "scale", "shape": [1]}]
+    request = request_of("ONNX", tmp_path, [{"name": "model", "inputs": [] if by_text else inputs}])
+    if by_text:
+        request = request.model_copy(update={"tensor_information": "x:float(2*4)\nscale:float(1)"})
+    prepared = read_component(request, "model", tmp_path)
     feed = {"x": np.ones((2, 4), np.float32), "scale": np.array([3], np.float32)}
     assert_equal(prepared, [feed])
     assert_array_equal(prepared.source.run(feed)["y"], np.full((2, 4), 3))

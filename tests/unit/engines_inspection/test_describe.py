@@ -98,6 +98,15 @@ def test_onnx(tmp_path: Path) -> None:
     assert image["shape"] == {"min": [1, 3, 6, 6], "opt": [1, 3, 6, 6], "max": [OPEN_EXTENT, 3, 6, 6]}
 
 
+def test_onnx_names_inputs_that_may_be_left_out(tmp_path: Path) -> None:
+    model = graphs.conv_bn()
+    model.graph.input.append(graphs.value("scale", "float32", [4]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    (graph,) = _describe(tmp_path, "ONNX", "m.onnx")["graphs"]
+    assert graph["metadata"]["inputs_with_default"] == "scale"
+    assert [entry["name"] for entry in graph["signature"]["inputs"]] == ["x"]
+
+
 def test_onnx_with_external_data_counts_what_it_does_not_read(tmp_path: Path) -> None:
     import onnx
 

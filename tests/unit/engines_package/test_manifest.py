@@ -112,3 +112,11 @@ def test_the_readme_tells_parity_by_what_the_form_was_held_to(measure: str, word
     }
     component = {**MANIFEST["components"][0], "parity": parity}
     assert words in readme(Manifest.model_validate({**MANIFEST, "components": [component]}))
+
+
+def test_the_readme_tells_what_a_user_should_know() -> None:
+    parity = {"verdict": "PASS", "measure": "COSINE", "threshold": 1e-2, "limit": 1e-1, "outputs": []}
+    component = {**MANIFEST["components"][0], "parity": parity, "warnings": ["The input 'scale' has a default."]}
+    assert "Note: The input 'scale' has a default." in readme(
+        Manifest.model_validate({**MANIFEST, "components": [component]})
+    )

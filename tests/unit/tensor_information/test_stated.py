@@ -52,3 +52,11 @@ def test_what_a_template_declares_counts() -> None:
     declared = Component(name="model", inputs=(ComponentInput(name="inner/relu", shape=(1, 9)),))
     assert "it has inner/relu" in failure("image:float(1*9)", declared, "FROZEN_GRAPH")
     assert "it has inner/relu" in failure("image:float(1*9)", declared, "TORCHSCRIPT")
+
+
+def test_inputs_with_a_default_are_left_to_the_reader() -> None:
+    declared = Component(name="model", inputs=(ComponentInput(name="scale", shape=(1,)),))
+    for text, component in (("image:float(1*9)\nscale:float(1)", PLAIN), ("", declared)):
+        check_information(text, component, "ONNX", GRAPH, ["scale"])
+        with pytest.raises(EngineFailure):
+            check_information(text, component, "ONNX", GRAPH, ["bias"])
