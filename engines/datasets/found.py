@@ -9,7 +9,8 @@ from typing import NoReturn, Protocol
 from engines.datasets.items import Box
 from engines.failures import EngineFailure, FailureReason
 
-MAX_WARNINGS = 1000
+MAX_WARNINGS = 10_000
+"""Most sentences that a report holds: an answer has to stay under gRPC's 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
