@@ -70,6 +70,12 @@ def with_inputs(request: ConversionRequest, component: Component, workdir: Path)
             finds wrong.
     """
     source_format, text = request.template.source_format, request.tensor_information
+    if text.strip() and len(request.template.components) > 1:
+        names = ", ".join(part.name for part in request.template.components)
+        raise invalid(
+            f"Tensor information is about one network, and the model has several: {names}.",
+            "Declare the inputs of each in a template with these components, or leave the text out.",
+        )
     if text.strip():
         component = apply(text, with_stated_inputs(request, component, workdir))
     if component.inputs:

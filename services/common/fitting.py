@@ -50,6 +50,11 @@ async def check_inputs(
             axis that is open, and what to type.
     """
     _check_text(text)
+    if text.strip() and len(template.components) > 1:
+        names = ", ".join(component.name for component in template.components)
+        raise invalid_argument(
+            FIELD, f"it is about one network, and the template has several ({names}): declare their inputs there"
+        )
     undeclared = template.source_format in _OPEN_FORMATS and not has_samples
     undeclared = undeclared and not any(component.inputs for component in template.components)
     if len(template.components) != 1 or not (text.strip() or undeclared):
