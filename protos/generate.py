@@ -1,5 +1,11 @@
-"""Generate stubs and the descriptor set under `gen/`; with `--check`, say whether they are up to date."""
+"""Generate stubs and the descriptor set under `gen/`; with `--check`, say whether they are up to date.
 
+Generated code runs with the protobuf and gRPC that it was made for and newer ones. An old generator makes it, as people
+who install the stubs have versions of their own. It cannot share an environment with today's protobuf: it has a folder
+of its own, installed when it is first needed.
+"""
+
+import os
 import shutil
 import subprocess
 import sys
@@ -8,32 +14,64 @@ from pathlib import Path
 
 PROTOS = Path(__file__).parent
 GEN = PROTOS / "gen"
-PACKAGES = ("lathe", "buf")
+PACKAGES = ("lathe",)
+# What it makes runs with protobuf 3.20 and newer: tests/unit/test_stubs.py tries the range of protos/pyproject.toml.
+GENERATOR = ("grpcio-tools==1.51.3", "protobuf==4.21.12", "setuptools==80.10.2")
+GENERATOR_FOLDER = PROTOS / ".generator"
+# The rules in the protos are options of this module's. Clients need nothing of it but that it can be imported; where
+# protovalidate brought its own copy, that one is taken, as one process cannot hold both.
+RULES = "lathe/_rules"
+CHOOSE_RULES = """try:
+    from buf.validate import validate_pb2
+except ImportError:
+    from lathe._rules import validate_pb2
+
+__all__ = ["validate_pb2"]
+"""
 
 
 def generate(out: Path) -> None:
     """Write everything that is generated into the folder `out`."""
-
-    def run(*command: str) -> None:
-        subprocess.run(command, cwd=PROTOS, check=True)
-
-    run("buf", "generate", "--path", "lathe", "--path", "third_party/buf", "--output", str(out))
-    services = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("lathe/*/v1/*_service.proto"))
-    run("python-grpc-tools-protoc", "-I.", "-Ithird_party", f"--grpc_python_out={out / 'gen'}", *services)
-    run(
-        "buf",
-        "build",
-        "--path",
-        "lathe",
-        "--as-file-descriptor-set",
-        "--output",
-        str(out / "gen/lathe/descriptors.binpb"),
+    gen = out / "gen"
+    gen.mkdir()
+    protos = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("lathe/**/*.proto"))
+    services = [path for path in protos if path.endswith("_service.proto")]
+    rules = "buf/validate/validate.proto"
+    _run("buf", "generate", "--path", "lathe", "--path", "third_party/buf", "--output", str(out))  # type stubs
+    _generator(f"--python_out={gen}", *protos, rules)
+    _generator(f"--grpc_python_out={gen}", *services)
+    _run(
+        "buf", "build", "--path", "lathe", "--as-file-descriptor-set", "--output", str(gen / "lathe/descriptors.binpb")
     )
-    for package in PACKAGES:
-        (out / "gen" / package / "py.typed").touch()
-        for stub in (out / "gen" / package).rglob("*_pb2_grpc.pyi"):
-            if not stub.with_suffix(".py").exists():  # files without a service
-                stub.unlink()
+    _move_rules(gen)
+    (gen / "lathe/py.typed").touch()
+    for stub in gen.rglob("*_pb2_grpc.pyi"):
+        if not stub.with_suffix(".py").exists():  # files without a service
+            stub.unlink()
+
+
+def _run(*command: str, **environment: str) -> None:
+    subprocess.run(command, cwd=PROTOS, env={**os.environ, **environment}, check=True)
+
+
+def _generator(*arguments: str) -> None:
+    if not GENERATOR_FOLDER.exists():
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
+        with tempfile.TemporaryDirectory(dir=PROTOS) as folder:
+            _run(*pip, "--target", folder, *GENERATOR)
+            shutil.copytree(folder, GENERATOR_FOLDER)
+    protoc = (sys.executable, "-W", "ignore", "-m", "grpc_tools.protoc")
+    _run(*protoc, "-I.", "-Ithird_party", *arguments, PYTHONPATH=str(GENERATOR_FOLDER))
+
+
+def _move_rules(gen: Path) -> None:
+    """Put the rules where no other package has them, and let the stubs import them from there."""
+    shutil.move(gen / "buf/validate", gen / RULES)
+    shutil.rmtree(gen / "buf")
+    (gen / RULES / "__init__.py").write_text(CHOOSE_RULES, encoding="utf-8")
+    for path in gen.rglob("*_pb2.py"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("from buf.validate import", "from lathe._rules import"), encoding="utf-8")
 
 
 def differences(left: Path, right: Path) -> list[str]:
