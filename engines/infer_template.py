@@ -116,10 +116,15 @@ class Model:
         return {n: a for n, (a, shape) in axes.items() if a >= 0 and (shape["min"][a], shape["max"][a]) == ends}
 
     def _joined(self, name: str, values: Any, sizes: list[int]) -> Any:
-        if [value.shape[:1] for value in values] != [(size,) for size in sizes]:
+        entry = next(each for each in self.component["signature"]["outputs"] if each["name"] == name)
+        shape = entry.get("shape") or {"min": [], "max": []}
+        fixed = [low == high for low, high in zip(shape["min"], shape["max"], strict=True)]
+        extents = list(zip(*(value.shape for value in values), strict=True))
+        counted = [axis for axis, found in enumerate(extents) if list(found) == sizes]
+        if not counted:
             most = self.component["max_batch"]
             raise InputError(f"output {name!r} is not one row per sample, so at most {most} samples can be run at once")
-        return np.concatenate(values)
+        return np.concatenate(values, next((axis for axis in counted if not [*fixed, True][axis]), counted[0]))
 
     def random_inputs(self, batch: int = 1, seed: int = 0) -> dict[str, Any]:
         """Return random inputs of the component's dtypes and shapes; those whose values are given have these."""

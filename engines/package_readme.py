@@ -52,4 +52,6 @@ def _extents(tensor: Tensor) -> str:
     if tensor.shape is None:
         return "any"
     shape = format_extents(tensor.shape.min, tensor.shape.max, tensor.axis_names or ()).replace("*", " * ")
-    return f"{shape}, the batch is axis {tensor.batch_axis}" if (tensor.batch_axis or 0) > 0 else shape
+    batch = f", the batch is axis {tensor.batch_axis}" if (tensor.batch_axis or 0) > 0 else ""
+    value = f", {tensor.value[0]:g} in a smoke run" if tensor.value and len(tensor.value) == 1 else ""
+    return f"{shape}{batch}{value}"

@@ -24,7 +24,9 @@ def convert(
     name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time where not given.")] = "",
     label: NewLabels = None,
     output_model: Annotated[str, typer.Option(help="Model for the package; the source's own where not given.")] = "",
-    samples: Annotated[Path | None, typer.Option(help="NPZ file of samples for parity, named like the inputs.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="NPZ of samples for parity, named like the inputs; their shapes count.")
+    ] = None,
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,
     waive: Annotated[

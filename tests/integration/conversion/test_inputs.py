@@ -95,6 +95,11 @@ def test_a_state_has_its_batch_on_its_own_axis(runtime: str, text: str, bench: B
     feed: dict[str, Any] = {"x": x_value, "state": rng.random((2, 4, 3), np.float32), "rate": np.int64(8000)}
     wanted = network(*(torch.from_numpy(np.asarray(value)) for value in feed.values()))[1].detach().numpy()
     np.testing.assert_allclose(model_of(bench).run(feed)["next"], wanted, atol=1e-5)
+    more = {"x": rng.random((9, 3), np.float32), "state": rng.random((2, 9, 3), np.float32), "rate": np.int64(16000)}
+    wanted = network(*(torch.from_numpy(np.asarray(value)) for value in more.values()))[1].detach().numpy()
+    np.testing.assert_allclose(model_of(bench).run(more)["next"], wanted, atol=1e-5)
+    assert "2 * 1..4 * 3, the batch is axis 1" in (bench.package / "README.md").read_text()
+    assert "scalar, 16000 in a smoke run" in (bench.package / "README.md").read_text()
     with pytest.raises(ValueError, match="all inputs have one batch"):
         model_of(bench).run({**feed, "x": x_value[:2]})
     if runtime == "onnxruntime":
