@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,25 +61,25 @@ def convert(job: ComponentJob) -> PackagedComponent:
 
     job.progress(0.45, f"{name}: building for {job.backend.name} in {template.arithmetic}")
     form = job.backend.build(prepared.build_source(), job.package / name, template.arithmetic)
-    session = job.backend.open(form, job.threads)
     log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
 
-    job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
-    tolerance = template.tolerance(template.arithmetic)
-    suspect = Suspect(ready, prepared.signature, job.backend, template.arithmetic, job.threads, tolerance)
-    suspect = replace(suspect, network=_network(source), prepare=source.arguments)
-    report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
-    signature = Signature(prepared.signature.inputs, outputs)
-    for output in report.outputs:
-        log.info("%s: parity at a %s over batches %s: %s", name, tolerance, samples.batch_sizes, describe(output))
-    if report.divergence:
-        log.info("%s: first diverging: %s", name, report.divergence)
-    report = judged(name, report, job.request.parity_waivers.get(name, ""))
-    if report.waiver:
-        log.info("%s: the parity verdict %s is waived: %s", name, report.verdict, report.waiver)
+    with job.backend.open(form, job.threads) as session:
+        job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
+        tolerance = template.tolerance(template.arithmetic)
+        suspect = Suspect(ready, prepared.signature, job.backend, template.arithmetic, job.threads, tolerance)
+        suspect = replace(suspect, network=_network(source), prepare=source.arguments)
+        report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
+        signature = Signature(prepared.signature.inputs, outputs)
+        for output in report.outputs:
+            log.info("%s: parity at a %s over batches %s: %s", name, tolerance, samples.batch_sizes, describe(output))
+        if report.divergence:
+            log.info("%s: first diverging: %s", name, report.divergence)
+        report = judged(name, report, job.request.parity_waivers.get(name, ""))
+        if report.waiver:
+            log.info("%s: the parity verdict %s is waived: %s", name, report.verdict, report.waiver)
 
-    job.progress(0.8, f"{name}: measuring latency")
-    measured = _measure(job, source, session, samples)
+        job.progress(0.8, f"{name}: measuring latency")
+        measured = _measure(job, source, session, samples)
     return PackagedComponent(
         prepared.component,
         form,
@@ -97,27 +98,31 @@ def _network(source: Source) -> Any:
 
 def _measure(job: ComponentJob, source: Source, session: Session, samples: Samples) -> ProfileReport:
     feed = samples.feeds[0]
-    label, baseline = _baseline(job, source, samples)
-    forms: dict[str, Call] = {label: baseline, job.backend.name: lambda: session.run(feed)}
-    report = profile(
-        forms, threads=job.threads, batch_size=samples.batch_sizes[0], hardware=hardware(), seed=job.request.seed
-    )
+    with ExitStack() as sessions:
+        label, baseline = _baseline(job, source, samples, sessions)
+        forms: dict[str, Call] = {label: baseline, job.backend.name: lambda: session.run(feed)}
+        report = profile(
+            forms, threads=job.threads, batch_size=samples.batch_sizes[0], hardware=hardware(), seed=job.request.seed
+        )
     for line in report.lines():
         log.info("%s: %s", job.component.name, line)
     return report
 
 
-def _baseline(job: ComponentJob, source: Source, samples: Samples) -> tuple[str, Call]:
-    """Return what users run today: frozen TorchScript on preprocessed inputs, eager where it cannot be traced."""
+def _baseline(job: ComponentJob, source: Source, samples: Samples, sessions: ExitStack) -> tuple[str, Call]:
+    """Return what users run today: frozen TorchScript on preprocessed inputs, eager where it cannot be traced.
+
+    What is opened for it is closed with `sessions`.
+    """
     arguments = [array.copy() for array in source.arguments(samples.feeds[0])]  # a network may write into them
     inputs = [spec.name for spec in source.signature.inputs]
     outputs = [spec.name for spec in source.signature.outputs]
     feed = dict(zip(inputs, arguments, strict=True))
     if source.module is None:
-        reference = OnnxRuntimeSession(source.onnx_path, job.threads, optimise=True)
+        reference = sessions.enter_context(OnnxRuntimeSession(source.onnx_path, job.threads, optimise=True))
         return "onnxruntime (source)", lambda: reference.run(feed)
     try:
-        traced = TorchScriptSession(source.module, inputs, outputs, feed, job.threads)
+        traced = sessions.enter_context(TorchScriptSession(source.module, inputs, outputs, feed, job.threads))
         traced.run(feed)
     except EngineFailure as error:
         log.info("%s: %s The baseline is eager PyTorch.", job.component.name, error.message)

@@ -95,7 +95,7 @@ def locate(suspect: Suspect, feed: Mapping[str, Array], expected: Arrays, actual
     values = list_values(model)
     worst = max(expected, key=lambda name: tensor_error(expected[name], actual[name]))
     fallback = _producer(values, worst, tensor_error(expected[worst], actual[worst]))
-    reference = OnnxRuntimeSession(suspect.onnx_path, suspect.threads, optimise=False).run(feed)
+    reference = _reference(suspect, suspect.onnx_path, feed)
     deadline = time.monotonic() + BUDGET_SECONDS
     of_export, of_build = (largest_error(*pair) for pair in ((expected, reference), (reference, actual)))
     try:
@@ -116,7 +116,7 @@ def _wrong_module(suspect: Suspect, model: onnx.ModelProto, feed: Mapping[str, A
     pairs = values_of_modules(model.graph.node, outputs.keys())
     for chunk in _chunks(list(pairs.items())):
         with _exposed(suspect, model, [name for _, name in chunk]) as path:
-            computed = OnnxRuntimeSession(path, suspect.threads, optimise=False).run(feed)
+            computed = _reference(suspect, path, feed)
         for module, name in chunk:
             if computed[name].shape != outputs[module].shape:
                 continue
@@ -133,7 +133,7 @@ def _wrong_build(
         if time.monotonic() > deadline:
             return None
         with _exposed(suspect, model, [value.name for value in chunk]) as path:
-            expected = OnnxRuntimeSession(path, suspect.threads, optimise=False).run(feed)
+            expected = _reference(suspect, path, feed)
             actual = _build_and_run(suspect, path, list(expected), feed)
         for value in chunk:
             if expected[value.name].dtype.kind != "f":
@@ -157,7 +157,14 @@ def _build_and_run(suspect: Suspect, path: Path, names: Sequence[str], feed: Map
     outputs = tuple(TensorSpec.unknown(name, "float32") for name in names)
     signature = Signature(suspect.signature.inputs, outputs)
     form = suspect.backend.build(BuildSource(path, signature), path.parent / "built", suspect.precision)
-    return suspect.backend.open(form, suspect.threads).run(feed)
+    with suspect.backend.open(form, suspect.threads) as session:
+        return session.run(feed)
+
+
+def _reference(suspect: Suspect, path: Path, feed: Mapping[str, Array]) -> Arrays:
+    """Return what a graph computes as it is written."""
+    with OnnxRuntimeSession(path, suspect.threads, optimise=False) as session:
+        return session.run(feed)
 
 
 def _producer(values: Sequence[Value], output: str, error: float) -> Divergence:

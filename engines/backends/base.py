@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,35 +81,34 @@ class BuiltForm:
         return sum((self.directory / name).stat().st_size for name in self.files)
 
 
-class Session(Protocol):
-    """A form that is ready to run."""
+class Session(ABC):
+    """A form that is ready to run; a context manager that closes it.
 
-    @property
-    def requests(self) -> int:
-        """How many calls it computes at the same time."""
-        ...
-
-    def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        """Return every output by name; the arrays belong to the caller."""
-        ...
-
-    def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
-        """Return the outputs of many calls, in order, as many computed at the same time as the form has streams."""
-        ...
-
-
-class OneByOne(ABC):
-    """What sessions share that compute one call after the other."""
+    Attributes:
+        requests: How many calls it computes at the same time.
+    """
 
     requests = 1
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        """Return every output by name."""
+        """Return every output by name; the arrays belong to the caller."""
 
     def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
-        """Return the outputs of many calls, in order."""
+        """Return the outputs of many calls, in order, as many computed at the same time as the form has streams."""
         return [self.run(feed) for feed in feeds]
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the runtime, its threads and its memory; harmless when done again. Nothing runs afterwards."""
+
+    def __enter__(self) -> Self:
+        """Return the session."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
 
 class Backend(Protocol):

@@ -30,7 +30,6 @@ from engines.backends.base import (
     Arrays,
     BuildSource,
     BuiltForm,
-    OneByOne,
     Session,
     contiguous,
     crashed,
@@ -116,7 +115,7 @@ def _options(precision: str, knobs: Mapping[str, str]) -> dict[str, str]:
     return options | own | shared_options(knobs)
 
 
-class OnnxRuntimeSession(OneByOne):
+class OnnxRuntimeSession(Session):
     """An ONNX graph in ONNX Runtime; with `optimise` off, the reference that other forms are compared with."""
 
     def __init__(self, path: Path, threads: int, *, optimise: bool, entries: Mapping[str, str] | None = None) -> None:
@@ -150,8 +149,12 @@ class OnnxRuntimeSession(OneByOne):
             raise crashed(_TITLE, "run the graph", error) from error
         return dict(zip(self._outputs, values, strict=True))
 
+    def close(self) -> None:
+        """Let the runtime's session go, and with it its threads."""
+        self._session = None
 
-class StreamedSession:
+
+class StreamedSession(Session):
     """A session that several threads call at the same time, each call with its part of the threads."""
 
     def __init__(self, opened: OnnxRuntimeSession, streams: int) -> None:
@@ -167,8 +170,13 @@ class StreamedSession:
         """Return the outputs of many calls, in order."""
         return list(self._callers.map(self._opened.run, feeds))
 
+    def close(self) -> None:
+        """End the callers, and the session that they share."""
+        self._callers.shutdown()
+        self._opened.close()
 
-class BoundSession(OneByOne):
+
+class BoundSession(Session):
     """A session that keeps its inputs and outputs in tensors of its own: a call copies into and out of them.
 
     They are bound anew where the shapes of a feed differ from those of the feed before, which costs one usual call.
@@ -193,6 +201,11 @@ class BoundSession(OneByOne):
         except Exception as error:
             raise crashed(_TITLE, "run the graph", error) from error
         return {name: value.copy() for name, value in self._given.items()}
+
+    def close(self) -> None:
+        """Let the bound tensors and the session go."""
+        self._binding, self._tensors, self._held, self._given, self._shapes = None, [], {}, {}, {}
+        self._opened.close()
 
     def _bind(self, inputs: Mapping[str, Array]) -> Arrays:
         """Compute one feed the usual way, and bind tensors of the shapes that it takes and gives."""

@@ -102,7 +102,7 @@ class OpenVinoBackend:
         return OpenVinoSession(form, threads)
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """A compiled model with one inference request for single calls, and a queue of them where it has streams."""
 
     def __init__(self, form: BuiltForm, threads: int) -> None:
@@ -118,11 +118,7 @@ class OpenVinoSession:
         except Exception as error:
             raise crashed(_TITLE, "compile the model", error) from error
         self._outputs = form.outputs
-
-    @property
-    def requests(self) -> int:
-        """How many calls it computes at the same time."""
-        return len(self._queue) if self._queue else 1
+        self.requests = streams
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name."""
@@ -153,6 +149,10 @@ class OpenVinoSession:
         except Exception as error:
             raise crashed(_TITLE, "run the model", error) from error
         return found
+
+    def close(self) -> None:
+        """Let the requests go, and with the last of them the compiled model and its threads."""
+        self._request = self._queue = None
 
 
 def compile_options(precision: str, streams: int = 1) -> dict[str, str]:

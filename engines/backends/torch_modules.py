@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backends.base import Array, Arrays, BuildSource, OneByOne, crashed
+from engines.backends.base import Array, Arrays, BuildSource, Session, crashed
 from engines.failures import EngineFailure, FailureReason
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
-class TorchSession(OneByOne):
+class TorchSession(Session):
     """Something of torch's that computes a tuple of outputs from the inputs in order.
 
     Args:
@@ -39,7 +39,8 @@ class TorchSession(OneByOne):
         import torch
 
         torch.set_num_threads(threads)
-        self._title, self._call = title, call
+        self._title = title
+        self._call: Callable[..., Any] | None = call
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
@@ -48,11 +49,16 @@ class TorchSession(OneByOne):
 
         arguments = [torch.from_numpy(np.asarray(inputs[name], order="C")) for name in self._inputs]
         try:
+            assert self._call is not None  # it is open
             with torch.inference_mode():
                 values = self._call(*arguments)
         except Exception as error:
             raise crashed(self._title, "run the network", error) from error
         return {name: _owned(tensor, arguments) for name, tensor in zip(self._outputs, values, strict=True)}
+
+    def close(self) -> None:
+        """Let the network go; threads are the process's."""
+        self._call = None
 
 
 def packaged_network(

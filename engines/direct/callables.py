@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class OpenPackage:
 
 
 class OptimizedModel(ABC):
-    """An optimized model, open in this process; it is called as its source was.
+    """An optimized model, open in this process; it is called as its source was. A context manager that closes it.
 
     Attributes:
         directory: The package that it was opened from.
@@ -70,6 +70,18 @@ class OptimizedModel(ABC):
             given = ", ".join(map(str, inputs)) or "none"
             raise _wrong(f"The model takes the inputs {', '.join(self.inputs)}; given were {given}.")
         return self._session.run({tensor.name: _fitting(tensor, inputs[tensor.name]) for tensor in self._tensors})
+
+    def close(self) -> None:
+        """Let go of the runtime, its threads and its memory; nothing is computed afterwards."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        """Return the model."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
     def __repr__(self) -> str:
         """Say what it is."""

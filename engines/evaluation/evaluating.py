@@ -58,7 +58,13 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     report.progress(0.0, "opening the package")
     work = EvaluationRequest.parse(request)
     threads = len(os.sched_getaffinity(0))
-    package = open_package(workdir / "package", None, threads)
+    with open_package(workdir / "package", None, threads) as package:
+        return _evaluated(work, package, workdir, report, threads)
+
+
+def _evaluated(
+    work: EvaluationRequest, package: OpenedPackage, workdir: Path, report: Reporter, threads: int
+) -> dict[str, Any]:
     method, args = work.method(package.manifest, package.form.precision)
     log.info("Opened '%s' in %s for the method %s", package.component.name, package.form.runtime.name, method)
     selection = _selection(work, workdir)

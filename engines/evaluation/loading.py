@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from engines.backends import Array, BuiltForm, backend
+from engines.backends import Array, BuiltForm, Session, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.manifest import ComponentEntry, Manifest, ServedForm, read_manifest
 
 
 @dataclass(frozen=True)
 class OpenedPackage:
-    """One component of a package, ready to run.
+    """One component of a package, ready to run; a context manager that closes it.
 
     Attributes:
         manifest: The package's manifest.
         component: The component.
-        run: Returns every output by name, for every input by name.
+        session: The component, open in its runtime; it is closed with the package.
         form: Its runtime and precision.
         max_batch: Most samples of one call.
         size_bytes: Size of the component's files.
@@ -27,10 +27,22 @@ class OpenedPackage:
 
     manifest: Manifest
     component: ComponentEntry
-    run: Callable[[Mapping[str, Array]], dict[str, Array]]
+    session: Session
     form: ServedForm
     max_batch: int
     size_bytes: int
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output by name."""
+        return self.session.run(inputs)
+
+    def __enter__(self) -> Self:
+        """Return the package."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the session."""
+        self.session.close()
 
     def component_dict(self) -> dict[str, Any]:
         """Return the component as `manifest.json` has it."""
@@ -61,4 +73,4 @@ def open_package(directory: Path, component: str | None, threads: int) -> Opened
     form = BuiltForm(runtime.name, served.precision, directory, files, outputs, dict(entry.options))
     session = runtime.open(form, threads)
     size = sum((directory / name).stat().st_size for name in entry.files)
-    return OpenedPackage(manifest, entry, session.run, served, entry.max_batch, size)
+    return OpenedPackage(manifest, entry, session, served, entry.max_batch, size)

@@ -72,7 +72,7 @@ def write_onnx(frozen: Frozen, shapes: Mapping[str, TensorSpec], onnx_path: Path
 def _contradiction(onnx_path: Path) -> EngineFailure | None:
     """Return what a graph fails with whose types or shapes contradict each other; None for any other."""
     try:
-        OnnxRuntimeSession(onnx_path, 1, optimise=False)
+        OnnxRuntimeSession(onnx_path, 1, optimise=False).close()
     except EngineFailure as failure:
         return failure if failure.reason is FailureReason.TOOLCHAIN_CRASHED else None
     return None

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,23 +118,23 @@ class EightBit:
 
     def _new(self, runtime: str) -> EightBitForm:
         try:
-            with self.journal.risking(_step(runtime)):
-                form = self._search(runtime)
+            with self.journal.risking(_step(runtime)), ExitStack() as sessions:
+                form = self._search(runtime, sessions)
         except EngineFailure as failure:
             self.journal.keep_made(_step(runtime), {"failure": failure.to_dict()})
             raise
         self.journal.keep_made(_step(runtime), dataclasses.asdict(form) | {"graph": str(form.graph)})
         return form
 
-    def _search(self, runtime: str) -> EightBitForm:
+    def _search(self, runtime: str, sessions: ExitStack) -> EightBitForm:
         if quantized_nodes(load_model(self.prepared.ready)):
             return EightBitForm(self.prepared.ready, "kept as it is", ())
         scratch = self.workdir / f"int8-{runtime}"
         scratch.mkdir(parents=True, exist_ok=True)
         prepared = _fused(self.prepared, self.request, scratch)
         job = self._job(runtime, scratch)
-        baseline, _ = float_form(job, prepared, self.data)
-        gate = open_gate(job, prepared, self.data)
+        baseline, _ = float_form(job, prepared, self.data, sessions)
+        gate = open_gate(job, prepared, self.data, sessions)
         gate.bound = self.bound
         material = Material(prepared.ready, self.data.calibration, scratch, lambda _words: None)
         workshop = BoundedWorkshop(material, gate, frozenset(), lambda words: self.say(f"{runtime} INT8: {words}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,14 +72,19 @@ def quantize(job: ComponentJob) -> QuantizedComponent:
             tool made a form; PARITY_FAILED where none computes what the source computes and no accuracy bound says
             that it need not.
     """
+    with ExitStack() as sessions:
+        return _quantize(job, sessions)
+
+
+def _quantize(job: ComponentJob, sessions: ExitStack) -> QuantizedComponent:
     name, spec = job.component.name, job.request.spec
     prepared = read_component(job)
     model = load_model(prepared.ready)
     check_excluded(spec.excluded_nodes, [node.name for node in model.graph.node])
     data = find_data(job.request, prepared, job.calibration, job.workdir)
     job.progress(0.2, f"{name}: building in floating point")
-    baseline, source_bytes = float_form(job, prepared, data)
-    gate = open_gate(job, prepared, data)
+    baseline, source_bytes = float_form(job, prepared, data, sessions)
+    gate = open_gate(job, prepared, data, sessions)
     if spec.accuracy:
         gate.bound = measure_source(job, prepared, data, baseline)
     material = Material(prepared.ready, data.calibration, job.workdir / "scratch" / name, lambda _words: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,7 @@ class Gate:
         samples: Feeds to judge on.
         classifier: Whether outputs are scores of classes.
         threads: Threads of every session.
+        sessions: Closes the sessions that are opened here, once nobody runs a form any more.
         bound: The bound on accuracy, once the source was measured.
     """
 
@@ -141,6 +143,7 @@ class Gate:
     samples: Samples
     classifier: bool
     threads: int
+    sessions: ExitStack
     bound: Bound | None = None
 
     @functools.cached_property
@@ -161,7 +164,7 @@ class Gate:
         out_dir = graph.parent / "built"
         shutil.rmtree(out_dir, ignore_errors=True)
         form = self.backend.build(BuildSource(graph, self.signature), out_dir, self.precision)
-        session = self.backend.open(form, self.threads)
+        session = self.sessions.enter_context(self.backend.open(form, self.threads))
         specs = {spec.name: spec for spec in self.source.signature.outputs}
         parity = Parity(tuple(specs), classifier=self.classifier)
         for feed, expected in zip(self.samples.feeds, self.expected, strict=True):

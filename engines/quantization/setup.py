@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,11 +72,14 @@ def read_component(job: ComponentJob) -> Prepared:
     return prepared
 
 
-def float_form(job: ComponentJob, prepared: Prepared, data: Data) -> tuple[Session, int]:
-    """Return the floating-point form in the runtime that will serve, held to its source, and its weights' size."""
+def float_form(job: ComponentJob, prepared: Prepared, data: Data, sessions: ExitStack) -> tuple[Session, int]:
+    """Return the floating-point form in the runtime that will serve, held to its source, and its weights' size.
+
+    It is closed with `sessions`.
+    """
     request, name = job.request.conversion, job.component.name
     form = job.backend.build(prepared.build_source(), job.workdir / "scratch" / name / "float", "FP32")
-    session = job.backend.open(form, job.threads)
+    session = sessions.enter_context(job.backend.open(form, job.threads))
     tolerance = request.template.tolerance("FP32")
     suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, tolerance)
     classifier = request.template.method in CLASSIFIERS
@@ -86,8 +90,11 @@ def float_form(job: ComponentJob, prepared: Prepared, data: Data) -> tuple[Sessi
     return session, weights_size(form)
 
 
-def open_gate(job: ComponentJob, prepared: Prepared, data: Data) -> Gate:
-    """Return what judges the component's forms; the accuracy bound is put in once the source was measured."""
+def open_gate(job: ComponentJob, prepared: Prepared, data: Data, sessions: ExitStack) -> Gate:
+    """Return what judges the component's forms; the accuracy bound is put in once the source was measured.
+
+    The forms that it opens are closed with `sessions`.
+    """
     return Gate(
         prepared.source,
         prepared.signature,
@@ -96,6 +103,7 @@ def open_gate(job: ComponentJob, prepared: Prepared, data: Data) -> Gate:
         data.judged,
         job.request.conversion.template.method in CLASSIFIERS,
         job.threads,
+        sessions,
     )
 
 

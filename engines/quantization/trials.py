@@ -230,4 +230,5 @@ def _opened(model: onnx.ModelProto) -> Iterator[OnnxRuntimeSession]:
     with tempfile.TemporaryDirectory(prefix="trial-") as directory:
         path = Path(directory) / "trial.onnx"
         save_model(model, path)
-        yield OnnxRuntimeSession(path, len(os.sched_getaffinity(0)), optimise=False)
+        with OnnxRuntimeSession(path, len(os.sched_getaffinity(0)), optimise=False) as session:
+            yield session

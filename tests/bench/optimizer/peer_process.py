@@ -18,14 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backends.base import Array, Arrays, BuiltForm, OneByOne, Session
+from engines.backends.base import Array, Arrays, BuiltForm, Session
 from engines.optimization.runner_process import main
 
 if TYPE_CHECKING:
     import torch
 
 
-class TorchPeer(OneByOne):
+class Peer(Session):
+    """One peer has a process to itself, whose end is its own."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TorchPeer(Peer):
     """Torch's ways of computing a network of the zoo."""
 
     def __init__(self, form: BuiltForm) -> None:
@@ -88,7 +95,7 @@ def _compiled(network: Any, example: tuple[torch.Tensor, ...]) -> Any:
 _WAYS: dict[str, Callable[..., Any]] = {"eager": _eager, "frozen": _frozen, "compile": _compiled}
 
 
-class OnnxRuntimePeer(OneByOne):
+class OnnxRuntimePeer(Peer):
     """A session with no options."""
 
     def __init__(self, form: BuiltForm) -> None:
@@ -102,7 +109,7 @@ class OnnxRuntimePeer(OneByOne):
         return dict(zip(self._outputs, self._session.run(None, dict(inputs)), strict=True))
 
 
-class OpenVinoPeer(OneByOne):
+class OpenVinoPeer(Peer):
     """A model compiled with no options, or with the precision alone."""
 
     def __init__(self, form: BuiltForm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,21 @@ def test_what_is_set_changes_no_value(runtime: str, knobs: dict[str, str], tmp_p
         for feed, values in zip(feeds, found, strict=True):
             np.testing.assert_allclose(values["y"], np.maximum(feed["x"] @ weights, 0), rtol=1e-5, atol=1e-6)
     assert session.requests == int(knobs.get("streams", "1"))
+
+
+@pytest.mark.parametrize(("runtime", "knobs"), SETTINGS, ids=str)
+def test_a_closed_session_leaves_no_thread_and_runs_nothing(
+    runtime: str, knobs: dict[str, str], tmp_path: Path
+) -> None:
+    source, _ = graphs.linear(tmp_path / "g.onnx")
+    form = backend(runtime).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
+    before, feed = threading.active_count(), {"x": np.ones((1, 4), np.float32)}
+    with backend(runtime).open(form, 2) as session:
+        session.run_many([feed] * 4)
+    session.close()  # once more does no harm
+    assert threading.active_count() == before
+    with pytest.raises(EngineFailure):
+        session.run(feed)
 
 
 def test_bound_tensors_refuse_what_does_not_fit(tmp_path: Path) -> None:

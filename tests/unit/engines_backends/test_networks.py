@@ -45,6 +45,10 @@ def test_a_network_is_computed_at_any_batch_with_its_preprocessing(
         np.testing.assert_array_equal(found["best"], expected.argmax(1))
         assert found["y"].dtype == np.float32
     assert session.requests == int(knobs.get("streams", "1"))
+    for _ in range(2):
+        session.close()
+    with pytest.raises(EngineFailure):
+        session.run(feeds[0])
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16 arithmetic")

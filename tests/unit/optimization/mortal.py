@@ -7,14 +7,14 @@ import signal
 import sys
 from collections.abc import Mapping
 
-from engines.backends.base import Array, Arrays, BuiltForm, OneByOne, Session
+from engines.backends.base import Array, Arrays, BuiltForm, Session
 from engines.optimization import runner_process
 
 PROGRAM = __name__ if __name__ != "__main__" else "tests.unit.optimization.mortal"
 CALLS = 20
 
 
-class Mortal(OneByOne):
+class Mortal(Session):
     """Ends its process in a call."""
 
     def __init__(self, session: Session) -> None:
@@ -25,6 +25,9 @@ class Mortal(OneByOne):
         if not self._left:
             os.kill(os.getpid(), signal.SIGKILL)
         return self._session.run(dict(inputs))
+
+    def close(self) -> None:
+        self._session.close()
 
 
 def opened(form: BuiltForm, threads: int) -> Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ class Tried(EightBit):
 
     asked: int = 0
 
-    def _search(self, runtime: str) -> EightBitForm:
+    def _search(self, runtime: str, sessions: ExitStack) -> EightBitForm:
         self.asked += 1
         if runtime != "openvino":
             raise EngineFailure(FailureReason.PARITY_FAILED, "No INT8 form holds.")
