@@ -17,7 +17,16 @@ from dataclasses import dataclass
 
 MAX_NAME_LENGTH = 100
 MAX_SOURCE_BYTES = 2**20
-_EXPECTED = 'write the class name above the function that builds the network: @architecture("MyNetwork")'
+EXAMPLE = """\
+    import torch
+
+    class MyNetwork(torch.nn.Module):
+        ...
+
+    @architecture("MyNetwork")   # the name of the class; needs no import
+    def build(num_classes: int = 10):
+        return MyNetwork(num_classes)"""
+_EXPECTED = f"The last function of the file builds the network, and a decorator above it gives its name:\n\n{EXAMPLE}"
 
 
 class ArchitectureError(ValueError):
@@ -64,7 +73,7 @@ def inspect_architecture(source: str) -> ArchitectureInfo:
     tree = _parse(source)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     if not functions:
-        raise ArchitectureError(f"The file has no top-level function; {_EXPECTED}.")
+        raise ArchitectureError(f"The file has no top-level function. {_EXPECTED}")
     last = functions[-1]
     if isinstance(last, ast.AsyncFunctionDef):
         raise _error_at(last, f"The last function, '{last.name}', is 'async'; a plain 'def' must build the network.")
@@ -97,12 +106,12 @@ def _parse(source: str) -> ast.Module:
 
 def _class_name(function: ast.FunctionDef) -> str:
     if not function.decorator_list:
-        raise _error_at(function, f"The last function, '{function.name}', has no decorator; {_EXPECTED}.")
+        raise _error_at(function, f"The last function, '{function.name}', has no decorator. {_EXPECTED}")
     named = [(call, strings) for call in function.decorator_list if (strings := _strings(call))]
     if not named:
         raise _error_at(
             function.decorator_list[-1],
-            f"No decorator of the last function, '{function.name}', holds a string; {_EXPECTED}.",
+            f"No decorator of the last function, '{function.name}', holds a string. {_EXPECTED}",
         )
     if len(named) > 1 or len(named[0][1]) > 1:
         raise _error_at(

@@ -37,7 +37,7 @@ def failure_of(
         raise error
     log.error("The architecture's code failed", exc_info=error)
     line = _line(error, path)
-    where = f" (line {line} of the architecture file)" if line else ""
+    where = f" ({path.name}:{line})" if path and line else ""
     message = f"{what} {_words(error)}{where}."
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         message = f"The architecture tried what the sandbox forbids: {error}{where}."

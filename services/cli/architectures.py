@@ -44,6 +44,7 @@ def create(
         display_name=name or class_name,
         class_name=class_name,
         source=source,
+        file_name=file.name,
         config=read_text(config) if config else "",
         description=description,
         labels=parse_labels(label or []),

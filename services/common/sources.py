@@ -160,7 +160,9 @@ def _no_source_graph(version: ModelVersion, what: str) -> LatheError:
 
 def _add_architecture(work: ConversionWork, architecture: Architecture) -> WorkArchitecture:
     """Return the architecture as a worker uses it, its source added once to the work's inputs."""
-    path = f"architecture/{architecture.source_digest.sha256[:16]}.py"
+    # Errors name its lines by the last part, as its author calls the file.
+    file_name = architecture.file_name or f"{architecture.name.rpartition('/')[2]}.py"
+    path = f"architecture/{architecture.source_digest.sha256[:16]}/{file_name}"
     if path not in {entry.path for entry in work.inputs}:
         work.inputs.append(WorkInput(path=path, digest=architecture.source_digest))
     return WorkArchitecture(

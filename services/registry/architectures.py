@@ -26,7 +26,7 @@ from services.registry import architecture_rules, lineage
 from services.registry.blobs import Blobs
 from services.registry.kinds import ARCHITECTURES
 
-CHANGEABLE = ("display_name", "class_name", "source", "config", "description", "labels")
+CHANGEABLE = ("display_name", "class_name", "source", "config", "description", "labels", "file_name")
 _OUTPUT_ONLY = ("name", "uid", "function", "certified_by", "digest", "source_digest")
 
 

@@ -87,7 +87,9 @@ class Desk:
     def register(self, class_name: str, before: str, width: int = 4) -> str:
         """Register an architecture that does something before it builds the network; return its name."""
         source = network_source(class_name, before, width)
-        created = architecture.Architecture(display_name=class_name, class_name=class_name, source=source)
+        created = architecture.Architecture(
+            display_name=class_name, class_name=class_name, source=source, file_name=f"{class_name}Net.py"
+        )
         request = architecture.CreateArchitectureRequest(architecture=created)
         return self.rpc.architectures.CreateArchitecture(request).name
 

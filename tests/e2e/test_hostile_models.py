@@ -101,7 +101,7 @@ def test_an_exception_is_told_with_its_line(desk: Desk, tasks: dict[str, convert
     assert reason(failure) == "INVALID_ARCHITECTURE"
     told = failure.message + failure.evidence
     assert "no such luck" in told
-    assert "6" in told
+    assert "(ClumsyNet.py:6)" in told
 
 
 def test_weights_that_do_not_fit_are_named_with_their_shapes(

@@ -23,6 +23,7 @@ from tests.contract.registry.conftest import Registry, new_architecture, source_
 
 async def test_an_architecture_is_read_and_stored(registry: Registry) -> None:
     wanted = new_architecture(config="num_classes: 10\n")
+    wanted.file_name = "netz ä.py"
     made = await registry.architectures.CreateArchitecture(CreateArchitectureRequest(architecture=wanted))
     assert made.name == f"architectures/{wanted.class_name.lower()}"
     assert (made.function, made.certification, made.owner) == ("build", UNCERTIFIED, "anonymous")
@@ -31,7 +32,7 @@ async def test_an_architecture_is_read_and_stored(registry: Registry) -> None:
     assert made.digest
     got = await registry.architectures.GetArchitecture(GetArchitectureRequest(name=made.name))
     assert got == made
-    assert (got.source, got.config) == (wanted.source, wanted.config)
+    assert (got.source, got.config, got.file_name) == (wanted.source, wanted.config, "netz ä.py")
     download = await registry.artifacts.GetDownload(GetDownloadRequest(name=f"artifacts/{made.source_digest.sha256}"))
     assert (await registry.http.get(download.url)).text == wanted.source
 
@@ -54,6 +55,9 @@ async def test_output_fields_are_not_taken_from_the_caller(registry: Registry) -
         ({"class_name": "1st"}, "architecture.class_name", "1st"),
         ({"class_name": ""}, "architecture.class_name", ""),
         ({"display_name": "n" * 101}, "architecture.display_name", "100"),
+        ({"file_name": "../net.py"}, "architecture.file_name", "must be the name of a file alone"),
+        ({"file_name": "-rf"}, "architecture.file_name", "must be the name of a file alone"),
+        ({"file_name": "net\n.py"}, "architecture.file_name", "must be the name of a file alone"),
         ({"config": "- a\n"}, "architecture.config", "mapping"),
         ({"config": "a: [\n"}, "architecture.config", "line 2"),
     ],

@@ -34,7 +34,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], FailureReason, str, str]] = {
         CNN,
         {"inputs": [image(shape=[1, 1, 12, 12])]},
         FailureReason.SHAPE_MISMATCH,
-        r"In module 'features.0', 'forward' raised .* \(line 12 of the architecture file\)",
+        r"In module 'features.0', 'forward' raised .* \(net.py:12\)",
         "Compare the inputs' shapes",
     ),
     "dtype": (

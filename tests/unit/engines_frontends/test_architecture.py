@@ -39,7 +39,7 @@ def test_python_like_text_is_read_or_refused(text: str) -> None:
         ("", 0, "no top-level function"),
         ("class A:\n    @architecture('A')\n    def build(self): ...", 0, "no top-level function"),
         ("@architecture('A')\nasync def build(): ...", 2, "'async'"),
-        ("def build(): ...", 1, r"no decorator; .*@architecture\(\"MyNetwork\"\)"),
+        ("def build(): ...", 1, r"no decorator. (?s:.)*@architecture\(\"MyNetwork\"\)"),
         ("@architecture\ndef build(): ...", 1, "No decorator .* holds a string"),
         ("@architecture(3)\ndef build(): ...", 1, "No decorator .* holds a string"),
         ("@architecture(name)\ndef build(): ...", 1, "No decorator .* holds a string"),

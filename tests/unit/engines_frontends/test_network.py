@@ -45,11 +45,11 @@ def test_dataclasses_and_type_hints_of_a_file_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("import torchvision\n@architecture('A')\ndef build(): ...", r"ModuleNotFoundError.*torchvision.*\(line 4 of"),
-        ("1 / 0\n@architecture('A')\ndef build(): ...", r"ZeroDivisionError: division by zero \(line 4 of"),
+        ("import torchvision\n@architecture('A')\ndef build(): ...", r"ModuleNotFoundError.*torchvision.*\(net.py:4\)"),
+        ("1 / 0\n@architecture('A')\ndef build(): ...", r"ZeroDivisionError: division by zero \(net.py:4\)"),
         (
             "@architecture('A')\ndef build():\n    raise KeyError('depth')",
-            r"'build' raised KeyError: 'depth' \(line 6 of",
+            r"'build' raised KeyError: 'depth' \(net.py:6\)",
         ),
         ("@architecture('A')\ndef build():\n    exit(3)", r"'build' raised SystemExit: 3"),
         ("@architecture('A')\ndef build():\n    return nn.Linear", "returned a type where a torch.nn.Module belongs"),
@@ -70,7 +70,7 @@ def test_what_the_kernel_forbids_is_called_unsafe(tmp_path: Path) -> None:
     body = (
         "raise PermissionError(13, 'Permission denied', '/home/someone/.bashrc')\n@architecture('A')\ndef build(): ..."
     )
-    with pytest.raises(EngineFailure, match=r"sandbox forbids: .*bashrc.*line 4") as caught:
+    with pytest.raises(EngineFailure, match=r"sandbox forbids: .*bashrc.*net.py:4") as caught:
         _build(tmp_path, body)
     assert caught.value.reason is FailureReason.UNSAFE_MODEL
 

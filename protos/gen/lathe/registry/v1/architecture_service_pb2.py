@@ -19,7 +19,7 @@ from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import view_pb2 as lathe_dot_type_dot_v1_dot_view__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lathe/registry/v1/architecture_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x18lathe/type/v1/view.proto\"\xb1\x07\n\x0c\x41rchitecture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\xbd\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa6\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x35\n\nclass_name\x18\x04 \x01(\tB!\xbaH\x1er\x1c\x18\x64\x32\x18^[A-Za-z_][A-Za-z0-9_]*$\x12\x1b\n\x06source\x18\x05 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12\x19\n\x06\x63onfig\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x10\n\x08\x66unction\x18\x07 \x01(\t\x12\x37\n\rcertification\x18\x08 \x01(\x0e\x32 .lathe.registry.v1.Certification\x12\x14\n\x0c\x63\x65rtified_by\x18\t \x01(\t\x12\x1d\n\x0b\x64\x65scription\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12k\n\x06labels\x18\x0b \x03(\x0b\x32+.lathe.registry.v1.Architecture.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\r\n\x05owner\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x12\x0e\n\x06\x64igest\x18\x10 \x01(\t\x12,\n\rsource_digest\x18\x11 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcc\x01\n\x19\x43reateArchitectureRequest\x12=\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\x06\xbaH\x03\xc8\x01\x01\x12L\n\x0f\x61rchitecture_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"D\n\x16GetArchitectureRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\"\xe7\x02\n\x18ListArchitecturesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12G\n\x06labels\x18\x06 \x03(\x0b\x32\x37.lathe.registry.v1.ListArchitecturesRequest.LabelsEntry\x12\x41\n\rcertification\x18\x07 \x01(\x0e\x32 .lathe.registry.v1.CertificationB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x04view\x18\x08 \x01(\x0e\x32\x13.lathe.type.v1.View\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"l\n\x19ListArchitecturesResponse\x12\x36\n\rarchitectures\x18\x01 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x93\x01\n\x19UpdateArchitectureRequest\x12=\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"U\n\x19\x44\x65leteArchitectureRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t*N\n\rCertification\x12\x1d\n\x19\x43\x45RTIFICATION_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUNCERTIFIED\x10\x01\x12\r\n\tCERTIFIED\x10\x02\x32\x8a\x04\n\x13\x41rchitectureService\x12\x63\n\x12\x43reateArchitecture\x12,.lathe.registry.v1.CreateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12]\n\x0fGetArchitecture\x12).lathe.registry.v1.GetArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12n\n\x11ListArchitectures\x12+.lathe.registry.v1.ListArchitecturesRequest\x1a,.lathe.registry.v1.ListArchitecturesResponse\x12\x63\n\x12UpdateArchitecture\x12,.lathe.registry.v1.UpdateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12Z\n\x12\x44\x65leteArchitecture\x12,.lathe.registry.v1.DeleteArchitectureRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lathe/registry/v1/architecture_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x18lathe/type/v1/view.proto\"\xfe\x08\n\x0c\x41rchitecture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\xbd\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa6\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x35\n\nclass_name\x18\x04 \x01(\tB!\xbaH\x1er\x1c\x18\x64\x32\x18^[A-Za-z_][A-Za-z0-9_]*$\x12\x1b\n\x06source\x18\x05 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12\x19\n\x06\x63onfig\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x10\n\x08\x66unction\x18\x07 \x01(\t\x12\x37\n\rcertification\x18\x08 \x01(\x0e\x32 .lathe.registry.v1.Certification\x12\x14\n\x0c\x63\x65rtified_by\x18\t \x01(\t\x12\x1d\n\x0b\x64\x65scription\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12k\n\x06labels\x18\x0b \x03(\x0b\x32+.lathe.registry.v1.Architecture.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\r\n\x05owner\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x12\x0e\n\x06\x64igest\x18\x10 \x01(\t\x12,\n\rsource_digest\x18\x11 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\xca\x01\n\tfile_name\x18\x12 \x01(\tB\xb6\x01\xbaH\x05r\x03\x18\xc8\x01\xbaH\xaa\x01\xba\x01\xa6\x01\n\tfile_name\x12hmust be the name of a file alone, such as net.py: no folder, no control characters, no dash or dot first\x1a/this.matches(r\'^([^-./\\\\\\p{C}][^/\\\\\\p{C}]*)?$\')\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcc\x01\n\x19\x43reateArchitectureRequest\x12=\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\x06\xbaH\x03\xc8\x01\x01\x12L\n\x0f\x61rchitecture_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"D\n\x16GetArchitectureRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\"\xe7\x02\n\x18ListArchitecturesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12G\n\x06labels\x18\x06 \x03(\x0b\x32\x37.lathe.registry.v1.ListArchitecturesRequest.LabelsEntry\x12\x41\n\rcertification\x18\x07 \x01(\x0e\x32 .lathe.registry.v1.CertificationB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x04view\x18\x08 \x01(\x0e\x32\x13.lathe.type.v1.View\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"l\n\x19ListArchitecturesResponse\x12\x36\n\rarchitectures\x18\x01 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x93\x01\n\x19UpdateArchitectureRequest\x12=\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"U\n\x19\x44\x65leteArchitectureRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t*N\n\rCertification\x12\x1d\n\x19\x43\x45RTIFICATION_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUNCERTIFIED\x10\x01\x12\r\n\tCERTIFIED\x10\x02\x32\x8a\x04\n\x13\x41rchitectureService\x12\x63\n\x12\x43reateArchitecture\x12,.lathe.registry.v1.CreateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12]\n\x0fGetArchitecture\x12).lathe.registry.v1.GetArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12n\n\x11ListArchitectures\x12+.lathe.registry.v1.ListArchitecturesRequest\x1a,.lathe.registry.v1.ListArchitecturesResponse\x12\x63\n\x12UpdateArchitecture\x12,.lathe.registry.v1.UpdateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12Z\n\x12\x44\x65leteArchitecture\x12,.lathe.registry.v1.DeleteArchitectureRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.architecture_service_pb2', globals())
@@ -40,6 +40,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _ARCHITECTURE.fields_by_name['description']._serialized_options = b'\272H\005r\003\030\350\007'
   _ARCHITECTURE.fields_by_name['labels']._options = None
   _ARCHITECTURE.fields_by_name['labels']._serialized_options = b'\272H+\232\001(\020@\"\035r\033\030?2\027^[a-z0-9][a-z0-9._/-]*$*\005r\003\030\200\002'
+  _ARCHITECTURE.fields_by_name['file_name']._options = None
+  _ARCHITECTURE.fields_by_name['file_name']._serialized_options = b'\272H\005r\003\030\310\001\272H\252\001\272\001\246\001\n\tfile_name\022hmust be the name of a file alone, such as net.py: no folder, no control characters, no dash or dot first\032/this.matches(r\'^([^-./\\\\\\p{C}][^/\\\\\\p{C}]*)?$\')'
   _CREATEARCHITECTUREREQUEST.fields_by_name['architecture']._options = None
   _CREATEARCHITECTUREREQUEST.fields_by_name['architecture']._serialized_options = b'\272H\003\310\001\001'
   _CREATEARCHITECTUREREQUEST.fields_by_name['architecture_id']._options = None
@@ -62,26 +64,26 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _UPDATEARCHITECTUREREQUEST.fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
   _DELETEARCHITECTUREREQUEST.fields_by_name['name']._options = None
   _DELETEARCHITECTUREREQUEST.fields_by_name['name']._serialized_options = b'\272H\031r\0272\025^architectures/[^/]+$'
-  _CERTIFICATION._serialized_start=2180
-  _CERTIFICATION._serialized_end=2258
+  _CERTIFICATION._serialized_start=2385
+  _CERTIFICATION._serialized_end=2463
   _ARCHITECTURE._serialized_start=247
-  _ARCHITECTURE._serialized_end=1192
-  _ARCHITECTURE_LABELSENTRY._serialized_start=1147
-  _ARCHITECTURE_LABELSENTRY._serialized_end=1192
-  _CREATEARCHITECTUREREQUEST._serialized_start=1195
-  _CREATEARCHITECTUREREQUEST._serialized_end=1399
-  _GETARCHITECTUREREQUEST._serialized_start=1401
-  _GETARCHITECTUREREQUEST._serialized_end=1469
-  _LISTARCHITECTURESREQUEST._serialized_start=1472
-  _LISTARCHITECTURESREQUEST._serialized_end=1831
-  _LISTARCHITECTURESREQUEST_LABELSENTRY._serialized_start=1147
-  _LISTARCHITECTURESREQUEST_LABELSENTRY._serialized_end=1192
-  _LISTARCHITECTURESRESPONSE._serialized_start=1833
-  _LISTARCHITECTURESRESPONSE._serialized_end=1941
-  _UPDATEARCHITECTUREREQUEST._serialized_start=1944
-  _UPDATEARCHITECTUREREQUEST._serialized_end=2091
-  _DELETEARCHITECTUREREQUEST._serialized_start=2093
-  _DELETEARCHITECTUREREQUEST._serialized_end=2178
-  _ARCHITECTURESERVICE._serialized_start=2261
-  _ARCHITECTURESERVICE._serialized_end=2783
+  _ARCHITECTURE._serialized_end=1397
+  _ARCHITECTURE_LABELSENTRY._serialized_start=1352
+  _ARCHITECTURE_LABELSENTRY._serialized_end=1397
+  _CREATEARCHITECTUREREQUEST._serialized_start=1400
+  _CREATEARCHITECTUREREQUEST._serialized_end=1604
+  _GETARCHITECTUREREQUEST._serialized_start=1606
+  _GETARCHITECTUREREQUEST._serialized_end=1674
+  _LISTARCHITECTURESREQUEST._serialized_start=1677
+  _LISTARCHITECTURESREQUEST._serialized_end=2036
+  _LISTARCHITECTURESREQUEST_LABELSENTRY._serialized_start=1352
+  _LISTARCHITECTURESREQUEST_LABELSENTRY._serialized_end=1397
+  _LISTARCHITECTURESRESPONSE._serialized_start=2038
+  _LISTARCHITECTURESRESPONSE._serialized_end=2146
+  _UPDATEARCHITECTUREREQUEST._serialized_start=2149
+  _UPDATEARCHITECTUREREQUEST._serialized_end=2296
+  _DELETEARCHITECTUREREQUEST._serialized_start=2298
+  _DELETEARCHITECTUREREQUEST._serialized_end=2383
+  _ARCHITECTURESERVICE._serialized_start=2466
+  _ARCHITECTURESERVICE._serialized_end=2988
 # @@protoc_insertion_point(module_scope)

@@ -98,6 +98,7 @@ class Architecture(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     SOURCE_DIGEST_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`architectures/{architecture}`."""
     uid: _builtins.str
@@ -124,6 +125,10 @@ class Architecture(_message.Message):
     """Changes with every change of the resource."""
     digest: _builtins.str
     """Sha256 of source and configuration, by which a task names exactly what it used."""
+    file_name: _builtins.str
+    """Name of the file that `source` was read from, such as `net.py`, by which errors name its lines. The id with `.py` if
+    empty.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -160,10 +165,11 @@ class Architecture(_message.Message):
         etag: _builtins.str = ...,
         digest: _builtins.str = ...,
         source_digest: _digest_pb2.Digest | None = ...,
+        file_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "source_digest", b"source_digest", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certification", b"certification", "certified_by", b"certified_by", "class_name", b"class_name", "config", b"config", "create_time", b"create_time", "description", b"description", "digest", b"digest", "display_name", b"display_name", "etag", b"etag", "function", b"function", "labels", b"labels", "name", b"name", "owner", b"owner", "source", b"source", "source_digest", b"source_digest", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certification", b"certification", "certified_by", b"certified_by", "class_name", b"class_name", "config", b"config", "create_time", b"create_time", "description", b"description", "digest", b"digest", "display_name", b"display_name", "etag", b"etag", "file_name", b"file_name", "function", b"function", "labels", b"labels", "name", b"name", "owner", b"owner", "source", b"source", "source_digest", b"source_digest", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
