@@ -16,8 +16,8 @@ from engines.frontends.pytorch import PytorchSource, load_network
 from engines.frontends.tensorflow_sources import read_frozen_graph, read_saved_model, tensorflow_inputs
 from engines.frontends.torchscript import in_order_of_forward, read_torchscript, torchscript_inputs
 from engines.graph.hygiene import load_model
-from engines.graph.interface import signature_of
-from engines.graph.repair import settle_defaults
+from engines.graph.interface import refuse_empty_inputs, signature_of
+from engines.graph.repair import repair
 from engines.open_axes import Declared, as_stated, settle
 from engines.signature import Shape, TensorSpec
 from engines.source import Source
@@ -157,7 +157,8 @@ def _read_pth(
 
 def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
     model = load_model(file_inside(workdir, request.source_of(component)), weights=False)
-    settle_defaults(model, names_in(request.tensor_information))
+    refuse_empty_inputs(model)
+    repair(model, names_in(request.tensor_information))
     return signature_of(model).inputs
 
 

@@ -50,6 +50,7 @@ def read_onnx(
     changed = _adapt(model, declared)
     signature = signature_of(model)
     check_declared(component, signature)
+    _refuse_unread(signature)
     check(model)
     if changed:
         _rewrite(original, onnx_path, declared)
@@ -106,6 +107,18 @@ def _frozen(names: Sequence[str]) -> tuple[str, ...]:
         f"The graph has inputs with a default: {shown}{more}. In the package the default is a constant; declare it as "
         "an input of the component to keep it an input.",
     )
+
+
+def _refuse_unread(signature: Signature) -> None:
+    unread = next((spec.name for spec in signature.outputs if spec.dtype == "bfloat16"), None)
+    if unread is not None:
+        raise EngineFailure(
+            FailureReason.UNSUPPORTED_PRECISION,
+            f"The output '{unread}' of the graph is in bfloat16, which ONNX Runtime gives to no program in Python, so "
+            "that it cannot be compared.",
+            node=unread,
+            suggested_fix="Let the graph end with a Cast of this output to float32.",
+        )
 
 
 def _renamed(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:

@@ -32,6 +32,24 @@ def graph_inputs(model: onnx.ModelProto) -> list[Any]:
     return [value for value in model.graph.input if value.name not in weights]
 
 
+def refuse_empty_inputs(model: onnx.ModelProto) -> None:
+    """Refuse a graph with an input that never has an element.
+
+    Raises:
+        EngineFailure: INVALID_MODEL naming the input and the axis.
+    """
+    for value in graph_inputs(model):
+        extents = [_extent(axis) for axis in value.type.tensor_type.shape.dim]
+        if 0 in extents:
+            raise EngineFailure(
+                FailureReason.INVALID_MODEL,
+                f"The input '{value.name}' of the graph has the extent 0 on axis {extents.index(0)}, so that it never "
+                "has an element and nothing can be compared.",
+                node=value.name,
+                suggested_fix="Export the model with a larger extent there, or with an open axis.",
+            )
+
+
 def dtype_name(element_type: int) -> str:
     """Return an ONNX element type as NumPy writes it: `float32`, `bfloat16`, `float8e4m3fn`."""
     import onnx
@@ -54,8 +72,10 @@ def _spec(value: Any) -> TensorSpec:
         words = kind.removesuffix("_type").replace("_", " ")
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"'{value.name}' of the graph is a {words}; only tensors can go in and come out.",
+            f"'{value.name}' of the graph is of the type '{words}'; only tensors can go in and come out.",
             node=value.name,
+            suggested_fix="Give the values of a sequence or an optional as tensors. A classifier of scikit-learn gives "
+            "tensors if it is converted with options={'zipmap': False}.",
         )
     tensor = value.type.tensor_type
     try:
@@ -67,6 +87,9 @@ def _spec(value: Any) -> TensorSpec:
             FailureReason.INVALID_MODEL,
             f"'{value.name}' of the graph has the element type '{dtype}'; known are {', '.join(DTYPES)}.",
             node=value.name,
+            suggested_fix="Give the real and the imaginary part as an axis of two, or as two tensors."
+            if dtype.startswith("complex")
+            else "Convert it inside the graph, with a Cast to one of these.",
         )
     extents = [_extent(axis) for axis in tensor.shape.dim]
     if not tensor.HasField("shape") or 0 in extents:

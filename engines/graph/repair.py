@@ -27,6 +27,7 @@ def repair(model: onnx.ModelProto, wanted: Collection[str]) -> bool:
         wanted: Inputs that stay inputs although they have a default.
     """
     changes = (
+        type_outputs(model),
         settle_defaults(model, wanted),
         separate_outputs(model),
         name_nodes_apart(model),
@@ -66,6 +67,19 @@ def separate_outputs(model: onnx.ModelProto) -> bool:
                 changed = True
             seen.add(output.name)
     return changed
+
+
+def type_outputs(model: onnx.ModelProto) -> bool:
+    """Give outputs that have no type the one that follows from the graph; return whether there are any."""
+    import onnx
+
+    untyped = [output for output in model.graph.output if not output.type.WhichOneof("value")]
+    if not untyped:
+        return False
+    inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.output}
+    for output in untyped:
+        output.type.CopyFrom(inferred[output.name].type)
+    return True
 
 
 def defaults(model: onnx.ModelProto) -> list[str]:

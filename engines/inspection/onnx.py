@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import external_files, load_model
 from engines.graph.interface import dtype_name, signature_of
-from engines.graph.repair import defaults
+from engines.graph.repair import defaults, type_outputs
 from engines.graph.soundness import refuse_broken
 from engines.graph.walk import all_nodes, all_tensors
 from engines.inspection.tensors import most_frequent
@@ -49,6 +49,7 @@ def describe_onnx(path: Path, shown_path: str) -> dict[str, Any]:
     model = load_model(path, weights=False)
     try:
         refuse_broken(model)
+        type_outputs(model)
         operators = Counter(_operator(node) for node in all_nodes(model))
         weights = [(_elements(tensor), _bits(tensor)) for tensor in all_tensors(model)]
     except (ValueError, RecursionError) as error:

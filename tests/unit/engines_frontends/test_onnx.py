@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from engines.failures import EngineFailure, FailureReason
+from engines.graph.interface import element_type
 from tests.unit.engines_frontends.reading import assert_equal, read, read_component, request_of
 from tests.unit.engines_graph import graphs
 
@@ -142,3 +143,38 @@ def test_an_input_with_a_default_that_is_declared_stays_an_input(tmp_path: Path,
     assert_equal(prepared, [feed])
     assert_array_equal(prepared.source.run(feed)["y"], np.full((2, 4), 3))
     assert not prepared.source.warnings
+
+
+def test_an_output_without_a_type_gets_the_one_that_follows(tmp_path: Path) -> None:
+    import onnx
+
+    model = graphs.model([graphs.node("Relu", ["x"], ["y"])], [("x", "float32", [2, 4])], [])
+    model.graph.output.append(onnx.ValueInfoProto(name="y"))
+    _save(tmp_path, model)
+    prepared = read("ONNX", tmp_path)
+    assert prepared.signature.outputs[0].max == (2, 4)
+    assert_equal(prepared)
+
+
+@pytest.mark.parametrize(
+    ("node", "given", "made", "words"),
+    [
+        (
+            "Relu",
+            ("x", "float32", [2, 0]),
+            ("y", "float32", [2, 0]),
+            "extent 0 on axis 1, so that it never has an element",
+        ),
+        ("Cast", ("x", "float32", [2]), ("y", "bfloat16", [2]), "'y' of the graph is in bfloat16"),
+        ("Cast", ("x", "float32", [2]), ("y", "int4", [2]), "'y' of the graph has the element type 'int4'"),
+        ("Identity", ("x", "complex64", [2]), ("y", "complex64", [2]), "the element type 'complex64'"),
+    ],
+)
+def test_what_no_runtime_can_show_is_refused(
+    tmp_path: Path, node: str, given: graphs.ValueInfo, made: graphs.ValueInfo, words: str
+) -> None:
+    attributes = {"to": element_type(made[1])} if node == "Cast" else {}
+    _save(tmp_path, graphs.model([graphs.node(node, ["x"], ["y"], **attributes)], [given], [made]))
+    with pytest.raises(EngineFailure, match=words) as caught:
+        read("ONNX", tmp_path)
+    assert caught.value.suggested_fix

@@ -115,7 +115,7 @@ def test_inputs_that_are_no_tensors_are_refused() -> None:
 
     model = graphs.conv_bn()
     model.graph.input.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
-    with pytest.raises(EngineFailure, match="'s' of the graph is a sequence"):
+    with pytest.raises(EngineFailure, match="'s' of the graph is of the type 'sequence'"):
         signature_of(model)
 
 
