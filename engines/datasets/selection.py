@@ -20,11 +20,13 @@ class Selection:
 
     Attributes:
         folder: Holds `index.parquet` and `content/{sha256}`.
+        warnings: What of an uploaded file was left out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warnings: Sequence[str] = ()) -> None:
         """Read from `folder`; nothing is opened yet."""
         self.folder = folder
+        self.warnings = warnings
         self._opened: tuple[str, dict[str, Array]] = ("", {})
 
     @cached_property
@@ -97,5 +99,9 @@ def unpack_selection(file: Path, folder: Path) -> Selection:
     """
     from engines.datasets.importing import import_files
 
-    import_files(file, folder)
-    return Selection(folder)
+    report = import_files(file, folder)["report"]
+    left_out = [
+        f"{report[f'dropped_{what}']:,} {what}" for what in ("items", "annotations") if report[f"dropped_{what}"]
+    ]
+    told = [f"{' and '.join(left_out)} of the uploaded file were left out: {report['warnings'][0]}"] if left_out else []
+    return Selection(folder, told)

@@ -94,7 +94,10 @@ def _evaluated(
         slices=tuple(SliceInfo(name=part.name, samples=len(part.members)) for part in parts[1:]),
         times=findings.clock.times(work.spec.batch, work.spec.passes, threads),
         worst=findings.worst.report(selection, collector.classes),
-        warnings=tuple(_warnings(package, findings, warnings, len(items), ignored_steps=ignored)),
+        warnings=(
+            *selection.warnings,
+            *_warnings(package, findings, warnings, len(items), ignored_steps=ignored),
+        ),
         software=tuple(Software(**entry) for entry in software((*_SOFTWARE, package.form.runtime.name))),
         hardware=hardware(),
         **collector.parts(),

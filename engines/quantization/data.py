@@ -84,7 +84,7 @@ def find_data(request: QuantizationRequest, prepared: Prepared, calibration: Sel
     samples = SampleSet(calibration, component, asked.preprocessing)
     chosen, rest = chosen_and_rest(samples.count, asked.samples or DEFAULT_SAMPLES, asked.seed)
     batch_size = calibration_batch(inputs, asked.batch_size, len(chosen))
-    warnings = []
+    warnings = [*calibration.warnings]
     if asked.samples > samples.count:
         warnings.append(f"{asked.samples} calibration samples were asked for; the data has {samples.count}.")
     held = _first(evaluation) if evaluation else rest

@@ -69,7 +69,7 @@ def test_an_import_that_cannot_be_fails_and_keeps_nothing(desk: Desk, tmp_path: 
     assert refusal(desk.rpc.datasets.ListDatasetItems, asked).code == "FAILED_PRECONDITION"
     desk.rpc.datasets.DeleteDataset(pb.DeleteDatasetRequest(name=made.name))
     again = desk.import_dataset(f"Bad: {what}", desk.store(archive({"cat/1.png": png(3)}), tmp_path, "good.zip"))
-    assert (again.name, again.state) == (made.name, pb.READY)
+    assert (again.display_name, again.state) == (made.display_name, pb.READY)
     desk.rpc.datasets.DeleteDataset(pb.DeleteDatasetRequest(name=again.name))
 
 

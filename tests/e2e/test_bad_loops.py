@@ -39,7 +39,7 @@ class Bad:
 
 FAILING = {
     "calibration smaller than a batch": Bad("INVALID_DATA", ("2 samples", "batch of 4"), lambda: npz(FEW)),
-    "NaN in calibration": Bad("INVALID_DATA", ("'image'", "row 5"), poisoned),
+    "NaN in calibration": Bad("INVALID_DATA", ("'image'", "row 0"), poisoned),
     "calibration is a bomb": Bad("INVALID_DATA", ("bomb",), lambda: archive({"a.png": bytes(200 << 20)})),
     "calibration leads outside": Bad("INVALID_DATA", ("'../a.png'",), lambda: archive({"../a.png": png(0)})),
     "unknown node": Bad(

@@ -56,6 +56,14 @@ def test_annotations_of_an_upload_are_taken(tmp_path: Path) -> None:
     assert item.classifications == {"digit": "7"}
 
 
+def test_what_of_an_upload_is_left_out_is_told(tmp_path: Path) -> None:
+    write(tmp_path, {"images.bin": npz(x=[1.0, np.nan, 2.0])})
+    selection = unpack_selection(tmp_path / "images.bin", tmp_path / "s")
+    assert [item.row for item in selection.items] == [0, 2]
+    (said,) = selection.warnings
+    assert said.startswith("1 items of the uploaded file were left out: images.bin, row 1: array 'x' holds NaN")
+
+
 @pytest.mark.parametrize("content", [b"", b"nothing at all", zipped({"a.txt": "x"})])
 def test_an_upload_without_images_is_refused(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, {"images.bin": content})

@@ -93,10 +93,12 @@ def test_uploaded_images_are_tied_to_no_dataset(desk: Desk) -> None:
     with zipfile.ZipFile(packed, "w") as archive:
         for number in range(3):
             archive.writestr(f"{number}.png", encode_png(np.full((1, 3, 3), number, np.uint8)))
+        archive.writestr("3.png", b"not an image")
     (desk.folder / "images.bin").write_bytes(packed.getvalue())
     ran = desk.ask({"spec": {"images": {"sha256": "0" * 64}}})
     assert (ran.report.samples, ran.report.metrics, ran.report.spec.data) == (3, (), "images")
     assert len(ran.rows) == 3
+    assert ran.report.warnings[0].startswith("1 items of the uploaded file were left out: 3.png: ")
 
 
 def test_samples_are_chosen_by_the_seed(desk: Desk) -> None:
