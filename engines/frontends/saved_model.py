@@ -159,7 +159,7 @@ def _without_slots(folder: Path) -> Iterator[Path]:
 def _changes_itself(node: str) -> EngineFailure:
     operator = node.rpartition("/")[2]
     return EngineFailure(
-        FailureReason.UNSUPPORTED_OPERATOR,
+        FailureReason.STATEFUL_MODEL,
         f"The node '{node}' changes a variable while the network runs; a graph of ONNX keeps nothing between runs.",
         node=node,
         operator=operator,

@@ -128,7 +128,7 @@ class Truth:
         return EngineFailure(
             FailureReason.PARITY_FAILED,
             f"No form of the model computes what the model itself computes: {cause or wrong.message.rstrip('.')}.",
-            evidence="; ".join(f"{entry.spec.name}: {entry.failure.message}" for entry in rejected if entry.failure),
+            evidence="; ".join(failure.message.rstrip(".") for failure in failures),
             suggested_fix=advice or wrong.suggested_fix,
         )
 
