@@ -94,7 +94,7 @@ def get(
 
 @architectures.command("delete")
 def delete(architecture: ArchitectureArgument) -> None:
-    """Delete an architecture; refused while a model version refers to it."""
+    """Delete an architecture; refused while a model version refers to it. Its name is not used again."""
     from lathe.registry.v1.architecture_service_pb2 import DeleteArchitectureRequest
 
     with connect() as connection:

@@ -177,7 +177,7 @@ def update(
 
 @datasets.command("delete")
 def delete(dataset: DatasetArgument, output: Output = TABLE) -> None:
-    """Delete a dataset; an import that goes on is ended. Refused while a task uses it."""
+    """Delete a dataset; an import that goes on is ended. Refused while a task uses it. Its name is not used again."""
     from lathe.registry.v1.dataset_service_pb2 import DeleteDatasetRequest
 
     name = dataset_name(dataset)

@@ -205,7 +205,7 @@ def delete(
     name: Annotated[str, typer.Argument(help="A model or a version.")],
     force: Annotated[bool, typer.Option("--force", help="Delete a model's versions with it.")] = False,
 ) -> None:
-    """Delete a version, or a model; refused while something refers to it."""
+    """Delete a version, or a model; refused while something refers to it. Its name is not used again."""
     from lathe.registry.v1.model_service_pb2 import DeleteModelRequest, DeleteModelVersionRequest
 
     with connect() as connection:

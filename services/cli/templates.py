@@ -108,7 +108,7 @@ def resolve(
 
 @templates.command("delete")
 def delete(template: TemplateArgument) -> None:
-    """Delete a template of your own."""
+    """Delete a template of your own. Its name is not used again."""
     from lathe.template.v1.template_service_pb2 import DeleteTemplateRequest
 
     with connect() as connection:

@@ -38,6 +38,7 @@ LEASES_TABLE = """
 """
 """The statement that creates the table; part of a migration of each schema that uses leases."""
 
+_FORGOTTEN_AFTER = timedelta(hours=1)
 DURATION = timedelta(seconds=15)
 _TAKE = """
     INSERT INTO leases (name, holder, end_time) VALUES ($1, $2, now() + $3::interval)
@@ -126,6 +127,10 @@ class Leases:
             return
         async with self._kept(lease):
             yield lease
+
+    async def forget_ended(self) -> None:
+        """Remove what processes that died have left behind."""
+        await self._database.execute("DELETE FROM leases WHERE end_time < now() - $1::interval", _FORGOTTEN_AFTER)
 
     async def _take(self, name: str) -> Lease | None:
         lease = Lease(name, uuid4())

@@ -42,8 +42,8 @@ class ResourceKind(Generic[M]):
         searched: texts by which search finds a resource; its id and display name by default.
         order_fields: fields that lists can be sorted by → Python types; each is a NOT NULL column.
         default_order: the order of lists where none is asked for.
-        retires_names: whether others refer to one by its name, such as lineages, specifications and results: then the
-            name of a deleted one is never given to another, which they would take for it.
+        retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
+            then the name of a deleted one is never given to another, which they would take for it. None: they never do.
     """
 
     message_type: type[M]
@@ -58,7 +58,7 @@ class ResourceKind(Generic[M]):
     searched: Callable[[M], Iterable[str]] | None = None
     order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
     default_order: str = "create_time desc"
-    retires_names: bool = False
+    retires_names: Callable[[M], bool] | None = None
 
     def prefix(self, parent: str) -> str:
         """Return what comes before the id in the names of a parent's resources."""

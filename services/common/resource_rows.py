@@ -45,21 +45,23 @@ class ResourceRows(Generic[M]):
                     await connection.execute(f"DELETE FROM {self._kind.table} WHERE uid = $1", row["uid"])  # noqa: S608
                     continue
                 await self._refuse_taken_values(connection, row)
-        told = None
         if retired:
-            told = (
+            raise errors.failed_precondition(
+                "NAME_RETIRED",
                 f"{resource.name!r} was the name of another {self._kind.noun}, which is deleted. What still refers to "
-                "it would take the new one for it, so the name is not given again. Choose another id."
+                "it would take the new one for it, so the name is not given again. Choose another id.",
+                resource.name,
             )
-        raise errors.already_exists(self._kind.noun, resource.name, told)
+        raise errors.already_exists(self._kind.noun, resource.name)
 
-    async def retire(self, connection: Connection, name: str) -> None:
-        """Note that a name is not to be given again, if others may refer to resources of this kind."""
-        if self._kind.retires_names:
+    async def retire(self, connection: Connection, deleted: M) -> None:
+        """Note that the name of a deleted resource is not to be given again, if others may refer to it."""
+        if self._kind.retires_names is not None and self._kind.retires_names(deleted):
+            name = getattr(deleted, "name")  # noqa: B009 - not in Message
             await connection.execute("INSERT INTO retired_names (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
 
     async def _is_retired(self, connection: Connection, name: str) -> bool:
-        if not self._kind.retires_names:
+        if self._kind.retires_names is None:
             return False
         return await connection.fetchval("SELECT 1 FROM retired_names WHERE name = $1", name) is not None
 
@@ -97,7 +99,7 @@ class ResourceRows(Generic[M]):
         while True:
             names = [f"{first}-{n}" for n in range(number, number + window)]
             query = f"SELECT name FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
-            if self._kind.retires_names:
+            if self._kind.retires_names is not None:
                 query += " UNION ALL SELECT name FROM retired_names WHERE name = ANY ($1)"
             taken = {row["name"] for row in await connection.fetch(query, names)}
             for name in names:

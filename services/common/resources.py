@@ -72,7 +72,8 @@ class ResourceStore(Generic[M]):
             connection: a transaction to run in.
 
         Raises:
-            LatheError: ALREADY_EXISTS for a taken id or unique field; INVALID_ARGUMENT for a reused `request_id`.
+            LatheError: ALREADY_EXISTS for a taken id or unique field; FAILED_PRECONDITION, reason NAME_RETIRED, for the
+                id of a deleted one; INVALID_ARGUMENT for a reused `request_id`.
         """
         uid = uuid7()
         asker = current_user()
@@ -229,7 +230,6 @@ class ResourceStore(Generic[M]):
         etag: str = "",
         *,
         on_delete: Callable[[Connection, M], Awaitable[None]] | None = None,
-        returns: bool = False,
         connection: Connection | None = None,
     ) -> M:
         """Delete a resource and return what it was; its name is not given again where the kind retires names.
@@ -238,7 +238,6 @@ class ResourceStore(Generic[M]):
             name: which resource.
             etag: where not empty, it must be the current one.
             on_delete: runs in the same transaction, before the row goes; raises to refuse.
-            returns: the same resource may come back, so that its name is not retired.
             connection: a transaction to run in.
 
         Raises:
@@ -250,8 +249,7 @@ class ResourceStore(Generic[M]):
             if on_delete is not None:
                 await on_delete(transaction, found)
             await transaction.execute(f"DELETE FROM {self._kind.table} WHERE name = $1", name)  # noqa: S608
-            if not returns:
-                await self._rows.retire(transaction, name)
+            await self._rows.retire(transaction, found)
         return found  # type: ignore[no-any-return]
 
     async def created_by_request(self, uid: UUID, *, connection: Connection | None = None) -> M:

@@ -18,8 +18,11 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from services.common.database import Connection, Database
 from services.common.errors import failed_precondition
+from services.common.idempotency import made_once
 from services.common.interceptors.validation import check
+from services.common.leases import Leases
 from services.common.listing import ListQuery
+from services.common.repeats import first_made
 from services.common.resources import ResourceStore
 from services.common.storage import ContentStore
 from services.registry import architecture_rules, lineage
@@ -37,14 +40,23 @@ class Architectures:
         self._database = database
         self._content = content
         self._blobs = blobs
+        self._leases = Leases(database)
         self._store: ResourceStore[Architecture] = ResourceStore(database, ARCHITECTURES)
 
     async def create(self, request: CreateArchitectureRequest) -> Architecture:
-        """Register an architecture.
+        """Register an architecture, once per request id.
 
         Raises:
             LatheError: INVALID_ARGUMENT for a bad source, class name or configuration; ALREADY_EXISTS for a taken name.
         """
+        return await made_once(
+            self._leases,
+            request,
+            find=lambda: first_made(self._database, ARCHITECTURES, request),
+            make=lambda: self._make(request),
+        )
+
+    async def _make(self, request: CreateArchitectureRequest) -> Architecture:
         architecture = Architecture()
         architecture.CopyFrom(request.architecture)
         for field in _OUTPUT_ONLY:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.dataset_service_pb2 import Dataset
+from lathe.registry.v1.dataset_service_pb2 import READY, Dataset
 from lathe.registry.v1.model_service_pb2 import Model, ModelVersion
 from lathe.registry.v1.release_service_pb2 import Channel
 
 from services.common.resources import ResourceKind
 
 # The numbers of versions are never used again, so that with the model's name theirs are not either.
-MODELS = ResourceKind(Model, table="models", collection="models", noun="model", retires_names=True)
+MODELS = ResourceKind(Model, table="models", collection="models", noun="model", retires_names=lambda _: True)
 
 ARCHITECTURES = ResourceKind(
     Architecture,
@@ -23,7 +23,7 @@ ARCHITECTURES = ResourceKind(
     },
     unique=("class_name", "display_name"),
     detail_fields=("source", "config"),
-    retires_names=True,
+    retires_names=lambda _: True,
     id_source=lambda architecture: architecture.class_name,
     searched=lambda architecture: (
         architecture.name.removeprefix("architectures/"),
@@ -57,7 +57,8 @@ DATASETS = ResourceKind(
     table="datasets",
     collection="datasets",
     noun="dataset",
-    retires_names=True,
+    # Nothing reads one that never was READY.
+    retires_names=lambda dataset: dataset.state == READY,
     columns={
         "name_key": lambda dataset: dataset.display_name.casefold(),
         "type": lambda dataset: dataset.type,

@@ -13,6 +13,7 @@ from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceService
 
 from services.common.background import Work
 from services.common.idempotency import forget_requests
+from services.common.leases import Leases
 from services.common.platform import Need, Platform
 from services.common.server import ServiceParts, run
 from services.common.storage import Uploads
@@ -58,6 +59,7 @@ async def build(platform: Platform) -> ServiceParts:
             await versions.forget_expired_holds()
             await datasets.holds.forget_expired()
             await forget_requests(database)
+            await Leases(database).forget_ended()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
     works: list[Work] = [keep_house, datasets.imports.run, releases.settling.heal]

@@ -40,7 +40,8 @@ TEMPLATES = ResourceKind(
         "built_in": lambda template: template.built_in,
     },
     unique=("display_name",),
-    retires_names=True,
+    # A built-in one that a release leaves out may come back with another.
+    retires_names=lambda template: not template.built_in,
 )
 
 _SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
@@ -66,7 +67,7 @@ class Templates:
             try:
                 await self._store.create(template, resource_id=name.removeprefix("templates/"), owner=OWNER)
             except LatheError as error:
-                if error.code != grpc.StatusCode.ALREADY_EXISTS:
+                if error.code != grpc.StatusCode.ALREADY_EXISTS and error.reason != "NAME_RETIRED":
                     raise
                 stored = await self._store.find("name", name)
                 if stored is not None and stored.built_in:
@@ -80,7 +81,7 @@ class Templates:
 
     async def _remove_outdated(self, name: str) -> None:
         try:
-            await self._store.delete(name, returns=True)  # another release may have it again
+            await self._store.delete(name)
         except LatheError as error:
             if error.code != grpc.StatusCode.NOT_FOUND:  # another replica was faster
                 raise

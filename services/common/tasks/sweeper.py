@@ -87,6 +87,7 @@ class Sweeper:
         if time.monotonic() - self._forgot > FORGET_SECONDS:
             self._forgot = time.monotonic()
             await forget_requests(self._database)
+            await self._leases.forget_ended()
 
     async def _sweep(self) -> None:
         # The queue is read first: a task created after that is seen as queued or too young, never as lost.

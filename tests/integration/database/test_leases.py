@@ -86,3 +86,11 @@ async def test_locks_of_names_that_nobody_uses_take_no_room() -> None:
     async with locks.hold("one"), locks.hold("two"):
         assert len(locks._locks) == 2
     assert not locks._locks
+
+
+async def test_what_dead_processes_left_is_removed_in_the_end(database: Database) -> None:
+    await database.execute("INSERT INTO leases VALUES ('dead', gen_random_uuid(), now() - interval '2 hours')")
+    leases = Leases(database)
+    async with leases.hold("alive"):
+        await leases.forget_ended()
+        assert [row["name"] for row in await database.fetch("SELECT name FROM leases")] == ["alive"]

@@ -36,7 +36,7 @@ def architectures(database: Database) -> ResourceStore[Architecture]:
         unique=["class_name"],
         detail_fields=["source", "config"],
         id_source=lambda architecture: architecture.class_name,
-        retires_names=True,
+        retires_names=lambda architecture: architecture.display_name != "Draft",
     )
     return ResourceStore(database, kind)
 

@@ -67,11 +67,12 @@ async def test_a_name_that_others_may_refer_to_is_given_once(
     assert (first.name, again.name) == ("architectures/gone", "architectures/gone-2")
     with pytest.raises(LatheError, match="'architectures/gone' was the name of another architecture") as told:
         await architectures.create(net("Other"), resource_id="gone")
-    assert told.value.code.name == "ALREADY_EXISTS"
+    assert (told.value.code.name, told.value.reason) == ("FAILED_PRECONDITION", "NAME_RETIRED")
     assert await database.fetchval("SELECT count(*) FROM architectures") == 1
-    # Where the same one may come back, or nobody refers to it, the name is free again.
-    await architectures.delete(again.name, returns=True)
-    assert (await architectures.create(net("Gone"))).name == again.name
+    # The name of one that nobody refers to is free again.
+    draft = Architecture(class_name="Draft", display_name="Draft")
+    await architectures.delete((await architectures.create(draft)).name)
+    assert (await architectures.create(draft)).name == "architectures/draft"
     other = await versions.create(ModelVersion(), parent="models/a", resource_id="1")
     await versions.delete(other.name)
     assert (await versions.create(ModelVersion(), parent="models/a", resource_id="1")).name == other.name
