@@ -105,26 +105,25 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model checked, with inferred shapes and without documentation strings and traces of its making.
 
-    Both look at the graph without its larger weights, which makes them quick and independent of the model's size.
+    It is changed in place, so that its weights are not in memory twice. Checker and inference look at the graph without
+    its larger weights, which makes them quick and independent of the model's size.
 
     Raises:
         EngineFailure: INVALID_MODEL where the checker refuses it.
     """
     import onnx
 
-    tidied = onnx.ModelProto()
-    tidied.CopyFrom(model)
-    _strip(tidied)
-    light = check(tidied)
+    _strip(model)
+    light = check(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     except Exception as error:
         log.info("Shapes cannot be inferred: %s", error)
-        return tidied
+        return model
     for part in ("value_info", "output"):
-        tidied.graph.ClearField(part)
-        getattr(tidied.graph, part).extend(getattr(inferred, part))
-    return tidied
+        model.graph.ClearField(part)
+        getattr(model.graph, part).extend(getattr(inferred, part))
+    return model
 
 
 def check(model: onnx.ModelProto) -> onnx.ModelProto:
