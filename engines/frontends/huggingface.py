@@ -53,7 +53,7 @@ class _Described:
         if not isinstance(names, list):
             raise EngineFailure(
                 FailureReason.INVALID_MODEL,
-                f"'architectures' in config.json is no list of names: {str(names)[:200]}.",
+                f"'architectures' in config.json must be a list of names, not {str(names)[:200]}.",
                 suggested_fix="Upload the config.json that save_pretrained(folder) wrote.",
             )
         task = task_of(str(names[0]))

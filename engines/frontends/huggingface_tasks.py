@@ -56,7 +56,7 @@ def task_of(architecture: str) -> Task:
             return task
     raise EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"The architecture '{architecture}' is of no task that Lathe reads; these are: "
+        f"The architecture '{architecture}' is for a task that Lathe does not read; it reads: "
         f"{', '.join(task.name for task in TASKS)}.",
         suggested_fix="Export the model with torch.export or to ONNX, and upload that.",
     )

@@ -46,7 +46,7 @@ def build_network(path: Path, *, class_name: str = "", config: str = "", num_cla
         raise failure_of(error, f"'{info.function}' raised", path) from error
     if not isinstance(network, torch.nn.Module):
         raise _invalid(
-            f"'{info.function}' returned a {type(network).__name__} where a torch.nn.Module belongs.",
+            f"'{info.function}' returned a {type(network).__name__}, not a torch.nn.Module.",
             "Return an instance of the network from the last function of the file.",
         )
     return network

@@ -148,6 +148,6 @@ def _as_state_dict(value: Any) -> StateDict | None:
 def _invalid(path: Path, why: str) -> EngineFailure:
     return EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"'{path.name}' is no PyTorch checkpoint that can be used: {why}.",
+        f"'{path.name}' cannot be read as a PyTorch checkpoint: {why}.",
         suggested_fix="Upload the file that torch.save(model.state_dict(), path) wrote, whole.",
     )

@@ -24,7 +24,7 @@ ArchitectureArgument = Annotated[str, typer.Argument(metavar="ARCHITECTURE", hel
 @architectures.command("create")
 def create(
     file: Annotated[Path, typer.Argument(help="Python file whose last function builds the network.")],
-    name: Annotated[str, typer.Option(help="Name for people; the class name where not given.")] = "",
+    name: Annotated[str, typer.Option(help="Name for people; the class name if not given.")] = "",
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file of keyword arguments.")] = None,
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,

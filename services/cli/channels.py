@@ -45,7 +45,7 @@ _BOUND = re.compile(r"(?P<metric>[^@<>=]+)(?:@(?P<slice>[^<>]+?))?\s*(?P<sign>>=
 @channels.command("create")
 def create(
     channel: ChannelArgument,
-    name: Annotated[str, typer.Option(help="Name for people; the id where not given.")] = "",
+    name: Annotated[str, typer.Option(help="Name for people; the id if not given.")] = "",
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
     require_parity: RequireParity = None,

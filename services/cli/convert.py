@@ -21,9 +21,9 @@ def convert(
     template: Annotated[str, typer.Option("--template", "-t", help="What to do; see `lathe templates list`.")],
     set_: Set = None,
     overrides_file: OverridesFile = None,
-    name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time where not given.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time if not given.")] = "",
     label: NewLabels = None,
-    output_model: Annotated[str, typer.Option(help="Model for the package; the source's own where not given.")] = "",
+    output_model: Annotated[str, typer.Option(help="Model for the package; the source's own if not given.")] = "",
     samples: Annotated[
         Path | None, typer.Option(help="NPZ of samples for parity, named like the inputs; their shapes count.")
     ] = None,
@@ -34,7 +34,7 @@ def convert(
         typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL."),
     ] = None,
     timeout: Timeout = 0,
-    memory: Annotated[int, typer.Option(min=0, help="MiB that the engines may take; the device's where 0.")] = 0,
+    memory: Annotated[int, typer.Option(min=0, help="MiB that the engines may take; the device's if 0.")] = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,

@@ -59,7 +59,7 @@ def warnings(
 def preview(
     item: Annotated[str, typer.Argument(metavar="DATASET/NUMBER", help="Such as 'digits/7'.")],
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Where the PNG goes; named after the item where not given.")
+        Path | None, typer.Option("--file", "-f", help="Where the PNG goes; named after the item if not given.")
     ] = None,
     output: Output = TABLE,
 ) -> None:

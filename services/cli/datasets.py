@@ -31,8 +31,8 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the imp
 def create(
     name: Annotated[str, typer.Argument(help="Name for people, unique; the id is made from it.")],
     paths: Annotated[list[Path], typer.Argument(help="One archive or folder, or the files.")],
-    format_: Annotated[str, typer.Option("--format", help="IMAGE_FOLDER, COCO…; found out where not given.")] = "",
-    type_: Annotated[str, typer.Option("--type", help="CLASSIFICATION, DETECTION…; found out where not given.")] = "",
+    format_: Annotated[str, typer.Option("--format", help="IMAGE_FOLDER, COCO…; found out if not given.")] = "",
+    type_: Annotated[str, typer.Option("--type", help="CLASSIFICATION, DETECTION…; found out if not given.")] = "",
     mapping: Annotated[Path | None, typer.Option(help="YAML or JSON file of a class mapping.")] = None,
     template: Annotated[str, typer.Option(help="Template whose taxonomies give the classes of the mapping.")] = "",
     map_: Annotated[

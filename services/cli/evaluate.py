@@ -31,19 +31,19 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(help="Quick validation on an archive of images, tied to no dataset.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=0, help="Samples per call; 1 where 0.")] = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Samples per call; 1 if 0.")] = 0,
     loops: Annotated[int, typer.Option(min=0, help="Times that the data is run through for timing.")] = 0,
-    iou: Annotated[list[float] | None, typer.Option(help="IoU threshold; COCO's range where not given.")] = None,
+    iou: Annotated[list[float] | None, typer.Option(help="IoU threshold; COCO's range if not given.")] = None,
     slice_by: Annotated[list[str] | None, typer.Option("--slice", help="Attribute by which to slice.")] = None,
     class_task: Annotated[list[str] | None, typer.Option(help="Classification task to judge; all where none.")] = None,
     precision: Annotated[str, typer.Option(help="Only one that the version has.")] = "",
-    method: Annotated[str, typer.Option(help="Postprocess method; the package's own where not given.")] = "",
+    method: Annotated[str, typer.Option(help="Postprocess method; the package's own if not given.")] = "",
     arg: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Argument of the method, such as 'score_threshold=0.3'."),
     ] = None,
     step: Step = None,
-    samples: Annotated[int, typer.Option(min=0, help="Number of samples; all where 0.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="Number of samples; all if 0.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the task.")] = "",
     label: NewLabels = None,
     timeout: Timeout = 0,

@@ -97,13 +97,13 @@ def push(
     model: ModelArgument,
     files: Annotated[list[Path], typer.Argument(help="Files of the version, or the folder that holds them.")],
     format_name: Annotated[
-        str, typer.Option("--format", help="PTH, ONNX, HUGGINGFACE…; told from the files themselves where not given.")
+        str, typer.Option("--format", help="PTH, ONNX, HUGGINGFACE…; told from the files themselves if not given.")
     ] = "",
     architecture: Annotated[str, typer.Option(help="Architecture of a PTH version.")] = "",
     name: Annotated[str, typer.Option(help="Name of the version for people.")] = "",
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
-    create_model: Annotated[bool, typer.Option("--create", help="Create the model where there is none.")] = False,
+    create_model: Annotated[bool, typer.Option("--create", help="Create the model if there is none.")] = False,
     output: Output = TABLE,
 ) -> None:
     """Upload files and add them to a model as its next version. Run again after an interruption, it goes on."""

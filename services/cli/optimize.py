@@ -38,7 +38,7 @@ DEFAULT_DEVICE = "cpu-x86-64"
 SAVE_SECONDS = 1800.0
 
 Versions = Annotated[list[str], typer.Argument(metavar="MODEL/NUMBER...", help="The versions, such as 'digits/1'.")]
-OutputModel = Annotated[str, typer.Option(help="Model for the saved result; the version's own where not given.")]
+OutputModel = Annotated[str, typer.Option(help="Model for the saved result; the version's own if not given.")]
 
 
 def optimize(
@@ -46,7 +46,7 @@ def optimize(
     device: Annotated[str, typer.Option(help="Device of the catalog.")] = DEFAULT_DEVICE,
     goal: Annotated[str, typer.Option(help="Lowest precision allowed: FP32 (lossless), FP16, BF16 or INT8.")] = "FP32",
     objective: Annotated[str, typer.Option(help="What is made best: latency, throughput or size.")] = "latency",
-    budget: Annotated[int, typer.Option(min=0, help="Seconds for the search; 600 where 0.")] = 0,
+    budget: Annotated[int, typer.Option(min=0, help="Seconds for the search; 600 if 0.")] = 0,
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Dataset to measure accuracy and calibrate on.")] = "",
     max_degradation: Annotated[float, typer.Option(min=0, max=100, help="Most points of the metric to lose.")] = 0,
     metric: Annotated[str, typer.Option(help="Metric of the loss, such as top1 or map.")] = "",
@@ -56,23 +56,23 @@ def optimize(
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,
     error_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest relative error of a lossless form; the device's where 0.")
+        float, typer.Option(min=0, max=1, help="Largest relative error of a lossless form; the device's if 0.")
     ] = 0,
-    max_batch: Annotated[int, typer.Option(min=0, help="Largest batch; the template's where 0.")] = 0,
+    max_batch: Annotated[int, typer.Option(min=0, help="Largest batch; the template's if 0.")] = 0,
     quantization_aware: Annotated[
         bool, typer.Option("--quantization-aware", help="The source was trained so; its quantization stays.")
     ] = False,
-    engine_version: Annotated[str, typer.Option(help="Version of the engines; the newest where not given.")] = "",
+    engine_version: Annotated[str, typer.Option(help="Version of the engines; the newest if not given.")] = "",
     template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
     output_model: OutputModel = "",
     output_location: Annotated[
-        str, typer.Option(help="Folder of the bucket for the saved result; one of its own where not given.")
+        str, typer.Option(help="Folder of the bucket for the saved result; one of its own if not given.")
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the task, or of the group of several.")] = "",
     label: NewLabels = None,
     timeout: Annotated[
-        int, typer.Option(min=0, help="Seconds that one attempt may take; half an hour more than the budget where 0.")
+        int, typer.Option(min=0, help="Seconds that one attempt may take; half an hour more than the budget if 0.")
     ] = 0,
     report: Report = None,
     require_gain: RequireGain = False,
@@ -142,7 +142,7 @@ def optimize(
 
 def save(
     task: Annotated[str, typer.Argument(metavar="TASK", help="Such as 'optimizationTasks/0198…', or its id.")],
-    model: Annotated[str, typer.Option(help="Model for the version; what the task says where not given.")] = "",
+    model: Annotated[str, typer.Option(help="Model for the version; what the task says if not given.")] = "",
     output: Output = TABLE,
 ) -> None:
     """Register what an optimization found as a version, and lay it out in the bucket beside a copy of its source."""

@@ -45,8 +45,8 @@ def quantize(
     calibration: Annotated[
         Path | None, typer.Option(help="Calibrate on this file instead: an archive of images, or an NPZ.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Number of calibration samples; 128 where 0.")] = 0,
-    batch: Annotated[int, typer.Option(min=0, help="Samples per calibration batch; 1 where 0.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="Number of calibration samples; 128 if 0.")] = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Samples per calibration batch; 1 if 0.")] = 0,
     step: Step = None,
     method: Annotated[
         str,
@@ -57,10 +57,10 @@ def quantize(
     ] = "",
     precision: Annotated[str, typer.Option(help="INT8, INT4, FP16 or BF16.")] = "INT8",
     scheme: Annotated[
-        str, typer.Option(help="static, dynamic or weight-only; what goes with the precision where not given.")
+        str, typer.Option(help="static, dynamic or weight-only; what goes with the precision if not given.")
     ] = "",
-    runtime: Annotated[str, typer.Option(help="Runtime that will serve it; the version's own where not given.")] = "",
-    device: Annotated[str, typer.Option(help="Device of the catalog; the version's own where not given.")] = "",
+    runtime: Annotated[str, typer.Option(help="Runtime that will serve it; the version's own if not given.")] = "",
+    device: Annotated[str, typer.Option(help="Device of the catalog; the version's own if not given.")] = "",
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="Asymmetric ranges of activations.")] = False,
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One scale per weight, not one per channel.")
@@ -70,13 +70,13 @@ def quantize(
         float | None, typer.Option(min=0, max=100, help="Most points of the metric that may be lost.")
     ] = None,
     accuracy_dataset: Annotated[
-        str, typer.Option(help="Dataset on which the loss is measured; the calibration's where not given.")
+        str, typer.Option(help="Dataset on which the loss is measured; the calibration's if not given.")
     ] = "",
     metric: Annotated[str, typer.Option(help="Metric of the bound, such as top1 or map.")] = "",
     template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,
-    output_model: Annotated[str, typer.Option(help="Model for the result; the version's own where not given.")] = "",
+    output_model: Annotated[str, typer.Option(help="Model for the result; the version's own if not given.")] = "",
     name: Annotated[str, typer.Option(help="Name of the task.")] = "",
     label: NewLabels = None,
     timeout: Timeout = 0,

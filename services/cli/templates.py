@@ -28,7 +28,7 @@ OverridesFile = Annotated[
 @templates.command("create")
 def create(
     file: Annotated[Path, typer.Argument(help="YAML or JSON file with the fields of a template.")],
-    template_id: Annotated[str, typer.Option("--id", help="Id; made from the display name where not given.")] = "",
+    template_id: Annotated[str, typer.Option("--id", help="Id; made from the display name if not given.")] = "",
     output: Output = TABLE,
 ) -> None:
     """Create a template from a file."""

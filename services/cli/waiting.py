@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the task ends.")]
-Timeout = Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour where 0.")]
+Timeout = Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour if 0.")]
 RequireGain = Annotated[
     bool, typer.Option("--require-gain", help="Exit with 11 if the result is no faster than the source beyond noise.")
 ]

@@ -91,8 +91,16 @@ def test_pickled_weights_are_loaded_as_tensors_alone(tmp_path: Path, source: Pat
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, FailureReason]] = {
-    "task": ({"architectures": ["BertForPreTraining"]}, "is of no task that Lathe reads", FailureReason.INVALID_MODEL),
-    "name": ({"architectures": {"a": "b"}}, "'architectures' in config.json is no list", FailureReason.INVALID_MODEL),
+    "task": (
+        {"architectures": ["BertForPreTraining"]},
+        "is for a task that Lathe does not read",
+        FailureReason.INVALID_MODEL,
+    ),
+    "name": (
+        {"architectures": {"a": "b"}},
+        "'architectures' in config.json must be a list",
+        FailureReason.INVALID_MODEL,
+    ),
     "class": ({"architectures": ["OwnForMaskedLM"]}, "'OwnForMaskedLM' is unknown to", FailureReason.INVALID_MODEL),
     "sizes": ({"vocab_size": "many"}, r"'bert' cannot be read .*'vocab_size': \w+", FailureReason.INVALID_MODEL),
     "type": ({"model_type": "own"}, "The model type 'own' cannot be read", FailureReason.INVALID_MODEL),

@@ -107,7 +107,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "code": (_code, "print", "UNSAFE_MODEL"),
     "no pickle": (
         lambda path: (path / "pytorch_model.bin").write_bytes(b"x" * 99),
-        "is no PyTorch checkpoint",
+        "cannot be read as a PyTorch checkpoint",
         "INVALID_MODEL",
     ),
     "outside": (_outside, "lies in another folder", "UNSAFE_MODEL"),
@@ -171,7 +171,7 @@ def test_the_task_is_told_from_the_architecture() -> None:
     assert task_of("MarianMTModel").name == "text to text"
     assert task_of("GPT2LMHeadModel").name == "causal language modelling"
     assert task_of("CLIPTextModelWithProjection").name == "feature extraction"
-    with pytest.raises(EngineFailure, match="'BertForPreTraining' is of no task that Lathe reads"):
+    with pytest.raises(EngineFailure, match="'BertForPreTraining' is for a task that Lathe does not read"):
         task_of("BertForPreTraining")
 
 

@@ -52,7 +52,7 @@ def test_dataclasses_and_type_hints_of_a_file_work(tmp_path: Path) -> None:
             r"'build' raised KeyError: 'depth' \(net.py:6\)",
         ),
         ("@architecture('A')\ndef build():\n    exit(3)", r"'build' raised SystemExit: 3"),
-        ("@architecture('A')\ndef build():\n    return nn.Linear", "returned a type where a torch.nn.Module belongs"),
+        ("@architecture('A')\ndef build():\n    return nn.Linear", "returned a type, not a torch.nn.Module"),
         ("@architecture('A')\ndef build(): ...", "returned a NoneType"),
         ("@architecture('A')\ndef build(depth): ...", r"'build\(depth\)' \(line 5\) cannot be called .*'depth'"),
         ("def build(): ...", "line 4, column 1: The last function, 'build', has no decorator"),
