@@ -69,4 +69,4 @@ def test_the_tour_of_the_readme_runs_as_it_is_written(stack: Suite, tmp_path: Pa
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lathe.registry.v1.ReleaseService" in done.stdout
-    assert '"modelVersion": "models/digits/versions/' in done.stdout
+    assert '"modelVersion": "models/digits' in done.stdout
