@@ -42,7 +42,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], FailureReason, str, str]] = {
         {"inputs": [{**VECTOR[0], "dtype": "int64"}]},
         FailureReason.INVALID_ARCHITECTURE,
         "In module 'fc'",
-        "Compare the inputs' dtypes",
+        "Declare each input in the dtype",
     ),
     "range": (
         TWO_INPUTS,
@@ -83,7 +83,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], FailureReason, str, str]] = {
         network("return self.fc(x).reshape(1, 3)"),
         {"inputs": VECTOR},
         FailureReason.SHAPE_MISMATCH,
-        r"^'forward' raised .*line 11",
+        r"^'forward' raised .*\(net.py:11\)",
         "largest batch to 1",
     ),
     "decision": (
