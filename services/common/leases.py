@@ -6,7 +6,8 @@
             await lease.confirm(connection)
             ...  # what was decided above is written
 
-A process that dies lets its lease run out, and the next one takes over. One that was only slow finds out at `confirm`.
+A process that dies lets its lease run out, and the next one takes over. One that was only slow is stopped as soon as it
+finds out: when it renews the lease, and at the latest at `confirm`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import structlog
 
 from services.common.background import end
 from services.common.database import Connection, Database
-from services.common.errors import aborted
+from services.common.errors import LatheError, aborted
 
 __all__ = ["LEASES_TABLE", "KeyedLocks", "Lease", "Leases"]
 
@@ -91,10 +92,14 @@ class Lease:
             LatheError: ABORTED, reason LEASE_LOST, if another process has taken over.
         """
         if await connection.fetchval(_CONFIRM, self.name, self.holder) is None:
-            raise aborted(
-                "LEASE_LOST",
-                f"This process was too slow, and another one took over ({self.name}). Nothing was written; try again.",
-            )
+            raise self.lost()
+
+    def lost(self) -> LatheError:
+        """Return the error of whoever was overtaken."""
+        return aborted(
+            "LEASE_LOST",
+            f"This process was too slow, and another one took over ({self.name}). Nothing was written; try again.",
+        )
 
 
 class Leases:
@@ -109,7 +114,11 @@ class Leases:
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[Lease]:
-        """Wait for a name and hold it for the block."""
+        """Wait for a name and hold it for the block.
+
+        Raises:
+            LatheError: ABORTED, reason LEASE_LOST, in the middle of a block whose lease another process has taken over.
+        """
         async with self._local.hold(name):
             pause = _FIRST_PAUSE_SECONDS
             while (lease := await self._take(name)) is None:
@@ -120,7 +129,7 @@ class Leases:
 
     @asynccontextmanager
     async def attempt(self, name: str) -> AsyncIterator[Lease | None]:
-        """Hold a name for the block, or yield None if somebody else holds it."""
+        """Hold a name for the block as `hold` does, or yield None if somebody else holds it."""
         lease = await self._take(name)
         if lease is None:
             yield None
@@ -139,18 +148,27 @@ class Leases:
 
     @asynccontextmanager
     async def _kept(self, lease: Lease) -> AsyncIterator[None]:
-        renewing = asyncio.create_task(self._renew(lease))
         try:
-            yield
-        finally:
-            await end([renewing])
-            with suppress(*_DATABASE_AWAY):  # it runs out by itself
-                await asyncio.shield(self._database.execute(_END, lease.name, lease.holder))
+            async with asyncio.timeout(None) as scope:
+                renewing = asyncio.create_task(self._renew(lease, scope))
+                try:
+                    yield
+                finally:
+                    await end([renewing])
+                    with suppress(*_DATABASE_AWAY):  # it runs out by itself
+                        await asyncio.shield(self._database.execute(_END, lease.name, lease.holder))
+        except TimeoutError as error:
+            if scope.expired():
+                raise lease.lost() from error
+            raise
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, lease: Lease, scope: asyncio.Timeout) -> None:
+        """Renew a lease until it is lost, and end `scope` then: what goes on would disturb whoever took over."""
         while True:
             await asyncio.sleep(self._duration.total_seconds() / 3)
             try:
-                await self._database.execute(_RENEW, lease.name, lease.holder, self._duration)
+                if await self._database.execute(_RENEW, lease.name, lease.holder, self._duration) == "UPDATE 0":
+                    scope.reschedule(asyncio.get_running_loop().time())
+                    return
             except _DATABASE_AWAY as error:
                 _log.warning("lease.not_renewed", lease=lease.name, error=str(error) or type(error).__name__)

@@ -72,6 +72,28 @@ async def test_whoever_was_overtaken_finds_out_before_it_writes(database: Databa
     assert await database.fetchval("SELECT count(*) FROM leases") == 0
 
 
+async def test_whoever_was_overtaken_is_stopped_before_it_disturbs_the_next_one(database: Database) -> None:
+    leases, other = Leases(database, SHORT), Leases(database)
+
+    async def late() -> None:
+        async with leases.hold("one"):
+            await database.execute("UPDATE leases SET holder = gen_random_uuid()")
+            await asyncio.sleep(60)
+
+    with pytest.raises(LatheError) as stopped:
+        await late()
+    assert stopped.value.reason == "LEASE_LOST"
+    async with other.attempt("one") as refused:  # it is still the other one's
+        assert refused is None
+
+
+async def test_a_timeout_of_the_block_stays_one(database: Database) -> None:
+    with pytest.raises(TimeoutError):
+        async with Leases(database).hold("one"):
+            raise TimeoutError
+    assert await database.fetchval("SELECT count(*) FROM leases") == 0
+
+
 async def test_a_failure_inside_frees_the_name(database: Database) -> None:
     leases = Leases(database)
     with pytest.raises(KeyError):
