@@ -26,7 +26,7 @@ from services.common.bus.pull import Puller
 from services.common.bus.topology import EVENTS
 from services.common.tasks.claims import Claims
 from services.common.tasks.commands import Command, Completed, CompletionFailed
-from services.common.tasks.completion import Completion, Done, Later, Refused, complete
+from services.common.tasks.completion import MAX_FAULTS, Completion, Done, Later, Refused, complete
 from services.common.tasks.keys import action_key
 from services.common.tasks.ledger import Folded, Ledger
 from services.common.tasks.machine import Effect, apply
@@ -39,6 +39,8 @@ BATCH = 256
 CAPACITY = 1024
 GRACE_SECONDS = 0.05
 BUSY_RETRY_SECONDS = 0.5
+# Recordings in flight up to which a sweep begins others: a sibling that hangs must not hold up the sweep, nor face all.
+RESUMED_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +211,24 @@ class Projector:
         if command is not None:
             await self._ledger.command(uid, command, result=ended.result if isinstance(ended, Done) else None)
 
-    async def resume(self, row: TaskRow) -> None:
-        """Record a success whose event is lost, from the outcome that its row keeps."""
-        if row.uid in self._completing:
-            return
+    def resume(self, row: TaskRow) -> None:
+        """Begin to record a success whose event is lost, from the outcome that its row keeps."""
+        if row.outcome is not None and row.uid not in self._completing and len(self._completing) < RESUMED_AT_ONCE:
+            self._completing[row.uid] = asyncio.create_task(self._resume(row, row.outcome))
+
+    async def _resume(self, row: TaskRow, outcome: bytes) -> None:
         codec = self._ledger.codec
-        outcome = self._kind.outcome_type.FromString(row.outcome or b"")
         event = event_pb2.TaskEvent(task_id=str(row.uid), attempt=codec.snapshot(row).attempt)
-        event.succeeded.outcome.Pack(outcome)
-        await self._record(row.uid, event.attempt, await complete(self._kind, codec.message(row), event, 1))
+        event.succeeded.outcome.Pack(self._kind.outcome_type.FromString(outcome))
+        try:
+            # A fault of the kind had its tries while the event was there.
+            ended = await complete(self._kind, codec.message(row), event, MAX_FAULTS)
+            await self._record(row.uid, event.attempt, ended)
+        except Exception:
+            # The next sweep tries again.
+            log.exception("projector.resume_failed", task_id=str(row.uid))
+        finally:
+            self._completing.pop(row.uid, None)
 
 
 def _command(ended: Completion | None, attempt: int) -> Command | None:

@@ -21,6 +21,7 @@ from services.common.bus.connection import Bus, BusUnavailableError
 from services.common.bus.queue import projected, queued_subjects, remove_message
 from services.common.bus.topology import control_subject, task_subject
 from services.common.database import Database
+from services.common.errors import LatheError
 from services.common.idempotency import forget_requests
 from services.common.leases import Leases
 from services.common.tasks.commands import CancelExpired, Promote, WorkerLost
@@ -76,7 +77,7 @@ class Sweeper:
                 continue
             try:
                 await self.sweep()
-            except (nats.errors.Error, BusUnavailableError, TimeoutError) as error:
+            except (nats.errors.Error, BusUnavailableError, LatheError, TimeoutError) as error:
                 log.info("sweep.interrupted", error=str(error) or type(error).__name__)
 
     async def sweep(self) -> None:
@@ -145,7 +146,7 @@ class Sweeper:
         stalled = not in_queue and self._age(row) > self._options.stalled_after
         if registering(snapshot):
             if self._age(row) > self._options.stalled_after:
-                await self._projector.resume(row)
+                self._projector.resume(row)
         elif stalled or gone:
             log.warning("sweep.worker_lost", task_id=str(row.uid), attempt=snapshot.attempt, stalled=stalled)
             await self._ledger.command(row.uid, WorkerLost(timestamp(), snapshot.attempt))

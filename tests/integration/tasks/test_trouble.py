@@ -80,17 +80,55 @@ async def test_a_purged_queue_is_filled_again(site: Site) -> None:
         assert len(done.attempts) == 1
 
 
-async def test_work_that_is_done_is_never_repeated_for_a_sibling_that_is_away(site: Site) -> None:
+async def unrecorded(site: Site) -> pb.ConversionTask:
+    """Return a task whose work is done, while its result cannot be recorded and what its worker said is lost."""
     site.kind.answers = [unavailable("registry", "The registry does not answer.")] * 1000
     await site.start_worker()
     task = await site.until(await site.create("ok"), lambda found: found.status.stage == failure_pb2.REGISTERING)
     await site.stop_workers()
+    await site.bus.js.purge_stream(EVENTS)
+    return task
+
+
+async def test_work_that_is_done_is_never_repeated_for_a_sibling_that_is_away(site: Site) -> None:
+    task = await unrecorded(site)
     await asyncio.sleep(OPTIONS.stalled_after + 2 * OPTIONS.sweep_every)  # as long as a stalled task is given
-    await site.bus.js.purge_stream(EVENTS)  # even what the worker said is lost: the row has it
     site.kind.answers.clear()
     done = await site.reach(task, task_pb2.SUCCEEDED)
     assert len(done.attempts) == 1
     assert site.jobs.runs == ["ok"]
+
+
+async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = await unrecorded(site)
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def hang(_task: Message, _outcome: Message) -> Message:
+        asked.set()
+        await answers.wait()
+        return pb.ConversionResult(hardware="at last")
+
+    monkeypatch.setattr(site.kind, "complete", hang)
+    async with asyncio.timeout(20):
+        await asked.wait()
+    lost = await site.create("hang", seed=1)
+    await asyncio.sleep(0.1)
+    await site.bus.js.purge_stream(TASKS)
+    await site.start_worker()
+    await site.reach(lost, task_pb2.RUNNING)  # the sweep sent it again
+    answers.set()
+    assert (await site.reach(task, task_pb2.SUCCEEDED)).result.hardware == "at last"
+
+
+async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = await unrecorded(site)
+
+    async def fault(_task: Message, _outcome: Message) -> Message:
+        raise KeyError
+
+    monkeypatch.setattr(site.kind, "complete", fault)
+    failed = await site.reach(task, task_pb2.FAILED)
+    assert failed.status.failure.reason == failure_pb2.INTERNAL_ERROR
 
 
 async def test_a_killed_worker_is_replaced(site: Site) -> None:
