@@ -176,7 +176,7 @@ def _batches(lines: Iterable[task_pb2.LogLine]) -> Iterator[task_pb2.LogLine]:
             yield batch
             batch, size = task_pb2.LogLine(), 0
         batch.lines.append(line)
-        size += len(line.text)
+        size += line.ByteSize()
     if batch.lines:
         yield batch
 

@@ -103,6 +103,13 @@ async def test_batches_of_a_long_log_are_bounded(site: Site, monkeypatch: pytest
     assert [line.number for batch in batches for line in batch.lines] == [1, 2, 3, 4, 5, 6]
 
 
+def test_empty_lines_fill_a_batch_too() -> None:
+    lines = [task_pb2.LogLine(attempt=1, number=number) for number in range(1, 200_000)]
+    batches = list(streams._batches(lines))
+    assert max(batch.ByteSize() for batch in batches) < 2 * streams.BATCH_BYTES
+    assert [line for batch in batches for line in batch.lines] == lines
+
+
 async def test_a_live_log_is_read_from_the_stream(site: Site) -> None:
     await site.start_worker()
     task = await site.create("lines")
