@@ -7,6 +7,7 @@ requests are the same in every run; `FUZZ_EXAMPLES=500 pytest tests/contract/tes
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
@@ -16,9 +17,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from services.common.errors import from_rpc_error
+from services.common.settings import Settings
 from tests.contract.fuzzing import junk, spoil
 from tests.contract.requests import METHODS, request_of, right
-from tests.contract.suite import Suite
+from tests.contract.suite import Suite, open_suite
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 FUZZ = hypothesis_settings(
@@ -29,6 +31,13 @@ FUZZ = hypothesis_settings(
     suppress_health_check=list(HealthCheck),
 )
 FAULTS = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED}
+
+
+@pytest.fixture(scope="module")
+async def suite(apart: Callable[[], Settings]) -> AsyncIterator[Suite]:
+    """Services of their own: fuzzing deletes what it finds, and other tests need what is there."""
+    async with open_suite(apart()) as opened:
+        yield opened
 
 
 async def try_out(suite: Suite, method: str, request: Message) -> None:
