@@ -89,14 +89,14 @@ class Architectures:
         """
 
         def validate(changed: Architecture) -> None:
-            check(changed, inside="architecture")
+            check(changed, inside="architecture", changed=request.update_mask)
             digest = changed.digest
             _complete(changed)
             if changed.digest != digest:
                 changed.certification = UNCERTIFIED
                 changed.certified_by = ""
 
-        if "source" in request.update_mask.paths:
+        if {"source", "*"} & set(request.update_mask.paths):
             await self._content.put_bytes(request.architecture.source.encode())
 
         async def keep(connection: Connection, before: Architecture, after: Architecture) -> None:

@@ -59,9 +59,12 @@ class Models:
         Raises:
             LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
         """
-        changed = await self._store.update(
-            request.model, request.update_mask, CHANGEABLE, lambda model: check(model, inside="model")
-        )
+        mask = request.update_mask
+
+        def validate(model: Model) -> None:
+            check(model, inside="model", changed=mask)
+
+        changed = await self._store.update(request.model, mask, CHANGEABLE, validate)
         return (await self._with_counts([changed]))[0]
 
     async def delete(self, name: str, etag: str, *, force: bool) -> None:

@@ -70,7 +70,7 @@ class Versions:
         def validate(version: ModelVersion) -> None:
             if model and not version.display_name:
                 version.display_name = naming.default_name(model.display_name, version.name.rsplit("/", 1)[1])
-            check(version, inside="model_version")
+            check(version, inside="model_version", changed=request.update_mask)
 
         return await self._store.update(wanted, request.update_mask, CHANGEABLE, validate)
 

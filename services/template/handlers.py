@@ -119,7 +119,7 @@ class Templates:
 
         def validate(changed: Template) -> None:
             _refuse_built_in(changed)
-            check(changed, inside="template")
+            check(changed, inside="template", changed=request.update_mask)
             _check_sound(changed)
 
         return await self._store.update(request.template, request.update_mask, CHANGEABLE, validate)

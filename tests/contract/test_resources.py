@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from services.common.errors import LatheError, from_rpc_error
+from services.common.interceptors import validation
 from tests.contract.requests import A_TEMPLATE, AN_ARCHITECTURE, CLASS, MODEL, request_of
 from tests.contract.suite import Suite
 
@@ -142,6 +143,27 @@ async def test_masks_change_what_they_name(calls: Calls) -> None:
         assert wrong.fields[0][0] == "update_mask"
     wrong = await refused(calls.update("labels", name=made["name"], labels={"Not a key": "b"}))
     assert wrong.fields[0][0].startswith(f"{calls.resource.key}.labels")
+
+
+async def test_what_a_stricter_rule_refuses_stays_readable_and_its_other_fields_changeable(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, key = f"{unique()}\nold", calls.resource.key
+    request = calls.request(name)
+    if "files" in request[key] and calls.resource.noun == "ModelVersion":
+        request[key]["files"] = [request[key]["files"][0] | {"path": "-net.pth"}]
+    assert "display_name" in (await refused(calls.call("Create", request))).message
+    with monkeypatch.context() as before_the_rule:
+        before_the_rule.setattr(validation, "check", lambda _: None)
+        made = await calls.settled(await calls.call("Create", request))
+    assert (await calls.call("Get", {"name": made["name"]}))["display_name"] == name
+    assert (await calls.page(mine_only=True))[0] == [name]
+    changed = await calls.update("labels", name=made["name"], labels={"a": "b"})
+    assert (changed["labels"], changed["display_name"]) == ({"a": "b"}, name)
+    wrong = await refused(calls.update("display_name", name=made["name"], display_name=name))
+    assert wrong.fields[0][0] == f"{key}.display_name"
+    better = name.replace("\n", " ")
+    assert (await calls.update("display_name", name=made["name"], display_name=better))["display_name"] == better
 
 
 async def test_pages_hold_everything_once(calls: Calls) -> None:

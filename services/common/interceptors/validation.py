@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import protovalidate
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import DecodeError, Message
 
 from services.common.errors import invalid_argument, invalid_fields
@@ -23,17 +25,23 @@ def decode(message_type: Any, raw: bytes) -> Message:
     return message
 
 
-def check(message: Message, inside: str = "") -> None:
+def check(message: Message, inside: str = "", changed: FieldMask | None = None) -> None:
     """Raise LatheError with every field that breaks a rule, or is an enum with a number that it does not define.
 
     Args:
         message: A request, or the resource that an Update request would leave behind: the request itself is not
             checked as it comes in, because only the fields of its mask count.
         inside: Where the request holds the message, for the paths of the fields.
+        changed: The mask of an Update request. Its fields alone are checked: what was stored before a rule became
+            stricter must not keep users from changing the rest.
     """
     wrong = [(_path(each), _description(each)) for each in _validator.collect_violations(message)]
     told = {path for path, _ in wrong}
     wrong += [(path, description) for path, description in unknown_enums(message) if path not in told]
+    if changed is not None and list(changed.paths) != ["*"]:
+        fields = {path.partition(".")[0] for path in changed.paths}
+        # A rule of the whole message has no path.
+        wrong = [each for each in wrong if not each[0] or re.split(r"[.\[]", each[0])[0] in fields]
     if wrong:
         raise invalid_fields([(f"{inside}.{path}".strip("."), description) for path, description in wrong])
 

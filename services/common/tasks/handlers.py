@@ -105,7 +105,7 @@ class TaskHandlers:
             check_etag(request.task.etag, task.etag, name)
             body = self._kind.task_type.FromString(row.body)
             apply_mask(request.task, body, request.update_mask, EDITABLE)
-            check(body, inside="task")
+            check(body, inside="task", changed=request.update_mask)
             edited: Any = body
             if not edited.display_name and "display_name" in request.update_mask.paths:
                 text = "A task has a name for people. Give one, or leave 'display_name' out of the update_mask."

@@ -103,9 +103,12 @@ class Datasets:
             LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask; ALREADY_EXISTS
                 for a taken name.
         """
-        changed = await self._catalog.store.update(
-            request.dataset, request.update_mask, rules.CHANGEABLE, lambda dataset: check(dataset, inside="dataset")
-        )
+        mask = request.update_mask
+
+        def validate(dataset: Dataset) -> None:
+            check(dataset, inside="dataset", changed=mask)
+
+        changed = await self._catalog.store.update(request.dataset, mask, rules.CHANGEABLE, validate)
         return (await self._catalog.with_progress([changed]))[0]
 
     async def delete(self, name: str, etag: str) -> None:

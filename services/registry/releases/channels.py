@@ -84,7 +84,7 @@ class Channels:
             await self._check(request.channel)
 
         def validate(channel: Channel) -> None:
-            check(channel, inside="channel")
+            check(channel, inside="channel", changed=request.update_mask)
             check_rules(channel.rules)
 
         return self._shown(await self._store.update(request.channel, request.update_mask, CHANGEABLE, validate))

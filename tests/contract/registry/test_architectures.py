@@ -37,6 +37,18 @@ async def test_an_architecture_is_read_and_stored(registry: Registry) -> None:
     assert (await registry.http.get(download.url)).text == wanted.source
 
 
+@pytest.mark.parametrize("mask", ["source", "*"])
+async def test_a_changed_source_is_stored_whatever_mask_names_it(registry: Registry, mask: str) -> None:
+    wanted = new_architecture()
+    made = await registry.architectures.CreateArchitecture(CreateArchitectureRequest(architecture=wanted))
+    wanted.name, wanted.source = made.name, f"{wanted.source}\n# {mask}\n"
+    request = UpdateArchitectureRequest(architecture=wanted, update_mask=FieldMask(paths=[mask]))
+    changed = await registry.architectures.UpdateArchitecture(request)
+    name = f"artifacts/{changed.source_digest.sha256}"
+    download = await registry.artifacts.GetDownload(GetDownloadRequest(name=name))
+    assert (await registry.http.get(download.url)).text == wanted.source
+
+
 async def test_output_fields_are_not_taken_from_the_caller(registry: Registry) -> None:
     wanted = new_architecture()
     wanted.certification, wanted.certified_by, wanted.function, wanted.digest = CERTIFIED, "me", "f", "0"
