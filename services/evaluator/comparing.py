@@ -43,12 +43,7 @@ class Comparer:
         """Compare up to `slots` at a time; who waits for one longer than `patience` seconds is refused."""
         self._store = store
         self._slots = asyncio.Semaphore(slots)
-        self._busy = resource_exhausted(
-            "COMPARISONS_BUSY",
-            f"{slots} comparisons are running, as many as may run at once, and each may take "
-            f"{LIMITS.timeout_seconds:.0f} seconds. Try again in a minute.",
-            retry_after=60.0,
-        )
+        self._slot_count = slots
         self._patience = patience
 
     async def compare(self, tasks: Sequence[EvaluationTask]) -> EvaluationComparison:
@@ -56,7 +51,7 @@ class Comparer:
 
         Raises:
             LatheError: FAILED_PRECONDITION, reason NOT_COMPARABLE, where their predictions do not belong together;
-                COMPARISON_TOO_LARGE where comparing takes too much memory or time; NOT_FOUND for a report that is gone;
+                COMPARISON_TOO_LARGE if comparing takes too much memory or time; NOT_FOUND for a report that is gone;
                 RESOURCE_EXHAUSTED, reason COMPARISONS_BUSY, while too many others are compared.
         """
         async with self._slot():
@@ -75,7 +70,12 @@ class Comparer:
             async with asyncio.timeout(self._patience):
                 await self._slots.acquire()
         except TimeoutError:
-            raise self._busy from None
+            raise resource_exhausted(
+                "COMPARISONS_BUSY",
+                f"{self._slot_count} comparisons are running, as many as may run at once, and each may take "
+                f"{LIMITS.timeout_seconds:.0f} seconds. Try again in a minute.",
+                retry_after=60.0,
+            ) from None
         try:
             yield
         finally:

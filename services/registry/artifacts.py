@@ -92,7 +92,7 @@ class Artifacts:
             LatheError: NOT_FOUND; INVALID_ARGUMENT, reason DIGEST_MISMATCH or SIZE_MISMATCH, after which the upload
                 stays open; FAILED_PRECONDITION, reason UPLOAD_INCOMPLETE or UPLOAD_ABORTED.
         """
-        async with self._slots, self._alone(name) as (lease, row):
+        async with self._alone(name) as (lease, row), self._slots:
             if row["state"] == ABORTED:
                 raise failed_precondition(
                     "UPLOAD_ABORTED", f"'{name}' was cancelled or has expired. Open another upload.", subject=name
@@ -137,7 +137,7 @@ class Artifacts:
         """Give up open uploads whose time is over, forget those that ended long ago, sweep what they left."""
         while rows := await self._database.fetch(_EXPIRED, OPEN):
             for row in rows:
-                # One that is being finalized at this moment is left alone, to be found FINALIZED then.
+                # One that is being finalized at this moment is waited for, and found FINALIZED then.
                 async with self._alone(f"uploads/{row['uid']}") as (lease, current):
                     if current["state"] == OPEN:
                         await self._give_up(lease, current)
