@@ -20,7 +20,7 @@ Limit = Annotated[int, typer.Option(min=1, help="Most entries to show.")]
 
 
 Page = Annotated[
-    str, typer.Option("--page", metavar="TOKEN", help="Go on where a list ended; its last line says with which token.")
+    str, typer.Option("--page", metavar="TOKEN", help="Token to continue with, from the last line of the list before.")
 ]
 
 

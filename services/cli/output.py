@@ -49,7 +49,7 @@ class Column(Generic[Row]):
         text: Makes the text of a row's cell (rich markup).
         numeric: Numbers stand to the right.
         whole: Never broken into lines: what people copy.
-        detail: Left out of a table that is too wide for the terminal, the last one first; always there where one
+        detail: Left out of a table that is too wide for the terminal, the last one first; always there if one
             resource is shown.
     """
 

@@ -33,7 +33,7 @@ def promote(
     why: Note = "",
     output: Output = TABLE,
 ) -> None:
-    """Let a channel serve a package version; refused where it breaks a rule of the channel, each named.
+    """Let a channel serve a package version; refused if it breaks rules of the channel, each named.
 
     Without rules, too, a WARN or a FAIL is promoted only if it was accepted: when it was made, here by --waive, or, for
     WARN, by the channel's --allow-warn. A channel with --require-parity takes no waiver.
@@ -60,8 +60,7 @@ def rollback(
         typer.Option(
             metavar="NUMBER",
             min=0,
-            help="Release to go back to; else the one before that served another version, without those that were "
-            "rolled back.",
+            help="Release to go back to; if not given, the last one of another version that was not rolled back.",
         ),
     ] = 0,
     why: Note = "",
@@ -95,7 +94,7 @@ def check_compatibility(
         list[str] | None,
         typer.Option(
             metavar="[NAME=]VERSION",
-            help="Version of the package's runtime there; NAME=VERSION for each where its components have several.",
+            help="Version of the package's runtime there; NAME=VERSION for each if its components have several.",
         ),
     ] = None,
     driver_version: Annotated[str, typer.Option(help="Version of the driver there.")] = "",

@@ -1,4 +1,4 @@
-"""Calls that can be repeated and streams that can be resumed: where a server goes away, they are sent again."""
+"""Calls that can be repeated and streams that can be resumed: if a server goes away, they are sent again."""
 
 from __future__ import annotations
 

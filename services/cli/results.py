@@ -155,7 +155,7 @@ def _optimization(result: Any) -> None:
     print_rows(
         result.candidates,
         FORMS,
-        title="Forms tried, with the times that they take beside the source",
+        title="Forms tried, timed beside the source",
         empty="No form was tried.",
     )
     _show_parity(result)
@@ -199,7 +199,7 @@ def _evaluation(result: Any) -> None:
 
 
 def parities(result: Any) -> list[tuple[str, Any]]:
-    """Return the parity reports of what a task made, by component or form; empty names where there is one alone."""
+    """Return the parity reports of what a task made, by component or form; empty names if there is only one."""
     fields = result.DESCRIPTOR.fields_by_name
     if "components" in fields:
         return [(each.component, each.parity) for each in result.components]
@@ -233,7 +233,7 @@ def _show_parity(result: Any) -> None:
         verdict = enum_name(report, "verdict")
         if verdict in ("WARN", "FAIL"):
             of = f"{component}: " if component else ""
-            accepted = f"accepted: {report.waiver}" if report.waiver else "a promotion needs somebody who accepts it"
+            accepted = f"accepted: {report.waiver}" if report.waiver else "to promote it, somebody has to accept it"
             note(f"{of}the parity verdict is {verdict}; {accepted}", style="yellow")
 
 

@@ -105,7 +105,9 @@ def logs(
     task: TaskArgument,
     attempt: Annotated[int, typer.Option(min=0, help="The attempt; the newest if 0.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the task ends.")] = False,
-    tail: Annotated[int, typer.Option(min=0, help="Begin with so many of the last lines; all if 0.")] = 0,
+    tail: Annotated[
+        int, typer.Option(min=0, help="Start with this many of the last lines; with the whole log if 0.")
+    ] = 0,
     output: Output = TABLE,
 ) -> None:
     """Print the log of a task."""

@@ -62,7 +62,7 @@ def finish(
 
 
 def refuse_early_gain(*, require_gain: bool, wait_for_it: bool) -> None:
-    """Raise CliError where a gain is required of a task that is not waited for."""
+    """Raise CliError if a gain is required of a task that is not waited for."""
     if require_gain and not wait_for_it:
         raise CliError("--require-gain needs the task to end, so it does not go with --no-wait.", ExitCode.USAGE)
 

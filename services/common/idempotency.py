@@ -109,7 +109,7 @@ async def claim_request(
         None where this is the first request; the uid of what the first one created where it is a repeat.
 
     Raises:
-        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request.
+        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, if the id stood for a different request.
     """
     key = _key(owner, request_id, method)
     if await connection.fetchval(CLAIM, *key, fingerprint, resource) is not None:
@@ -152,7 +152,7 @@ async def find_first(reader: Connection | Database, request: Any) -> UUID | None
     """Return what the first request with the `request_id` of this one created for this caller; None if there is none.
 
     Raises:
-        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request.
+        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, if the id stood for a different request.
     """
     return await find_request(
         reader,

@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Message)
 MAX_MESSAGE_BYTES = 4 << 20
 """What gRPC takes by default."""
 MAX_RESOURCE_BYTES = 3_750_000
-"""A resource, which some calls return beside other things."""
+"""A resource: some calls return more than that."""
 MAX_PAGE_BYTES = 3_000_000
 """The entries of a page, but for a single one that is larger."""
 MAX_RESOLVED_BYTES = 2_250_000
@@ -34,7 +34,7 @@ MAX_OUTCOME_BYTES = 1_200_000
 
 
 def reduced(message: M, details: Iterable[str], most: int = MAX_RESOURCE_BYTES) -> M:
-    """Return the message; where it is larger than `most` bytes, without as many of its details as it takes.
+    """Return the message; if it is larger than `most` bytes, without as many of its details as it takes.
 
     What was stored before these limits held must not make a page, or a watch, fail.
 

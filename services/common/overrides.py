@@ -30,7 +30,7 @@ COMPONENT_FIELDS = tuple(field.name for field in Component.DESCRIPTOR.fields if 
 
 
 def named_paths(overrides: TemplateOverrides) -> Sequence[str]:
-    """Return the paths of the values that count: those that are named, or all that are set where none is."""
+    """Return the paths of the values that count: those that are named, or all that are set if none is named."""
     return list(overrides.paths) or [path for path, _, _ in leaves(overrides.values, only_set=True)]
 
 

@@ -26,7 +26,7 @@ async def first_made(database: Database, kind: ResourceKind[M], request: Any) ->
         None if there was none before, or if the request has no id.
 
     Raises:
-        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, where the id stood for a different request;
+        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, if the id stood for a different request;
             FAILED_PRECONDITION, reason ALREADY_DELETED, if what it created is deleted.
     """
     uid = await find_first(database, request) if request.request_id else None

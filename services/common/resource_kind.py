@@ -68,7 +68,7 @@ class ResourceKind(Generic[M]):
         """Return the row that stores a message; its etag is set on the way.
 
         Raises:
-            LatheError: INVALID_ARGUMENT where a text has a NUL character, which PostgreSQL cannot store, or where the
+            LatheError: INVALID_ARGUMENT if a text has a NUL character, which PostgreSQL cannot store, or if the
                 message is larger than a resource may be.
         """
         resource: Any = message

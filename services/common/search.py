@@ -85,7 +85,7 @@ def add_search(conditions: Conditions, search: str, *, fuzzy: bool, indexed: boo
     """
     asked = words(search)
     if not asked:
-        conditions.add("FALSE")  # nothing but characters that nobody sees
+        conditions.add("FALSE")  # nothing but invisible characters
     for word in asked:
         ways = [_contains(conditions, word, indexed)]
         # Slips are of letters; in a pattern, `_` and `%` would match everything.

@@ -51,7 +51,8 @@ _OPTIONS = [
 ]
 # For calls that came too late to be counted: they are answered at once.
 _LAST_SECONDS = 1.0
-# Servers that end with their process. Until then they send elsewhere whoever calls; to stop one would cancel calls.
+# Servers that end with their process. Until then they refuse calls, so that clients go elsewhere; to stop one would
+# cancel calls.
 _UNTIL_THE_END: list[grpc.aio.Server] = []
 _log: Any = structlog.get_logger("lathe.server")
 

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     max_calls: int = Field(default=2000, ge=1)
     # After this, clients are asked to connect anew, so that they spread over the replicas that there are by then.
     connection_age_seconds: float = Field(default=1800, gt=0)
-    # After SIGTERM a service says NOT_SERVING, and goes on so long as if nothing were, until balancers look elsewhere.
+    # After SIGTERM a service says NOT_SERVING, but serves as before for so long that balancers look elsewhere.
     shutdown_pause_seconds: float = Field(default=5, ge=0)
     # How long calls in flight may go on after that.
     drain_seconds: float = Field(default=10, ge=0)

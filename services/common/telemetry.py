@@ -61,7 +61,7 @@ def export_spans(exporter: SpanExporter, service: str, processor: type | None = 
 
 
 def flush() -> None:
-    """Export the spans that were not yet exported, where any are: before a process that ends at once."""
+    """Export the spans that were not yet exported, if there are any: before a process that ends at once."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
         flush(_FLUSH_MILLISECONDS)

@@ -38,7 +38,7 @@ def resolve(template: Template, overrides: TemplateOverrides, version: ModelVers
 
     Raises:
         LatheError: INVALID_ARGUMENT for a path that names nothing, or for values that are too large;
-            FAILED_PRECONDITION where the version does not fit.
+            FAILED_PRECONDITION if the version does not fit.
     """
     resolved = Template()
     resolved.CopyFrom(template)

@@ -1,4 +1,4 @@
-"""How long a call may take: what the client asks, a default where it asks nothing, and never more than the maximum.
+"""How long a call may take: what the client asks, a default if it asks nothing, and never more than the maximum.
 
 A stream is meant to last, and ends when its client asks or when there is nothing more to send.
 """

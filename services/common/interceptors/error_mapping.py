@@ -102,7 +102,7 @@ def _explain_sibling(error: grpc.aio.AioRpcError) -> Explanation:
     answer = from_rpc_error(error)
     if answer.code in _PASSED_ON:
         return Explanation(answer)
-    # CANCELLED is the word of a server that goes away with a call in hand: nobody here gave the call up.
+    # A server that goes away in the middle of a call answers CANCELLED: nobody here cancelled the call.
     if answer.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
         if answer.reason != answer.code.name or answer.metadata:
             return Explanation(answer)  # the sibling itself says what does not answer

@@ -72,7 +72,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
             self._idle.set()
 
     def require_room(self) -> None:
-        """Raise LatheError where this process takes no further call at the moment."""
+        """Raise LatheError if this process takes no further call at the moment."""
         if self.draining:
             raise _going_away()
         if self._calls > self._max_calls:
@@ -84,7 +84,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
             )
 
     async def drain(self, seconds: float) -> None:
-        """Send clients elsewhere: end every stream, refuse new calls, and wait so long for those in flight."""
+        """Send clients elsewhere: end every stream, refuse new calls, and wait up to `seconds` for those in flight."""
         self.draining = True
         for scope in self._streams:
             scope.reschedule(asyncio.get_running_loop().time())

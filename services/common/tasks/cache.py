@@ -44,7 +44,7 @@ class ActionCache:
         return keys
 
     async def create(self, draft: NewTask) -> TaskRow | None:
-        """Create the task with the outcome of an equal one that is done; None where there is none."""
+        """Create the task with the outcome of an equal one that is done; None if there is none."""
         while draft.action_keys and (done := await self._store.find_result(draft.action_keys)) is not None:
             if (row := await self._share(draft, done)) is not None:
                 return row

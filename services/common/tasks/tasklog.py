@@ -95,7 +95,7 @@ def _stored(line: str) -> bytes:
 
 
 def read_log(stored: bytes, attempt: int, after: int = 0, tail: int = 0) -> Iterator[task_pb2.LogLine]:
-    """Return the lines of a stored log: those behind number `after`, and only the last `tail` of them where not 0."""
+    """Return the lines of a stored log: those after number `after`, and only the last `tail` of them if not 0."""
     lines = stored.decode(errors="replace").splitlines()
     start = max(after, len(lines) - tail if tail else 0)
     for number, line in enumerate(lines[start:], start=start + 1):

@@ -63,7 +63,7 @@ def findings(
         version: The version to be promoted.
         components: Names of the package's components.
         release: What is to be made: the evaluation that it names, if any, and the verdicts that it accepts.
-        evaluation: What is known of that evaluation; None where there is none of that name.
+        evaluation: What is known of that evaluation; None if there is none of that name.
     """
     named, waivers = release.evaluation_task, release.parity_waivers
     found = [each for name in sorted(components) if (each := _parity(rules, version, name, waivers.get(name, "")))]

@@ -71,7 +71,7 @@ def test_a_conversion_shows_parity_and_latency_of_every_component(capsys: Printe
     assert "net: [int8] is faster: 2.00x" in printed.err
     assert "conversionTasks/c1 made digits/2" in printed.err
     assert "No work was done" not in printed.err
-    assert "head: the parity verdict is WARN; a promotion needs somebody who accepts it" in printed.err
+    assert "head: the parity verdict is WARN; to promote it, somebody has to accept it" in printed.err
 
 
 def test_a_verdict_that_nobody_accepted_has_an_exit_code() -> None:

@@ -899,9 +899,9 @@ class StreamEvaluationTaskLogsRequest(_message.Message):
     follow: _builtins.bool
     """Stays until the task ends."""
     tail_lines: _builtins.int
-    """Begins with so many of the last lines that there are; all of them where 0."""
+    """Starts with this many of the last lines; with the whole log if 0."""
     batched: _builtins.bool
-    """Sends many lines in one message, as its `lines`, which is many times faster for a long log."""
+    """Sends many lines in one message, in its field `lines`, which is many times faster for a long log."""
     def __init__(
         self,
         *,

@@ -404,8 +404,8 @@ class Candidate(_message.Message):
 
     @_builtins.property
     def latency(self) -> _measurement_pb2.LatencyMeasurement:
-        """Latency, where it got that far. Forms are timed in different rounds, each beside the source form: the times are those of
-        the form where the source form takes its own median, `baseline_time`, so that candidates compare.
+        """Latency, if it got that far. Forms are timed in different rounds, each beside the source form. The times are scaled to
+        rounds in which the source form takes its median, `baseline_time`, so that candidates can be compared.
         """
 
     @_builtins.property
@@ -1179,9 +1179,9 @@ class StreamOptimizationTaskLogsRequest(_message.Message):
     follow: _builtins.bool
     """Stays until the task ends."""
     tail_lines: _builtins.int
-    """Begins with so many of the last lines that there are; all of them where 0."""
+    """Starts with this many of the last lines; with the whole log if 0."""
     batched: _builtins.bool
-    """Sends many lines in one message, as its `lines`, which is many times faster for a long log."""
+    """Sends many lines in one message, in its field `lines`, which is many times faster for a long log."""
     def __init__(
         self,
         *,

@@ -77,8 +77,8 @@ class ArchitectureServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteArchitecture(self, request, context):
-        """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is
-        given to no other.
+        """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is never
+        used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,8 +45,8 @@ class ArchitectureServiceStub:
     UpdateArchitecture: _grpc.UnaryUnaryMultiCallable[_architecture_service_pb2.UpdateArchitectureRequest, _architecture_service_pb2.Architecture]
     """Changes the fields that the mask names. A changed source is UNCERTIFIED again."""
     DeleteArchitecture: _grpc.UnaryUnaryMultiCallable[_architecture_service_pb2.DeleteArchitectureRequest, _empty_pb2.Empty]
-    """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is
-    given to no other.
+    """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is never
+    used again.
     """
 
 @_typing.type_check_only
@@ -65,8 +65,8 @@ class ArchitectureServiceAsyncStub(ArchitectureServiceStub):
     UpdateArchitecture: _aio.UnaryUnaryMultiCallable[_architecture_service_pb2.UpdateArchitectureRequest, _architecture_service_pb2.Architecture]  # type: ignore[assignment]
     """Changes the fields that the mask names. A changed source is UNCERTIFIED again."""
     DeleteArchitecture: _aio.UnaryUnaryMultiCallable[_architecture_service_pb2.DeleteArchitectureRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is
-    given to no other.
+    """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is never
+    used again.
     """
 
 class ArchitectureServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -112,8 +112,8 @@ class ArchitectureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _architecture_service_pb2.DeleteArchitectureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is
-        given to no other.
+        """Deletes an architecture; FAILED_PRECONDITION while a model version refers to it. Its name is never
+        used again.
         """
 
 def add_ArchitectureServiceServicer_to_server(servicer: ArchitectureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

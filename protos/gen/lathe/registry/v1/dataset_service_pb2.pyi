@@ -299,7 +299,7 @@ class ImportReport(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What a user should know, a sentence each, with the file and line where one is at fault; at most 10 000."""
+        """What a user should know, a sentence each, with the file and line at fault if there is one; at most 10 000."""
 
     def __init__(
         self,

@@ -138,8 +138,8 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is
-        given to no other.
+        """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is never
+        used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,8 +54,8 @@ class DatasetServiceStub:
     UpdateDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.UpdateDatasetRequest, _dataset_service_pb2.Dataset]
     """Changes the fields that the mask names."""
     DeleteDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetRequest, _empty_pb2.Empty]
-    """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is
-    given to no other.
+    """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is never
+    used again.
     """
     ListDatasetItems: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetItemsRequest, _dataset_service_pb2.ListDatasetItemsResponse]
     """Lists items, in their order, those of a class or an attribute alone where asked."""
@@ -98,8 +98,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     UpdateDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.UpdateDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
     """Changes the fields that the mask names."""
     DeleteDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is
-    given to no other.
+    """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is never
+    used again.
     """
     ListDatasetItems: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetItemsRequest, _dataset_service_pb2.ListDatasetItemsResponse]  # type: ignore[assignment]
     """Lists items, in their order, those of a class or an attribute alone where asked."""
@@ -181,8 +181,8 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_service_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is
-        given to no other.
+        """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is never
+        used again.
         """
 
     @_abc_1.abstractmethod

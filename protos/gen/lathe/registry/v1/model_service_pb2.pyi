@@ -665,7 +665,7 @@ class LineageNode(_message.Message):
     distance: _builtins.int
     """Steps from the asked version: negative is made from, positive is made into."""
     deleted: _builtins.bool
-    """It does not exist any more. Its name is given to no other. Of tasks, this is not known here."""
+    """It does not exist any more, and its name is never used again. Not known of tasks."""
     def __init__(
         self,
         *,

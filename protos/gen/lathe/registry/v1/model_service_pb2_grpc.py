@@ -126,8 +126,8 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is
-        given to no other.
+        """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is never
+        used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,8 +43,8 @@ class ModelServiceStub:
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelRequest, _model_service_pb2.Model]
     """Changes the fields that the mask names."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _empty_pb2.Empty]
-    """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is
-    given to no other.
+    """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is never
+    used again.
     """
     CreateModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelVersionRequest, _model_service_pb2.ModelVersion]
     """Adds a version from finalized uploads. The files are read in a sandbox, never run: one that is not what its format
@@ -85,8 +85,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     UpdateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
     """Changes the fields that the mask names."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is
-    given to no other.
+    """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is never
+    used again.
     """
     CreateModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
     """Adds a version from finalized uploads. The files are read in a sandbox, never run: one that is not what its format
@@ -154,8 +154,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is
-        given to no other.
+        """Deletes a model; FAILED_PRECONDITION while it has versions, unless `force`. Its name is never
+        used again.
         """
 
     @_abc_1.abstractmethod

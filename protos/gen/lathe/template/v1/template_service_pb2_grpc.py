@@ -81,8 +81,8 @@ class TemplateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTemplate(self, request, context):
-        """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is
-        given to no other.
+        """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is never
+        used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

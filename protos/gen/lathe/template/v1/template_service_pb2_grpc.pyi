@@ -43,8 +43,8 @@ class TemplateServiceStub:
     UpdateTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.UpdateTemplateRequest, _template_service_pb2.Template]
     """Changes the fields that the mask names; FAILED_PRECONDITION for a built-in template."""
     DeleteTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.DeleteTemplateRequest, _empty_pb2.Empty]
-    """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is
-    given to no other.
+    """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is never
+    used again.
     """
     ResolveTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ResolveTemplateRequest, _template_service_pb2.ResolvedTemplate]
     """Shows the full specification that a task with this template and these overrides will run, each value with where it
@@ -65,8 +65,8 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     UpdateTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.UpdateTemplateRequest, _template_service_pb2.Template]  # type: ignore[assignment]
     """Changes the fields that the mask names; FAILED_PRECONDITION for a built-in template."""
     DeleteTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.DeleteTemplateRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is
-    given to no other.
+    """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is never
+    used again.
     """
     ResolveTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ResolveTemplateRequest, _template_service_pb2.ResolvedTemplate]  # type: ignore[assignment]
     """Shows the full specification that a task with this template and these overrides will run, each value with where it
@@ -114,8 +114,8 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.DeleteTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is
-        given to no other.
+        """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is never
+        used again.
         """
 
     @_abc_1.abstractmethod

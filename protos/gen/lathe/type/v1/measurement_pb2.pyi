@@ -34,7 +34,7 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     channel by `allow_warn`, or the request by `parity_waivers`.
     """
     FAIL: _Verdict.ValueType  # 3
-    """The error is over the limit, or not finite where the source is. A conversion fails unless this is waived by name."""
+    """The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """A judgement of parity.
@@ -61,7 +61,7 @@ WARN: Verdict.ValueType  # 2
 channel by `allow_warn`, or the request by `parity_waivers`.
 """
 FAIL: Verdict.ValueType  # 3
-"""The error is over the limit, or not finite where the source is. A conversion fails unless this is waived by name."""
+"""The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _ParityMeasure:

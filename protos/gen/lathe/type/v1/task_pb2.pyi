@@ -295,7 +295,7 @@ class LogLine(_message.Message):
 
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]:
-        """Where the request asks for batches: lines that follow each other. All other fields are empty then."""
+        """If the request asks for batches: consecutive lines. All other fields are empty then."""
 
     def __init__(
         self,
