@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,14 +79,14 @@ def load_part(folder: Path, component: Component) -> KeywordNetwork:
     if hasattr(model, "decode"):
         return _autoencoder(model, component)
 
-    def call(values: dict[str, Any]) -> Any:
+    def call(network: Any, values: dict[str, Any]) -> Any:
         added = {name: values.pop(name) for name in ("text_embeds", "time_ids") if name in values}
         if added:
             values["added_cond_kwargs"] = added
-        return model(**values, return_dict=False)[:1]
+        return network(**values, return_dict=False)[:1]
 
-    network = keyword_network(model, model.forward, call, ("out_sample",))
-    return KeywordNetwork(model, (*network.arguments, "text_embeds", "time_ids"), call, network.outputs)
+    plain = keyword_network(model, model.forward, call, ("out_sample",))
+    return replace(plain, arguments=(*plain.arguments, "text_embeds", "time_ids"))
 
 
 def inputs_of(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
@@ -137,12 +138,12 @@ def _autoencoder(model: Any, component: Component) -> KeywordNetwork:
     """Return one half: the encoder gives mean and log-variance of the latents, from which sampling is the caller's."""
     if component.name.endswith("encoder"):
         return KeywordNetwork(
-            model, ("sample",), lambda values: (_moments(model, values["sample"]),), ("latent_parameters",)
+            model, ("sample",), lambda network, values: (_moments(network, values["sample"]),), ("latent_parameters",)
         )
     return KeywordNetwork(
         model,
         ("latent_sample",),
-        lambda values: model.decode(values["latent_sample"], return_dict=False)[:1],
+        lambda network, values: network.decode(values["latent_sample"], return_dict=False)[:1],
         ("sample",),
     )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engines.backends.base import Array
 from engines.conversion_request import Component, ComponentInput, ConversionRequest, invalid
@@ -30,9 +30,6 @@ from engines.frontends.module_source import module_source
 from engines.open_axes import Declared, shape_in_words
 from engines.source import Source
 from engines.source_files import ROOT, folder_inside
-
-if TYPE_CHECKING:
-    import torch
 
 _DECODER_INPUTS = ("decoder_input_ids", "encoder_hidden_states", "encoder_attention_mask")
 
@@ -140,25 +137,26 @@ def _network(folder: Path, component: Component) -> KeywordNetwork:
         _check_part(component)
     model = load_model(folder, described.kind, described.config)
     if not described.is_two:
-        return keyword_network(model, model.forward, lambda values: model(**values), described.task.outputs)
+        return keyword_network(model, model.forward, _call, described.task.outputs)
     if component.name == ENCODER:
         part = model.get_encoder()  # type: ignore[operator]
-        return keyword_network(part, part.forward, lambda values: part(**values), ("last_hidden_state",))
-    return KeywordNetwork(model, _DECODER_INPUTS, _decoding(model), SEQ2SEQ.outputs)
+        return keyword_network(part, part.forward, _call, ("last_hidden_state",))
+    return KeywordNetwork(model, _DECODER_INPUTS, _decode, SEQ2SEQ.outputs)
 
 
-def _decoding(model: torch.nn.Module) -> Callable[[dict[str, Any]], Any]:
-    def decode(values: dict[str, Any]) -> Any:
-        from transformers.modeling_outputs import BaseModelOutput
+def _call(network: Any, values: dict[str, Any]) -> Any:
+    return network(**values)
 
-        return model(
-            decoder_input_ids=values["decoder_input_ids"],
-            encoder_outputs=BaseModelOutput(last_hidden_state=values["encoder_hidden_states"]),
-            attention_mask=values.get("encoder_attention_mask"),
-            use_cache=False,
-        )
 
-    return decode
+def _decode(network: Any, values: dict[str, Any]) -> Any:
+    from transformers.modeling_outputs import BaseModelOutput
+
+    return network(
+        decoder_input_ids=values["decoder_input_ids"],
+        encoder_outputs=BaseModelOutput(last_hidden_state=values["encoder_hidden_states"]),
+        attention_mask=values.get("encoder_attention_mask"),
+        use_cache=False,
+    )
 
 
 def _inputs(folder: Path, component: Component) -> tuple[ComponentInput, ...]:

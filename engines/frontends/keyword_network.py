@@ -14,8 +14,11 @@ from engines.network_state import kept_state
 if TYPE_CHECKING:
     import torch
 
-Call = Callable[[dict[str, Any]], Any]
-"""Runs a network on its inputs by name; returns its outputs by name, or a tuple of those that are asked for."""
+Call = Callable[[Any, dict[str, Any]], Any]
+"""Runs the network that it is given, which may be a copy, on its inputs by name.
+
+It returns the network's outputs by name, or a tuple of those that are asked for.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class KeywordNetwork:
                 return tuple(values[name] for name in self.outputs)
 
             def whole(self, *inputs: torch.Tensor) -> Any:
-                return outer.call(dict(zip(names, inputs, strict=True)))
+                return outer.call(self.network, dict(zip(names, inputs, strict=True)))
 
             def find_outputs(self, tensors: tuple[torch.Tensor, ...]) -> tuple[str, ...]:
                 self.outputs = outer.given(dict(zip(names, tensors, strict=True)))
@@ -78,7 +81,7 @@ class KeywordNetwork:
 
         with kept_state(self.network), torch.inference_mode():
             try:
-                result = self.call(values)
+                result = self.call(self.network, values)
             except Exception as error:
                 failure = failure_of(
                     error, "The model cannot be run on its inputs: it raised", reason=FailureReason.SHAPE_MISMATCH

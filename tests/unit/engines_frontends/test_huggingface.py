@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.backends.torch_modules import packaged_network
 from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
 from engines.frontends.huggingface import _network, huggingface_inputs
 from engines.frontends.huggingface_files import companions
 from engines.frontends.huggingface_loading import quiet
+from engines.toolchain import cpu
 from tests.unit.engines_frontends.reading import assert_equal, read, read_component, request_of
 
 SIZES: dict[str, Any] = {
@@ -225,3 +227,19 @@ def test_a_pipeline_is_read_part_by_part(tmp_path: Path) -> None:
     prepared = read_component(request, "vae_decoder", tmp_path)
     assert_equal(prepared)
     assert "configuration/vae/config.json" in prepared.source.companions
+
+
+@pytest.mark.skipif(not {"avx512_bf16", "amx_bf16"} & set(cpu()[1]), reason="this CPU has no bfloat16 arithmetic")
+def test_a_form_in_bfloat16_computes_in_bfloat16(tmp_path: Path, source: Path) -> None:
+    import torch
+
+    prepared = read("HUGGINGFACE", tmp_path)
+    form = packaged_network("torchscript", prepared.build_source(), "BF16")
+    used = []
+    layers = [layer for layer in form.modules() if isinstance(layer, torch.nn.Linear)]
+    for layer in layers:
+        layer.register_forward_hook(lambda _layer, _given, result: used.append(result.dtype))
+    feed = prepared.samples.feeds[0]
+    (logits,) = form(*(torch.from_numpy(feed[spec.name]) for spec in prepared.signature.inputs))
+    assert used == [torch.bfloat16] * len(layers) != []
+    assert logits.dtype == torch.float32
