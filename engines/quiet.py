@@ -13,14 +13,17 @@ from unittest.mock import patch
 def quiet(log: logging.Logger) -> Iterator[None]:
     """Take what Python code prints meanwhile, and what torch's own loggers write, into a log.
 
-    torch.export prints the graph that it could not make, whoever catches the error. The exporter of TorchScript does so
-    from C++, because it switches its own log on, whatever it was asked: it is kept from that.
+    Many of these loggers have a handler of their own. torch.export prints the graph that it could not make, whoever
+    catches the error. The exporter of TorchScript does so from C++, because it switches its own log on, whatever it was
+    asked: it is kept from that.
 
     Args:
         log: Takes the text once the block is over, at INFO.
     """
     written = io.StringIO()
-    handlers = [each for each in logging.getLogger("torch").handlers if isinstance(each, logging.StreamHandler)]
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]
+    found = [handler for name in names for handler in logging.getLogger(name).handlers]
+    handlers = [handler for handler in found if type(handler) is logging.StreamHandler]
     before = [handler.setStream(written) for handler in handlers]
     try:
         with (
