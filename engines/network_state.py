@@ -12,14 +12,14 @@ import functools
 import sys
 import types
 from collections import deque
-from collections.abc import Iterator, MutableSet
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engines.script_attributes import script_attributes
+from engines.state_records import AttributeRecord, AttributeTensorRecord, ContainerRecord, Record, TensorRecord
 
 if TYPE_CHECKING:
     import torch
@@ -28,90 +28,6 @@ _CHILDREN = frozenset({"_parameters", "_buffers", "_modules"})
 """Dictionaries in which torch keeps what a module is made of."""
 _MACHINERY = frozenset({"torch", *sys.stdlib_module_names})
 """Packages whose objects are no state of a network: graphs, hooks, loggers, locks."""
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor and its content; of a parameter, which takes as much memory again, only whether it was written to."""
-
-    name: str
-    tensor: torch.Tensor
-    content: torch.Tensor | None
-    version: int
-
-    def changed(self) -> bool:
-        if self.content is not None and self.tensor.shape != self.content.shape:
-            return True
-        if self.tensor.is_inference():  # these count no writes
-            return self.content is not None and not _equal(self.tensor, self.content)
-        return bool(self.tensor._version != self.version)
-
-    def restore(self) -> None:
-        import torch
-
-        if self.content is None or not self.changed():
-            return
-        with torch.inference_mode(self.tensor.is_inference()), torch.no_grad():
-            if self.tensor.shape != self.content.shape:
-                self.tensor.resize_(self.content.shape)
-            self.tensor.copy_(self.content)
-
-
-@dataclass(frozen=True)
-class _Container:
-    """A list, dictionary, set, or the attributes of an object, with what it held."""
-
-    name: str
-    held: Any
-    content: Any
-
-    def changed(self) -> bool:
-        if isinstance(self.held, np.ndarray):
-            return not np.array_equal(self.held, self.content)
-        return bool(_parts(self.held) != _parts(self.content))
-
-    def restore(self) -> None:
-        if not self.changed():
-            return
-        if isinstance(self.held, np.ndarray):
-            self.held[...] = self.content
-            return
-        self.held.clear()
-        (self.held.extend if isinstance(self.held, list | deque) else self.held.update)(self.content)
-
-
-@dataclass(frozen=True)
-class _ScriptAttribute:
-    """An attribute of a TorchScript module that is no tensor: lists and dictionaries of it arrive as copies."""
-
-    name: str
-    owner: Any
-    attribute: str
-    content: Any
-
-    def changed(self) -> bool:
-        return not _equal(self.owner.getattr(self.attribute), self.content)
-
-    def restore(self) -> None:
-        if self.changed():
-            self.owner.setattr(self.attribute, copy.deepcopy(self.content))
-
-
-@dataclass(frozen=True)
-class _ScriptTensor:
-    """A tensor that an attribute of a TorchScript module holds, which may come to hold another one."""
-
-    name: str
-    owner: Any
-    attribute: str
-    tensor: torch.Tensor
-
-    def changed(self) -> bool:
-        return self.owner.getattr(self.attribute) is not self.tensor
-
-    def restore(self) -> None:
-        if self.changed():
-            self.owner.setattr(self.attribute, self.tensor)
 
 
 class NetworkState:
@@ -142,10 +58,7 @@ def kept_state(network: torch.nn.Module) -> Iterator[NetworkState]:
         state.restore()
 
 
-_Record = _Tensor | _Container | _ScriptAttribute | _ScriptTensor
-
-
-def _records(network: torch.nn.Module) -> Iterator[tuple[int, _Record]]:
+def _records(network: torch.nn.Module) -> Iterator[tuple[int, Record]]:
     """Yield what may change, each thing once, with its rank: a tensor's content comes after who holds the tensor."""
     import torch
 
@@ -161,16 +74,16 @@ def _records(network: torch.nn.Module) -> Iterator[tuple[int, _Record]]:
         elif isinstance(value, torch.jit.ScriptModule):
             yield from _script_records(name, value)
         elif isinstance(value, np.ndarray):
-            yield 1, _Container(name, value, value.copy())
+            yield 1, ContainerRecord(name, value, value.copy())
         elif isinstance(value, list | deque | dict | set):
-            yield 0, _Container(name, value, copy.copy(value))
+            yield 0, ContainerRecord(name, value, copy.copy(value))
             waiting += _inside(name, value)
         elif isinstance(value, tuple):
             waiting += _inside(name, value)
         elif _may_hold_state(value):
             held = vars(value)
             seen.add(id(held))
-            yield 0, _Container(name, held, dict(held))
+            yield 0, ContainerRecord(name, held, dict(held))
             torchs = _of_every_module() if isinstance(value, torch.nn.Module) else frozenset()
             waiting += _inside(name, {key: part for key, part in held.items() if key not in torchs})
 
@@ -183,34 +96,34 @@ def _of_every_module() -> frozenset[str]:
     return frozenset(vars(torch.nn.Module())) - _CHILDREN
 
 
-def _names(record: _Record) -> list[str]:
+def _names(record: Record) -> list[str]:
     """Return what a record that changed is called: of attributes and dictionaries, the keys that are concerned."""
-    if not isinstance(record, _Container) or not isinstance(record.held, dict):
+    if not isinstance(record, ContainerRecord) or not isinstance(record.held, dict):
         return [record.name]
     before, now = record.content, record.held
     keys = [key for key in {**before, **now} if key not in before or now.get(key) is not before[key]]
     return [_joined(record.name, str(key)) for key in keys] or [record.name]
 
 
-def _tensor(name: str, tensor: torch.Tensor, *, parameter: bool = False) -> _Tensor:
+def _tensor(name: str, tensor: torch.Tensor, *, parameter: bool = False) -> TensorRecord:
     import torch
 
     kept = not (parameter or isinstance(tensor, torch.nn.Parameter))
     version = 0 if tensor.is_inference() else tensor._version
-    return _Tensor(name, tensor, tensor.detach().clone() if kept else None, version)
+    return TensorRecord(name, tensor, tensor.detach().clone() if kept else None, version)
 
 
-def _script_records(name: str, script: Any) -> Iterator[tuple[int, _Record]]:
+def _script_records(name: str, script: Any) -> Iterator[tuple[int, Record]]:
     import torch
 
     weights = {parameter.data_ptr() for parameter in script.parameters()}
     for path, owner, value in script_attributes(script):
         full = _joined(name, *path)
         if isinstance(value, torch.Tensor):
-            yield 0, _ScriptTensor(full, owner, path[-1], value)
+            yield 0, AttributeTensorRecord(full, owner, path[-1], value)
             yield 1, _tensor(full, value, parameter=value.data_ptr() in weights)
         else:
-            yield 0, _ScriptAttribute(full, owner, path[-1], copy.deepcopy(value))
+            yield 0, AttributeRecord(full, owner, path[-1], copy.deepcopy(value))
 
 
 def _may_hold_state(value: Any) -> bool:
@@ -236,28 +149,3 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _joined(*parts: str) -> str:
     return ".".join(filter(None, parts))
-
-
-def _parts(value: Any) -> Any:
-    """Return what tells whether a container holds the very same things."""
-    if isinstance(value, dict):
-        return [(key, id(part)) for key, part in value.items()]
-    return set(map(id, value)) if isinstance(value, MutableSet) else list(map(id, value))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Return whether two values are equal, element by element where they hold tensors."""
-    import torch
-
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        same = one.shape == other.shape and one.dtype == other.dtype
-        return same and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if hasattr(one, "__dict__"):
-        return _equal(vars(one), vars(other))
-    return bool(one == other)

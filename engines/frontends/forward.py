@@ -117,6 +117,13 @@ def call_forward(network: torch.nn.Module, samples: Sequence[NDArray[Any]], path
             raise failure from error
 
 
+def users_network(network: torch.nn.Module) -> torch.nn.Module:
+    """Return what Lathe's own modules are wrapped around, in which names are those that its user knows."""
+    while type(network).__module__.startswith("engines.") and (inner := next(network.children(), None)) is not None:
+        network = inner
+    return network
+
+
 def run_module(module: torch.nn.Module, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Return the network's flat outputs as arrays; half precision arrives as float32.
 
@@ -145,7 +152,7 @@ class _ModuleTrail:
     def __enter__(self) -> _ModuleTrail:
         import torch
 
-        for name, module in self._network.named_modules():
+        for name, module in users_network(self._network).named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # takes no hooks; its errors name its own lines
             self._hooks += [

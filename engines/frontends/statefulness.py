@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.forward import call_forward, flatten_outputs
+from engines.frontends.forward import call_forward, flatten_outputs, users_network
 from engines.network_state import NetworkState, kept_state
 from engines.parity import tensor_error
 
@@ -42,7 +42,7 @@ def refuse_stateful(
         EngineFailure: STATEFUL_MODEL with the output, and what the network keeps where that can be seen; as
             `call_forward` besides.
     """
-    with kept_state(network) as state:
+    with kept_state(users_network(network)) as state:
         first = _outputs(network, samples, path)
         changes = state.changes()
         _compare(first, _outputs(network, samples, path), output_names, state)

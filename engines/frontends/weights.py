@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason
+from engines.frontends.forward import users_network
 from engines.frontends.placing import fits, place
 from engines.signature import format_shape
 
@@ -66,7 +67,7 @@ def check_numbers(network: torch.nn.Module) -> None:
     Raises:
         EngineFailure: INVALID_MODEL that names the tensors, and how many of their values are NaN.
     """
-    counts = {key: _not_numbers(weight) for key, weight in _innermost(network).state_dict().items()}
+    counts = {key: _not_numbers(weight) for key, weight in users_network(network).state_dict().items()}
     found = [f"{key} ({count} values)" for key, count in counts.items() if count]
     if found:
         raise EngineFailure(
@@ -86,13 +87,6 @@ def _not_numbers(weight: Any) -> int:
     if not isinstance(weight, torch.Tensor) or is_lazy(weight) or weight.is_quantized or weight.itemsize < 2:
         return 0
     return int(weight.isnan().sum())
-
-
-def _innermost(network: torch.nn.Module) -> torch.nn.Module:
-    """Return what Lathe's own modules are wrapped around, whose keys are those that its user knows."""
-    while type(network).__module__.startswith("engines."):
-        network = next(network.children())
-    return network
 
 
 def _fits(parameter: Any, weight: Any) -> bool:
