@@ -13,10 +13,10 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, first_line
+from engines.frontends.decisions import decisions
 from engines.frontends.export_failures import explain
 from engines.frontends.export_job import ExportJob, Observed, Point
 from engines.frontends.forward import flatten_outputs, to_tensors
@@ -46,14 +46,14 @@ def export(job: ExportJob, observed: Mapping[Point, Observed]) -> tuple[str, lis
     """
     errors: list[Exception] = []
     direct = observed[job.traced].plain and _takes_named_arguments(job.network)
-    exporters: tuple[tuple[str, Callable[[], None]], ...] = (
+    exporters: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("dynamo", lambda: _dynamo(job, direct=direct)),
         ("torchscript", lambda: _torchscript(job, observed)),
     )
     for name, exporter in exporters[1:] if _script(job.network) else exporters:
         try:
-            with kept_state(job.network), quiet(log), _told() as constants:
-                exporter()
+            with kept_state(job.network), quiet(log), _without_warnings():
+                constants = exporter()
             _check(job, observed)
         except EngineFailure:
             raise
@@ -80,8 +80,11 @@ def flat_network(network: torch.nn.Module) -> torch.nn.Module:
     return Flat().eval()
 
 
-def _dynamo(job: ExportJob, *, direct: bool) -> None:
-    """Export by torch.export; `direct` leaves the wrapper out, which keeps the network's own names of parameters."""
+def _dynamo(job: ExportJob, *, direct: bool) -> list[str]:
+    """Export by torch.export, which refuses decisions by values, so that nothing is a constant.
+
+    `direct` leaves the wrapper out, which keeps the network's own names of parameters.
+    """
     import torch
 
     tensors = to_tensors(job.at(job.traced))
@@ -100,6 +103,7 @@ def _dynamo(job: ExportJob, *, direct: bool) -> None:
     if program is None:
         raise RuntimeError("the exporter returned nothing")
     program.save(job.path)
+    return []
 
 
 def _dynamic_shapes(job: ExportJob) -> tuple[dict[int, Any] | None, ...] | None:
@@ -117,12 +121,14 @@ def _dynamic_shapes(job: ExportJob) -> tuple[dict[int, Any] | None, ...] | None:
     return tuple(shapes)
 
 
-def _torchscript(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
+def _torchscript(job: ExportJob, observed: Mapping[Point, Observed]) -> list[str]:
+    """Export by tracing; return the lines of code whose decisions it made constants of."""
     import torch
 
     tensors = to_tensors(job.at(job.traced))
     script = _script(job.network)
-    with torch.no_grad(), symbolic_translations(OPSET):
+    fixed = job.max_batch == 1 and not any(job.dynamic_axes)
+    with torch.no_grad(), symbolic_translations(OPSET), decisions(len(tensors), fixed_shapes=fixed) as constants:
         torch.onnx.export(
             _taking(script, len(tensors)) if script else flat_network(job.network),
             tensors,
@@ -133,6 +139,9 @@ def _torchscript(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
             input_names=[spec.name for spec in job.inputs],
             output_names=list(job.output_names),
         )
+    for place in constants:
+        log.warning("Tracing made a constant of what is decided at %s.", place)
+    return list(constants)
 
 
 def _script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
@@ -211,20 +220,14 @@ def _check(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[list[str]]:
-    """Keep from the log what no user can act on; log and give the lines of code of which tracing made constants."""
-    constants: list[str] = []
+def _without_warnings() -> Iterator[None]:
+    """Keep warnings of the exporters from the terminal: no user can act on them."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield constants
-        for warning in caught:
-            if warning.category.__name__ == "TracerWarning":
-                place = f"{Path(warning.filename).name}:{warning.lineno}"
-                constants.append(place)
-                log.warning("%s: %s", place, first_line(Warning(warning.message)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         registration.setLevel(level)

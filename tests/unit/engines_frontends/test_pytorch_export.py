@@ -108,7 +108,7 @@ def test_batch_of_one_is_fixed(make_source: MakeSource, tmp_path: Path) -> None:
 
 
 def test_older_exporter_takes_over(make_source: MakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(job: ExportJob, *, direct: bool) -> None:
+    def fails(job: ExportJob, *, direct: bool) -> list[str]:
         raise RuntimeError(f"cannot export to {job.path.name}, {direct}")
 
     monkeypatch.setattr(onnx_export, "_dynamo", fails)
