@@ -1,4 +1,4 @@
-"""Lists of many tasks: each filter is answered by an index of its own."""
+"""Many tasks, requests and records: each question about them is answered by an index of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from lathe.type.v1.task_pb2 import TaskStatus
 
-from services.common.database import Database
+from services.common.database import Database, migrate
 from services.common.listing import ListQuery, list_page
 from services.common.settings import Settings
 from services.common.tasks.store import _HIT, LISTING
+from services.optimizer import migrations, records
 from tests.integration.tasks.kit import open_site
 
 _FILL = """
@@ -27,6 +28,10 @@ _FILL_REQUESTS = """
 INSERT INTO request_ids (owner, request_id, method, fingerprint, resource, create_time)
 SELECT 'o', gen_random_uuid(), 'Create', '', gen_random_uuid(), now() - n * interval '1 minute'
 FROM generate_series(1, 20000) AS n
+"""
+_FILL_RECORDS = """
+INSERT INTO records (source, device, task, sha256, size_bytes)
+SELECT 's' || n % 500, 'd', 'optimizationTasks/' || n, md5(n::text), 1 FROM generate_series(1, 20000) AS n
 """
 QUERIES = (
     (ListQuery(labels={"team": "t7"}), "tasks_labels"),
@@ -81,3 +86,18 @@ async def test_old_requests_are_found_by_their_age(task_settings: Settings, tmp_
             assert "request_ids_age" in explainer.plan
         finally:
             await database.close()
+
+
+async def test_records_are_found_by_source_and_by_digest(database_url: str) -> None:
+    await migrate(database_url, "optimizer", migrations)
+    database = await Database.connect(database_url, "optimizer")
+    try:
+        await database.execute(_FILL_RECORDS)
+        await database.execute("VACUUM ANALYZE records")
+        explainer = Explainer(database)
+        await explainer.fetch(records._WRITERS, ["one", "two"])
+        assert " records_sha256" in explainer.plan
+        await explainer.fetch(records._NEWEST, "s7", "d")
+        assert " records_newest" in explainer.plan
+    finally:
+        await database.close()
