@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from lathe.template.v1.template_service_pb2_grpc import add_TemplateServiceServicer_to_server
 
+from services.common.idempotency import forget_requests
 from services.common.platform import Need, Platform
 from services.common.server import ServiceParts, run
 from services.template.handlers import Templates
 from services.template.servicer import TemplateServicer
 
 NEEDS = (Need.DATABASE,)
+HOUSEKEEPING_SECONDS = 3600.0
 
 
 async def build(platform: Platform) -> ServiceParts:
@@ -17,9 +21,16 @@ async def build(platform: Platform) -> ServiceParts:
     templates = Templates(platform.database, platform.channel("registry"))
     await templates.install_built_in()
     servicer = TemplateServicer(templates)
+
+    async def keep_house() -> None:
+        while True:
+            await forget_requests(platform.database)
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
     return ServiceParts(
         register=lambda server: add_TemplateServiceServicer_to_server(servicer, server),
         service_names=["lathe.template.v1.TemplateService"],
+        background=[keep_house],
     )
 
 

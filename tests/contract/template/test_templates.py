@@ -1,5 +1,6 @@
 """TemplateService over a real gRPC server and a real PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from lathe.template.v1.template_service_pb2 import (
 )
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
+from services.common.database import Database
 from services.common.server import serve_in_process
 from services.common.settings import Settings
 from services.template import handlers
@@ -37,6 +39,23 @@ async def templates(database_url: str) -> AsyncIterator[Any]:
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield TemplateServiceStub(channel)
+
+
+async def test_requests_that_are_too_old_to_be_repeated_are_forgotten(database_url: str) -> None:
+    settings = Settings(database_url=database_url)
+    database = await Database.connect(database_url, "template")
+    try:
+        async with serve_in_process("template", build, settings, NEEDS):
+            await database.execute(
+                "INSERT INTO request_ids (owner, request_id, method, fingerprint, resource, create_time) "
+                "SELECT 'ann', gen_random_uuid(), 'CreateTemplate', '', gen_random_uuid(), "
+                "now() - days * interval '1 day' FROM unnest(ARRAY[1, 8]) AS days"
+            )
+        async with serve_in_process("template", build, settings, NEEDS), asyncio.timeout(20):
+            while await database.fetchval("SELECT count(*) FROM request_ids") != 1:
+                await asyncio.sleep(0.02)
+    finally:
+        await database.close()
 
 
 def digits(**changes: object) -> CreateTemplateRequest:
