@@ -22,7 +22,6 @@ from tests.e2e.calls import Refusal, refusal, refusal_of, violations
 from tests.e2e.desk import wait_for
 from tests.e2e.test_bad_datasets import poisoned
 
-Task = quantizer.QuantizationTask | evaluator.EvaluationTask
 FEW = {name: array[:2] for name, array in tensors().items()}
 
 
@@ -57,11 +56,11 @@ FAILING = {
 
 
 @pytest.fixture(scope="module")
-def tasks(beasts: Beasts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Task]]:
+def tasks(beasts: Beasts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """One task per bad thing, all of them waiting in line; and a look at what they left."""
     desk, folder = beasts.desk, tmp_path_factory.mktemp("bad")
     before = desk.versions("beasts")
-    made: dict[str, Task] = {}
+    made: dict[str, Any] = {}
     for what, bad in FAILING.items():
         if bad.calibration:
             data = quantizer.CalibrationData(artifact=desk.store(bad.calibration(), folder).digest, batch_size=4)
