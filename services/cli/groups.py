@@ -119,7 +119,7 @@ def finish_group(
 def _lacks_gain(connection: Connection, member: Any) -> bool:
     from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskRequest
 
-    from services.cli.results import has_no_gain
+    from services.cli.verdicts import has_no_gain
 
     task = repeated(connection.optimizations.GetOptimizationTask, GetOptimizationTaskRequest(name=member.task))
     return has_no_gain(task.result)

@@ -90,8 +90,8 @@ def optimize(
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
     from lathe.type.v1.precision_pb2 import Precision
 
-    from services.cli.results import has_no_gain
     from services.cli.steps import parse_steps
+    from services.cli.verdicts import has_no_gain
 
     _check_combination(versions, report, save_it=save_it, wait_for_it=wait_for_it)
     refuse_early_gain(require_gain=require_gain, wait_for_it=wait_for_it)

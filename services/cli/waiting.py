@@ -44,7 +44,7 @@ def finish(
         require_gain: Whether a success without a gain has an exit code of its own.
         on_success: Takes the task where it was waited for and SUCCEEDED, once it is printed.
     """
-    from services.cli.results import has_no_gain
+    from services.cli.verdicts import has_no_gain
     from services.cli.watching import exit_code_of, tell, wait
 
     note(f"{task.name}: {task.display_name}")

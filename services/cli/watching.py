@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from services.cli.exit_codes import ExitCode
 from services.cli.output import error, note, plain
 from services.cli.repeating import resumed
-from services.cli.results import show_result, unaccepted
+from services.cli.results import show_result
 from services.cli.task_services import service_of
+from services.cli.verdicts import unaccepted
 from services.cli.views import doing, enum_name
 
 if TYPE_CHECKING:
