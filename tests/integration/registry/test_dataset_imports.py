@@ -72,6 +72,8 @@ def other_registry(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "LATHE_DATA_DIR": str(settings.data_dir),
         "LATHE_ACK_WAIT_SECONDS": str(settings.ack_wait_seconds),
         "LATHE_PORT": "0",
+        # Its imports go on while it only tells that it goes away.
+        "LATHE_SHUTDOWN_PAUSE_SECONDS": "0",
     }
     code = (
         "from services.common import settings; settings.DEFAULT_PORTS['registry'] = 0\n"
