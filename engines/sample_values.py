@@ -57,7 +57,7 @@ def plausible(rng: np.random.Generator, fields: Sequence[Field]) -> tuple[dict[s
     kinds = {kind for kind, _ in found.values()}
     values = {name: array for name, (_, array) in found.items()}
     if "tokens" in kinds:
-        values |= {field.name: array for field in fields if (array := _beside_tokens(field)) is not None}
+        values |= {field.name: _within(field, array) for field in fields if (array := _beside_tokens(field)) is not None}
     return values, tuple(sorted(kinds))
 
 
@@ -131,8 +131,15 @@ def _beside_tokens(field: Field) -> Array | None:
         return None
     name, places = field.name.lower(), np.broadcast_to(np.arange(field.shape[-1]), field.shape)
     if "position" in name:
-        return places if field.span is None else np.clip(places + int(np.ceil(field.span[0])), 0, int(field.span[1]))
+        return places if field.span is None else places + int(np.ceil(field.span[0]))
     late = places >= -(-3 * field.shape[-1] // 4)
     if "mask" in name:
         return (~late).astype(np.int64)
     return late.astype(np.int64) if "type" in name or "segment" in name else None
+
+
+def _within(field: Field, values: Array) -> Array:
+    """Return values cut to those that the input takes."""
+    if field.span is None:
+        return values
+    return np.clip(values, int(np.ceil(field.span[0])), int(np.floor(field.span[1])))

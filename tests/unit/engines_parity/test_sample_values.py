@@ -73,6 +73,13 @@ def test_what_stands_beside_tokens_matches_them() -> None:
     assert "scale" not in found
 
 
+def test_what_stands_beside_tokens_keeps_to_its_span() -> None:
+    ids = Field("input_ids", "int64", (1, 8), (0, 999))
+    found, _ = values(ids, Field("mask", "int64", (1, 8), (1, 1)), Field("token_type_ids", "int64", (1, 8), (0, 0)))
+    assert found["mask"].tolist() == [[1] * 8]
+    assert found["token_type_ids"].tolist() == [[0] * 8]
+
+
 def test_generated_samples_hold_noise_and_then_such_values() -> None:
     picture = TensorSpec.fixed("x", "float32", (1, 3, 16, 16)).batched(8)
     samples = generated((picture,), {"x": SampleRange(pixels=True)}, 5)
