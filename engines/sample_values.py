@@ -57,7 +57,9 @@ def plausible(rng: np.random.Generator, fields: Sequence[Field]) -> tuple[dict[s
     kinds = {kind for kind, _ in found.values()}
     values = {name: array for name, (_, array) in found.items()}
     if "tokens" in kinds:
-        values |= {field.name: _within(field, array) for field in fields if (array := _beside_tokens(field)) is not None}
+        values |= {
+            field.name: _within(field, array) for field in fields if (array := _beside_tokens(field)) is not None
+        }
     return values, tuple(sorted(kinds))
 
 

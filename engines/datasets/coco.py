@@ -21,6 +21,7 @@ from engines.datasets.items import Box
 from engines.datasets.json_stream import Unreadable, members
 from engines.datasets.values import area, flag, number, size, texts
 from engines.failures import EngineFailure
+from engines.reports.text import count
 
 _NO_ATTRIBUTES = frozenset(
     ["id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured", "attributes"]
@@ -210,15 +211,13 @@ class _CocoFile:
     def _warn(self, image: NDArray[np.int64], label: NDArray[np.int64]) -> None:
         """Name the annotations that are left out because of what they refer to."""
         if self._boxless:
+            boxless = count(len(self._boxless), "annotation has", "annotations have")
             shown = listed([str(own) for own in self._boxless])
-            self._notes.drop_annotation(
-                f"{self._name}: {len(self._boxless):,} annotations have no 'bbox' and are left out (ids {shown}).",
-                len(self._boxless),
-            )
-        if without := int(np.count_nonzero(image == _LEFT_OUT)):
-            self._notes.drop_annotation(
-                f"{self._name}: {without:,} annotations are of images that are left out, as named before.", without
-            )
+            told = f"{self._name}: {boxless} no 'bbox'; left out: ids {shown}."
+            self._notes.drop_annotation(told, len(self._boxless))
+        if number := int(np.count_nonzero(image == _LEFT_OUT)):
+            without = count(number, "annotation is", "annotations are")
+            self._notes.drop_annotation(f"{self._name}: {without} of images that are left out, see above.", number)
         image_ids, category_ids = list(self._image_ids), list(self._category_ids)
         for row in np.flatnonzero((image == _UNKNOWN) | ((image >= 0) & (label == _UNKNOWN))):
             kind, id_ = (

@@ -14,6 +14,7 @@ from engines.datasets.found import Notes, Reader, invalid, listed
 from engines.datasets.image_folder import ImageFolder
 from engines.datasets.jsonl import Jsonl
 from engines.datasets.tensor_reader import tensor_reader
+from engines.reports.text import count
 
 IMAGE_FOLDER, COCO, JSONL, TENSOR_FILES = "IMAGE_FOLDER", "COCO", "JSONL", "TENSOR_FILES"
 FORMATS = (IMAGE_FOLDER, COCO, JSONL, TENSOR_FILES)
@@ -69,14 +70,15 @@ class Opened:
     def warn(self, notes: Notes, named: int) -> None:
         """Note which files are renamed or not used; `named` is the number of items that the reader knows of."""
         if self.renamed:
+            renamed = count(len(self.renamed), "file has a name", "files have names")
             notes.warn(
-                f"{len(self.renamed):,} files have names with control characters or bytes that are not UTF-8, which "
-                f"are written as %XX: {listed(self.renamed)}."
+                f"{renamed} with control characters or bytes that are not UTF-8, which are written as %XX: "
+                f"{listed(self.renamed)}."
             )
         if self.unread:
-            notes.warn(f"{_files(len(self.unread))} not used: {listed(self.unread)}.")
+            notes.warn(f"{count(len(self.unread), 'file is', 'files are')} not used: {listed(self.unread)}.")
         if self.format in {COCO, JSONL} and len(self.images) > named:
-            notes.warn(f"{len(self.images) - named:,} images are not named in any annotation and are left out.")
+            notes.warn(f"{count(len(self.images) - named, 'image is', 'images are')} in no annotation; left out.")
 
 
 def open_dataset(files: Files, format_: str, scratch: Path, *, classes: bool) -> Opened:
@@ -187,7 +189,3 @@ def _seen(found: _Sorted) -> str:
         (found.other, "other files"),
     )
     return ", ".join(f"{len(paths):,} {words} ({listed(paths, 3)})" for paths, words in kinds if paths)
-
-
-def _files(count: int) -> str:
-    return f"{count:,} files are" if count > 1 else "1 file is"

@@ -11,6 +11,7 @@ from engines.datasets.counting import value_counts
 from engines.datasets.found import Found, Notes
 from engines.datasets.items import LABEL, Box
 from engines.failures import EngineFailure, FailureReason
+from engines.reports.text import count
 
 
 @dataclass(frozen=True)
@@ -164,13 +165,14 @@ class Mapper:
         return sentences
 
     def _sums(self, entry: Entry) -> list[str]:
-        dropped = [count for (key, _), count in self._dropped.items() if key == entry.key]
+        dropped = [number for (key, _), number in self._dropped.items() if key == entry.key]
         missing = sum(not self._mapped[entry.key, name] for name in entry.classes)
         sentences = []
         if dropped:
+            values = f"value of the key '{entry.key}' belongs", f"values of the key '{entry.key}' belong"
             sentences.append(
-                f"{len(dropped):,} values of the key '{entry.key}' belong to no class of the task '{entry.task}': "
-                f"{sum(dropped):,} annotations are dropped."
+                f"{count(len(dropped), *values)} to no class of the task '{entry.task}': "
+                f"{count(sum(dropped), 'annotation is', 'annotations are')} dropped."
             )
         if missing:
             sentences.append(f"{missing:,} of {len(entry.classes):,} classes of the task '{entry.task}' do not occur.")
@@ -185,9 +187,11 @@ class Mapper:
                 notes.warn(f"The key '{key}' is dropped: the task of this name takes its classes from another key.")
         if self.emptied:
             notes.dropped += self.emptied
-            notes.warn(f"{self.emptied:,} items have no annotation left after the class mapping and are left out.")
+            emptied = count(self.emptied, "item has", "items have")
+            notes.warn(f"{emptied} no annotation left after the class mapping; left out.")
         if self.background:
-            notes.warn(f"{self.background:,} images have no box left after the class mapping and stay as background.")
+            background = count(self.background, "image has", "images have")
+            notes.warn(f"{background} no box left after the class mapping; kept as background.")
 
 
 def _bad(message: str) -> EngineFailure:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from engines.datasets.found import Found, Notes, listed
 from engines.datasets.items import Box
 from engines.imaging import SWAPPING, Size
+from engines.reports.text import count
 
 
 class Orientation:
@@ -45,10 +46,11 @@ class Orientation:
     def warn(self, notes: Notes) -> None:
         """Note how many images do not tell what their boxes are of."""
         if self._unclear:
+            turned = count(len(self._unclear), "image is", "images are")
             notes.warn(
-                f"{len(self._unclear):,} images are turned by their EXIF data, and their annotations do not tell which "
-                "pixels they mean: no size is given, or it fits the stored and the shown pixels. Boxes are taken to be "
-                f"of the image as it is shown: {listed(self._unclear)}."
+                f"{turned} turned by EXIF data, and the annotations do not tell which pixels they mean: no size is "
+                "given, or it fits the stored and the shown pixels. Boxes are taken to be of the image as it is shown: "
+                f"{listed(self._unclear)}."
             )
 
 

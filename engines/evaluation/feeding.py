@@ -140,7 +140,9 @@ class Feeder:
 
 def _batch_bounds(inputs: Sequence[Mapping[str, Any]], max_batch: int) -> tuple[int, int]:
     """Return the fewest and the most rows of one call."""
-    axes = [(entry["shape"], entry.get("batch_axis") or 0) for entry in inputs if entry.get("shape") and _has_batch(entry)]
+    axes = [
+        (entry["shape"], entry.get("batch_axis") or 0) for entry in inputs if entry.get("shape") and _has_batch(entry)
+    ]
     least = max((shape["min"][axis] for shape, axis in axes), default=1)
     return least, max(least, min((shape["max"][axis] for shape, axis in axes), default=max_batch))
 

@@ -113,7 +113,7 @@ def test_what_annotations_lack_is_a_warning(tmp_path: Path) -> None:
     report = imported(tmp_path, {"a.png": png(), "x.json": json.dumps(values)})["report"]
     said = "\n".join(report["warnings"])
     for words in (
-        "1 annotations have no 'bbox'",
+        "1 annotation has no 'bbox'",
         "annotation 3 of image 99: the file lists no image 99",
         "annotation 4 of image 1: the file lists no category 5",
         "32 x 24",

@@ -56,7 +56,7 @@ def raw_zip(name: bytes, flags: int = 0) -> bytes:
 def test_every_name_can_be_read_and_stored(tmp_path: Path, content: bytes, name: str, told: bool) -> None:
     result = imported(tmp_path, {"upload.bin": content})
     assert [item.path for item in read_items(tmp_path / "out" / "index.parquet")] == [name]
-    assert any("1 files have names" in said and name in said for said in result["report"]["warnings"]) is told
+    assert any("1 file has a name" in said and name in said for said in result["report"]["warnings"]) is told
 
 
 def test_a_name_that_is_marked_as_utf8_and_is_not_is_told(tmp_path: Path) -> None:

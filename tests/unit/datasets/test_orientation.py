@@ -78,7 +78,7 @@ def test_where_the_size_does_not_tell_one_warning_says_what_is_assumed(tmp_path:
     files["a.jsonl"] = lines(*written, {"image": "7.png", "boxes": [box]})
     report = imported(tmp_path, files)["report"]
     (said,) = report["warnings"]
-    assert said.startswith("8 images are turned by their EXIF data")
+    assert said.startswith("8 images are turned by EXIF data")
     assert "image as it is shown: 0.png, 1.png, 2.png, 3.png, 4.png and 3 more" in said
     assert all(item.boxes[0].x == 1 for item in read_items(tmp_path / "out" / "index.parquet"))
 

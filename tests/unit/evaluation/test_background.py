@@ -76,7 +76,7 @@ def test_images_of_other_classes_stay_as_background(desk: Desk) -> None:
     report = result["report"]
     assert (report["items"], report["boxes"], report["dropped_items"]) == (5, 4, 0)
     assert (report["dropped_annotations"], report["dropped_values"][0]["value"]) == (1, "car")
-    assert "1 images have no box left after the class mapping and stay as background." in report["warnings"]
+    assert "1 image has no box left after the class mapping; kept as background." in report["warnings"]
 
     shutil.move(desk.folder / "out", desk.folder / "dataset")
     desk.put_package(detector(), "detection", [("object", ["cat", "dog"])])
