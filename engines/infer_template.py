@@ -119,12 +119,12 @@ class Model:
         entry = next(each for each in self.component["signature"]["outputs"] if each["name"] == name)
         shape = entry.get("shape") or {"min": [], "max": []}
         fixed = [low == high for low, high in zip(shape["min"], shape["max"], strict=True)]
-        extents = list(zip(*(value.shape for value in values), strict=True))
-        counted = [axis for axis, found in enumerate(extents) if list(found) == sizes]
+        extents, most = list(zip(*(value.shape for value in values), strict=True)), self.component["max_batch"]
+        constant = {axis for axis, is_fixed in enumerate(fixed) if is_fixed and most > 1}
+        counted = [axis for axis, found in enumerate(extents) if list(found) == sizes and axis not in constant]
         if not counted:
-            most = self.component["max_batch"]
             raise InputError(f"output {name!r} is not one row per sample, so at most {most} samples can be run at once")
-        return np.concatenate(values, next((axis for axis in counted if not [*fixed, True][axis]), counted[0]))
+        return np.concatenate(values, counted[0])
 
     def random_inputs(self, batch: int = 1, seed: int = 0) -> dict[str, Any]:
         """Return random inputs of the component's dtypes and shapes; those whose values are given have these."""

@@ -89,6 +89,14 @@ def test_what_is_not_one_row_per_sample_is_not_run_in_turns(bench: Bench, tmp_pa
     )
 
 
+def test_an_output_that_is_the_same_for_every_batch_is_not_taken_for_rows(bench: Bench, tmp_path: Path) -> None:
+    constant = "x * self.scale, self.scale[:, 0].repeat(4, 1)[:4]"
+    bench.put_network(WHOLE_BATCH.replace("(x * self.scale).mean((0, 2, 3))", constant))
+    bench.convert(bench.request(method="raw", output_names=["y", "anchors"]))
+    np.save(tmp_path / "x.npy", np.ones((8, 3, 12, 12), np.float32))
+    assert "output 'anchors' is not one row per sample" in refusal(bench, "--input", tmp_path / "x.npy")
+
+
 def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
     network = bench.put_network(TWO_INPUTS)
     inputs = [{"name": "ids", "shape": [1, 6], "dtype": "int64", "sample_max": 49}, {"name": "mask", "shape": [1, 6]}]
