@@ -94,7 +94,7 @@ def _failure(reason: Any, message: str, *, retryable: bool = False) -> failure_p
         reason=reason,
         message=f"The work is done, but its result could not be recorded: {message}",
         suggested_fix="Fix what the message names, then retry the task. The outcome of the work is kept: the retry "
-        "only records it.",
+        "only records it. To do the work again, create a task with skip_cache.",
         retryable=retryable,
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+import grpc
 import nats.errors
 import structlog
 from lathe.type.v1 import task_pb2
@@ -103,9 +104,6 @@ class Sweeper:
         await self._remove_stale(queued - known)
 
     async def _sweep_page(self, rows: Sequence[TaskRow], queued: set[str], *, caught_up: bool) -> None:
-        await self._settler.release([row for row in rows if row.state in TERMINAL])
-        followers = [row for row in rows if row.state == task_pb2.PENDING and row.leader is not None]
-        await self._sweep_followers(followers)
         if caught_up:
             lost = [row for row in rows if row.state == task_pb2.PENDING and row.leader is None]
             await self._republish([row for row in lost if self._subject(row) not in queued])
@@ -115,6 +113,14 @@ class Sweeper:
                 await self._sweep_running(row, alive, in_queue=self._subject(row) in queued or not caught_up)
             elif row.state == task_pb2.CANCELLING:
                 await self._sweep_cancelling(row, alive)
+        # Siblings are asked last: one that is away must not keep lost tasks from being found.
+        try:
+            await self._settler.release([row for row in rows if row.state in TERMINAL])
+            await self._sweep_followers(
+                [row for row in rows if row.state == task_pb2.PENDING and row.leader is not None]
+            )
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            log.info("sweep.deferred", error=str(error))
 
     async def _sweep_followers(self, followers: Sequence[TaskRow]) -> None:
         leaders = await self._ledger.store.load({row.leader for row in followers if row.leader is not None})

@@ -120,6 +120,29 @@ async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, mon
     assert (await site.reach(task, task_pb2.SUCCEEDED)).result.hardware == "at last"
 
 
+async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_name: str, _spec: Message) -> None:
+        raise unavailable("registry", "The registry does not answer.")
+
+    await site.start_worker()
+    with monkeypatch.context() as outage:
+        outage.setattr(site.kind, "release", away)
+        held = await site.create("ok", model_version="models/m/versions/held")
+        await site.reach(held, task_pb2.SUCCEEDED)
+        await site.stop_workers()
+        lost = await site.create("ok", seed=1)
+        await asyncio.sleep(0.1)
+        await site.bus.js.purge_stream(TASKS)
+        await site.start_worker()
+        await site.reach(lost, task_pb2.SUCCEEDED)
+        assert site.kind.holding == {held.name}
+    async with asyncio.timeout(20):
+        while site.kind.holding:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     task = await unrecorded(site)
 
