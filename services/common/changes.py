@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from services.common.errors import LatheError, aborted, invalid_argument
 
-__all__ = ["apply_mask", "check_etag", "etag_of"]
+__all__ = ["apply_mask", "check_etag", "etag_of", "names_field"]
 
 MASK_FIELD = "update_mask"
 
@@ -53,6 +53,11 @@ def apply_mask(source: Message, target: Message, mask: FieldMask, allowed_fields
     for path in paths:
         _check(path, source, allowed_fields)
     FieldMask(paths=paths).MergeMessage(source, target, replace_message_field=True, replace_repeated_field=True)
+
+
+def names_field(mask: FieldMask, field: str) -> bool:
+    """Return whether a mask names a field, something in it, or all fields."""
+    return any(path.partition(".")[0] in {field, "*"} for path in mask.paths)
 
 
 def _check(path: str, message: Message, allowed_fields: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from lathe.registry.v1.architecture_service_pb2 import (
 from lathe.registry.v1.model_service_pb2 import Lineage
 from lathe.type.v1.digest_pb2 import Digest
 
+from services.common.changes import names_field
 from services.common.database import Connection, Database
 from services.common.errors import failed_precondition
 from services.common.idempotency import made_once
@@ -96,7 +97,7 @@ class Architectures:
                 changed.certification = UNCERTIFIED
                 changed.certified_by = ""
 
-        if {"source", "*"} & set(request.update_mask.paths):
+        if names_field(request.update_mask, "source"):
             await self._content.put_bytes(request.architecture.source.encode())
 
         async def keep(connection: Connection, before: Architecture, after: Architecture) -> None:

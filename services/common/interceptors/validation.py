@@ -9,6 +9,7 @@ import protovalidate
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import DecodeError, Message
 
+from services.common.changes import names_field
 from services.common.errors import invalid_argument, invalid_fields
 from services.common.interceptors.enums import unknown_enums
 
@@ -38,10 +39,9 @@ def check(message: Message, inside: str = "", changed: FieldMask | None = None) 
     wrong = [(_path(each), _description(each)) for each in _validator.collect_violations(message)]
     told = {path for path, _ in wrong}
     wrong += [(path, description) for path, description in unknown_enums(message) if path not in told]
-    if changed is not None and list(changed.paths) != ["*"]:
-        fields = {path.partition(".")[0] for path in changed.paths}
+    if changed is not None:
         # A rule of the whole message has no path.
-        wrong = [each for each in wrong if not each[0] or re.split(r"[.\[]", each[0])[0] in fields]
+        wrong = [each for each in wrong if not each[0] or names_field(changed, re.split(r"[.\[]", each[0])[0])]
     if wrong:
         raise invalid_fields([(f"{inside}.{path}".strip("."), description) for path, description in wrong])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lathe.type.v1 import task_pb2
 
-from services.common.changes import apply_mask, check_etag
+from services.common.changes import apply_mask, check_etag, names_field
 from services.common.errors import LatheError, aborted, failed_precondition, invalid_argument, not_found
 from services.common.idempotency import fingerprint
 from services.common.interceptors.validation import check
@@ -107,7 +107,7 @@ class TaskHandlers:
             apply_mask(request.task, body, request.update_mask, EDITABLE)
             check(body, inside="task", changed=request.update_mask)
             edited: Any = body
-            if not edited.display_name and "display_name" in request.update_mask.paths:
+            if not edited.display_name and names_field(request.update_mask, "display_name"):
                 text = "A task has a name for people. Give one, or leave 'display_name' out of the update_mask."
                 raise invalid_argument("task.display_name", text)
             if await self._store.rename(

@@ -10,6 +10,7 @@ from lathe.registry.v1.release_service_pb2 import (
     UpdateChannelRequest,
 )
 
+from services.common.changes import names_field
 from services.common.database import Connection, Database
 from services.common.errors import failed_precondition, invalid_argument, not_found
 from services.common.interceptors.validation import check
@@ -80,7 +81,7 @@ class Channels:
         Raises:
             LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
         """
-        if any(path.split(".")[0] == "rules" for path in request.update_mask.paths):
+        if names_field(request.update_mask, "rules"):
             await self._check(request.channel)
 
         def validate(channel: Channel) -> None:

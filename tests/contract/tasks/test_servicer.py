@@ -83,8 +83,10 @@ async def test_update_guards_by_etag_and_mask(served: Served) -> None:
     long = pb.UpdateConversionTaskRequest(task=task, update_mask=FieldMask(paths=["display_name"]))
     assert (await refused(stub.UpdateConversionTask(long))).fields[0][0] == "task.display_name"
     task.display_name = ""
-    error = await refused(stub.UpdateConversionTask(long.__class__(task=task, update_mask=long.update_mask)))
-    assert (error.fields[0][0], "Give one" in error.message) == ("task.display_name", True)
+    for path in ("display_name", "*"):
+        nameless = pb.UpdateConversionTaskRequest(task=task, update_mask=FieldMask(paths=[path]))
+        error = await refused(stub.UpdateConversionTask(nameless))
+        assert (error.fields[0][0], "Give one" in error.message) == ("task.display_name", True)
     wrong = pb.UpdateConversionTaskRequest(task=task, update_mask=FieldMask(paths=["spec"]))
     assert (await refused(stub.UpdateConversionTask(wrong))).fields[0][0] == "update_mask"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable
 
 import grpc
 import pytest
@@ -152,9 +153,14 @@ async def test_rules_that_nothing_could_keep_are_refused(
     desk: Desk, rules: PromotionRules, field: str, words: str
 ) -> None:
     model = await desk.model()
-    refused = await desk.refused(desk.channel(model, rules))
-    assert (refused.code, refused.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
-    assert words in refused.message
+    channel = Channel(name=await desk.channel(model), display_name="Production", rules=rules)
+    updates = [UpdateChannelRequest(channel=channel, update_mask=FieldMask(paths=[mask])) for mask in ("rules", "*")]
+    calls: list[Awaitable[object]] = [desk.channel(model, rules, "other")]
+    calls += [desk.releases.UpdateChannel(update) for update in updates]
+    for call in calls:
+        refused = await desk.refused(call)
+        assert (refused.code, refused.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+        assert words in refused.message
 
 
 async def test_the_evaluator_is_asked_only_where_a_rule_needs_it(desk: Desk, shared_settings: Settings) -> None:
