@@ -18,8 +18,7 @@ from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 from nats.aio.msg import Msg
 
 from services.common.background import end
-from services.common.bus.topology import ADVISORIES, EVENTS, TASKS, claimed_subject, event_subject
-from services.common.errors import unavailable
+from services.common.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject
 from services.common.settings import Settings
 from services.common.tasks import attempt as attempts
 from services.common.tasks.claims import Claims
@@ -28,7 +27,7 @@ from services.common.tasks.pace import Pace
 from services.common.tasks.projector import Projector
 from services.common.tasks.rows import Change, timestamp
 from services.local.nats import NatsServer
-from tests.integration.tasks.kit import DEVICE, OPTIONS, Site, open_site
+from tests.integration.tasks.kit import DEVICE, Site, open_site
 
 
 def event(task: pb.ConversionTask, attempt: int, worker: str = "w", **kind: Any) -> event_pb2.TaskEvent:
@@ -78,80 +77,6 @@ async def test_a_purged_queue_is_filled_again(site: Site) -> None:
     for task in tasks:
         done = await site.reach(task, task_pb2.SUCCEEDED)
         assert len(done.attempts) == 1
-
-
-async def unrecorded(site: Site) -> pb.ConversionTask:
-    """Return a task whose work is done, while its result cannot be recorded and what its worker said is lost."""
-    site.kind.answers = [unavailable("registry", "The registry does not answer.")] * 1000
-    await site.start_worker()
-    task = await site.until(await site.create("ok"), lambda found: found.status.stage == failure_pb2.REGISTERING)
-    await site.stop_workers()
-    await site.bus.js.purge_stream(EVENTS)
-    return task
-
-
-async def test_work_that_is_done_is_never_repeated_for_a_sibling_that_is_away(site: Site) -> None:
-    task = await unrecorded(site)
-    await asyncio.sleep(OPTIONS.stalled_after + 2 * OPTIONS.sweep_every)  # as long as a stalled task is given
-    site.kind.answers.clear()
-    done = await site.reach(task, task_pb2.SUCCEEDED)
-    assert len(done.attempts) == 1
-    assert site.jobs.runs == ["ok"]
-
-
-async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = await unrecorded(site)
-    asked, answers = asyncio.Event(), asyncio.Event()
-
-    async def hang(_task: Message, _outcome: Message) -> Message:
-        asked.set()
-        await answers.wait()
-        return pb.ConversionResult(hardware="at last")
-
-    monkeypatch.setattr(site.kind, "complete", hang)
-    async with asyncio.timeout(20):
-        await asked.wait()
-    lost = await site.create("hang", seed=1)
-    await asyncio.sleep(0.1)
-    await site.bus.js.purge_stream(TASKS)
-    await site.start_worker()
-    await site.reach(lost, task_pb2.RUNNING)  # the sweep sent it again
-    answers.set()
-    assert (await site.reach(task, task_pb2.SUCCEEDED)).result.hardware == "at last"
-
-
-async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def away(_name: str, _spec: Message) -> None:
-        raise unavailable("registry", "The registry does not answer.")
-
-    await site.start_worker()
-    with monkeypatch.context() as outage:
-        outage.setattr(site.kind, "release", away)
-        held = await site.create("ok", model_version="models/m/versions/held")
-        await site.reach(held, task_pb2.SUCCEEDED)
-        await site.stop_workers()
-        lost = await site.create("ok", seed=1)
-        await asyncio.sleep(0.1)
-        await site.bus.js.purge_stream(TASKS)
-        await site.start_worker()
-        await site.reach(lost, task_pb2.SUCCEEDED)
-        assert site.kind.holding == {held.name}
-    async with asyncio.timeout(20):
-        while site.kind.holding:
-            await asyncio.sleep(0.02)
-
-
-async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = await unrecorded(site)
-
-    async def fault(_task: Message, _outcome: Message) -> Message:
-        raise KeyError
-
-    monkeypatch.setattr(site.kind, "complete", fault)
-    failed = await site.reach(task, task_pb2.FAILED)
-    assert failed.status.failure.reason == failure_pb2.INTERNAL_ERROR
 
 
 async def test_a_killed_worker_is_replaced(site: Site) -> None:
