@@ -34,7 +34,7 @@ def readme(manifest: Manifest) -> str:
         )
         lines += [
             "",
-            f"Parity with the source: {parity['verdict']}. Asked for is a {asked}; measured: {figures}.",
+            f"Parity with the source: {parity['verdict']}. Required: {asked}; measured: {figures}.",
         ]
         lines += [line for words in component.warnings or () for line in ("", f"Note: {words}")]
         if several:

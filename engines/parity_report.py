@@ -94,7 +94,7 @@ class ParityReport:
             figure = f"the cosine {found.cosine:.4f}"
         else:
             figure = f"the relative error {found.max_rel_error:.3g}"
-        return f"output '{found.output}' has {figure}; asked for is a {self.tolerance}"
+        return f"output '{found.output}' has {figure}; required: {self.tolerance}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form of `lathe.type.v1.ParityReport`."""

@@ -111,7 +111,7 @@ def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], s
 def _plausible(
     rng: np.random.Generator, inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], shapes: Sequence[Shape]
 ) -> tuple[Arrays, tuple[str, ...]]:
-    """Return a feed of values as they may come in use, and of which kinds they are; noise where nothing tells."""
+    """Return a feed of values as they may come in use, and of which kinds they are; noise if nothing tells."""
     drawn: Arrays = {}
     fields = []
     for spec, shape in zip(inputs, shapes, strict=True):

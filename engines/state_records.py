@@ -117,7 +117,7 @@ def _parts(value: Any) -> Any:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Return whether two values are equal, element by element where they hold tensors."""
+    """Return whether two values are equal, element by element if they hold tensors."""
     import torch
 
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):

@@ -137,7 +137,7 @@ def _dtype(element: TensorElement, given: ComponentInput | None) -> str:
 
 
 def _batch(elements: Sequence[TensorElement]) -> int:
-    """Return the largest batch; 0 where no batch axis says one, 1 where they cannot be a batch."""
+    """Return the largest batch; 0 if no batch axis says one, 1 if they cannot be a batch."""
     counted = [(element.shapes, element.counted_axis) for element in elements]
     ends = {(shapes.min[axis], shapes.max[axis]) for shapes, axis in counted if axis is not None}
     if ends <= {(1, 1)}:

@@ -116,7 +116,7 @@ def _load(path: Path) -> dict[str, Array]:
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise invalid(f"The samples are no readable NPZ of plain arrays: {error}") from error
+        raise invalid(f"The samples cannot be read as an NPZ of plain arrays: {error}") from error
 
 
 def shapes_in(path: Path, component: str, names: Sequence[str], *, only: bool) -> dict[str, Shape]:

@@ -83,7 +83,7 @@ def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _
 
 
 def unfit(source: Source, feed: Mapping[str, Array], expected: Arrays, threshold: float) -> tuple[str, str]:
-    """Return why no form can compute what a source computed, and what to do; empty where nothing of it is known.
+    """Return why no form can compute what a source computed, and what to do; empty if nothing of it is known.
 
     Args:
         source: The original.
@@ -103,7 +103,7 @@ def unfit(source: Source, feed: Mapping[str, Array], expected: Arrays, threshold
     lines = ", ".join(source.constants)
     return (
         f"tracing made constants of decisions about values at {lines}",
-        f"Write {lines} with tensor operators (torch.where in the place of if).",
+        f"Write {lines} with tensor operators (torch.where instead of if).",
     )
 
 

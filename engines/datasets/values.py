@@ -70,7 +70,7 @@ def texts(value: object, where: str, name: str) -> dict[str, str]:
 
 
 def classifications(value: object, where: str) -> dict[str, str]:
-    """Return classes by key; INVALID_DATA where a key is reserved for boxes."""
+    """Return classes by key; INVALID_DATA if a key is reserved for boxes."""
     found = texts(value, where, "classifications")
     if LABEL in found:
         invalid(

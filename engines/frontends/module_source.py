@@ -74,6 +74,6 @@ def _warnings(constants: Sequence[str]) -> tuple[str, ...]:
     return (
         f"Tracing recorded the decisions at {', '.join(constants)} as the samples made them, and every form keeps to "
         "them: an input that decides otherwise gets a wrong result, which samples that all decide alike cannot show. "
-        "Write them with tensor operators (torch.where in the place of if), or test with samples that take every "
+        "Write them with tensor operators (torch.where instead of if), or test with samples that take every "
         "branch.",
     )

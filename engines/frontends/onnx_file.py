@@ -114,7 +114,7 @@ def _refuse_unread(signature: Signature) -> None:
     if unread is not None:
         raise EngineFailure(
             FailureReason.UNSUPPORTED_PRECISION,
-            f"The output '{unread}' of the graph is in bfloat16, which ONNX Runtime gives to no program in Python, so "
+            f"The output '{unread}' of the graph is in bfloat16, which ONNX Runtime does not return to Python, so "
             "that it cannot be compared.",
             node=unread,
             suggested_fix="Let the graph end with a Cast of this output to float32.",
@@ -169,7 +169,7 @@ def _explained(failure: EngineFailure, onnx_path: Path, shown: str) -> EngineFai
         return failure
     return EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"'{shown}' is no graph that can be computed: {what}",
+        f"'{shown}' cannot be computed as it is: {what}",
         evidence=failure.evidence,
         suggested_fix="Export the model again; if you made it, onnx.checker.check_model(model, full_check=True) says "
         "what is wrong with it.",

@@ -115,7 +115,7 @@ class Truth:
         )
 
     def none_holds(self, rejected: Sequence[Entry]) -> EngineFailure:
-        """Return the failure of a source that no form of itself computes, with the cause where one is known.
+        """Return the failure of a source that no form of itself computes, with the cause if one is known.
 
         Args:
             rejected: What was tried in its place, each with its failure; at least one.

@@ -24,7 +24,7 @@ def verdict_note(parity: Mapping[str, Any]) -> tuple[str, Tone]:
 
 
 def parity_section(parity: Mapping[str, Any]) -> Iterator[Section]:
-    """Yield the outputs of a `ParityReport` in its JSON form; nothing where there are none."""
+    """Yield the outputs of a `ParityReport` in its JSON form; nothing if there are none."""
     outputs = parity.get("outputs")
     if not outputs:
         return
@@ -53,7 +53,7 @@ def _intro(parity: Mapping[str, Any]) -> str:
     source = str(parity.get("sample_source", ""))
     values = ", ".join(map(str, parity.get("sample_values", ())))
     of = f"{source} ({values})" if values else source
-    asked = f" Asked for is a {tolerance_of(parity)}." if parity.get("measure") else ""
+    asked = f" Required: {tolerance_of(parity)}." if parity.get("measure") else ""
     return f"Over {text.count(int(as_number(parity.get('samples', 0))), 'sample')}, {of}.{asked}"
 
 

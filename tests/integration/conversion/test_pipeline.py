@@ -181,7 +181,7 @@ def test_an_impossible_threshold_names_a_node_and_its_module(runtime: str, bench
     assert found.reason is FailureReason.PARITY_FAILED
     assert found.node
     assert "module 'features" in found.evidence
-    assert "asked for is a relative error at most 1e-12" in found.message
+    assert "required: relative error at most 1e-12" in found.message
 
 
 def test_a_failure_is_let_through_by_name_only(bench: Bench) -> None:

@@ -41,7 +41,7 @@ def test_a_graph_that_contradicts_itself_is_the_fault_of_its_file(
 ) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "net.onnx").write_bytes(_product(weights).SerializeToString())
-    with pytest.raises(EngineFailure, match=rf"'net\.onnx' is no graph that can be computed: .*{words}") as caught:
+    with pytest.raises(EngineFailure, match=rf"'net\.onnx' cannot be computed as it is: .*{words}") as caught:
         read("ONNX", tmp_path)
     assert caught.value.reason is FailureReason.INVALID_MODEL
     assert "check_model" in caught.value.suggested_fix

@@ -98,8 +98,8 @@ def without_entry() -> str:
 @pytest.mark.parametrize(
     ("measure", "words"),
     [
-        ("COSINE", "WARN. Asked for is a cosine at least 0.99, WARN down to 0.9; measured: `y` 0.9999."),
-        ("MAX_REL_ERROR", "WARN. Asked for is a relative error at most 0.01, WARN up to 0.1; measured: `y` 0.25."),
+        ("COSINE", "WARN. Required: cosine at least 0.99, WARN down to 0.9; measured: `y` 0.9999."),
+        ("MAX_REL_ERROR", "WARN. Required: relative error at most 0.01, WARN up to 0.1; measured: `y` 0.25."),
     ],
 )
 def test_the_readme_tells_parity_by_what_the_form_was_held_to(measure: str, words: str) -> None:

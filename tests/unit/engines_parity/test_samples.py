@@ -101,12 +101,12 @@ def test_component_names_go_before_bare_ones(tmp_path: Path) -> None:
 def test_bad_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
     path.write_bytes(b"not an archive")
-    assert "no readable NPZ" in failure(path, FIXED)
+    assert "cannot be read as an NPZ" in failure(path, FIXED)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
     assert "single NPY array" in failure(path, FIXED)
     np.savez(path, x=np.array([{"a": 1}], dtype=object))
-    assert "no readable NPZ of plain arrays" in failure(path, FIXED)
+    assert "cannot be read as an NPZ of plain arrays" in failure(path, FIXED)
 
 
 def test_bad_arrays_are_named(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def test_every_candidate_is_there_with_what_became_of_it() -> None:
 
 def test_parity_is_told_by_what_the_form_was_held_to() -> None:
     text = words(page(rich()))
-    assert "Asked for is a cosine at least 0.999, WARN down to 0.99." in text
+    assert "Required: cosine at least 0.999, WARN down to 0.99." in text
     assert "The parity verdict is WARN, accepted: accuracy is judged instead." in text
     text = words(page(no_gain()))
-    assert "Asked for is a relative error at most 0.0001, WARN up to 0.001." in text
+    assert "Required: relative error at most 0.0001, WARN up to 0.001." in text
     assert "The parity verdict" not in text
 
 
