@@ -65,9 +65,10 @@ def test_bfloat16_comes_behind_the_preprocessing(knobs: dict[str, str], tmp_path
 
 
 def test_a_compiler_is_ended_when_there_is_no_time_left(tmp_path: Path) -> None:
+    before = set(descendants(os.getpid()))  # other tests let torch keep a pool of compilers
     with at_most(0.2), pytest.raises(Overrun):
         backend("inductor").build(networks.source(networks.convolution()), tmp_path / "out", "FP32")
-    assert descendants(os.getpid()) == []
+    assert set(descendants(os.getpid())) <= before
 
 
 def test_inductor_compiles_ahead_of_time(tmp_path: Path) -> None:
