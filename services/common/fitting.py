@@ -53,7 +53,8 @@ async def check_inputs(
     if text.strip() and len(template.components) > 1:
         names = ", ".join(component.name for component in template.components)
         raise invalid_argument(
-            FIELD, f"it is about one network, and the template has several ({names}): declare their inputs there"
+            FIELD,
+            f"it describes one network, but the template has several ({names}): declare their inputs in the template",
         )
     undeclared = template.source_format in _OPEN_FORMATS and not has_samples
     undeclared = undeclared and not any(component.inputs for component in template.components)

@@ -78,8 +78,8 @@ class ResourceKind(Generic[M]):
         searched = self.searched(message) if self.searched else (name.rpartition("/")[2], resource.display_name)
         body, detail = self._split(message)
         if (size := len(body) + len(detail)) > MAX_RESOURCE_BYTES:
-            most = f"{MAX_RESOURCE_BYTES} are allowed. Shorten its lists and texts."
-            raise invalid_argument("", f"The {self.noun} would have {size} bytes, of which {most}")
+            most = f"at most {MAX_RESOURCE_BYTES} are allowed. Shorten its lists and texts."
+            raise invalid_argument("", f"The {self.noun} would have {size} bytes; {most}")
         row = {
             "uid": uid,
             "name": name,

@@ -48,8 +48,8 @@ class ResourceRows(Generic[M]):
         if retired:
             raise errors.failed_precondition(
                 "NAME_RETIRED",
-                f"{resource.name!r} was the name of another {self._kind.noun}, which is deleted. What still refers to "
-                "it would take the new one for it, so the name is not given again. Choose another id.",
+                f"{resource.name!r} was the name of another {self._kind.noun}, which has been deleted. Its name is not "
+                "used again, because lineages and results may still refer to it. Choose another id.",
                 resource.name,
             )
         raise errors.already_exists(self._kind.noun, resource.name)

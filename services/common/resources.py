@@ -232,7 +232,7 @@ class ResourceStore(Generic[M]):
         on_delete: Callable[[Connection, M], Awaitable[None]] | None = None,
         connection: Connection | None = None,
     ) -> M:
-        """Delete a resource and return what it was; its name is not given again if the kind retires names.
+        """Delete a resource and return what it was; its name is not used again if the kind retires names.
 
         Args:
             name: which resource.

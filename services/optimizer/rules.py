@@ -109,8 +109,8 @@ def require_the_source_itself(version: ModelVersion, source: ModelVersion) -> No
     name = Precision.Name(precision)
     raise failed_precondition(
         "QUANTIZED_VERSION",
-        f"'{version.name}' is a form of '{source.name}' in {name}, and an optimization reads the source again: what it "
-        f"finds would be no form of '{version.name}'. Optimize '{source.name}' with the precision goal {name}.",
+        f"'{version.name}' is a form of '{source.name}' in {name}. An optimization starts from the source, so that "
+        f"its result would not be a form of '{version.name}'. Optimize '{source.name}' with the precision goal {name}.",
         version.name,
     )
 

@@ -43,7 +43,7 @@ async def _refuse_held(connection: Connection, versions: Sequence[str]) -> None:
         holders = ", ".join(f"{row['holder']} ({row['version']})" for row in rows)
         raise failed_precondition(
             "IN_USE",
-            f"{_subject(versions)} cannot be deleted while it is used by {holders}. Wait for it to end, or cancel.",
+            f"{_subject(versions)} cannot be deleted while it is used by {holders}. Wait for its end, or cancel it.",
             subject=rows[0]["version"],
         )
 

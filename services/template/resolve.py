@@ -58,7 +58,7 @@ def resolve(template: Template, overrides: TemplateOverrides, version: ModelVers
     if (size := result.ByteSize()) > MAX_RESOLVED_BYTES:
         raise invalid_argument(
             "overrides.values",
-            f"the resolved template has {size} bytes, of which {MAX_RESOLVED_BYTES} are allowed; shorten its lists",
+            f"the resolved template has {size} bytes; at most {MAX_RESOLVED_BYTES} are allowed; shorten its lists",
         )
     return result
 

@@ -31,7 +31,7 @@ def check_template(template: Template, inside: str = "template") -> None:
     """
     if template.ByteSize() > MAX_BYTES:
         raise invalid_argument(
-            inside, f"the template has {template.ByteSize()} bytes, of which {MAX_BYTES} are allowed; shorten its lists"
+            inside, f"the template has {template.ByteSize()} bytes; at most {MAX_BYTES} are allowed; shorten its lists"
         )
     _check_target(template, inside)
     tasks = [taxonomy.task for taxonomy in template.taxonomies]

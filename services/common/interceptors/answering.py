@@ -26,7 +26,7 @@ def packer(serialize: Any) -> Callable[[Any, Any], bytes]:
             raise resource_exhausted(
                 "ANSWER_TOO_LARGE",
                 f"The answer would be a message of {len(packed)} bytes, and clients take {MAX_MESSAGE_BYTES}. Ask for "
-                "less at once, or for a smaller view.",
+                "less, or for a smaller view.",
             )
         if len(packed) < COMPRESSED_FROM:
             context.disable_next_message_compression()

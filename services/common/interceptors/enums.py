@@ -29,7 +29,7 @@ def unknown_enums(message: Message) -> Iterator[tuple[str, str]]:
             for path, number in _entries(field, value):
                 if number not in enum.values_by_number:
                     names = ", ".join(each.name for each in enum.values)
-                    yield path, f"{number} is no value of {enum.name}. Send one of: {names}"
+                    yield path, f"{number} is not a value of {enum.name}; use one of: {names}"
         elif field.name in plan.messages:
             for path, inner in _entries(field, value):
                 for deeper, description in unknown_enums(inner):

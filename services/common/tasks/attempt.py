@@ -65,7 +65,7 @@ class Attempt:
         if (size := outcome.ByteSize()) > MAX_OUTCOME_BYTES:
             raise EngineFailure(
                 FailureReason.INVALID_SPEC,
-                f"The result is a message of {size} bytes, of which {MAX_OUTCOME_BYTES} can be told.",
+                f"The result is a message of {size} bytes; at most {MAX_OUTCOME_BYTES} are allowed.",
                 suggested_fix="Ask for less in one task: fewer components, classes, slices or candidates.",
             )
         return _packed(outcome)

@@ -85,7 +85,9 @@ def _later(message: str, delivery: int) -> Completion:
     if delivery < MAX_TRIES:
         log.info("task.complete_later", message=message, delivery=delivery)
         return Later(_backoff(delivery))
-    return Refused(_failure(failure_pb2.INFRASTRUCTURE, f"It was tried {delivery} times: {message}", retryable=True))
+    return Refused(
+        _failure(failure_pb2.INFRASTRUCTURE, f"Lathe gave up after {delivery} tries: {message}", retryable=True)
+    )
 
 
 def _failure(reason: Any, message: str, *, retryable: bool = False) -> failure_pb2.Failure:
@@ -94,7 +96,7 @@ def _failure(reason: Any, message: str, *, retryable: bool = False) -> failure_p
         reason=reason,
         message=f"The work is done, but its result could not be recorded: {message}",
         suggested_fix="Fix what the message names, then retry the task. The outcome of the work is kept: the retry "
-        "only records it. To do the work again, create a task with skip_cache.",
+        "only records it. To do the work again, retry with skip_cache.",
         retryable=retryable,
     )
 

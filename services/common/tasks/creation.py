@@ -195,7 +195,7 @@ class Creator:
         if len(row.body) > MAX_TASK_BYTES:
             raise invalid_argument(
                 "spec",
-                f"The task would be a message of {len(row.body)} bytes, of which {MAX_TASK_BYTES} are allowed. Shorten "
+                f"The task would be a message of {len(row.body)} bytes; at most {MAX_TASK_BYTES} are allowed. Shorten "
                 "the lists and texts of its specification.",
                 reason="TASK_TOO_LARGE",
             )

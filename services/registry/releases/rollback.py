@@ -24,7 +24,7 @@ async def restored(connection: Connection, channel: Channel, named: str) -> Rele
             return release
     raise failed_precondition(
         "NO_EARLIER_RELEASE",
-        f"No other version served in '{channel.name}' before, so that there is nothing to go back to. "
+        f"No other version served in '{channel.name}' before, so there is nothing to go back to. "
         "To return to a release that was rolled back, name it in 'release'.",
         subject=channel.name,
     )

@@ -95,8 +95,8 @@ def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str
 def _required(version: ModelVersion, name: str, report: ParityReport | None) -> Finding:
     if report is not None:
         return Finding("PARITY", name, True, f"Component '{name}' has the parity verdict PASS.")
-    why = "it was uploaded, and no task of Lathe compared it" if version.package.directly_uploaded else "none"
-    sentence = f"Component '{name}' needs the parity verdict PASS; {version.name} has no parity report ({why})."
+    why = " (it was uploaded, and no task of Lathe compared it)" if version.package.directly_uploaded else ""
+    sentence = f"Component '{name}' needs the parity verdict PASS; {version.name} has no parity report{why}."
     return Finding("PARITY", name, False, sentence)
 
 
