@@ -165,7 +165,7 @@ def _save(connection: Connection, name: str, model: str) -> Any:
 def _tell_saved(task: Any) -> None:
     saved, source = short(task.result.model_version), short(task.spec.model_version)
     note(f"{task.name} is saved as {saved}.", style="green")
-    note(f"Its files, with a copy of {source}, after which the folder is named: {task.result.saved_location}")
+    note(f"The files are in {task.result.saved_location}, beside a copy of {source}, which the folder is named after.")
 
 
 def _create_task(
