@@ -178,8 +178,10 @@ def _check(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
             wanted = " * ".join(str(a) if a == b else f"{a}..{b}" if b != OPEN else "any" for a, b in ends) or "scalar"
             given = " * ".join(map(str, array.shape)) or "scalar"
             raise InputError(f"input {name!r} takes the shape {wanted}; given was {given}")
-    array = array.astype(dtype, copy=False)
-    return np.ascontiguousarray(array) if array.ndim else array
+    made = array.astype(dtype, copy=False)
+    if dtype.kind in "iu" and not np.array_equal(made, array):
+        raise InputError(f"input {name!r} takes {dtype}, which does not hold all of the given values")
+    return np.ascontiguousarray(made) if made.ndim else made
 
 
 def _dtype(entry: dict[str, Any]) -> Any:

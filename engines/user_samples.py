@@ -160,7 +160,10 @@ def _checked(spec: TensorSpec, array: Array, batch: int) -> Array:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise invalid(f"The samples' array '{spec.name}' holds values that are not finite.")
-    return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(shape)
+    made = array.astype(dtype, copy=False)
+    if dtype.kind in "iu" and not np.array_equal(made, array):
+        raise invalid(f"The samples' array '{spec.name}' has values that {dtype} does not hold, which the input takes.")
+    return np.ascontiguousarray(made).reshape(shape)
 
 
 def _fits(spec: TensorSpec, shape: Shape, batch: int) -> bool:

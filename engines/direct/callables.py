@@ -145,10 +145,10 @@ def _fitting(tensor: Tensor, array: Array) -> Array:
     """Return an input in its element type; refuse one whose type or shape is another.
 
     Raises:
-        EngineFailure: SHAPE_MISMATCH saying what was expected.
+        EngineFailure: SHAPE_MISMATCH saying what was expected; INVALID_SPEC for integers that the type does not hold.
     """
     dtype = np.dtype(np.str_ if tensor.dtype == "string" else tensor.dtype)
-    fits = np.can_cast(array.dtype, dtype, "same_kind")
+    fits = np.can_cast(array.dtype, dtype, "same_kind") and (array.dtype.kind == "U") == (dtype.kind == "U")
     if tensor.shape is not None:
         ends = zip(tensor.shape.min, array.shape, tensor.shape.max, strict=False)
         fits = fits and array.ndim == len(tensor.shape.max) and all(low <= n <= high for low, n, high in ends)
@@ -159,7 +159,10 @@ def _fitting(tensor: Tensor, array: Array) -> Array:
             f"The input '{tensor.name}' takes {dtype} {_extents(tensor)}; given was {array.dtype} {shape}.",
             suggested_fix="Optimize for the shapes that you need: input_shapes takes ranges and sets of shapes.",
         )
-    return array.astype(dtype, copy=False)
+    made = array.astype(dtype, copy=False)
+    if dtype.kind in "iu" and not np.array_equal(made, array):
+        raise _wrong(f"The input '{tensor.name}' takes {dtype}, which does not hold all of the given values.")
+    return made
 
 
 def _extents(tensor: Tensor) -> str:

@@ -121,6 +121,8 @@ def test_bad_arrays_are_named(tmp_path: Path) -> None:
     assert "not finite" in failure(path, FIXED)
     np.savez(path, ids=np.zeros((2, 6)))
     assert "'ids' is float64; the input takes int64" in failure(path, IDS)
+    np.savez(path, ids=np.full((1, 6), 2**63, np.uint64))
+    assert "'ids' has values that int64 does not hold" in failure(path, IDS)
     np.savez(path, ids=np.zeros((2, 6), np.int64), x=np.zeros((3, 3, 4, 4)))
     assert "different numbers of samples" in failure(path, IDS, IMAGE)
 
