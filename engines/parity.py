@@ -20,6 +20,7 @@ precisions: a class flips if two scores are close.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ class Comparison:
         if source.shape != target.shape:
             raise EngineFailure(
                 FailureReason.SHAPE_MISMATCH,
-                f"The output '{self.output}' has the shape {format_shape(target.shape)} where its source's has "
+                f"The output '{self.output}' has the shape {format_shape(target.shape)}; in the source it has "
                 f"{format_shape(source.shape)}.",
                 suggested_fix="A constant in the model may hold the batch size that it was traced with; "
                 "take sizes from the tensor itself, or set max_batch to 1.",
@@ -90,7 +91,7 @@ class Comparison:
         return math.inf if self._differing_non_finite > differing else relative_error(error, scale)
 
     def _add_text(self, source: Array, target: Array) -> float:
-        unequal = int((source.astype(np.str_) != target.astype(np.str_)).sum())
+        unequal = sum(map(operator.ne, _texts(source), _texts(target)))
         self._unequal += unequal
         self._compared += source.size
         return math.inf if unequal else 0.0
@@ -174,6 +175,12 @@ class Parity:
             samples.batch_sizes,
             samples.values,
         )
+
+
+def _texts(array: Array) -> list[str]:
+    """Return elements as text: TensorFlow gives bytes of UTF-8, ONNX Runtime text."""
+    values = array.reshape(-1).tolist()
+    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
 
 
 def relative_error(error: float, scale: float) -> float:

@@ -149,7 +149,7 @@ def test_another_shape_is_a_failure_that_names_the_output() -> None:
     with pytest.raises(EngineFailure) as caught:
         compare(np.zeros((2, 3)), np.zeros((1, 3)))
     assert caught.value.reason is FailureReason.SHAPE_MISMATCH
-    assert "'y' has the shape 1*3 where its source's has 2*3" in caught.value.message
+    assert "'y' has the shape 1*3; in the source it has 2*3" in caught.value.message
     assert tensor_error(np.zeros(2), np.zeros(3)) == math.inf
 
 
@@ -197,3 +197,9 @@ def test_outputs_without_elements_are_equal() -> None:
     assert comparison.add(np.zeros((0, 3)), np.zeros((0, 3))) == 0
     assert comparison.result(TOLERANCES["FP32"]).verdict is Verdict.PASS
     assert comparison.result(TOLERANCES["INT8"]).verdict is Verdict.PASS
+
+
+def test_bytes_of_utf8_are_the_text_that_they_stand_for() -> None:
+    source = np.array(["größe".encode(), b"x"], dtype=object)
+    assert compare(source, np.array(["größe", "x"], dtype=object)).verdict is Verdict.PASS
+    assert compare(source, np.array(["grösse", "x"], dtype=object)).verdict is Verdict.FAIL
