@@ -16,10 +16,13 @@ from services.common.tasks.kind import DETAILS
 from services.common.tasks.rows import COLUMNS, Change, Created, NewTask, TaskRow
 
 M = TypeVar("M", bound=Message)
-# One that ended without a result could not be registered: its outcome serves, but one with a result is better.
+# One that ended without a result could not be registered: its outcome serves, but one with a result is better. Each key
+# is looked up by itself (OFFSET 0 keeps the planner from merging the queries): for several keys at once it would choose
+# to read the whole table while that is small, or all tasks of a state, and keep to that plan as the table grows.
 _HIT = """
-SELECT uid FROM tasks WHERE action_key = ANY ({keys}) AND state IN (3, 4, 6) AND outcome IS NOT NULL
-ORDER BY state = 3 DESC, uid DESC LIMIT 1
+SELECT found.uid FROM unnest({keys}::bytea[]) AS wanted (key) CROSS JOIN LATERAL (
+    SELECT uid, state FROM tasks WHERE action_key = wanted.key AND outcome IS NOT NULL OFFSET 0
+) AS found WHERE found.state IN (3, 4, 6) ORDER BY found.state = 3 DESC, found.uid DESC LIMIT 1
 """
 
 _CREATE = f"""
