@@ -26,7 +26,6 @@ __all__ = [
     "claim_first",
     "claim_request",
     "find_first",
-    "find_request",
     "fingerprint",
     "forget_requests",
     "made_once",
@@ -117,16 +116,6 @@ async def claim_request(
     return await _first(connection, key, fingerprint)
 
 
-async def find_request(
-    connection: Connection | Database, *, owner: str, request_id: str, method: str, fingerprint: bytes
-) -> UUID | None:
-    """Return what the first request with this id created; None where there was none. Takes and raises as claiming does.
-
-    For work that is too long for a transaction: ask before it, and claim with what it made.
-    """
-    return await _first(connection, _key(owner, request_id, method), fingerprint)
-
-
 def _key(owner: str, request_id: str, method: str) -> tuple[str, UUID, str]:
     try:
         return owner, UUID(request_id), method
@@ -151,16 +140,14 @@ async def _first(connection: Connection | Database, key: tuple[str, UUID, str], 
 async def find_first(reader: Connection | Database, request: Any) -> UUID | None:
     """Return what the first request with the `request_id` of this one created for this caller; None if there is none.
 
+    For work that is too long for a transaction: ask before it, and claim with what it made.
+
     Raises:
-        LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, if the id stood for a different request.
+        LatheError: INVALID_ARGUMENT, if the id is not a UUID; reason REQUEST_ID_REUSED, if it stood for a different
+            request.
     """
-    return await find_request(
-        reader,
-        owner=current_user(),
-        request_id=request.request_id,
-        method=method_of(request),
-        fingerprint=fingerprint(request),
-    )
+    key = _key(current_user(), request.request_id, method_of(request))
+    return await _first(reader, key, fingerprint(request))
 
 
 async def claim_first(connection: Connection, request: Any, resource: UUID) -> UUID | None:
