@@ -110,7 +110,7 @@ def _measure(job: ComponentJob, source: Source, session: Session, samples: Sampl
 
 
 def _baseline(job: ComponentJob, source: Source, samples: Samples, sessions: ExitStack) -> tuple[str, Call]:
-    """Return what users run today: frozen TorchScript on preprocessed inputs, eager where it cannot be traced.
+    """Return what users run today: frozen TorchScript on preprocessed inputs, eager if it cannot be traced.
 
     What is opened for it is closed with `sessions`.
     """

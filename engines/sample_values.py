@@ -43,7 +43,7 @@ class Field:
 def plausible(rng: np.random.Generator, fields: Sequence[Field]) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Return values for those inputs whose kind can be told, by name, and the kinds among them, sorted.
 
-    Values are float64 or int64, and lie in the field's span where it has one.
+    Values are float64 or int64, and lie in the field's span if it has one.
     """
     found: dict[str, tuple[str, Array]] = {}
     for field in fields:

@@ -40,11 +40,11 @@ def verify(
         source: The original.
         session: The built form, in the runtime that will serve it.
         samples: Feeds of the package.
-        suspect: What to look into where they differ; its tolerance is what the outputs are held to.
+        suspect: What to look into if they differ; its tolerance is what the outputs are held to.
         classifier: Whether outputs are scores of classes.
 
     Raises:
-        EngineFailure: SHAPE_MISMATCH where an output has another shape; PARITY_FAILED if the source gives no number at
+        EngineFailure: SHAPE_MISMATCH if an output has another shape; PARITY_FAILED if the source gives no number at
             all, with the cause; what the original or the runtime raises.
     """
     specs = {spec.name: spec for spec in source.signature.outputs}

@@ -29,7 +29,7 @@ def safe_name(written: str) -> str | None:
     come as surrogates), are written as `%0A`, so that every name can be read, stored and sent.
 
     Raises:
-        EngineFailure: INVALID_DATA where the name is absolute, leads outside, or is no name.
+        EngineFailure: INVALID_DATA if the name is absolute, leads outside, or is no name.
     """
     readable = "".join(_escaped(letter) for letter in written)
     name = readable.replace("\\", "/")

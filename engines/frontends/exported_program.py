@@ -219,7 +219,7 @@ def _extents(
 ) -> tuple[int, int, int, bool]:
     """Return the smallest, tuned and largest extent of an axis, and whether the program bounds it.
 
-    Two is torch's smallest where it means one.
+    Two is torch's smallest when it means one.
     """
     import torch
 

@@ -6,7 +6,7 @@ from engines.failures import EngineFailure, FailureReason, first_line
 
 
 def not_installed(formats: str, packages: str, extra: str, error: ImportError) -> EngineFailure:
-    """Return the failure for formats that cannot be read where an extra is not installed.
+    """Return the failure for formats that cannot be read because an extra is not installed.
 
     Args:
         formats: What cannot be read: `TensorFlow's formats`.

@@ -29,7 +29,7 @@ def refuse_stateful(
 ) -> None:
     """Refuse a network that computes something else once it has been called.
 
-    It is called twice with the same input; where the first call changed something, also after another input, as a delay
+    It is called twice with the same input; if the first call changed something, also after another input, as a delay
     or a running maximum shows only then. Each call starts from the same seed: random numbers are no state.
 
     Args:
@@ -39,7 +39,7 @@ def refuse_stateful(
         path: The architecture file, for the line that an error names.
 
     Raises:
-        EngineFailure: STATEFUL_MODEL with the output, and what the network keeps where that can be seen; as
+        EngineFailure: STATEFUL_MODEL with the output, and what the network keeps if that can be seen; as
             `call_forward` besides.
     """
     with kept_state(users_network(network)) as state:

@@ -131,7 +131,7 @@ def interface(onnx_path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[s
     """Return the interface of a graph that was written: inputs as declared, outputs as the graph states them.
 
     Raises:
-        EngineFailure: INVALID_MODEL where the graph no longer takes one of the inputs.
+        EngineFailure: INVALID_MODEL if the graph no longer takes one of the inputs.
     """
     from engines.graph.hygiene import load_model
 

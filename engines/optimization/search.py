@@ -87,7 +87,7 @@ def search(
         maker: Builds them.
         source: The component.
         truth: What its original computes, on what forms are compared on and timed; and what they have to keep.
-        baselines: The source form; where it cannot be made, or does not compute what the source computes, the next is.
+        baselines: The source form; if it cannot be made, or does not compute what the source computes, the next is.
         workdir: Where processes exchange files.
         threads: Threads of every form.
         objective: `LATENCY`, `THROUGHPUT` or `SIZE`.

@@ -91,7 +91,7 @@ class Workbench:
         Returns also those before it, with why they cannot stand for the source: a traced network is not the network.
 
         Raises:
-            EngineFailure: PARITY_FAILED where none does, with the cause where it is known; why the last cannot be made
+            EngineFailure: PARITY_FAILED if none does, with the cause if it is known; why the last cannot be made
                 where none could be.
         """
         rejected: list[Entry] = []

@@ -76,7 +76,7 @@ def coverage_of(graph: Path) -> Coverage:
     """Return the coverage of an ONNX graph, or of an IR of OpenVINO: a file that ends in .xml."""
     if graph.suffix == ".xml":
         # Written by OpenVINO here, from a graph that was checked.
-        return _of_ir(ElementTree.parse(graph).getroot())  # noqa: S314
+        return _of_ir(ElementTree.parse(graph).getroot())  # noqa: S314 - OpenVINO wrote it here
     return of_onnx(load_model(graph, weights=False))
 
 

@@ -38,7 +38,7 @@ def is_quantization(node: Any) -> bool:
 def quantized_nodes(model: onnx.ModelProto) -> list[str]:
     """Return the nodes that compute on quantized values, in the graph's order; empty for a graph in floating point.
 
-    A node is named by its first output where it has no name. Subgraphs and local functions count.
+    A node is named by its first output if it has no name. Subgraphs and local functions count.
     """
     nodes = list(all_nodes(model))
     return [
@@ -49,7 +49,7 @@ def quantized_nodes(model: onnx.ModelProto) -> list[str]:
 def places_on_integers(nodes: Sequence[Any], integers: frozenset[str]) -> list[int]:
     """Return the places of the nodes that compute on quantized values, rising.
 
-    A DequantizeLinear stands for itself where nothing but the graph's output reads it.
+    A DequantizeLinear stands for itself if nothing but the graph's output reads it.
 
     Args:
         nodes: All nodes of a model.

@@ -1,4 +1,4 @@
-"""How answers leave: never larger than clients take by default, and compressed where that is worth the work."""
+"""How answers leave: never larger than clients take by default, and compressed if that is worth the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that EXIF data turns: boxes of the stored pixels are turned with them, where the stated size tells."""
+"""Images that EXIF data turns: boxes of the stored pixels are turned with them, if the stated size tells."""
 
 from __future__ import annotations
 
