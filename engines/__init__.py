@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engines.direct.optimizing import optimize
+    from engines.api.optimize import optimize
 
 __all__ = ["optimize"]
 
@@ -21,7 +21,7 @@ __all__ = ["optimize"]
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: it cannot be
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent where its caller sets up no log
 
-_HOME = {"optimize": "engines.direct.optimizing"}
+_HOME = {"optimize": "engines.api.optimize"}
 
 
 def __getattr__(name: str) -> object:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from engines.datasets.archives import Budget, Progress, unpack_tar, unpack_zip
 from engines.datasets.found import invalid
 from engines.datasets.member_names import safe_name
-from engines.inspection.sniff import sniff
+from engines.spec.sniff import sniff
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".gz")
 _OTHER_PACKED = (

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.base import Array
 from engines.datasets.items import Item
 from engines.datasets.selection import Selection
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Geometry, Steps, as_input, steps_for
 from engines.imaging.inputs import one_sample
 from engines.postprocess import input_size
+from engines.runtimes.protocol import Array
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.base import Array
 from engines.datasets.selection import Selection
 from engines.evaluation.arguments import check_arguments
 from engines.evaluation.feeding import Batch, Feeder
@@ -15,6 +14,7 @@ from engines.evaluation.groups import Group
 from engines.evaluation.predicting import MAIN_METRICS, Predictor
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
+from engines.runtimes.protocol import Array
 
 _MOST_KEPT_BYTES = 512 << 20
 

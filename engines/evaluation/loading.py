@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from engines.backends import Array, BuiltForm, Session, backend
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import ComponentEntry, Manifest, ServedForm, read_manifest
+from engines.package.manifest import ComponentEntry, Manifest, ServedForm, read_manifest
+from engines.runtimes import Array, BuiltForm, Session, backend
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from engines import postprocess
-from engines.backends.base import Array
 from engines.datasets.items import Item
 from engines.evaluation.classification import ClassificationCollector
 from engines.evaluation.collector import Collector
@@ -18,6 +17,7 @@ from engines.evaluation.feeding import Batch
 from engines.evaluation.raw import RawCollector
 from engines.evaluation.truth import ClassTruth, check_tasks
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.protocol import Array
 
 Prediction = dict[str, Any]
 Taxonomies = Sequence[Mapping[str, Any]]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.base import Array
 from engines.evaluation.collector import row
 from engines.evaluation.feeding import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
 from engines.evaluation.report import MetricValue
 from engines.evaluation.report_figures import OutputFigures
+from engines.runtimes.protocol import Array
 
 
 class RawCollector:

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engines.conversion_request import invalid, invalid_field
 from engines.evaluation.arguments import check_arguments
-from engines.manifest import Manifest
+from engines.package.manifest import Manifest
 from engines.postprocess import plain
+from engines.spec.request import invalid, invalid_field
 
 
 class _Message(BaseModel):

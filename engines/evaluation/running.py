@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines.backends.base import Array
 from engines.evaluation.collector import Collector
 from engines.evaluation.feeding import Batch, Feeder
 from engines.evaluation.predicting import Prediction, Predictor
@@ -15,6 +14,7 @@ from engines.evaluation.predictions import PredictionsHeader, PredictionsWriter,
 from engines.evaluation.times import Clock
 from engines.evaluation.worst import Worst
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.protocol import Array
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 

@@ -12,7 +12,7 @@ from engines.graph.light import read_light
 from engines.graph.scopes import SCOPES_KEY
 from engines.graph.soundness import refuse_broken
 from engines.graph.walk import all_graphs, all_nodes, all_tensors
-from engines.inspection.sniff import sniff
+from engines.spec.sniff import sniff
 
 if TYPE_CHECKING:
     import onnx

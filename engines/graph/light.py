@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.inspection.wire import LENGTH_DELIMITED, fields, varint_bytes
+from engines.graph.wire import LENGTH_DELIMITED, fields, varint_bytes
 
 if TYPE_CHECKING:
     import onnx

@@ -51,7 +51,7 @@ def to_half(model: onnx.ModelProto, precision: str, keep: AbstractSet[str] = fro
     import onnx
     import onnx.inliner
 
-    from engines.quantization.existing import quantized_nodes
+    from engines.graph.quantized import quantized_nodes
 
     converted = onnx.ModelProto()
     converted.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)

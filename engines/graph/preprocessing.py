@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.interface import dtype_name, element_type, graph_inputs
 from engines.graph.naming import rename_uses, unused_name
-from engines.signature import format_shape
+from engines.tensors.signature import format_shape
 
 if TYPE_CHECKING:
     import onnx

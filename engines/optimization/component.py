@@ -11,28 +11,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines.backends import Arrays, BuiltForm
-from engines.conversion_request import CLASSIFIERS, Component
+from engines.formats.preparation import Prepared, Progress, prepare
+from engines.formats.reading import Reader, read_source
 from engines.graph.hygiene import load_model
 from engines.optimization.component_data import ComponentData, find_component_data
 from engines.optimization.eight_bit import EightBit, EightBitForm
-from engines.optimization.form import FormSpec
-from engines.optimization.journal import LASTING, Journal
-from engines.optimization.judging import Thresholds, Truth
-from engines.optimization.making import Maker
-from engines.optimization.plan import IMAGE_RANK, baselines, candidates
-from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent
-from engines.optimization.search import SearchResult, search
-from engines.package import PackagedComponent
-from engines.parity_report import Verdict
-from engines.preparation import Prepared, Progress, prepare
+from engines.package.writer import PackagedComponent
+from engines.parity.report import Verdict
+from engines.parity.verification import describe
 from engines.quantization.data import ARTIFACT
 from engines.quantization.plan import is_transformer
-from engines.reading import Reader, read_source
-from engines.signature import Signature, TensorSpec
-from engines.verification import describe
+from engines.runtimes import Arrays, BuiltForm
+from engines.runtimes.form import FormSpec
+from engines.search.journal import LASTING, Journal
+from engines.search.judging import Thresholds, Truth
+from engines.search.making import Maker
+from engines.search.plan import IMAGE_RANK, baselines, candidates
+from engines.search.record import Record
+from engines.search.search import SearchResult, search
+from engines.spec.request import CLASSIFIERS, Component
+from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 

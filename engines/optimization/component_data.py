@@ -8,12 +8,12 @@ from pathlib import Path
 
 from engines.evaluation.judge import Judge
 from engines.failures import EngineFailure
+from engines.formats.preparation import Prepared
 from engines.graph.hygiene import load_model
+from engines.graph.quantized import quantized_nodes
 from engines.optimization.eight_bit import quantization_request
 from engines.optimization.request import OptimizationRequest
-from engines.preparation import Prepared
 from engines.quantization.data import ARTIFACT, Data, find_data, open_calibration
-from engines.quantization.existing import quantized_nodes
 from engines.quantization.gate import Bound
 from engines.quantization.setup import open_judge
 

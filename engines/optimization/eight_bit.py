@@ -14,26 +14,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines.backends import backend
-from engines.deadline import Overrun
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.preparation import Prepared
 from engines.graph.hygiene import load_model, save_model
+from engines.graph.nodes import name_nodes
+from engines.graph.quantized import quantized_nodes
+from engines.graph.readiness import make_ready
 from engines.optimization.eight_bit_time import BoundedWorkshop, BriefStopwatch, TimeIsUp
-from engines.optimization.journal import Journal
 from engines.optimization.request import OptimizationRequest
-from engines.preparation import Prepared
 from engines.quantization.choosing import fastest
 from engines.quantization.component import all_failed
 from engines.quantization.data import Data
-from engines.quantization.existing import quantized_nodes
 from engines.quantization.gate import Bound, JudgedForm
-from engines.quantization.nodes import name_nodes
 from engines.quantization.plan import first_candidates, second_candidates, settings_of
 from engines.quantization.quantizers import Material
 from engines.quantization.request import AccuracyBound, CalibrationData, QuantizationRequest, QuantizationSpec
 from engines.quantization.search import Search
 from engines.quantization.setup import ComponentJob, float_form, open_gate
-from engines.readiness import make_ready
+from engines.runtimes import backend
+from engines.sandbox.deadline import Overrun
+from engines.search.journal import Journal
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engines.profile import ProfileReport
 from engines.quantization.choosing import Stopwatch
 from engines.quantization.gate import JudgedForm
 from engines.quantization.plan import Candidate
 from engines.quantization.workshop import Trial, Workshop
+from engines.timing.paired import ProfileReport
 
 _TIMING_SECONDS = 1.0
 """Time of one comparison among quantizers: they are measured again, against everything else, in the search."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engines.manifest import QuantizationEntry, QuantizedComponent
 from engines.optimization.result import OptimizedComponent
+from engines.package.manifest import QuantizationEntry, QuantizedComponent
 
 EIGHT_BIT_WEIGHTS = "INT8 weights, integer products"
 """What the knob `weights` of OpenVINO does, as quantizations call it."""

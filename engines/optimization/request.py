@@ -6,10 +6,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engines.conversion_request import ConversionRequest, invalid, invalid_field
-from engines.devices import Device, load_catalog
 from engines.failures import EngineFailure, FailureReason
-from engines.toolchain import version_of
+from engines.spec.devices import Device, load_catalog
+from engines.spec.request import ConversionRequest, invalid, invalid_field
+from engines.spec.toolchain import version_of
 
 DEFAULT_BUDGET_SECONDS = 600
 _GOALS = ("FP32", "FP16", "BF16", "INT8")

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engines.optimization.entry import Entry
 from engines.optimization.request import OptimizationRequest
-from engines.optimization.search import SearchResult
-from engines.package import PackagedComponent
-from engines.samples import Samples
-from engines.signature import format_shape
-from engines.toolchain import READERS, hardware, software
+from engines.package.writer import PackagedComponent
+from engines.search.entry import Entry
+from engines.search.search import SearchResult
+from engines.spec.toolchain import READERS, hardware, software
+from engines.tensors.samples import Samples
+from engines.tensors.signature import format_shape
 
 SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
 SOURCE_NOTE = "the source form, the baseline"

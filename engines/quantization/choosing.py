@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engines.backends import Arrays, Session
-from engines.profile import Call, Latency, ProfileReport, profile
 from engines.quantization.gate import JudgedForm
 from engines.quantization.workshop import Trial
-from engines.toolchain import hardware
+from engines.runtimes import Arrays, Session
+from engines.spec.toolchain import hardware
+from engines.timing.paired import Call, Latency, ProfileReport, profile
 
 RUNG_SECONDS = 1.0
 """Time for the paired measurement of one rung of the ladder."""

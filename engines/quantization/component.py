@@ -9,20 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engines.backends import Session
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.preparation import Prepared
 from engines.graph.hygiene import load_model
-from engines.package import PackagedComponent
-from engines.parity_report import Verdict, judged_by_accuracy
-from engines.preparation import Prepared
-from engines.profile import ProfileReport
+from engines.graph.nodes import check_excluded
+from engines.graph.quantized import quantized_nodes
+from engines.package.writer import PackagedComponent
+from engines.parity.report import Verdict, judged_by_accuracy
 from engines.quantization.choosing import FINAL_SECONDS, Stopwatch, latency_of
 from engines.quantization.data import Data, find_data
 from engines.quantization.direct_quantizers import AsItIs
-from engines.quantization.existing import quantized_nodes
 from engines.quantization.gate import Bound, JudgedForm
 from engines.quantization.no_gain import no_gain_reason
-from engines.quantization.nodes import check_excluded
 from engines.quantization.plan import Candidate, first_candidates, second_candidates, settings_of
 from engines.quantization.quantizers import Material
 from engines.quantization.search import Search
@@ -30,7 +28,9 @@ from engines.quantization.sensing import node_costs
 from engines.quantization.sensitivity import NodeSensitivity
 from engines.quantization.setup import ComponentJob, float_form, measure_source, open_gate, read_component
 from engines.quantization.workshop import Workshop, described
-from engines.signature import Signature
+from engines.runtimes import Session
+from engines.tensors.signature import Signature
+from engines.timing.paired import ProfileReport
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model
+from engines.graph.quantized import PASSIVE, QDQ, integer_parameters, places_on_integers
 from engines.graph.walk import all_graphs, all_nodes
 from engines.quantization.compression import SMALLEST_EMBEDDING
-from engines.quantization.existing import PASSIVE, QDQ, integer_parameters, places_on_integers
 
 if TYPE_CHECKING:
     import onnx

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.conversion_request import invalid
 from engines.datasets.selection import Selection, unpack_selection
 from engines.failures import EngineFailure, FailureReason
-from engines.preparation import Prepared
+from engines.formats.preparation import Prepared
 from engines.quantization.feeds import (
     MOST_HELD_OUT,
     Feeds,
@@ -22,7 +21,8 @@ from engines.quantization.feeds import (
     judged_on,
 )
 from engines.quantization.request import DEFAULT_SAMPLES, CalibrationData, QuantizationRequest
-from engines.samples import SampleRange, Samples
+from engines.spec.request import invalid
+from engines.tensors.samples import SampleRange, Samples
 
 CALIBRATION_DIR = "calibration"
 EVALUATION_DIR = "evaluation"

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.base import Arrays
 from engines.datasets.selection import Selection
-from engines.deadline import check
 from engines.evaluation.feeding import Batch, Feeder
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
-from engines.samples import MAX_FEED_BYTES, USER_PROVIDED, Samples, batch_sizes
-from engines.signature import TensorSpec
+from engines.runtimes.protocol import Arrays
+from engines.sandbox.deadline import check
+from engines.tensors.samples import MAX_FEED_BYTES, USER_PROVIDED, Samples, batch_sizes
+from engines.tensors.signature import TensorSpec
 
 CACHED_BYTES = 2**28
 """Feeds up to this size together are kept in memory, so that several quantizers do not decode images anew."""

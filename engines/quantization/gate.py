@@ -9,18 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.backends import Arrays, Backend, BuildSource, BuiltForm, Session
 from engines.evaluation.judge import Judge
+from engines.formats.source import Source
 from engines.graph.hygiene import load_model
 from engines.graph.walk import all_tensors
-from engines.parity import Parity
-from engines.parity_report import OutputParity, ParityReport, Verdict
+from engines.parity.comparison import Parity
+from engines.parity.report import OutputParity, ParityReport, Verdict
 from engines.quantization.coverage import Coverage, coverage_of, nothing_quantized
 from engines.quantization.request import HALVES, AccuracyBound
-from engines.samples import Samples
-from engines.signature import Signature, TensorSpec
-from engines.source import Source
-from engines.tolerances import TOLERANCES
+from engines.runtimes import Arrays, Backend, BuildSource, BuiltForm, Session
+from engines.spec.tolerances import TOLERANCES
+from engines.tensors.samples import Samples
+from engines.tensors.signature import Signature, TensorSpec
 
 
 @dataclass(frozen=True)

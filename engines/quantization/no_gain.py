@@ -7,11 +7,11 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from engines.backends import Arrays, BuiltForm
 from engines.failures import first_line
-from engines.profile import ProfileReport
 from engines.quantization.request import HALVES
-from engines.toolchain import products_saturate
+from engines.runtimes import Arrays, BuiltForm
+from engines.spec.toolchain import products_saturate
+from engines.timing.paired import ProfileReport
 
 SMALL_MS = 0.1
 """Latency under which the fixed cost of a call and of every node outweighs what arithmetic takes."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.backends.dynamic_graph import quantize_products
 from engines.quantization.ort_static import place_qdq
 from engines.quantization.quantizers import Material, Settings
+from engines.runtimes.onnxruntime.dynamic_graph import quantize_products
 
 
 @dataclass(frozen=True)

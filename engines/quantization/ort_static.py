@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.graph.hygiene import load_model, save_model
-from engines.quantization.nodes import products_of_activations
+from engines.graph.nodes import products_of_activations
 from engines.quantization.ranges import Ranges
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engines.graph.quantized import PASSIVE, is_quantization
 from engines.graph.walk import reads
-from engines.quantization.existing import PASSIVE, is_quantization
 
 if TYPE_CHECKING:
     import onnx

@@ -32,9 +32,9 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.base import Array, Arrays
 from engines.failures import EngineFailure, FailureReason
 from engines.quantization.thresholds import entropy_threshold, percentile_threshold
+from engines.runtimes.protocol import Array, Arrays
 
 log = logging.getLogger(__name__)
 

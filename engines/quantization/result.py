@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engines.parity_report import worst
+from engines.parity.report import worst
 from engines.quantization.component import QuantizedComponent
 from engines.quantization.coverage import Coverage
 from engines.quantization.request import QuantizationRequest

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.profile import ProfileReport
 from engines.quantization.choosing import (
     FINAL_SECONDS,
     RUNG_SECONDS,
@@ -22,6 +21,7 @@ from engines.quantization.ladder import Climb, climb
 from engines.quantization.plan import Candidate
 from engines.quantization.sensing import node_costs
 from engines.quantization.workshop import Trial, Workshop, described
+from engines.timing.paired import ProfileReport
 
 log = logging.getLogger(__name__)
 

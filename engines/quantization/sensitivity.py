@@ -28,9 +28,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engines.backends.base import Arrays
 from engines.quantization.pieces import Piece, cut
 from engines.quantization.trials import Noise, effects, own_noise, switched
+from engines.runtimes.protocol import Arrays
 
 if TYPE_CHECKING:
     import onnx

@@ -7,21 +7,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.backends import Backend, Session
-from engines.conversion_request import CLASSIFIERS, Component, Template
 from engines.datasets.selection import Selection
-from engines.divergence import Suspect
 from engines.evaluation.judge import Judge
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.preparation import Prepared, Progress, prepare
 from engines.graph.hygiene import load_model, save_model
+from engines.graph.nodes import name_nodes
+from engines.parity.divergence import Suspect
+from engines.parity.verification import describe, judged, verify
 from engines.postprocess import plain
-from engines.preparation import Prepared, Progress, prepare
 from engines.quantization.data import Data
 from engines.quantization.feeds import SampleSet, batch_bounds
 from engines.quantization.gate import Bound, Gate, weights_size
-from engines.quantization.nodes import name_nodes
 from engines.quantization.request import QuantizationRequest
-from engines.verification import describe, judged, verify
+from engines.runtimes import Backend, Session
+from engines.spec.request import CLASSIFIERS, Component, Template
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backends.base import Array, Arrays
-from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.graph.hygiene import MAX_PROTOBUF_BYTES, save_model, weight_bytes
 from engines.graph.instrumentation import expose_intermediates
 from engines.graph.walk import reads
-from engines.parity import SQNR_CAP_DB
+from engines.parity.comparison import SQNR_CAP_DB
 from engines.quantization.pieces import Piece
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.protocol import Array, Arrays
 
 if TYPE_CHECKING:
     import onnx

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.backends.openvino_models import name_by_position
 from engines.graph.hygiene import save_model
 from engines.quantization.compression import Compression
+from engines.runtimes.openvino.models import name_by_position
 
 if TYPE_CHECKING:
     import onnx

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.graph.hygiene import load_model, save_model
+from engines.graph.nodes import separate_integers
 from engines.quantization.gate import Gate, JudgedForm
-from engines.quantization.nodes import separate_integers
 from engines.quantization.plan import Candidate
 from engines.quantization.quantizers import Material
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engines.parity_report import tolerance_of
+from engines.parity.report import tolerance_of
 from engines.reports import text
 from engines.reports.page import Cell, Section, Table, Tone
 from engines.reports.quantization_values import as_number

@@ -33,7 +33,7 @@ def create(
     """Register an architecture. The file is parsed, never run; its class name is found in it."""
     from lathe.registry.v1.architecture_service_pb2 import Architecture, CreateArchitectureRequest
 
-    from engines.architecture import ArchitectureError, inspect_architecture
+    from engines.formats.pytorch.architecture import ArchitectureError, inspect_architecture
 
     source = read_text(file)
     try:

@@ -34,7 +34,7 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
     problem = "The files' endings do not tell the format"
     if len(paths) == 1:
         from engines.failures import EngineFailure
-        from engines.inspection.formats import detect
+        from engines.formats.detection import detect
 
         try:
             return detect(paths[0])

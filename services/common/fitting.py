@@ -71,9 +71,9 @@ async def check_inputs(
 
 def check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int = 0) -> None:
     """Refuse what `check_inputs` does, of a template of one component, by the description of its source."""
-    from engines.conversion_request import Component
-    from engines.inspection.onnx import WITH_DEFAULT
-    from engines.stated_inputs import check_information
+    from engines.formats.onnx.description import WITH_DEFAULT
+    from engines.spec.request import Component
+    from engines.tensors.stated_inputs import check_information
 
     values = MessageToDict(template.components[0], preserving_proto_field_name=True)
     if max_batch:
@@ -89,7 +89,7 @@ def check_fit(text: str, template: Template, description: ModelDescription, *, m
 
 
 def _check_text(text: str) -> None:
-    from engines.tensor_information import parse
+    from engines.tensors.information import parse
 
     if not text.strip():
         return

@@ -28,7 +28,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import ResolvedTemplate, ResolveTemplateRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.common.errors import invalid_argument
 from services.common.fitting import check_inputs
 from services.common.holds import Holds

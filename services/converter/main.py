@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.common.platform import Platform
 from services.common.server import ServiceParts, run
 from services.common.tasks.service import task_service

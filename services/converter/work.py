@@ -15,8 +15,8 @@ class ConversionWorkKind(EngineWork):
     """Conversions, as a worker of one device sees them."""
 
     name = "conversion"
-    entry = "engines.conversion:run"
-    preload = ("torch.onnx", "torch.export", "onnxscript", "onnxruntime", "openvino", "engines.conversion")
+    entry = "engines.api.conversion:run"
+    preload = ("torch.onnx", "torch.export", "onnxscript", "onnxruntime", "openvino", "engines.api.conversion")
     work_type = ConversionWork
     outcome_type = ConversionOutcome
     outputs_dir = "package"

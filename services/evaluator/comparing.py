@@ -19,7 +19,7 @@ from services.common.errors import LatheError, failed_precondition, resource_exh
 from services.common.failures import ChildWork
 from services.common.storage import ContentStore
 
-ENTRY = "engines.evaluation.comparison:run"
+ENTRY = "engines.api.comparison:run"
 # A caller waits for the answer, so that it has to come within minutes.
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=120)
 # Children that may compare at the same time, so that a long one does not keep the short ones waiting: each may take the

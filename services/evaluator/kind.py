@@ -18,8 +18,8 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
 from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
-from engines.devices import load_catalog
-from engines.manifest import Manifest
+from engines.package.manifest import Manifest
+from engines.spec.devices import load_catalog
 from services.common.datasets import Datasets
 from services.common.errors import failed_precondition
 from services.common.holds import Holds

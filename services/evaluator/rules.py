@@ -11,10 +11,10 @@ from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelFormat, ModelVersi
 from lathe.type.v1.precision_pb2 import Precision
 from pydantic import ValidationError
 
-from engines.devices import load_catalog
 from engines.evaluation.arguments import check_arguments
 from engines.failures import EngineFailure, first_objection
-from engines.manifest import Manifest
+from engines.package.manifest import Manifest
+from engines.spec.devices import load_catalog
 from services.common.datasets import refuse_steps_on_tensors
 from services.common.errors import failed_precondition, invalid_argument
 from services.common.packages import MANIFEST

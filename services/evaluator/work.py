@@ -23,8 +23,8 @@ class EvaluationWorkKind(EngineWork):
     """Evaluations, as a worker of one device sees them."""
 
     name = "evaluation"
-    entry = "engines.evaluation.evaluating:run"
-    preload = ("onnxruntime", "openvino", "pyarrow.parquet", "engines.evaluation.evaluating")
+    entry = "engines.api.evaluation:run"
+    preload = ("onnxruntime", "openvino", "pyarrow.parquet", "engines.api.evaluation")
     work_type = EvaluationWork
     outcome_type = EvaluationOutcome
     outputs_dir = "report"

@@ -18,7 +18,7 @@ from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.precision_pb2 import INT8
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.common.database import Database
 from services.common.datasets import Datasets
 from services.common.fitting import check_inputs

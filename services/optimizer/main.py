@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.common.platform import Platform
 from services.common.server import ServiceParts, run
 from services.common.tasks.service import TaskEngine, task_service

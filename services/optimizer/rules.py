@@ -10,8 +10,8 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPECIFIED, Precision
 
-from engines.devices import Device, load_catalog
-from engines.toolchain import version_of
+from engines.spec.devices import Device, load_catalog
+from engines.spec.toolchain import version_of
 from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
 from services.common.errors import LatheError, failed_precondition, invalid_argument
 from services.common.storage.folders import OWN_PREFIXES

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, OptimizationWork
 from lathe.type.v1.digest_pb2 import Digest
 
-from engines.source_files import TEST_DATA
+from engines.spec.source_files import TEST_DATA
 from services.common.datasets import INDEX_FILE, calibration_and_evaluation
 from services.common.tasks.engine_work import READING_PACKAGES, EngineWork
 from services.optimizer.rules import RECORD_FILE
@@ -23,8 +23,8 @@ class OptimizationWorkKind(EngineWork):
     """Optimizations, as a worker of one device sees them."""
 
     name = "optimization"
-    entry = "engines.optimization.optimizing:run"
-    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.optimization.optimizing")
+    entry = "engines.api.optimization:run"
+    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.api.optimization")
     work_type = OptimizationWork
     outcome_type = OptimizationOutcome
     outputs_dir = "package"

@@ -17,7 +17,7 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
 from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.common.datasets import Datasets
 from services.common.fitting import check_inputs
 from services.common.holds import Holds

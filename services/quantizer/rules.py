@@ -16,7 +16,7 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, INT4, INT8, PRECISION_UNSPECIFIED, Precision
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
 from services.common.errors import invalid_argument
 from services.common.tasks.kind import MINIMUM_MEMORY

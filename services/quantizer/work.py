@@ -21,8 +21,8 @@ class QuantizationWorkKind(EngineWork):
     """Quantizations, as a worker of one device sees them."""
 
     name = "quantization"
-    entry = "engines.quantization.quantizing:run"
-    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.quantization.quantizing")
+    entry = "engines.api.quantization:run"
+    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.api.quantization")
     work_type = QuantizationWork
     outcome_type = QuantizationOutcome
     outputs_dir = "package"

@@ -7,7 +7,7 @@ import hashlib
 import yaml
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 
-from engines.architecture import ArchitectureError, inspect_architecture
+from engines.formats.pytorch.architecture import ArchitectureError, inspect_architecture
 from services.common.errors import LatheError, invalid_argument
 
 

@@ -12,8 +12,8 @@ from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from lathe.registry.v1.model_service_pb2 import ModelDescription, ModelFormat
 from lathe.type.v1.digest_pb2 import File
 
+from engines.api.description import DESCRIBED_FORMATS
 from engines.failures import EngineFailure, FailureReason
-from engines.inspection import DESCRIBED_FORMATS
 from engines.sandbox import Child, Limits
 from services.common import failures
 from services.common.errors import LatheError, failed_precondition, invalid_argument
@@ -110,7 +110,7 @@ async def _read(model_format: ModelFormat.ValueType, files: Sequence[File], work
     request = {"format": ModelFormat.Name(model_format), "files": [file.path for file in files], "root": _FOLDER}
     try:
         async with await Child.spawn(workdir) as child:
-            result = await child.run("engines.inspection:describe", request, LIMITS)
+            result = await child.run("engines.api.description:describe", request, LIMITS)
     except EngineFailure as failure:
         raise refusal(failure) from failure
     return description_of(result)

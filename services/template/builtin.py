@@ -17,7 +17,7 @@ from lathe.registry.v1.model_service_pb2 import (
 from lathe.template.v1.template_service_pb2 import RGB, Component, ComponentInput, Preprocessing, Template
 from lathe.type.v1.precision_pb2 import Precision
 
-from engines.devices import Device, Runtime, load_catalog
+from engines.spec.devices import Device, Runtime, load_catalog
 from services.template.rules import GRAPHS
 
 SOURCES = (PTH, TORCHSCRIPT, EXPORTED_PROGRAM, ONNX, HUGGINGFACE, SAVED_MODEL, FROZEN_GRAPH)

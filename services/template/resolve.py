@@ -26,8 +26,8 @@ from lathe.template.v1.template_service_pb2 import (
 )
 from lathe.type.v1.precision_pb2 import FP32, Precision
 
-from engines.source_files import DIRECTORY_FORMATS, model_files
-from engines.tolerances import TOLERANCES
+from engines.spec.source_files import DIRECTORY_FORMATS, model_files
+from engines.spec.tolerances import TOLERANCES
 from services.common.errors import invalid_argument
 from services.common.messages import MAX_RESOLVED_BYTES
 from services.common.overrides import leaves, named_paths, override

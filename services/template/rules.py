@@ -9,10 +9,10 @@ from lathe.registry.v1.model_service_pb2 import CAFFE, FROZEN_GRAPH, ONNX, PTH, 
 from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Template
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
-from engines.devices import Device, load_catalog
 from engines.failures import EngineFailure
-from engines.signature import NO_BATCH, check_shape
-from engines.source_files import DIRECTORY_FORMATS
+from engines.spec.devices import Device, load_catalog
+from engines.spec.source_files import DIRECTORY_FORMATS
+from engines.tensors.signature import NO_BATCH, check_shape
 from services.common.errors import failed_precondition, invalid_argument
 
 RESOLVED = "overrides.values"

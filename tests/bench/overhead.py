@@ -1,8 +1,8 @@
-"""What `engines.conversion` adds to the same conversion by hand: `python -m tests.bench.overhead [--rounds N]`.
+"""What `engines.api.conversion` adds to the same conversion by hand: `python -m tests.bench.overhead [--rounds N]`.
 
 Both sides, in this process and in turn, after one unmeasured run of each:
 
-| step | by hand | engines.conversion |
+| step | by hand | engines.api.conversion |
 |---|---|---|
 | build and load the network | exec, torch.load, load_state_dict | the same, after a look for code in the file |
 | export, dynamic batch | torch.onnx.export, save | the same; network run at 1 and 2, graph at 1 |
@@ -34,7 +34,7 @@ import numpy as np
 import openvino as ov
 import torch
 
-from engines.backends.onnxruntime import OnnxRuntimeSession
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.sandbox import Progress
 from tests.integration.conversion.workbench import Bench
 
@@ -148,7 +148,7 @@ class Stopwatch(list[Progress]):
 
 
 def by_engine(bench: Bench, runtime: str) -> tuple[Cost, Cost]:
-    """Convert with `engines.conversion`; return the cost without the latency table, and that of it."""
+    """Convert with `engines.api.conversion`; return the cost without the latency table, and that of it."""
     bench.progress = watch = Stopwatch()
     inputs = [{"name": "x", "shape": [1, *SHAPE]}]
     bench.convert(bench.request(runtime=runtime, inputs=inputs, max_batch=max(BATCHES), error_threshold=1e-3))
@@ -180,7 +180,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    print("| runtime | seconds | by hand | engines.conversion | ratio | difference | latency table |")
+    print("| runtime | seconds | by hand | engines.api.conversion | ratio | difference | latency table |")
     print("|---|---|---|---|---|---|---|")
     for runtime in ("onnxruntime", "openvino"):
         with contextlib.redirect_stdout(io.StringIO()):

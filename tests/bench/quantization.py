@@ -1,6 +1,6 @@
 """Int8 against FP32, and what making it costs: `python -m tests.bench.quantization [--models …] [--runtimes …]`.
 
-Each row is one quantization by `engines.quantization.quantizing`, in the sandboxed child and with the modules that a
+Each row is one quantization by `engines.api.quantization`, in the sandboxed child and with the modules that a
 worker has imported. Latencies are those that the engine measures itself: source and result in the same runtime, paired
 and interleaved in one process, the ratio with its 95 % interval, and that of the source against itself (A/A). Time is
 that of the whole job from reading the model to the written package; memory is the peak of the child, what the imports
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure
-from engines.toolchain import hardware
+from engines.spec.toolchain import hardware
 from services.quantizer.work import QuantizationWorkKind
 from tests.bench import child, subjects
 from tests.bench.subjects import Subject

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from tests.manifests.deployed import COMPOSE, DOCKERFILE, HEADROOM, ROOT, bytes_of, compose
 

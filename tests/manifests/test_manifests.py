@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from engines.devices import load_catalog
+from engines.spec.devices import load_catalog
 from services.common.settings import Settings
 from services.evaluator import comparing
 from services.local.roster import SERVICES, WORKERS, ServiceEntry

@@ -39,9 +39,9 @@ def imported_by(statement: str) -> set[str]:
         "services.local.stack",
         "services.cli.main",
         "engines.sandbox",
-        "engines.devices",
-        "engines.toolchain",
-        "engines.direct.optimizing",
+        "engines.spec.devices",
+        "engines.spec.toolchain",
+        "engines.api.optimize",
     ],
 )
 def test_no_framework_is_imported(module: str) -> None:

@@ -9,8 +9,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import File
 
-from engines.devices import load_catalog
-from engines.toolchain import READERS, fingerprint, software
+from engines.spec.devices import load_catalog
+from engines.spec.toolchain import READERS, fingerprint, software
 
 READING_PACKAGES = (
     *("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy"),

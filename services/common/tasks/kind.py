@@ -116,7 +116,7 @@ class WorkKind(Protocol):
 
     @property
     def entry(self) -> str:
-        """Function that the child runs: `engines.conversion:run`."""
+        """Function that the child runs: `engines.api.conversion:run`."""
 
     @property
     def preload(self) -> Sequence[str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import structlog
 
-from engines.devices import Device, load_catalog
-from engines.toolchain import version_of
+from engines.spec.devices import Device, load_catalog
+from engines.spec.toolchain import version_of
 from services.common import telemetry
 from services.common.bus.connection import Bus
 from services.common.bus.topology import Timing, ensure_topology

@@ -11,8 +11,8 @@ from lathe.type.v1.digest_pb2 import File
 from pydantic import ValidationError
 
 from engines.failures import EngineFailure, first_objection
-from engines.manifest import Manifest
-from engines.triton import CONFIG_NAME, TritonModel, lay_out
+from engines.package.manifest import Manifest
+from engines.package.triton import CONFIG_NAME, TritonModel, lay_out
 from services.common.errors import LatheError, failed_precondition
 from services.common.storage import ContentStore
 from services.registry.packages import MANIFEST

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Compatibility
 
-from engines.compatibility import Machine, judge
-from engines.devices import load_catalog
 from engines.failures import EngineFailure
+from engines.package.compatibility import Machine, judge
+from engines.spec.devices import load_catalog
 from services.common.database import Database
 from services.common.errors import invalid_argument
 from services.common.resources import ResourceStore

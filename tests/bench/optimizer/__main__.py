@@ -19,7 +19,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from engines.toolchain import hardware, software
+from engines.spec.toolchain import hardware, software
 from tests.bench import child
 from tests.bench.optimizer import olive, ours, table
 from tests.bench.optimizer.contest import Entrant, Standing, hold

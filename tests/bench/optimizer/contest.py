@@ -2,8 +2,8 @@
 
 Each round gives every form one turn, in random order, its process awake alone. A turn begins with untimed calls that
 bring caches and threads back, and counts the median of its timed ones. Ratios are medians over rounds of the ratio
-within the round, with the bootstrap interval of engines.profile. A form may stand as a control: the same once more, in
-another process; how far its ratio to the first is from 1 is what noise alone does.
+within the round, with the bootstrap interval of engines.timing.paired. A form may stand as a control: the same once
+more, in another process; how far its ratio to the first is from 1 is what noise alone does.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.base import Arrays
 from engines.failures import EngineFailure
-from engines.optimization.form import Made
-from engines.optimization.runner import Runner
-from engines.parity import Comparison
-from engines.profile import median_interval
-from engines.tolerances import TOLERANCES
+from engines.parity.comparison import Comparison
+from engines.runtimes.form import Made
+from engines.runtimes.protocol import Arrays
+from engines.spec.tolerances import TOLERANCES
+from engines.timing.paired import median_interval
+from engines.timing.runner import Runner
 from tests.bench import child
 
 CONTROL = ", again"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engines.optimization.form import Made
+from engines.runtimes.form import Made
 from tests.bench.optimizer.layout import Layout
 from tests.bench.optimizer.peers import peer
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines.backends.base import BuiltForm
 from engines.failures import EngineFailure
-from engines.optimization.form import FormSpec, Made
-from engines.source_files import TEST_DATA
+from engines.runtimes.form import FormSpec, Made
+from engines.runtimes.protocol import BuiltForm
+from engines.spec.source_files import TEST_DATA
 from services.optimizer.work import CALIBRATION_FILE, OptimizationWorkKind
 from tests.bench import child
 from tests.bench.optimizer.layout import Layout

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backends.base import Array, Arrays, BuiltForm, Session
-from engines.optimization.runner_process import main
+from engines.runtimes.protocol import Array, Arrays, BuiltForm, Session
+from engines.timing.runner_process import main
 
 if TYPE_CHECKING:
     import torch

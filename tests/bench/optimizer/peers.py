@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engines.backends.base import BuiltForm
-from engines.optimization.form import FormSpec, Made
-from engines.optimization.runner import Runner
+from engines.runtimes.form import FormSpec, Made
+from engines.runtimes.protocol import BuiltForm
+from engines.timing.runner import Runner
 from tests.bench.optimizer.layout import Layout
 
 BASELINE = "frozen TorchScript"

@@ -14,6 +14,6 @@ async def evaluate(
     request: dict[str, Any], slot: Slot, on_progress: Callable[[Progress], None], on_log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Evaluate."""
-    from engines.evaluation.evaluating import run
+    from engines.api.evaluation import run
 
     return await asyncio.to_thread(run, request, slot.workdir, Reporter(lambda progress: None))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engines import conversion_component, profile
+from engines.conversion import component as conversion_component
+from engines.timing import paired as profile
 from tests.integration.conversion.workbench import Bench
 
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from engines import divergence
-from engines.backends import backend
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.divergence import Divergence, Suspect, locate
-from engines.frontends import onnx_export
-from engines.frontends.export_job import ExportJob, observe
-from engines.frontends.pytorch import export_onnx, run_module
+from engines.formats.pytorch.reader import export_onnx, run_module
+from engines.formats.torch_export import onnx_export
+from engines.formats.torch_export.export_job import ExportJob, observe
 from engines.graph.scopes import scopes
-from engines.module_trace import module_outputs, values_of_modules
-from engines.signature import TensorSpec
-from engines.tolerances import TOLERANCES
+from engines.parity import divergence
+from engines.parity.divergence import Divergence, Suspect, locate
+from engines.parity.module_trace import module_outputs, values_of_modules
+from engines.runtimes import backend
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.spec.tolerances import TOLERANCES
+from engines.tensors.signature import TensorSpec
 from tests.integration.conversion.workbench import CNN, DEEP, Bench
 
 RNG = np.random.default_rng(0)

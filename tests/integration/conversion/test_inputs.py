@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import read_manifest
-from engines.triton import lay_out
+from engines.package.manifest import read_manifest
+from engines.package.triton import lay_out
 from tests.integration.conversion.workbench import Bench
 
 RECURRENT = """

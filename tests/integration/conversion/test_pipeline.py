@@ -14,8 +14,8 @@ from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome
 from lathe.type.v1.measurement_pb2 import Verdict
 
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import read_manifest
-from engines.toolchain import cpu
+from engines.package.manifest import read_manifest
+from engines.spec.toolchain import cpu
 from tests.integration.conversion.workbench import CNN, DEEP, NAN, TIED, TWO_INPUTS, Bench, image
 
 RUNTIMES = ["onnxruntime", "openvino"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import Tensor, read_manifest
+from engines.package.manifest import Tensor, read_manifest
 from tests.integration.conversion.workbench import CNN, IMAGE, TWO_INPUTS, Bench
 
 RANGE = {"min_shape": [1, 3, 8, 8], "max_shape": [1, 3, 32, 16]}

@@ -11,7 +11,7 @@ import torch
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph import versions
-from engines.manifest import read_manifest
+from engines.package.manifest import read_manifest
 from tests.integration.conversion.workbench import CNN, HEAD, IMAGE, Bench, image
 from tests.unit.engines_backends import graphs
 from tests.unit.engines_graph.graphs import conv_bn

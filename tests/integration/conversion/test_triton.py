@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.manifest import Manifest, read_manifest
-from engines.triton import TritonModel, lay_out
+from engines.package.manifest import Manifest, read_manifest
+from engines.package.triton import TritonModel, lay_out
 from services.registry.releases.layout import config_text
 from tests.integration.conversion.workbench import CNN, TWO_INPUTS, Bench
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines import conversion
+from engines.api import conversion
 from engines.sandbox import Progress, Reporter
 
 CNN = """

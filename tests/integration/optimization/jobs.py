@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engines.backends.openvino import OpenVinoBackend
-from engines.optimization import optimizing
+from engines.api import optimization as optimizing
+from engines.runtimes.openvino.runtime import OpenVinoBackend
 from engines.sandbox import Reporter
 from tests.unit.optimization.forms import graph
 

@@ -19,7 +19,7 @@ async def test_forms_whose_builders_end_the_process_are_listed_and_the_others_ar
     request["conversion"]["template"]["components"][0]["inputs"] = [{"name": "x", "shape": ["1", str(WIDTH)]}]
     request["fatal"] = {"": "SIGKILL", "threads=1": "memory"}
     folder, lines = tmp_path / "work", list[str]()
-    spawn = partial(Child.spawn, folder, ["engines.optimization.optimizing"], readable=[TESTS])
+    spawn = partial(Child.spawn, folder, ["engines.api.optimization"], readable=[TESTS])
     slot = ChildSlot(await spawn(), folder, ENTRY, spawn)
     try:
         outcome = await slot.run(request, Limits(2 << 30, 120), lambda _progress: None, lines.append)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engines.manifest import read_manifest
-from engines.optimization import optimizing
+from engines.api import optimization as optimizing
+from engines.package.manifest import read_manifest
 from engines.sandbox import Reporter
 from tests.integration.quantization.workbench import QuantizationBench
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engines import profile
 from engines.quantization import choosing
+from engines.timing import paired as profile
 from tests.integration.quantization.workbench import QuantizationBench
 
 

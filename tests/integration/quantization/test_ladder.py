@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends.base import Array
-from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import read_manifest
+from engines.package.manifest import read_manifest
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.protocol import Array
 from tests.integration.quantization.workbench import OUTLIERS, QuantizationBench, put_tensors
 
 SPEC = {"calibration_method": "MINMAX", "asymmetric": True}

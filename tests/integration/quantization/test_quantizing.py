@@ -15,7 +15,7 @@ from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome
 from lathe.type.v1.measurement_pb2 import Verdict
 
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import read_manifest
+from engines.package.manifest import read_manifest
 from tests.integration.quantization.workbench import BLOCK, IDS, IMAGES, QuantizationBench, digits, put_tensors
 
 TAXONOMIES = [{"task": "digit", "classes": [str(digit) for digit in range(10)]}]

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from engines.backends.base import Array
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.protocol import Array
 from tests.integration.conversion.workbench import CNN
 from tests.integration.quantization.workbench import QuantizationBench, put_tensors
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from engines.backends.base import Array
+from engines.api import quantization as quantizing
 from engines.datasets.index import write_index
 from engines.datasets.items import Item
-from engines.quantization import quantizing
+from engines.runtimes.protocol import Array
 from engines.sandbox import Reporter
 from tests.integration.conversion.workbench import Bench
 

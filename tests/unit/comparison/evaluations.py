@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.evaluation.comparison import run
+from engines.api.comparison import run
 from engines.evaluation.predictions import (
     FILE_NAME,
     DetectedBox,

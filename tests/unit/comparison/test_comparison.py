@@ -292,7 +292,7 @@ def test_files_that_are_something_else_are_refused_by_name(file: str, evaluation
 def test_the_answer_is_json_and_bounded(evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in (1, 2):
         evaluations.add(classes_header(), random_classified(50, 0.7, seed))
-    monkeypatch.setattr("engines.evaluation.comparison.MOST_DELTAS", 10)
+    monkeypatch.setattr("engines.api.comparison.MOST_DELTAS", 10)
     found = evaluations.compare()
     json.dumps(found)
     names = [entry["delta"]["name"] for entry in found["deltas"]]

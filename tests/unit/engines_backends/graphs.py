@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.signature import Signature, TensorSpec
+from engines.tensors.signature import Signature, TensorSpec
 
 SIGNATURE = Signature(
     (TensorSpec.fixed("x", "float32", (1, 4)).batched(8),),

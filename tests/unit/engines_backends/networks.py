@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends import Array, Arrays, BuildSource
-from engines.conversion_request import Preprocessing
-from engines.signature import Signature, TensorSpec
-from engines.source import preprocess
+from engines.formats.source import preprocess
+from engines.runtimes import Array, Arrays, BuildSource
+from engines.spec.request import Preprocessing
+from engines.tensors.signature import Signature, TensorSpec
 
 SHAPE = (1, 3, 12, 12)
 STEPS = Preprocessing(

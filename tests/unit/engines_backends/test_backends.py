@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from engines.backends import BuildSource, backend
-from engines.backends.base import crashed
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.devices import load_catalog
 from engines.failures import EngineFailure, FailureReason
-from engines.signature import Signature
-from engines.toolchain import cpu
+from engines.runtimes import BuildSource, backend
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.protocol import crashed
+from engines.spec.devices import load_catalog
+from engines.spec.toolchain import cpu
+from engines.tensors.signature import Signature
 from tests.unit.engines_backends import graphs
 
 NAMES = ["onnxruntime", "openvino"]
@@ -132,7 +132,7 @@ def test_the_catalog_points_at_backends_that_exist() -> None:
 
 def test_asking_what_is_available_imports_no_framework() -> None:
     code = (
-        "import sys; from engines.backends import BuildSource, backend; backend('openvino'); backend('onnxruntime');"
+        "import sys; from engines.runtimes import BuildSource, backend; backend('openvino'); backend('onnxruntime');"
         "sys.exit(any(name in sys.modules for name in ('onnx', 'onnxruntime', 'openvino', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

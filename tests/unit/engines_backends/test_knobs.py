@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends import BuildSource, backend
 from engines.failures import EngineFailure, FailureReason
-from engines.infer_runtimes import open_model
+from engines.package.payload.infer_runtimes import open_model
+from engines.runtimes import BuildSource, backend
 from tests.unit.engines_backends import graphs
 
 SETTINGS: list[tuple[str, dict[str, str]]] = [

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backends import BuildSource, backend
-from engines.deadline import Overrun, at_most
 from engines.failures import EngineFailure, FailureReason
-from engines.infer_runtimes import open_model
+from engines.package.payload.infer_runtimes import open_model
+from engines.runtimes import BuildSource, backend
+from engines.sandbox.deadline import Overrun, at_most
 from engines.sandbox.processes import descendants
-from engines.toolchain import cpu
+from engines.spec.toolchain import cpu
 from tests.unit.engines_backends import graphs, networks
 
 HAS_BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu()[1]))
@@ -86,7 +86,7 @@ def test_inductor_compiles_ahead_of_time(tmp_path: Path) -> None:
 def test_what_was_compiled_for_wider_vectors_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import torch
 
-    from engines.backends.base import BuiltForm
+    from engines.runtimes.protocol import BuiltForm
 
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     options = {"inputs": '["x"]', "cpu_capability": "AVX512"}

@@ -9,12 +9,12 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from engines import infer_runtimes
-from engines.backends import BuildSource, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.precision import half_elements
-from engines.infer_runtimes import open_model
-from engines.toolchain import NO_OVERFLOW_FLAGS, products_saturate
+from engines.package.payload import infer_runtimes
+from engines.package.payload.infer_runtimes import open_model
+from engines.runtimes import BuildSource, backend
+from engines.spec.toolchain import NO_OVERFLOW_FLAGS, products_saturate
 from tests.unit.engines_backends import graphs
 
 NAMES = ["onnxruntime", "openvino"]
@@ -116,8 +116,8 @@ def test_the_packages_own_script_opens_the_form(name: str, precision: str, tmp_p
 def test_only_processors_whose_sums_overflow_are_told_to_compute_exactly(
     saturating: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engines.backends.onnxruntime.products_saturate", lambda: saturating)
-    monkeypatch.setattr("engines.infer_runtimes._products_saturate", lambda: saturating)
+    monkeypatch.setattr("engines.runtimes.onnxruntime.runtime.products_saturate", lambda: saturating)
+    monkeypatch.setattr("engines.package.payload.infer_runtimes._products_saturate", lambda: saturating)
     path, expected = quantized(tmp_path / "g.onnx")
     form = backend("onnxruntime").build(BuildSource(path, graphs.SIGNATURE), tmp_path / "out", "INT8")
     assert form.options[EXACT] == "1"

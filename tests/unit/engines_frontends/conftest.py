@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engines.frontends.pytorch import PytorchSource
+from engines.formats.pytorch.reader import PytorchSource
 
 MakeSource = Callable[..., PytorchSource]
 
@@ -20,7 +20,7 @@ def make_source(tmp_path_factory: pytest.TempPathFactory) -> MakeSource:
     def make(source: str, *, wrap: Callable[[dict[str, Any]], Any] = dict, **kwargs: Any) -> PytorchSource:
         import torch
 
-        from engines.frontends.network import build_network
+        from engines.formats.pytorch.network import build_network
 
         directory: Path = tmp_path_factory.mktemp("network")
         architecture, checkpoint = directory / "net.py", directory / "net.pth"

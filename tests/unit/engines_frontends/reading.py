@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.conversion_request import Component, ConversionRequest
-from engines.preparation import Prepared, prepare
-from engines.reading import with_components
+from engines.formats.preparation import Prepared, prepare
+from engines.formats.reading import with_components
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.spec.request import Component, ConversionRequest
 
 
 def request_of(source_format: str, workdir: Path, components: Sequence[dict[str, Any]] = ()) -> ConversionRequest:

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.architecture import MAX_NAME_LENGTH, ArchitectureError, ArchitectureInfo, inspect_architecture
+from engines.formats.pytorch.architecture import (
+    MAX_NAME_LENGTH,
+    ArchitectureError,
+    ArchitectureInfo,
+    inspect_architecture,
+)
 from tests.unit.engines_frontends import networks
 
 IDENTIFIERS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,99}", fullmatch=True)

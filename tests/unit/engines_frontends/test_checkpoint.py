@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.checkpoint import load_state_dict
+from engines.formats.pytorch.checkpoint import load_state_dict
 
 
 def _save(path: Path, value: Any, *, legacy: bool = False) -> Path:

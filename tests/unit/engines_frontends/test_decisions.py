@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from engines.frontends.decisions import decisions
-from engines.quiet import quiet
+from engines.formats.torch_export.decisions import decisions
+from engines.sandbox.quiet import quiet
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and warns of what is tested here
 

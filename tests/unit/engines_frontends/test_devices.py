@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from engines.devices import Catalog, load_catalog
 from engines.failures import EngineFailure, FailureReason
+from engines.spec.devices import Catalog, load_catalog
 
 DESIGNED = {
     "cpu-x86-64",

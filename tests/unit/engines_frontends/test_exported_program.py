@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.exported_program import OPEN_BATCH, exported_program_inputs
+from engines.formats.exported_program.reader import OPEN_BATCH, exported_program_inputs
 from tests.unit.engines_frontends.reading import assert_equal, read, request_of
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends.torch_modules import packaged_network
-from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.huggingface import _network, huggingface_inputs
-from engines.frontends.huggingface_files import companions
-from engines.frontends.huggingface_loading import quiet
-from engines.toolchain import cpu
+from engines.formats.huggingface.configurations import companions
+from engines.formats.huggingface.loading import quiet
+from engines.formats.huggingface.reader import _network, huggingface_inputs
+from engines.runtimes.torch_networks.modules import packaged_network
+from engines.spec.request import Component
+from engines.spec.toolchain import cpu
 from tests.unit.engines_frontends.reading import assert_equal, read, read_component, request_of
 
 SIZES: dict[str, Any] = {

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends import diffusers
-from engines.frontends.huggingface_files import companions, read_config
-from engines.frontends.huggingface_tasks import task_of
-from engines.inspection.huggingface_files import read_weights, weight_files
-from engines.source_files import folder_inside, source_path
+from engines.formats.huggingface import diffusers
+from engines.formats.huggingface.configurations import companions, read_config
+from engines.formats.huggingface.files import read_weights, weight_files
+from engines.formats.huggingface.tasks import task_of
+from engines.spec.request import Component
+from engines.spec.source_files import folder_inside, source_path
 
 
 def _json(path: Path, **values: Any) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from engines.conversion_request import ComponentInput
 from engines.failures import EngineFailure
-from engines.frontends.huggingface_inputs import inputs_of, longest_text
+from engines.formats.huggingface.inputs import inputs_of, longest_text
+from engines.spec.request import ComponentInput
 
 
 def _config(**values: Any) -> Any:

@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 
-from engines.conversion_request import Component, ComponentInput
 from engines.failures import EngineFailure
-from engines.frontends.inference_form import inference_form
-from engines.frontends.module_source import module_source
-from engines.source import Source
+from engines.formats.source import Source
+from engines.formats.torch_export.inference_form import inference_form
+from engines.formats.torch_export.module_source import module_source
+from engines.spec.request import Component, ComponentInput
 from tests.unit.engines_frontends.reading import read
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

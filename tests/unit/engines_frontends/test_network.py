@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.forward import flatten_outputs, run_forward, run_module
-from engines.frontends.network import build_network, parse_config
-from engines.frontends.onnx_export import flat_network
-from engines.frontends.pytorch import load_network
-from engines.frontends.weights import check_numbers, load_weights
+from engines.formats.pytorch.network import build_network, parse_config
+from engines.formats.pytorch.reader import load_network
+from engines.formats.pytorch.weights import check_numbers, load_weights
+from engines.formats.torch_export.forward import flatten_outputs, run_forward, run_module
+from engines.formats.torch_export.onnx_export import flat_network
 from tests.unit.engines_frontends import networks
 from tests.unit.engines_frontends.conftest import MakeSource
 

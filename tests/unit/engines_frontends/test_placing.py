@@ -1,7 +1,7 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engines.frontends.placing import fits, place
+from engines.formats.pytorch.placing import fits, place
 
 NAMES = st.sampled_from(["a", "b", "model", "net", "module", "weight", "0"])
 KEYS = st.sets(st.lists(NAMES, min_size=1, max_size=4).map(".".join), min_size=1, max_size=6)

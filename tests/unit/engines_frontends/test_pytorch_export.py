@@ -4,14 +4,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.backends.torchscript import frozen
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends import onnx_export
-from engines.frontends.export_job import ExportJob
-from engines.frontends.pytorch import Export, PytorchSource, export_onnx, load_network, run_module
-from engines.frontends.torchscript import scripted
-from engines.signature import TensorSpec
+from engines.formats.pytorch.reader import Export, PytorchSource, export_onnx, load_network, run_module
+from engines.formats.torch_export import onnx_export
+from engines.formats.torch_export.export_job import ExportJob
+from engines.formats.torchscript.reader import scripted
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.torchscript.runtime import frozen
+from engines.tensors.signature import TensorSpec
 from tests.unit.engines_frontends import networks
 from tests.unit.engines_frontends.conftest import MakeSource
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.signature import (
+from engines.tensors.signature import (
     DTYPES,
     MAX_ELEMENTS,
     OPEN_EXTENT,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from engines.backends import backend
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.forward import run_module
-from engines.frontends.statefulness import refuse_stateful
-from engines.network_state import kept_state
+from engines.formats.torch_export.forward import run_module
+from engines.formats.torch_export.statefulness import refuse_stateful
+from engines.runtimes import backend
+from engines.runtimes.torch_networks.state import kept_state
 from tests.unit.engines_frontends.reading import assert_equal, read
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated, and still what users upload

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from engines import toolchain
+from engines.spec import toolchain
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9R14
@@ -33,8 +33,9 @@ def test_versions_of_what_is_installed() -> None:
 
 def test_no_framework_is_imported_before_it_is_needed() -> None:
     script = (
-        "import sys, engines.frontends.pytorch, engines.graph.fusion, engines.graph.preprocessing, engines.inspection, "
-        "engines.inspection.pth, engines.inspection.package, engines.devices, engines.toolchain as t\n"
+        "import sys, engines.formats.pytorch.reader, engines.graph.fusion, engines.graph.preprocessing, "
+        "engines.api.description, engines.formats.pytorch.description, engines.package.description, "
+        "engines.spec.devices, engines.spec.toolchain as t\n"
         "t.fingerprint(); t.software(['torch', 'onnx'])\n"
         "print({'torch', 'onnx', 'onnxruntime', 'openvino', 'onnxscript'} & set(sys.modules))"
     )

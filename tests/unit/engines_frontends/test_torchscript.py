@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.preparation import prepare
-from engines.reading import with_inputs, with_stated_inputs
-from engines.tensor_information import apply
+from engines.formats.preparation import prepare
+from engines.formats.reading import with_inputs, with_stated_inputs
+from engines.tensors.information import apply
 from tests.unit.engines_frontends.reading import assert_equal, read, request_of
 
 INPUTS = [{"name": "x", "shape": [1, 4]}, {"name": "scale", "shape": [1, 1]}]

@@ -6,7 +6,7 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.graph import hygiene
 from engines.graph.interface import dtype_name, element_type, signature_of
-from engines.signature import OPEN_EXTENT, TensorSpec
+from engines.tensors.signature import OPEN_EXTENT, TensorSpec
 from tests.unit.engines_graph import graphs
 
 

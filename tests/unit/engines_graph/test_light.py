@@ -18,13 +18,13 @@ from engines.failures import EngineFailure
 from engines.graph.hygiene import check, external_files, load_model
 from engines.graph.light import read_light
 from engines.graph.walk import all_tensors
-from engines.inspection.wire import varint_bytes
+from engines.graph.wire import varint_bytes
 from tests.unit.engines_graph import graphs
 
 _MEASURED = """
 import json, resource, sys
 from pathlib import Path
-from engines.inspection import describe
+from engines.api.description import describe
 class Report:
     def progress(self, fraction, message): ...
 import onnx

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines.inspection.tensorflow_schema import GRAPH, SAVED_MODEL
-from engines.inspection.wire import Message, Schema
+from engines.formats.tensorflow.schema import GRAPH, SAVED_MODEL
+from engines.graph.wire import Message, Schema
 
 
 def encode(message: Message, schema: Schema) -> bytes:

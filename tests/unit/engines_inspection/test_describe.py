@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from engines.api.description import describe
 from engines.failures import EngineFailure, FailureReason
-from engines.inspection import describe
-from engines.signature import OPEN_EXTENT
+from engines.tensors.signature import OPEN_EXTENT
 from tests.unit.engines_graph import graphs
 
 MANIFEST: dict[str, Any] = {

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.inspection.huggingface import describe_huggingface
-from engines.inspection.safetensors import read_safetensors
-from engines.inspection.torch_archives import describe_exported_program, describe_torchscript
+from engines.formats.huggingface.description import describe_huggingface
+from engines.formats.huggingface.safetensors import read_safetensors
+from engines.formats.torch_archives import describe_exported_program, describe_torchscript
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.inspection.formats import check_format, detect, read_json
+from engines.formats.detection import check_format, detect, read_json
 
 _GRAPH = b"\x0a\x12\x0a\x01x\x12\x0bPlaceholder" + b"\x00" * 20
 _SAVED = b"\x08\x01\x12\x10\x0a\x0e" + b"\x00" * 20

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engines.inspection.sniff import sniff
+from engines.spec.sniff import sniff
 
 
 def _tar() -> bytes:

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.inspection.graph_ends import find_ends
-from engines.inspection.saved_model_files import inspect_saved_model
-from engines.inspection.sniff import sniff
-from engines.inspection.tensorflow import describe_frozen_graph, describe_saved_model
-from engines.inspection.tensorflow_graph import read_graph
-from engines.inspection.tensorflow_schema import GRAPH
-from engines.inspection.wire import MalformedMessageError, read_bytes, read_text
-from engines.signature import OPEN_EXTENT
+from engines.formats.saved_model.files import inspect_saved_model
+from engines.formats.tensorflow.description import describe_frozen_graph, describe_saved_model
+from engines.formats.tensorflow.graph import read_graph
+from engines.formats.tensorflow.graph_ends import find_ends
+from engines.formats.tensorflow.schema import GRAPH
+from engines.graph.wire import MalformedMessageError, read_bytes, read_text
+from engines.spec.sniff import sniff
+from engines.tensors.signature import OPEN_EXTENT
 from tests.unit.engines_inspection.tensorflow_bytes import const, encode, node, write_graph, write_saved_model
 
 NODES = (

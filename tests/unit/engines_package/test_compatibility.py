@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.compatibility import RULES, VECTOR_FLAGS, Judgement, Machine, judge, parse_version
-from engines.devices import load_catalog
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import Manifest
+from engines.package.compatibility import RULES, VECTOR_FLAGS, Judgement, Machine, judge, parse_version
+from engines.package.manifest import Manifest
+from engines.spec.devices import load_catalog
 from tests.unit.engines_package.test_manifest import MANIFEST
 
 NO_FLAGS: dict[str, Any] = {"architecture": "x86_64", "packages": {}, "cpu_flags_any": []}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines import profile as module
-from engines.profile import Latency, ProfileReport, median_interval, profile
+from engines.timing import paired as module
+from engines.timing.paired import Latency, ProfileReport, median_interval, profile
 
 
 class Clock:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lathe.converter.v1.conversion_service_pb2 import ConversionWork
 
-from engines.conversion_request import ConversionRequest
 from engines.failures import EngineFailure, FailureReason
-from engines.package import template_digest
-from engines.source_files import file_inside
-from engines.tolerances import TOLERANCES
+from engines.package.writer import template_digest
+from engines.spec.request import ConversionRequest
+from engines.spec.source_files import file_inside
+from engines.spec.tolerances import TOLERANCES
 
 MINIMAL: dict[str, Any] = {
     "inputs": [{"path": "source/a.pth"}],

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.manifest import Manifest
-from engines.triton import TritonModel, lay_out
+from engines.package.manifest import Manifest
+from engines.package.triton import TritonModel, lay_out
 from tests.unit.engines_package.test_manifest import MANIFEST
 
 COMPONENT: dict[str, Any] = MANIFEST["components"][0]

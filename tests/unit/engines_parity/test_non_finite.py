@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.non_finite import has_numbers, without_numbers
-from engines.samples import generated
-from engines.signature import Signature, TensorSpec
-from engines.source import Source
+from engines.formats.source import Source
+from engines.parity.non_finite import has_numbers, without_numbers
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.tensors.samples import generated
+from engines.tensors.signature import Signature, TensorSpec
 
 INPUT = TensorSpec.fixed("x", "float32", (1, 4))
 OUTPUT = TensorSpec.fixed("y", "float32", (1, 4))

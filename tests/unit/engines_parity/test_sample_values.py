@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engines.sample_values import Field, plausible
-from engines.samples import SampleRange, generated
-from engines.signature import TensorSpec
+from engines.tensors.sample_values import Field, plausible
+from engines.tensors.samples import SampleRange, generated
+from engines.tensors.signature import TensorSpec
 
 
 def values(*fields: Field, seed: int = 0) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

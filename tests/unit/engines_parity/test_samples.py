@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines import samples as module
 from engines.failures import EngineFailure, FailureReason
-from engines.samples import SampleRange, Samples, batch_sizes, generated
-from engines.signature import TensorSpec
-from engines.user_samples import from_npz
+from engines.tensors import samples as module
+from engines.tensors.samples import SampleRange, Samples, batch_sizes, generated
+from engines.tensors.signature import TensorSpec
+from engines.tensors.user_samples import from_npz
 
 IMAGE = TensorSpec.fixed("x", "float32", (1, 3, 4, 4)).batched(8)
 FIXED = TensorSpec.fixed("x", "float32", (1, 4))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.parity import Comparison
-from engines.parity_report import Verdict
-from engines.tolerances import TOLERANCES
+from engines.parity.comparison import Comparison
+from engines.parity.report import Verdict
+from engines.spec.tolerances import TOLERANCES
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure
-from engines.samples import SampleRange, generated
-from engines.signature import NO_BATCH, TensorSpec
-from engines.user_samples import from_npz, shapes_in
+from engines.tensors.samples import SampleRange, generated
+from engines.tensors.signature import NO_BATCH, TensorSpec
+from engines.tensors.user_samples import from_npz, shapes_in
 
 SOUND = TensorSpec.fixed("sound", "float32", (1, 6)).batched(4)
 STATE = replace(TensorSpec.fixed("state", "float32", (2, 1, 3)), batch_axis=1).batched(4)

@@ -14,13 +14,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.api import evaluation as evaluating
 from engines.datasets.index import write_index
 from engines.datasets.items import Box, Item
-from engines.evaluation import evaluating
 from engines.evaluation.predictions import SamplePrediction, read_predictions
 from engines.evaluation.report import EvaluationReport
 from engines.imaging import encode_png
-from engines.manifest import Manifest
+from engines.package.manifest import Manifest
 from engines.sandbox import Reporter
 
 SIDE = 200

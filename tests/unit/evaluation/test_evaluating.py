@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from engines.evaluation.evaluating import MOST_METRICS, most_telling
+from engines.api.evaluation import MOST_METRICS, most_telling
 from engines.evaluation.report import MetricValue
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import encode_png

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.package import write_scripts
+from engines.package.writer import write_scripts
 from tests.unit.evaluation.kit import SIDE, Desk, detector, identity
 
 SCRIPT = """

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.conversion_request import ConversionRequest
 from engines.failures import EngineFailure, FailureReason
-from engines.frontends.tensorflow_tools import import_tensorflow
-from engines.reading import read_source, with_inputs
-from engines.source import Source
+from engines.formats.reading import read_source, with_inputs
+from engines.formats.source import Source
+from engines.formats.tensorflow.tools import import_tensorflow
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.spec.request import ConversionRequest
 from tests.unit.engines_inspection.tensorflow_bytes import node, write_graph
 
 

@@ -12,16 +12,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends.base import Array, Arrays, BuiltForm
-from engines.backends.onnxruntime import OnnxRuntimeSession
-from engines.conversion_request import Component
-from engines.deadline import check
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.form import FormSpec, Made
-from engines.preparation import Prepared
-from engines.samples import Samples, generated
-from engines.signature import Signature, TensorSpec
-from engines.source import Source
+from engines.formats.preparation import Prepared
+from engines.formats.source import Source
+from engines.runtimes.form import FormSpec, Made
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.protocol import Array, Arrays, BuiltForm
+from engines.sandbox.deadline import check
+from engines.spec.request import Component
+from engines.tensors.samples import Samples, generated
+from engines.tensors.signature import Signature, TensorSpec
 
 WIDTH = 96
 SIGNATURE = Signature(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from engines.optimization.runner import Runner
 from engines.sandbox import Reporter
+from engines.timing.runner import Runner
 from tests.unit.optimization.forms import made, ones, truth
 
 

@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Mapping
 
-from engines.backends.base import Array, Arrays, BuiltForm, Session
-from engines.optimization import runner_process
+from engines.runtimes.protocol import Array, Arrays, BuiltForm, Session
+from engines.timing import runner_process
 
 PROGRAM = __name__ if __name__ != "__main__" else "tests.unit.optimization.mortal"
 CALLS = 20

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engines.tolerances import TOLERANCES
+from engines.spec.tolerances import TOLERANCES
 
 HARDWARE = "AMD EPYC 9004 (avx2 fma avx512f avx512_vnni avx512_bf16)"
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engines.direct.callables import _fitting
+from engines.api.callables import _fitting
 from engines.failures import EngineFailure
-from engines.manifest import Tensor
+from engines.package.manifest import Tensor
 
 
 def tensor(dtype: str) -> Tensor:

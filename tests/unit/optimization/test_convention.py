@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from engines import input_shapes
-from engines.conversion_request import Component
-from engines.direct.convention import Convention, Place, declared
+from engines.api.convention import Convention, Place, declared
 from engines.failures import EngineFailure
-from engines.tensor_element import Step, TensorElement
-from engines.tensor_text import parse
+from engines.spec.request import Component
+from engines.tensors import input_shapes
+from engines.tensors.element import Step, TensorElement
+from engines.tensors.text import parse
 
 COMPONENT = Component(name="model")
 NESTED = "input_0['a']:float(1*8)\ninput_0['b']:float(1*4)\ninput_1:int64(1)"

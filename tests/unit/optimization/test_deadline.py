@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from engines.deadline import Overrun, at_most, check, seconds_left
+from engines.sandbox.deadline import Overrun, at_most, check, seconds_left
 
 
 def steps(errors: type[Exception]) -> None:

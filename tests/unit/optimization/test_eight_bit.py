@@ -11,7 +11,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.eight_bit import EightBit, EightBitForm
-from engines.optimization.journal import Death, Journal
+from engines.search.journal import Death, Journal
 
 FORM = EightBitForm(Path("/scratch/net.onnx"), "NNCF, mixed", ("node_3",))
 

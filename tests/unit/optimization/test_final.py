@@ -4,13 +4,13 @@ from typing import cast
 
 import pytest
 
-from engines.optimization.entry import Entry
-from engines.optimization.final import Final
-from engines.optimization.form import FormSpec, Made
-from engines.optimization.runner import Runner
-from engines.optimization.standing import SCREEN_ROUNDS, Standing
-from engines.optimization.tournament import Contender, Tournament
-from engines.optimization.trying import Workbench
+from engines.runtimes.form import FormSpec, Made
+from engines.search.entry import Entry
+from engines.search.final import Final
+from engines.search.standing import SCREEN_ROUNDS, Standing
+from engines.search.tournament import Contender, Tournament
+from engines.search.trying import Workbench
+from engines.timing.runner import Runner
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT
 
 KNOB = FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))

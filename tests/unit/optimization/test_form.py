@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.backends.base import BuiltForm
-from engines.optimization.form import FormSpec, Made
-from engines.optimization.plan import candidates
+from engines.runtimes.form import FormSpec, Made
+from engines.runtimes.protocol import BuiltForm
+from engines.search.plan import candidates
 
 WORDS = st.text("abcdefgh_", min_size=1, max_size=8)
 SPECS = st.builds(

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from engines import optimize
-from engines.devices import load_catalog
-from engines.direct.source import GivenModel, given_module, given_path
-from engines.direct.structure import Leaf, Node
+from engines.api.source import GivenModel, given_module, given_path
+from engines.api.structure import Leaf, Node
 from engines.failures import EngineFailure
+from engines.spec.devices import load_catalog
 from tests.unit.optimization.test_optimize import failure_of
 
 JIT: Any = torch.jit

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.entry import Entry
-from engines.optimization.form import FormSpec
-from engines.optimization.journal import Death, Journal, deaths_of
+from engines.runtimes.form import FormSpec
+from engines.search.entry import Entry
+from engines.search.journal import Death, Journal, deaths_of
 from tests.unit.optimization.forms import OPENVINO, ORT
 
 CRASH = EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "It crashed with SIGSEGV.")

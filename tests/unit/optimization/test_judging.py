@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backends.base import Arrays
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.entry import Entry
-from engines.optimization.form import FormSpec
-from engines.optimization.judging import Thresholds, Truth
-from engines.parity_report import Verdict
+from engines.parity.report import Verdict
+from engines.runtimes.form import FormSpec
+from engines.runtimes.protocol import Arrays
+from engines.search.entry import Entry
+from engines.search.judging import Thresholds, Truth
 from tests.unit.optimization.forms import ORT, prepared
 
 BF16 = FormSpec("openvino", "BF16")

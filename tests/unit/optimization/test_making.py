@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backends import backend
-from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.form import FormSpec
-from engines.optimization.making import Maker
-from engines.optimization.plan import baselines
-from engines.preparation import Prepared
-from engines.source import Source
+from engines.formats.preparation import Prepared
+from engines.formats.source import Source
+from engines.runtimes import backend
+from engines.runtimes.form import FormSpec
+from engines.search.making import Maker
+from engines.search.plan import baselines
+from engines.spec.request import Component
 from tests.unit.optimization import forms
 
 

@@ -13,12 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from engines import optimize
-from engines.conversion_request import Component, ComponentInput, ConversionRequest, Template
-from engines.direct.report import OptimizationReport
-from engines.direct.structure import filled, structure_of
-from engines.direct.test_data import named_arrays, write_test_data
+from engines.api.report import OptimizationReport
+from engines.api.structure import filled, structure_of
+from engines.api.test_data import named_arrays, write_test_data
 from engines.failures import EngineFailure, FailureReason
-from engines.source_files import TEST_DATA
+from engines.spec.request import Component, ComponentInput, ConversionRequest, Template
+from engines.spec.source_files import TEST_DATA
 from tests.unit.optimization.results import no_gain, rich
 
 Pair = namedtuple("Pair", ("left", "right"))
@@ -208,7 +208,7 @@ def test_weights_alone_are_refused_with_what_to_do(tmp_path: Path) -> None:
     ],
 )
 def test_results_are_taken_apart_and_put_back_together(value: Any) -> None:
-    from engines.frontends.forward import flatten_outputs
+    from engines.formats.torch_export.forward import flatten_outputs
 
     again = filled(structure_of(value), iter(flatten_outputs(value)))
     assert type(again) is type(value)
@@ -216,7 +216,7 @@ def test_results_are_taken_apart_and_put_back_together(value: Any) -> None:
 
 
 def test_tensors_come_back_in_the_element_type_that_they_had() -> None:
-    from engines.frontends.forward import flatten_outputs
+    from engines.formats.torch_export.forward import flatten_outputs
 
     assert filled(structure_of(torch.ones(1, dtype=torch.bfloat16)), iter([torch.ones(1)])).dtype == torch.bfloat16
     spectrum = {"f": torch.tensor([1 + 2j, 3 - 4j])}

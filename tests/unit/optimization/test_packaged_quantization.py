@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from engines.optimization.form import FormSpec
 from engines.optimization.packaged_quantization import DYNAMIC, EIGHT_BIT_WEIGHTS, quantization_entry
 from engines.quantization.direct_quantizers import AsItIs
 from engines.quantization.nncf_quantizers import Nncf
 from engines.quantization.onnxruntime_quantizers import StaticQdq
 from engines.quantization.quantizers import Settings
+from engines.runtimes.form import FormSpec
 from tests.unit.optimization.test_result import component
 
 

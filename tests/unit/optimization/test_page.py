@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engines.direct.report import OptimizationReport
+from engines.api.report import OptimizationReport
 from engines.reports.optimization_page import optimization_html, verdict
 from engines.reports.optimization_values import outcome
 from tests.unit.optimization.results import BASELINE, candidate, failed, no_gain, rich

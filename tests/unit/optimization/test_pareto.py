@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.entry import Entry
-from engines.optimization.pareto import dominates, mark
-from engines.profile import Latency
+from engines.search.entry import Entry
+from engines.search.pareto import dominates, mark
+from engines.timing.paired import Latency
 from tests.unit.optimization.forms import ORT
 
 FIGURES = st.tuples(*[st.integers(0, 3).map(float)] * 3)

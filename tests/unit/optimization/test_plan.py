@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure
-from engines.optimization.form import FormSpec
-from engines.optimization.plan import baselines, candidates
-from engines.toolchain import cpu
+from engines.runtimes.form import FormSpec
+from engines.search.plan import baselines, candidates
+from engines.spec.toolchain import cpu
 
 BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu()[1]))
 SITUATIONS = st.fixed_dictionaries(

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.entry import Entry
-from engines.optimization.form import FormSpec
-from engines.optimization.record import Conditions, Record
-from engines.parity_report import OutputParity, ParityReport, Verdict
-from engines.profile import Latency
-from engines.tolerances import TOLERANCES
+from engines.parity.report import OutputParity, ParityReport, Verdict
+from engines.runtimes.form import FormSpec
+from engines.search.entry import Entry
+from engines.search.record import Conditions, Record
+from engines.spec.tolerances import TOLERANCES
+from engines.timing.paired import Latency
 from tests.unit.optimization.forms import ORT, graph, samples
 
 PARITY = ParityReport(

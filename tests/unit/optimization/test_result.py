@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends import BuiltForm
-from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.entry import Entry
-from engines.optimization.form import FormSpec
-from engines.optimization.record import Record
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import SOURCE_NOTE, OptimizedComponent, result_fields
-from engines.optimization.search import SearchResult
-from engines.package import PackagedComponent
-from engines.parity_report import OutputParity, ParityReport, Verdict
-from engines.profile import Latency, ProfileReport
-from engines.samples import USER_PROVIDED, Samples
-from engines.signature import Signature
-from engines.tolerances import TOLERANCES
+from engines.package.writer import PackagedComponent
+from engines.parity.report import OutputParity, ParityReport, Verdict
+from engines.runtimes import BuiltForm
+from engines.runtimes.form import FormSpec
+from engines.search.entry import Entry
+from engines.search.record import Record
+from engines.search.search import SearchResult
+from engines.spec.request import Component
+from engines.spec.tolerances import TOLERANCES
+from engines.tensors.samples import USER_PROVIDED, Samples
+from engines.tensors.signature import Signature
+from engines.timing.paired import Latency, ProfileReport
 from tests.unit.optimization.test_request import work
 
 EXACT = OutputParity("y", 0.0, 0.0, 1.0, 200.0, None, Verdict.PASS)

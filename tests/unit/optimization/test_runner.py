@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backends.base import BuiltForm
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization import runner as runner_module
-from engines.optimization.form import FormSpec, Made
-from engines.optimization.runner import Runner
-from engines.optimization.runner_process import read_arrays, write_arrays
+from engines.runtimes.form import FormSpec, Made
+from engines.runtimes.protocol import BuiltForm
 from engines.sandbox import Limits, run_sync
+from engines.timing import runner as runner_module
+from engines.timing.runner import Runner
+from engines.timing.runner_process import read_arrays, write_arrays
 from tests.unit.optimization.forms import ORT, form, made, ones, truth
 
 TESTS = Path(__file__).parents[2]
@@ -129,7 +129,7 @@ def test_processes_die_with_their_parent_even_while_they_are_stopped(tmp_path: P
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from engines.optimization.runner import Runner\n"
+        "from engines.timing.runner import Runner\n"
         "from tests.unit.optimization.forms import made\n"
         "runner = Runner.open(made(Path(sys.argv[1]) / 'form'), 1, Path(sys.argv[1]))\n"
         "print(runner.pid, flush=True)\n"

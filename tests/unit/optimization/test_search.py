@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization import final, standing, trials
-from engines.optimization.entry import Entry
-from engines.optimization.final import ALONE_ROUNDS
-from engines.optimization.form import FormSpec
-from engines.optimization.journal import Death, Journal
-from engines.optimization.judging import STRICT, Judge, Run, Truth
-from engines.optimization.record import Record
-from engines.optimization.runner import Runner
-from engines.optimization.search import SearchResult, search
-from engines.optimization.trying import Workbench
-from engines.parity_report import Verdict
+from engines.parity.report import Verdict
+from engines.runtimes.form import FormSpec
 from engines.sandbox.processes import descendants
+from engines.search import final, standing, trials
+from engines.search.entry import Entry
+from engines.search.final import ALONE_ROUNDS
+from engines.search.journal import Death, Journal
+from engines.search.judging import STRICT, Judge, Run, Truth
+from engines.search.record import Record
+from engines.search.search import SearchResult, search
+from engines.search.trying import Workbench
+from engines.timing.runner import Runner
 from tests.unit.optimization import mortal
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT, TestMaker, ones, prepared
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.optimization.entry import Entry
-from engines.optimization.form import FormSpec, Made
-from engines.optimization.runner import Runner
-from engines.optimization.tournament import (
+from engines.runtimes.form import FormSpec, Made
+from engines.search.entry import Entry
+from engines.search.tournament import (
     MOST_CALLS,
     TURN_SECONDS,
     Contender,
@@ -19,8 +18,9 @@ from engines.optimization.tournament import (
     calls_of_turn,
     timed_feed,
 )
-from engines.samples import Samples
-from engines.signature import TensorSpec
+from engines.tensors.samples import Samples
+from engines.tensors.signature import TensorSpec
+from engines.timing.runner import Runner
 from tests.unit.optimization.forms import ORT, form, ones
 
 SLOWER = FormSpec("onnxruntime", "FP32", knobs=(("test", "more"),))

@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx import helper
 
-from engines.backends.base import BuiltForm
-from engines.parity import Comparison
-from engines.parity_report import Verdict
-from engines.profile import Latency, ProfileReport
+from engines.parity.comparison import Comparison
+from engines.parity.report import Verdict
 from engines.quantization.choosing import faster_than_source, fastest
 from engines.quantization.no_gain import no_gain_reason, node_times
-from engines.tolerances import TOLERANCES
+from engines.runtimes.protocol import BuiltForm
+from engines.spec.tolerances import TOLERANCES
+from engines.timing.paired import Latency, ProfileReport
 
 
 def latency(name: str, speedup: float, spread: float = 0.0) -> Latency:

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends.dynamic_graph import quantize_products
 from engines.failures import FailureReason
 from engines.quantization.coverage import Coverage, coverage_of, nothing_quantized
 from engines.quantization.ort_static import place_qdq
 from engines.quantization.weights import compress_weights
+from engines.runtimes.onnxruntime.dynamic_graph import quantize_products
 
 RNG = np.random.default_rng(0)
 SIDE = 64

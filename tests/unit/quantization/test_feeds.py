@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
 from engines.quantization.feeds import MOST_HELD_OUT, batch_bounds, calibration_batch, chosen_and_rest, hold_out
-from engines.signature import TensorSpec
+from engines.tensors.signature import TensorSpec
 
 FIXED = TensorSpec.fixed("x", "float32", (2, 3))
 DYNAMIC = TensorSpec.fixed("y", "float32", (1, 3)).batched(8)

@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 
 from engines.failures import EngineFailure
-from engines.quantization.nodes import check_excluded, name_nodes, separate_integers
+from engines.graph.nodes import check_excluded, name_nodes, separate_integers
 from engines.quantization.plan import is_transformer
 
 

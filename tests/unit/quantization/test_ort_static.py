@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.graph.hygiene import save_model, tidy
 from engines.quantization.ort_static import place_qdq
 from engines.quantization.ranges import find_ranges
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 
 F = onnx.TensorProto.FLOAT
 X = np.random.default_rng(0).standard_normal((2, 5, 16)).astype(np.float32)

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from engines.backends.base import Array, Arrays
 from engines.failures import EngineFailure
 from engines.quantization.ranges import find_ranges
+from engines.runtimes.protocol import Array, Arrays
 
 F = onnx.TensorProto.FLOAT
 

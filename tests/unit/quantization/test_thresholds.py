@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.backends.base import Array
 from engines.quantization.thresholds import entropy_threshold, percentile_threshold
+from engines.runtimes.protocol import Array
 
 
 def histogram(values: Array, bins: int) -> tuple[Array, Array]:

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends.base import Array, Arrays
-from engines.backends.onnxruntime import OnnxRuntimeSession
 from engines.graph.hygiene import save_model, tidy
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.protocol import Array, Arrays
 
 
 def value(name: str, shape: list[Any] | None, element: int = TensorProto.FLOAT) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
-from engines.backends.base import Arrays
 from engines.graph.hygiene import save_model
+from engines.runtimes.protocol import Arrays
 
 
 def by_onnxruntime(model: onnx.ModelProto, feeds: list[Arrays], directory: Path, **options: Any) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from engines.quantization.existing import quantized_nodes
+from engines.graph.quantized import quantized_nodes
 from engines.quantization.weights import compress_weights
 from tests.unit.quantization_parts import graphs, quantized
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backends import BuildSource, backend
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import save_model
 from engines.graph.precision import half_elements, to_half
-from engines.signature import Signature, TensorSpec
+from engines.runtimes import BuildSource, backend
+from engines.tensors.signature import Signature, TensorSpec
 from tests.unit.quantization_parts import graphs
 from tests.unit.quantization_parts.graphs import cosine, graph, network, run, token_feed, transformer, value, weights
 

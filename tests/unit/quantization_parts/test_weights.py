@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from engines.backends import Array, BuildSource, BuiltForm, backend
 from engines.failures import EngineFailure, FailureReason
-from engines.quantization.existing import quantized_nodes
+from engines.graph.quantized import quantized_nodes
 from engines.quantization.weights import CompressedWeights, compress_weights
-from engines.signature import Signature, TensorSpec
+from engines.runtimes import Array, BuildSource, BuiltForm, backend
+from engines.tensors.signature import Signature, TensorSpec
 from tests.unit.quantization_parts.graphs import cosine, graph, network, run, token_feed, transformer, value, weights
 
 RUNTIMES = ["onnxruntime", "openvino"]

@@ -5,8 +5,8 @@ import pytest
 from lathe.registry.v1.model_service_pb2 import ONNX, GraphDescription, ModelDescription, ModelFormat
 from lathe.type.v1.tensor_pb2 import TensorSpec
 
+from engines.api.description import DESCRIBED_FORMATS
 from engines.failures import EngineFailure, FailureReason
-from engines.inspection import DESCRIBED_FORMATS
 from services.common.errors import LatheError
 from services.registry import describing
 

@@ -9,9 +9,9 @@ from google.protobuf import json_format, text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.manifest import Manifest
-from engines.signature import DTYPES
-from engines.triton import lay_out
+from engines.package.manifest import Manifest
+from engines.package.triton import lay_out
+from engines.tensors.signature import DTYPES
 from services.registry.releases.layout import config_text, is_config
 
 NAMES = st.from_regex(r"[A-Za-z0-9_./:\[\]-]{1,20}", fullmatch=True)

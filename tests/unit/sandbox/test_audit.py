@@ -106,7 +106,7 @@ def test_what_the_kernel_refused_the_models_file_is_unsafe(auditor: Auditor, tmp
 
 
 def test_a_missing_module_is_named_where_it_is_missing() -> None:
-    failure = from_import("engines.backends.x", ModuleNotFoundError("No module named 'tensorrt'", name="tensorrt"))
+    failure = from_import("engines.runtimes.x", ModuleNotFoundError("No module named 'tensorrt'", name="tensorrt"))
     assert failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     assert "the module tensorrt is not installed" in failure.message
     assert "libcuda.so.1" in from_import("torch", OSError("libcuda.so.1: cannot open shared object")).message

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engines import toolchain
+from engines.spec import toolchain
 from services.converter.work import ConversionWorkKind
 from services.evaluator.work import EvaluationWorkKind
 from services.optimizer.work import OptimizationWorkKind

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import ResolvedTemplate, Template, TemplateOverrides, ValueSource
 
-from engines.tolerances import TOLERANCES
+from engines.spec.tolerances import TOLERANCES
 from services.common.errors import LatheError
 from services.common.overrides import OVERRIDABLE
 from services.template.resolve import resolve

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from engines.signature import NO_BATCH
-from engines.tensor_element import DTYPES, PLAIN_KEY, Shapes, Step, TensorElement
+from engines.tensors.element import DTYPES, PLAIN_KEY, Shapes, Step, TensorElement
+from engines.tensors.signature import NO_BATCH
 
 extents = st.integers(1, 64)
 keys = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=6)

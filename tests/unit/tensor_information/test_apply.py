@@ -2,11 +2,11 @@
 
 import pytest
 
-from engines.conversion_request import Component, ComponentInput
 from engines.failures import EngineFailure, FailureReason
-from engines.input_shapes import parse as parse_input_shapes
-from engines.source import package_inputs
-from engines.tensor_information import apply, apply_elements, parse, to_inputs
+from engines.formats.source import package_inputs
+from engines.spec.request import Component, ComponentInput
+from engines.tensors.information import apply, apply_elements, parse, to_inputs
+from engines.tensors.input_shapes import parse as parse_input_shapes
 
 NET = Component(
     name="net",

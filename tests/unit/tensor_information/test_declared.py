@@ -2,11 +2,11 @@
 
 import pytest
 
-from engines.conversion_request import Component
-from engines.declared_inputs import check_declared
 from engines.failures import EngineFailure, FailureReason
-from engines.signature import OPEN_EXTENT, Signature, TensorSpec
-from engines.tensor_information import apply
+from engines.spec.request import Component
+from engines.tensors.declared_inputs import check_declared
+from engines.tensors.information import apply
+from engines.tensors.signature import OPEN_EXTENT, Signature, TensorSpec
 
 OPEN = TensorSpec("x", "float32", (1, 3, 1), (1, 3, 1), (OPEN_EXTENT, 3, OPEN_EXTENT))
 MASK = TensorSpec.fixed("mask", "bool", (1, 7))

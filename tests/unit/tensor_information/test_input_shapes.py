@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.input_shapes import parse
-from engines.tensor_element import Shapes
+from engines.tensors.element import Shapes
+from engines.tensors.input_shapes import parse
 
 FIXED = Shapes("fixed", ((1, 3, 224, 224),))
 TWO = Shapes("discrete", ((1, 3, 224, 224), (1, 3, 512, 512)))

@@ -2,12 +2,12 @@
 
 import pytest
 
-from engines.conversion_request import Component
 from engines.failures import EngineFailure, FailureReason
-from engines.open_axes import batch_axes, settle
-from engines.signature import OPEN_EXTENT, Shape, TensorSpec
-from engines.source import package_inputs
-from engines.tensor_information import parse
+from engines.formats.source import package_inputs
+from engines.spec.request import Component
+from engines.tensors.information import parse
+from engines.tensors.open_axes import batch_axes, settle
+from engines.tensors.signature import OPEN_EXTENT, Shape, TensorSpec
 
 NET = Component(name="net")
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from engines.conversion_request import Component, ComponentInput
 from engines.failures import EngineFailure, FailureReason
-from engines.signature import OPEN_EXTENT, Signature, TensorSpec
-from engines.stated_inputs import check_information
+from engines.spec.request import Component, ComponentInput
+from engines.tensors.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.tensors.stated_inputs import check_information
 
 GRAPH = Signature(
     (

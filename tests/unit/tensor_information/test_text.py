@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.tensor_element import Shapes, Step, TensorElement
-from engines.tensor_text import format_text, parse
+from engines.tensors.element import Shapes, Step, TensorElement
+from engines.tensors.text import format_text, parse
 from tests.unit.tensor_information.strategies import elements
 
 WHERE = re.compile(r"Tensor information, line ([0-9]+), column ([0-9]+): (Expected .+)", re.DOTALL)

@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from engines.tensor_element import TensorElement
-from engines.tensor_information import assemble, parse
+from engines.tensors.element import TensorElement
+from engines.tensors.information import assemble, parse
 from tests.unit.tensor_information.strategies import elements
 
 

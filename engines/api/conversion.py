@@ -1,0 +1,76 @@
+"""Conversion: a trained model in, a verified package out. The entry that workers run in the sandboxed child.
+
+read → make ready → build → verify against the source → measure      for each component
+then manifest, report, infer.py and README                            for the package
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from engines.conversion.component import ComponentJob, convert
+from engines.formats.reading import with_components
+from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
+from engines.package.writer import PackageContent, PackagedComponent
+from engines.runtimes import backend
+from engines.sandbox import Reporter
+from engines.sandbox.tasklog import log_to_stdout
+from engines.spec.request import ConversionRequest
+from engines.spec.toolchain import available_threads, hardware, software
+
+log = logging.getLogger(__name__)
+
+_SOFTWARE = ("lathe", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+
+
+def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
+    """Convert what a request asks for, and write the package to `workdir/package`.
+
+    Args:
+        request: The JSON form of `lathe.converter.v1.ConversionWork`; its inputs lie in `workdir`.
+        workdir: Directory to work in.
+        report: Takes progress.
+
+    Returns:
+        The JSON form of `lathe.converter.v1.ConversionOutcome`, its files without digests.
+
+    Raises:
+        EngineFailure: with the reason that names what went wrong.
+    """
+    log_to_stdout()
+    report.progress(0.0, "reading the specification")
+    work = with_components(ConversionRequest.parse(request), workdir)
+    chosen = backend(work.template.runtime)
+    package = fresh_package(workdir)
+    threads = available_threads()
+    log.info(
+        "Converting %s for %s: %s in %s, %d threads on %s",
+        work.template.source_format,
+        work.template.device,
+        chosen.name,
+        work.template.arithmetic,
+        threads,
+        hardware(),
+    )
+    done: list[PackagedComponent] = []
+    for index, component in enumerate(work.template.components):
+        progress = share_of(report, index, len(work.template.components))
+        done.append(convert(ComponentJob(work, component, chosen, workdir, package, progress, threads)))
+    report.progress(PACKAGING, "writing the package")
+    return {
+        **finish_package(workdir, PackageContent(work, chosen, done, request["template"]), report),
+        "components": [
+            {
+                "component": entry.component.name,
+                "files": entry.files,
+                "parity": entry.parity.to_dict(),
+                "profile": entry.profile.to_dict(),
+                "warnings": list(entry.warnings),
+            }
+            for entry in done
+        ],
+        "software": software(_SOFTWARE),
+        "hardware": hardware(),
+    }

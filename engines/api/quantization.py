@@ -1,0 +1,108 @@
+"""Quantization: a trained model in, a package of known accuracy out. The entry that workers run in the sandboxed child.
+
+read → floating-point form → candidates, each judged in the serving runtime → ladder → choice     for each component
+then manifest, reports, infer.py and README                                                        for the package
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engines.formats.reading import with_components
+from engines.package.manifest import QuantizationEntry
+from engines.package.manifest import QuantizedComponent as ManifestComponent
+from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
+from engines.package.writer import PackageContent
+from engines.quantization.component import QuantizedComponent, quantize
+from engines.quantization.data import open_calibration
+from engines.quantization.request import QuantizationRequest
+from engines.quantization.result import result_fields
+from engines.quantization.setup import ComponentJob
+from engines.runtimes import backend
+from engines.sandbox import Reporter
+from engines.sandbox.tasklog import log_to_stdout
+from engines.spec.toolchain import available_threads, hardware, software
+
+log = logging.getLogger(__name__)
+
+HTML_NAME = "quantization.html"
+_SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+
+
+def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
+    """Quantize what a request asks for, and write the package to `workdir/package`.
+
+    Args:
+        request: The JSON form of `lathe.quantizer.v1.QuantizationWork`. The conversion's inputs lie where it says;
+            calibration items in `calibration/` or an upload at `calibration.bin`; evaluation items in `evaluation/`.
+        workdir: Directory to work in.
+        report: Takes progress.
+
+    Returns:
+        The JSON form of `lathe.quantizer.v1.QuantizationOutcome`, its files without digests.
+
+    Raises:
+        EngineFailure: with the reason that names what went wrong.
+    """
+    log_to_stdout()
+    report.progress(0.0, "reading the specification")
+    work = QuantizationRequest.parse(request)
+    work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
+    template, spec = work.conversion.template, work.spec
+    chosen = backend(template.runtime)
+    package = fresh_package(workdir)
+    threads = available_threads()
+    log.info(
+        "Quantizing %s for %s in %s: %s %s by %s, %d threads on %s",
+        *(template.source_format, template.device, chosen.name, spec.kind, spec.arithmetic, spec.method),
+        *(threads, hardware()),
+    )
+    calibration = open_calibration(work, workdir)
+    done: list[QuantizedComponent] = []
+    for index, component in enumerate(template.components):
+        progress = share_of(report, index, len(template.components))
+        done.append(quantize(ComponentJob(work, component, chosen, calibration, workdir, package, progress, threads)))
+    report.progress(PACKAGING, "writing the package")
+    result = {**result_fields(work, done), "software": software(_SOFTWARE), "hardware": hardware()}
+    _write_html(package / HTML_NAME, work, result)
+    content = PackageContent(
+        work.conversion,
+        chosen,
+        [entry.packaged for entry in done],
+        request["conversion"]["template"],
+        _manifest_entry(work, done),
+        {"quantization": result},
+    )
+    return {**finish_package(workdir, content, report), "result": result}
+
+
+def _manifest_entry(work: QuantizationRequest, done: Sequence[QuantizedComponent]) -> QuantizationEntry:
+    spec = work.spec
+    return QuantizationEntry(
+        scheme=spec.kind,
+        method=spec.method if spec.kind == "STATIC" else "",
+        granularity="PER_CHANNEL" if spec.per_channel else "PER_TENSOR",
+        asymmetric=spec.asymmetric,
+        components={
+            entry.packaged.component.name: ManifestComponent(
+                quantizer=entry.quantizer, floating_point_nodes=tuple(sorted(entry.chosen.excluded))
+            )
+            for entry in done
+        },
+    )
+
+
+def _write_html(path: Path, work: QuantizationRequest, result: dict[str, Any]) -> None:
+    from engines.reports.quantization_page import quantization_html
+
+    template, spec = work.conversion.template, work.spec
+    html = quantization_html(
+        result,
+        title=template.repo or "Quantized model",
+        subtitle=f"{spec.arithmetic}, {spec.kind.lower().replace('_', ' ')}, {template.runtime} on {template.device}",
+        max_degradation=spec.accuracy.max_degradation if spec.accuracy else None,
+    )
+    path.write_text(html, encoding="utf-8", newline="\n")

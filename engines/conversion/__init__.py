@@ -1,0 +1,1 @@
+"""Conversion: one component of a model, from its source to its package."""

@@ -1,0 +1,130 @@
+"""Converts one component: read, make ready, build, verify, measure. Each step says in the log what it did."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engines.failures import EngineFailure
+from engines.formats.preparation import Progress, prepare
+from engines.formats.source import Source
+from engines.package.writer import PackagedComponent
+from engines.parity.divergence import Suspect
+from engines.parity.verification import describe, judged, verify
+from engines.runtimes import Backend, Session
+from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.torchscript.runtime import TorchScriptSession
+from engines.spec.request import CLASSIFIERS, Component, ConversionRequest
+from engines.spec.toolchain import hardware
+from engines.tensors.samples import Samples
+from engines.tensors.signature import Signature
+from engines.timing.paired import Call, ProfileReport, profile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ComponentJob:
+    """One component of a conversion.
+
+    Attributes:
+        request: The conversion.
+        component: Which component.
+        backend: What builds it.
+        workdir: Where the inputs lie.
+        package: Where the package grows.
+        progress: Takes the fraction of this component that is done, and what is being done.
+        threads: Threads of every session.
+    """
+
+    request: ConversionRequest
+    component: Component
+    backend: Backend
+    workdir: Path
+    package: Path
+    progress: Progress
+    threads: int
+
+
+def convert(job: ComponentJob) -> PackagedComponent:
+    """Convert one component; its files are in the package afterwards.
+
+    Raises:
+        EngineFailure: whatever step fails, with its reason.
+    """
+    name, template = job.component.name, job.request.template
+    prepared = prepare(job.request, job.component, job.workdir, job.progress)
+    source, ready, samples = prepared.source, prepared.ready, prepared.samples
+
+    job.progress(0.45, f"{name}: building for {job.backend.name} in {template.arithmetic}")
+    form = job.backend.build(prepared.build_source(), job.package / name, template.arithmetic)
+    log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
+
+    with job.backend.open(form, job.threads) as session:
+        job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
+        tolerance = template.tolerance(template.arithmetic)
+        suspect = Suspect(ready, prepared.signature, job.backend, template.arithmetic, job.threads, tolerance)
+        suspect = replace(suspect, network=_network(source), prepare=source.arguments)
+        report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
+        signature = Signature(prepared.signature.inputs, outputs)
+        for output in report.outputs:
+            log.info("%s: parity at a %s over batches %s: %s", name, tolerance, samples.batch_sizes, describe(output))
+        if report.divergence:
+            log.info("%s: first diverging: %s", name, report.divergence)
+        report = judged(name, report, job.request.parity_waivers.get(name, ""))
+        if report.waiver:
+            log.info("%s: the parity verdict %s is waived: %s", name, report.verdict, report.waiver)
+
+        job.progress(0.8, f"{name}: measuring latency")
+        measured = _measure(job, source, session, samples)
+    return PackagedComponent(
+        prepared.component,
+        form,
+        signature,
+        prepared.ranges,
+        report,
+        measured,
+        source.companions,
+        prepared.warnings,
+    )
+
+
+def _network(source: Source) -> Any:
+    return getattr(source.module, "network", source.module)
+
+
+def _measure(job: ComponentJob, source: Source, session: Session, samples: Samples) -> ProfileReport:
+    feed = samples.feeds[0]
+    with ExitStack() as sessions:
+        label, baseline = _baseline(job, source, samples, sessions)
+        forms: dict[str, Call] = {label: baseline, job.backend.name: lambda: session.run(feed)}
+        report = profile(
+            forms, threads=job.threads, batch_size=samples.batch_sizes[0], hardware=hardware(), seed=job.request.seed
+        )
+    for line in report.lines():
+        log.info("%s: %s", job.component.name, line)
+    return report
+
+
+def _baseline(job: ComponentJob, source: Source, samples: Samples, sessions: ExitStack) -> tuple[str, Call]:
+    """Return what users run today: frozen TorchScript on preprocessed inputs, eager if it cannot be traced.
+
+    What is opened for it is closed with `sessions`.
+    """
+    arguments = [array.copy() for array in source.arguments(samples.feeds[0])]  # a network may write into them
+    inputs = [spec.name for spec in source.signature.inputs]
+    outputs = [spec.name for spec in source.signature.outputs]
+    feed = dict(zip(inputs, arguments, strict=True))
+    if source.module is None:
+        reference = sessions.enter_context(OnnxRuntimeSession(source.onnx_path, job.threads, optimise=True))
+        return "onnxruntime (source)", lambda: reference.run(feed)
+    try:
+        traced = sessions.enter_context(TorchScriptSession(source.module, inputs, outputs, feed, job.threads))
+        traced.run(feed)
+    except EngineFailure as error:
+        log.info("%s: %s The baseline is eager PyTorch.", job.component.name, error.message)
+        return "pytorch eager", lambda: source.runner(arguments)
+    return "torchscript", lambda: traced.run(feed)

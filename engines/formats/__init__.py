@@ -1,0 +1,1 @@
+"""Source formats: one folder for each, and the tables of them."""

@@ -1,0 +1,148 @@
+"""Reads a frozen graph of TensorFlow into ONNX; the truth is the graph itself, run by TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.failures import EngineFailure, FailureReason, first_line
+from engines.formats.protobuf_marks import is_text
+from engines.formats.tensorflow.graph import Graph, check_safe, read_graph
+from engines.formats.tensorflow.graph_ends import Ends, find_ends, node_of
+from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
+from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
+from engines.runtimes.protocol import Array
+from engines.tensors.signature import Signature, TensorSpec
+
+log = logging.getLogger(__name__)
+
+Runner = Callable[[Sequence[Array]], list[Array]]
+
+
+def inspect(path: Path) -> Graph:
+    """Return the graph of a file, after everything that can be refused without running it was.
+
+    Raises:
+        EngineFailure: INVALID_MODEL for a damaged or another file; UNSAFE_MODEL for Python in the graph.
+    """
+    graph = read_graph(path)
+    check_safe(graph, path)
+    return graph
+
+
+def read_frozen_graph(
+    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[str], onnx_path: Path
+) -> tuple[Signature, Runner]:
+    """Write a frozen graph as ONNX; return its interface, and what computes it in TensorFlow.
+
+    Args:
+        path: The file, binary or text.
+        inputs: Specs of its inputs, named as nodes (`x`) or tensors (`x:0`); an axis that varies is left open.
+        outputs: Nodes or tensors that come out, in this order; what nobody consumes where empty.
+        onnx_path: Where the ONNX file goes.
+
+    Raises:
+        EngineFailure: As `inspect` and `find_ends`; what the tools fail with.
+    """
+    graph = inspect(path)
+    ends = find_ends(graph, [spec.name for spec in inputs], outputs)
+    tf = import_tensorflow()
+    loaded = _import(tf, path, graph)
+    given = {_tensor(spec.name): spec.name for spec in inputs}
+    wanted = _outputs(loaded, ends, outputs)
+    names = apart(given.values(), wanted.values())
+    wanted = {tensor: names[name] for tensor, name in wanted.items()}
+    function = _prune(loaded, list(given), list(wanted))
+    frozen = Frozen(_optimised(tf, loaded.graph, given, wanted), given, wanted, {})
+    operators = {node.op: node.name for _, node in graph.all_nodes()}
+    write_onnx(frozen, {spec.name: spec for spec in inputs}, onnx_path, operators)
+
+    def run(values: Sequence[Array]) -> list[Array]:
+        try:
+            return [np.asarray(value) for value in function(*map(tf.constant, values))]
+        except Exception as error:
+            raise not_run("the graph", error, values) from error
+
+    return interface(onnx_path, inputs, list(wanted.values())), run
+
+
+def _import(tf: Any, path: Path, graph: Graph) -> Any:
+    """Return the graph as a function of TensorFlow."""
+    try:
+        with quiet():
+            definition = _definition(tf, path)
+            return tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
+    except Exception as error:
+        log.info("TensorFlow does not import the graph", exc_info=True)
+        failure = crashed("TensorFlow cannot read the graph", error)
+        if failure.reason is FailureReason.UNSUPPORTED_OPERATOR:
+            node = next((node.name for _, node in graph.all_nodes() if node.op == failure.operator), "")
+            raise unknown_operator(failure.operator, node) from error
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"TensorFlow refuses the graph of '{path.name}': {first_line(error)}",
+            suggested_fix="Upload the frozen graph as TensorFlow wrote it.",
+        ) from error
+
+
+def _definition(tf: Any, path: Path) -> Any:
+    if not is_text(path):
+        definition = tf.compat.v1.GraphDef()
+        definition.ParseFromString(path.read_bytes())
+        return definition
+    from tensorflow.python.framework.meta_graph import read_meta_graph_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "meta.pbtxt"
+        whole.write_text("graph_def {\n" + path.read_text(encoding="utf-8") + "\n}\n", encoding="utf-8")
+        return read_meta_graph_file(str(whole)).graph_def
+
+
+def _outputs(loaded: Any, ends: Ends, named: Sequence[str]) -> dict[str, str]:
+    """Return the name that the ONNX graph gives to each output tensor: every tensor of the nodes that were found."""
+    if named:
+        return {_tensor(name): name for name in named}
+    tensors = [
+        tensor
+        for node in ends.outputs
+        for tensor in loaded.graph.get_operation_by_name(node.name).outputs
+        if tensor.dtype.is_numpy_compatible and tensor.dtype.name != "string"
+    ]
+    if not tensors:
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"What comes out of the graph is no tensor of numbers: {', '.join(node.name for node in ends.outputs)}.",
+            suggested_fix="Name the outputs in the component's `output_names`.",
+        )
+    return {tensor.name: tensor.name.removesuffix(":0") for tensor in tensors}
+
+
+def _prune(loaded: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    try:
+        tensors = [[loaded.graph.get_tensor_by_name(name) for name in names] for names in (inputs, outputs)]
+        return loaded.prune(*tensors)
+    except (KeyError, ValueError, IndexError) as error:
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC, f"The graph cannot be cut at its inputs and outputs: {first_line(error)}"
+        ) from error
+
+
+def _optimised(tf: Any, graph: Any, inputs: dict[str, str], outputs: dict[str, str]) -> Any:
+    from tf2onnx import tf_loader
+
+    try:
+        with quiet(), tf.Graph().as_default():  # where it looks for the graph's interface
+            definition = graph.as_graph_def(add_shapes=True)
+            tf.graph_util.import_graph_def(definition, name="")
+            return tf_loader.tf_optimize(list(inputs), list(outputs), definition)
+    except Exception as error:
+        raise crashed("TensorFlow cannot simplify the graph", error) from error
+
+
+def _tensor(name: str) -> str:
+    return name if ":" in name else f"{node_of(name)}:0"

@@ -1,0 +1,1 @@
+"""Hugging Face directories: models of transformers, pipelines of diffusers."""

@@ -1,0 +1,139 @@
+"""Reads a component and makes its graph ready for a builder: the first half of whatever is made of a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.formats.reading import Reader, read_source, with_inputs
+from engines.formats.source import Source, network_dtype, package_inputs, preprocess
+from engines.graph.readiness import make_ready
+from engines.runtimes.protocol import BuildSource
+from engines.spec.request import Component, ComponentInput, ConversionRequest, Execution
+from engines.spec.source_files import file_inside
+from engines.tensors.samples import USER_PROVIDED, SampleRange, Samples, generated
+from engines.tensors.signature import Signature, TensorSpec
+from engines.tensors.user_samples import from_npz
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[float, str], None]
+"""Takes the fraction that is done, and what is being done."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A component that was read and made ready.
+
+    Attributes:
+        component: The component, its inputs declared.
+        source: The original, and its graph as it was read.
+        ready: The graph that builders take: tidied, preprocessing baked in.
+        signature: Its interface, the inputs as the template declares them.
+        ranges: Values that random inputs take, by input.
+        samples: Feeds of the package: the user's, else random ones.
+        warnings: What a user should know of its inputs.
+    """
+
+    component: Component
+    source: Source
+    ready: Path
+    signature: Signature
+    ranges: dict[str, SampleRange]
+    samples: Samples
+    warnings: tuple[str, ...] = ()
+
+    def build_source(self) -> BuildSource:
+        """Return what backends build of: the ready graph, and the torch network where the source has one.
+
+        It is traced with the smallest feed of more than one sample, where the batch may be any: an exporter takes an
+        axis of one for a fixed one.
+        """
+        feeds = self.samples.feeds
+        batched = [spec for spec in self.signature.inputs if spec.batch_axis in spec.dynamic_axes]
+        several = (feed for feed in feeds if all(feed[spec.name].shape[spec.batch_axis] > 1 for spec in batched))
+        return BuildSource(
+            self.ready, self.signature, self.source.module, self.source.preprocessing, next(several, feeds[0])
+        )
+
+
+def prepare(
+    request: ConversionRequest,
+    component: Component,
+    workdir: Path,
+    progress: Progress,
+    execution: Execution | None = None,
+    *,
+    reader: Reader = read_source,
+) -> Prepared:
+    """Read one component and make its graph ready; intermediate files lie in `workdir/scratch/<component>`.
+
+    Args:
+        request: How it is read.
+        component: Which component.
+        workdir: Where the request's files lie.
+        progress: Told 0.05 when reading begins and 0.35 when the graph is made ready.
+        execution: Execution parameters; the template's where None.
+        reader: Writes the component as ONNX; by the template's format where it is not said.
+
+    Raises:
+        EngineFailure: whatever step fails, with its reason.
+    """
+    scratch = workdir / "scratch" / component.name
+    scratch.mkdir(parents=True, exist_ok=True)
+    component, warnings = with_inputs(request, component, workdir)
+    for words in warnings:
+        log.info("%s: %s", component.name, words)
+    inputs = package_inputs(component)
+    ranges = {given.name: _range(given) for given in component.inputs}
+    samples = _samples(request, component, workdir, inputs, ranges)
+    ranges = {spec.name: _with_scalar(ranges[spec.name], spec, samples) for spec in inputs}
+
+    progress(0.05, f"{component.name}: reading the model and exporting it to ONNX")
+    feed = samples.feeds[0]
+    arguments = [preprocess(feed[given.name], given.preprocessing, network_dtype(given)) for given in component.inputs]
+    source = reader(request, component, workdir, arguments, scratch / "source.onnx")
+    log.info("%s: read by %s: %d bytes of ONNX", component.name, source.reader, source.onnx_path.stat().st_size)
+
+    progress(0.35, f"{component.name}: making the graph ready")
+    ready = scratch / "ready.onnx"
+    steps = make_ready(source.onnx_path, ready, component, execution or request.template.execution)
+    log.info("%s: made ready: %s", component.name, " → ".join(steps))
+    return Prepared(
+        component,
+        source,
+        ready,
+        Signature(inputs, source.signature.outputs),
+        ranges,
+        samples,
+        (*warnings, *source.warnings),
+    )
+
+
+def _range(given: ComponentInput) -> SampleRange:
+    return SampleRange(
+        given.sample_min, given.sample_max, pixels=given.preprocessing.active, values=given.sample_values
+    )
+
+
+def _with_scalar(values: SampleRange, spec: TensorSpec, samples: Samples) -> SampleRange:
+    """Return what is said of an input's values, of a scalar that of the user's samples: another may mean nothing."""
+    if spec.max or not spec.known or values.values or samples.source != USER_PROVIDED:
+        return values
+    scalar = samples.feeds[0][spec.name]
+    return replace(values, values=(float(scalar),)) if scalar.dtype.kind in "biuf" else values
+
+
+def _samples(
+    request: ConversionRequest,
+    component: Component,
+    workdir: Path,
+    inputs: tuple[TensorSpec, ...],
+    ranges: dict[str, SampleRange],
+) -> Samples:
+    if request.samples_path:
+        path = file_inside(workdir, request.samples_path)
+        return from_npz(path, component.name, inputs, ranges, only=request.is_first(component))
+    return generated(inputs, ranges, request.seed)

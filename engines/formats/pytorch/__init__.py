@@ -1,0 +1,1 @@
+"""PyTorch state dicts with their architectures."""

@@ -1,0 +1,180 @@
+"""Reads a TensorFlow SavedModel into ONNX; the truth is the signature itself, run by TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.failures import EngineFailure, FailureReason
+from engines.formats.saved_model.files import SERVING, model_file
+from engines.formats.tensorflow.graph import Graph, SavedModel, read_saved_model
+from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
+from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
+from engines.runtimes.protocol import Array
+from engines.tensors.signature import Signature, TensorSpec
+
+log = logging.getLogger(__name__)
+
+_ASSIGNED = re.compile(r"node (\S*Assign\w*VariableOp\w*) .*incompatible with expected resource")
+
+Runner = Callable[[Sequence[Array]], list[Array]]
+
+
+def choose_signature(model: SavedModel, named: str = "", inputs: Sequence[str] = ()) -> str:
+    """Return the signature to read: the one that is named, `serving_default`, the only one, or the one of the inputs.
+
+    Raises:
+        EngineFailure: INVALID_SPEC listing the signatures where none of these tells it, INVALID_MODEL where there is
+            none.
+    """
+    found = model.signatures
+    if not found:
+        raise _invalid(
+            "The SavedModel has no signature, so that nothing says what goes in and comes out.",
+            "Save it with tf.saved_model.save(model, folder, signatures=...), or model.export(folder) of Keras.",
+        )
+    if named in found:
+        return named
+    fitting = [key for key, (takes, _) in found.items() if inputs and {spec.name for spec in takes} == set(inputs)]
+    if not named and (SERVING in fitting or (SERVING in found and not fitting)):
+        return SERVING
+    if not named and len(fitting or found) == 1:
+        return next(iter(fitting or found))
+    listed = "; ".join(
+        f"'{key}' takes {', '.join(spec.name for spec in takes) or 'nothing'}" for key, (takes, _) in found.items()
+    )
+    wrong = f"has no signature '{named}'" if named else f"has {len(found)} signatures and none is '{SERVING}'"
+    raise EngineFailure(
+        FailureReason.INVALID_SPEC,
+        f"The SavedModel {wrong}: {listed}.",
+        suggested_fix="Set the component's `state_dict_key` to one of them, or declare its inputs.",
+    )
+
+
+def read_signature(
+    folder: Path, key: str, inputs: Sequence[TensorSpec], outputs: Sequence[str], onnx_path: Path
+) -> tuple[Signature, Runner]:
+    """Write a signature as ONNX; return its interface, and what computes it in TensorFlow.
+
+    An output that has the key of an input gets a name of its own.
+
+    Args:
+        folder: The SavedModel, which `inspect_saved_model` has found in order.
+        key: The signature.
+        inputs: Specs of all its inputs, an axis that varies being left open in the graph.
+        outputs: Outputs to keep, in this order; all by name where empty.
+        onnx_path: Where the ONNX file goes.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for inputs or outputs that the signature does not have; what the tools fail with.
+    """
+    tf = import_tensorflow()
+    model = read_saved_model(model_file(folder))
+    takes, gives = ([spec.name for spec in specs] for specs in model.signatures[key])
+    _check_names("inputs", [spec.name for spec in inputs], takes, key, all_of_them=True)
+    _check_names("outputs", outputs, gives, key, all_of_them=False)
+    frozen, function, loaded = _freeze(tf, folder, key, model.graph)
+    order = list(outputs) or sorted(set(gives).intersection(frozen.outputs.values()))
+    names = apart([spec.name for spec in inputs], order)
+    kept = {tensor: names[key] for tensor, key in frozen.outputs.items() if key in names}
+    frozen = Frozen(frozen.graph_def, frozen.inputs, kept, frozen.tables)
+    operators = {node.op: node.name for _, node in model.graph.all_nodes()}
+    write_onnx(frozen, {spec.name: spec for spec in inputs}, onnx_path, operators)
+
+    def run(values: Sequence[Array], _alive: Any = loaded) -> list[Array]:  # a function does not keep its variables
+        given = {spec.name: tf.constant(value) for spec, value in zip(inputs, values, strict=True)}
+        try:
+            found = function(**given)
+        except Exception as error:
+            raise not_run(f"the signature '{key}'", error, values) from error
+        return [np.asarray(found[name]) for name in order]
+
+    return interface(onnx_path, inputs, [names[key] for key in order]), run
+
+
+def _freeze(tf: Any, folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
+    from tf2onnx import tf_loader
+
+    try:
+        with quiet(), _without_slots(folder) as loadable:
+            graph_def, inputs, outputs, _, loaded, tables, names = tf_loader.from_saved_model(
+                str(loadable),
+                None,
+                None,
+                signatures=[key],
+                return_concrete_func=True,
+                return_initialized_tables=True,
+                return_tensors_to_rename=True,
+            )
+            if tables:  # tf2onnx took them from the function
+                loaded = tf.saved_model.load(str(loadable))
+            function = loaded.signatures[key]
+    except Exception as error:
+        log.info("TensorFlow does not load the SavedModel", exc_info=True)
+        if assigned := _ASSIGNED.search(str(error)):
+            raise _changes_itself(assigned[1]) from error
+        failure = crashed("TensorFlow cannot load the SavedModel", error)
+        if failure.reason is FailureReason.UNSUPPORTED_OPERATOR:
+            node = next((node.name for _, node in graph.all_nodes() if node.op == failure.operator), "")
+            raise unknown_operator(failure.operator, node) from error
+        raise _invalid(f"{failure.message}") from error
+    bare = {tensor: names.get(tensor, tensor.removesuffix(":0")) for tensor in (*inputs, *outputs)}
+    return (
+        Frozen(graph_def, {each: bare[each] for each in inputs}, {each: bare[each] for each in outputs}, tables or {}),
+        function,
+        loaded,
+    )
+
+
+@contextmanager
+def _without_slots(folder: Path) -> Iterator[Path]:
+    """Give the SavedModel without the links between an optimizer and its variables.
+
+    TensorFlow calls the optimizer to follow them, and the class of the optimizer may not be here.
+    """
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model
+
+    saved = parse_saved_model(str(folder))
+    optimizers = [node for meta in saved.meta_graphs for node in meta.object_graph_def.nodes if node.slot_variables]
+    if not optimizers:
+        yield folder
+        return
+    for node in optimizers:
+        del node.slot_variables[:]
+    with tempfile.TemporaryDirectory() as directory:
+        for path in folder.iterdir():
+            if path != model_file(folder):
+                (Path(directory) / path.name).symlink_to(path.resolve())
+        (Path(directory) / "saved_model.pb").write_bytes(saved.SerializeToString())
+        yield Path(directory)
+
+
+def _changes_itself(node: str) -> EngineFailure:
+    operator = node.rpartition("/")[2]
+    return EngineFailure(
+        FailureReason.STATEFUL_MODEL,
+        f"The node '{node}' changes a variable while the network runs; a graph of ONNX keeps nothing between runs.",
+        node=node,
+        operator=operator,
+        suggested_fix="Take what it keeps as an input and give it back as an output, or leave it out of the signature.",
+    )
+
+
+def _check_names(what: str, given: Sequence[str], there: Sequence[str], key: str, *, all_of_them: bool) -> None:
+    if set(given) - set(there) or (all_of_them and set(given) != set(there)):
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"The component's {what} are {', '.join(given)}; the signature '{key}' has {', '.join(there)}.",
+            suggested_fix="Name them as the signature does.",
+        )
+
+
+def _invalid(message: str, fix: str = "Upload the whole folder that tf.saved_model.save wrote.") -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_MODEL, message, suggested_fix=fix)

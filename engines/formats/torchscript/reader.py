@@ -1,0 +1,150 @@
+"""Reads TorchScript archives into ONNX. An archive is a program: read in the sandboxed child only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.failures import EngineFailure, FailureReason, first_line
+from engines.formats.detection import check_format
+from engines.formats.source import Source
+from engines.formats.torch_export.module_source import module_source
+from engines.runtimes.protocol import Array
+from engines.spec.request import Component, ConversionRequest, invalid
+from engines.spec.source_files import file_inside
+from engines.tensors.open_axes import Declared
+from engines.tensors.text import parse
+from engines.tensors.tree import is_positional
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+def read_torchscript(
+    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
+) -> Source:
+    """Write a TorchScript archive as ONNX and return it with its original.
+
+    Raises:
+        EngineFailure: INVALID_MODEL for a file that is none; INVALID_SPEC where the inputs are not those of `forward`;
+            as `export_onnx` besides.
+    """
+    network = load_torchscript(file_inside(workdir, request.source_of(component)))
+    _check_inputs(network, component)
+    return module_source(network, component, arguments, onnx_path)
+
+
+def load_torchscript(path: Path) -> torch.nn.Module:
+    """Return a module around the archive's, which it holds as `script`, in evaluation mode.
+
+    Raises:
+        EngineFailure: INVALID_MODEL with what the file looks like.
+    """
+    import torch
+
+    check_format(path, "TORCHSCRIPT")
+    jit: Any = torch.jit
+    try:
+        loaded = jit.load(str(path), map_location="cpu").eval()
+    except Exception as error:
+        log.exception("torch.jit.load refused %s", path.name)
+        newer = "maximum supported version" in str(error)
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"torch cannot load the TorchScript archive '{path.name}': {first_line(error)}",
+            suggested_fix=f"Save it with torch {torch.__version__.partition('+')[0]} or an older release."
+            if newer
+            else "Upload the file that torch.jit.save wrote, whole; custom operators and classes cannot be loaded.",
+        ) from error
+    for parameter in loaded.parameters():
+        parameter.requires_grad_(requires_grad=False)
+
+    return scripted(loaded)
+
+
+def scripted(script: Any) -> torch.nn.Module:
+    """Return a module around a scripted or traced one, which it holds as `script`, in evaluation mode."""
+    import torch
+
+    class Scripted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.script = script
+
+        def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+            return self.script(*inputs, **named)
+
+    return Scripted().eval()
+
+
+def torchscript_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
+    """Refuse a component without inputs: a saved archive keeps the names of its arguments, and no shape of them.
+
+    Raises:
+        EngineFailure: INVALID_SPEC naming the arguments to declare; as `load_torchscript` besides.
+    """
+    network = load_torchscript(file_inside(workdir, request.source_of(component)))
+    names = ", ".join(script_arguments(network.script))
+    raise EngineFailure(
+        FailureReason.INVALID_SPEC,
+        f"A TorchScript archive does not keep the shapes of its inputs, and component '{component.name}' declares "
+        f"none: declare {names or 'them'}, with shape and dtype, in this order.",
+        suggested_fix="Say them in the template's component, or as tensor information, by name or by position: "
+        f"{next(iter(names.split(', ')), '') or 'input_0'}:float(1*3*224*224).",
+    )
+
+
+def in_order_of_forward(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+    """Return the component with inputs that go by the names of arguments at the positions of these instead.
+
+    Exporters of scripts take arguments by position alone. Inputs that nest, or that leave out an argument between
+    others, stay as they are; so do names that `forward` does not have, which reading the archive refuses.
+
+    Raises:
+        EngineFailure: as `load_torchscript`.
+    """
+    elements = parse("\n".join(f"{given.place}:float()" for given in component.inputs if given.place))
+    if is_positional(elements) or any(element.steps for element in elements):
+        return component
+    network = load_torchscript(file_inside(workdir, request.source_of(component)))
+    leading = list(script_arguments(network.script))[: len(elements)]
+    inputs = {element.argument: given for element, given in zip(elements, component.inputs, strict=True)}
+    if sorted(inputs) != sorted(leading):
+        return component
+    return component.model_copy(
+        update={"inputs": tuple(inputs[name].model_copy(update={"place": ""}) for name in leading)}
+    )
+
+
+def script_arguments(script: Any) -> dict[str, bool]:
+    """Return the arguments of a script's `forward`, in order, and whether each has a default."""
+    return {argument.name: argument.has_default_value() for argument in list(script.forward.schema.arguments)[1:]}
+
+
+def _check_inputs(network: torch.nn.Module, component: Component) -> None:
+    known = script_arguments(network.script)
+    required = {name for name, optional in known.items() if not optional}
+    given = _given(component, list(known))
+    if not required <= set(given) <= set(known):
+        some = f", {len(required)} of them required" if len(required) < len(known) else ""
+        names = "" if set(given) <= set(known) else f" ({', '.join(given)})"
+        raise invalid(
+            f"Component '{component.name}' declares {len(given)} inputs{names}; the TorchScript's forward takes "
+            f"{len(known)}{some}: {', '.join(known)}."
+        )
+
+
+def _given(component: Component, known: Sequence[str]) -> list[str]:
+    """Return the arguments that the inputs stand in; a position that `forward` lacks as `input_7`."""
+    places = [given.place for given in component.inputs]
+    if not any(places):
+        return [*known[: len(places)], *(f"input_{index}" for index in range(len(known), len(places)))]
+    elements = parse("\n".join(f"{place}:float()" for place in places))
+    arguments = list(dict.fromkeys(element.argument for element in elements))
+    if not is_positional(elements):
+        return arguments
+    return [known[index] if index < len(known) else f"input_{index}" for index in range(len(arguments))]

@@ -1,0 +1,1 @@
+"""Packages: what a task of Lathe hands over, and what serving systems load."""

@@ -1,0 +1,1 @@
+"""What a package carries to run alone."""

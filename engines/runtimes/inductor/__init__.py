@@ -1,0 +1,1 @@
+"""TorchInductor, ahead of time."""

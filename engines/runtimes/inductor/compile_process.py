@@ -1,0 +1,82 @@
+"""The process in which TorchInductor compiles: C++ compilers take minutes, and a process can be ended.
+
+python -m engines.runtimes.inductor.compile_process <parent> <exported program> <package to write>
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.runtimes.torch_networks.modules import capability
+from engines.sandbox import syscalls
+from engines.sandbox.deadline import Overrun, seconds_left
+from engines.sandbox.paths import engines_root
+
+if TYPE_CHECKING:
+    import torch
+
+_LEVELS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
+_LONGEST_SECONDS = 24 * 3600.0
+_TAIL = 2000
+
+
+def compile_program(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Compile a program to a package, in a process that is ended if the work has no time left.
+
+    Raises:
+        Overrun: There was not enough time.
+        RuntimeError: It cannot be compiled, with the end of what the compiler said.
+    """
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        given = Path(folder) / "program.pt2"
+        torch.export.save(program, given)
+        command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(given), str(path)]
+        environment = {**os.environ, "PYTHONPATH": str(engines_root())}
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, process_group=0
+        ) as process:
+            try:
+                _, said = process.communicate(timeout=min(seconds_left(), _LONGEST_SECONDS))
+            except subprocess.TimeoutExpired:
+                raise Overrun from None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # the compilers that it started, too
+    if process.returncode:
+        raise RuntimeError(said.decode(errors="replace").strip()[-_TAIL:] or f"exit status {process.returncode}")
+
+
+def _compile(program: Path, path: Path) -> None:
+    """Compile a program; what the compiler leaves behind lies in a folder that is removed afterwards."""
+    import torch
+    from torch._inductor import config
+
+    settings = {
+        "freezing": True,  # weights are constants: laid out once, when the library is made
+        "cpp.march": _LEVELS[capability()],
+        "cpp_cache_precompile_headers": False,  # compiling torch's headers once costs more than one network saves
+        "cpp.vec_isa_ok": True,  # what vectors the processor has it says itself: no program is compiled to find out
+        "compile_threads": 1,
+    }
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        exported = torch.export.load(program)
+        with config.patch(settings), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
+
+
+if __name__ == "__main__":
+    syscalls.end_with(int(sys.argv[1]))
+    _compile(Path(sys.argv[2]), Path(sys.argv[3]))

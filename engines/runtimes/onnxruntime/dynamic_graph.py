@@ -1,0 +1,77 @@
+"""Products in integers whose ranges are found at run time, by ONNX Runtime's own quantizer: nothing is calibrated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.failures import EngineFailure, FailureReason
+from engines.graph.hygiene import load_model
+from engines.graph.nodes import name_nodes, products_of_activations
+
+if TYPE_CHECKING:
+    import onnx
+
+OPERATORS = ("MatMul", "Gemm", "LSTM")
+"""Operators that are quantized: convolutions of that kind are slower than in floating point."""
+
+
+def quantize_products(
+    graph: Path,
+    target: Path,
+    *,
+    per_channel: bool = True,
+    seven_bits: bool = False,
+    excluded: frozenset[str] = frozenset(),
+) -> Path:
+    """Write the graph with products of 8-bit weights and of activations that are brought to 8 bits in every call.
+
+    Args:
+        graph: The graph in floating point.
+        target: Where it goes.
+        per_channel: One scale for each output channel of a weight, or one for each weight.
+        seven_bits: Weights take 7 bits, for processors whose sums of 8-bit products saturate.
+        excluded: Names of nodes that stay in floating point.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where no product has a weight.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = load_model(graph)
+    _transpose_weights(model)
+    name_nodes(model)
+    left_out = excluded | products_of_activations(model)
+    if left_out.issuperset(node.name for node in model.graph.node if node.op_type in OPERATORS):
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"The graph has no {', '.join(OPERATORS[:-1])} or {OPERATORS[-1]} with a weight, which dynamic "
+            "quantization is for.",
+            suggested_fix="Choose the scheme STATIC, with calibration data.",
+        )
+    del model.graph.value_info[:]  # the quantizer turns weights round, and then trips over their old shapes
+    quantize_dynamic(
+        model,
+        target,
+        op_types_to_quantize=list(OPERATORS),
+        per_channel=per_channel,
+        reduce_range=seven_bits,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=sorted(left_out),
+    )
+    return target
+
+
+def _transpose_weights(model: onnx.ModelProto) -> None:
+    """Put the transposed weight where a product takes one that the graph transposes: a head tied to an embedding."""
+    from onnx import numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
+    for node in list(model.graph.node):
+        if node.op_type != "Transpose" or node.input[0] not in weights or node.output[0] not in factors:
+            continue
+        order = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
+        turned = numpy_helper.to_array(weights[node.input[0]]).transpose(order)
+        model.graph.initializer.append(numpy_helper.from_array(turned.copy(), node.output[0]))
+        model.graph.node.remove(node)

@@ -1,0 +1,80 @@
+"""OpenVINO's models before they are compiled: read from a torch network, compressed, named so that bytes repeat."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from typing import Any
+
+from engines.runtimes.protocol import BuildSource, crashed
+from engines.runtimes.torch_networks.modules import example_of, packaged_network
+from engines.runtimes.torch_networks.state import kept_state
+
+_INTEGERS = frozenset({"i8", "u8", "i4", "u4"})
+_PRODUCTS_GROUP = "32"
+"""Activations that share a scale where products with compressed weights are computed in int8: the plug-in's default."""
+
+
+def read_network(source: BuildSource) -> Any:
+    """Return the model that OpenVINO's own PyTorch reader makes of the torch network, its inputs and outputs named.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where there is no network, TOOLCHAIN_CRASHED where it cannot be read.
+    """
+    import openvino as ov
+    import torch
+
+    module = packaged_network("OpenVINO's PyTorch reader", source)
+    inputs, outputs = source.signature.inputs, source.signature.outputs
+    shapes = [
+        ov.PartialShape([low if low == high else ov.Dimension() for low, high in zip(spec.min, spec.max, strict=True)])
+        for spec in inputs
+    ]
+    try:
+        with (
+            kept_state(module),
+            warnings.catch_warnings(),
+            torch.inference_mode(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            model = ov.convert_model(module, example_input=example_of(source), input=shapes)
+        for port, spec in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=True)]:
+            port.get_tensor().set_names({spec.name})
+        model.validate_nodes_and_infer_types()
+    except Exception as error:
+        raise crashed("OpenVINO's PyTorch reader", "read the network", error) from error
+    return model
+
+
+def compress_weights(model: Any) -> Any:
+    """Return the model with the weights of its products and lookups in eight bits, and products computed in int8."""
+    import nncf
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        compressed = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    compressed.set_rt_info(_PRODUCTS_GROUP, ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+    return compressed
+
+
+def is_quantized(model: Any) -> bool:
+    """Return whether an IR has quantization: FakeQuantize, or parameters in integers of at most eight bits."""
+    return any(
+        operation.get_type_name() == "FakeQuantize"
+        or (
+            operation.get_type_name() == "Constant"
+            and operation.get_output_element_type(0).get_type_name() in _INTEGERS
+            and len(operation.get_output_shape(0)) >= 2
+        )
+        for operation in model.get_ordered_ops()
+    )
+
+
+def name_by_position(model: Any) -> None:
+    """Replace names that hold a counter of the process, so that equal graphs give equal bytes."""
+    model.set_friendly_name("model")
+    for position, operation in enumerate(model.get_ordered_ops()):
+        generated = operation.get_friendly_name() == operation.get_name()
+        if operation.get_type_name() == "Constant" or generated:
+            operation.set_friendly_name(f"{operation.get_type_name()}_at_{position}")

@@ -1,0 +1,1 @@
+"""Torch networks as several runtimes build from them."""

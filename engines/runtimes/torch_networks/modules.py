@@ -1,0 +1,182 @@
+"""Torch networks as packages run them: preprocessing in front, in the precision and layout asked for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.protocol import Array, Arrays, BuildSource, Session, crashed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+
+    from engines.spec.request import Preprocessing
+
+_CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
+_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+class TorchSession(Session):
+    """Something of torch's that computes a tuple of outputs from the inputs in order.
+
+    Args:
+        title: What failures call it.
+        call: Computes the outputs.
+        inputs: Names of the inputs, in order.
+        outputs: Names of the outputs, in order.
+        threads: Threads of each operator; they are the process's, so sessions that are compared share them.
+    """
+
+    def __init__(
+        self, title: str, call: Callable[..., Any], inputs: Sequence[str], outputs: Sequence[str], threads: int
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._title = title
+        self._call: Callable[..., Any] | None = call
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Return every output by name."""
+        import torch
+
+        arguments = [torch.from_numpy(np.asarray(inputs[name], order="C")) for name in self._inputs]
+        try:
+            assert self._call is not None  # it is open
+            with torch.inference_mode():
+                values = self._call(*arguments)
+        except Exception as error:
+            raise crashed(self._title, "run the network", error) from error
+        return {name: _owned(tensor, arguments) for name, tensor in zip(self._outputs, values, strict=True)}
+
+    def close(self) -> None:
+        """Let the network go; threads are the process's."""
+        self._call = None
+
+
+def packaged_network(
+    runtime: str, source: BuildSource, precision: str = "FP32", *, channels_last: bool = False
+) -> torch.nn.Module:
+    """Return a network that takes the package's inputs in order and returns a tuple of its outputs in order.
+
+    Preprocessing comes first, in float32. For BF16 parameters and activations are in bfloat16, brought there behind the
+    preprocessing and back to float32 at the outputs. The source's own network stays as it is.
+
+    Raises:
+        EngineFailure: INVALID_SPEC where the source has no network, UNSUPPORTED_PRECISION where this CPU has no
+            arithmetic for the precision.
+    """
+    import torch
+
+    if source.module is None:
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"{runtime} builds from a torch network, and this source is a graph without one.",
+            suggested_fix="Choose onnxruntime or openvino, which build from graphs, or upload the network itself: a "
+            "state dict with its architecture, TorchScript, an exported program or a Hugging Face folder.",
+        )
+    dtype = _dtype(runtime, precision)
+    layout = torch.channels_last if channels_last else None
+    network = source.module
+    if dtype is not None or layout is not None:
+        copied: Any = copy.deepcopy(network)
+        network = copied.to(dtype=dtype, memory_format=layout)
+    prepare = [_preprocessing(source.preprocessing.get(spec.name), spec.opt) for spec in source.signature.inputs]
+
+    class Packaged(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            ready = [_there(steps(x), dtype, layout) for x, steps in zip(inputs, prepare, strict=True)]
+            return tuple(_back(value, dtype) for value in self.network(*ready))
+
+    return Packaged().eval().requires_grad_(requires_grad=False)
+
+
+def example_of(source: BuildSource) -> tuple[torch.Tensor, ...]:
+    """Return the arguments to trace a source's network with."""
+    import torch
+
+    return tuple(torch.from_numpy(np.array(source.example[spec.name], order="C")) for spec in source.signature.inputs)
+
+
+def capability() -> str:
+    """Return the widest vectors that torch computes with here: AVX512, AVX2 or DEFAULT."""
+    import torch
+
+    name: str = torch.backends.cpu.get_cpu_capability()
+    return name if name in _CAPABILITIES else _CAPABILITIES[0]
+
+
+def is_as_capable(needed: str) -> bool:
+    """Return whether this machine has the vectors that a form was compiled for."""
+    return needed not in _CAPABILITIES or _CAPABILITIES.index(capability()) >= _CAPABILITIES.index(needed)
+
+
+def _dtype(runtime: str, precision: str) -> torch.dtype | None:
+    import torch
+
+    from engines.spec.toolchain import cpu
+
+    if precision == "FP32":
+        return None
+    if precision != "BF16" or not _BF16_FLAGS & set(cpu()[1]):
+        raise EngineFailure(
+            FailureReason.UNSUPPORTED_PRECISION,
+            f"{runtime} cannot compute in {precision} here: "
+            + (
+                "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX)."
+                if precision == "BF16"
+                else "it is built in FP32 and BF16 only."
+            ),
+            suggested_fix="Choose the precision FP32, or for INT8 the runtime onnxruntime or openvino.",
+        )
+    return torch.bfloat16
+
+
+def _preprocessing(steps: Preprocessing | None, shape: Sequence[int]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what `engines.formats.source.preprocess` does, in torch."""
+    import torch
+
+    from engines.formats.source import channel_axis
+
+    if steps is None or not steps.active:
+        return lambda value: value
+    axis = channel_axis(steps, shape)
+    along = [-1 if position == axis else 1 for position in range(len(shape))]
+    mean, scale = (torch.tensor(values).reshape(along) for values in (steps.mean_values, steps.scale_values))
+    swaps = steps.swaps_channels
+
+    def apply(value: torch.Tensor) -> torch.Tensor:
+        value = value if value.is_floating_point() else value.to(torch.float32)
+        value = value.flip(axis) if swaps else value
+        value = value - mean if mean.numel() else value
+        return value / scale if scale.numel() else value
+
+    return apply
+
+
+def _there(value: torch.Tensor, dtype: torch.dtype | None, layout: Any) -> torch.Tensor:
+    if dtype is not None and value.is_floating_point():
+        value = value.to(dtype)
+    return value.contiguous(memory_format=layout) if layout is not None and value.dim() == 4 else value
+
+
+def _back(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return (value.float() if dtype is not None and value.dtype == dtype else value).contiguous()
+
+
+def _owned(value: torch.Tensor, arguments: Sequence[torch.Tensor]) -> Array:
+    """Return an output as an array of the caller's: a copy where it is an input's memory."""
+    shared = any(value.data_ptr() == given.data_ptr() for given in arguments)
+    array: Array = value.numpy()
+    return array.copy() if shared else array

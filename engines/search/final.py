@@ -1,0 +1,163 @@
+"""The final: the best, the runner-up and the best default against the source, once more, from nothing.
+
+What chose a form flatters it: of many equal ones the luckiest leads. So the final forgets the rounds before it. The
+source takes part twice, in two processes: what these two differ by is what noise does, between processes too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engines.failures import EngineFailure
+from engines.search.standing import FINALISTS, Standing
+from engines.search.tournament import LEAST_ROUNDS, Contender, Speed
+from engines.search.trying import Workbench
+from engines.spec.toolchain import hardware
+from engines.timing.paired import ProfileReport
+
+FINAL_SECONDS = 8.0
+ALONE_ROUNDS = 2
+"""Fewest rounds of a source that nothing is compared with: there is nothing to conclude."""
+MORE_SECONDS = 4.0
+LEAST_NOISE = 1.02
+"""What two processes of one form differ by, however quiet the machine: memory lies elsewhere in each."""
+MOST_SECONDS = 32.0
+TIE = 1.015
+"""A form that is better by less gives way to a simpler one: two processes of one form differ by as much."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the final says.
+
+    Attributes:
+        chosen: The form that won; None where none stood.
+        gain: Whether it beats the source beyond noise.
+        reason: Why there is no gain; empty where there is.
+        profile: The source, what won, and the source against itself.
+    """
+
+    chosen: Contender | None
+    gain: bool
+    reason: str
+    profile: ProfileReport
+
+
+class Final:
+    """Holds the final of those that stand."""
+
+    def __init__(self, standing: Standing, bench: Workbench) -> None:
+        """Choose who takes part."""
+        self._standing = standing
+        self._bench = bench
+        ranked, default = standing.ranked, standing.best_default
+        self._forms = ranked[:FINALISTS] + ([default] if default and default not in ranked[:FINALISTS] else [])
+        standing.dismiss(self._forms)
+
+    def hold(self, until: float) -> Outcome:
+        """Hold it; where nobody stands, the source is timed alone, in the process that it has.
+
+        Args:
+            until: By `time.monotonic()`, how long it may take; at least `LEAST_ROUNDS` are run (`ALONE_ROUNDS` where
+                nobody stands).
+
+        Raises:
+            EngineFailure: The source form itself failed.
+        """
+        control = self._control()
+        for form in (self._standing.baseline, control, *self._forms):
+            form.forget()
+        try:
+            self._rounds(control, min(until - time.monotonic(), FINAL_SECONDS))
+            last = min(until, time.monotonic() + MOST_SECONDS)
+            while self._unclear(control) and time.monotonic() + MORE_SECONDS < last:
+                self._rounds(control, MORE_SECONDS)
+        finally:
+            if control.runner is not self._standing.baseline.runner:
+                control.runner.close()
+        self._standing.settle()
+        return self._outcome(control)
+
+    def _control(self) -> Contender:
+        baseline = self._standing.baseline
+        assert baseline.entry.made is not None  # it runs
+        runner = baseline.runner  # where memory does for one alone: the same process under two names
+        with contextlib.suppress(EngineFailure):
+            if self._forms:
+                runner = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
+        return Contender(baseline.entry, runner, baseline.call_seconds)
+
+    def _rounds(self, control: Contender, seconds: float) -> None:
+        least = LEAST_ROUNDS if self._forms else ALONE_ROUNDS
+        self._forms = self._standing.rounds(self._forms, seconds, least=least, control=control)
+
+    def _noise(self, control: Contender) -> float:
+        if self._standing.by_size:
+            return LEAST_NOISE  # bytes have none, and fewer by so little help nobody
+        # Its middle: how far the rounds scatter is in the interval of the gain already, and must not count twice.
+        itself = self._standing.tournament.speed(control, self._standing.baseline).ratio
+        return max(itself, 1 / itself, LEAST_NOISE)
+
+    def _unclear(self, control: Contender) -> bool:
+        """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""
+        if not self._forms or self._standing.by_size:
+            return False
+        chosen, noise = self._choice(), self._noise(control)
+        gain = self._gain(chosen, control)
+        if gain.low <= noise < gain.ratio:
+            return True
+        leads = (self._standing.ahead(chosen, other) for other in self._forms if other is not chosen)
+        return any(lead.low < 1 / TIE and lead.high > TIE for lead in leads)
+
+    def _choice(self) -> Contender:
+        """Return the best; of those that are nearly as good, the simplest; of those equally small, of the fastest."""
+        tied = self._tied(self._forms, self._standing.ahead)
+        if self._standing.by_size:
+            tied = self._tied(tied, self._standing.tournament.speed)
+        return min(tied, key=lambda form: form.entry.spec.simplicity)
+
+    def _tied(self, forms: list[Contender], ahead: Callable[[Contender, Contender], Speed]) -> list[Contender]:
+        """Return the best and those that are nearly as good."""
+        best = max(forms, key=lambda form: ahead(form, self._standing.baseline).ratio)
+        return [form for form in forms if form is best or ahead(form, best).ratio >= 1 / TIE]
+
+    def _outcome(self, control: Contender) -> Outcome:
+        tournament, baseline = self._standing.tournament, self._standing.baseline
+        chosen = self._choice() if self._forms else None
+        source, itself = tournament.latency(baseline, baseline), tournament.latency(control, baseline)
+        assert source is not None and itself is not None  # noqa: PT018 - both took part in the same rounds
+        best = tournament.latency(chosen, baseline) if chosen else None
+        profile = ProfileReport(
+            (source, *([best.beside(source.median_ms)] if best else [])),
+            itself,
+            len(baseline.turns),
+            self._bench.threads,
+            tournament.batch,
+            hardware(),
+        )
+        gain, reason = self._judge(chosen, control)
+        return Outcome(chosen, gain, reason, profile)
+
+    def _gain(self, form: Contender, control: Contender) -> Speed:
+        """Return how far a form is ahead of the source: of the faster of its two processes."""
+        ahead = self._standing.ahead
+        return min(ahead(form, self._standing.baseline), ahead(form, control), key=lambda speed: speed.low)
+
+    def _judge(self, chosen: Contender | None, control: Contender) -> tuple[bool, str]:
+        if chosen is None:
+            return False, (
+                "No other form was made, computed what the source computes and was measured within the budget; the "
+                "candidates say why."
+            )
+        gain, noise = self._gain(chosen, control), self._noise(control)
+        if gain.low > noise:
+            return True, ""
+        if self._standing.by_size:
+            return False, f"The smallest form, {chosen.name}, has {1 / gain.ratio:.2f}x the size of the source form."
+        return False, (
+            f"The best form, {chosen.name}, is {gain.ratio:.2f}x as fast as the source form ({gain.low:.2f}x to "
+            f"{gain.high:.2f}x), which is not faster beyond the noise of {noise:.2f}x."
+        )

@@ -1,0 +1,155 @@
+"""What a search has found out so far, for the process that goes on with it where a form ended the one before.
+
+Forms are built and quantized in the search's own process, whose death cannot be caught: the task's worker runs the same
+request again in the same folder, told of what the process died of (`engines.sandbox.Reporter.risk`), and the search
+goes on from here: neither what is known nor what was deadly is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.form import FormSpec
+from engines.sandbox import DEATHS
+from engines.search.entry import Entry
+from engines.search.record import entry_of, values_of
+
+LASTING = "search"
+"""Folder of the work directory that the process which goes on with a search finds as it was: a folder a component."""
+
+_WITHIN = " › "
+"""Between a step and one that is a part of it."""
+
+
+class Death(NamedTuple):
+    """The end of a process: why, and when by `time.monotonic()`."""
+
+    failure: EngineFailure
+    at: float
+
+
+def deaths_of(request: Mapping[str, Any]) -> dict[str, Death]:
+    """Return what ended earlier processes of a request, by step."""
+    told = request.get(DEATHS, ())
+    return {death["step"]: Death(EngineFailure.from_dict(death["failure"]), death["at"]) for death in told}
+
+
+@dataclass
+class Journal:
+    """The journal of one component's search; one without a path is kept in memory alone.
+
+    Attributes:
+        component: Name of the component, which tells its steps from those of others.
+        path: Where it is written.
+        risk: Takes the step that is risked, and nothing once it is over.
+        deaths: What earlier processes died of, by step.
+    """
+
+    component: str = ""
+    path: Path | None = None
+    risk: Callable[[str], None] = lambda _step: None
+    deaths: Mapping[str, Death] = field(default_factory=dict)
+    _began: float | None = None
+    _at_risk: str = ""
+    _entries: dict[FormSpec, Entry] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, component: str, path: Path, risk: Callable[[str], None], deaths: Mapping[str, Death]) -> Self:
+        """Return the journal of a component, with what earlier processes of this work wrote into it."""
+        journal = cls(component, path, risk, deaths)
+        if deaths and path.is_file():
+            values = json.loads(path.read_text(encoding="utf-8"))
+            entries = map(entry_of, values["entries"])
+            journal._began, journal._made = values["began"], values["made"]
+            journal._entries = {entry.spec: entry for entry in entries}
+        return journal
+
+    def begin(self) -> float:
+        """Return when the search began, by `time.monotonic()`: now, unless it has.
+
+        What it took since the last death to come to this point is no part of the search: the source was read again.
+        """
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        elif self.deaths:
+            self._began += now - max(death.at for death in self.deaths.values())
+        self._write()
+        return self._began
+
+    def find(self, spec: FormSpec) -> Entry | None:
+        """Return what an earlier process found out about a form, also that it died of it; None where it did not."""
+        step = self._step(spec.name)
+        for name, death in self.deaths.items():
+            if name == step or name.startswith(step + _WITHIN):
+                return Entry(spec, failure=_deadly(name.removeprefix(self._step("")), death.failure))
+        return self._entries.get(spec)
+
+    def held(self, spec: FormSpec) -> bool:
+        """Whether an earlier process made and measured the form, and nothing spoke against it."""
+        entry = self.find(spec)
+        return entry is not None and entry.holds
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Write down what is known of forms by now."""
+        self._entries |= {entry.spec: entry for entry in entries}
+        self._write()
+
+    def made(self, step: str) -> dict[str, Any] | None:
+        """Return what an earlier process wrote down of a step; None where it did not get so far.
+
+        Raises:
+            EngineFailure: It died of it.
+        """
+        for name, death in self.deaths.items():
+            if name.startswith(self._step("")) and name.endswith(_WITHIN + step):
+                raise _deadly(step, death.failure)
+        values: dict[str, Any] | None = self._made.get(step)
+        return values
+
+    def keep_made(self, step: str, values: dict[str, Any]) -> None:
+        """Write down what came of a step, as JSON-ready values."""
+        self._made[step] = values
+        self._write()
+
+    @contextmanager
+    def risking(self, step: str) -> Iterator[None]:
+        """Say meanwhile that the process may die of a step; afterwards of the one that it is a part of, if any."""
+        outer = self._at_risk
+        self._at_risk = outer + _WITHIN + step if outer else self._step(step)
+        self.risk(self._at_risk)
+        try:
+            yield
+        finally:
+            self._at_risk = outer
+            self.risk(outer)
+
+    def _step(self, name: str) -> str:
+        return f"{self.component}: {name}"
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        entries = [values_of(entry) for entry in self._entries.values()]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        written = self.path.with_suffix(".new")
+        written.write_text(json.dumps({"began": self._began, "entries": entries, "made": self._made}), encoding="utf-8")
+        written.replace(self.path)
+
+
+def _deadly(what: str, death: EngineFailure) -> EngineFailure:
+    memory = death.reason is FailureReason.OUT_OF_MEMORY
+    return EngineFailure(
+        death.reason,
+        f"{what} ended the process that made it, and the search went on without it: {death.message}",
+        evidence=death.evidence,
+        suggested_fix="Raise the task's memory limit." if memory else "Other forms are not affected.",
+    )

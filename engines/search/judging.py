@@ -1,0 +1,157 @@
+"""Whether a form computes what its source computes: parity first, then the metric where there is data to judge on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from engines.failures import EngineFailure, FailureReason
+from engines.formats.source import Source
+from engines.parity.comparison import Parity
+from engines.parity.non_finite import has_numbers, without_numbers
+from engines.parity.report import ParityReport, Verdict, judged_by_accuracy
+from engines.parity.verification import describe, unfit
+from engines.runtimes.form import FormSpec
+from engines.runtimes.protocol import Arrays
+from engines.search.entry import Entry
+from engines.spec.tolerances import TOLERANCES
+from engines.tensors.samples import Samples
+
+Run = Callable[[Arrays], Arrays]
+Judge = Callable[[Run], float]
+"""Returns the metric, 0 to 1, of what computes every output by name from every input by name."""
+
+_LOSSLESS = "FP32"
+_WRONG = frozenset({FailureReason.PARITY_FAILED, FailureReason.SHAPE_MISMATCH, FailureReason.OUTPUT_MISMATCH})
+"""Failures of forms that were made and ran, and compute something else."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What forms have to keep.
+
+    Attributes:
+        error: Largest relative error of a form in FP32.
+        max_degradation: Largest loss of the metric, in points; 0 where accuracy is told and decides nothing.
+    """
+
+    error: float = 1e-4
+    max_degradation: float = 0.0
+
+
+STRICT = Thresholds()
+
+
+@dataclass
+class Truth:
+    """What the source computes, to hold forms to.
+
+    Attributes:
+        source: The original.
+        samples: What both compute on.
+        thresholds: What forms have to keep.
+        classifier: Whether outputs are scores of classes.
+        judge: Measures accuracy; None where there is no data.
+        source_accuracy: The metric of the source form, once it was measured.
+    """
+
+    source: Source
+    samples: Samples
+    thresholds: Thresholds
+    classifier: bool = False
+    judge: Judge | None = None
+    source_accuracy: float | None = None
+
+    @functools.cached_property
+    def expected(self) -> list[Arrays]:
+        """The source's outputs for every feed.
+
+        Raises:
+            EngineFailure: PARITY_FAILED where an output holds no number at all, so that nothing can be held to it.
+        """
+        found = [self.source.run(feed) for feed in self.samples.feeds]
+        for spec in self.source.signature.outputs:
+            if not any(has_numbers(outputs[spec.name]) for outputs in found):
+                raise without_numbers(self.source, self.samples, spec.name)
+        return found
+
+    def parity(self, spec: FormSpec, outputs: Sequence[Arrays]) -> ParityReport:
+        """Return how a form's outputs, for every feed, compare: held to the tolerance of the form's precision.
+
+        Raises:
+            EngineFailure: SHAPE_MISMATCH; OUTPUT_MISMATCH where an output is missing.
+        """
+        names = tuple(output.name for output in self.source.signature.outputs)
+        missing = [name for name in names if name not in outputs[0]]
+        if missing:
+            message = f"{spec.name} gives no output '{missing[0]}'; it gives {', '.join(outputs[0])}."
+            raise EngineFailure(FailureReason.OUTPUT_MISMATCH, message)
+        parity = Parity(names, classifier=self.classifier)
+        for expected, actual in zip(self.expected, outputs, strict=True):
+            parity.add(expected, actual)
+        threshold = self.thresholds.error if spec.precision == _LOSSLESS else 0.0
+        report = parity.report(TOLERANCES[spec.precision].at(threshold), self.samples)
+        if self._bounded and spec.precision != _LOSSLESS and report.verdict is not Verdict.PASS:
+            return replace(report, waiver=judged_by_accuracy("the metric", self.thresholds.max_degradation))
+        return report
+
+    def objection(self, spec: FormSpec, report: ParityReport, *, is_baseline: bool = False) -> EngineFailure | None:
+        """Return why a form's parity rules it out; None where it does not.
+
+        FP32 is called lossless, so a WARN rules it out, too; but not the baseline, which stands for the source in the
+        runtime of its owner. A lower precision may be a FAIL only if accuracy is bounded, which says what that costs.
+        """
+        lossless = spec.precision == _LOSSLESS
+        borne = {Verdict.PASS} if lossless and not is_baseline else {Verdict.PASS, Verdict.WARN}
+        if report.verdict in borne or (self._bounded and not lossless):
+            return None
+        return EngineFailure(
+            FailureReason.PARITY_FAILED,
+            f"{spec.name} does not compute what the source computes: {report.shortfall}.",
+            evidence="; ".join(map(describe, report.outputs)),
+            suggested_fix="Other forms are not affected. Raise error_threshold if the model bears the error, or give a "
+            "dataset to judge accuracy by.",
+        )
+
+    def none_holds(self, rejected: Sequence[Entry]) -> EngineFailure:
+        """Return the failure of a source that no form of itself computes, with the cause if one is known.
+
+        Args:
+            rejected: What was tried in its place, each with its failure; at least one.
+        """
+        failures = [entry.failure for entry in rejected if entry.failure is not None]
+        wrong = next((failure for failure in failures if failure.reason in _WRONG), None)
+        if wrong is None:
+            return failures[-1]
+        cause, advice = self._cause()
+        return EngineFailure(
+            FailureReason.PARITY_FAILED,
+            f"No form of the model computes what the model itself computes: {cause or wrong.message.rstrip('.')}.",
+            evidence="; ".join(failure.message.rstrip(".") for failure in failures),
+            suggested_fix=advice or wrong.suggested_fix,
+        )
+
+    def _cause(self) -> tuple[str, str]:
+        for feed, expected in zip(self.samples.feeds, self.expected, strict=True):
+            if (found := unfit(self.source, feed, expected, self.thresholds.error))[0]:
+                return found
+        return "", ""
+
+    @property
+    def _bounded(self) -> bool:
+        return self.judge is not None and self.thresholds.max_degradation > 0
+
+    def accuracy_objection(self, spec: FormSpec, accuracy: float) -> EngineFailure | None:
+        """Return why a form's accuracy rules it out; None where it does not, nor where nothing bounds it."""
+        if self.source_accuracy is None or not self._bounded:
+            return None
+        lost, allowed = (self.source_accuracy - accuracy) * 100, self.thresholds.max_degradation
+        if lost <= allowed + 1e-9:  # not for a metric that is no number
+            return None
+        return EngineFailure(
+            FailureReason.PARITY_FAILED,
+            f"{spec.name} loses {lost:.2f} points of accuracy, more than the {allowed:g} allowed.",
+            evidence=f"the source's metric is {self.source_accuracy:.4f}, the form's {accuracy:.4f}",
+            suggested_fix="Raise max_degradation if that is borne, or allow no lower precision.",
+        )

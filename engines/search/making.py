@@ -1,0 +1,101 @@
+"""Makes forms of one component: whatever a spec says, by the backend of its runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from engines.failures import EngineFailure, FailureReason
+from engines.formats.preparation import Prepared
+from engines.runtimes import BuildSource, backend
+from engines.runtimes.form import FormSpec, Made
+from engines.runtimes.protocol import crashed
+from engines.sandbox.deadline import check
+
+log = logging.getLogger(__name__)
+
+
+class Quantized(Protocol):
+    """A component in integers for one runtime; `engines.optimization.eight_bit` makes it."""
+
+    @property
+    def graph(self) -> Path:
+        """The quantized graph: ONNX, or OpenVINO's IR."""
+        ...
+
+    @property
+    def quantizer(self) -> str:
+        """What made it, in words."""
+        ...
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes forms of a component.
+
+    Attributes:
+        prepared: The component.
+        workdir: Where the forms go, each into a folder of its own.
+        threads: Threads of every session.
+        seed: Seed of whatever is drawn.
+        eight_bit: Returns the component quantized for a runtime; None where there is nothing to calibrate on.
+    """
+
+    prepared: Prepared
+    workdir: Path
+    threads: int
+    seed: int = 0
+    eight_bit: Callable[[str], Quantized] | None = None
+
+    def make(self, spec: FormSpec) -> Made:
+        """Build a form; one that was built before is built anew, in the same place.
+
+        Raises:
+            EngineFailure: why it cannot be built: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR, OUT_OF_MEMORY,
+                TOOLCHAIN_UNAVAILABLE, TOOLCHAIN_CRASHED, or INVALID_SPEC for a spec that no backend takes.
+            Overrun: There is no time left (`engines.sandbox.deadline`).
+        """
+        runtime = backend(spec.runtime)
+        quantized = self._quantized(spec)
+        source = BuildSource(quantized.graph, self.prepared.signature) if quantized else self.prepared.build_source()
+        check()
+        folder = self.directory(spec)
+        shutil.rmtree(folder, ignore_errors=True)
+        knobs = dict(spec.knobs) | ({"reader": spec.reader} if spec.reader else {})
+        try:
+            form = runtime.build(source, folder, spec.precision, knobs)
+        except EngineFailure:
+            raise
+        except MemoryError as error:
+            raise EngineFailure(
+                FailureReason.OUT_OF_MEMORY,
+                f"{spec.name} takes more memory to build than there is.",
+                suggested_fix="Raise the task's memory limit.",
+            ) from error
+        except Exception as error:  # a runtime's tools raise what they like
+            log.exception("%s could not be built", spec.name)
+            raise crashed(spec.runtime, f"build {spec.name}", error) from error
+        log.info("%s: built %s, %d bytes, %s", spec.name, ", ".join(form.files), form.size_bytes, form.options)
+        return Made(spec, form, quantized.quantizer if quantized else "")
+
+    def directory(self, spec: FormSpec) -> Path:
+        """Return the folder of a form: a name that people recognise, and a digest that tells forms apart."""
+        digest = hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        return self.workdir / "forms" / f"{spec.runtime}-{spec.precision.lower()}-{digest}"
+
+    def _quantized(self, spec: FormSpec) -> Quantized | None:
+        if not spec.quantizer:
+            return None
+        if self.eight_bit is None:
+            raise EngineFailure(
+                FailureReason.INVALID_SPEC,
+                f"{spec.name} needs data to calibrate on, and there is none.",
+                suggested_fix="Name a dataset, or give calibration samples.",
+            )
+        return self.eight_bit(spec.runtime)

@@ -1,0 +1,237 @@
+"""The forms that are still in the running, and how they leave it: by rungs, the hopeless first.
+
+Successive halving (Jamieson & Talwalkar, AISTATS 2016) over a race (Maron & Moore, NIPS 1993): a rung doubles the
+rounds; after it goes who is slower than the best beyond doubt, and then the slower half, until two are left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engines.runtimes.form import Made
+from engines.search.entry import Entry
+from engines.search.tournament import MOST_ROUNDS, Contender, Speed, Tournament
+from engines.timing.runner import Runner
+
+log = logging.getLogger(__name__)
+
+HOPELESS = 0.97
+"""Below this part of the best's speed, by the upper end of the interval, a form goes."""
+FINALISTS = 2
+MOST_STANDING = 6
+SCREEN_ROUNDS, SCREEN_SECONDS = 4, 0.7
+LONG_ROUND_SECONDS = 1.0
+"""Where a round takes longer, two have to do at the entry: noise weighs less in long calls, and time is dear."""
+RUNG_ROUNDS = 8
+MOST_REOPENED = 3
+"""As often as this the source's process may be lost in a search."""
+
+
+@dataclass
+class Standing:
+    """Who stands, and against whom.
+
+    Attributes:
+        tournament: Times them.
+        baseline: The source form, which takes part in every round and never leaves.
+        by_size: Whether bytes are compared, and times are only reported.
+        memory_bytes: Most resident memory of all open processes together.
+        reopen: Opens another process of the source form.
+        members: Who stands.
+        left: Who left, beside whom, and how fast it was beside it.
+    """
+
+    tournament: Tournament
+    baseline: Contender
+    by_size: bool
+    memory_bytes: int
+    reopen: Callable[[Made], Runner]
+    members: list[Contender] = field(default_factory=list)
+    left: list[tuple[Entry, Entry, Speed]] = field(default_factory=list)
+    _reopened: int = 0
+
+    def ahead(self, form: Contender, other: Contender) -> Speed:
+        """Return how many times better a form is than another: faster, or smaller where that is what counts."""
+        if not self.by_size:
+            return self.tournament.speed(form, other)
+        ratio = other.entry.size_bytes / max(1, form.entry.size_bytes)
+        return Speed(ratio, ratio, ratio, 0)
+
+    @property
+    def ranked(self) -> list[Contender]:
+        """The members, the best first."""
+        return sorted(self.members, key=lambda form: self.ahead(form, self.baseline).ratio, reverse=True)
+
+    @property
+    def best_default(self) -> Contender | None:
+        """The best of those that are a runtime's default: what users would take without a search."""
+        return next((form for form in self.ranked if form.entry.spec.is_default), None)
+
+    def enter(self, new: Contender, accurate: Callable[[Contender], bool]) -> None:
+        """Let a form in, unless it is hopeless beside the best, or not accurate, which is asked after that."""
+        best = self.ranked[:1]
+        slow = best and new.call_seconds > 5 * best[0].call_seconds
+        long = sum(form.call_seconds for form in (self.baseline, *best, new)) > LONG_ROUND_SECONDS
+        least = 2 if slow or long else SCREEN_ROUNDS
+        self.rounds([*best, new], SCREEN_SECONDS, least=least, most=2 * RUNG_ROUNDS)
+        if new.entry.failure is not None:
+            return
+        if best and best[0] in self.members and self.ahead(new, best[0]).high < HOPELESS:
+            self._eliminate(new, best[0])
+        elif not accurate(new):
+            self._close(new)
+        else:
+            self.members.append(new)
+            self._trim()
+
+    def rung(self, number: int, seconds: float) -> None:
+        """Take a rung: rounds for all, then the hopeless go, then the slower half."""
+        least = 1 if seconds <= 0 else SCREEN_ROUNDS
+        self.rounds(self.members, seconds, least=least, most=RUNG_ROUNDS << number)
+        ranked = self.ranked
+        for form in ranked[1:]:
+            if self.ahead(form, ranked[0]).high < HOPELESS:
+                self._leave(form)
+        self._keep(max(FINALISTS, (len(self.members) + 1) // 2))
+
+    def dismiss(self, finalists: Sequence[Contender]) -> None:
+        """Let go whoever is not in the final."""
+        for form in self.ranked:
+            if form not in finalists:
+                self._leave(form)
+
+    def settle(self) -> None:
+        """Write what was measured into the entries, once those that stand have been measured for the last time.
+
+        The speed-up of a form that left is that beside the best of its day times that of this best: both pairs were
+        timed in turns, and a form that was compared with the source for moments only is not shown by that alone.
+        """
+        for form in (self.baseline, *self.members):
+            self.measured(form)
+        for entry, best, beside in reversed(self.left):
+            if entry.latency and best.latency and beside.rounds:
+                entry.latency = replace(
+                    entry.latency,
+                    speedup=best.latency.speedup * beside.ratio,
+                    speedup_low=best.latency.speedup_low * beside.low,
+                    speedup_high=best.latency.speedup_high * beside.high,
+                )
+
+    def measured(self, form: Contender) -> None:
+        """Write what was measured of a form into its entry."""
+        for name, value in self._figures(form).items():
+            setattr(form.entry, name, value)
+
+    def so_far(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return what is known of forms by now, also of those that stand, whose own entries are written at the end."""
+        standing = {id(form.entry): form for form in self.members}
+        return [
+            replace(entry, **self._figures(standing[id(entry)])) if id(entry) in standing else entry
+            for entry in entries
+        ]
+
+    def rounds(
+        self,
+        forms: Sequence[Contender],
+        seconds: float,
+        *,
+        least: int,
+        most: int = MOST_ROUNDS,
+        control: Contender | None = None,
+    ) -> list[Contender]:
+        """Give turns to forms and to the source; return the forms that did not fail.
+
+        Where the source's process is lost, another one takes its place, a few times, and the rounds begin anew: what
+        the others measured without it compares with nothing.
+
+        Args:
+            forms: Who takes turns.
+            seconds: Time for it.
+            least: Fewest rounds.
+            most: Most rounds.
+            control: The source once more; where its process is lost, it shares that of the other.
+
+        Raises:
+            EngineFailure: The source form itself fails, again and again.
+        """
+        sources = [self.baseline, *([control] if control else [])]
+        while True:
+            alive = self.tournament.rounds([*sources, *forms], seconds, least=least, most=most)
+            self.members = [form for form in self.members if form.entry.failure is None]
+            forms = [form for form in forms if form in alive]
+            if all(source in alive for source in sources):
+                return list(forms)
+            if self.baseline not in alive:
+                self._reopen()
+            if control and control not in alive:
+                control.runner = self.baseline.runner
+            self.baseline.entry.failure = None
+
+    def close(self) -> None:
+        """End every process."""
+        for form in (self.baseline, *self.members):
+            form.runner.close()
+
+    def _reopen(self) -> None:
+        failure, made = self.baseline.entry.failure, self.baseline.entry.made
+        assert failure is not None  # it was lost
+        assert made is not None  # it ran
+        self._reopened += 1
+        if self._reopened > MOST_REOPENED:
+            raise failure
+        log.warning("%s Another process of the source form takes its place.", failure.message)
+        self.baseline.runner = self.reopen(made)
+
+    def _figures(self, form: Contender) -> dict[str, Any]:
+        figures: dict[str, Any] = {
+            "latency": self.tournament.latency(form, self.baseline),
+            "memory_bytes": max(form.entry.memory_bytes, form.runner.memory_bytes),
+        }
+        if self.tournament.load and form.calls:
+            figures["samples_per_second"] = self.tournament.batch / form.median
+        return figures
+
+    def _trim(self) -> None:
+        """Keep few enough that their processes fit into memory together."""
+        self._keep(MOST_STANDING)
+        while (
+            len(self.members) > FINALISTS
+            and sum(form.runner.memory_bytes for form in (self.baseline, *self.members)) > self.memory_bytes
+        ):
+            before = len(self.members)
+            self._keep(before - 1)
+            if len(self.members) == before:
+                return
+
+    def _keep(self, count: int) -> None:
+        """Keep the best, and the best default: the final needs it."""
+        default = self.best_default
+        for form in self.ranked[count:]:
+            if form is not default:
+                self._leave(form)
+
+    def _leave(self, form: Contender) -> None:
+        self._eliminate(form, self.ranked[0])
+        self.members.remove(form)
+
+    def _eliminate(self, form: Contender, best: Contender) -> None:
+        ahead = self._beside(form, best)
+        what = f"{1 / ahead:.2f}x the size" if self.by_size else f"{ahead:.2f}x"
+        rounds = f"{len(form.turns)} round{'' if len(form.turns) == 1 else 's'}"
+        form.entry.note = f"eliminated after {rounds}: {what} of the best"
+        self.left.append((form.entry, best.entry, self.tournament.speed(form, best)))
+        self._close(form)
+
+    def _beside(self, form: Contender, best: Contender) -> float:
+        """Return how many times better a form is than the best; by way of the source where the two never met."""
+        ahead = self.ahead(form, best)
+        if self.by_size or ahead.rounds:
+            return ahead.ratio
+        return self.ahead(form, self.baseline).ratio / self.ahead(best, self.baseline).ratio
+
+    def _close(self, form: Contender) -> None:
+        self.measured(form)
+        form.runner.close()

@@ -1,0 +1,230 @@
+"""From a spec to a form that may take part: made, opened in a process of its own, held to the truth."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from engines.failures import EngineFailure, FailureReason, first_line
+from engines.runtimes.form import FormSpec, Made
+from engines.sandbox.deadline import Overrun, at_most
+from engines.search.entry import Entry
+from engines.search.judging import Truth
+from engines.search.tournament import Contender
+from engines.timing.paired import CALLS_PER_TURN, SLOW_CALL_SECONDS
+from engines.timing.runner import PATIENCE_SECONDS, Runner
+
+log = logging.getLogger(__name__)
+
+LONG_CALL_SECONDS = 4 * SLOW_CALL_SECONDS
+LEAST_PATIENCE_SECONDS = 30.0
+"""What a process is given to start and answer, however little of the budget is left."""
+
+TIMED = 0
+"""Position of the feed that is timed, in a process that has been given it."""
+
+
+class Maker(Protocol):
+    """Builds forms."""
+
+    def make(self, spec: FormSpec) -> Made:
+        """Build a form.
+
+        Raises:
+            EngineFailure: Why it cannot be built.
+        """
+        ...
+
+
+@dataclass
+class Workbench:
+    """What forms are made with and held to.
+
+    Attributes:
+        maker: Builds them.
+        truth: What they have to compute.
+        threads: Threads of each.
+        workdir: Where processes exchange files.
+        feed: Position of the feed that is timed.
+        memory_bytes: Most private memory of a candidate's process; no bound where 0.
+        source_seconds: Time that it took to open the source form, which the final does once more.
+    """
+
+    maker: Maker
+    truth: Truth
+    threads: int
+    workdir: Path
+    feed: int
+    memory_bytes: int = 0
+    source_seconds: float = 0.0
+    _too_short: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def attempt(self, entry: Entry, seconds: float) -> Contender | None:
+        """Make, open and check a form; return None where it failed, with the failure or a note in its entry.
+
+        Args:
+            entry: What is known of it, to be filled in.
+            seconds: Time for making it.
+        """
+        try:
+            entry.made = self._make(entry, seconds)
+            if entry.made is None:
+                return None
+            entry.size_bytes, entry.quantizer = entry.made.form.size_bytes, entry.made.quantizer
+            contender = self.open(entry, max(LEAST_PATIENCE_SECONDS, seconds))
+        except Exception as error:  # what a form answers may be anything, and other forms do not depend on it
+            entry.failure = _failure(entry.spec, "compared with the source", error)
+            log.info("%s: %s", entry.spec.name, entry.failure.message)
+            return None
+        if entry.failure is not None:
+            contender.runner.close()
+            return None
+        return contender
+
+    def source_form(self, specs: Sequence[FormSpec]) -> tuple[Contender, list[Entry]]:
+        """Make and open the source form: the first of some that can be made and computes what the source computes.
+
+        Returns also those before it, with why they cannot stand for the source: a traced network is not the network.
+
+        Raises:
+            EngineFailure: PARITY_FAILED if none does, with the cause if it is known; why the last cannot be made
+                where none could be.
+        """
+        rejected: list[Entry] = []
+        for spec in specs:
+            entry = Entry(spec)
+            try:
+                return self._source_form(entry), rejected
+            except EngineFailure as failure:
+                log.info("%s cannot stand for the source: %s", spec.name, failure.message)
+                entry.failure = failure
+                rejected.append(entry)
+        raise self.truth.none_holds(rejected)
+
+    def source_process(self, made: Made, memory_bytes: int = 0) -> Runner:
+        """Open a further process of the source form, with the feed that is timed; raises EngineFailure."""
+        runner = Runner.open(made, self.threads, self.workdir, memory_bytes=memory_bytes, expendable=False)
+        try:
+            self.first_call(runner)
+        except BaseException:
+            runner.close()
+            raise
+        return runner
+
+    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, candidate: bool = True) -> Contender:
+        """Open a form that was made and compare it with the truth: parity, and why it fails where it does.
+
+        Args:
+            entry: What is known of it, to be filled in.
+            patience: Longest time for one answer, in seconds.
+            candidate: Whether its memory is bounded and it is the first to go where memory is short; the source form's
+                is not.
+
+        Raises:
+            EngineFailure: What the runtime raises, or that the process died.
+        """
+        assert entry.made is not None  # it was made before
+        memory_bytes, start = self.memory_bytes if candidate else 0, time.monotonic()
+        runner = Runner.open(
+            *(entry.made, self.threads, self.workdir),
+            memory_bytes=memory_bytes,
+            patience=patience,
+            expendable=candidate,
+        )
+        if not candidate:
+            self.source_seconds = time.monotonic() - start
+        try:
+            entry.parity = self.truth.parity(entry.spec, runner.answers(self.truth.samples.feeds))
+            entry.failure = self.truth.objection(entry.spec, entry.parity, is_baseline=not candidate)
+            call_seconds = 0.0 if entry.failure else self.call_seconds(runner)
+        except BaseException:
+            runner.close()
+            raise
+        entry.memory_bytes = runner.memory_bytes
+        runner.patience = PATIENCE_SECONDS
+        return Contender(entry, runner, call_seconds)
+
+    def call_seconds(self, runner: Runner) -> float:
+        """Give a process the feed that is timed, and nothing else; return the time of a call, roughly.
+
+        It is the least of a few, as some runtimes compile in the first ones; of long calls one has to do.
+        """
+        first = self.first_call(runner)
+        return first if first > LONG_CALL_SECONDS else min(first, *runner.turn(TIMED, CALLS_PER_TURN))
+
+    def first_call(self, runner: Runner) -> float:
+        """Give a process the feed that is timed, and nothing else; return the time of its first warm call."""
+        runner.run([self.truth.samples.feeds[self.feed]])
+        return runner.turn(TIMED, 1)[0]
+
+    def judge(self, contender: Contender) -> bool:
+        """Measure a form's accuracy where there is a judge; return whether it may go on."""
+        entry, judge = contender.entry, self.truth.judge
+        if judge is None or entry.accuracy is not None:
+            return True
+        try:
+            entry.accuracy = judge(contender.runner.call)
+            entry.failure = self.truth.accuracy_objection(entry.spec, entry.accuracy)
+        except Exception as error:  # a judge may stumble over what a form answers
+            entry.failure = _failure(entry.spec, "judged on the data", error)
+        return entry.failure is None
+
+    def _source_form(self, entry: Entry) -> Contender:
+        entry.made = made = self.maker.make(entry.spec)
+        entry.size_bytes, entry.quantizer = made.form.size_bytes, made.quantizer
+        contender = self.open(entry, candidate=False)
+        try:
+            if entry.failure is None and self.judge(contender):
+                self.truth.source_accuracy = entry.accuracy
+            if entry.failure is not None:
+                raise entry.failure
+        except BaseException:
+            contender.runner.close()
+            raise
+        return contender
+
+    def _make(self, entry: Entry, seconds: float) -> Made | None:
+        spec, start = entry.spec, time.monotonic()
+        known = self._too_short.get(_making(spec), 0.0)
+        if seconds <= known:
+            entry.note = f"not tried: a form that is made alike was not within {known:.3g} s, and there is no more left"
+            return None
+        try:
+            with at_most(seconds):
+                return self.maker.make(spec)
+        except Overrun:
+            self._too_short[_making(spec)] = seconds
+            entry.note = f"not made within the {seconds:.3g} s that the budget left for it"
+            return None
+        except Exception as error:  # a builder's tool may raise anything
+            raise _failure(spec, "made", error) from error
+        finally:
+            log.info("%s: %.1f s to make", spec.name, time.monotonic() - start)
+
+
+def _failure(spec: FormSpec, task: str, error: Exception) -> EngineFailure:
+    """Return why a form could not be made, compared or judged."""
+    if isinstance(error, EngineFailure):
+        return error
+    if isinstance(error, MemoryError):
+        return EngineFailure(
+            FailureReason.OUT_OF_MEMORY,
+            f"{spec.name} takes more memory to be {task} than there is.",
+            suggested_fix="Raise the task's memory limit.",
+        )
+    log.error("%s could not be %s", spec.name, task, exc_info=error)
+    return EngineFailure(
+        FailureReason.TOOLCHAIN_CRASHED,
+        f"{spec.name} could not be {task}: {first_line(error)}",
+        evidence=str(error).strip()[-1000:],
+        suggested_fix="Read the task's log for the tool's whole message; other forms are not affected.",
+    )
+
+
+def _making(spec: FormSpec) -> tuple[str, ...]:
+    """Return what the time of making a form goes by."""
+    return spec.runtime, spec.quantizer, spec.reader, spec.knob("graph"), spec.knob("weights")

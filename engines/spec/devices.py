@@ -1,0 +1,163 @@
+"""The catalog of devices, read from `devices.yaml`: what each can run, in which precisions, built by which tools."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import re
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from engines.failures import EngineFailure, FailureReason
+
+Precision = Literal["FP32", "FP16", "BF16", "INT8", "INT4"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Runtime(_Entry):
+    """A runtime that serves packages on a device.
+
+    Attributes:
+        name: Name of the runtime: `openvino`.
+        precisions: What a conversion can be asked for, on the best processor of this kind.
+        quantized: What the quantizer can make for it.
+        computes: What a precision is computed in, where that is another one: `{"FP16": "FP32"}` where values are stored
+            in half precision and there is no arithmetic for it.
+        toolchain: Pip requirements of what must be installed to build for it.
+        module: Module of the builder; empty where this release has none.
+        needs_network: Whether the builder takes the torch network, and so no source that is a graph already.
+        precision_flags: Processor flags of which one must be present for a precision.
+        fast_flags: Processor flags of which one must be present for a precision to be faster than FP32.
+    """
+
+    name: str
+    precisions: tuple[Precision, ...]
+    toolchain: tuple[str, ...]
+    quantized: tuple[Precision, ...] = ()
+    computes: dict[Precision, Precision] = {}
+    module: str = ""
+    needs_network: bool = False
+    precision_flags: dict[Precision, tuple[str, ...]] = {}
+    fast_flags: dict[Precision, tuple[str, ...]] = {}
+
+    @model_validator(mode="after")
+    def _check_precisions(self) -> Self:
+        offered = {*self.precisions, *self.quantized}
+        named = {*self.computes, *self.precision_flags, *self.fast_flags}
+        if set(self.precisions) & set(self.quantized) or named - offered:
+            raise ValueError("a precision is converted to or quantized to, and flags are of one that is offered")
+        return self
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Names of the toolchain's packages, without their versions."""
+        return tuple(re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0] for requirement in self.toolchain)
+
+    def precisions_on(self, flags: Collection[str]) -> tuple[Precision, ...]:
+        """Return what a conversion can be asked for on a processor with these flags."""
+        return tuple(precision for precision in self.precisions if _any_of(self.precision_flags.get(precision), flags))
+
+    def missing_fast_flags(self, precision: str, flags: Collection[str]) -> tuple[str, ...]:
+        """Return the processor flags of which one would make a precision fast; none where one is there."""
+        wanted = next((needed for name, needed in self.fast_flags.items() if name == precision), ())
+        return () if _any_of(wanted, flags) else wanted
+
+
+def _any_of(wanted: Collection[str] | None, flags: Collection[str]) -> bool:
+    return not wanted or not set(wanted).isdisjoint(flags)
+
+
+class Device(_Entry):
+    """A kind of hardware.
+
+    Attributes:
+        id: Kebab-case name: `cpu-x86-64`.
+        vendor: Who makes it; `generic` for any CPU.
+        description: One line for people.
+        architecture: What builders call it: `x86_64`, `sm_75`, `Ascend310P3`.
+        runtimes: Runtimes by name.
+        needs_device_to_build: False where packages are built without the device.
+        node_selector: Kubernetes labels of the nodes that workers for it run on.
+        memory_limit_bytes: Memory that a task may take unless it says otherwise.
+        timeout_seconds: Time that one attempt may take unless the task says otherwise.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
+    vendor: str
+    description: str
+    architecture: str
+    runtimes: dict[str, Runtime]
+    needs_device_to_build: bool
+    node_selector: dict[str, str]
+    memory_limit_bytes: Annotated[int, Field(gt=0)]
+    timeout_seconds: Annotated[int, Field(gt=0)]
+
+    @field_validator("runtimes", mode="before")
+    @classmethod
+    def _name_runtimes(cls, runtimes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: {"name": name, **values} for name, values in runtimes.items()}
+
+    def runtime(self, name: str) -> Runtime:
+        """Return the runtime that this release can build for.
+
+        Raises:
+            EngineFailure: INVALID_SPEC where the device has no such runtime, TOOLCHAIN_UNAVAILABLE where
+                this release has no builder for it.
+        """
+        runtime = self.runtimes.get(name)
+        if runtime is None:
+            known = ", ".join(sorted(self.runtimes))
+            raise EngineFailure(
+                FailureReason.INVALID_SPEC, f"Device '{self.id}' has no runtime '{name}'; it has {known}."
+            )
+        if not runtime.module:
+            buildable = ", ".join(sorted(self.buildable_runtimes)) or "none"
+            raise EngineFailure(
+                FailureReason.TOOLCHAIN_UNAVAILABLE,
+                f"This release has no builder for '{name}' on '{self.id}'; it can build there: {buildable}.",
+            )
+        return runtime
+
+    @property
+    def buildable_runtimes(self) -> dict[str, Runtime]:
+        """Runtimes that this release has a builder for."""
+        return {name: runtime for name, runtime in self.runtimes.items() if runtime.module}
+
+
+class Catalog(_Entry):
+    """Every device, by id."""
+
+    devices: dict[str, Device]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_devices(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"devices": {name: {"id": name, **entry} for name, entry in values["devices"].items()}}
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the catalog of a YAML text."""
+        return cls.model_validate({"devices": yaml.safe_load(text)})
+
+    def device(self, name: str) -> Device:
+        """Return a device.
+
+        Raises:
+            EngineFailure: INVALID_SPEC that lists the known devices.
+        """
+        if name not in self.devices:
+            known = ", ".join(sorted(self.devices))
+            raise EngineFailure(FailureReason.INVALID_SPEC, f"There is no device '{name}'; the catalog has {known}.")
+        return self.devices[name]
+
+
+@functools.cache
+def load_catalog() -> Catalog:
+    """Return the catalog that comes with the library."""
+    return Catalog.parse(importlib.resources.files("engines.spec").joinpath("devices.yaml").read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""What a model takes and gives: signatures, tensor information, shapes, samples."""

@@ -1,0 +1,187 @@
+"""Samples that a source and its built form are compared on: the user's own, or seeded random ones.
+
+A batch is one feed: every input by name, its batch axis as long as the batch if that axis ranges from 1 to one number
+in all inputs in which it varies. If others vary too, feeds follow at both ends of their ranges, or at each shape of a
+set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engines.runtimes.protocol import Array, Arrays
+from engines.spec.request import invalid
+from engines.tensors.sample_shapes import at_batch, is_batched, largest_batch, points, stretched, with_batches
+from engines.tensors.sample_values import NOISE, Field, plausible
+from engines.tensors.signature import Shape, TensorSpec, format_shape
+
+USER_PROVIDED = "user provided"
+LATHE_PROVIDED = "lathe provided"
+SINGLE_BATCHES = 4
+"""Feeds that are generated for a graph without a dynamic batch."""
+MAX_FEED_BYTES = 2**28
+"""Most bytes of one feed, 256 MiB: larger batches are compared at the largest batch that fits."""
+
+
+@dataclass(frozen=True)
+class SampleRange:
+    """Values that one input's generated samples take; both ends 0 stands for the dtype's usual range.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        pixels: Whether they are whole numbers in 0..255 if no range says otherwise.
+        values: The values themselves: one for all elements, or one for each element at the tuned shape of one sample.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    pixels: bool = False
+    values: tuple[float, ...] = ()
+
+    @property
+    def declared(self) -> bool:
+        """Whether the smallest and largest value are said."""
+        return (self.low, self.high) != (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Feeds to compare on.
+
+    Attributes:
+        feeds: The feeds: at the tuned shapes, smallest batch first, then at the other shapes.
+        source: `user provided` or `lathe provided`.
+        seed: Seed of generated feeds.
+        batch_sizes: Batch sizes among the feeds, rising.
+        count: Samples in all feeds together.
+        values: What generated feeds hold: `noise`, and the kinds of `engines.tensors.sample_values`.
+    """
+
+    feeds: tuple[Arrays, ...]
+    source: str
+    seed: int
+    batch_sizes: tuple[int, ...]
+    count: int
+    values: tuple[str, ...] = ()
+
+
+def batch_sizes(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """Return the batch sizes to compare: 1, 2 and the largest, as far as the inputs allow and memory holds."""
+    largest = largest_batch(inputs)
+    bytes_of_one = sum(
+        math.prod(spec.at_batch(spec.max, 1)) * dtype_of(spec).itemsize for spec in inputs if is_batched(spec, largest)
+    )
+    fitting = max(1, min(largest, MAX_FEED_BYTES // max(1, bytes_of_one)))
+    return tuple(sorted({1, min(2, fitting), fitting}))
+
+
+def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], seed: int) -> Samples:
+    """Return seeded random feeds for every batch size of `batch_sizes`, then one for each other shape.
+
+    If an input looks like an image, a signal or a text, one more feed holds such values, at a small batch.
+    Floating-point inputs are standard normal, or uniform in a declared range; pixels are whole numbers in 0..255;
+    integers are uniform in a declared range, both ends included, else in their whole range where they have 8 bits, else
+    0 or 1, which are indices in every vocabulary. An input whose values are given has these.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = batch_sizes(inputs)
+    counts = sizes if len(sizes) > 1 else sizes * SINGLE_BATCHES
+    tuned, *others = points(inputs)
+    feeds = tuple(
+        {
+            spec.name: _draw(rng, spec, ranges.get(spec.name, SampleRange()), shape)
+            for spec, shape in zip(inputs, at_batch(inputs, shapes, size), strict=True)
+        }
+        for shapes, size in [*((tuned, size) for size in counts), *with_batches(others, sizes)]
+    )
+    count = sum(counts) + sum(n for _, n in with_batches(others, sizes))
+    size = sizes[:2][-1]
+    feed, kinds = _plausible(rng, inputs, ranges, at_batch(inputs, tuned, size))
+    if kinds:
+        feeds, count = (*feeds, feed), count + size
+    return Samples(feeds, LATHE_PROVIDED, seed, sizes, count, (NOISE, *kinds))
+
+
+def _plausible(
+    rng: np.random.Generator, inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], shapes: Sequence[Shape]
+) -> tuple[Arrays, tuple[str, ...]]:
+    """Return a feed of values as they may come in use, and of which kinds they are; noise if nothing tells."""
+    drawn: Arrays = {}
+    fields = []
+    for spec, shape in zip(inputs, shapes, strict=True):
+        values, dtype = ranges.get(spec.name, SampleRange()), dtype_of(spec)
+        drawn[spec.name] = _draw(rng, spec, values, shape)
+        span = (values.low, values.high) if values.declared else (0.0, 255.0) if values.pixels else None
+        if dtype.kind in "iu" and span is None and dtype.itemsize == 1:
+            span = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+        if not values.values:
+            fields.append(Field(spec.name, dtype.name, shape, span))
+    found, kinds = plausible(rng, fields)
+    for name, array in found.items():
+        whole = drawn[name].dtype.kind in "iu" or ranges.get(name, SampleRange()).pixels
+        drawn[name] = (np.rint(array) if whole else array).astype(drawn[name].dtype)
+    return drawn, kinds
+
+
+def dtype_of(spec: TensorSpec) -> np.dtype[Any]:
+    """Return the element type of an input's samples; EngineFailure INVALID_SPEC if there is none."""
+    try:
+        return np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
+    except TypeError:
+        raise invalid(
+            f"Input '{spec.name}' has the element type {spec.dtype}, for which there are no samples."
+        ) from None
+
+
+def _draw(rng: np.random.Generator, spec: TensorSpec, values: SampleRange, shape: Shape) -> Array:
+    dtype = dtype_of(spec)
+    if values.values:
+        return given_array(spec, values.values, shape)
+    if dtype.kind == "U":
+        raise invalid(
+            f"Input '{spec.name}' takes text, and random text would prove nothing.",
+            "Give samples with an array of text for it: --samples of convert, --test-data of optimize.",
+        )
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(dtype)
+    if dtype.kind in "iu":
+        low, high = _integer_range(spec, dtype, values)
+        return rng.integers(low, high, shape, dtype=dtype, endpoint=True)
+    if values.declared:
+        return rng.uniform(values.low, values.high, shape).astype(dtype)
+    if values.pixels:
+        return rng.integers(0, 256, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def given_array(spec: TensorSpec, values: Sequence[float], shape: Shape) -> Array:
+    """Return given values in a shape: those of one sample, cut or repeated along each axis of another extent."""
+    dtype, one = dtype_of(spec), spec.single().opt
+    if len(values) not in {1, math.prod(one)}:
+        raise invalid(
+            f"Input '{spec.name}' is given {len(values)} values; give 1, or one for each of the {math.prod(one)} "
+            f"elements of its shape {format_shape(one)}."
+        )
+    array = np.full(one, values[0]) if len(values) == 1 else np.reshape(values, one)
+    made: Array = array.astype(dtype)
+    if not np.array_equal(made.astype(np.float64), array) and dtype.kind != "f":
+        raise invalid(f"Input '{spec.name}' takes {dtype}, which does not hold the given values {list(values)[:8]}.")
+    return stretched(made, shape) if shape else made
+
+
+def _integer_range(spec: TensorSpec, dtype: np.dtype[Any], values: SampleRange) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    if not values.declared:
+        if dtype.itemsize == 1:
+            return int(limits.min), int(limits.max)
+        return 0, 255 if values.pixels else 1
+    low, high = math.ceil(values.low), math.floor(values.high)
+    if low > high or low < limits.min or high > limits.max:
+        raise invalid(f"Input '{spec.name}': no {dtype} samples lie in {values.low:g}..{values.high:g}.")
+    return low, high
