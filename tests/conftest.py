@@ -34,7 +34,7 @@ from services.local.postgres import PostgresServer
 from services.local.s3 import S3Server
 
 if TYPE_CHECKING:
-    from services.common.settings import Settings
+    from services.platform.settings import Settings
 
 # A job in the background of a shell ignores Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -125,7 +125,7 @@ def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture
 def settings(database_url: str, fresh_nats_url: str, s3_settings: dict[str, str], tmp_path: Path) -> Settings:
-    from services.common.settings import Settings
+    from services.platform.settings import Settings
 
     return Settings.model_validate(
         {"database_url": database_url, "nats_url": fresh_nats_url, "data_dir": tmp_path, **s3_settings}
@@ -136,7 +136,7 @@ def settings(database_url: str, fresh_nats_url: str, s3_settings: dict[str, str]
 def shared_settings(
     postgres_url: str, nats_url: str, s3_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Settings:
-    from services.common.settings import Settings
+    from services.platform.settings import Settings
 
     data_dir = tmp_path_factory.mktemp("data")
     return Settings.model_validate(

@@ -96,5 +96,5 @@ _KNOWN: tuple[tuple[str, str, Callable[[BaseException], Failure]], ...] = (
     ("grpc", "RpcError", _explain_rpc),
     ("services.local.errors", "LocalError", _explain_local),
     ("engines.failures", "EngineFailure", _explain_engine),
-    ("services.common.settings", "ConfigurationError", _explain_local),
+    ("services.platform.settings", "ConfigurationError", _explain_local),
 )

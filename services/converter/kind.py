@@ -29,15 +29,15 @@ from lathe.template.v1.template_service_pb2 import ResolvedTemplate, ResolveTemp
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from engines.spec.devices import load_catalog
-from services.common.errors import invalid_argument
-from services.common.fitting import check_inputs
-from services.common.holds import Holds
-from services.common.overrides import named_only
-from services.common.packages import Packages, manifest_of, output_model
-from services.common.sources import Sources
-from services.common.storage import ContentStore
-from services.common.tasks.kind import MINIMUM_MEMORY, Prepared
 from services.converter.uses import used_by
+from services.platform.errors import invalid_argument
+from services.siblings.fitting import check_inputs
+from services.siblings.holds import Holds
+from services.siblings.overrides import named_only
+from services.siblings.packages import Packages, manifest_of, output_model
+from services.siblings.sources import Sources
+from services.storage import ContentStore
+from services.tasks.kind import MINIMUM_MEMORY, Prepared
 
 
 class ConversionKind:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lathe.converter.v1.conversion_service_pb2 import ConversionSpec
 
-from services.common.overrides import named_only
+from services.siblings.overrides import named_only
 
 
 def used_by(spec: ConversionSpec) -> Sequence[str]:

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome, ConversionWork
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.tasks.engine_work import READING_PACKAGES, EngineWork
+from services.tasks.worker.engine_work import READING_PACKAGES, EngineWork
 
 
 class ConversionWorkKind(EngineWork):

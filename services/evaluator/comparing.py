@@ -14,10 +14,10 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, Eval
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
-from services.common import failures
-from services.common.errors import LatheError, failed_precondition, resource_exhausted
-from services.common.failures import ChildWork
-from services.common.storage import ContentStore
+from services.platform import failures
+from services.platform.errors import LatheError, failed_precondition, resource_exhausted
+from services.platform.failures import ChildWork
+from services.storage import ContentStore
 
 ENTRY = "engines.api.comparison:run"
 # A caller waits for the answer, so that it has to come within minutes.

@@ -7,8 +7,8 @@ from typing import Any
 
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, ListEvaluationComparisonsResponse
 
-from services.common.tasks.servicer import Unary
 from services.evaluator.comparisons import Comparisons
+from services.tasks.api.servicer import Unary
 
 
 class ComparisonServicer:

@@ -19,14 +19,14 @@ from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
 from lathe.type.v1.view_pb2 import VIEW_FULL
 from uuid_utils.compat import uuid7
 
-from services.common.database import Database
-from services.common.errors import failed_precondition, not_found
-from services.common.idempotency import claim_first, find_first, made_once
-from services.common.identity import current_user
-from services.common.leases import Leases
-from services.common.listing import Listing, ListQuery, list_page
-from services.common.tasks.handlers import TaskHandlers
+from services.database.leases import Leases
+from services.database.pool import Database
 from services.evaluator.comparing import Comparer
+from services.platform.errors import failed_precondition, not_found
+from services.platform.identity import current_user
+from services.resources.idempotency import claim_first, find_first, made_once
+from services.resources.listing import Listing, ListQuery, list_page
+from services.tasks.api.handlers import TaskHandlers
 
 COLLECTION = "evaluationComparisons"
 # An answer has to stay under gRPC's 4 MiB; the reports hold everything.

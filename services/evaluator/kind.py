@@ -20,13 +20,13 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
 from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
-from services.common.datasets import Datasets
-from services.common.errors import failed_precondition
-from services.common.holds import Holds
-from services.common.packages import manifest_of
-from services.common.storage import ContentStore
-from services.common.tasks.kind import Prepared
 from services.evaluator.rules import check_dataset, check_spec, parse_manifest, require_package
+from services.platform.errors import failed_precondition
+from services.siblings.datasets import Datasets
+from services.siblings.holds import Holds
+from services.siblings.packages import manifest_of
+from services.storage import ContentStore
+from services.tasks.kind import Prepared
 
 REPORTS = {"report.json": "json_report", "report.html": "html_report", "predictions.parquet": "predictions"}
 """Files of an outcome, and the fields of the result that name them."""

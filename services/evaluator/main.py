@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engines.spec.devices import load_catalog
-from services.common.platform import Platform
-from services.common.server import ServiceParts, run
-from services.common.tasks.service import TaskEngine, task_service
-from services.common.tasks.servicer import Unary
 from services.evaluator.comparing import Comparer
 from services.evaluator.comparison_servicer import ComparisonServicer
 from services.evaluator.comparisons import Comparisons
 from services.evaluator.kind import EvaluationKind
+from services.process.composition import Platform
+from services.process.server import ServiceParts, run
+from services.tasks.api.service import TaskEngine, task_service
+from services.tasks.api.servicer import Unary
 
 
 async def build(platform: Platform) -> ServiceParts:

@@ -15,10 +15,10 @@ from engines.evaluation.arguments import check_arguments
 from engines.failures import EngineFailure, first_objection
 from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
-from services.common.datasets import refuse_steps_on_tensors
-from services.common.errors import failed_precondition, invalid_argument
-from services.common.packages import MANIFEST
-from services.common.tasks.kind import MINIMUM_MEMORY
+from services.platform.errors import failed_precondition, invalid_argument
+from services.siblings.datasets import refuse_steps_on_tensors
+from services.siblings.packages import MANIFEST
+from services.tasks.kind import MINIMUM_MEMORY
 
 DETECTORS = frozenset({"detection", "yolo"})
 

@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationOutcome, EvaluationWork
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.datasets import INDEX_FILE
-from services.common.tasks.engine_work import EngineWork
+from services.siblings.datasets import INDEX_FILE
+from services.tasks.worker.engine_work import EngineWork
 
 ENGINE_PACKAGES = ("lathe", "numpy", "pillow", "pyarrow", "pycocotools")
 """Packages beside the device's own toolchains whose versions may change a result."""

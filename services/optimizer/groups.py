@@ -17,17 +17,17 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationTaskGroup,
 )
 
-from services.common.database import Database
-from services.common.errors import LatheError, from_rpc_error, invalid_argument, is_transient
-from services.common.idempotency import made_once
-from services.common.interceptors.validation import check
-from services.common.leases import Leases
-from services.common.listing import ListQuery
-from services.common.repeats import first_made
-from services.common.resources import ResourceKind, ResourceStore
-from services.common.tasks.handlers import TaskHandlers
+from services.database.leases import Leases
+from services.database.pool import Database
 from services.optimizer.members import Members
 from services.optimizer.rules import normalized
+from services.platform.errors import LatheError, from_rpc_error, invalid_argument, is_transient
+from services.platform.interceptors.validation import check
+from services.resources.idempotency import made_once
+from services.resources.listing import ListQuery
+from services.resources.repeats import first_made
+from services.resources.store import ResourceKind, ResourceStore
+from services.tasks.api.handlers import TaskHandlers
 
 KIND = ResourceKind(
     OptimizationTaskGroup,

@@ -19,15 +19,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.precision_pb2 import INT8
 
 from engines.spec.devices import load_catalog
-from services.common.database import Database
-from services.common.datasets import Datasets
-from services.common.fitting import check_inputs
-from services.common.holds import Holds
-from services.common.packages import Packages, manifest_of, output_model
-from services.common.recipes import Recipes, Wanted
-from services.common.sources import Sources, files_digest, require_same_architectures
-from services.common.storage import ContentStore
-from services.common.tasks.kind import Prepared
+from services.database.pool import Database
 from services.optimizer.places import Places
 from services.optimizer.records import Record, Records
 from services.optimizer.result import result_of, unsaved
@@ -42,6 +34,14 @@ from services.optimizer.rules import (
     require_the_source_itself,
     time_limit,
 )
+from services.siblings.datasets import Datasets
+from services.siblings.fitting import check_inputs
+from services.siblings.holds import Holds
+from services.siblings.packages import Packages, manifest_of, output_model
+from services.siblings.recipes import Recipes, Wanted
+from services.siblings.sources import Sources, files_digest, require_same_architectures
+from services.storage import ContentStore
+from services.tasks.kind import Prepared
 
 # What names a resource, or does not change the work: equal work is equal bytes.
 _NAMES = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lathe.type.v1.digest_pb2 import File
 
-from services.common.packages import MANIFEST
+from services.siblings.packages import MANIFEST
 
 MODEL_FOLDER = "model"
 SOURCE_FOLDER = "source"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engines.spec.devices import load_catalog
-from services.common.platform import Platform
-from services.common.server import ServiceParts, run
-from services.common.tasks.service import TaskEngine, task_service
-from services.common.tasks.servicer import Unary
 from services.optimizer.groups import Groups
 from services.optimizer.kind import OptimizationKind
 from services.optimizer.members import Members
 from services.optimizer.optimization_servicer import OptimizationServicer
 from services.optimizer.saving import Saver
+from services.process.composition import Platform
+from services.process.server import ServiceParts, run
+from services.tasks.api.service import TaskEngine, task_service
+from services.tasks.api.servicer import Unary
 
 
 async def build(platform: Platform) -> ServiceParts:

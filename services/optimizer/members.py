@@ -17,9 +17,9 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 )
 from lathe.type.v1.task_pb2 import SUCCEEDED
 
-from services.common.tasks.ledger import Ledger
-from services.common.tasks.machine import OPEN
-from services.common.tasks.rows import TaskRow
+from services.tasks.api.ledger import Ledger
+from services.tasks.state.machine import OPEN
+from services.tasks.state.rows import TaskRow
 
 # Results are long, and of each only some figures are kept: so many are in memory at once.
 _TASKS_AT_ONCE = 200

@@ -12,9 +12,9 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationTaskGroup,
 )
 
-from services.common.tasks.servicer import Unary
 from services.optimizer.groups import Groups
 from services.optimizer.saving import Saver
+from services.tasks.api.servicer import Unary
 
 
 class OptimizationServicer:

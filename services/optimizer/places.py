@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from services.common.database import Database
-from services.common.errors import LatheError, failed_precondition, invalid_argument
+from services.database.pool import Database
+from services.platform.errors import LatheError, failed_precondition, invalid_argument
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('output_locations', 0))"
 # A folder overlaps itself, what it lies in, and what lies in it.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.database import Database
+from services.database.pool import Database
 
 _ADD = """
 INSERT INTO records (source, device, task, sha256, size_bytes) VALUES ($1, $2, $3, $4, $5)

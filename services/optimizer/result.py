@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, OptimizationResult
 
-from services.common.packages import manifest_of
+from services.siblings.packages import manifest_of
 
 HTML_REPORT = "optimization.html"
 

@@ -12,10 +12,10 @@ from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPEC
 
 from engines.spec.devices import Device, load_catalog
 from engines.spec.toolchain import version_of
-from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
-from services.common.errors import LatheError, failed_precondition, invalid_argument
-from services.common.storage.folders import OWN_PREFIXES
-from services.common.tasks.kind import MINIMUM_MEMORY
+from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
+from services.storage.folders import OWN_PREFIXES
+from services.tasks.kind import MINIMUM_MEMORY
 
 DEFAULT_BUDGET_SECONDS = 600
 DEFAULT_LOCATION = "optimized"

@@ -14,16 +14,16 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.event_pb2 import TaskAssignment
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
 
-from services.common.errors import LatheError, failed_precondition, from_rpc_error, is_transient
-from services.common.leases import Leases
-from services.common.packages import Packages, output_model, package_version
-from services.common.platform import Platform
-from services.common.storage.folders import Folders
-from services.common.tasks.rows import Change, TaskRow
-from services.common.tasks.service import TaskEngine
+from services.database.leases import Leases
 from services.optimizer.layout import laid_out
 from services.optimizer.places import Places
 from services.optimizer.rules import place_of
+from services.platform.errors import LatheError, failed_precondition, from_rpc_error, is_transient
+from services.process.composition import Platform
+from services.siblings.packages import Packages, output_model, package_version
+from services.storage.folders import Folders
+from services.tasks.api.service import TaskEngine
+from services.tasks.state.rows import Change, TaskRow
 
 
 class Saver:

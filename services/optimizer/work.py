@@ -9,9 +9,9 @@ from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, Opt
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.spec.source_files import TEST_DATA
-from services.common.datasets import INDEX_FILE, calibration_and_evaluation
-from services.common.tasks.engine_work import READING_PACKAGES, EngineWork
 from services.optimizer.rules import RECORD_FILE
+from services.siblings.datasets import INDEX_FILE, calibration_and_evaluation
+from services.tasks.worker.engine_work import READING_PACKAGES, EngineWork
 
 ENGINE_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
 """Packages beside the device's own toolchains whose versions may change a result."""

@@ -18,16 +18,16 @@ from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
 from engines.spec.devices import load_catalog
-from services.common.datasets import Datasets
-from services.common.fitting import check_inputs
-from services.common.holds import Holds
-from services.common.packages import Packages, manifest_of, output_model, package_version
-from services.common.recipes import Recipes, Wanted
-from services.common.sources import Sources, require_same_architectures
-from services.common.storage import ContentStore
-from services.common.tasks.kind import Prepared
 from services.quantizer.result import result_of
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
+from services.siblings.datasets import Datasets
+from services.siblings.fitting import check_inputs
+from services.siblings.holds import Holds
+from services.siblings.packages import Packages, manifest_of, output_model, package_version
+from services.siblings.recipes import Recipes, Wanted
+from services.siblings.sources import Sources, require_same_architectures
+from services.storage import ContentStore
+from services.tasks.kind import Prepared
 
 # What names a resource, or does not change the work: equal work is equal bytes.
 _NAMES = ("model_version", "template", "output_model", "timeout_seconds", "memory_limit_bytes", "tensor_information")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engines.spec.devices import load_catalog
-from services.common.platform import Platform
-from services.common.server import ServiceParts, run
-from services.common.tasks.service import task_service
+from services.process.composition import Platform
+from services.process.server import ServiceParts, run
 from services.quantizer.kind import QuantizationKind
+from services.tasks.api.service import task_service
 
 
 async def build(platform: Platform) -> ServiceParts:

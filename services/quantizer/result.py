@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, QuantizationResult
 
-from services.common.packages import manifest_of
+from services.siblings.packages import manifest_of
 
 HTML_REPORT = "quantization.html"
 

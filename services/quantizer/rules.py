@@ -17,9 +17,9 @@ from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, INT4, INT8, PRECISION_UNSPECIFIED, Precision
 
 from engines.spec.devices import load_catalog
-from services.common.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
-from services.common.errors import invalid_argument
-from services.common.tasks.kind import MINIMUM_MEMORY
+from services.platform.errors import invalid_argument
+from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
+from services.tasks.kind import MINIMUM_MEMORY
 
 DEFAULT_SAMPLES = 128
 _HALF = frozenset({FP16, BF16})

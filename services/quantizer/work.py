@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, QuantizationWork
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.datasets import INDEX_FILE, calibration_and_evaluation
-from services.common.tasks.engine_work import READING_PACKAGES, EngineWork
+from services.siblings.datasets import INDEX_FILE, calibration_and_evaluation
+from services.tasks.worker.engine_work import READING_PACKAGES, EngineWork
 
 ENGINE_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
 """Packages beside the device's own toolchains whose versions may change a result."""

@@ -8,7 +8,7 @@ import yaml
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 
 from engines.formats.pytorch.architecture import ArchitectureError, inspect_architecture
-from services.common.errors import LatheError, invalid_argument
+from services.platform.errors import LatheError, invalid_argument
 
 
 def complete(architecture: Architecture) -> None:

@@ -16,19 +16,19 @@ from lathe.registry.v1.architecture_service_pb2 import (
 from lathe.registry.v1.model_service_pb2 import Lineage
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.changes import names_field
-from services.common.database import Connection, Database
-from services.common.errors import failed_precondition
-from services.common.idempotency import made_once
-from services.common.interceptors.validation import check
-from services.common.leases import Leases
-from services.common.listing import ListQuery
-from services.common.repeats import first_made
-from services.common.resources import ResourceStore
-from services.common.storage import ContentStore
+from services.database.leases import Leases
+from services.database.pool import Connection, Database
+from services.platform.changes import names_field
+from services.platform.errors import failed_precondition
+from services.platform.interceptors.validation import check
 from services.registry import architecture_rules, lineage
 from services.registry.blobs import Blobs
 from services.registry.kinds import ARCHITECTURES
+from services.resources.idempotency import made_once
+from services.resources.listing import ListQuery
+from services.resources.repeats import first_made
+from services.resources.store import ResourceStore
+from services.storage import ContentStore
 
 CHANGEABLE = ("display_name", "class_name", "source", "config", "description", "labels", "file_name")
 _OUTPUT_ONLY = ("name", "uid", "function", "certified_by", "digest", "source_digest")

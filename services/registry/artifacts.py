@@ -21,14 +21,14 @@ from lathe.registry.v1.artifact_service_pb2 import (
 from lathe.type.v1.digest_pb2 import Digest
 from uuid_utils.compat import uuid7
 
-from services.common.database import Connection, Database, Record
-from services.common.errors import failed_precondition, invalid_argument, not_found
-from services.common.idempotency import claim_first, find_first, made_once
-from services.common.identity import current_user
-from services.common.leases import Lease, Leases
-from services.common.storage import ContentStore, StagedPart, Uploads
-from services.common.storage.parts import spans
+from services.database.leases import Lease, Leases
+from services.database.pool import Connection, Database, Record
+from services.platform.errors import failed_precondition, invalid_argument, not_found
+from services.platform.identity import current_user
 from services.registry.blobs import Blobs
+from services.resources.idempotency import claim_first, find_first, made_once
+from services.storage import ContentStore, StagedPart, Uploads
+from services.storage.parts import spans
 
 UPLOAD_LIFETIME = timedelta(days=7)
 DOWNLOAD_LIFETIME = timedelta(hours=6)

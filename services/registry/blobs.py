@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from lathe.registry.v1.artifact_service_pb2 import Artifact
 from lathe.type.v1.digest_pb2 import Digest, File
 
-from services.common.database import Connection, Database
-from services.common.errors import failed_precondition, not_found
-from services.common.storage import ContentStore
+from services.database.pool import Connection, Database
+from services.platform.errors import failed_precondition, not_found
+from services.storage import ContentStore
 
 _CHECKS_AT_ONCE = 16
 _GET = "SELECT size_bytes, create_time FROM blobs WHERE sha256 = $1"

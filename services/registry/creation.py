@@ -11,14 +11,10 @@ from lathe.registry.v1.model_service_pb2 import (
     ModelVersion,
 )
 
-from services.common.database import Connection, Database
-from services.common.errors import invalid_argument, invalid_fields, not_found
-from services.common.idempotency import made_once
-from services.common.identity import require_service
-from services.common.leases import Leases
-from services.common.repeats import first_made
-from services.common.resources import ResourceStore
-from services.common.storage import ContentStore
+from services.database.leases import Leases
+from services.database.pool import Connection, Database
+from services.platform.errors import invalid_argument, invalid_fields, not_found
+from services.platform.identity import require_service
 from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.blobs import Blobs
@@ -26,6 +22,10 @@ from services.registry.describing import Describer, require_described
 from services.registry.files import check_paths
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.packages import MANIFEST, complete_package, fill_from_manifest
+from services.resources.idempotency import made_once
+from services.resources.repeats import first_made
+from services.resources.store import ResourceStore
+from services.storage import ContentStore
 
 _OUTPUT_ONLY = ("name", "uid", "size_bytes")
 

@@ -15,10 +15,10 @@ from lathe.type.v1.digest_pb2 import File
 from engines.api.description import DESCRIBED_FORMATS
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
-from services.common import failures
-from services.common.errors import LatheError, failed_precondition, invalid_argument
-from services.common.failures import ChildWork
-from services.common.storage import ContentStore
+from services.platform import failures
+from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.platform.failures import ChildWork
+from services.storage import ContentStore
 
 LIMITS = Limits(memory_bytes=1 << 30, timeout_seconds=60)
 # Children that may read at the same time: each may take the whole memory limit.

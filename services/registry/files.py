@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lathe.type.v1.digest_pb2 import File
 
-from services.common.errors import invalid_argument
+from services.platform.errors import invalid_argument
 
 # What file systems allow; workers fetch files under these names.
 _MAX_PART_BYTES = 255

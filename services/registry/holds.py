@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from services.common.database import Connection, Database
-from services.common.errors import not_found
+from services.database.pool import Connection, Database
+from services.platform.errors import not_found
 from services.registry.kinds import VERSIONS
 
 _HOLD = """

@@ -11,12 +11,10 @@ from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceService
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 
-from services.common.background import Work
-from services.common.idempotency import forget_requests
-from services.common.leases import Leases
-from services.common.platform import Need, Platform
-from services.common.server import ServiceParts, run
-from services.common.storage import Uploads
+from services.database.leases import Leases
+from services.platform.background import Work
+from services.process.composition import Need, Platform
+from services.process.server import ServiceParts, run
 from services.registry.architecture_servicer import ArchitectureServicer
 from services.registry.architectures import Architectures
 from services.registry.artifact_servicer import ArtifactServicer
@@ -28,6 +26,8 @@ from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
 from services.registry.releases import assembly as releases_assembly
 from services.registry.versions import Versions
+from services.resources.idempotency import forget_requests
+from services.storage import Uploads
 
 # No task lives here, so that the registry needs no message bus.
 NEEDS = (Need.DATABASE, Need.STORE)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from lathe.registry.v1.model_service_pb2 import CreateModelRequest, ListModelsRequest, Model, UpdateModelRequest
 
-from services.common.database import Connection, Database
-from services.common.errors import failed_precondition
-from services.common.interceptors.validation import check
-from services.common.listing import ListQuery
-from services.common.resources import ResourceStore
+from services.database.pool import Connection, Database
+from services.platform.errors import failed_precondition
+from services.platform.interceptors.validation import check
 from services.registry import naming
 from services.registry.kinds import MODELS
 from services.registry.removal import remove_versions
+from services.resources.listing import ListQuery
+from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels")
 _OUTPUT_ONLY = ("name", "uid", "version_count", "latest_version")

@@ -8,7 +8,7 @@ from typing import Any
 from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelVersion, PackageInfo
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
-from services.common.errors import invalid_argument
+from services.platform.errors import invalid_argument
 from services.registry import naming
 
 MANIFEST = "manifest.json"

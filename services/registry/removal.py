@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.common.database import Connection
-from services.common.errors import failed_precondition
+from services.database.pool import Connection
+from services.platform.errors import failed_precondition
 from services.registry import lineage
 
 _NAMED_AT_MOST = 5

@@ -19,15 +19,15 @@ from lathe.registry.v1.model_service_pb2 import (
 from lathe.template.v1.template_service_pb2 import GetTemplateRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
-from services.common.database import Connection, Database
-from services.common.errors import not_found
-from services.common.identity import require_service
-from services.common.interceptors.validation import check
-from services.common.listing import ListQuery
-from services.common.resources import ResourceStore
+from services.database.pool import Connection, Database
+from services.platform.errors import not_found
+from services.platform.identity import require_service
+from services.platform.interceptors.validation import check
 from services.registry import describing, diff, holds, lineage, naming
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.removal import remove_versions
+from services.resources.listing import ListQuery
+from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels")
 DEFAULT_HOLD_SECONDS = 24 * 3600

@@ -18,12 +18,12 @@ from lathe.template.v1.template_service_pb2 import (
     UpdateTemplateRequest,
 )
 
-from services.common.database import Connection, Database
-from services.common.errors import LatheError, failed_precondition, invalid_argument
-from services.common.interceptors.validation import check
-from services.common.listing import Condition, ListQuery
-from services.common.paging import MAX_PAGE_SIZE
-from services.common.resources import ResourceKind, ResourceStore
+from services.database.pool import Connection, Database
+from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.platform.interceptors.validation import check
+from services.resources.listing import Condition, ListQuery
+from services.resources.paging import MAX_PAGE_SIZE
+from services.resources.store import ResourceKind, ResourceStore
 from services.template.builtin import OWNER, built_in_templates
 from services.template.resolve import resolve
 from services.template.rules import RESOLVED, check_complete, check_template

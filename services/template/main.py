@@ -6,9 +6,9 @@ import asyncio
 
 from lathe.template.v1.template_service_pb2_grpc import add_TemplateServiceServicer_to_server
 
-from services.common.idempotency import forget_requests
-from services.common.platform import Need, Platform
-from services.common.server import ServiceParts, run
+from services.process.composition import Need, Platform
+from services.process.server import ServiceParts, run
+from services.resources.idempotency import forget_requests
 from services.template.handlers import Templates
 from services.template.servicer import TemplateServicer
 

@@ -28,9 +28,9 @@ from lathe.type.v1.precision_pb2 import FP32, Precision
 
 from engines.spec.source_files import DIRECTORY_FORMATS, model_files
 from engines.spec.tolerances import TOLERANCES
-from services.common.errors import invalid_argument
-from services.common.messages import MAX_RESOLVED_BYTES
-from services.common.overrides import leaves, named_paths, override
+from services.platform.errors import invalid_argument
+from services.platform.messages import MAX_RESOLVED_BYTES
+from services.siblings.overrides import leaves, named_paths, override
 
 
 def resolve(template: Template, overrides: TemplateOverrides, version: ModelVersion | None) -> ResolvedTemplate:

@@ -13,7 +13,7 @@ from engines.failures import EngineFailure
 from engines.spec.devices import Device, load_catalog
 from engines.spec.source_files import DIRECTORY_FORMATS
 from engines.tensors.signature import NO_BATCH, check_shape
-from services.common.errors import failed_precondition, invalid_argument
+from services.platform.errors import failed_precondition, invalid_argument
 
 RESOLVED = "overrides.values"
 """Where a request can mend what a resolved template lacks."""

@@ -28,13 +28,13 @@ from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 
 from engines.datasets.index import write_index
 from engines.datasets.items import Box, Item
-from services.common.database import Database, migrate
-from services.common.paging import Position, encode_token
-from services.common.resources import ResourceStore
-from services.common.settings import Settings
-from services.common.storage import S3ContentStore
+from services.database.pool import Database, migrate
+from services.platform.settings import Settings
 from services.registry import migrations
 from services.registry.kinds import DATASETS
+from services.resources.paging import Position, encode_token
+from services.resources.store import ResourceStore
+from services.storage import S3ContentStore
 from tests.bench.registry import registry, servers
 
 PAGE = 100

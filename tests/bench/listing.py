@@ -23,7 +23,7 @@ from lathe.registry.v1.model_service_pb2 import ONNX, ListModelVersionsRequest, 
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
-from services.common.database import Database, migrate
+from services.database.pool import Database, migrate
 from services.local.ports import free_port
 from services.local.postgres import PostgresServer
 from services.local.s3 import S3Server

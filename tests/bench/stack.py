@@ -33,10 +33,10 @@ from services.cli.client import Connection
 from services.cli.demo import steps
 from services.cli.demo.training import train
 from services.cli.transfers import download_file, upload_file
-from services.common.settings import Settings
-from services.common.storage import S3ContentStore
 from services.local.roster import SERVICES
 from services.local.stack import Stack
+from services.platform.settings import Settings
+from services.storage import S3ContentStore
 
 MIB = 1 << 20
 Rows = list[tuple[str, str, str]]

@@ -12,18 +12,18 @@ from typing import Any
 
 import uvloop
 
-from services.common.bus.connection import Bus
-from services.common.bus.topology import ensure_topology
-from services.common.logs import configure_logs
-from services.common.platform import Need, Platform
-from services.common.server import ServiceParts, run
-from services.common.settings import load_settings
-from services.common.startup import tune_collector
-from services.common.tasks.options import TaskOptions
-from services.common.tasks.runner import InProcessRunner
-from services.common.tasks.service import build_engine
-from services.common.tasks.servicer import TaskServicer
-from services.common.tasks.worker import Pool, Worker
+from services.bus.connection import Bus
+from services.bus.topology import ensure_topology
+from services.platform.logs import configure_logs
+from services.platform.settings import load_settings
+from services.process.composition import Need, Platform
+from services.process.server import ServiceParts, run
+from services.process.startup import tune_collector
+from services.tasks.api.options import TaskOptions
+from services.tasks.api.service import build_engine
+from services.tasks.api.servicer import TaskServicer
+from services.tasks.worker.runner import InProcessRunner
+from services.tasks.worker.worker import Pool, Worker
 from tests.integration.tasks.kit import DEVICE, EchoKind, EchoWork, FolderStore
 
 CONCURRENCY = 64

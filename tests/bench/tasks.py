@@ -26,8 +26,8 @@ from lathe.converter.v1 import conversion_service_pb2_grpc as rpc
 from lathe.type.v1 import event_pb2, task_pb2
 from nats.aio.msg import Msg
 
-from services.common.bus.connection import Bus
-from services.common.database import migrate
+from services.bus.connection import Bus
+from services.database.pool import migrate
 from services.local.nats import NatsServer
 from services.local.ports import free_port
 from services.local.postgres import PostgresServer

@@ -8,7 +8,7 @@ import pytest
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
-from services.common.settings import Settings
+from services.platform.settings import Settings
 from tests.contract.registry.dataset_desk import scenes
 from tests.contract.suite import Suite, open_suite
 from tests.contract.workplace import Workplace, open_workplace

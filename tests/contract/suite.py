@@ -14,11 +14,11 @@ from google.protobuf import message_factory
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from services.common.server import serve_in_process
-from services.common.settings import Settings
 from services.converter import main as converter
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.template import main as template

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from services.common.errors import from_rpc_error
+from services.platform.errors import from_rpc_error
 from tests.contract.requests import METHODS, request_of, right
 from tests.contract.suite import Suite
 

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from services.common.errors import from_rpc_error
-from services.common.settings import Settings
+from services.platform.errors import from_rpc_error
+from services.platform.settings import Settings
 from tests.contract.fuzzing import junk, spoil
 from tests.contract.requests import METHODS, request_of, right
 from tests.contract.suite import Suite, open_suite

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
-from services.common.errors import LatheError, from_rpc_error
-from services.common.interceptors import validation
+from services.platform.errors import LatheError, from_rpc_error
+from services.platform.interceptors import validation
 from tests.contract.requests import A_TEMPLATE, AN_ARCHITECTURE, CLASS, MODEL, request_of
 from tests.contract.suite import Suite
 

@@ -22,17 +22,17 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ONNX, PACKAGE, Lineage, ModelVersion, PackageInfo
 from lathe.type.v1.task_pb2 import CANCELLED, FAILED, SUCCEEDED, TaskState
 
-from services.common.bus.connection import Bus
-from services.common.server import serve_in_process
-from services.common.settings import Settings
-from services.common.storage import S3ContentStore
-from services.common.tasks.kind import WorkKind
-from services.common.tasks.runner import Function, InProcessRunner
-from services.common.tasks.worker import Pool, Worker
+from services.bus.connection import Bus
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.quantizer import main as quantizer
 from services.registry import main as registry
+from services.storage import S3ContentStore
+from services.tasks.kind import WorkKind
+from services.tasks.worker.runner import Function, InProcessRunner
+from services.tasks.worker.worker import Pool, Worker
 from services.template import main as template
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.dataset_desk import Desk

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from engines.spec.devices import load_catalog
-from services.common.settings import Settings
 from services.evaluator import comparing
 from services.local.roster import SERVICES, WORKERS, ServiceEntry
+from services.platform.settings import Settings
 from services.registry import describing
 from services.registry.datasets import imports, job, preview
 from tests.manifests.deployed import (

@@ -1,7 +1,7 @@
 """Conversion tasks."""
 
-from services.common.migration import execute
-from services.common.tasks.schema import TASK_TABLES
+from services.database.migration import execute
+from services.tasks.state.schema import TASK_TABLES
 
 revision = "0001"
 down_revision = None

@@ -2,9 +2,9 @@
 
 from lathe.converter.v1.conversion_service_pb2 import ConversionTask
 
-from services.common.migration import execute
-from services.common.tasks.schema import TASK_USES, record_uses
 from services.converter.uses import used_by
+from services.database.migration import execute
+from services.tasks.state.schema import TASK_USES, record_uses
 
 revision = "0003"
 down_revision = "0002"

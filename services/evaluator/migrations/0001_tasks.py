@@ -1,7 +1,7 @@
 """Evaluation tasks."""
 
-from services.common.migration import execute
-from services.common.tasks.schema import DELETED_REQUESTS, TASK_TABLES, TASK_USES
+from services.database.migration import execute
+from services.tasks.state.schema import DELETED_REQUESTS, TASK_TABLES, TASK_USES
 
 revision = "0001"
 down_revision = None

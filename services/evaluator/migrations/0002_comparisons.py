@@ -1,6 +1,6 @@
 """Comparisons of evaluations."""
 
-from services.common.migration import execute
+from services.database.migration import execute
 
 revision = "0002"
 down_revision = "0001"

@@ -1,8 +1,8 @@
 """Optimization tasks, the places of saved models, records of searches, and groups of tasks."""
 
-from services.common.migration import execute
-from services.common.resource_table import resource_table
-from services.common.tasks.schema import DELETED_REQUESTS, TASK_TABLES, TASK_USES
+from services.database.migration import execute
+from services.resources.table import resource_table
+from services.tasks.state.schema import DELETED_REQUESTS, TASK_TABLES, TASK_USES
 
 revision = "0001"
 down_revision = None

@@ -17,11 +17,11 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from engines.datasets.items import Item
 from engines.datasets.jsonl import to_line
-from services.common.database import Database
-from services.common.storage import ContentStore
-from services.common.work_folders import work_folder
+from services.database.pool import Database
 from services.registry.blobs import Blobs
 from services.registry.datasets.catalog import Catalog
+from services.storage import ContentStore
+from services.tasks.worker.work_folders import work_folder
 
 ANNOTATIONS = "annotations.jsonl"
 _BATCH = 64

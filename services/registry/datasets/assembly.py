@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.common.platform import Platform
+from services.process.composition import Platform
 from services.registry.blobs import Blobs
 from services.registry.datasets.archive import Archives
 from services.registry.datasets.catalog import Catalog

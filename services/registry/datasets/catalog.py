@@ -14,13 +14,13 @@ from lathe.registry.v1.dataset_service_pb2 import (
     ListDatasetsRequest,
 )
 
-from services.common.database import Database
-from services.common.errors import LatheError, failed_precondition, not_found
-from services.common.listing import ListQuery
-from services.common.repeats import first_made
-from services.common.resources import ResourceStore
+from services.database.pool import Database
+from services.platform.errors import LatheError, failed_precondition, not_found
 from services.registry.datasets.leases import Leases
 from services.registry.kinds import DATASETS
+from services.resources.listing import ListQuery
+from services.resources.repeats import first_made
+from services.resources.store import ResourceStore
 
 
 class Catalog:

@@ -13,9 +13,9 @@ from pathlib import Path
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
-from services.common.storage import ContentStore
-from services.common.tasks.blobs import patiently
 from services.registry.blobs import Blobs
+from services.storage import ContentStore
+from services.tasks.worker.blobs import patiently
 
 _BATCH = 1000
 _AT_ONCE = 16

@@ -17,9 +17,9 @@ from lathe.registry.v1.dataset_service_pb2 import (
 )
 from lathe.type.v1.digest_pb2 import File, FileList
 
-from services.common.database import Connection
-from services.common.errors import failed_precondition, invalid_fields
-from services.common.interceptors.validation import check
+from services.database.pool import Connection
+from services.platform.errors import failed_precondition, invalid_fields
+from services.platform.interceptors.validation import check
 from services.registry.blobs import Blobs
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog, not_ready

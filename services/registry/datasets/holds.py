@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 
-from services.common.database import Connection, Database
-from services.common.errors import failed_precondition, not_found
-from services.common.identity import require_service
+from services.database.pool import Connection, Database
+from services.platform.errors import failed_precondition, not_found
+from services.platform.identity import require_service
 from services.registry.kinds import DATASETS
 
 DEFAULT_HOLD_SECONDS = 24 * 3600

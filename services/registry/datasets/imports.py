@@ -10,7 +10,7 @@ import structlog
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 
 from engines.failures import EngineFailure, FailureReason
-from services.common.background import end
+from services.platform.background import end
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.job import ImportJob, Standing
 from services.registry.datasets.leases import Claim, Leases

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure
-from services.common.storage import ContentStore
+from services.storage import ContentStore
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from lathe.registry.v1.dataset_service_pb2 import Box, Dataset, DatasetItem, Lis
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.datasets.items import Item
-from services.common.errors import not_found
-from services.common.paging import Position, decode_token, encode_token, page_size
+from services.platform.errors import not_found
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.index_files import IndexFiles
+from services.resources.paging import Position, decode_token, encode_token, page_size
 
 # A page has to stay under gRPC's 4 MiB.
 _MAX_PAGE_BYTES = 3_000_000

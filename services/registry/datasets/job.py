@@ -16,11 +16,11 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits, Progress
-from services.common.storage import ContentStore
-from services.common.tasks.inputs import Inputs
-from services.common.work_folders import work_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.leases import Claim
+from services.storage import ContentStore
+from services.tasks.worker.inputs import Inputs
+from services.tasks.worker.work_folders import work_folder
 
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=3600)
 IMPORT = "engines.datasets.importing:run"

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from lathe.type.v1.digest_pb2 import FileList
 
-from services.common.database import Connection, Database
+from services.database.pool import Connection, Database
 
 # Those that waited longest come first; two processes that look at once find two different ones.
 _CLAIM = """

@@ -7,7 +7,7 @@ from lathe.registry.v1.dataset_service_pb2 import ClassMapping, ClassMappingEntr
 from lathe.template.v1.template_service_pb2 import GetTemplateRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
-from services.common.errors import from_rpc_error, invalid_argument
+from services.platform.errors import from_rpc_error, invalid_argument
 
 _FIELD = "dataset.mapping"
 

@@ -7,7 +7,7 @@ from typing import Any
 from lathe.registry.v1.dataset_service_pb2 import IMPORTING, Dataset
 from lathe.type.v1.digest_pb2 import FileList
 
-from services.common.errors import invalid_argument
+from services.platform.errors import invalid_argument
 from services.registry.files import check_paths
 
 CHANGEABLE = ("display_name", "description", "labels")

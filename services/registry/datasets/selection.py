@@ -10,11 +10,11 @@ from pathlib import Path
 from lathe.registry.v1.dataset_service_pb2 import SelectDatasetItemsRequest
 from lathe.type.v1.digest_pb2 import DatasetSelection, Digest, File, FileList
 
-from services.common.errors import failed_precondition
-from services.common.storage import ContentStore
+from services.platform.errors import failed_precondition
 from services.registry.blobs import Blobs
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.index_files import IndexFiles
+from services.storage import ContentStore
 
 CONTENT_FOLDER = "content"
 _CHUNK = 10_000

@@ -16,9 +16,9 @@ from lathe.registry.v1.dataset_service_pb2 import (
 from lathe.type.v1 import failure_pb2
 
 from engines.failures import EngineFailure, FailureReason
-from services.common.database import Connection
-from services.common.errors import LatheError
-from services.common.failures import failure_message
+from services.database.pool import Connection
+from services.platform.errors import LatheError
+from services.platform.failures import failure_message
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.job import Found

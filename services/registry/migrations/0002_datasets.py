@@ -1,7 +1,7 @@
 """Datasets, the imports that still go on, and the tasks that use a dataset."""
 
-from services.common.migration import execute
-from services.common.resource_table import resource_table
+from services.database.migration import execute
+from services.resources.table import resource_table
 
 revision = "0002"
 down_revision = "0001"

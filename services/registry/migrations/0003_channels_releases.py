@@ -1,7 +1,7 @@
 """Channels, their releases, and the repositories that are to be brought in line with them."""
 
-from services.common.migration import execute
-from services.common.resource_table import resource_table
+from services.database.migration import execute
+from services.resources.table import resource_table
 
 revision = "0003"
 down_revision = "0002"

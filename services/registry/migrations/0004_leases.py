@@ -1,8 +1,8 @@
 """Leases, and an index by which old requests are forgotten."""
 
-from services.common.idempotency import REQUEST_IDS_BY_AGE
-from services.common.leases import LEASES_TABLE
-from services.common.migration import execute
+from services.database.leases import LEASES_TABLE
+from services.database.migration import execute
+from services.resources.idempotency import REQUEST_IDS_BY_AGE
 
 revision = "0004"
 down_revision = "0003"

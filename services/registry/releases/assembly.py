@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
 
-from services.common.platform import Platform
+from services.process.composition import Platform
 from services.registry.releases.channels import Channels
 from services.registry.releases.gate import Gate
 from services.registry.releases.history import Releases

@@ -10,17 +10,17 @@ from lathe.registry.v1.release_service_pb2 import (
     UpdateChannelRequest,
 )
 
-from services.common.changes import names_field
-from services.common.database import Connection, Database
-from services.common.errors import failed_precondition, invalid_argument, not_found
-from services.common.interceptors.validation import check
-from services.common.listing import ListQuery
-from services.common.repeats import first_made
-from services.common.resources import ResourceStore
+from services.database.pool import Connection, Database
+from services.platform.changes import names_field
+from services.platform.errors import failed_precondition, invalid_argument, not_found
+from services.platform.interceptors.validation import check
 from services.registry.kinds import CHANNELS, MODELS
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rules import check_rules
 from services.registry.releases.settling import Settling, mark_unsettled
+from services.resources.listing import ListQuery
+from services.resources.repeats import first_made
+from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels", "rules")
 _OUTPUT_ONLY = ("name", "uid", "current_release", "current_version", "repository_uri")

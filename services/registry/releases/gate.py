@@ -10,7 +10,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask, GetEvaluat
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import Channel, Release
 
-from services.common.errors import LatheError, invalid_argument, is_transient, unavailable
+from services.platform.errors import LatheError, invalid_argument, is_transient, unavailable
 from services.registry.releases.rules import findings, need_evaluation
 
 if TYPE_CHECKING:

@@ -21,14 +21,10 @@ from lathe.registry.v1.release_service_pb2 import (
 )
 from uuid_utils.compat import uuid7
 
-from services.common.database import Connection, Database
-from services.common.errors import aborted, failed_precondition, invalid_argument, unavailable
-from services.common.idempotency import claim_first, find_first, made_once
-from services.common.identity import current_user
-from services.common.leases import Lease
-from services.common.listing import Listing, ListQuery, list_page
-from services.common.resources import ResourceStore
-from services.common.storage import ContentStore
+from services.database.leases import Lease
+from services.database.pool import Connection, Database
+from services.platform.errors import aborted, failed_precondition, invalid_argument, unavailable
+from services.platform.identity import current_user
 from services.registry import holds, naming
 from services.registry.kinds import CHANNELS, VERSIONS
 from services.registry.releases.gate import Gate
@@ -36,6 +32,10 @@ from services.registry.releases.layout import lay_out_release, read_manifest
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rollback import find_release, restored
 from services.registry.releases.settling import Settling, mark_unsettled, repository_lease
+from services.resources.idempotency import claim_first, find_first, made_once
+from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.store import ResourceStore
+from services.storage import ContentStore
 
 _LISTING = Listing("releases", order_fields={"number": int}, default_order="number desc")
 _INSERT = "INSERT INTO releases (uid, name, parent, number, model_version, body) VALUES ($1, $2, $3, $4, $5, $6)"

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from engines.failures import EngineFailure, first_objection
 from engines.package.manifest import Manifest
 from engines.package.triton import CONFIG_NAME, TritonModel, lay_out
-from services.common.errors import LatheError, failed_precondition
-from services.common.storage import ContentStore
+from services.platform.errors import LatheError, failed_precondition
 from services.registry.packages import MANIFEST
+from services.storage import ContentStore
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

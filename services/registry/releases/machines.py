@@ -8,12 +8,12 @@ from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Com
 from engines.failures import EngineFailure
 from engines.package.compatibility import Machine, judge
 from engines.spec.devices import load_catalog
-from services.common.database import Database
-from services.common.errors import invalid_argument
-from services.common.resources import ResourceStore
-from services.common.storage import ContentStore
+from services.database.pool import Database
+from services.platform.errors import invalid_argument
 from services.registry.kinds import VERSIONS
 from services.registry.releases.layout import read_manifest
+from services.resources.store import ResourceStore
+from services.storage import ContentStore
 
 
 class Machines:

@@ -3,7 +3,7 @@
     triton/{model}/{channel}/{triton model}/config.pbtxt        written last: the switch
     triton/{model}/{channel}/{triton model}/{release number}/…  copied inside the store, never through this process
 
-A copy appears whole or not at all (`services.common.storage.folders`), and a configuration names the one version that
+A copy appears whole or not at all (`services.storage.folders`), and a configuration names the one version that
 it serves, so that nothing is seen half: until the configuration is written, Triton serves what it served before.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable
 
 from lathe.type.v1.digest_pb2 import File
 
-from services.common.settings import Settings
-from services.common.storage.folders import Folders
+from services.platform.settings import Settings
 from services.registry.releases.layout import is_config
+from services.storage.folders import Folders
 
 
 class ModelRepositories:

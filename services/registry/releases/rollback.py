@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lathe.registry.v1.release_service_pb2 import ROLLBACK, Channel, Release
 
-from services.common.database import Connection
-from services.common.errors import failed_precondition, not_found
+from services.database.pool import Connection
+from services.platform.errors import failed_precondition, not_found
 
 
 async def restored(connection: Connection, channel: Channel, named: str) -> Release:

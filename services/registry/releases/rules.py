@@ -13,7 +13,7 @@ from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules, R
 from lathe.type.v1.measurement_pb2 import COSINE, PASS, WARN, ParityReport, Verdict
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
 
-from services.common.errors import invalid_argument
+from services.platform.errors import invalid_argument
 
 _LISTED = 5
 _RULES = "channel.rules"

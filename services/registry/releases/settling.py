@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 from lathe.registry.v1.release_service_pb2 import Release
 
-from services.common.database import Connection, Database
-from services.common.leases import Leases
+from services.database.leases import Leases
+from services.database.pool import Connection, Database
 from services.registry.releases.layout import is_config
 from services.registry.releases.repository import ModelRepositories
 

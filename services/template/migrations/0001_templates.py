@@ -1,8 +1,8 @@
 """Templates, built-in ones included."""
 
-from services.common.idempotency import REQUEST_IDS_TABLE
-from services.common.migration import execute
-from services.common.resource_table import resource_table
+from services.database.migration import execute
+from services.resources.idempotency import REQUEST_IDS_TABLE
+from services.resources.table import resource_table
 
 revision = "0001"
 down_revision = None

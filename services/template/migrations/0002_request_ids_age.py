@@ -1,7 +1,7 @@
 """An index by which old requests are forgotten."""
 
-from services.common.idempotency import REQUEST_IDS_BY_AGE
-from services.common.migration import execute
+from services.database.migration import execute
+from services.resources.idempotency import REQUEST_IDS_BY_AGE
 
 revision = "0002"
 down_revision = "0001"

@@ -1,7 +1,7 @@
 """Names that are not given again: others refer to what had them."""
 
-from services.common.migration import execute
-from services.common.resource_table import RETIRED_NAMES_TABLE
+from services.database.migration import execute
+from services.resources.table import RETIRED_NAMES_TABLE
 
 revision = "0003"
 down_revision = "0002"

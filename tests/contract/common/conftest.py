@@ -16,10 +16,10 @@ from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
 from lathe.registry.v1.architecture_service_pb2 import GetArchitectureRequest
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 
-from services.common.errors import LatheError, from_rpc_error
-from services.common.logs import configure_logs
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.platform.errors import LatheError, from_rpc_error
+from services.platform.logs import configure_logs
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 
 from .toy import Toy
 

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from pydantic import SecretStr
 
-from services.common.settings import ConfigurationError, Settings
+from services.platform.settings import ConfigurationError, Settings
 
 from .conftest import Client, refused, serving
 

@@ -10,8 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 
-from services.common.interceptors import deadline
-from services.common.settings import Settings
+from services.platform.interceptors import deadline
+from services.platform.settings import Settings
 
 from .conftest import refused, serving
 

@@ -13,9 +13,9 @@ import nats.errors
 import pytest
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 
-from services.common import errors
-from services.common.bus.connection import BusUnavailableError
-from services.common.errors import LatheError
+from services.bus.connection import BusUnavailableError
+from services.platform import errors
+from services.platform.errors import LatheError
 
 from .conftest import Client, refused
 

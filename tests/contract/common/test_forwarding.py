@@ -16,11 +16,11 @@ from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 from pydantic import SecretStr
 
-from services.common import errors
-from services.common.identity import acting_as, current_user
-from services.common.platform import Platform
-from services.common.settings import Settings
-from services.common.telemetry import current_traceparent
+from services.platform import errors
+from services.platform.identity import acting_as, current_user
+from services.platform.settings import Settings
+from services.platform.telemetry import current_traceparent
+from services.process.composition import Platform
 
 from .conftest import GET, Client, refused, serving
 from .toy import NAMES

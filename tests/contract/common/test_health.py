@@ -13,9 +13,9 @@ from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 
-from services.common.health import LIVE, Health
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.platform.health import LIVE, Health
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 
 from .conftest import GET, Client, refused, serving
 from .toy import NAMES, Toy

@@ -12,7 +12,7 @@ from lathe.registry.v1.architecture_service_pb2 import Architecture
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from services.common import errors, telemetry
+from services.platform import errors, telemetry
 
 from .conftest import Client, refused
 

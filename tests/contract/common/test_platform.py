@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 
-from services.common.platform import Need, Platform, open_platform
-from services.common.server import serve_in_process
-from services.common.settings import Settings
-from services.common.startup import StartupError
 from services.local.nats import NatsServer
+from services.platform.settings import Settings
+from services.process.composition import Need, Platform, open_platform
+from services.process.server import serve_in_process
+from services.process.startup import StartupError
 
 from .conftest import GET, refused
 from .toy import Toy

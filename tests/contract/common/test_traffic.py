@@ -13,9 +13,9 @@ from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 
-from services.common import server
-from services.common.messages import MAX_MESSAGE_BYTES
-from services.common.settings import Settings
+from services.platform.messages import MAX_MESSAGE_BYTES
+from services.platform.settings import Settings
+from services.process import server
 
 from .conftest import GET, Client, refused, serving
 

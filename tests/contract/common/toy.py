@@ -20,9 +20,9 @@ from lathe.registry.v1.architecture_service_pb2_grpc import (
     add_ArchitectureServiceServicer_to_server,
 )
 
-from services.common.identity import current_user
-from services.common.platform import Platform
-from services.common.server import ServiceParts, run
+from services.platform.identity import current_user
+from services.process.composition import Platform
+from services.process.server import ServiceParts, run
 
 NAMES = ["lathe.registry.v1.ArchitectureService", "lathe.converter.v1.ConversionService"]
 
@@ -80,6 +80,6 @@ class Toy(_Architectures, _Conversions):  # type: ignore[misc]  # it answers onl
 if __name__ == "__main__":
     import os
 
-    from services.common.platform import EVERYTHING
+    from services.process.composition import EVERYTHING
 
     run("toy", Toy().build, EVERYTHING if os.environ.get("TOY_NEEDS") else ())

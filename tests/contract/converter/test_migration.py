@@ -9,8 +9,8 @@ from types import ModuleType
 
 from lathe.converter.v1.conversion_service_pb2 import ConversionSpec, ConversionTask
 
-from services.common.database import Database, migrate
 from services.converter import migrations
+from services.database.pool import Database, migrate
 
 OLD = ("0001_tasks.py", "0002_deleted_requests.py")
 

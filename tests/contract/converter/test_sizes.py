@@ -11,7 +11,7 @@ from lathe.converter.v1.conversion_service_pb2 import (
     ListConversionTasksRequest,
 )
 
-from services.common.errors import from_rpc_error
+from services.platform.errors import from_rpc_error
 from tests.contract.requests import request_of, right
 from tests.contract.suite import Suite
 

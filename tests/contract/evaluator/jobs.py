@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engines.sandbox import Progress, Reporter
-from services.common.tasks.runner import Slot
+from services.tasks.worker.runner import Slot
 
 
 async def evaluate(

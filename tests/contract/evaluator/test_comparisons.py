@@ -16,11 +16,11 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
-from services.common.errors import LatheError, not_found
-from services.common.storage import ContentStore
 from services.evaluator.comparing import Comparer, refusal
 from services.evaluator.comparisons import MAX_ANSWER_BYTES, fitted
 from services.evaluator.work import EvaluationWorkKind
+from services.platform.errors import LatheError, not_found
+from services.storage import ContentStore
 from tests.contract.evaluator.jobs import evaluate
 from tests.contract.evaluator.test_tasks import create
 from tests.contract.workplace import DEVICE, Workplace

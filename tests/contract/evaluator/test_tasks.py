@@ -16,9 +16,9 @@ from lathe.type.v1 import failure_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.task_pb2 import FAILED, SUCCEEDED
 
-from services.common.errors import LatheError
 from services.evaluator.rules import parse_manifest
 from services.evaluator.work import EvaluationWorkKind
+from services.platform.errors import LatheError
 from tests.contract.evaluator.jobs import evaluate
 from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.dataset_desk import scenes

@@ -14,8 +14,8 @@ from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
 from engines.sandbox import Progress
-from services.common.errors import LatheError
-from services.common.tasks.runner import Slot
+from services.platform.errors import LatheError
+from services.tasks.worker.runner import Slot
 from tests.contract.workplace import DEVICE, Workplace, graph, package_manifest
 
 

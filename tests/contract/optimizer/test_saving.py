@@ -18,11 +18,11 @@ from lathe.registry.v1.model_service_pb2 import (
 )
 from lathe.type.v1.measurement_pb2 import PASS
 
-from services.common.database import Database
-from services.common.storage.bucket import Bucket
-from services.common.storage.folders import Folders
+from services.database.pool import Database
 from services.optimizer.places import Places
 from services.optimizer.work import OptimizationWorkKind
+from services.storage.bucket import Bucket
+from services.storage.folders import Folders
 from tests.contract.optimizer.desk import Job, cancel, create, refused, save
 from tests.contract.workplace import DEVICE, Workplace, graph
 

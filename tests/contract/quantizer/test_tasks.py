@@ -20,10 +20,10 @@ from lathe.type.v1.task_pb2 import SUCCEEDED
 
 from engines.quantization.request import QuantizationRequest
 from engines.sandbox import Progress
-from services.common.errors import LatheError
-from services.common.holds import Holds
-from services.common.tasks.runner import Slot
+from services.platform.errors import LatheError
 from services.quantizer.work import QuantizationWorkKind
+from services.siblings.holds import Holds
+from services.tasks.worker.runner import Slot
 from tests.contract.registry.conftest import new_architecture
 from tests.contract.workplace import DEVICE, Workplace, graph, package_manifest, package_template
 

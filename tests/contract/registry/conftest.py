@@ -21,9 +21,9 @@ from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
-from services.common.errors import LatheError, from_rpc_error
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.platform.errors import LatheError, from_rpc_error
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 from services.template import main as template
 

@@ -29,8 +29,8 @@ from lathe.registry.v1.model_service_pb2 import ONNX
 from lathe.template.v1.template_service_pb2 import ClassTaxonomy, Component, CreateTemplateRequest, Template
 from lathe.type.v1.digest_pb2 import Digest, FileList
 
-from services.common.settings import Settings
-from services.common.storage import S3ContentStore
+from services.platform.settings import Settings
+from services.storage import S3ContentStore
 from tests.contract.registry.conftest import Registry, unique
 from tests.contract.registry.dataset_desk import Desk, archive, image_folder, scenes
 

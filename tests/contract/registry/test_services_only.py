@@ -25,9 +25,9 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 from pydantic import SecretStr
 
-from services.common.errors import from_rpc_error
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.platform.errors import from_rpc_error
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 
 USER = (("authorization", "Bearer of-ann"),)

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
 
-from services.common.errors import LatheError, from_rpc_error
+from services.platform.errors import LatheError, from_rpc_error
 from tests.integration.tasks.kit import Site
 
 Served = tuple[Site, Any]

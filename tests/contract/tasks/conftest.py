@@ -9,10 +9,10 @@ import grpc
 import pytest
 from lathe.converter.v1 import conversion_service_pb2_grpc as rpc
 
-from services.common.platform import Platform
-from services.common.server import ServiceParts, serve_in_process
-from services.common.settings import Settings
-from services.common.tasks.servicer import TaskServicer
+from services.platform.settings import Settings
+from services.process.composition import Platform
+from services.process.server import ServiceParts, serve_in_process
+from services.tasks.api.servicer import TaskServicer
 from tests.contract.tasks.calls import Served
 from tests.integration.tasks.kit import open_site
 

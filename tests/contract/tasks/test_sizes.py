@@ -10,9 +10,9 @@ from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.view_pb2 import VIEW_FULL
 
-from services.common.database import Database
-from services.common.messages import MAX_OUTCOME_BYTES, MAX_TASK_BYTES
-from services.common.tasks import creation
+from services.database.pool import Database
+from services.platform.messages import MAX_OUTCOME_BYTES, MAX_TASK_BYTES
+from services.tasks.api import creation
 from tests.contract.tasks.calls import Served, create, refused
 
 LIMIT = 4 << 20

@@ -21,9 +21,9 @@ from lathe.template.v1.template_service_pb2 import (
 )
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
-from services.common.database import Database
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.database.pool import Database
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.template import handlers
 from services.template.builtin import built_in_templates
 from services.template.main import NEEDS, build

@@ -10,12 +10,12 @@ from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import CreateModelRequest, Model
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
-from services.common.bus.topology import ensure_topology
-from services.common.platform import Platform
-from services.common.server import ServiceParts, run
-from services.common.tasks.options import TaskOptions
-from services.common.tasks.service import build_engine
-from services.common.tasks.servicer import TaskServicer
+from services.bus.topology import ensure_topology
+from services.process.composition import Platform
+from services.process.server import ServiceParts, run
+from services.tasks.api.options import TaskOptions
+from services.tasks.api.service import build_engine
+from services.tasks.api.servicer import TaskServicer
 from tests.integration.tasks.kit import DEVICE, EchoKind, FolderStore
 
 

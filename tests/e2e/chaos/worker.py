@@ -9,12 +9,12 @@ from typing import Any
 
 import uvloop
 
-from services.common.bus.connection import Bus
-from services.common.logs import configure_logs
-from services.common.settings import load_settings
-from services.common.tasks.options import TaskOptions
-from services.common.tasks.runner import InProcessRunner
-from services.common.tasks.worker import Pool, Worker
+from services.bus.connection import Bus
+from services.platform.logs import configure_logs
+from services.platform.settings import load_settings
+from services.tasks.api.options import TaskOptions
+from services.tasks.worker.runner import InProcessRunner
+from services.tasks.worker.worker import Pool, Worker
 from tests.integration.tasks.kit import DEVICE, EchoWork, FolderStore
 
 CONCURRENCY = 4

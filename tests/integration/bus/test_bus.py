@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.common.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
-from services.common.bus.mirror import Mirror
-from services.common.bus.pull import Puller
-from services.common.bus.topology import TASK_CONTROL, TASKS, control_subject, ensure_topology, task_subject
+from services.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
+from services.bus.mirror import Mirror
+from services.bus.pull import Puller
+from services.bus.topology import TASK_CONTROL, TASKS, control_subject, ensure_topology, task_subject
 from services.local.nats import NatsServer
 
 

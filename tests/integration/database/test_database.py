@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from services.common.database import Database
+from services.database.pool import Database
 
 
 @pytest.fixture

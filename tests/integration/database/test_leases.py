@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.common.database import Database
-from services.common.errors import LatheError
-from services.common.leases import LEASES_TABLE, KeyedLocks, Leases
+from services.database.leases import LEASES_TABLE, KeyedLocks, Leases
+from services.database.pool import Database
+from services.platform.errors import LatheError
 
 SHORT = timedelta(seconds=0.3)
 

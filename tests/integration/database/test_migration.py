@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.database import Database, migrate
-from services.common.migration import newest_revision
-from services.common.search import grams, squash
+from services.database.migration import newest_revision
+from services.database.pool import Database, migrate
+from services.resources.search import grams, squash
 from tests.integration.database import migrations
 
 
@@ -42,7 +42,7 @@ async def test_many_at_once_in_one_process_migrate_once(database_url: str) -> No
 
 MIGRATE = """
 import asyncio, sys
-from services.common.database import migrate
+from services.database.pool import migrate
 from tests.integration.database import migrations
 asyncio.run(migrate(sys.argv[1], "things", migrations))
 """
@@ -81,7 +81,7 @@ async def test_a_failing_migration_leaves_nothing(database_url: str, tmp_path: P
     broken = ModuleType("broken")
     broken.__path__ = [str(tmp_path)]
     (tmp_path / "0001_broken.py").write_text(
-        "from services.common.migration import execute\nrevision, down_revision = '0001', None\n"
+        "from services.database.migration import execute\nrevision, down_revision = '0001', None\n"
         "def upgrade():\n    execute('CREATE TABLE half (a int)', 'SELECT nonsense')\n"
     )
     with pytest.raises(Exception, match="nonsense"):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from engines.sandbox import Child, Limits
-from services.common.tasks.runner import ChildSlot
+from services.tasks.worker.runner import ChildSlot
 from tests.unit.optimization.forms import WIDTH
 from tests.unit.optimization.test_request import work
 

@@ -20,9 +20,9 @@ import pytest
 from lathe.registry.v1.dataset_service_pb2 import IMPORT_FAILED, IMPORTING, READY, Dataset, DeleteDatasetRequest
 from lathe.type.v1.failure_pb2 import WORKER_LOST
 
-from services.common.database import Database
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.database.pool import Database
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.registry.datasets import imports
 from services.registry.datasets.leases import Leases
 from services.registry.main import NEEDS, build
@@ -76,7 +76,7 @@ def other_registry(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "LATHE_SHUTDOWN_PAUSE_SECONDS": "0",
     }
     code = (
-        "from services.common import settings; settings.DEFAULT_PORTS['registry'] = 0\n"
+        "from services import settings; settings.DEFAULT_PORTS['registry'] = 0\n"
         "from services.registry.main import main; main()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)

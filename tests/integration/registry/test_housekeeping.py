@@ -12,13 +12,13 @@ import pytest
 from lathe.registry.v1.artifact_service_pb2 import ABORTED, OPEN, CreateUploadRequest
 from lathe.type.v1.digest_pb2 import Digest, File
 
-from services.common.database import Database, migrate
-from services.common.errors import LatheError
-from services.common.settings import Settings
-from services.common.storage import ContentStore, S3ContentStore, Uploads
+from services.database.pool import Database, migrate
+from services.platform.errors import LatheError
+from services.platform.settings import Settings
 from services.registry import migrations
 from services.registry.artifacts import Artifacts
 from services.registry.blobs import Blobs
+from services.storage import ContentStore, S3ContentStore, Uploads
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
-from services.common.database import Database, migrate
-from services.common.resources import ResourceKind, ResourceStore
+from services.database.pool import Database, migrate
+from services.resources.store import ResourceKind, ResourceStore
 from tests.integration.resources import migrations
 
 

@@ -6,9 +6,9 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.registry.v1.architecture_service_pb2 import CERTIFIED, Architecture
 
-from services.common.database import Connection, Database
-from services.common.errors import LatheError, failed_precondition
-from services.common.resources import ResourceStore
+from services.database.pool import Connection, Database
+from services.platform.errors import LatheError, failed_precondition
+from services.resources.store import ResourceStore
 
 Architectures = ResourceStore[Architecture]
 ALLOWED = ("display_name", "class_name", "source", "labels")

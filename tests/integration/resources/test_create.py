@@ -7,10 +7,10 @@ import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.model_service_pb2 import ONNX, ModelVersion
 
-from services.common.database import Connection, Database
-from services.common.errors import LatheError
-from services.common.identity import acting_as
-from services.common.resources import ResourceStore
+from services.database.pool import Connection, Database
+from services.platform.errors import LatheError
+from services.platform.identity import acting_as
+from services.resources.store import ResourceStore
 
 Architectures = ResourceStore[Architecture]
 Versions = ResourceStore[ModelVersion]

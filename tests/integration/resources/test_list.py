@@ -7,11 +7,12 @@ import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.model_service_pb2 import ONNX, PTH, ListModelVersionsRequest, ModelVersion
 
-from services.common import listing, resource_kind
-from services.common.errors import LatheError
-from services.common.identity import acting_as
-from services.common.listing import Condition, ListQuery
-from services.common.resources import ResourceStore
+from services.platform.errors import LatheError
+from services.platform.identity import acting_as
+from services.resources import kind as resource_kind
+from services.resources import listing
+from services.resources.listing import Condition, ListQuery
+from services.resources.store import ResourceStore
 
 Versions = ResourceStore[ModelVersion]
 NAMES = ["ResNet-50", "resnet_18 fast", "MobileNet v2", "BERT base (uncased)", "EfficientNet-B0", "猫 detector", "ViT"]

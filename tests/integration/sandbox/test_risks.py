@@ -10,7 +10,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
-from services.common.tasks.runner import MOST_DEATHS, ChildSlot
+from services.tasks.worker.runner import MOST_DEATHS, ChildSlot
 from tests.integration.sandbox.conftest import TESTS
 
 LIMITS = Limits(512 << 20, 60)

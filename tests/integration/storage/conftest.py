@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from services.common.settings import Settings
-from services.common.storage import S3ContentStore, Uploads
-from services.common.storage.bucket import Bucket
+from services.platform.settings import Settings
+from services.storage import S3ContentStore, Uploads
+from services.storage.bucket import Bucket
 
 
 @pytest.fixture(scope="session")

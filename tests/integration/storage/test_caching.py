@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.errors import LatheError
-from services.common.settings import Settings
-from services.common.storage import CachingStore, ContentStore, S3ContentStore, hash_bytes, hash_file
-from services.common.storage.bucket import Bucket
-from services.common.storage.s3_store import content_key
+from services.platform.errors import LatheError
+from services.platform.settings import Settings
+from services.storage import CachingStore, ContentStore, S3ContentStore, hash_bytes, hash_file
+from services.storage.bucket import Bucket
+from services.storage.s3_store import content_key
 from tests.integration.storage.conftest import names_in, random_bytes
 
 KIB = 1024
@@ -126,8 +126,8 @@ FETCH = """
 import asyncio, sys
 from pathlib import Path
 from lathe.type.v1.digest_pb2 import Digest
-from services.common.settings import Settings
-from services.common.storage import CachingStore, S3ContentStore, hash_file
+from services.platform.settings import Settings
+from services.storage import CachingStore, S3ContentStore, hash_file
 settings, folder, out, *digests = sys.argv[1:]
 async def main():
     cache = CachingStore(S3ContentStore(Settings.model_validate_json(settings)), Path(folder), 100 * 1024)

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.errors import LatheError
-from services.common.settings import Settings
-from services.common.storage import ContentStore, MeteredStore, S3ContentStore, hash_bytes, hash_file
-from services.common.storage import s3_store as s3_store_module
-from services.common.storage.bucket import Bucket
-from services.common.storage.s3_store import content_key
+from services.platform.errors import LatheError
+from services.platform.settings import Settings
+from services.storage import ContentStore, MeteredStore, S3ContentStore, hash_bytes, hash_file
+from services.storage import s3_store as s3_store_module
+from services.storage.bucket import Bucket
+from services.storage.s3_store import content_key
 from tests.integration.storage.conftest import names_in, random_bytes, until
 
 HOUR = timedelta(hours=1)

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.errors import LatheError
-from services.common.storage import S3ContentStore, StagedPart, Uploads, copying, hash_bytes
-from services.common.storage.bucket import Bucket
-from services.common.storage.s3_store import content_key
+from services.platform.errors import LatheError
+from services.storage import S3ContentStore, StagedPart, Uploads, copying, hash_bytes
+from services.storage.bucket import Bucket
+from services.storage.s3_store import content_key
 from tests.integration.storage.conftest import random_bytes
 
 MIB = 1 << 20

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.settings import Settings
+from services.platform.settings import Settings
 from tests.integration.tasks.kit import Site, open_site
 
 

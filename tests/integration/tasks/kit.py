@@ -19,18 +19,18 @@ from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Progress
-from services.common.background import end
-from services.common.bus.connection import Bus
-from services.common.bus.topology import Timing, ensure_topology
-from services.common.database import Database, migrate
-from services.common.errors import LatheError, invalid_argument, not_found, unavailable
-from services.common.settings import Settings
-from services.common.tasks.kind import Prepared
-from services.common.tasks.options import TaskOptions
-from services.common.tasks.outbox import Outbox
-from services.common.tasks.runner import InProcessRunner, Slot
-from services.common.tasks.service import TaskEngine, build_engine
-from services.common.tasks.worker import Pool, Worker
+from services.bus.connection import Bus
+from services.bus.topology import Timing, ensure_topology
+from services.database.pool import Database, migrate
+from services.platform.background import end
+from services.platform.errors import LatheError, invalid_argument, not_found, unavailable
+from services.platform.settings import Settings
+from services.tasks.api.options import TaskOptions
+from services.tasks.api.service import TaskEngine, build_engine
+from services.tasks.kind import Prepared
+from services.tasks.state.outbox import Outbox
+from services.tasks.worker.runner import InProcessRunner, Slot
+from services.tasks.worker.worker import Pool, Worker
 from tests.integration.tasks import migrations
 
 DEVICE = "cpu-x86-64"

@@ -9,7 +9,7 @@ from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest, File, FileList
 
 from engines.failures import EngineFailure
-from services.common.tasks.inputs import Inputs
+from services.tasks.worker.inputs import Inputs
 from tests.integration.tasks.kit import FolderStore, Site
 
 ABSENT = Digest(sha256="0" * 64, size_bytes=3)

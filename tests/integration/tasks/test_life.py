@@ -10,7 +10,7 @@ import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 
-from services.common.errors import LatheError
+from services.platform.errors import LatheError
 from tests.integration.tasks.kit import Site
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from lathe.type.v1.task_pb2 import TaskStatus
 
-from services.common.database import Database, migrate
-from services.common.listing import ListQuery, list_page
-from services.common.settings import Settings
-from services.common.tasks.store import _HIT, LISTING
+from services.database.pool import Database, migrate
 from services.optimizer import migrations, records
+from services.platform.settings import Settings
+from services.resources.listing import ListQuery, list_page
+from services.tasks.state.store import _HIT, LISTING
 from tests.integration.tasks.kit import open_site
 
 _FILL = """

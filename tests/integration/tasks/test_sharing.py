@@ -8,7 +8,7 @@ import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
 
-from services.common.errors import LatheError, invalid_argument
+from services.platform.errors import LatheError, invalid_argument
 from tests.integration.tasks.kit import DEVICE, Site
 
 

@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 
-from services.common.bus.topology import EVENTS, TASKS
-from services.common.errors import unavailable
+from services.bus.topology import EVENTS, TASKS
+from services.platform.errors import unavailable
 from tests.integration.tasks.kit import OPTIONS, Site
 
 

@@ -8,8 +8,8 @@ import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
 
-from services.common.errors import LatheError
-from services.common.tasks import streams
+from services.platform.errors import LatheError
+from services.tasks.api import streams
 from tests.integration.tasks.kit import Site
 
 

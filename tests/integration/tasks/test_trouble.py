@@ -17,16 +17,16 @@ from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 from nats.aio.msg import Msg
 
-from services.common.background import end
-from services.common.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject
-from services.common.settings import Settings
-from services.common.tasks import attempt as attempts
-from services.common.tasks.claims import Claims
-from services.common.tasks.outbox import Outbox
-from services.common.tasks.pace import Pace
-from services.common.tasks.projector import Projector
-from services.common.tasks.rows import Change, timestamp
+from services.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject
 from services.local.nats import NatsServer
+from services.platform.background import end
+from services.platform.settings import Settings
+from services.tasks.api.claims import Claims
+from services.tasks.api.pace import Pace
+from services.tasks.api.projector import Projector
+from services.tasks.state.outbox import Outbox
+from services.tasks.state.rows import Change, timestamp
+from services.tasks.worker import attempt as attempts
 from tests.integration.tasks.kit import DEVICE, Site, open_site
 
 

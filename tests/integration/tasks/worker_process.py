@@ -6,9 +6,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from services.common.bus.connection import Bus
-from services.common.tasks.runner import InProcessRunner
-from services.common.tasks.worker import Pool, Worker
+from services.bus.connection import Bus
+from services.tasks.worker.runner import InProcessRunner
+from services.tasks.worker.worker import Pool, Worker
 from tests.integration.tasks.kit import DEVICE, TIMING, EchoWork, FolderStore, Jobs
 
 

@@ -14,8 +14,8 @@ from grpc_status import rpc_status
 from engines.failures import EngineFailure, FailureReason
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError, Failure, explain
-from services.common import errors
 from services.local.errors import LocalError
+from services.platform import errors
 
 ERRORS = {
     "not-found": errors.not_found("model", "models/a"),

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
-from services.common.changes import apply_mask, check_etag, etag_of
-from services.common.errors import LatheError
-from services.common.idempotency import fingerprint
+from services.platform.changes import apply_mask, check_etag, etag_of
+from services.platform.errors import LatheError
+from services.resources.idempotency import fingerprint
 
 ALLOWED = ("display_name", "labels", "package")
 

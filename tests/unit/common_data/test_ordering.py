@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.errors import LatheError
-from services.common.ordering import parse_order
-from services.common.sql import Conditions
+from services.database.sql import Conditions
+from services.platform.errors import LatheError
+from services.resources.ordering import parse_order
 
 FIELDS = ("create_time", "display_name", "name")
 TERMS = st.lists(

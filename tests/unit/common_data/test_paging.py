@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.errors import LatheError
-from services.common.paging import MAX_PAGE_SIZE, Position, decode_token, encode_token, page_size
+from services.platform.errors import LatheError
+from services.resources.paging import MAX_PAGE_SIZE, Position, decode_token, encode_token, page_size
 
 TIMES = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9999, 1, 1), timezones=st.just(UTC))
 QUERIES = st.dictionaries(st.text(max_size=8), st.text(max_size=8) | st.lists(st.integers(), max_size=3), max_size=4)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.search import (
+from services.database.sql import Conditions
+from services.resources.search import (
     add_search,
     grams,
     index_pieces,
@@ -17,7 +18,6 @@ from services.common.search import (
     squash,
     words,
 )
-from services.common.sql import Conditions
 
 LETTERS = st.text(alphabet="abcdefg0123é猫", min_size=4, max_size=14)
 

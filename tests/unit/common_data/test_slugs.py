@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.slugs import slug
+from services.resources.slugs import slug
 
 PATTERN = re.compile(r"[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?")
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.storage.hashing import BLOCK_BYTES, Cancelled, hash_bytes, hash_stream
-from services.common.storage.parts import LARGEST_FILE, MAX_PARTS, MEBIBYTE, spans
-from services.common.storage.s3_store import content_key
+from services.storage.hashing import BLOCK_BYTES, Cancelled, hash_bytes, hash_stream
+from services.storage.parts import LARGEST_FILE, MAX_PARTS, MEBIBYTE, spans
+from services.storage.s3_store import content_key
 
 
 @given(st.integers(0, LARGEST_FILE) | st.integers(0, 200 * MEBIBYTE))

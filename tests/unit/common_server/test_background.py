@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.common.background import end, together
+from services.platform.background import end, together
 
 
 class Deaf:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from services.common import errors
-from services.common.interceptors.error_mapping import explain
+from services.platform import errors
+from services.platform.interceptors.error_mapping import explain
 
 
 def test_an_answer_stays_what_it_is() -> None:

@@ -8,8 +8,8 @@ from google.rpc import code_pb2, error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import errors
-from services.common.errors import LatheError, is_transient, to_status, trailers
+from services.platform import errors
+from services.platform.errors import LatheError, is_transient, to_status, trailers
 
 _TEXT = st.text(max_size=3000)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.common.errors import LatheError
-from services.common.identity import (
+from services.platform.errors import LatheError
+from services.platform.identity import (
     OpenAuthenticator,
     TokenAuthenticator,
     acting_as,
@@ -18,7 +18,7 @@ from services.common.identity import (
     current_user,
     is_loopback,
 )
-from services.common.settings import ConfigurationError, Settings
+from services.platform.settings import ConfigurationError, Settings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])

@@ -25,8 +25,8 @@ from lathe.registry.v1 import (
 from lathe.template.v1 import template_service_pb2
 from lathe.type.v1.digest_pb2 import Digest, File
 
-from services.common.errors import LatheError
-from services.common.interceptors.validation import check
+from services.platform.errors import LatheError
+from services.platform.interceptors.validation import check
 
 FILES: list[Any] = [
     *(architecture_service_pb2, artifact_service_pb2, dataset_service_pb2, model_service_pb2, release_service_pb2),

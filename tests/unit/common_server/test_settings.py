@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from services.common.settings import DEFAULT_PORTS, ConfigurationError, Settings, load_settings, without_passwords
+from services.platform.settings import DEFAULT_PORTS, ConfigurationError, Settings, load_settings, without_passwords
 
 
 @pytest.fixture(autouse=True)

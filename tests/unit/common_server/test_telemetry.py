@@ -13,9 +13,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.logs import bind_task, configure_logs, scrub
-from services.common.settings import Settings
-from services.common.telemetry import continue_trace, current_traceparent
+from services.platform.logs import bind_task, configure_logs, scrub
+from services.platform.settings import Settings
+from services.platform.telemetry import continue_trace, current_traceparent
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 
-from services.common.errors import LatheError
+from services.platform.errors import LatheError
 from services.registry import architecture_rules
 
 SOURCE = '@architecture("Net")\ndef build(num_classes=10):\n    return None\n'

@@ -7,7 +7,7 @@ from lathe.type.v1.tensor_pb2 import TensorSpec
 
 from engines.api.description import DESCRIBED_FORMATS
 from engines.failures import EngineFailure, FailureReason
-from services.common.errors import LatheError
+from services.platform.errors import LatheError
 from services.registry import describing
 
 

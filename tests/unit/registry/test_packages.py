@@ -8,7 +8,7 @@ from lathe.type.v1.digest_pb2 import File
 from lathe.type.v1.measurement_pb2 import ParityReport
 from lathe.type.v1.precision_pb2 import BF16, FP32
 
-from services.common.errors import LatheError
+from services.platform.errors import LatheError
 from services.registry.packages import complete_package, fill_from_manifest
 
 MANIFEST = json.dumps({"device": "cpu-x86-64", "runtime": {"name": "openvino"}, "precision": "BF16"}).encode()

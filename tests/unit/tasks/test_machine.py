@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.common.tasks import commands
-from services.common.tasks.machine import OPEN, TERMINAL, Effect, Event, TaskSnapshot, apply, pending
+from services.tasks.state import commands
+from services.tasks.state.machine import OPEN, TERMINAL, Effect, Event, TaskSnapshot, apply, pending
 
 NOW = Timestamp(seconds=100)
 

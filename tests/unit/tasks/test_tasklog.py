@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lathe.type.v1 import event_pb2
 
-from services.common.tasks import tasklog
-from services.common.tasks.tasklog import MAX_BATCH_BYTES, MAX_LINE, AttemptLog, read_log
+from services.tasks.state import tasklog
+from services.tasks.state.tasklog import MAX_BATCH_BYTES, MAX_LINE, AttemptLog, read_log
 
 
 class Followed:

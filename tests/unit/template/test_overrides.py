@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lathe.template.v1.template_service_pb2 import ClassTaxonomy, Template, TemplateOverrides
 
-from services.common.overrides import COMPONENT_FIELDS, OVERRIDABLE, named_only
+from services.siblings.overrides import COMPONENT_FIELDS, OVERRIDABLE, named_only
 from services.template.resolve import resolve
 from tests.unit.template.test_resolve import template, version
 

@@ -10,8 +10,8 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import ResolvedTemplate, Template, TemplateOverrides, ValueSource
 
 from engines.spec.tolerances import TOLERANCES
-from services.common.errors import LatheError
-from services.common.overrides import OVERRIDABLE
+from services.platform.errors import LatheError
+from services.siblings.overrides import OVERRIDABLE
 from services.template.resolve import resolve
 from services.template.rules import check_complete, check_template
 

@@ -13,8 +13,8 @@ from lathe.evaluator.v1.evaluation_service_pb2_grpc import (
     add_EvaluationServiceServicer_to_server,
 )
 
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.releases.desk import Desk, Shelf

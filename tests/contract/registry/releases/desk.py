@@ -22,12 +22,12 @@ from lathe.registry.v1.release_service_pb2 import (
 from lathe.type.v1.measurement_pb2 import PASS, ParityReport
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskStatus
 
-from services.common.database import Database
-from services.common.errors import LatheError
-from services.common.settings import Settings
-from services.common.storage.bucket import Bucket
+from services.database.pool import Database
+from services.platform.errors import LatheError
+from services.platform.settings import Settings
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.settling import Settling
+from services.storage.bucket import Bucket
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry, unique
 

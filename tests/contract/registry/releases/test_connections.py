@@ -12,8 +12,8 @@ from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest, Finalize
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest
 from lathe.registry.v1.release_service_pb2 import Channel, PromotionRules, UpdateChannelRequest
 
-from services.common.storage import Uploads
 from services.registry.releases.repository import ModelRepositories
+from services.storage import Uploads
 from tests.contract.registry.conftest import digest_of, random_bytes
 from tests.contract.registry.releases.desk import Desk
 

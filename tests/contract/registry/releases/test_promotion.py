@@ -92,7 +92,7 @@ async def test_openvino_and_labels_get_the_names_that_triton_wants(desk: Desk) -
 
 
 async def test_large_files_are_copied_in_parts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.common.storage.folders.PART_BYTES", 10)
+    monkeypatch.setattr("services.storage.folders.PART_BYTES", 10)
     channel, _ = await desk.released(1)
     assert await desk.shelf.read(channel, f"{channel.split('/')[1]}/1/model.onnx") == samples.onnx_model()
 

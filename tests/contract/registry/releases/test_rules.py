@@ -18,8 +18,8 @@ from lathe.registry.v1.release_service_pb2 import (
 )
 from lathe.type.v1.measurement_pb2 import FAIL, WARN, ParityReport, Verdict
 
-from services.common.server import serve_in_process
-from services.common.settings import Settings
+from services.platform.settings import Settings
+from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.dataset_desk import Desk as DatasetDesk

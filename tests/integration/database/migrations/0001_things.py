@@ -1,6 +1,6 @@
 """A first table."""
 
-from services.common.migration import execute
+from services.database.migration import execute
 
 revision = "0001"
 down_revision = None

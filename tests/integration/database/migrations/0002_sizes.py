@@ -1,6 +1,6 @@
 """One column more."""
 
-from services.common.migration import execute
+from services.database.migration import execute
 
 revision = "0002"
 down_revision = "0001"

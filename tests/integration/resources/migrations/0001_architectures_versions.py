@@ -1,8 +1,8 @@
 """A resource with unique and large fields, and one with a parent."""
 
-from services.common.idempotency import REQUEST_IDS_TABLE
-from services.common.migration import execute
-from services.common.resource_table import RETIRED_NAMES_TABLE, resource_table
+from services.database.migration import execute
+from services.resources.idempotency import REQUEST_IDS_TABLE
+from services.resources.table import RETIRED_NAMES_TABLE, resource_table
 
 revision = "0001"
 down_revision = None

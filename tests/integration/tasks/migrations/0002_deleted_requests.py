@@ -1,7 +1,7 @@
 """Requests whose tasks are deleted."""
 
-from services.common.migration import execute
-from services.common.tasks.schema import DELETED_REQUESTS
+from services.database.migration import execute
+from services.tasks.state.schema import DELETED_REQUESTS
 
 revision = "0002"
 down_revision = "0001"

@@ -1,7 +1,7 @@
 """What tasks use."""
 
-from services.common.migration import execute
-from services.common.tasks.schema import TASK_USES
+from services.database.migration import execute
+from services.tasks.state.schema import TASK_USES
 
 revision = "0003"
 down_revision = "0002"

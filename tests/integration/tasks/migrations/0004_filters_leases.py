@@ -1,8 +1,8 @@
 """Indexes for the filters of lists, and leases."""
 
-from services.common.leases import LEASES_TABLE
-from services.common.migration import execute
-from services.common.tasks.schema import TASK_FILTERS
+from services.database.leases import LEASES_TABLE
+from services.database.migration import execute
+from services.tasks.state.schema import TASK_FILTERS
 
 revision = "0004"
 down_revision = "0003"

@@ -1,0 +1,169 @@
+"""The streams, buckets and consumers that Lathe uses, and the names of their subjects.
+
+TASKS         work queue    task.<kind>.<device>.<task_id>       one message per task; consumer <kind>-<device>
+EVENTS        30 days       event.<kind>.<task_id>.<type>        consumer <kind>-projector, all but logs
+ADVISORIES    7 days        max-deliveries of the TASKS consumers; consumer <kind>-deadletters
+TASK_CONTROL  KV, 1 day     <kind>.<task_id>                     the task is cancelled
+WORKERS       KV, seconds   <kind>.<device>.<worker>             the worker lives
+changed.<kind>.<task_id>    plain NATS: the task has a new revision
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import nats.js.errors
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    KeyValueConfig,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from services.bus.connection import Bus
+
+TASKS = "TASKS"
+EVENTS = "EVENTS"
+ADVISORIES = "ADVISORIES"
+TASK_CONTROL = "TASK_CONTROL"
+WORKERS = "WORKERS"
+STATE_EVENTS = ("started", "progressed", "succeeded", "failed", "cancelled", "returned")
+LOG_EVENT = "logged"
+
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The clocks of the task engine, in seconds. Tests make them short."""
+
+    ack_wait: float = 60.0
+    heartbeat: float = 20.0
+    worker_ttl: float = 15.0
+    max_deliver: int = 3
+    retry_delay: float = 2.0
+
+
+def task_subject(kind: str, device: str, task_id: str) -> str:
+    """Return the subject of a task's message."""
+    return f"task.{kind}.{device}.{task_id}"
+
+
+def event_subject(kind: str, task_id: str, event: str) -> str:
+    """Return the subject of an event; `event` is its field in TaskEvent."""
+    return f"event.{kind}.{task_id}.{event}"
+
+
+def claimed_subject(kind: str, task_id: str) -> str:
+    """Return the subject on which a worker says that it began.
+
+    A claim is not stored: a stream that has everything on disk at once takes milliseconds for each message, and a lost
+    claim costs nothing, since the first event of an attempt that arrives claims the task.
+    """
+    return f"claimed.{kind}.{task_id}"
+
+
+def changed_subject(kind: str, task_id: str) -> str:
+    """Return the subject on which changes of a task are announced."""
+    return f"changed.{kind}.{task_id}"
+
+
+def control_subject(kind: str, task_id: str) -> str:
+    """Return the subject that writes the TASK_CONTROL entry of a task."""
+    return f"$KV.{TASK_CONTROL}.{kind}.{task_id}"
+
+
+def worker_key(kind: str, device: str, worker: str) -> str:
+    """Return the key of a worker in WORKERS."""
+    return f"{kind}.{device}.{worker}"
+
+
+def work_consumer(kind: str, device: str) -> str:
+    """Return the name of the consumer that a pool of workers shares."""
+    return f"{kind}-{device}"
+
+
+async def ensure_topology(bus: Bus, kinds: Iterable[str], devices: Iterable[str], timing: Timing | None = None) -> None:
+    """Create what is missing and bring the rest up to date; safe to run at every start, by every process."""
+    timing = timing or Timing()
+    kinds, devices = list(kinds), list(devices)
+    for config in _streams():
+        await _ensure_stream(bus, config)
+    await _ensure_bucket(bus, KeyValueConfig(bucket=TASK_CONTROL, ttl=_DAY, direct=True))
+    await _ensure_bucket(bus, KeyValueConfig(bucket=WORKERS, ttl=timing.worker_ttl, direct=True))
+    consumers = [(TASKS, _work_consumer(kind, device, timing)) for kind in kinds for device in devices]
+    consumers += [(EVENTS, _projector(kind, timing)) for kind in kinds]
+    consumers += [(ADVISORIES, _dead_letters(kind)) for kind in kinds]
+    await asyncio.gather(*(bus.js.add_consumer(stream, config) for stream, config in consumers))
+
+
+def _streams() -> list[StreamConfig]:
+    return [
+        StreamConfig(
+            name=TASKS,
+            subjects=["task.>"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            # One message per task at most: publishing a task again while its message waits is refused, not doubled.
+            max_msgs_per_subject=1,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            allow_direct=True,
+        ),
+        StreamConfig(name=EVENTS, subjects=["event.>"], storage=StorageType.FILE, max_age=30 * _DAY, allow_direct=True),
+        StreamConfig(
+            name=ADVISORIES,
+            subjects=[f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{TASKS}.>"],
+            storage=StorageType.FILE,
+            max_age=7 * _DAY,
+        ),
+    ]
+
+
+def _work_consumer(kind: str, device: str, timing: Timing) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=work_consumer(kind, device),
+        filter_subject=f"task.{kind}.{device}.*",
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=timing.ack_wait,
+        max_deliver=timing.max_deliver,
+        max_ack_pending=10_000,
+    )
+
+
+def _projector(kind: str, timing: Timing) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=f"{kind}-projector",
+        filter_subjects=[event_subject(kind, "*", event) for event in STATE_EVENTS],
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=timing.ack_wait,
+        max_ack_pending=10_000,
+        deliver_policy=DeliverPolicy.ALL,
+    )
+
+
+def _dead_letters(kind: str) -> ConsumerConfig:
+    return ConsumerConfig(durable_name=f"{kind}-deadletters", ack_policy=AckPolicy.EXPLICIT, ack_wait=30.0)
+
+
+async def _ensure_stream(bus: Bus, config: StreamConfig) -> None:
+    try:
+        await bus.js.add_stream(config)
+    except nats.js.errors.BadRequestError:
+        # It exists with other settings: an older release made it.
+        await bus.js.update_stream(config)
+
+
+async def _ensure_bucket(bus: Bus, config: KeyValueConfig) -> None:
+    try:
+        await bus.js.create_key_value(config)
+    except nats.js.errors.BadRequestError:
+        current = await bus.js.stream_info(f"KV_{config.bucket}")
+        updated = current.config.evolve(max_age=config.ttl, duplicate_window=min(120.0, config.ttl or 120.0))
+        await bus.js.update_stream(updated)

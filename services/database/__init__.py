@@ -1,0 +1,1 @@
+"""PostgreSQL: a pool and a schema for each service, migrations, leases."""

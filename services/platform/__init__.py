@@ -1,0 +1,1 @@
+"""What any service stands on: errors, settings, identity, interceptors, logs, telemetry, health."""

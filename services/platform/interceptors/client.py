@@ -1,0 +1,66 @@
+"""What a service sends along when it calls another one: for whom, in which trace, and how much time is left."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+
+from services.platform.identity import TOKEN_KEY, USER_KEY, current_caller
+from services.platform.interceptors import deadline
+from services.platform.telemetry import TRACEPARENT_KEY, current_traceparent
+
+
+class _Forwarding:
+    def __init__(self, service_token: str, default_deadline: float) -> None:
+        self._authorization = f"Bearer {service_token}" if service_token else ""
+        self._default_deadline = default_deadline
+
+    def details(self, details: grpc.aio.ClientCallDetails, streaming: bool) -> grpc.aio.ClientCallDetails:
+        metadata = grpc.aio.Metadata(*(details.metadata or ()))
+        caller = current_caller()
+        if not metadata.get_all(USER_KEY):
+            metadata[USER_KEY] = caller.user
+        authorization = self._authorization or caller.authorization
+        if authorization:
+            metadata[TOKEN_KEY] = authorization
+        traceparent = current_traceparent()
+        if traceparent:
+            metadata[TRACEPARENT_KEY] = traceparent
+        timeout = self._timeout(details.timeout, streaming)
+        return grpc.aio.ClientCallDetails(
+            details.method, timeout, metadata, details.credentials, details.wait_for_ready
+        )
+
+    def _timeout(self, asked: float | None, streaming: bool) -> float | None:
+        if asked is None and not streaming:
+            asked = self._default_deadline
+        left = deadline.remaining()
+        if left is None or asked is None:
+            return asked if left is None else left
+        return min(asked, left)
+
+
+class _UnaryForwarding(_Forwarding, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Awaitable[Any]], client_call_details: Any, request: Any
+    ) -> Any:
+        return await continuation(self.details(client_call_details, streaming=False), request)
+
+
+class _StreamForwarding(_Forwarding, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Callable[..., Awaitable[Any]], client_call_details: Any, request: Any
+    ) -> Any:
+        return await continuation(self.details(client_call_details, streaming=True), request)
+
+
+def forwarding(service_token: str, default_deadline: float) -> Sequence[grpc.aio.ClientInterceptor]:
+    """Return the interceptors of a channel to a sibling service.
+
+    Args:
+        service_token: Secret with which services call each other; the caller's own credentials go along where empty.
+        default_deadline: Seconds for a call that neither has a deadline nor runs within one.
+    """
+    return [_UnaryForwarding(service_token, default_deadline), _StreamForwarding(service_token, default_deadline)]

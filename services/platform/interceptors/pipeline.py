@@ -1,0 +1,232 @@
+"""The one interceptor of a server: every step of a call in order, in one wrapper that is built once per method.
+
+    observe → deadline → map errors → admit → authenticate → decode → validate → handler → pack
+
+Five nested interceptors would cost five coroutines and five generators per call; this is one of each at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from services.platform import errors, identity
+from services.platform.interceptors import answering, deadline, validation
+from services.platform.interceptors.deadline import Deadlines
+from services.platform.interceptors.error_mapping import explain
+from services.platform.interceptors.observation import Observation, ObservedMethod
+
+# Probes come without credentials, and every few seconds.
+_HEALTH = "/grpc.health.v1.Health/"
+# What debugging tools call before each call of their own.
+_REFLECTION = "/grpc.reflection."
+
+
+class Pipeline(grpc.aio.ServerInterceptor):
+    """Takes every call of a server through the steps."""
+
+    def __init__(self, authenticator: identity.Authenticator, deadlines: Deadlines, max_calls: int) -> None:
+        self.authenticator = authenticator
+        self.deadlines = deadlines
+        self.draining = False
+        self._streams: set[asyncio.Timeout] = set()
+        self._calls = 0
+        self._max_calls = max_calls
+        self._idle = asyncio.Event()
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the wrapped handler of the method; None for a method that does not exist, which gRPC answers."""
+        name = handler_call_details.method
+        wrapped = self._handlers.get(name)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._handlers[name] = _wrap(self, name, handler)
+        return wrapped
+
+    def begin(self, scope: asyncio.Timeout, streaming: bool) -> None:
+        """Count a call in; `scope` ends it."""
+        if streaming:
+            self._streams.add(scope)
+        else:
+            self._calls += 1
+
+    def end(self, scope: asyncio.Timeout, streaming: bool) -> None:
+        """Count a call out."""
+        if streaming:
+            self._streams.discard(scope)
+        else:
+            self._calls -= 1
+        if not self._calls and not self._streams:
+            self._idle.set()
+
+    def require_room(self) -> None:
+        """Raise LatheError if this process takes no further call at the moment."""
+        if self.draining:
+            raise _going_away()
+        if self._calls > self._max_calls:
+            raise errors.resource_exhausted(
+                "OVERLOADED",
+                f"This server is already answering {self._max_calls} calls, as many as it takes. Try again in a "
+                "second, then after longer and longer pauses.",
+                retry_after=1.0,
+            )
+
+    async def drain(self, seconds: float) -> None:
+        """Send clients elsewhere: end every stream, refuse new calls, and wait up to `seconds` for those in flight."""
+        self.draining = True
+        for scope in self._streams:
+            scope.reschedule(asyncio.get_running_loop().time())
+        if self._calls or self._streams:
+            self._idle.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._idle.wait()
+
+
+class _Call:
+    """One call: `async with` around the handler, in which every exception becomes an answer."""
+
+    __slots__ = (
+        "_context",
+        "_limit",
+        "_method",
+        "_observation",
+        "_pipeline",
+        "_scope",
+        "_streaming",
+        "metadata",
+        "sent",
+    )
+
+    def __init__(self, pipeline: Pipeline, method: ObservedMethod, streaming: bool, context: Any) -> None:
+        self.metadata: dict[str, str | bytes] = dict(context.invocation_metadata())
+        self.sent = 0
+        self._pipeline = pipeline
+        self._method = method
+        self._streaming = streaming
+        self._context = context
+
+    async def __aenter__(self) -> _Call:
+        self._observation = Observation(self._method, self.metadata)
+        self._limit = self._pipeline.deadlines.limit(self._context.time_remaining(), self._streaming)
+        self._scope = deadline.start(0 if self._streaming and self._pipeline.draining else self._limit)
+        await self._scope.__aenter__()
+        self._pipeline.begin(self._scope, self._streaming)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._pipeline.end(self._scope, self._streaming)
+        try:
+            await self._scope.__aexit__(kind, error, tb)
+        except TimeoutError:
+            error = self._out_of_time()
+        if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
+            # gRPC raises this where a sibling that is killed breaks off our call to it.
+            error = errors.unavailable("lathe", "Another Lathe service went away during the call; try again shortly.")
+        if error is None:
+            self._end(self._context.code() or grpc.StatusCode.OK)
+        elif isinstance(error, asyncio.CancelledError):
+            # By the client, or by gRPC itself at the client's deadline. Nobody waits for an answer.
+            late = self._context.time_remaining() == 0
+            self._end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+        elif isinstance(error, grpc.aio.AbortError):
+            self._end(self._context.code())
+        else:
+            explanation = explain(error)
+            told = explanation.error
+            self._end(told.code, told, explanation.cause)
+            status = errors.to_status(told)
+            await self._context.abort(told.code, status.message, errors.trailers(status))
+
+    def _end(
+        self, code: grpc.StatusCode, told: errors.LatheError | None = None, cause: BaseException | None = None
+    ) -> None:
+        self._observation.end(code, told, cause, self.sent if self._streaming else None)
+
+    def _out_of_time(self) -> errors.LatheError:
+        if self._pipeline.draining and self._streaming:
+            return _going_away()
+        return deadline.exceeded(self._limit)
+
+
+def _going_away() -> errors.LatheError:
+    message = "This server is stopping. Call again: another one, or its successor, goes on from there."
+    return errors.unavailable("lathe", message)
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    method = ObservedMethod(name, quiet=name.startswith((_HEALTH, _REFLECTION)))
+    admit = _admission(pipeline, name, handler)
+    if handler.response_streaming:
+        return _wrap_stream(pipeline, method, handler, admit)
+    behavior: Any = handler.unary_unary or handler.stream_unary
+    pack = answering.packer(handler.response_serializer)
+
+    async def call(raw: Any, context: Any) -> Any:
+        async with _Call(pipeline, method, False, context) as each:
+            return pack(await behavior(admit(raw, each.metadata), context), context)
+
+    build = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+    return build(call, None, None)
+
+
+def _wrap_stream(
+    pipeline: Pipeline, method: ObservedMethod, handler: grpc.RpcMethodHandler[Any, Any], admit: Callable[..., Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    behavior: Any = handler.unary_stream or handler.stream_stream
+    pack, serialize = (
+        answering.packer(handler.response_serializer),
+        answering.unless_packed(handler.response_serializer),
+    )
+
+    async def call(raw: Any, context: Any) -> None:
+        async with _Call(pipeline, method, True, context) as each:
+            responses = behavior(admit(raw, each.metadata), context)
+            if not hasattr(responses, "__aiter__"):
+                await responses  # it writes to the context itself, as gRPC's health service does
+                return
+            async with aclosing(responses):
+                async for response in responses:
+                    await context.write(pack(response, context))
+                    each.sent += 1
+
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(call, handler.request_deserializer, serialize)
+    return grpc.unary_stream_rpc_method_handler(call, None, serialize)
+
+
+def _admission(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[..., Any]:
+    """Return what turns raw bytes and metadata into a request that the handler may see."""
+    of_health = name.startswith(_HEALTH)
+    parse, streams = handler.request_deserializer, handler.request_streaming
+
+    def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
+        if not of_health:
+            pipeline.require_room()
+            identity.become(pipeline.authenticator.authenticate(metadata))
+        if streams:
+            return raw  # an iterator of requests that gRPC has parsed
+        request = validation.decode(parse, raw)
+        validation.check(request)
+        return request
+
+    return admit

@@ -1,0 +1,112 @@
+"""Traces, metrics and logs of a process.
+
+Trace context is W3C `traceparent` on every road: gRPC metadata, messages on the bus. Spans are recorded and exported
+only where `otlp_endpoint` is set; otherwise the identifiers alone are kept, for the logs and whoever is called next.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+
+from services.platform.logs import bind_task, configure_logs
+from services.platform.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+__all__ = ["bind_task", "configure", "continue_trace", "current_traceparent", "export_spans", "start_span"]
+
+TRACEPARENT_KEY = "traceparent"
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_tracer = trace.get_tracer("lathe")
+_FLUSH_MILLISECONDS = 2000
+# Identifiers must be unlike each other, not unguessable.
+_random = random.Random()  # noqa: S311
+
+
+def configure(settings: Settings, service: str) -> None:
+    """Set up logs, and where they are asked for, metrics over HTTP and the export of spans. Called once per process."""
+    configure_logs(settings, service)
+    if settings.metrics_port:
+        from prometheus_client import start_http_server
+
+        start_http_server(settings.metrics_port, addr=settings.bind_host)
+    if settings.otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        insecure = not settings.otlp_endpoint.startswith("https://")
+        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure)
+        export_spans(exporter, service, BatchSpanProcessor)
+
+
+def export_spans(exporter: SpanExporter, service: str, processor: type | None = None) -> None:
+    """Record spans from now on and hand them to `exporter`, at once unless another processor is given."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": f"lathe-{service}"}))
+    provider.add_span_processor((processor or SimpleSpanProcessor)(exporter))
+    trace.set_tracer_provider(provider)
+
+
+def flush() -> None:
+    """Export the spans that were not yet exported, if there are any: before a process that ends at once."""
+    flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if flush is not None:
+        flush(_FLUSH_MILLISECONDS)
+
+
+def start_span(name: str, traceparent: str, kind: SpanKind = SpanKind.INTERNAL) -> Span:
+    """Start a span as the child of `traceparent` (a new trace where empty or malformed) and make it the current one.
+
+    It stays the current one for the rest of the task that calls this; whoever starts it ends it.
+    """
+    parent = _parse(traceparent)
+    context = trace.set_span_in_context(NonRecordingSpan(parent)) if parent is not None else otel.Context()
+    span = _tracer.start_span(name, context=context, kind=kind)
+    if not span.get_span_context().is_valid:
+        span = NonRecordingSpan(SpanContext(_random.getrandbits(128), _random.getrandbits(64), is_remote=False))
+    otel.attach(trace.set_span_in_context(span, otel.Context()))
+    return span
+
+
+@contextmanager
+def continue_trace(name: str, traceparent: str) -> Iterator[Span]:
+    """Run a block as a span of the trace that `traceparent` names: what a consumer does with a message."""
+    before = otel.get_current()
+    span = start_span(name, traceparent, SpanKind.CONSUMER)
+    try:
+        yield span
+    except Exception as error:
+        span.record_exception(error)
+        raise
+    finally:
+        span.end()
+        otel.attach(before)
+
+
+def current_traceparent() -> str:
+    """Return the current trace context for a message or a call; empty outside of any."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return ""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def _parse(traceparent: str) -> SpanContext | None:
+    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if match is None:
+        return None
+    context = SpanContext(int(match[1], 16), int(match[2], 16), True, TraceFlags(int(match[3], 16)))
+    return context if context.is_valid else None

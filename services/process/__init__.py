@@ -1,0 +1,1 @@
+"""One process of a service: what it is made from, its first seconds, and its server."""

@@ -1,0 +1,198 @@
+"""Starts and stops an API process: the one main of every service, and the same server inside a test.
+
+def main() -> None:
+    run("registry", build)
+
+async def build(platform: Platform) -> ServiceParts: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+
+from services.platform import telemetry
+from services.platform.background import Background
+from services.platform.health import Health
+from services.platform.identity import authenticator_for
+from services.platform.interceptors.deadline import Deadlines
+from services.platform.interceptors.pipeline import Pipeline
+from services.platform.settings import ConfigurationError, Settings, load_settings
+from services.process.composition import EVERYTHING, Need, Platform, open_platform
+from services.process.reflection import add_reflection
+from services.process.startup import StartupError, prepare_schema, prepare_schema_apart, refuse, tune_collector
+
+_OPTIONS = [
+    # Two servers on one port would each get some of the calls.
+    ("grpc.so_reuseport", 0),
+    # A watch may be silent for minutes; pings keep it alive through balancers, and find the clients that are gone.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Clients may do the same, also while they call nothing: gRPC would have them wait for hours between two pings.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # A watch goes on over the connection that its calls leave; it ends with its task, which may take a day.
+    ("grpc.max_connection_age_grace_ms", 48 * 3_600_000),
+    # Compresses answers for clients that take it; `Pipeline` says which are large enough to be worth the work.
+    ("grpc.default_compression_level", 1),
+    # gRPC cancels what waits beyond this, without a word. `Pipeline` refuses with words, and much earlier.
+    ("grpc.server.max_pending_requests", 1_000_000),
+    ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
+]
+# For calls that came too late to be counted: they are answered at once.
+_LAST_SECONDS = 1.0
+# Servers that end with their process. Until then they refuse calls, so that clients go elsewhere; to stop one would
+# cancel calls.
+_UNTIL_THE_END: list[grpc.aio.Server] = []
+_log: Any = structlog.get_logger("lathe.server")
+
+
+@dataclass(frozen=True)
+class ServiceParts:
+    """What a service adds to the common server.
+
+    Attributes:
+        register: Adds the servicers to the server.
+        service_names: Full names of the services, for health and reflection.
+        background: Coroutines that run until the server stops; each is started again if it fails.
+    """
+
+    register: Callable[[grpc.aio.Server], None]
+    service_names: list[str]
+    background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+Build = Callable[[Platform], Awaitable[ServiceParts]]
+
+
+def run(name: str, build: Build, needs: Collection[Need] = EVERYTHING) -> None:
+    """Be the service `name` until SIGTERM or SIGINT; ends the process with a sentence where it cannot start."""
+    import uvloop
+
+    # So that whatever was begun is undone when the signal comes before the event loop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        settings = load_settings()
+        authenticator_for(settings)  # refuses before anything is waited for
+        telemetry.configure(settings, name)
+        if Need.DATABASE in needs:
+            prepare_schema_apart(settings, name)
+        uvloop.run(_run(name, build, settings, needs))
+    except ConfigurationError as error:
+        refuse(name, error, status=2)
+    except StartupError as error:
+        refuse(name, error)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+@asynccontextmanager
+async def serve_in_process(
+    name: str,
+    build: Build,
+    settings: Settings,
+    needs: Collection[Need] = EVERYTHING,
+    listen: str = "127.0.0.1:0",
+) -> AsyncIterator[str]:
+    """Serve within the running event loop; gives the address. For tests.
+
+    Args:
+        name: The service.
+        build: Builds its parts.
+        settings: Where its servers are; host and port are not used.
+        needs: The servers that are connected; `()` for a service that needs none.
+        listen: host:port; a free port where it is 0.
+    """
+    if Need.DATABASE in needs:
+        await prepare_schema(settings, name)
+    async with _serving(name, build, settings, needs, listen) as address:
+        yield address
+
+
+async def _run(name: str, build: Build, settings: Settings, needs: Collection[Need]) -> None:
+    stop = asyncio.Event()
+    me = asyncio.current_task()
+    assert me is not None
+    loop = asyncio.get_running_loop()
+    # While it starts, a signal breaks it off.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, me.cancel)
+    try:
+        pause = settings.shutdown_pause_seconds
+        async with _serving(name, build, settings, needs, settings.listen_address(name), pause=pause) as address:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(each, stop.set)
+            _log.info("ready", address=address)
+            tune_collector()
+            await stop.wait()
+            _log.info("draining", pause=pause, seconds=settings.drain_seconds)
+    except asyncio.CancelledError:
+        _log.info("stopped before it was ready")
+        return
+    _log.info("stopped")
+    telemetry.flush()
+    logging.shutdown()
+    # At once, and its connections with it: event loop and gRPC would first cancel the calls that have just come.
+    os._exit(0)
+
+
+@asynccontextmanager
+async def _serving(
+    name: str, build: Build, settings: Settings, needs: Collection[Need], listen: str, *, pause: float | None = None
+) -> AsyncIterator[str]:
+    authenticator = authenticator_for(settings)
+    async with open_platform(settings, name, needs) as platform:
+        parts = await build(platform)
+        deadlines = Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds)
+        pipeline = Pipeline(authenticator, deadlines, settings.max_calls)
+        age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
+        server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
+        parts.register(server)
+        health = Health(parts.service_names, platform.probes())
+        await health.register(server)
+        add_reflection(server, [*parts.service_names, "grpc.health.v1.Health"])
+        if settings.debug:
+            _add_channelz(server)
+        address = _listen(server, listen)
+        await health.check()
+        await server.start()
+        async with Background([health.watch, *parts.background]):
+            try:
+                yield address
+            finally:
+                await health.drain()
+                # Balancers and clients that watch the health go elsewhere; until they have, every call is answered.
+                await asyncio.sleep(pause or 0)
+                await pipeline.drain(settings.drain_seconds)
+                if pause is None:
+                    await server.stop(_LAST_SECONDS)
+                else:
+                    _UNTIL_THE_END.append(server)
+
+
+def _listen(server: grpc.aio.Server, address: str) -> str:
+    """Take the port; return the address with the port that was taken."""
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        raise StartupError(
+            f"The address {address} is taken, or is none of this machine's. Stop what listens there, or set LATHE_PORT "
+            "and LATHE_BIND_HOST."
+        ) from None
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _add_channelz(server: grpc.aio.Server) -> None:
+    from grpc_channelz.v1 import channelz
+
+    channelz.add_channelz_servicer(server)

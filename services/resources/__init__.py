@@ -1,0 +1,1 @@
+"""One store for every kind of resource: names, etags, lists, search, request ids."""

@@ -1,0 +1,128 @@
+"""What a `ResourceStore` must know about one kind of resource, and how its messages become rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from services.platform.changes import etag_of
+from services.platform.errors import invalid_argument
+from services.platform.messages import MAX_RESOURCE_BYTES
+from services.resources.listing import ORDER_FIELDS
+from services.resources.search import search_text
+
+__all__ = ["ResourceKind", "Row"]
+
+M = TypeVar("M", bound=Message)
+Row = dict[str, Any]
+"""Values of a row by column."""
+
+
+@dataclass(frozen=True)
+class ResourceKind(Generic[M]):
+    """One kind of resource, stored in a table made by `resource_table`.
+
+    The message has the fields `name`, `uid`, `display_name`, `labels`, `owner`, `create_time`, `update_time`, `etag`.
+
+    Attributes:
+        message_type: the protobuf message of the resource.
+        table: its table.
+        collection: the word before the id in a name: `models` in `models/resnet50`.
+        noun: what error messages call one: `model`.
+        columns: extra columns computed from the message at every change.
+        unique: columns whose value only one resource may have.
+        spoken: the field that an error names for a unique column, where the column is made from one of another name.
+        detail_fields: message fields that lists leave out, because they may be large.
+        id_source: what an id is made from where the caller gives none; the display name by default.
+        searched: texts by which search finds a resource; its id and display name by default.
+        order_fields: fields that lists can be sorted by → Python types; each is a NOT NULL column.
+        default_order: the order of lists where none is asked for.
+        retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
+            then the name of a deleted one is never given to another, which they would take for it. None: they never do.
+    """
+
+    message_type: type[M]
+    table: str
+    collection: str
+    noun: str
+    columns: Mapping[str, Callable[[M], object]] = field(default_factory=dict)
+    unique: Sequence[str] = ()
+    spoken: Mapping[str, str] = field(default_factory=dict)
+    detail_fields: Sequence[str] = ()
+    id_source: Callable[[M], str] = lambda message: str(getattr(message, "display_name"))  # noqa: B009 - not in Message
+    searched: Callable[[M], Iterable[str]] | None = None
+    order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
+    default_order: str = "create_time desc"
+    retires_names: Callable[[M], bool] | None = None
+
+    def prefix(self, parent: str) -> str:
+        """Return what comes before the id in the names of a parent's resources."""
+        return f"{parent}/{self.collection}/" if parent else f"{self.collection}/"
+
+    def row(self, message: M, revision: int) -> Row:
+        """Return the row that stores a message; its etag is set on the way.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT if a text has a NUL character, which PostgreSQL cannot store, or if the
+                message is larger than a resource may be.
+        """
+        resource: Any = message
+        uid = UUID(resource.uid)
+        resource.etag = etag_of(uid, revision)
+        name: str = resource.name
+        searched = self.searched(message) if self.searched else (name.rpartition("/")[2], resource.display_name)
+        body, detail = self._split(message)
+        if (size := len(body) + len(detail)) > MAX_RESOURCE_BYTES:
+            most = f"at most {MAX_RESOURCE_BYTES} are allowed. Shorten its lists and texts."
+            raise invalid_argument("", f"The {self.noun} would have {size} bytes; {most}")
+        row = {
+            "uid": uid,
+            "name": name,
+            "parent": name.rpartition(f"{self.collection}/")[0].removesuffix("/"),
+            "display_name": resource.display_name,
+            "owner": resource.owner,
+            "labels": dict(resource.labels),
+            "create_time": _datetime(resource.create_time),
+            "update_time": _datetime(resource.update_time),
+            "revision": revision,
+            "search_text": search_text(searched),
+            "body": body,
+            "detail": detail,
+        } | {column: value(message) for column, value in self.columns.items()}
+        _refuse_nul(row)
+        return row
+
+    def parse(self, body: bytes) -> M:
+        """Return the message of a stored body, or of body and detail one after the other."""
+        return self.message_type.FromString(body)
+
+    def _split(self, message: M) -> tuple[bytes, bytes]:
+        if not self.detail_fields:
+            return message.SerializeToString(), b""
+        # Two serialized messages one after the other parse as their merge, so a large field can lie in its own column.
+        body, detail = self.message_type(), self.message_type()
+        body.CopyFrom(message)
+        for large in self.detail_fields:
+            body.ClearField(large)
+        detail.CopyFrom(message)
+        for descriptor, _ in message.ListFields():
+            if descriptor.name not in self.detail_fields:
+                detail.ClearField(descriptor.name)
+        return body.SerializeToString(), detail.SerializeToString()
+
+
+def _datetime(timestamp: Any) -> datetime:
+    value: datetime = timestamp.ToDatetime(tzinfo=UTC)
+    return value
+
+
+def _refuse_nul(row: Row) -> None:
+    for column, value in row.items():
+        texts = [*value, *value.values()] if isinstance(value, dict) else [value]
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise invalid_argument(column, "The text contains a NUL character. Remove it.")

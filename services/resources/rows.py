@@ -1,0 +1,130 @@
+"""The rows of a `ResourceStore`: writing them, finding a free name, and saying what is taken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+from google.protobuf.message import Message
+
+from services.database.pool import Connection
+from services.platform import errors
+from services.resources.kind import ResourceKind, Row
+from services.resources.slugs import slug
+
+__all__ = ["ResourceRows"]
+
+M = TypeVar("M", bound=Message)
+FIRST_WINDOW = 16
+
+
+class ResourceRows(Generic[M]):
+    """Writes the rows of one kind of resource. Every method runs inside the caller's transaction."""
+
+    def __init__(self, kind: ResourceKind[M]) -> None:
+        self._kind = kind
+
+    async def insert(
+        self, connection: Connection, message: M, *, resource_id: str, parent: str, extra: Mapping[str, object]
+    ) -> None:
+        """Insert a resource under a given id, or the first free one made from its name. Sets its name and etag."""
+        resource: Any = message
+        retired = False
+        async with aclosing(self._names(connection, message, resource_id, parent)) as names:
+            async for resource.name in names:
+                row = self._kind.row(message, 1) | dict(extra)
+                # The indexes decide a conflict, so that two at once cannot both find a name free; and without an error,
+                # which would end the caller's transaction.
+                if await connection.fetchval(_insert(self._kind.table, row), *row.values()) is not None:
+                    # Asked only now: a deletion at the same moment has ended.
+                    retired = await self._is_retired(connection, resource.name)
+                    if not retired:
+                        return
+                    await connection.execute(f"DELETE FROM {self._kind.table} WHERE uid = $1", row["uid"])  # noqa: S608
+                    continue
+                await self._refuse_taken_values(connection, row)
+        if retired:
+            raise errors.failed_precondition(
+                "NAME_RETIRED",
+                f"{resource.name!r} was the name of another {self._kind.noun}, which has been deleted. Its name is not "
+                "used again, because lineages and results may still refer to it. Choose another id.",
+                resource.name,
+            )
+        raise errors.already_exists(self._kind.noun, resource.name)
+
+    async def retire(self, connection: Connection, deleted: M) -> None:
+        """Note that the name of a deleted resource is not to be given again, if others may refer to it."""
+        if self._kind.retires_names is not None and self._kind.retires_names(deleted):
+            name = getattr(deleted, "name")  # noqa: B009 - not in Message
+            await connection.execute("INSERT INTO retired_names (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+
+    async def _is_retired(self, connection: Connection, name: str) -> bool:
+        if self._kind.retires_names is None:
+            return False
+        return await connection.fetchval("SELECT 1 FROM retired_names WHERE name = $1", name) is not None
+
+    async def lock(self, connection: Connection, name: str) -> tuple[M, int]:
+        """Return a resource and its revision, and keep others from changing it until the transaction ends."""
+        query = f"SELECT body || detail AS body, revision FROM {self._kind.table} WHERE name = $1 FOR UPDATE"  # noqa: S608
+        row = None if "\0" in name else await connection.fetchrow(query, name)
+        if row is None:
+            raise errors.not_found(self._kind.noun, name)
+        return self._kind.parse(row["body"]), row["revision"]
+
+    async def replace(self, connection: Connection, message: M, revision: int, extra: Mapping[str, object]) -> None:
+        """Store a changed resource as a new revision. Sets its etag."""
+        resource: Any = message
+        row = self._kind.row(message, revision) | dict(extra)
+        try:
+            async with connection.transaction():  # a savepoint, so that the caller's transaction outlives the error
+                await connection.execute(_update(self._kind.table, row), *row.values())
+        except asyncpg.UniqueViolationError:
+            await self._refuse_taken_values(connection, row)
+            raise errors.aborted(
+                "CONCURRENT_CHANGE", f"'{resource.name}' met a concurrent change. Try again."
+            ) from None
+
+    async def _names(
+        self, connection: Connection, message: M, resource_id: str, parent: str
+    ) -> AsyncGenerator[str, None]:
+        prefix = self._kind.prefix(parent)
+        if resource_id:
+            yield prefix + resource_id
+            return
+        first = prefix + slug(self._kind.id_source(message))
+        yield first
+        number, window = 2, FIRST_WINDOW
+        while True:
+            names = [f"{first}-{n}" for n in range(number, number + window)]
+            query = f"SELECT name FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+            if self._kind.retires_names is not None:
+                query += " UNION ALL SELECT name FROM retired_names WHERE name = ANY ($1)"
+            taken = {row["name"] for row in await connection.fetch(query, names)}
+            for name in names:
+                if name not in taken:
+                    yield name
+            # Growing windows find the end of a long row of equal names in a few steps.
+            number, window = number + window, window * 2
+
+    async def _refuse_taken_values(self, connection: Connection, row: Row) -> None:
+        for column in self._kind.unique:
+            query = f"SELECT name FROM {self._kind.table} WHERE {column} = $1 AND uid <> $2"  # noqa: S608 - our own names
+            holder = await connection.fetchval(query, row[column], row["uid"])
+            if holder is not None:
+                field = self._kind.spoken.get(column, column)
+                message = f"{field} '{row[field]}' is taken by '{holder}'. Choose another {field}, or change that one."
+                error = errors.already_exists(self._kind.noun, holder, message)
+                error.fields.append((field, message))
+                raise error
+
+
+def _insert(table: str, row: Row) -> str:
+    placeholders = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({placeholders}) ON CONFLICT DO NOTHING RETURNING uid"  # noqa: S608
+
+
+def _update(table: str, row: Row) -> str:
+    changes = ", ".join(f"{column} = ${number}" for number, column in enumerate(row, start=1) if column != "uid")
+    return f"UPDATE {table} SET {changes} WHERE uid = ${list(row).index('uid') + 1}"  # noqa: S608

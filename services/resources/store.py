@@ -1,0 +1,264 @@
+"""Resources in PostgreSQL: one store for every kind of message that has a name, an owner, labels and an etag.
+
+    models = ResourceStore(database, ResourceKind(Model, table="models", collection="models", noun="model"))
+    model = await models.create(request.model, resource_id=request.model_id, request_id=request.request_id)
+
+The store sets `name`, `uid`, `owner`, `create_time`, `update_time` and `etag`. Every method runs in a transaction of
+its own, or in the caller's where `connection` is given, so that a service can write more together with its resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from uuid_utils.compat import uuid7
+
+from services.database.pool import Connection, Database
+from services.platform import errors
+from services.platform.changes import apply_mask, check_etag
+from services.platform.identity import current_user
+from services.resources.idempotency import claim_request, fingerprint, method_of
+from services.resources.kind import ResourceKind
+from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.rows import ResourceRows
+
+__all__ = ["ResourceKind", "ResourceStore"]
+
+M = TypeVar("M", bound=Message)
+
+
+class ResourceStore(Generic[M]):
+    """Creates, reads, lists, changes and deletes the resources of one kind."""
+
+    def __init__(self, database: Database, kind: ResourceKind[M]) -> None:
+        self._database = database
+        self._kind = kind
+        self._rows = ResourceRows(kind)
+        self._listing = Listing(
+            kind.table, details=kind.detail_fields, order_fields=kind.order_fields, default_order=kind.default_order
+        )
+
+    async def create(
+        self,
+        message: M,
+        *,
+        resource_id: str = "",
+        parent: str = "",
+        request_id: str = "",
+        request: Message | None = None,
+        owner: str = "",
+        extra: Mapping[str, object] | None = None,
+        on_create: Callable[[Connection, M], Awaitable[None]] | None = None,
+        connection: Connection | None = None,
+    ) -> M:
+        """Store a new resource and return it as stored.
+
+        Args:
+            message: the resource; it is not changed.
+            resource_id: last part of its name. Where empty it is made from the kind's `id_source`, with a number behind
+                it where that is taken.
+            parent: name of the resource that it belongs to.
+            request_id: a UUID; the caller's second request with it gets what the first one created.
+            request: what makes two requests the same; `message`, `resource_id` and `parent` where None.
+            owner: whose it is; the current user where empty.
+            extra: values of extra columns that the message does not have.
+            on_create: runs in the same transaction with the stored resource, and not for a repeated request.
+            connection: a transaction to run in.
+
+        Raises:
+            LatheError: ALREADY_EXISTS for a taken id or unique field; FAILED_PRECONDITION, reason NAME_RETIRED, for the
+                id of a deleted one; INVALID_ARGUMENT for a reused `request_id`.
+        """
+        uid = uuid7()
+        asker = current_user()
+        async with self._database.transaction(connection) as transaction:
+            if request_id:
+                earlier = await claim_request(
+                    transaction,
+                    owner=asker,
+                    request_id=request_id,
+                    method=f"Create{message.DESCRIPTOR.name}" if request is None else method_of(request),
+                    # A service may choose the id itself, another one for the repeat: then the request alone counts.
+                    fingerprint=fingerprint(request)
+                    if request is not None
+                    else fingerprint(message, resource_id, parent),
+                    resource=uid,
+                )
+                if earlier is not None:
+                    return await self.created_by_request(earlier, connection=transaction)
+            created: Any = self._kind.message_type()
+            created.CopyFrom(message)
+            created.uid, created.owner = str(uid), owner or asker
+            created.create_time.FromDatetime(datetime.now(UTC))
+            created.update_time.CopyFrom(created.create_time)
+            await self._rows.insert(transaction, created, resource_id=resource_id, parent=parent, extra=extra or {})
+            if on_create is not None:
+                await on_create(transaction, created)
+        return created  # type: ignore[no-any-return]
+
+    async def get(self, name: str, *, for_update: bool = False, connection: Connection | None = None) -> M:
+        """Return a resource.
+
+        Args:
+            name: its name.
+            for_update: keep others from changing it until the transaction of `connection` ends.
+            connection: a transaction to run in.
+
+        Raises:
+            LatheError: NOT_FOUND.
+        """
+        found = await self.find("name", name, for_update=for_update, connection=connection)
+        if found is None:
+            raise errors.not_found(self._kind.noun, name)
+        return found
+
+    async def find(
+        self, column: str, value: object, *, for_update: bool = False, connection: Connection | None = None
+    ) -> M | None:
+        """Return the oldest resource with this value in a column, or None."""
+        if isinstance(value, str) and "\0" in value:
+            return None
+        lock = " FOR UPDATE" if for_update else ""
+        query = f"SELECT body || detail FROM {self._kind.table} WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
+        body = await (connection or self._database).fetchval(query, value)
+        return None if body is None else self._kind.parse(body)
+
+    async def get_many(self, names: Iterable[str], *, connection: Connection | None = None) -> dict[str, M]:
+        """Return those of the named resources that exist, by name, without their detail fields."""
+        query = f"SELECT name, body FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+        rows = await (connection or self._database).fetch(query, [name for name in names if "\0" not in name])
+        return {row["name"]: self._kind.parse(row["body"]) for row in rows}
+
+    async def list(
+        self, query: ListQuery, fill: Callable[[list[M]], Awaitable[object]] | None = None
+    ) -> tuple[list[M], str]:
+        """Return one page and the token of the next (empty on the last); with the kind's detail fields in a full view.
+
+        Args:
+            query: what the request asks for.
+            fill: sets what is not stored.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT for a bad page size, page token, order or filter.
+        """
+        listing = self._listing
+        if query.full:
+            listing = replace(listing, columns="body || detail AS body", stored=("body", "detail"))
+        return await list_page(self._database, listing, query, lambda row: self._kind.parse(row["body"]), fill)
+
+    async def update(
+        self,
+        message: M,
+        mask: FieldMask,
+        allowed_fields: Collection[str],
+        validate: Callable[[M], None] | None = None,
+        *,
+        on_change: Callable[[Connection, M, M], Awaitable[None]] | None = None,
+        connection: Connection | None = None,
+    ) -> M:
+        """Change the fields that a mask names, and return the resource as stored.
+
+        Args:
+            message: `name` says which resource; `etag`, where set, must be the current one; the rest are new values.
+            mask: the fields to change.
+            allowed_fields: the fields that may change.
+            validate: checks the changed resource, and may complete it, before it is stored.
+            on_change: runs in the same transaction with the resource before and after.
+            connection: a transaction to run in.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a wrong mask; ALREADY_EXISTS for a
+                taken unique field.
+        """
+        sent: Any = message
+
+        def change(stored: M) -> None:
+            apply_mask(message, stored, mask, allowed_fields)
+            if validate is not None:
+                validate(stored)
+
+        return await self.modify(sent.name, change, etag=sent.etag, on_change=on_change, connection=connection)
+
+    async def modify(
+        self,
+        name: str,
+        change: Callable[[M], None],
+        *,
+        etag: str = "",
+        extra: Mapping[str, object] | None = None,
+        on_change: Callable[[Connection, M, M], Awaitable[None]] | None = None,
+        connection: Connection | None = None,
+    ) -> M:
+        """Change a resource by a function of the service; a change that changes nothing keeps the etag.
+
+        Args:
+            name: which resource.
+            change: changes the message in place; what the store sets, it cannot change.
+            etag: the change is for this revision only, where not empty.
+            extra: new values of extra columns that the message does not have.
+            on_change: runs in the same transaction with the resource before and after.
+            connection: a transaction to run in.
+        """
+        async with self._database.transaction(connection) as transaction:
+            found, revision = await self._rows.lock(transaction, name)
+            before: Any = found
+            check_etag(etag, before.etag, name)
+            after: Any = self._kind.message_type()
+            after.CopyFrom(before)
+            change(after)
+            for managed in ("name", "uid", "owner", "etag"):
+                setattr(after, managed, getattr(before, managed))
+            if after == before and not extra:
+                return after  # type: ignore[no-any-return]
+            earliest = before.update_time.ToDatetime(tzinfo=UTC) + timedelta(microseconds=1)
+            after.create_time.CopyFrom(before.create_time)
+            after.update_time.FromDatetime(max(datetime.now(UTC), earliest))
+            await self._rows.replace(transaction, after, revision + 1, extra or {})
+            if on_change is not None:
+                await on_change(transaction, before, after)
+        return after  # type: ignore[no-any-return]
+
+    async def delete(
+        self,
+        name: str,
+        etag: str = "",
+        *,
+        on_delete: Callable[[Connection, M], Awaitable[None]] | None = None,
+        connection: Connection | None = None,
+    ) -> M:
+        """Delete a resource and return what it was; its name is not used again if the kind retires names.
+
+        Args:
+            name: which resource.
+            etag: where not empty, it must be the current one.
+            on_delete: runs in the same transaction, before the row goes; raises to refuse.
+            connection: a transaction to run in.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag.
+        """
+        async with self._database.transaction(connection) as transaction:
+            found: Any = await self.get(name, for_update=True, connection=transaction)
+            check_etag(etag, found.etag, name)
+            if on_delete is not None:
+                await on_delete(transaction, found)
+            await transaction.execute(f"DELETE FROM {self._kind.table} WHERE name = $1", name)  # noqa: S608
+            await self._rows.retire(transaction, found)
+        return found  # type: ignore[no-any-return]
+
+    async def created_by_request(self, uid: UUID, *, connection: Connection | None = None) -> M:
+        """Return what an earlier request created; LatheError FAILED_PRECONDITION, reason ALREADY_DELETED, if gone."""
+        found = await self.find("uid", uid, connection=connection)
+        if found is None:
+            raise errors.failed_precondition(
+                "ALREADY_DELETED",
+                f"A request with this request_id created a {self._kind.noun}, which has been deleted since. "
+                "Use a new request_id to create another one.",
+            )
+        return found

@@ -1,0 +1,1 @@
+"""What services ask each other."""

@@ -1,0 +1,112 @@
+"""Datasets of the registry, as task services read them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import grpc
+from lathe.registry.v1.dataset_service_pb2 import (
+    CLASSIFICATION,
+    CLASSIFICATION_AND_DETECTION,
+    DETECTION,
+    IMPORT_FAILED,
+    IMPORTING,
+    READY,
+    TENSORS,
+    Dataset,
+    DatasetState,
+    GetDatasetRequest,
+    SelectDatasetItemsRequest,
+)
+from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
+from lathe.type.v1.digest_pb2 import DatasetSelection
+
+from services.platform.errors import LatheError, failed_precondition, invalid_argument
+
+INDEX_FILE = "index.parquet"
+"""Where a worker finds the index of a selection, in the selection's folder; the files of its list lie beside it."""
+
+_DETECTORS = frozenset({"detection", "yolo"})
+
+
+class Calibrated(Protocol):
+    """Work for which items may have been chosen to calibrate and to judge on."""
+
+    @property
+    def calibration(self) -> DatasetSelection:
+        """What is calibrated on; empty for none."""
+
+    @property
+    def evaluation(self) -> DatasetSelection:
+        """What is judged on; empty for none."""
+
+
+def calibration_and_evaluation(work: Calibrated) -> list[tuple[str, DatasetSelection]]:
+    """Return what was chosen of datasets, by the folder that it is fetched to."""
+    named = (("calibration", work.calibration), ("evaluation", work.evaluation))
+    return [(folder, selection) for folder, selection in named if selection.HasField("index")]
+
+
+class Datasets:
+    """Looks datasets up and has items chosen."""
+
+    def __init__(self, registry: grpc.aio.Channel) -> None:
+        self._stub = DatasetServiceStub(registry)
+
+    async def ready(self, name: str) -> Dataset:
+        """Return a dataset that is complete.
+
+        Raises:
+            LatheError: FAILED_PRECONDITION, reason DATASET_NOT_READY or DATASET_EMPTY; NOT_FOUND as an AioRpcError.
+        """
+        dataset: Dataset = await self._stub.GetDataset(GetDatasetRequest(name=name))
+        if dataset.state != READY:
+            raise failed_precondition("DATASET_NOT_READY", f"'{name}' is {_standing(dataset)}.", name)
+        if not dataset.item_count:
+            message = f"'{name}' has no items. Import or derive one that has."
+            raise failed_precondition("DATASET_EMPTY", message, name)
+        return dataset
+
+    async def select(self, name: str, count: int, seed: int) -> DatasetSelection:
+        """Have `count` items chosen by `seed`, all where 0 or where there are fewer."""
+        request = SelectDatasetItemsRequest(name=name, count=count, seed=seed)
+        selection: DatasetSelection = await self._stub.SelectDatasetItems(request)
+        return selection
+
+
+def refuse_steps_on_tensors(dataset: Dataset, steps: int, field: str) -> None:
+    """Raise LatheError INVALID_ARGUMENT where image preprocessing is asked for on tensors."""
+    if steps and dataset.type == TENSORS:
+        raise invalid_argument(
+            field, f"'{dataset.name}' holds tensors, which go into the model as they are; leave the steps out"
+        )
+
+
+def can_judge(dataset: Dataset, method: str) -> bool:
+    """Return whether a dataset has the annotations by which predictions of a method are judged; `raw` has none."""
+    if method == "raw":
+        return False
+    if method in _DETECTORS:
+        return dataset.type in (DETECTION, CLASSIFICATION_AND_DETECTION)
+    tensors = dataset.type == TENSORS and bool(dataset.classes)
+    return tensors or dataset.type in (CLASSIFICATION, CLASSIFICATION_AND_DETECTION)
+
+
+def annotations_missing(dataset: Dataset, method: str) -> LatheError:
+    """Return the error for a dataset that cannot judge a method."""
+    needed = "boxes" if method in _DETECTORS else "classes of whole items"
+    has = ", ".join(dict.fromkeys(entry.key for entry in dataset.classes)) or "none"
+    return failed_precondition(
+        "ANNOTATIONS_MISSING",
+        f"The method {method} is judged by {needed}, which '{dataset.name}' does not have; its annotations are: "
+        f"{has}. Name a dataset that has them.",
+        dataset.name,
+    )
+
+
+def _standing(dataset: Dataset) -> str:
+    if dataset.state == IMPORTING:
+        return f"being imported ({dataset.progress:.0%}); wait until it is READY"
+    if dataset.state == IMPORT_FAILED:
+        return f"not imported: {dataset.failure.message} Create it again"
+    return f"{DatasetState.Name(dataset.state)}: confirm its import first"

@@ -1,0 +1,115 @@
+"""Whether the inputs of a task are declared and fit its source, as far as the registry's description of it tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from lathe.registry.v1.model_service_pb2 import (
+    FROZEN_GRAPH,
+    ONNX,
+    SAVED_MODEL,
+    DescribeModelVersionRequest,
+    GraphDescription,
+    ModelDescription,
+    ModelFormat,
+)
+from lathe.template.v1.template_service_pb2 import Template
+
+from engines.failures import EngineFailure
+from services.platform.errors import LatheError, invalid_argument
+
+if TYPE_CHECKING:
+    from lathe.registry.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+
+FIELD = "task.spec.tensor_information"
+# Formats whose inputs may leave axes open; every other states its extents, or nothing at all.
+_OPEN_FORMATS = frozenset({ONNX, SAVED_MODEL, FROZEN_GRAPH})
+# What a description is refused with if the files cannot be read: the task will say so, with its log.
+_UNREADABLE = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION})
+
+
+async def check_inputs(
+    models: ModelServiceAsyncStub, source: str, template: Template, text: str, *, has_samples: bool, max_batch: int = 0
+) -> None:
+    """Refuse inputs that nothing declares, and tensor information that cannot fit the source.
+
+    If the description tells too little, the task will find out.
+
+    Args:
+        models: The registry.
+        source: Name of the version that is read.
+        template: The full template by which it is read.
+        text: Tensor information; empty if there is none.
+        has_samples: Whether the user gives samples, whose shapes say what the source leaves open.
+        max_batch: Largest batch of the task; the template's if 0.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT naming the line and column that cannot be read, the input that does not fit, or the
+            axis that is open, and what to type.
+    """
+    _check_text(text)
+    if text.strip() and len(template.components) > 1:
+        names = ", ".join(component.name for component in template.components)
+        raise invalid_argument(
+            FIELD,
+            f"it describes one network, but the template has several ({names}): declare their inputs in the template",
+        )
+    undeclared = template.source_format in _OPEN_FORMATS and not has_samples
+    undeclared = undeclared and not any(component.inputs for component in template.components)
+    if len(template.components) != 1 or not (text.strip() or undeclared):
+        return
+    try:
+        description = await models.DescribeModelVersion(DescribeModelVersionRequest(name=source))
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in _UNREADABLE:
+            raise
+        return
+    check_fit(text, template, description, max_batch=max_batch)
+
+
+def check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int = 0) -> None:
+    """Refuse what `check_inputs` does, of a template of one component, by the description of its source."""
+    from engines.formats.onnx.description import WITH_DEFAULT
+    from engines.spec.request import Component
+    from engines.tensors.stated_inputs import check_information
+
+    values = MessageToDict(template.components[0], preserving_proto_field_name=True)
+    if max_batch:
+        values["max_batch"] = max_batch
+    component = Component.model_validate(values)
+    graph = _graph(description, component.source_file)
+    signature = MessageToDict(graph.signature, preserving_proto_field_name=True)
+    try:
+        with_default = graph.metadata[WITH_DEFAULT].split(", ") if WITH_DEFAULT in graph.metadata else []
+        check_information(text, component, ModelFormat.Name(description.format), signature, with_default)
+    except EngineFailure as failure:
+        raise _refusal(failure) from None
+
+
+def _check_text(text: str) -> None:
+    from engines.tensors.information import parse
+
+    if not text.strip():
+        return
+    try:
+        parse(text)
+    except EngineFailure as failure:
+        raise _refusal(failure) from None
+
+
+def _refusal(failure: EngineFailure) -> LatheError:
+    return invalid_argument(FIELD, " ".join(part for part in (failure.message, failure.suggested_fix) if part))
+
+
+def _graph(description: ModelDescription, file: str) -> GraphDescription:
+    """Return the graph that a component is read from; one that says nothing if that cannot be told."""
+    graphs = [graph for graph in description.graphs if graph.path == file] if file else list(description.graphs)
+    told = len(graphs) == 1 and _is_default(graphs[0].metadata["signatures"].split(", "))
+    return graphs[0] if told else GraphDescription()
+
+
+def _is_default(signatures: list[str]) -> bool:
+    """Return whether the described signature of a SavedModel is the one that is read, whatever inputs are named."""
+    return len(signatures) == 1 or "serving_default" in signatures

@@ -1,0 +1,137 @@
+"""Packages that tasks make: each becomes a version, once."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+from lathe.registry.v1.model_service_pb2 import (
+    PACKAGE,
+    CreateModelVersionRequest,
+    GetLineageRequest,
+    GetModelVersionRequest,
+    Lineage,
+    ModelVersion,
+    PackageInfo,
+)
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.type.v1.digest_pb2 import Digest, File
+
+from services.storage import ContentStore
+
+MANIFEST = "manifest.json"
+
+
+class Packages:
+    """Registers packages and finds those that are registered. Tasks have `spec` and `result` as conversions have."""
+
+    def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
+        self._models = ModelServiceStub(registry)
+        self._cas = cas
+
+    async def register(self, task: Any, version: ModelVersion) -> str:
+        """Register what a task made and return the version's name; a repeat for the same task returns the first.
+
+        A version that the task's result names already is gone, and gets a successor.
+        """
+        created = await self._models.CreateModelVersion(
+            CreateModelVersionRequest(
+                parent=output_model(task.spec),
+                model_version=version,
+                request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, task.uid + task.result.model_version)),
+            )
+        )
+        return created.name
+
+    async def share(
+        self, task: Any, original: Any, outcome: Any, complete: Callable[[Message, Message], Awaitable[Message]]
+    ) -> Message | None:
+        """Return the original's result, or `complete` under another model; None where its bytes are gone."""
+        registered = original.result.model_version
+        same_place = bool(registered) and output_model(task.spec) == output_model(original.spec)
+        # While a version is registered its blobs are kept, so that the store need not be asked.
+        if same_place and await self.exists(registered):
+            result: Message = original.result
+            return result
+        if not await self._cas.exists(manifest_of(outcome.files)):  # the files were stored together: one stands for all
+            return None
+        return await complete(task, outcome)  # wanted elsewhere, deleted since, or never registered
+
+    async def made_by(self, task: Any) -> str:
+        """Return the version that a task's package became; empty where there is none.
+
+        For work that was interrupted: it follows the lineage of the version that the task started from.
+        """
+        try:
+            graph = await self._models.GetLineage(GetLineageRequest(name=task.spec.model_version, max_depth=1))
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return ""  # what others were made from cannot be deleted
+        for node in graph.nodes:
+            if node.distance == 1:
+                version = await self._models.GetModelVersion(GetModelVersionRequest(name=node.name))
+                if version.lineage.task == task.name:
+                    return str(version.name)
+        return ""
+
+    async def exists(self, version: str) -> bool:
+        """Return whether a version is there."""
+        try:
+            await self._models.GetModelVersion(GetModelVersionRequest(name=version))
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+
+def output_model(spec: Any) -> str:
+    """Return the model under which a task's package becomes a version: the one that is asked for, or the source's."""
+    model: str = spec.output_model or spec.model_version.partition("/versions/")[0]
+    return model
+
+
+def package_version(
+    task: Any, files: Sequence[File], architectures: Mapping[str, str], asked: ModelVersion, manifest: bytes
+) -> ModelVersion:
+    """Return the version to register for a package that a task made.
+
+    Args:
+        task: The task; its specification has `template` and `output_model` as those of quantizations have.
+        files: Files of the package.
+        architectures: Digests of the architectures that were run, by name.
+        asked: The version that the task started from.
+        manifest: Text of the package's manifest.
+    """
+    values: dict[str, Any] = json.loads(manifest)
+    # The original comes last: what is made of a package in turn is read from there.
+    sources = dict.fromkeys([asked.name, *asked.lineage.sources[-1:]])
+    template = task.spec.template or asked.lineage.template
+    version = ModelVersion(
+        format=PACKAGE,
+        files=files,
+        description=f"{asked.name} in {values['precision']} for {values['device']} with {values['runtime']['name']}",
+        # Device, runtime and precision are in the manifest, where the registry reads them.
+        package=PackageInfo(
+            repo=values["repo"],
+            package_name=output_model(task.spec).removeprefix("models/"),
+            method=values["method"],
+            version=values["version"],
+            template=template,
+        ),
+        lineage=Lineage(sources=sources, architectures=architectures, template=template, task=task.name),
+    )
+    for component in values["components"]:
+        ParseDict(component["parity"], version.parity[component["name"]], ignore_unknown_fields=True)
+    return version
+
+
+def manifest_of(files: Sequence[File]) -> Digest:
+    """Return the digest of a package's manifest."""
+    return next(file.digest for file in files if file.path == MANIFEST)

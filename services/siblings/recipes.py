@@ -1,0 +1,115 @@
+"""How the source of a task that starts in floating point is read: a full template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
+from lathe.template.v1.template_service_pb2 import (
+    ListTemplatesRequest,
+    ResolveTemplateRequest,
+    Template,
+    TemplateOverrides,
+)
+from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+from lathe.type.v1.precision_pb2 import FP32
+
+from services.platform.errors import LatheError, failed_precondition, from_rpc_error, invalid_argument
+from services.resources.paging import MAX_PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a specification says of its recipe; the fields of the specification have the same names.
+
+    Attributes:
+        template: `templates/{template}`; empty for the template that a package brings, or else a built-in one.
+        device: Device of the catalog; empty for that of the template.
+        runtime: Runtime of the catalog; empty for that of the template.
+    """
+
+    template: str = ""
+    device: str = ""
+    runtime: str = ""
+
+
+class Recipes:
+    """Finds templates and has them resolved."""
+
+    def __init__(self, template: grpc.aio.Channel) -> None:
+        self._templates = TemplateServiceStub(template)
+
+    async def resolve(self, wanted: Wanted, source: ModelVersion, own: Template | None) -> Template:
+        """Return the full template by which `source` is read, in FP32, for the asked device and runtime.
+
+        Args:
+            wanted: What is asked for.
+            source: A version that is no package.
+            own: The template of the package that was made from it, where one is quantized.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT or FAILED_PRECONDITION naming what to say more.
+        """
+        if own is not None:
+            return _adapted(wanted, own)
+        name = wanted.template or await self._built_in(wanted, source)
+        values = Template(device=wanted.device, runtime=wanted.runtime, precision=FP32)
+        paths = [field for field in ("device", "runtime") if getattr(wanted, field)] + ["precision"]
+        request = ResolveTemplateRequest(
+            name=name, overrides=TemplateOverrides(values=values, paths=paths), model_version=source.name
+        )
+        try:
+            resolved = await self._templates.ResolveTemplate(request)
+        except grpc.aio.AioRpcError as error:
+            raise _explained(error, name) from None
+        template: Template = resolved.template
+        return template
+
+    async def _built_in(self, wanted: Wanted, source: ModelVersion) -> str:
+        """Return the name of the built-in template that takes any source of this format."""
+        for field in ("device", "runtime"):
+            if not getattr(wanted, field):
+                raise invalid_argument(
+                    f"task.spec.{field}", f"'{source.name}' is no package, which would say its {field}; say it here"
+                )
+        request = ListTemplatesRequest(
+            page_size=MAX_PAGE_SIZE,
+            device=wanted.device,
+            runtime=wanted.runtime,
+            source_format=source.format,
+            built_in=True,
+        )
+        found = (await self._templates.ListTemplates(request)).templates
+        fits = [each.name for each in found if each.precision == FP32 and each.method == "raw"]
+        if not fits:
+            raise failed_precondition(
+                "NO_TEMPLATE",
+                f"No built-in template reads {ModelFormat.Name(source.format)} for {wanted.device} with "
+                f"{wanted.runtime}. Name a template of your own in task.spec.template.",
+                source.name,
+            )
+        return min(fits, key=len)
+
+
+def _adapted(wanted: Wanted, own: Template) -> Template:
+    if wanted.template:
+        raise invalid_argument(
+            "task.spec.template", "a package brings the template that it was made with; leave it out"
+        )
+    template = Template()
+    template.CopyFrom(own)
+    template.device, template.runtime = wanted.device or own.device, wanted.runtime or own.runtime
+    template.precision = FP32
+    return template
+
+
+def _explained(error: grpc.aio.AioRpcError, name: str) -> LatheError:
+    """Return the template service's answer as one about this request, which has no overrides to mend."""
+    told = from_rpc_error(error)
+    if told.code is not grpc.StatusCode.INVALID_ARGUMENT:
+        return told
+    words = "; ".join(description for _, description in told.fields) or told.message
+    return invalid_argument(
+        "task.spec.template", f"'{name}' does not fit: {words}. Name a template that says it", reason=told.reason
+    )

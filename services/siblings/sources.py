@@ -1,0 +1,175 @@
+"""What a package is built from: a version with a graph of its own, a full template, architectures.
+
+Converter, quantizer and optimizer gather it here, from their siblings and the object store, as the worker will read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import grpc
+from google.protobuf.json_format import Parse, ParseError
+from google.protobuf.message import Message
+from lathe.converter.v1.conversion_service_pb2 import ConversionWork, WorkArchitecture, WorkInput
+from lathe.registry.v1.architecture_service_pb2 import Architecture, GetArchitectureRequest
+from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
+from lathe.registry.v1.model_service_pb2 import PACKAGE, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.template.v1.template_service_pb2 import Template
+from lathe.type.v1.digest_pb2 import Digest, File
+
+from services.platform.errors import LatheError, failed_precondition
+from services.storage import ContentStore
+
+SOURCE_FOLDER = "source"
+TEMPLATE_FILE = "template.json"
+"""File of a package with the specification that it was made with."""
+
+# What a template says of itself and not of the work: equal work is equal bytes, whoever asks.
+_OF_THE_RESOURCE = (
+    "name",
+    "uid",
+    "display_name",
+    "description",
+    "labels",
+    "owner",
+    "create_time",
+    "update_time",
+    "etag",
+    "built_in",
+)
+
+
+class Sources:
+    """Reads versions, templates and architectures, and composes the work that reads a source."""
+
+    def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
+        self._models = ModelServiceStub(registry)
+        self._architectures = ArchitectureServiceStub(registry)
+        self._cas = cas
+
+    async def original(self, version: ModelVersion) -> tuple[ModelVersion, Template | None]:
+        """Return the version that a version was made from, with the template that read it.
+
+        A version that is no package is its own original, and brings no template.
+
+        Raises:
+            LatheError: FAILED_PRECONDITION, reason NO_SOURCE_GRAPH, for a package that no task made, or whose original
+                is not known.
+        """
+        if version.format != PACKAGE:
+            return version, None
+        if version.package.directly_uploaded or not version.lineage.sources:
+            raise _no_source_graph(
+                version, "was uploaded as a package, and a package holds no source graph. Upload the model itself"
+            )
+        template = await self._template_of(version)
+        # A quantized package names the package that it was made from first, the original last.
+        name = version.lineage.sources[-1]
+        try:
+            return await self._models.GetModelVersion(GetModelVersionRequest(name=name)), template
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            raise _no_source_graph(version, f"was made from '{name}', which is gone. Upload that again") from None
+
+    async def compose(
+        self,
+        version: ModelVersion,
+        template: Template,
+        *,
+        seed: int = 0,
+        parity_waivers: Mapping[str, str] | None = None,
+        samples: Digest | None = None,
+    ) -> ConversionWork:
+        """Return the work that reads `version` as the full `template` says, with all that it needs.
+
+        Args:
+            version: A version that is no package.
+            template: Fully resolved.
+            seed: Of generated samples.
+            parity_waivers: Names under which a failed parity is let through, by component.
+            samples: An NPZ artifact of parity samples.
+
+        Raises:
+            LatheError: NOT_FOUND for an architecture; FAILED_PRECONDITION, reason BLOB_NOT_FOUND, for samples.
+        """
+        work = ConversionWork(seed=seed, parity_waivers=parity_waivers, source_digest=files_digest(version.files))
+        work.template.CopyFrom(template)
+        resource: Message = work.template
+        for field in _OF_THE_RESOURCE:
+            resource.ClearField(field)
+        work.inputs.extend(WorkInput(path=f"{SOURCE_FOLDER}/{file.path}", digest=file.digest) for file in version.files)
+        for component in template.components:
+            if component.architecture:
+                architecture = await self._architectures.GetArchitecture(
+                    GetArchitectureRequest(name=component.architecture)
+                )
+                work.architectures[component.name].CopyFrom(_add_architecture(work, architecture))
+        if samples is not None:
+            await self.require_stored(samples, "samples")
+            work.samples_path = "samples/samples.npz"
+            work.inputs.append(WorkInput(path=work.samples_path, digest=samples))
+        return work
+
+    async def require_stored(self, digest: Digest, what: str) -> None:
+        """Raise LatheError FAILED_PRECONDITION, reason BLOB_NOT_FOUND, where `what` (a plural) is not stored."""
+        if not await self._cas.exists(digest):
+            message = f"the {what} {digest.sha256} are not stored; upload them first"
+            raise failed_precondition("BLOB_NOT_FOUND", message, what)
+
+    async def _template_of(self, version: ModelVersion) -> Template:
+        stored = next((file.digest for file in version.files if file.path == TEMPLATE_FILE), None)
+        again = "Convert its source again"
+        if stored is None:
+            raise _no_source_graph(version, f"does not say how its source is read (it has no {TEMPLATE_FILE}). {again}")
+        try:
+            return Parse(await self._cas.read(stored), Template())
+        except ParseError as error:
+            message = f"has a {TEMPLATE_FILE} that is no template ({str(error)[:200]}). {again}"
+            raise _no_source_graph(version, message) from None
+
+
+def require_same_architectures(work: ConversionWork, version: ModelVersion) -> None:
+    """Refuse a package whose network is built by code that has changed since: it would be another network.
+
+    Raises:
+        LatheError: FAILED_PRECONDITION, reason ARCHITECTURE_CHANGED.
+    """
+    for architecture in work.architectures.values():
+        built_with = version.lineage.architectures.get(architecture.name, architecture.digest)
+        if built_with != architecture.digest:
+            raise failed_precondition(
+                "ARCHITECTURE_CHANGED",
+                f"'{architecture.name}' has changed since '{version.name}' was made with it. Convert the source again, "
+                "and start from the version that the conversion makes.",
+                version.name,
+            )
+
+
+def files_digest(files: Sequence[File]) -> str:
+    """Return one sha256 over paths and contents, in the order of the paths."""
+    lines = sorted(f"{file.path}\0{file.digest.sha256}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _no_source_graph(version: ModelVersion, what: str) -> LatheError:
+    return failed_precondition("NO_SOURCE_GRAPH", f"'{version.name}' {what}, and start from that.", version.name)
+
+
+def _add_architecture(work: ConversionWork, architecture: Architecture) -> WorkArchitecture:
+    """Return the architecture as a worker uses it, its source added once to the work's inputs."""
+    # Errors name its lines by the last part, as its author calls the file.
+    file_name = architecture.file_name or f"{architecture.name.rpartition('/')[2]}.py"
+    path = f"architecture/{architecture.source_digest.sha256[:16]}/{file_name}"
+    if path not in {entry.path for entry in work.inputs}:
+        work.inputs.append(WorkInput(path=path, digest=architecture.source_digest))
+    return WorkArchitecture(
+        name=architecture.name,
+        class_name=architecture.class_name,
+        function=architecture.function,
+        source_path=path,
+        config=architecture.config,
+        digest=architecture.digest,
+    )

@@ -1,0 +1,1 @@
+"""The task engine: one implementation for every kind of task."""

@@ -1,0 +1,1 @@
+"""The side of the task engine that answers calls and follows the events of workers."""

@@ -1,0 +1,80 @@
+"""The action cache: outcomes of work that was done, and tasks that need no work because of one.
+
+The outcomes stand in the rows of the tasks that made them, under their action key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import grpc
+from lathe.type.v1 import task_pb2
+
+from services.platform.errors import LatheError, failed_precondition
+from services.tasks.api.completion import refusal
+from services.tasks.api.ledger import Ledger
+from services.tasks.api.settling import Settler
+from services.tasks.api.workers import WorkersView
+from services.tasks.state.keys import action_key
+from services.tasks.state.machine import TaskSnapshot
+from services.tasks.state.rows import NewTask, TaskRow, share_origin, timestamp
+
+
+class ActionCache:
+    """Finds outcomes, and creates tasks from them."""
+
+    def __init__(self, ledger: Ledger, settler: Settler, workers: WorkersView) -> None:
+        self._codec = ledger.codec
+        self._store = ledger.store
+        self._settler = settler
+        self._workers = workers
+
+    def keys(self, device: str, work_key: bytes, retried: TaskRow | None) -> list[bytes]:
+        """Return under which keys the outcome of equal work may be found.
+
+        Args:
+            device: Device that the work is for: the environments of its live workers count.
+            work_key: Of the work.
+            retried: The task that is tried again, if any: what its work made serves, whichever workers live.
+        """
+        keys = [action_key(work_key, environment) for environment in self._workers.environments(device)]
+        if retried is not None and retried.action_key is not None and retried.work_key == work_key:
+            keys.append(retried.action_key)
+        return keys
+
+    async def create(self, draft: NewTask) -> TaskRow | None:
+        """Create the task with the outcome of an equal one that is done; None if there is none."""
+        while draft.action_keys and (done := await self._store.find_result(draft.action_keys)) is not None:
+            if (row := await self._share(draft, done)) is not None:
+                return row
+            await self._store.forget_result(done)
+        return None
+
+    async def _share(self, draft: NewTask, done: UUID) -> TaskRow | None:
+        """Create the task as SUCCEEDED with the outcome of an ended one; None if what that made is gone."""
+        original_row = await self._store.get(done)
+        if original_row is None:
+            return None
+        original = self._codec.message(original_row)
+        try:
+            result = await self._settler.shared_result(original_row, original, self._codec.message(draft.row))
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            if (failure := refusal(error)) is None:
+                raise
+            told = f"{failure.message} {failure.suggested_fix} The work is that of '{original.name}'."
+            raise failed_precondition("RESULT_NOT_RECORDED", told, original.name) from error
+        if result is None:
+            return None
+        status = task_pb2.TaskStatus(state=task_pb2.SUCCEEDED, progress=1.0, end_time=timestamp())
+        origin: Any = task_pb2.TaskOrigin()
+        origin.CopyFrom(self._codec.message(draft.row).origin)
+        share_origin(origin, original)
+        row = draft.row._replace(
+            state=task_pb2.SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
+        )
+        if original_row.state != task_pb2.SUCCEEDED:  # from now on, others share what is registered here
+            row = row._replace(action_key=original_row.action_key, outcome=original_row.outcome)
+        await self._store.create(draft._replace(row=row, action_keys=(), shares=False, subject=""))
+        self._settler.settle([row])
+        return row

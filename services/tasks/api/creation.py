@@ -1,0 +1,241 @@
+"""Creating tasks: checked, resolved, looked up in the action cache, written once per request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat
+from google.protobuf.message import Message
+from lathe.type.v1 import event_pb2, task_pb2
+
+from services.bus.topology import task_subject
+from services.database.leases import KeyedLocks
+from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.platform.identity import current_user
+from services.platform.messages import MAX_TASK_BYTES
+from services.platform.telemetry import current_traceparent
+from services.tasks.api.cache import ActionCache
+from services.tasks.api.ledger import Ledger
+from services.tasks.api.relay import Relay
+from services.tasks.api.settling import Settler
+from services.tasks.api.workers import WorkersView
+from services.tasks.kind import Prepared
+from services.tasks.state.keys import work_key
+from services.tasks.state.machine import TaskSnapshot, pending
+from services.tasks.state.rows import NewTask, OutboxItem, TaskRow, searchable, timestamp
+from services.tasks.state.store import RequestRepeatedError
+
+_LOOKS = 10
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller wants: a specification and what surrounds it. `fingerprint` tells two requests apart.
+
+    `retried` is the row of the task of which this is a retry: what its work made serves again, whichever workers live.
+    """
+
+    spec: Message
+    display_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    skip_cache: bool = False
+    request_id: str = ""
+    fingerprint: bytes = b""
+    retry_of: str = ""
+    retried: TaskRow | None = None
+    resubmission_of: str = ""
+
+
+class Creator:
+    """Creates the tasks of one kind."""
+
+    def __init__(self, ledger: Ledger, relay: Relay, settler: Settler, workers: WorkersView) -> None:
+        self._ledger = ledger
+        self._codec = ledger.codec
+        self._kind = ledger.codec.kind
+        self._store = ledger.store
+        self._relay = relay
+        self._cache = ActionCache(ledger, settler, workers)
+        self._requests = KeyedLocks()
+
+    async def create(self, wanted: Wanted) -> TaskRow:
+        """Create a task, or return what the same request created before.
+
+        Raises:
+            LatheError: The specification is wrong; or REQUEST_ID_REUSED.
+        """
+        request_id = _request_id(wanted.request_id)
+        if request_id is None:
+            return await self._make(wanted, None)
+        # Repeats at the same time wait here; those on other replicas meet in the table.
+        async with self._requests.hold(f"{request_id} of {current_user()}"):
+            # First of all: a repeat is answered even if what it refers to is gone, or does not answer.
+            return await self._first(request_id, wanted) or await self._make(wanted, request_id)
+
+    async def _make(self, wanted: Wanted, request_id: UUID | None) -> TaskRow:
+        prepared = await self._kind.prepare(wanted.spec)
+        draft = self._draft(wanted, prepared, request_id)
+        self._check_size(draft.row)
+        try:
+            return await self._cache.create(draft) or await self._enqueue(draft, wanted.spec)
+        except RequestRepeatedError:
+            assert request_id is not None
+            first = await self._first(request_id, wanted)
+            assert first is not None
+            return first
+        except LatheError:
+            # A repeat that comes while the first is at work may be refused what the first holds.
+            if request_id is None or (first := await self._first_soon(request_id, wanted)) is None:
+                raise
+            return first
+
+    async def _first_soon(self, request_id: UUID, wanted: Wanted) -> TaskRow | None:
+        """Return what the same request creates at this moment; None where nothing comes of it."""
+        for _ in range(_LOOKS):
+            if (first := await self._first(request_id, wanted)) is not None:
+                return first
+            await asyncio.sleep(_LOOK_SECONDS)
+        return None
+
+    async def _enqueue(self, draft: NewTask, spec: Message) -> TaskRow:
+        """Create the task as PENDING, and send it on its way unless it follows an equal one."""
+        held = await self._kind.hold(draft.name, spec)
+        draft = draft._replace(row=draft.row._replace(held=held))
+        try:
+            created = await self._store.create(draft)
+            if created.hit is not None:  # an equal one ended since the cache was asked
+                if (row := await self._cache.create(draft)) is not None:
+                    return row
+                created = await self._store.create(draft._replace(action_keys=()))
+        except BaseException:
+            await self._let_go(draft, spec)
+            raise
+        row = draft.row
+        if created.outbox_id is not None:
+            self._relay.hand(OutboxItem(row.uid, draft.subject, draft.msg_id, row.assignment, created.outbox_id))
+        return row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
+
+    def _draft(self, wanted: Wanted, prepared: Prepared, request_id: UUID | None) -> NewTask:
+        uid = uuid_utils.compat.uuid7()
+        now = datetime.now(UTC)
+        name = self._codec.name_of(uid)
+        owner = current_user()
+        display_name = wanted.display_name or prepared.display_name
+        bare = prepared.work if prepared.bare is None else prepared.bare
+        assignment = self._assignment(uid, prepared, bare if wanted.skip_cache else prepared.work)
+        key = work_key(self._kind.name, prepared.device, bare)
+        origin = task_pb2.TaskOrigin(
+            retry_of=wanted.retry_of, resubmission_of=wanted.resubmission_of, work_key=key.hex()
+        )
+        task: Any = self._kind.task_type(
+            name=name,
+            uid=str(uid),
+            display_name=display_name,
+            labels=wanted.labels,
+            owner=owner,
+            create_time=timestamp(now),
+            spec=wanted.spec,
+            device=prepared.device,
+        )
+        prepared.fill(task)
+        keys = [] if wanted.skip_cache else self._cache.keys(prepared.device, key, wanted.retried)
+        row = TaskRow(
+            uid=uid,
+            revision=1,
+            update_time=now,
+            state=task_pb2.PENDING,
+            device=prepared.device,
+            work_key=key,
+            leading=False,
+            leader=None,
+            action_key=None,
+            dispatches=1,
+            held=False,
+            assignment=assignment.SerializeToString(),
+            body=task.SerializeToString(),
+            live=self._codec.live(TaskSnapshot(status=pending()), origin, None),
+            outcome=None,
+        )
+        return NewTask(
+            row=row,
+            name=name,
+            display_name=display_name,
+            owner=owner,
+            labels=wanted.labels,
+            create_time=now,
+            search_text=searchable(uid, display_name),
+            request_id=request_id,
+            request_digest=wanted.fingerprint if request_id is not None else None,
+            action_keys=keys,
+            shares=not wanted.skip_cache,
+            subject=task_subject(self._kind.name, prepared.device, str(uid)),
+            msg_id=f"{uid}:1",
+            uses=self._kind.uses(wanted.spec),
+        )
+
+    def _assignment(self, uid: UUID, prepared: Prepared, work: Message) -> event_pb2.TaskAssignment:
+        assignment = event_pb2.TaskAssignment(
+            kind=self._kind.name,
+            task_id=str(uid),
+            device=prepared.device,
+            timeout_seconds=prepared.timeout_seconds,
+            memory_limit_bytes=prepared.memory_limit_bytes,
+            traceparent=current_traceparent(),
+        )
+        assignment.work.Pack(work, deterministic=True)
+        return assignment
+
+    def _check_size(self, row: TaskRow) -> None:
+        if len(row.body) > MAX_TASK_BYTES:
+            raise invalid_argument(
+                "spec",
+                f"The task would be a message of {len(row.body)} bytes; at most {MAX_TASK_BYTES} are allowed. Shorten "
+                "the lists and texts of its specification.",
+                reason="TASK_TOO_LARGE",
+            )
+        size, most = len(row.assignment), self._relay.max_bytes
+        if size > most:
+            raise invalid_argument(
+                "spec",
+                f"The work that it asks for is a message of {size} bytes, and the message bus takes {most}. "
+                "Refer to fewer or smaller things in it, or let the operator raise max_payload of NATS.",
+                reason="WORK_TOO_LARGE",
+            )
+
+    async def _first(self, request_id: UUID, wanted: Wanted) -> TaskRow | None:
+        found = await self._store.find_request(current_user(), request_id)
+        row, digest = found or (None, await self._store.find_deleted(current_user(), request_id))
+        if digest is None:
+            return None
+        if digest != wanted.fingerprint:
+            raise invalid_argument(
+                "request_id",
+                f"{request_id} was already sent with a different request. Use a new UUID for a new request.",
+                reason="REQUEST_ID_REUSED",
+            )
+        if row is None:
+            raise failed_precondition(
+                "ALREADY_DELETED",
+                "A request with this request_id created a task, which has been deleted since. "
+                "Use a new request_id to create another one.",
+            )
+        return row
+
+    async def _let_go(self, draft: NewTask, spec: Message) -> None:
+        if draft.row.held:
+            await self._kind.release(draft.name, spec)
+
+
+def _request_id(text: str) -> UUID | None:
+    if not text:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise invalid_argument("request_id", f"'{text}' is not a UUID. Send one, or leave it empty.") from None

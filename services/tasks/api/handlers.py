@@ -1,0 +1,193 @@
+"""What each unary verb of a task service does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from lathe.type.v1 import task_pb2
+
+from services.platform.changes import apply_mask, check_etag, names_field
+from services.platform.errors import LatheError, aborted, failed_precondition, invalid_argument, not_found
+from services.platform.interceptors.validation import check
+from services.platform.messages import reduced
+from services.resources.idempotency import fingerprint
+from services.resources.listing import ListQuery
+from services.tasks.api.creation import Creator, Wanted
+from services.tasks.api.ledger import Ledger
+from services.tasks.api.workers import WorkersView
+from services.tasks.kind import DETAILS
+from services.tasks.state.commands import Cancel
+from services.tasks.state.machine import TERMINAL
+from services.tasks.state.rows import TaskRow, searchable, timestamp
+
+EDITABLE = ("display_name", "labels")
+_RETRYABLE = frozenset({task_pb2.FAILED, task_pb2.CANCELLED})
+_OVERTAKEN_TRIES = 5
+
+
+class TaskHandlers:
+    """The verbs, for one kind. Requests have the fields that lathe.converter.v1 gives them."""
+
+    def __init__(self, ledger: Ledger, creator: Creator, workers: WorkersView) -> None:
+        self._ledger = ledger
+        self._codec = ledger.codec
+        self._kind = ledger.codec.kind
+        self._store = ledger.store
+        self._creator = creator
+        self._workers = workers
+
+    async def create(self, request: Any) -> Any:
+        """Create a task."""
+        task = request.task
+        wanted = Wanted(
+            spec=task.spec,
+            display_name=task.display_name,
+            labels=dict(task.labels),
+            skip_cache=request.skip_cache,
+            request_id=request.request_id,
+            fingerprint=_fingerprint(request),
+        )
+        return self.present(await self._creator.create(wanted))
+
+    async def retry(self, request: Any) -> Any:
+        """Create a task with the specification of a FAILED or CANCELLED one."""
+        row = await self.row(request.name)
+        old = self._codec.message(row)
+        if row.state not in _RETRYABLE:
+            raise failed_precondition(
+                "TASK_NOT_RETRYABLE",
+                f"'{request.name}' is {_state(row)}; only a FAILED or CANCELLED task can be retried.",
+                request.name,
+            )
+        wanted = Wanted(
+            spec=old.spec,
+            display_name=old.display_name,
+            labels=dict(old.labels),
+            skip_cache=request.skip_cache,
+            request_id=request.request_id,
+            fingerprint=_fingerprint(request),
+            retry_of=old.name,
+            retried=row,
+        )
+        return self.present(await self._creator.create(wanted))
+
+    async def resubmit(self, request: Any) -> Any:
+        """Create a task with an edited specification."""
+        old = self._codec.message(await self.row(request.name))
+        wanted = Wanted(
+            spec=request.spec,
+            display_name=request.display_name,
+            labels=dict(old.labels),
+            skip_cache=request.skip_cache,
+            request_id=request.request_id,
+            fingerprint=_fingerprint(request),
+            resubmission_of=old.name,
+        )
+        return self.present(await self._creator.create(wanted))
+
+    async def get(self, request: Any) -> Any:
+        """Return a task."""
+        return self.present(await self.row(request.name))
+
+    async def list_page(self, request: Any) -> tuple[list[Any], str]:
+        """Return a page of tasks and the token of the next."""
+        filters = {"state": list(request.states), "device": request.device, "uses": request.uses}
+        query = ListQuery.from_request(request, filters=filters)
+        return await self._store.list(query, self.present if query.full else self._basic)
+
+    async def update(self, request: Any) -> Any:
+        """Change display name and labels."""
+        name = request.task.name
+        for _ in range(_OVERTAKEN_TRIES):
+            row = await self.row(name)
+            task = self._codec.message(row)
+            check_etag(request.task.etag, task.etag, name)
+            body = self._kind.task_type.FromString(row.body)
+            apply_mask(request.task, body, request.update_mask, EDITABLE)
+            check(body, inside="task", changed=request.update_mask)
+            edited: Any = body
+            if not edited.display_name and names_field(request.update_mask, "display_name"):
+                text = "A task has a name for people. Give one, or leave 'display_name' out of the update_mask."
+                raise invalid_argument("task.display_name", text)
+            if await self._store.rename(
+                row,
+                body.SerializeToString(),
+                display_name=edited.display_name,
+                labels=dict(edited.labels),
+                search=searchable(row.uid, edited.display_name),
+                now=datetime.now(UTC),
+            ):
+                return self.present(await self.row(name))
+        raise aborted("CONFLICT", f"'{name}' changes faster than it can be edited just now. Try again.")
+
+    async def cancel(self, request: Any) -> Any:
+        """Ask for a task's end."""
+        row = await self.row(request.name)
+        if row.state in TERMINAL and row.state != task_pb2.CANCELLED:
+            raise failed_precondition(
+                "TASK_ENDED", f"'{request.name}' is {_state(row)} already; there is nothing to cancel.", request.name
+            )
+        after = await self._ledger.command(row.uid, Cancel(timestamp()))
+        if after is None:
+            raise not_found("task", request.name)
+        return self.present(after)
+
+    async def delete(self, name: str, etag: str = "") -> None:
+        """Delete a terminal task."""
+        row = await self.row(name)
+        check_etag(etag, self._codec.message(row).etag, name)
+        if row.state not in TERMINAL:
+            raise failed_precondition(
+                "TASK_NOT_ENDED", f"'{name}' is {_state(row)}; cancel it first, and delete it when it has ended.", name
+            )
+        if row.held:
+            task = self._codec.message(row)
+            await self._kind.release(name, task.spec)
+        if not await self._store.delete(row):
+            raise aborted("CONFLICT", f"'{name}' was changed at the same moment. Try again.")
+
+    async def batch_delete(self, names: list[str]) -> tuple[list[str], list[task_pb2.BatchError]]:
+        """Delete what can be deleted; say of the rest why not."""
+        deleted: list[str] = []
+        errors: list[task_pb2.BatchError] = []
+        for name in dict.fromkeys(names):
+            try:
+                await self.delete(name)
+                deleted.append(name)
+            except LatheError as error:
+                told = task_pb2.BatchError(name=name, code=error.code.name, reason=error.reason, message=error.message)
+                errors.append(told)
+        return deleted, errors
+
+    async def row(self, name: str) -> TaskRow:
+        """Return the row of a name. Raises LatheError NOT_FOUND."""
+        uid = self._codec.uid_of(name)
+        row = await self._store.get(uid) if uid is not None else None
+        if row is None:
+            raise not_found("task", name)
+        return row
+
+    def present(self, row: TaskRow) -> Any:
+        """Return the task message as callers see it, with why it waits where that is known."""
+        task = self._codec.message(row)
+        if row.state == task_pb2.PENDING and row.leader is None:
+            why = self._workers.why_pending(self._kind.name, row.device)
+            if why:
+                task.status.pending_reason = f"{task.status.pending_reason} {why}".strip()
+        return reduced(task, DETAILS)
+
+    def _basic(self, row: TaskRow) -> Any:
+        task = self.present(row)
+        for field in DETAILS:
+            if field in task.DESCRIPTOR.fields_by_name:
+                task.ClearField(field)
+        return task
+
+
+def _state(row: TaskRow) -> str:
+    return task_pb2.TaskState.Name(row.state)  # type: ignore[arg-type] # the column holds the enum's numbers
+
+
+def _fingerprint(request: Any) -> bytes:
+    return fingerprint(request, request.DESCRIPTOR.full_name) if request.request_id else b""

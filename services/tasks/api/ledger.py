@@ -1,0 +1,135 @@
+"""Changes of tasks: events go through the state machine, and rows, messages and announcements follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from services.bus.connection import Bus
+from services.bus.topology import changed_subject, control_subject, task_subject
+from services.tasks.api.relay import Relay
+from services.tasks.state.commands import Command
+from services.tasks.state.machine import TERMINAL, Effect, Event, TaskSnapshot, apply
+from services.tasks.state.rows import Change, OutboxItem, TaskCodec, TaskRow
+from services.tasks.state.store import TaskStore
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A row, what the machine makes of it after some events, and the effects that this asks for."""
+
+    row: TaskRow
+    snapshot: TaskSnapshot
+    effects: frozenset[Effect]
+    changed: bool
+
+
+class Settles(Protocol):
+    """Somebody who sees to what follows from a task's end."""
+
+    def settle(self, rows: Sequence[TaskRow]) -> None:
+        """Take terminal rows."""
+
+
+class Ledger:
+    """The one road by which rows of a kind change after they were created."""
+
+    def __init__(self, codec: TaskCodec, store: TaskStore, relay: Relay, bus: Bus) -> None:
+        self.codec = codec
+        self.store = store
+        self._relay = relay
+        self._bus = bus
+        self._settler: Settles | None = None
+
+    def settle_with(self, settler: Settles) -> None:
+        """Name who is told of tasks that end."""
+        self._settler = settler
+
+    def fold(self, row: TaskRow, events: Iterable[Event]) -> Folded:
+        """Apply events in order."""
+        before = snapshot = self.codec.snapshot(row)
+        effects: set[Effect] = set()
+        for event in events:
+            snapshot, asked = apply(snapshot, event)
+            effects.update(asked)
+        return Folded(row, snapshot, frozenset(effects), snapshot is not before)
+
+    def change(
+        self,
+        folded: Folded,
+        *,
+        result: Message | None = None,
+        shared_from: Message | None = None,
+        action_key: bytes | None = None,
+        outcome: bytes | None = None,
+    ) -> Change:
+        """Return the change of a row, with the messages that its effects need."""
+        row = self.codec.advanced(
+            folded.row,
+            folded.snapshot,
+            result=result,
+            shared_from=shared_from,
+            action_key=action_key,
+            outcome=outcome,
+        )
+        outbox: list[OutboxItem] = []
+        if Effect.SIGNAL_CANCEL in folded.effects:
+            outbox.append(self._cancel_signal(row))
+        if Effect.DISPATCH in folded.effects:
+            row, item = self.dispatch(row, folded.snapshot)
+            outbox.append(item)
+        return Change(folded.row, row, outbox)
+
+    def dispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> tuple[TaskRow, OutboxItem]:
+        """Return the row with one dispatch more, and the message that sends it to the workers again."""
+        row, payload = self.codec.redispatch(row, snapshot)
+        subject = task_subject(self.codec.kind.name, row.device, str(row.uid))
+        return row, OutboxItem(row.uid, subject, f"{row.uid}:{row.dispatches}", payload)
+
+    async def commit(self, changes: Sequence[Change]) -> set[UUID]:
+        """Write changes, publish what goes with them and tell who watches; returns the uids that nobody overtook."""
+        saved = await self.store.save(changes, datetime.now(UTC))
+        ended: list[TaskRow] = []
+        for change in changes:
+            if change.new.uid not in saved:
+                continue
+            for item in change.outbox:
+                self._relay.hand(item)
+            subject = changed_subject(self.codec.kind.name, str(change.new.uid))
+            await self._bus.notify(subject, f"{change.old.revision + 1} {change.new.state}".encode())
+            if change.new.state in TERMINAL and (change.old.leading or change.old.held):
+                ended.append(change.new._replace(revision=change.old.revision + 1, leading=change.old.leading))
+        if ended and self._settler is not None:
+            self._settler.settle(ended)
+        return saved
+
+    async def command(
+        self,
+        uid: UUID,
+        command: Command,
+        *,
+        result: Message | None = None,
+        shared_from: Message | None = None,
+        action_key: bytes | None = None,
+        outcome: bytes | None = None,
+    ) -> TaskRow | None:
+        """Apply a command to a task, against whatever else happens to it; returns the row after it, None where gone."""
+        while True:
+            row = await self.store.get(uid)
+            if row is None:
+                return None
+            folded = self.fold(row, [command])
+            if not folded.changed:
+                return row
+            change = self.change(folded, result=result, shared_from=shared_from, action_key=action_key, outcome=outcome)
+            if await self.commit([change]):
+                return await self.store.get(uid)
+
+    def _cancel_signal(self, row: TaskRow) -> OutboxItem:
+        subject = control_subject(self.codec.kind.name, str(row.uid))
+        return OutboxItem(row.uid, subject, f"{row.uid}:cancel:{row.revision}", b"cancel")

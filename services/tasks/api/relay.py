@@ -1,0 +1,124 @@
+"""From the outbox to NATS.
+
+What this process just committed is handed over in memory and published at once; its rows are deleted in batches
+afterwards. Rows that stay — the process died, or NATS was away — are found by polling, by any replica. A message that
+is published twice carries the same Nats-Msg-Id and is stored once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import asyncpg
+import structlog
+
+from services.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
+from services.database.pool import Database
+from services.platform.background import together
+from services.tasks.state.outbox import Outbox, overdue
+from services.tasks.state.rows import OutboxItem
+
+log = structlog.get_logger(__name__)
+
+LANES = 4
+BATCH = 256
+DELETE_SECONDS = 0.05
+_DATABASE_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+class Relay:
+    """Publishes the outbox of one service. `poll` and `overdue_after` are in seconds."""
+
+    def __init__(
+        self, database: Database, outbox: Outbox, bus: Bus, *, poll: float = 1.0, overdue_after: float = 1.0
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._bus = bus
+        self._poll_seconds = poll
+        self._overdue_after = overdue_after
+        self._handed: deque[OutboxItem] = deque()
+        self._sent: list[int] = []
+        self._wake = asyncio.Event()
+        self._deletable = asyncio.Event()
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that a message may have."""
+        return self._bus.max_bytes
+
+    def hand(self, item: OutboxItem) -> None:
+        """Take a message whose row is committed; it is published by the running relay at once."""
+        self._handed.append(item)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        lanes = (self._publish_handed() for _ in range(LANES))
+        await together(*lanes, self._delete_sent(), self._poll())
+
+    async def _publish_handed(self) -> None:
+        while True:
+            while not self._handed:
+                self._wake.clear()
+                await self._wake.wait()
+            batch = [self._handed.popleft() for _ in range(min(BATCH, len(self._handed)))]
+            await self._publish(batch)
+
+    async def _publish(self, batch: list[OutboxItem]) -> None:
+        if len(batch) == 1:
+            done = [await self._publish_one(batch[0])]
+        else:
+            done = await asyncio.gather(*(self._publish_one(item) for item in batch))
+        # An item without an id is published early here; its row is found, and removed, by polling.
+        self._sent += [item.id for item, published in zip(batch, done, strict=True) if published and item.id]
+        self._deletable.set()
+
+    async def _publish_one(self, item: OutboxItem) -> bool:
+        try:
+            await self._bus.publish(item.subject, item.payload, item.msg_id)
+        except SubjectTakenError:
+            return True  # its message still waits there
+        except BusUnavailableError as error:
+            log.debug("relay.deferred", subject=item.subject, error=str(error))
+            return False
+        except MessageTooLargeError as error:
+            # The server took more when the task was created.
+            log.error("relay.too_large", subject=item.subject, error=str(error))
+            return False
+        return True
+
+    async def _delete_sent(self) -> None:
+        while True:
+            await self._deletable.wait()
+            self._deletable.clear()
+            await asyncio.sleep(DELETE_SECONDS)
+            if self._sent:
+                ids, self._sent = self._sent, []
+                try:
+                    await self._outbox.remove(ids)
+                except _DATABASE_AWAY as error:
+                    # Forgotten here, they would all be published once more.
+                    self._sent += ids
+                    self._deletable.set()
+                    log.debug("relay.delete_deferred", count=len(ids), error=str(error) or type(error).__name__)
+                    await asyncio.sleep(self._poll_seconds)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            while self._bus.connected and await self.publish_overdue() == BATCH:
+                log.debug("relay.catching_up")
+
+    async def publish_overdue(self) -> int:
+        """Publish a batch of rows that waited too long; returns how many were settled."""
+        async with self._database.transaction() as connection:
+            rows = await overdue(connection, self._overdue_after, BATCH)
+            done = [item.id for item, wanted in rows if not wanted]
+            live = [item for item, wanted in rows if wanted]
+            published = await asyncio.gather(*(self._publish_one(item) for item in live))
+            done += [item.id for item, sent in zip(live, published, strict=True) if sent]
+            if done:
+                await connection.execute("DELETE FROM outbox WHERE id = ANY ($1)", done)
+            return len(done)

@@ -1,0 +1,104 @@
+"""Puts a task service together: `task_service(platform, kind, devices)` is all that a service's main needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from services.bus.connection import Bus
+from services.bus.topology import ensure_topology
+from services.database.pool import Database
+from services.process.composition import Platform
+from services.process.server import ServiceParts
+from services.tasks.api.claims import Claims
+from services.tasks.api.creation import Creator
+from services.tasks.api.deadletters import DeadLetters
+from services.tasks.api.handlers import TaskHandlers
+from services.tasks.api.ledger import Ledger
+from services.tasks.api.options import TaskOptions
+from services.tasks.api.pace import Pace
+from services.tasks.api.projector import Projector
+from services.tasks.api.relay import Relay
+from services.tasks.api.servicer import TaskServicer, Unary
+from services.tasks.api.settling import Settler
+from services.tasks.api.streams import BlobReader, TaskStreams
+from services.tasks.api.sweeper import Sweeper
+from services.tasks.api.workers import WorkersView
+from services.tasks.kind import TaskKind
+from services.tasks.state.outbox import Outbox
+from services.tasks.state.rows import TaskCodec
+from services.tasks.state.store import TaskStore
+
+
+@dataclass(frozen=True)
+class TaskEngine:
+    """The parts of the engine for one kind, in one process."""
+
+    handlers: TaskHandlers
+    streams: TaskStreams
+    ledger: Ledger
+    relay: Relay
+    projector: Projector
+    claims: Claims
+    sweeper: Sweeper
+    dead_letters: DeadLetters
+    workers: WorkersView
+
+    @property
+    def background(self) -> list[Callable[[], Awaitable[None]]]:
+        """What runs beside the servicer."""
+        parts = (self.workers, self.relay, self.claims, self.projector, self.sweeper, self.dead_letters)
+        return [part.run for part in parts]
+
+
+def build_engine(
+    kind: TaskKind, database: Database, bus: Bus, blobs: BlobReader, options: TaskOptions | None = None
+) -> TaskEngine:
+    """Wire the parts; nothing runs yet."""
+    options = options or TaskOptions()
+    store, outbox = TaskStore(database), Outbox(database)
+    relay = Relay(database, outbox, bus, poll=options.relay_poll, overdue_after=options.relay_poll)
+    ledger = Ledger(TaskCodec(kind, options.max_attempts), store, relay, bus)
+    settler = Settler(ledger)
+    ledger.settle_with(settler)
+    workers = WorkersView(bus, kind.name, options.timing.worker_ttl)
+    handlers = TaskHandlers(ledger, Creator(ledger, relay, settler, workers), workers)
+    pace = Pace()
+    claims = Claims(ledger, bus, pace)
+    projector = Projector(ledger, bus, claims, pace)
+    return TaskEngine(
+        handlers=handlers,
+        streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
+        ledger=ledger,
+        relay=relay,
+        projector=projector,
+        claims=claims,
+        sweeper=Sweeper(database, ledger, settler, outbox, projector, workers=workers, bus=bus, options=options),
+        dead_letters=DeadLetters(ledger, bus),
+        workers=workers,
+    )
+
+
+async def task_service(
+    platform: Platform,
+    kind: TaskKind,
+    devices: Iterable[str],
+    more: Callable[[TaskEngine], Mapping[str, Unary]] | None = None,
+    options: TaskOptions | None = None,
+) -> ServiceParts:
+    """Return the parts of a task service.
+
+    Args:
+        platform: The connections of the process.
+        kind: What the service adds.
+        devices: Devices of the catalog: each gets its queue.
+        more: Returns the methods that only this service has, by name; they may use the engine.
+        options: Clocks and limits; those of the settings where absent.
+    """
+    options = options or TaskOptions.of(platform.settings)
+    async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
+        await ensure_topology(platform.bus, [kind.name], devices, options.timing)
+    engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
+    servicer = TaskServicer(kind, engine.handlers, engine.streams, more(engine) if more is not None else None)
+    return ServiceParts(servicer.register, [kind.service], engine.background)

@@ -1,0 +1,111 @@
+"""The one gRPC servicer of all task services, bound to a service by its descriptor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool, empty_pb2, message_factory
+from google.protobuf.descriptor import MethodDescriptor
+
+from services.tasks.api.handlers import TaskHandlers
+from services.tasks.api.streams import TaskStreams
+from services.tasks.kind import TaskKind
+
+Unary = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
+
+
+class TaskServicer:
+    """Serves Create, Get, List, Update, Cancel, Retry, Resubmit, Delete, BatchDelete, Watch and Stream…Logs.
+
+    `more` serves the methods that only this service has, by name: coroutine functions of request and context.
+    """
+
+    def __init__(
+        self, kind: TaskKind, handlers: TaskHandlers, streams: TaskStreams, more: Mapping[str, Unary] | None = None
+    ) -> None:
+        self._handlers = handlers
+        self._streams = streams
+        pool = descriptor_pool.Default()
+        self._service = pool.FindServiceByName(kind.service)
+        noun = kind.task_type.DESCRIPTOR.name
+        self._methods: dict[str, Method] = {
+            f"Create{noun}": self._create,
+            f"Get{noun}": self._get,
+            f"List{noun}s": self._list,
+            f"Update{noun}": self._update,
+            f"Cancel{noun}": self._cancel,
+            f"Retry{noun}": self._retry,
+            f"Resubmit{noun}": self._resubmit,
+            f"Delete{noun}": self._delete,
+            f"BatchDelete{noun}s": self._batch_delete,
+            f"Watch{noun}": self._watch,
+            f"Stream{noun}Logs": self._stream_logs,
+            **(more or {}),
+        }
+        names = {method.name for method in self._service.methods}
+        if names != self._methods.keys():
+            raise ValueError(f"{kind.service}: served and declared methods differ: {names ^ self._methods.keys()}")
+        self._list_response = self._output(f"List{noun}s")
+        self._batch_response = self._output(f"BatchDelete{noun}s")
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the service to a server."""
+        handlers = {method.name: self._handler(method) for method in self._service.methods}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(self._service.full_name, handlers),))
+
+    def _output(self, method: str) -> Any:
+        return message_factory.GetMessageClass(self._service.methods_by_name[method].output_type)
+
+    def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+        request = message_factory.GetMessageClass(method.input_type)
+        response = message_factory.GetMessageClass(method.output_type)
+        make: Any = (
+            grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        handler: grpc.RpcMethodHandler[Any, Any] = make(
+            self._methods[method.name],
+            request_deserializer=request.FromString,
+            response_serializer=response.SerializeToString,
+        )
+        return handler
+
+    async def _create(self, request: Any, _context: Any) -> Any:
+        return await self._handlers.create(request)
+
+    async def _get(self, request: Any, _context: Any) -> Any:
+        return await self._handlers.get(request)
+
+    async def _list(self, request: Any, _context: Any) -> Any:
+        tasks, token = await self._handlers.list_page(request)
+        return self._list_response(tasks=tasks, next_page_token=token)
+
+    async def _update(self, request: Any, _context: Any) -> Any:
+        return await self._handlers.update(request)
+
+    async def _cancel(self, request: Any, _context: Any) -> Any:
+        return await self._handlers.cancel(request)
+
+    async def _retry(self, request: Any, _context: Any) -> Any:
+        return await self._handlers.retry(request)
+
+    async def _resubmit(self, request: Any, _context: Any) -> Any:
+        return await self._handlers.resubmit(request)
+
+    async def _delete(self, request: Any, _context: Any) -> Any:
+        await self._handlers.delete(request.name, request.etag)
+        return empty_pb2.Empty()
+
+    async def _batch_delete(self, request: Any, _context: Any) -> Any:
+        deleted, errors = await self._handlers.batch_delete(list(request.names))
+        return self._batch_response(deleted=deleted, errors=errors)
+
+    async def _watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
+        async for task in self._streams.watch(request):
+            yield task
+
+    async def _stream_logs(self, request: Any, _context: Any) -> AsyncIterator[Any]:
+        async for line in self._streams.logs(request):
+            yield line

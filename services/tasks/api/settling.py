@@ -1,0 +1,143 @@
+"""What follows from a task's end: its followers get their answer, and what it held is let go.
+
+Runs beside the projector; the sweeper does it again for whatever a crash interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import grpc
+import structlog
+from lathe.type.v1 import failure_pb2, task_pb2
+
+from services.platform.errors import LatheError
+from services.platform.identity import acting_as
+from services.tasks.api.completion import refusal
+from services.tasks.api.ledger import Ledger
+from services.tasks.state.commands import LeaderFailed, LeaderSucceeded, Promote
+from services.tasks.state.rows import Change, TaskRow, timestamp
+
+log = structlog.get_logger(__name__)
+
+_INFRASTRUCTURE = frozenset({failure_pb2.WORKER_LOST, failure_pb2.INFRASTRUCTURE})
+
+
+class Settler:
+    """Settles ended tasks in the background."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._kind = ledger.codec.kind
+        self._running: set[asyncio.Task[None]] = set()
+
+    def settle(self, rows: Sequence[TaskRow]) -> None:
+        """Take rows of tasks that have just ended; returns at once."""
+        if any(row.leading or row.held for row in rows):
+            task = asyncio.create_task(self._settle(rows))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def close(self) -> None:
+        """Wait for what is running."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _settle(self, rows: Sequence[TaskRow]) -> None:
+        try:
+            await self.answer_followers([row for row in rows if row.leading])
+            await self.release([row for row in rows if row.held])
+        except Exception as error:
+            log.warning("settle.deferred", error=str(error) or type(error).__name__)
+
+    async def release(self, rows: Sequence[TaskRow]) -> None:
+        """Let go of what ended tasks held."""
+        released: list[UUID] = []
+        for row in rows:
+            task = self._ledger.codec.message(row)
+            with acting_as(task.owner):
+                await self._kind.release(task.name, task.spec)
+            released.append(row.uid)
+        if released:
+            await self._ledger.store.released(released)
+
+    async def answer_followers(self, leaders: Sequence[TaskRow]) -> None:
+        """Give the followers of ended tasks their answer, or the work."""
+        if not leaders:
+            return
+        by_uid = {row.uid: row for row in leaders}
+        waiting: dict[UUID, list[TaskRow]] = {}
+        for follower in await self._ledger.store.followers(by_uid):
+            if follower.leader is not None and follower.state == task_pb2.PENDING:
+                waiting.setdefault(follower.leader, []).append(follower)
+        for uid, followers in waiting.items():
+            await self._answer(by_uid[uid], followers)
+
+    async def _answer(self, leader: TaskRow, followers: list[TaskRow]) -> None:
+        task = self._ledger.codec.message(leader)
+        if leader.outcome is not None:
+            unanswered = [row for row in followers if not await self._share(leader, task, row)]
+            await self._promote(unanswered)
+        elif leader.state == task_pb2.FAILED and not _worth_another_try(task.status.failure):
+            for row in followers:
+                await self._ledger.command(row.uid, LeaderFailed(timestamp(), task.status.failure))
+        else:
+            await self._promote(followers)
+
+    async def _share(self, leader: TaskRow, original: Any, row: TaskRow) -> bool:
+        """Answer a follower from the leader's outcome; False if what that names is gone."""
+        try:
+            result = await self.shared_result(leader, original, self._ledger.codec.message(row))
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            failure = refusal(error)
+            if failure is None:
+                raise  # the sweeper tries again
+            await self._ledger.command(row.uid, LeaderFailed(timestamp(), failure))
+            return True
+        if result is None:
+            return False
+        # Where the leader has no result, others share what is registered for this follower.
+        kept = leader if leader.state != task_pb2.SUCCEEDED else None
+        await self._ledger.command(
+            row.uid,
+            LeaderSucceeded(timestamp()),
+            result=result,
+            shared_from=original,
+            action_key=kept.action_key if kept else None,
+            outcome=kept.outcome if kept else None,
+        )
+        return True
+
+    async def shared_result(self, leader: TaskRow, original: Any, task: Any) -> Any:
+        """Return the result of `task` from what `leader` did; None where that is gone."""
+        outcome = self._kind.outcome_type.FromString(leader.outcome or b"")
+        with acting_as(task.owner):
+            return await self._kind.share(task, original, outcome)
+
+    async def _promote(self, followers: list[TaskRow]) -> None:
+        """Let the oldest follower do the work, and the others follow it."""
+        if not followers:
+            return
+        first, rest = followers[0], followers[1:]
+        folded = self._ledger.fold(first, [Promote(timestamp())])
+        change = self._ledger.change(folded)
+        try:
+            await self._ledger.commit([replace(change, new=change.new._replace(leading=True))])
+            leader = first.uid
+        except asyncpg.UniqueViolationError:
+            # A task created meanwhile took the lead: all of them follow it.
+            found = await self._ledger.store.leader_of(first.work_key)
+            if found is None:
+                return
+            leader, rest = found, followers
+        moved = [Change(row, row._replace(leader=leader)) for row in rest]
+        await self._ledger.store.save(moved, datetime.now(UTC))
+
+
+def _worth_another_try(failure: failure_pb2.Failure) -> bool:
+    return failure.retryable or failure.reason in _INFRASTRUCTURE

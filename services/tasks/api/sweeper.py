@@ -1,0 +1,184 @@
+"""Finds what fell between the chairs, and puts it right.
+
+Messages can be lost (a stream restored from a backup, an operator's purge), workers can die, a process can stop between
+two steps. Each sweep compares the table with the queue and with the live workers. One replica sweeps at a time; every
+correction is an ordinary command to the state machine, so a wrong guess does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import grpc
+import nats.errors
+import structlog
+from lathe.type.v1 import task_pb2
+
+from services.bus.connection import Bus, BusUnavailableError
+from services.bus.queue import projected, queued_subjects, remove_message
+from services.bus.topology import control_subject, task_subject
+from services.database.leases import Leases
+from services.database.pool import Database
+from services.platform.errors import LatheError
+from services.resources.idempotency import forget_requests
+from services.tasks.api.ledger import Ledger
+from services.tasks.api.options import TaskOptions
+from services.tasks.api.projector import Projector
+from services.tasks.api.settling import Settler
+from services.tasks.api.workers import WorkersView
+from services.tasks.state.commands import CancelExpired, Promote, WorkerLost
+from services.tasks.state.machine import TERMINAL
+from services.tasks.state.outbox import Outbox
+from services.tasks.state.rows import Change, TaskRow, timestamp
+from services.tasks.state.snapshot import registering
+
+log = structlog.get_logger(__name__)
+
+PAGE = 1000
+FORGET_SECONDS = 3600.0
+_NIL = UUID(int=0)
+
+
+class Sweeper:
+    """Sweeps the tasks of one kind."""
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        settler: Settler,
+        outbox: Outbox,
+        projector: Projector,
+        *,
+        workers: WorkersView,
+        bus: Bus,
+        options: TaskOptions,
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._settler = settler
+        self._outbox = outbox
+        self._projector = projector
+        self._workers = workers
+        self._bus = bus
+        self._options = options
+        self._kind = ledger.codec.kind.name
+        self._forgot = time.monotonic()
+        self._leases = Leases(database)
+
+    async def run(self) -> None:
+        """Sweep again and again until cancelled."""
+        while True:
+            await asyncio.sleep(self._options.sweep_every)
+            if not self._bus.connected or not self._workers.known:
+                continue
+            try:
+                await self.sweep()
+            except (nats.errors.Error, BusUnavailableError, LatheError, TimeoutError) as error:
+                log.info("sweep.interrupted", error=str(error) or type(error).__name__)
+
+    async def sweep(self) -> None:
+        """Sweep once, unless another replica is doing so."""
+        async with self._leases.attempt(f"sweep {self._kind}") as lease:
+            if lease is not None:
+                await self._sweep()
+        if time.monotonic() - self._forgot > FORGET_SECONDS:
+            self._forgot = time.monotonic()
+            await forget_requests(self._database)
+            await self._leases.forget_ended()
+
+    async def _sweep(self) -> None:
+        # The queue is read first: a task created after that is seen as queued or too young, never as lost.
+        queued = await queued_subjects(self._bus, self._kind)
+        caught_up = await projected(self._bus, self._kind)
+        known: set[str] = set()
+        after = _NIL
+        while rows := await self._ledger.store.unsettled(after, PAGE):
+            after = rows[-1].uid
+            known.update(self._subject(row) for row in rows if row.state not in TERMINAL)
+            await self._sweep_page(rows, queued, caught_up=caught_up)
+        await self._remove_stale(queued - known)
+
+    async def _sweep_page(self, rows: Sequence[TaskRow], queued: set[str], *, caught_up: bool) -> None:
+        if caught_up:
+            lost = [row for row in rows if row.state == task_pb2.PENDING and row.leader is None]
+            await self._republish([row for row in lost if self._subject(row) not in queued])
+        alive = self._workers.alive()
+        for row in rows:
+            if row.state == task_pb2.RUNNING:
+                await self._sweep_running(row, alive, in_queue=self._subject(row) in queued or not caught_up)
+            elif row.state == task_pb2.CANCELLING:
+                await self._sweep_cancelling(row, alive)
+        # Siblings are asked last: one that is away must not keep lost tasks from being found.
+        try:
+            await self._settler.release([row for row in rows if row.state in TERMINAL])
+            await self._sweep_followers(
+                [row for row in rows if row.state == task_pb2.PENDING and row.leader is not None]
+            )
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            log.info("sweep.deferred", error=str(error))
+
+    async def _sweep_followers(self, followers: Sequence[TaskRow]) -> None:
+        leaders = await self._ledger.store.load({row.leader for row in followers if row.leader is not None})
+        await self._settler.answer_followers([row for row in leaders.values() if row.state in TERMINAL])
+        for row in followers:
+            if row.leader not in leaders:
+                await self._ledger.command(row.uid, Promote(timestamp()))
+
+    async def _republish(self, rows: Sequence[TaskRow]) -> None:
+        """Send tasks again that no message speaks of."""
+        old = [row for row in rows if self._age(row) > self._options.republish_after]
+        if not old:
+            return
+        in_outbox = await self._outbox.tasks([row.uid for row in old])
+        changes: list[Change] = []
+        for row in old:
+            if row.uid not in in_outbox:
+                new, item = self._ledger.dispatch(row, self._ledger.codec.snapshot(row))
+                changes.append(Change(row, new, [item]))
+        if changes:
+            saved = await self._ledger.commit(changes)
+            log.warning("sweep.republished", count=len(saved))
+
+    async def _sweep_running(self, row: TaskRow, alive: frozenset[str], *, in_queue: bool) -> None:
+        snapshot = self._ledger.codec.snapshot(row)
+        if not snapshot.attempts:
+            return
+        gone = snapshot.attempts[-1].worker not in alive and self._age(row) > self._options.lost_after
+        stalled = not in_queue and self._age(row) > self._options.stalled_after
+        if registering(snapshot):
+            if self._age(row) > self._options.stalled_after:
+                self._projector.resume(row)
+        elif stalled or gone:
+            log.warning("sweep.worker_lost", task_id=str(row.uid), attempt=snapshot.attempt, stalled=stalled)
+            await self._ledger.command(row.uid, WorkerLost(timestamp(), snapshot.attempt))
+
+    async def _sweep_cancelling(self, row: TaskRow, alive: frozenset[str]) -> None:
+        snapshot = self._ledger.codec.snapshot(row)
+        worker = snapshot.attempts[-1].worker if snapshot.attempts else ""
+        gone = worker not in alive and self._age(row) > self._options.lost_after
+        if gone or self._age(row) > self._options.cancel_after:
+            await self._ledger.command(row.uid, CancelExpired(timestamp()))
+        else:
+            # Its worker may have been away when it was told.
+            await self._bus.publish(control_subject(self._kind, str(row.uid)), b"cancel")
+
+    async def _remove_stale(self, subjects: set[str]) -> None:
+        """Remove the messages of tasks that ended without a worker, such as those cancelled while they waited."""
+        by_uid = {UUID(subject.rpartition(".")[2]): subject for subject in subjects}
+        rows = await self._ledger.store.load(by_uid) if by_uid else {}
+        for uid, subject in by_uid.items():
+            row = rows.get(uid)
+            if row is None or (row.state in TERMINAL and self._age(row) > self._options.republish_after):
+                await remove_message(self._bus, subject)
+
+    def _subject(self, row: TaskRow) -> str:
+        return task_subject(self._kind, row.device, str(row.uid))
+
+    @staticmethod
+    def _age(row: TaskRow) -> float:
+        return (datetime.now(UTC) - row.update_time).total_seconds()

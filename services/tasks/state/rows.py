@@ -1,0 +1,204 @@
+"""Rows of the task tables as values, and how they become task messages and machine states."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from lathe.type.v1 import event_pb2, task_pb2
+
+from services.database.pool import Record
+from services.platform.changes import etag_of
+from services.resources.search import search_text
+from services.tasks.kind import TaskKind
+from services.tasks.state.machine import OPEN, TaskSnapshot
+
+COLUMNS = (
+    "uid, revision, update_time, state, device, work_key, leads, leader, action_key, dispatches, held, assignment, "
+    "body, live, outcome"
+)
+MAX_ATTEMPTS_DEFAULT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """A message to publish, once what it is about is committed."""
+
+    task: UUID
+    subject: str
+    msg_id: str
+    payload: bytes
+    id: int = 0
+
+
+class TaskRow(NamedTuple):
+    """What the table holds of a task, as it was read."""
+
+    uid: UUID
+    revision: int
+    update_time: datetime
+    state: int
+    device: str
+    work_key: bytes
+    leading: bool
+    leader: UUID | None
+    action_key: bytes | None
+    dispatches: int
+    held: bool
+    assignment: bytes
+    body: bytes
+    live: bytes
+    outcome: bytes | None
+
+    @classmethod
+    def of(cls, record: Record) -> TaskRow:
+        """Return the row of a record with COLUMNS first."""
+        return cls._make(record[:15])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new version of a row, written only where nobody else wrote since it was read."""
+
+    old: TaskRow
+    new: TaskRow
+    outbox: Sequence[OutboxItem] = field(default=())
+
+
+class NewTask(NamedTuple):
+    """A row to create. `action_keys` are looked up first; `subject` is empty if nothing is sent."""
+
+    row: TaskRow
+    name: str
+    display_name: str
+    owner: str
+    labels: Mapping[str, str]
+    create_time: datetime
+    search_text: str
+    request_id: UUID | None
+    request_digest: bytes | None
+    action_keys: Sequence[bytes]
+    shares: bool
+    subject: str
+    msg_id: str
+    uses: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What became of a create: `hit` names the task whose result serves, and then nothing was created."""
+
+    hit: UUID | None
+    leader: UUID | None
+    outbox_id: int | None
+
+
+class TaskCodec:
+    """Turns rows into messages of one kind and back."""
+
+    def __init__(self, kind: TaskKind, max_attempts: int = MAX_ATTEMPTS_DEFAULT) -> None:
+        self.kind = kind
+        self.max_attempts = max_attempts
+
+    def name_of(self, uid: UUID) -> str:
+        """Return the resource name of a task."""
+        return f"{self.kind.collection}/{uid}"
+
+    def uid_of(self, name: str) -> UUID | None:
+        """Return the uid in a resource name; None where it can name no task."""
+        collection, _, identifier = name.partition("/")
+        try:
+            uid = UUID(identifier)
+        except ValueError:
+            return None
+        return uid if collection == self.kind.collection and str(uid) == identifier else None
+
+    def message(self, row: TaskRow) -> Any:
+        """Return the whole task message."""
+        # Serialized messages of one type may be concatenated; the two halves share no field.
+        task: Any = self.kind.task_type.FromString(row.body + row.live)
+        task.update_time.FromDatetime(row.update_time)
+        task.etag = etag_of(row.uid, row.revision)
+        task.status.revision = row.revision
+        if row.leader is not None and row.state == task_pb2.PENDING:
+            leader = self.name_of(row.leader)
+            task.status.pending_reason = f"{leader} does the same work; this task will share its result."
+        return task
+
+    def snapshot(self, row: TaskRow) -> TaskSnapshot:
+        """Return what the state machine knows of a row."""
+        live: Any = self.kind.task_type.FromString(row.live)
+        return TaskSnapshot(
+            status=live.status,
+            attempts=tuple(live.attempts),
+            follows=self.name_of(row.leader) if row.leader is not None else "",
+            max_attempts=self.max_attempts,
+        )
+
+    def live(self, snapshot: TaskSnapshot, origin: task_pb2.TaskOrigin, result: Message | None) -> bytes:
+        """Return the changing half of a task message."""
+        task: Any = self.kind.task_type(status=snapshot.status, attempts=snapshot.attempts, origin=origin)
+        if result is not None:
+            task.result.CopyFrom(result)
+        data: bytes = task.SerializeToString()
+        return data
+
+    def advanced(
+        self,
+        row: TaskRow,
+        snapshot: TaskSnapshot,
+        *,
+        result: Message | None = None,
+        shared_from: Message | None = None,
+        action_key: bytes | None = None,
+        outcome: bytes | None = None,
+    ) -> TaskRow:
+        """Return the row with a new machine state; `shared_from` is the task whose work it shares."""
+        old: Any = self.kind.task_type.FromString(row.live)
+        if shared_from is not None:
+            share_origin(old.origin, shared_from)
+        state = snapshot.status.state
+        return row._replace(
+            state=state,
+            live=self.live(snapshot, old.origin, result),
+            leading=row.leading and state in OPEN,
+            leader=row.leader if snapshot.follows else None,
+            action_key=action_key or row.action_key,
+            outcome=row.outcome if outcome is None else outcome,
+        )
+
+    def redispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> tuple[TaskRow, bytes]:
+        """Return the row with one dispatch more, and the assignment to send: its attempts go on from the newest."""
+        assignment = event_pb2.TaskAssignment.FromString(row.assignment)
+        assignment.attempt_base = snapshot.attempt
+        assignment.attempts_returned = snapshot.returned
+        return row._replace(dispatches=row.dispatches + 1), assignment.SerializeToString()
+
+
+def share_origin(origin: task_pb2.TaskOrigin, original: Any) -> None:
+    """Say in a task's origin whose work it shares, and what that was done with."""
+    origin.cache_hit = original.origin.cache_hit or original.name
+    ran_with = [attempt.environment for attempt in original.attempts if attempt.environment]
+    origin.environment = original.origin.environment or (ran_with[-1] if ran_with else "")
+
+
+def timestamp(moment: datetime | None = None) -> Timestamp:
+    """Return the moment, or now, as a protobuf timestamp."""
+    if moment is None:
+        nanoseconds = time.time_ns()
+        # As precise as the rows are: a microsecond.
+        return Timestamp(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9 // 1000 * 1000)
+    result = Timestamp()
+    result.FromDatetime(moment)
+    return result
+
+
+def searchable(uid: UUID, display_name: str) -> str:
+    """Return what a search looks through: the id and the name."""
+    return f"{uid.hex} {search_text([display_name])}"

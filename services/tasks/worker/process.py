@@ -1,0 +1,102 @@
+"""The main of every worker process: `run_worker(name, ConversionWorkKind)` serves one kind for one device."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from engines.spec.devices import Device, load_catalog
+from engines.spec.toolchain import version_of
+from services.bus.connection import Bus
+from services.bus.topology import Timing, ensure_topology
+from services.platform import telemetry
+from services.platform.settings import ConfigurationError, Settings, load_settings
+from services.process.startup import StartupError, refuse, tune_collector, wait_for
+from services.storage import CachingStore, MeteredStore, S3ContentStore
+from services.tasks.kind import WorkKind
+from services.tasks.worker.runner import SandboxRunner
+from services.tasks.worker.work_folders import work_folder
+from services.tasks.worker.worker import Pool, Worker
+
+log: Any = structlog.get_logger("lathe.worker")
+
+
+def run_worker(name: str, kind_for: Callable[[str], WorkKind]) -> None:
+    """Serve until SIGTERM or SIGINT; ends the process with a sentence where it cannot start.
+
+    Args:
+        name: Of the process, in logs.
+        kind_for: Makes the kind of work for a device of the catalog.
+    """
+    import uvloop
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        settings = load_settings()
+        telemetry.configure(settings, name)
+        device = served_device(settings.device)
+        uvloop.run(_serve(name, kind_for(device.id), settings))
+    except ConfigurationError as error:
+        refuse(name, error, status=2)
+    except StartupError as error:
+        refuse(name, error)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def served_device(name: str) -> Device:
+    """Return the device that this process can serve.
+
+    Raises:
+        ConfigurationError: The catalog has no such device, this release builds nothing for it, or no toolchain of its
+            is installed here: a worker that could only fail does not take tasks.
+    """
+    devices = load_catalog().devices
+    device = devices.get(name)
+    if device is None:
+        raise ConfigurationError(f"LATHE_DEVICE is '{name}', but the catalog has: {', '.join(devices)}.")
+    if not device.buildable_runtimes:
+        raise ConfigurationError(f"LATHE_DEVICE is '{name}', for which this release has no builder.")
+    runtimes = device.buildable_runtimes.values()
+    if not any(all(version_of(package) for package in runtime.packages) for runtime in runtimes):
+        told = "; ".join(f"{runtime.name} needs {', '.join(runtime.toolchain)}" for runtime in runtimes)
+        raise ConfigurationError(f"No toolchain for LATHE_DEVICE '{name}' is installed here: {told}.")
+    return device
+
+
+async def _serve(name: str, kind: WorkKind, settings: Settings) -> None:
+    timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
+    bus = await wait_for(
+        "NATS",
+        "LATHE_NATS_URL",
+        settings.nats_url,
+        settings.startup_wait_seconds,
+        lambda: Bus.connect(settings.nats_url, f"lathe-{name}"),
+    )
+    try:
+        await ensure_topology(bus, [kind.name], [settings.device], timing)
+        folder = work_folder(settings.data_dir / "work")
+        store = MeteredStore(S3ContentStore(settings))
+        blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
+        runner = SandboxRunner(kind.entry, kind.preload, folder)
+        worker = Worker(
+            Pool(kind, settings.device), bus, blobs, runner, timing=timing, drain_seconds=settings.drain_seconds
+        )
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, worker.stop)
+        tune_collector()
+        log.info("ready", kind=kind.name, device=settings.device, worker=worker.name)
+        try:
+            await worker.run()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        log.info("stopped")
+    finally:
+        await bus.close()
