@@ -14,7 +14,7 @@ from lathe.optimizer.v1 import optimization_service_pb2 as optimizer
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.e2e.desk import Desk
-from tests.unit.engines_inspection.tensorflow_bytes import node, write_graph, write_saved_model
+from tests.unit.formats.tensorflow_bytes import node, write_graph, write_saved_model
 
 DEVICE = "cpu-x86-64"
 SMALL = 4

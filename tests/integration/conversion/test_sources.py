@@ -13,8 +13,8 @@ from engines.failures import EngineFailure, FailureReason
 from engines.graph import versions
 from engines.package.manifest import read_manifest
 from tests.integration.conversion.workbench import CNN, HEAD, IMAGE, Bench, image
-from tests.unit.engines_backends import graphs
-from tests.unit.engines_graph.graphs import conv_bn
+from tests.unit.graph.graphs import conv_bn
+from tests.unit.runtimes import graphs
 
 
 def onnx_request(bench: Bench, **component: Any) -> dict[str, Any]:

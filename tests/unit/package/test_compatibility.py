@@ -1,0 +1,133 @@
+"""Whether a package can run on a machine: each rule, and what is said of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.failures import EngineFailure, FailureReason
+from engines.package.compatibility import RULES, VECTOR_FLAGS, Judgement, Machine, judge, parse_version
+from engines.package.manifest import Manifest
+from engines.spec.devices import load_catalog
+from tests.unit.package.test_manifest import MANIFEST
+
+NO_FLAGS: dict[str, Any] = {"architecture": "x86_64", "packages": {}, "cpu_flags_any": []}
+
+
+def ask(machine: Machine, runtime: str = "openvino", version: str = "2026.4.0", **manifest: Any) -> Judgement:
+    values = MANIFEST | {"runtime": {"name": runtime, "version": version}} | manifest
+    return judge(Manifest.model_validate(values), machine, load_catalog())
+
+
+def test_a_machine_of_which_nothing_is_known_is_not_refused() -> None:
+    found = ask(Machine())
+    assert found.compatible
+    assert len(found.checks) == 3
+    assert all("asked" in check or "asks" in check for check in found.checks)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "built", "has", "right", "words"),
+    [
+        ("openvino", "2026.4.0", "2026.4.0-21000-abcdef", True, "the same"),
+        ("openvino", "2026.4.0", "2026.5.1", True, "was not verified there"),
+        ("openvino", "2026.4.0", "2027.0.0", True, "another major version"),
+        ("openvino", "2026.4.0", "2026.3.0", False, "Use 2026.4.0 or a newer one"),
+        ("openvino", "2026.4", "2026.4.0", True, "the same"),
+        ("onnxruntime", "1.31.1", "1.31.0", True, "an older patch"),
+        ("onnxruntime", "1.31.1", "1.9.5", False, "may lack"),
+        ("onnxruntime", "1.31.1", "1.40.0+cpu", True, "newer"),
+        ("torchscript", "2.13.0", "2.14.0", True, "newer"),
+        ("torchscript", "2.13.0", "3.0.0", False, "beyond major version 2"),
+        ("tensorrt", "10.4.0", "10.4.1", False, "only what its own version has built"),
+        ("tensorrt", "10.4.0", "10.4.0", True, "the same"),
+        ("homemade", "1.0", "1.1", False, "only what its own version has built"),
+        ("openvino", "", "2026.4.0", False, "does not say which openvino"),
+    ],
+)
+def test_versions_are_judged_by_what_the_vendor_promises(
+    runtime: str, built: str, has: str, right: bool, words: str
+) -> None:
+    found = ask(Machine(runtime_version=has), runtime, built)
+    assert found.compatible is right
+    assert words in " ".join(found.checks if right else found.reasons)
+
+
+def test_a_version_that_cannot_be_read_is_refused() -> None:
+    for text in ("newest", "v", "..", "1.x.2", "-1", "9" * 90):
+        with pytest.raises(EngineFailure) as caught:
+            ask(Machine(runtime_version=text))
+        assert caught.value.reason is FailureReason.INVALID_SPEC
+        assert "write it like 2026.4.0" in caught.value.message
+
+
+def test_an_unknown_device_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(EngineFailure, match="cpu-arm64, cpu-x86-64"):
+        ask(Machine(device="cpu"))
+
+
+def test_a_package_runs_on_its_own_architecture_alone() -> None:
+    assert ask(Machine(device="cpu-x86-64")).compatible
+    found = ask(Machine(device="cpu-arm64"))
+    assert found.reasons[0] == "The package needs x86_64, and cpu-arm64 is aarch64."
+    assert "cpu-arm64 has no runtime openvino" in found.reasons[1]
+
+
+def test_packages_for_accelerators_are_judged_by_the_catalog() -> None:
+    built = {"device": "nvidia-a100", "precision": "FP16", "requirements": NO_FLAGS}
+    same = ask(Machine(device="nvidia-a100", driver_version="570.1"), "tensorrt", "10.4.0", **built)
+    assert same.compatible
+    assert any("does not say which driver" in check for check in same.checks)
+    other = ask(Machine(device="nvidia-t4"), "tensorrt", "10.4.0", **built)
+    assert other.reasons == ["The package needs sm_80, and nvidia-t4 is sm_75."]
+    older = ask(Machine(device="nvidia-p4"), "tensorrt", "10.4.0", **built | {"device": "nvidia-p4"})
+    assert older.reasons == ["tensorrt on nvidia-p4 does not compute in FP16; it offers FP32, INT8."]
+    ascend = {"device": "ascend-310", "precision": "FP16", "requirements": NO_FLAGS}
+    assert ask(Machine(device="ascend-310"), "ascend", "8.0", **ascend).compatible
+    assert not ask(Machine(device="ascend-310p"), "ascend", "8.0", **ascend).compatible
+
+
+def test_processor_flags_are_asked_for_where_the_package_needs_one() -> None:
+    needs = NO_FLAGS | {"cpu_flags_any": ["avx512_bf16", "amx_bf16"]}
+    found = ask(Machine(cpu_flags=("fpu avx2 AMX_BF16",)), precision="BF16", requirements=needs)
+    assert found.compatible
+    assert "The machine has amx_bf16" in " ".join(found.checks)
+    lacking = ask(Machine(cpu_flags=("avx2",)), precision="BF16", requirements=needs)
+    assert lacking.reasons == [
+        "The package needs one of the processor flags amx_bf16, avx512_bf16 for BF16; the machine has none of them."
+    ]
+    # What the package does not say, the catalog does.
+    assert not ask(Machine(cpu_flags=("avx2",)), precision="BF16", requirements=NO_FLAGS).compatible
+    assert ask(Machine(), precision="BF16", requirements=needs).compatible
+
+
+def test_every_runtime_of_the_catalog_has_a_rule() -> None:
+    named = {name for device in load_catalog().devices.values() for name in device.runtimes}
+    assert named == set(RULES)
+
+
+@given(st.lists(st.integers(0, 10**9 - 1), min_size=1, max_size=6))
+def test_versions_are_read_as_numbers(numbers: list[int]) -> None:
+    read = parse_version(".".join(map(str, numbers)))
+    assert read is not None
+    padded = numbers + [0] * (6 - len(numbers))
+    assert list(read) + [0] * (6 - len(read)) == padded
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    read = parse_version(text)
+    assert read is None or (len(read) >= 3 and all(number >= 0 for number in read))
+
+
+def test_what_was_compiled_for_wide_vectors_needs_all_of_their_flags() -> None:
+    (component,) = MANIFEST["components"]
+    compiled = {"components": [component | {"options": {"cpu_capability": "AVX512"}}]}
+    every = ["fpu", *VECTOR_FLAGS["AVX512"]]
+    assert ask(Machine(cpu_flags=every), "inductor", "2.13.0", **compiled).compatible
+    assert any("not asked" in check for check in ask(Machine(), "inductor", "2.13.0", **compiled).checks)
+    found = ask(Machine(cpu_flags=[flag for flag in every if flag != "avx512vl"]), "inductor", "2.13.0", **compiled)
+    assert any("the machine lacks avx512vl" in reason for reason in found.reasons)
