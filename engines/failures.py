@@ -48,6 +48,11 @@ def first_line(error: BaseException) -> str:
     return next((line[:300] for line in lines if line), type(error).__name__)
 
 
+def count(value: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 sample`, `12,000 samples`."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
+
+
 def first_objection(error: ValidationError, whole: str = "the whole") -> tuple[str, str]:
     """Return where a value is wrong first, as a dotted path (`whole` where all of it is), and what is wrong there."""
     first = error.errors()[0]

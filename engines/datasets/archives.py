@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from engines.datasets.archive_members import StrictHeader, is_renamed, kind, safe_name, shown, zip_name
 from engines.datasets.found import invalid
-from engines.datasets.member_names import is_renamed, safe_name, shown, zip_name
-from engines.datasets.tar_headers import StrictHeader, kind
 from engines.failures import EngineFailure, FailureReason, first_line
 
 MAX_MEMBERS = 2_000_000

@@ -20,8 +20,7 @@ from engines.datasets.found import Found, Notes, invalid, listed
 from engines.datasets.items import Box
 from engines.datasets.json_stream import Unreadable, members
 from engines.datasets.values import area, flag, number, size, texts
-from engines.failures import EngineFailure
-from engines.reports.text import count
+from engines.failures import EngineFailure, count
 
 _NO_ATTRIBUTES = frozenset(
     ["id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "date_captured", "attributes"]

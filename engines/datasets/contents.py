@@ -18,6 +18,9 @@ from engines.datasets.tensors import inspect
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Size, measure
 
+CONTENT = "content"
+"""Name of the folder that holds the files of items, beside the index."""
+
 _THREADS = 4
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from engines.datasets.archive_members import safe_name
 from engines.datasets.archives import Budget, Progress, unpack_tar, unpack_zip
 from engines.datasets.found import invalid
-from engines.datasets.member_names import safe_name
 from engines.spec.sniff import sniff
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".gz")

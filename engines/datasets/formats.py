@@ -14,7 +14,7 @@ from engines.datasets.found import Notes, Reader, invalid, listed
 from engines.datasets.image_folder import ImageFolder
 from engines.datasets.jsonl import Jsonl
 from engines.datasets.tensor_reader import tensor_reader
-from engines.reports.text import count
+from engines.failures import count
 
 IMAGE_FOLDER, COCO, JSONL, TENSOR_FILES = "IMAGE_FOLDER", "COCO", "JSONL", "TENSOR_FILES"
 FORMATS = (IMAGE_FOLDER, COCO, JSONL, TENSOR_FILES)

@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.datasets.columns import ROW_GROUP, from_batch, schema, to_batch
-from engines.datasets.counting import IndexSummary, Tally
 from engines.datasets.items import LABEL, Item
+from engines.datasets.summary import IndexSummary, Tally
 from engines.failures import EngineFailure, FailureReason, first_line
+
+INDEX = "index.parquet"
+"""The file's name, wherever an index lies."""
 
 _ENCODED = ["classifications.key_value.key", "classifications.key_value.value"]
 _ENCODED += ["attributes.key_value.key", "attributes.key_value.value", "boxes.list.element.label"]

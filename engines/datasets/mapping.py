@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engines.datasets.counting import value_counts
 from engines.datasets.found import Found, Notes
 from engines.datasets.items import LABEL, Box
-from engines.failures import EngineFailure, FailureReason
-from engines.reports.text import count
+from engines.datasets.summary import value_counts
+from engines.failures import EngineFailure, FailureReason, count
 
 
 @dataclass(frozen=True)

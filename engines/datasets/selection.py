@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from engines.datasets.index import read_items
+from engines.datasets.contents import CONTENT
+from engines.datasets.dataset_import import import_files
+from engines.datasets.index import INDEX, read_items
 from engines.datasets.items import Item
+from engines.datasets.tensors import load
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Array, Image, decode
-
-INDEX = "index.parquet"
-CONTENT = "content"
 
 
 class Selection:
@@ -71,8 +71,6 @@ class Selection:
         Raises:
             EngineFailure: INVALID_DATA that names the item where its file cannot be read or has no such row.
         """
-        from engines.datasets.tensors import load
-
         if self._opened[0] != item.sha256:
             self._opened = (item.sha256, load(self._file(item), item.path))
         arrays = self._opened[1]
@@ -97,8 +95,6 @@ def unpack_selection(file: Path, folder: Path) -> Selection:
     Raises:
         EngineFailure: INVALID_DATA where the file is unsafe, cannot be read, or holds nothing to use.
     """
-    from engines.datasets.importing import import_files
-
     report = import_files(file, folder)["report"]
     left_out = [
         f"{report[f'dropped_{what}']:,} {what}" for what in ("items", "annotations") if report[f"dropped_{what}"]

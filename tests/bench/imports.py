@@ -4,7 +4,7 @@ One archive with a COCO file and its images goes three ways, one after the other
 
 | step | what it is |
 |---|---|
-| engine | `engines.datasets.importing` in the sandboxed child: unpack, read, decode every image, write the index |
+| engine | `engines.datasets.dataset_import` in the sandboxed child: unpack, read, decode every image, write the index |
 | index | the index of the items that were found, written alone, in this process |
 | service | upload through the registry, then CreateDataset → READY: the engine, its child's start, and storing |
 

@@ -23,8 +23,8 @@ from services.tasks.worker.inputs import Inputs
 from services.tasks.worker.work_folders import work_folder
 
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=3600)
-IMPORT = "engines.datasets.importing:run"
-DERIVE = "engines.datasets.deriving:run"
+IMPORT = "engines.datasets.dataset_import:run"
+DERIVE = "engines.datasets.derivation:run"
 _PRELOAD = ("pyarrow.parquet", "PIL.Image")
 # Shares of the whole.
 _FETCHED, _READ = 0.1, 0.6

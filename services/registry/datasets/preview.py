@@ -22,7 +22,7 @@ from services.storage import ContentStore
 from services.tasks.worker.work_folders import work_folder
 
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=60)
-DRAW = "engines.datasets.drawing:run"
+DRAW = "engines.datasets.preview:run"
 _AT_ONCE = 2
 _REMEMBERED = 1000
 _URL_LIFETIME = timedelta(hours=6)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from engines.datasets import archives
+from engines.datasets.archive_members import safe_name
+from engines.datasets.dataset_import import run
 from engines.datasets.files import Files, gather
-from engines.datasets.importing import run
-from engines.datasets.member_names import safe_name
-from tests.unit.datasets.making import refused, silent, tar, write, zipped
+from tests.unit.datasets.kit import refused, silent, tar, write, zipped
 
 
 def unpacked(tmp_path: Path, content: bytes, name: str = "upload.bin") -> dict[str, bytes]:

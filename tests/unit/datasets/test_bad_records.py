@@ -11,7 +11,7 @@ import pytest
 
 from engines.datasets import tensors
 from engines.datasets.index import read_items
-from tests.unit.datasets.making import coco, coco_box, coco_image, imported, lines, npz, png, refused
+from tests.unit.datasets.kit import coco, coco_box, coco_image, imported, lines, npz, png, refused
 
 GOOD = {"label": "a", "x": 1, "y": 1, "width": 3, "height": 3}
 

@@ -14,7 +14,7 @@ import pytest
 
 from engines.datasets import json_stream
 from engines.datasets.index import read_items
-from tests.unit.datasets.making import coco, coco_box, coco_image, imported, png, refused
+from tests.unit.datasets.kit import coco, coco_box, coco_image, imported, png, refused
 
 
 @pytest.mark.parametrize("chunk", [7, 2**20])

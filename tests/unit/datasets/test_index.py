@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engines.datasets import index
 from engines.datasets.columns import ROW_GROUP
 from engines.datasets.items import Box, Item
-from tests.unit.datasets.making import refused
+from tests.unit.datasets.kit import refused
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

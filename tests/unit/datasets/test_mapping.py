@@ -14,7 +14,7 @@ from engines.datasets.index import read_items
 from engines.datasets.items import Box
 from engines.datasets.mapping import Mapper, parse_mapping
 from engines.failures import FailureReason
-from tests.unit.datasets.making import imported, lines, png, refused
+from tests.unit.datasets.kit import imported, lines, png, refused
 
 
 def entry(task: str = "digit", key: str = "class", classes: str = "", **values: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from engines.datasets.index import read_items
 from engines.datasets.jsonl import to_line
 from engines.imaging import decode
-from tests.unit.datasets.making import coco, coco_box, coco_image, imported, lines
+from tests.unit.datasets.kit import coco, coco_box, coco_image, imported, lines
 
 STORED = (40, 20)
 BOX = (4, 6, 8, 3)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.datasets import drawing
-from engines.datasets.index import choose, write_index
+from engines.datasets import preview
+from engines.datasets.contents import CONTENT
+from engines.datasets.index import INDEX, choose, write_index
 from engines.datasets.items import Box, Item
-from engines.datasets.selection import CONTENT, INDEX, Selection, unpack_selection
+from engines.datasets.selection import Selection, unpack_selection
 from engines.failures import FailureReason
 from engines.imaging import decode
-from tests.unit.datasets.making import imported, lines, npz, png, refused, silent, write, zipped
+from tests.unit.datasets.kit import imported, lines, npz, png, refused, silent, write, zipped
 
 
 def test_a_selection_reads_chosen_items(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_an_item_is_drawn_large_enough_to_see(tmp_path: Path) -> None:
     write(tmp_path, {"image.bin": png(32, 24)})
     boxes = (Box("seven", 2, 3, 10, 12), Box("crowd", 15, 5, 10, 10, crowd=True))
     item = Item("a.png", "0" * 64, 1, 32, 24, {"digit": "7"}, boxes, {"scene": "Nacht"})
-    assert drawing.run({"image": "image.bin", "item": item.to_dict()}, tmp_path, silent()) == {
+    assert preview.run({"image": "image.bin", "item": item.to_dict()}, tmp_path, silent()) == {
         "path": "out/annotated.png"
     }
     drawn = Image.open(io.BytesIO((tmp_path / "out" / "annotated.png").read_bytes()))

@@ -14,7 +14,7 @@ import pytest
 from engines.datasets import tensor_reader
 from engines.datasets.index import read_items
 from engines.datasets.selection import Selection
-from tests.unit.datasets.making import imported, npz, refused, zipped
+from tests.unit.datasets.kit import imported, npz, refused, zipped
 
 
 def npy(array: Any) -> bytes:

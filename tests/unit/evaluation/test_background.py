@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from engines.imaging import encode_png
-from tests.unit.datasets.making import coco, coco_box, coco_image, imported
+from tests.unit.datasets.kit import coco, coco_box, coco_image, imported
 from tests.unit.evaluation.kit import SIDE, Desk, detector
 
 NAMES = {1: "cat", 3: "dog", 5: "car"}

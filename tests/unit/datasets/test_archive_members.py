@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.datasets.archive_members import safe_name
 from engines.datasets.index import read_items
-from engines.datasets.member_names import safe_name
 from engines.failures import EngineFailure
-from tests.unit.datasets.making import imported, png, refused, tar, zipped
+from tests.unit.datasets.kit import imported, png, refused, tar, zipped
 
 
 @given(st.text(st.sampled_from("ab./\\:\0 é") | st.characters(), max_size=20))

@@ -11,7 +11,7 @@ import pytest
 from engines.datasets.index import read_items
 from engines.datasets.jsonl import to_line
 from engines.failures import FailureReason
-from tests.unit.datasets.making import imported, lines, npz, png, refused, zipped
+from tests.unit.datasets.kit import imported, lines, npz, png, refused, zipped
 
 
 def test_an_image_folder_gives_the_class_of_each_folder(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.datasets.importing import run
+from engines.datasets.dataset_import import run
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Progress, Reporter
 

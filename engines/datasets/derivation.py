@@ -12,7 +12,6 @@ from typing import Any
 from engines.datasets import index
 from engines.datasets.derivation_steps import STEPS, Step, Stream
 from engines.datasets.items import Item
-from engines.datasets.selection import INDEX
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Reporter
 
@@ -40,7 +39,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     for number, step in enumerate(steps, 1):
         stream = partial(_applied, step, stream, number)
     kinds = _Kinds()
-    summary = index.write_index(workdir / "out" / INDEX, _counted(stream(), kinds, total, report))
+    summary = index.write_index(workdir / "out" / index.INDEX, _counted(stream(), kinds, total, report))
     return {"type": kinds.type(), **summary.to_dict()}
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.datasets.derivation import run
 from engines.datasets.derivation_steps import stratified
-from engines.datasets.deriving import run
 from engines.datasets.index import read_items, write_index
 from engines.datasets.items import Box, Item
 from engines.failures import FailureReason
-from tests.unit.datasets.making import refused, silent
+from tests.unit.datasets.kit import refused, silent
 
 
 def item(number: int, digit: str | None = None, scene: str | None = None, boxes: str = "", width: int = 9) -> Item:

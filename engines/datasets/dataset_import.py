@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engines.datasets.box_fitting import fit_boxes
-from engines.datasets.contents import Checked, Content, ContentFolder, checked_images, checked_tensors
-from engines.datasets.counting import IndexSummary
+from engines.datasets.boxes import Orientation, fit_boxes
+from engines.datasets.contents import CONTENT, Checked, Content, ContentFolder, checked_images, checked_tensors
 from engines.datasets.files import gather
 from engines.datasets.formats import FORMATS, Opened, open_dataset
 from engines.datasets.found import Found, Notes, invalid
-from engines.datasets.index import write_index
+from engines.datasets.index import INDEX, write_index
 from engines.datasets.items import Item
 from engines.datasets.mapping import Entry, Mapper, parse_mapping
-from engines.datasets.orientation import Orientation
-from engines.datasets.selection import CONTENT, INDEX
+from engines.datasets.summary import IndexSummary
 from engines.datasets.tensors import CLASS
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Reporter
