@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.conftest import Suite
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "protos" / "README.md"
 # Stands in for grpcurl, which no package index has: the same arguments, and URLs as it writes them.
 GRPCURL = f"""#!{sys.executable}
 import subprocess, sys

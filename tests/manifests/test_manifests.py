@@ -139,7 +139,7 @@ def test_what_is_started_exists(name: str) -> None:
 
 def test_the_name_of_every_setting_exists() -> None:
     known = {f"LATHE_{field.upper()}" for field in Settings.model_fields}
-    table = re.findall(r"LATHE_[A-Z0-9_]+", (ROOT / "README.md").read_text(encoding="utf-8"))
+    table = re.findall(r"LATHE_[A-Z0-9_]+", (ROOT / "services" / "README.md").read_text(encoding="utf-8"))
     for path in filter(Path.is_file, DEPLOY.rglob("*")):
         used = set(re.findall(r"LATHE_[A-Z0-9_]+", path.read_text(encoding="utf-8")))
         assert used <= known | set(table), path
