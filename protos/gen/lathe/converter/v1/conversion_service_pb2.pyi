@@ -66,13 +66,13 @@ class ConversionSpec(_message.Message):
     template: _builtins.str
     """The template: `templates/{template}`."""
     output_model: _builtins.str
-    """Model under which the package becomes a version; the source's own model where empty."""
+    """Model under which the package becomes a version; the source's own model if empty."""
     seed: _builtins.int
     """Seed of generated samples."""
     timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: an hour where 0."""
+    """Longest time that one attempt may take, in seconds: an hour if 0."""
     memory_limit_bytes: _builtins.int
-    """Most memory that the engines may take, in bytes: the device's default where 0."""
+    """Most memory that the engines may take, in bytes: the device's default if 0."""
     tensor_information: _builtins.str
     """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; the template's, else those that the model
     states, if empty. A model of one component.
@@ -84,7 +84,7 @@ class ConversionSpec(_message.Message):
     @_builtins.property
     def samples(self) -> _digest_pb2.Digest:
         """Parity: an NPZ artifact whose arrays are named like the inputs, of the first component or `component/input`; seeded random
-        samples where absent.
+        samples if absent.
         """
 
     @_builtins.property
@@ -249,7 +249,7 @@ class ConversionTask(_message.Message):
     uid: _builtins.str
     """Unique identifier."""
     display_name: _builtins.str
-    """Name for people; the model's name with date and time where empty."""
+    """Name for people; the model's name with date and time if empty."""
     owner: _builtins.str
     """Who created it."""
     etag: _builtins.str
@@ -278,7 +278,7 @@ class ConversionTask(_message.Message):
 
     @_builtins.property
     def status(self) -> _task_pb2.TaskStatus:
-        """Where it stands."""
+        """State of the task."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Attempt]:
@@ -445,7 +445,7 @@ class ConversionWork(_message.Message):
     SOURCE_DIGEST_FIELD_NUMBER: _builtins.int
     TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     samples_path: _builtins.str
-    """Path of the parity samples; generated ones where empty."""
+    """Path of the parity samples; generated ones if empty."""
     seed: _builtins.int
     """Seed of generated samples."""
     source_digest: _builtins.str
@@ -566,7 +566,7 @@ class CreateConversionTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def task(self) -> Global___ConversionTask:
         """What to create."""
@@ -645,7 +645,7 @@ class ListConversionTasksRequest(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -728,7 +728,7 @@ class UpdateConversionTaskRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___ConversionTask:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -784,7 +784,7 @@ class RetryConversionTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     def __init__(
         self,
         *,
@@ -818,7 +818,7 @@ class ResubmitConversionTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def spec(self) -> Global___ConversionSpec:
         """The edited specification, whole."""
@@ -961,7 +961,7 @@ class StreamConversionTaskLogsRequest(_message.Message):
     name: _builtins.str
     """`conversionTasks/{task}`."""
     attempt: _builtins.int
-    """Attempt to read; the newest where 0."""
+    """Attempt to read; the newest if 0."""
     after_line: _builtins.int
     """Sends only lines after this number: the `number` last seen."""
     follow: _builtins.bool

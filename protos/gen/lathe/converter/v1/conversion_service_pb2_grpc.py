@@ -150,7 +150,7 @@ class ConversionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamConversionTaskLogs(self, request, context):
-        """Sends the task's log so far and, where asked, what follows until the task ends.
+        """Sends the task's log so far and, if asked, what follows until the task ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,7 @@ class ConversionServiceStub:
     WatchConversionTask: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamConversionTaskLogs: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLine]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 @_typing.type_check_only
 class ConversionServiceAsyncStub(ConversionServiceStub):
@@ -88,7 +88,7 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     WatchConversionTask: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamConversionTaskLogs: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that convert a model version with a template."""
@@ -181,6 +181,6 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversion_service_pb2.StreamConversionTaskLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
-        """Sends the task's log so far and, where asked, what follows until the task ends."""
+        """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 def add_ConversionServiceServicer_to_server(servicer: ConversionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -76,23 +76,23 @@ class EvaluationSpec(_message.Message):
     dataset: _builtins.str
     """A dataset of the registry: `datasets/{dataset}`."""
     device: _builtins.str
-    """Device of the catalog; that of the package where empty."""
+    """Device of the catalog; that of the package if empty."""
     precision: _precision_pb2.Precision.ValueType
     """Precision; only one that the version has."""
     batch_size: _builtins.int
-    """Samples per call: 1 where 0."""
+    """Samples per call: 1 if 0."""
     loops: _builtins.int
-    """Times that the data is run through for timing: 1 where 0."""
+    """Times that the data is run through for timing: 1 if 0."""
     timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: an hour where 0."""
+    """Longest time that one attempt may take, in seconds: an hour if 0."""
     memory_limit_bytes: _builtins.int
-    """Most memory that the engines may take, in bytes: the device's default where 0."""
+    """Most memory that the engines may take, in bytes: the device's default if 0."""
     method: _builtins.str
-    """Postprocess method; that of the package where empty: `classification`, `multi_classification`, `detection`, `yolo`,
+    """Postprocess method; that of the package if empty: `classification`, `multi_classification`, `detection`, `yolo`,
     `embedding`, `raw`.
     """
     samples: _builtins.int
-    """Number of samples: all where 0."""
+    """Number of samples: all if 0."""
     seed: _builtins.int
     """Seed by which samples are chosen and intervals bootstrapped."""
     @_builtins.property
@@ -101,7 +101,7 @@ class EvaluationSpec(_message.Message):
 
     @_builtins.property
     def iou_thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Thresholds of intersection over union: COCO's range where empty."""
+        """Thresholds of intersection over union: COCO's range if empty."""
 
     @_builtins.property
     def slices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -109,11 +109,11 @@ class EvaluationSpec(_message.Message):
 
     @_builtins.property
     def class_tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Classification tasks that are judged; all where empty."""
+        """Classification tasks that are judged; all if empty."""
 
     @_builtins.property
     def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
-        """What happens to an image before the model takes it; where empty, images are brought to the size, colours and layout of the
+        """What happens to an image before the model takes it; if empty, images are converted to the size, colours and layout of the
         model's input.
         """
 
@@ -259,7 +259,7 @@ class EvaluationResult(_message.Message):
     hardware: _builtins.str
     """Processor or accelerator that the engines ran on."""
     main_metric: _builtins.str
-    """Main metric of the method: `top1`, `map`…; empty where nothing could be judged."""
+    """Main metric of the method: `top1`, `map`…; empty if nothing could be judged."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]:
         """Every figure."""
@@ -421,7 +421,7 @@ class EvaluationTask(_message.Message):
     uid: _builtins.str
     """Unique identifier."""
     display_name: _builtins.str
-    """Name for people; the model's name with date and time where empty."""
+    """Name for people; the model's name with date and time if empty."""
     owner: _builtins.str
     """Who created it."""
     etag: _builtins.str
@@ -498,7 +498,7 @@ class CreateEvaluationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def task(self) -> Global___EvaluationTask:
         """What to create."""
@@ -577,7 +577,7 @@ class ListEvaluationTasksRequest(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -660,7 +660,7 @@ class UpdateEvaluationTaskRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___EvaluationTask:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -716,7 +716,7 @@ class RetryEvaluationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     def __init__(
         self,
         *,
@@ -750,7 +750,7 @@ class ResubmitEvaluationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def spec(self) -> Global___EvaluationSpec:
         """The edited specification, whole."""
@@ -893,7 +893,7 @@ class StreamEvaluationTaskLogsRequest(_message.Message):
     name: _builtins.str
     """`evaluationTasks/{task}`."""
     attempt: _builtins.int
-    """Attempt to read; the newest where 0."""
+    """Attempt to read; the newest if 0."""
     after_line: _builtins.int
     """Sends only lines after this number: the `number` last seen."""
     follow: _builtins.bool
@@ -1114,7 +1114,7 @@ class ListEvaluationComparisonsRequest(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     mine_only: _builtins.bool

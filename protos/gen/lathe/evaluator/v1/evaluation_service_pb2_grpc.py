@@ -165,7 +165,7 @@ class EvaluationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvaluationTaskLogs(self, request, context):
-        """Sends the task's log so far and, where asked, what follows until the task ends.
+        """Sends the task's log so far and, if asked, what follows until the task ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

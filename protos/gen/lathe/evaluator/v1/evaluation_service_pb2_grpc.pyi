@@ -58,7 +58,7 @@ class EvaluationServiceStub:
     WatchEvaluationTask: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamEvaluationTaskLogs: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLine]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
     CompareEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]
     """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
     is read: give large ones a deadline of minutes.
@@ -96,7 +96,7 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     WatchEvaluationTask: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamEvaluationTaskLogs: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
     CompareEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
     """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
     is read: give large ones a deadline of minutes.
@@ -197,7 +197,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.StreamEvaluationTaskLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
-        """Sends the task's log so far and, where asked, what follows until the task ends."""
+        """Sends the task's log so far and, if asked, what follows until the task ends."""
 
     @_abc_1.abstractmethod
     def CompareEvaluations(

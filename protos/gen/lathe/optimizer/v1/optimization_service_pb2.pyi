@@ -75,7 +75,7 @@ class _GroupStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupState
     """None SUCCEEDED."""
 
 class GroupState(_GroupState, metaclass=_GroupStateEnumTypeWrapper):
-    """How the tasks of a group stand together."""
+    """Combined state of the tasks of a group."""
 
 GROUP_STATE_UNSPECIFIED: GroupState.ValueType  # 0
 """Not said."""
@@ -122,17 +122,17 @@ class OptimizationSpec(_message.Message):
     device: _builtins.str
     """Device of the catalog."""
     tensor_information: _builtins.str
-    """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; found in the model where empty. They are
-    compared with the inputs that the registry's description of the model has, where it has them.
+    """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; found in the model if empty. They are
+    compared with the inputs that the registry's description of the model has, if it has them.
     """
     precision_goal: _precision_pb2.Precision.ValueType
     """Lowest precision that is allowed: FP32 is lossless."""
     objective: Global___Objective.ValueType
     """What the search makes best."""
     search_budget_seconds: _builtins.int
-    """Time for the search, in seconds: 600 where 0."""
+    """Time for the search, in seconds: 600 if 0."""
     error_threshold: _builtins.float
-    """Largest relative error of a lossless candidate; the device's default where 0."""
+    """Largest relative error of a lossless candidate; the device's default if 0."""
     max_degradation: _builtins.float
     """Largest loss of the dataset's metric, in points."""
     dataset: _builtins.str
@@ -140,41 +140,41 @@ class OptimizationSpec(_message.Message):
     quantization_aware: _builtins.bool
     """The source was trained quantization-aware, and its quantization stays as it is."""
     engine_version: _builtins.str
-    """Version of the engines: the newest where empty."""
+    """Version of the engines: the newest if empty."""
     output_model: _builtins.str
-    """Model under which the result becomes a version once saved; the source's own model where empty."""
+    """Model under which the result becomes a version once saved; the source's own model if empty."""
     timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: half an hour more than the budget where 0, and at least an hour."""
+    """Longest time that one attempt may take, in seconds: half an hour more than the budget if 0, and at least an hour."""
     memory_limit_bytes: _builtins.int
-    """Most memory that the engines may take, in bytes: the device's default where 0."""
+    """Most memory that the engines may take, in bytes: the device's default if 0."""
     template: _builtins.str
-    """Template under which the source is read, where it is no package: `templates/{template}`; the built-in one of its format
-    where empty. A package brings its own.
+    """Template under which the source is read, if it is no package: `templates/{template}`; the built-in one of its format
+    if empty. A package brings its own.
     """
     output_location: _builtins.str
-    """Where SaveModel lays the result out: a folder of the bucket, `optimized/{task}` where empty. The result lies in
+    """Where SaveModel stores the result: a folder of the bucket, `optimized/{task}` if empty. The result lies in
     `{output_location}/m-{model}/mv-{version}` of the source. No other task may write there while the task is in flight, or
     once it is saved, for as long as the saved version exists; and it must not overlap the place of the source's own files.
     """
     max_batch: _builtins.int
-    """Largest batch that the result has to take: that of the template where 0."""
+    """Largest batch that the result has to take: that of the template if 0."""
     seed: _builtins.int
     """Seed of generated samples and of whatever is drawn."""
     metric: _builtins.str
-    """Metric, as an evaluation names it: `top1`, `map`…; the method's own main metric where empty."""
+    """Metric, as an evaluation names it: `top1`, `map`…; the method's own main metric if empty."""
     @_builtins.property
     def calibration_samples(self) -> _digest_pb2.Digest:
-        """Calibration samples, which INT8 needs where no dataset is given: an NPZ artifact."""
+        """Calibration samples, which INT8 needs if no dataset is given: an NPZ artifact."""
 
     @_builtins.property
     def test_data(self) -> _digest_pb2.Digest:
         """Test data that parity and latency are measured on: an NPZ artifact of arrays named like the inputs; seeded random samples
-        where absent.
+        if absent.
         """
 
     @_builtins.property
     def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
-        """Preprocessing of images; where empty, they are brought to the size, colours and layout of the model's input."""
+        """Preprocessing of images; if empty, they are converted to the size, colours and layout of the model's input."""
 
     def __init__(
         self,
@@ -379,7 +379,7 @@ class Candidate(_message.Message):
     memory_bytes: _builtins.int
     """Largest resident memory while serving, in bytes."""
     pareto: _builtins.bool
-    """True where no other candidate is better in latency, accuracy and size."""
+    """True if no other candidate is better in latency, accuracy and size."""
     recommended: _builtins.bool
     """True for the one recommended."""
     runtime: _builtins.str
@@ -387,15 +387,15 @@ class Candidate(_message.Message):
     precision: _precision_pb2.Precision.ValueType
     """Arithmetic that it computes in."""
     quantizer: _builtins.str
-    """What quantized it; empty where nothing did."""
+    """What quantized it; empty if nothing did."""
     accuracy: _builtins.float
-    """Metric on the dataset, where one was given."""
+    """Metric on the dataset, if one was given."""
     samples_per_second: _builtins.float
-    """Samples per second, where throughput was measured."""
+    """Samples per second, if throughput was measured."""
     note: _builtins.str
     """Why it was left out though nothing failed: `eliminated after 4 rounds: 0.61x of the best`."""
     measured_by: _builtins.str
-    """Task whose measurement this is, where an earlier search measured it under the same conditions. In an outcome, the sha256
+    """Task whose measurement this is, if an earlier search measured it under the same conditions. In an outcome, the sha256
     of that search's record.
     """
     @_builtins.property
@@ -410,7 +410,7 @@ class Candidate(_message.Message):
 
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
-        """Why it failed or was left out; absent where it did not."""
+        """Why it failed or was left out; absent if it did not."""
 
     @_builtins.property
     def knobs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -471,15 +471,15 @@ class OptimizationResult(_message.Message):
     model_version: _builtins.str
     """The recommended form as a new version, once saved."""
     no_gain: _builtins.bool
-    """True where no form beats the source by more than noise; the source form is the result."""
+    """True if no form beats the source by more than noise; the source form is the result."""
     source_accuracy: _builtins.float
-    """Metric of the source form on the dataset, where one was given."""
+    """Metric of the source form on the dataset, if one was given."""
     metric: _builtins.str
     """Name of that metric."""
     no_gain_reason: _builtins.str
-    """Why there is no gain, where there is none."""
+    """Why there is no gain, if there is none."""
     saved_location: _builtins.str
-    """Where the saved model lies in the bucket, once saved: `{output_location}/m-…/mv-…`."""
+    """Path of the saved model in the bucket, once it is saved: `{output_location}/m-…/mv-…`."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
         """Files of the recommended form."""
@@ -701,7 +701,7 @@ class OptimizationTask(_message.Message):
     uid: _builtins.str
     """Unique identifier."""
     display_name: _builtins.str
-    """Name for people; the model's name with date and time where empty."""
+    """Name for people; the model's name with date and time if empty."""
     owner: _builtins.str
     """Who created it."""
     etag: _builtins.str
@@ -778,7 +778,7 @@ class CreateOptimizationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def task(self) -> Global___OptimizationTask:
         """What to create."""
@@ -857,7 +857,7 @@ class ListOptimizationTasksRequest(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -940,7 +940,7 @@ class UpdateOptimizationTaskRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___OptimizationTask:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -996,7 +996,7 @@ class RetryOptimizationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     def __init__(
         self,
         *,
@@ -1030,7 +1030,7 @@ class ResubmitOptimizationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def spec(self) -> Global___OptimizationSpec:
         """The edited specification, whole."""
@@ -1173,7 +1173,7 @@ class StreamOptimizationTaskLogsRequest(_message.Message):
     name: _builtins.str
     """`optimizationTasks/{task}`."""
     attempt: _builtins.int
-    """Attempt to read; the newest where 0."""
+    """Attempt to read; the newest if 0."""
     after_line: _builtins.int
     """Sends only lines after this number: the `number` last seen."""
     follow: _builtins.bool
@@ -1211,7 +1211,7 @@ class SaveModelRequest(_message.Message):
     name: _builtins.str
     """`optimizationTasks/{task}`."""
     model: _builtins.str
-    """Model under which it becomes a version; `output_model` of the specification where empty."""
+    """Model under which it becomes a version; `output_model` of the specification if empty."""
     def __init__(
         self,
         *,
@@ -1241,7 +1241,7 @@ class GroupMember(_message.Message):
     model_version: _builtins.str
     """The model version."""
     task: _builtins.str
-    """Its task; empty where none could be created, or it was deleted."""
+    """Its task; empty if none could be created, or it was deleted."""
     state: _task_pb2.TaskState.ValueType
     """State of the task."""
     progress: _builtins.float
@@ -1317,7 +1317,7 @@ class OptimizationTaskGroup(_message.Message):
     etag: _builtins.str
     """Changes with every change of the resource."""
     state: Global___GroupState.ValueType
-    """How they stand together."""
+    """Their combined state."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, of the group and of each task."""
@@ -1378,7 +1378,7 @@ class CreateOptimizationTaskGroupRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where equal tasks have done it."""
+    """Does the work even if equal tasks have done it."""
     @_builtins.property
     def group(self) -> Global___OptimizationTaskGroup:
         """What to create."""
@@ -1453,7 +1453,7 @@ class ListOptimizationTaskGroupsRequest(_message.Message):
     MINE_ONLY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str

@@ -175,7 +175,7 @@ class OptimizationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamOptimizationTaskLogs(self, request, context):
-        """Sends the task's log so far and, where asked, what follows until the task ends.
+        """Sends the task's log so far and, if asked, what follows until the task ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,7 +192,7 @@ class OptimizationServiceServicer(object):
 
     def CreateOptimizationTaskGroup(self, request, context):
         """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
-        them together. A version whose task cannot be created stands in the group with the error; the others run.
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,7 @@ class OptimizationServiceStub:
     WatchOptimizationTask: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamOptimizationTaskLogs: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLine]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]
     """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
     the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
@@ -66,7 +66,7 @@ class OptimizationServiceStub:
     """
     CreateOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
     """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
-    them together. A version whose task cannot be created stands in the group with the error; the others run.
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
     """
     GetOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.GetOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
     """Returns a group, with the present states of its tasks."""
@@ -103,7 +103,7 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     WatchOptimizationTask: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamOptimizationTaskLogs: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
     """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
     the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
@@ -111,7 +111,7 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """
     CreateOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
     """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
-    them together. A version whose task cannot be created stands in the group with the error; the others run.
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
     """
     GetOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.GetOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
     """Returns a group, with the present states of its tasks."""
@@ -211,7 +211,7 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _optimization_service_pb2.StreamOptimizationTaskLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
-        """Sends the task's log so far and, where asked, what follows until the task ends."""
+        """Sends the task's log so far and, if asked, what follows until the task ends."""
 
     @_abc_1.abstractmethod
     def SaveModel(
@@ -231,7 +231,7 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_optimization_service_pb2.OptimizationTaskGroup, _abc.Awaitable[_optimization_service_pb2.OptimizationTaskGroup]]:
         """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
-        them together. A version whose task cannot be created stands in the group with the error; the others run.
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
         """
 
     @_abc_1.abstractmethod

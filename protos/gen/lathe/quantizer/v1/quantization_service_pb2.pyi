@@ -127,9 +127,9 @@ class CalibrationData(_message.Message):
     dataset: _builtins.str
     """A dataset of the registry: `datasets/{dataset}`."""
     samples: _builtins.int
-    """Number of samples taken: 128 where 0."""
+    """Number of samples taken: 128 if 0."""
     batch_size: _builtins.int
-    """Samples per batch: 1 where 0."""
+    """Samples per batch: 1 if 0."""
     seed: _builtins.int
     """Seed by which samples are chosen from a larger set."""
     @_builtins.property
@@ -138,7 +138,7 @@ class CalibrationData(_message.Message):
 
     @_builtins.property
     def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
-        """Preprocessing, in the order given; where empty, images are brought to the size, colours and layout of the model's input."""
+        """Preprocessing, in the order given; if empty, images are converted to the size, colours and layout of the model's input."""
 
     def __init__(
         self,
@@ -176,12 +176,12 @@ class AccuracyBound(_message.Message):
     dataset: _builtins.str
     """Dataset that it is measured on: `datasets/{dataset}`."""
     metric: _builtins.str
-    """Metric, as an evaluation names it: `top1`, `map`, `ap50`…; the method's own main metric where empty."""
+    """Metric, as an evaluation names it: `top1`, `map`, `ap50`…; the method's own main metric if empty."""
     samples: _builtins.int
-    """Number of samples measured on: all where 0."""
+    """Number of samples measured on: all if 0."""
     @_builtins.property
     def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
-        """Preprocessing; that of the calibration data where empty."""
+        """Preprocessing; that of the calibration data if empty."""
 
     def __init__(
         self,
@@ -225,11 +225,11 @@ class QuantizationSpec(_message.Message):
     model_version: _builtins.str
     """The source, which must have a source graph: `models/{model}/versions/{number}`."""
     device: _builtins.str
-    """Device of the catalog; that of the source where empty."""
+    """Device of the catalog; that of the source if empty."""
     runtime: _builtins.str
-    """Runtime that will serve the result; that of the source where empty."""
+    """Runtime that will serve the result; that of the source if empty."""
     precision: _precision_pb2.Precision.ValueType
-    """Arithmetic of the result: INT8 where not said."""
+    """Arithmetic of the result: INT8 if not said."""
     scheme: Global___QuantizationScheme.ValueType
     """What is quantized."""
     calibration_method: Global___CalibrationMethod.ValueType
@@ -239,14 +239,14 @@ class QuantizationSpec(_message.Message):
     granularity: Global___Granularity.ValueType
     """How many scales a weight has."""
     output_model: _builtins.str
-    """Model under which the result becomes a version; the source's own model where empty."""
+    """Model under which the result becomes a version; the source's own model if empty."""
     timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: an hour where 0."""
+    """Longest time that one attempt may take, in seconds: an hour if 0."""
     memory_limit_bytes: _builtins.int
-    """Most memory that the engines may take, in bytes: the device's default where 0."""
+    """Most memory that the engines may take, in bytes: the device's default if 0."""
     template: _builtins.str
-    """Template under which the source is read, where it is no package: `templates/{template}`; the built-in one of format,
-    device and runtime where empty. A package brings its own.
+    """Template under which the source is read, if it is no package: `templates/{template}`; the built-in one of format,
+    device and runtime if empty. A package brings its own.
     """
     tensor_information: _builtins.str
     """Inputs as users write them, one element a line: `input_0:float(1*3*224*224)`; the template's, else those that the model
@@ -371,13 +371,13 @@ class QuantizationCandidate(_message.Message):
     quantizer: _builtins.str
     """Quantizer and its settings: `onnxruntime ENTROPY_2 per channel`, `nncf on OpenVINO's IR`…"""
     cosine: _builtins.float
-    """Cosine between the source's outputs and its own, the lowest over all outputs; 0 where it did not get so far."""
+    """Cosine between the source's outputs and its own, the lowest over all outputs; 0 if it did not get so far."""
     sqnr_db: _builtins.float
     """Signal to quantization-noise ratio of the worst output, in decibels."""
     accuracy: _builtins.float
-    """Metric on the evaluation dataset, where one was asked for."""
+    """Metric on the evaluation dataset, if one was asked for."""
     median_ms: _builtins.float
-    """Median latency, in milliseconds, from the paired measurement; 0 where it was out before."""
+    """Median latency, in milliseconds, from the paired measurement; 0 if it was out before."""
     size_bytes: _builtins.int
     """Size of its weights, in bytes."""
     chosen: _builtins.bool
@@ -440,13 +440,13 @@ class QuantizationResult(_message.Message):
     no_gain_reason: _builtins.str
     """Empty, or why the result is not faster than the source on this device."""
     source_accuracy: _builtins.float
-    """Metric of the source on the evaluation dataset, where one was asked for."""
+    """Metric of the source on the evaluation dataset, if one was asked for."""
     accuracy: _builtins.float
     """Metric of the result."""
     metric: _builtins.str
     """Name of that metric."""
     bound_held: _builtins.bool
-    """Whether the bound holds, where one was asked for; where not, the result is the best form that was found."""
+    """Whether the bound holds, if one was asked for; if not, the result is the best form that was found."""
     hardware: _builtins.str
     """Processor or accelerator that the engines ran on."""
     @_builtins.property
@@ -585,7 +585,7 @@ class QuantizationWork(_message.Message):
 
     @_builtins.property
     def calibration(self) -> _digest_pb2.DatasetSelection:
-        """Chosen calibration items, fetched to `calibration/`; absent where an artifact, at `calibration.bin`, is given instead."""
+        """Chosen calibration items, fetched to `calibration/`; absent if an artifact, at `calibration.bin`, is given instead."""
 
     @_builtins.property
     def evaluation(self) -> _digest_pb2.DatasetSelection:
@@ -708,7 +708,7 @@ class QuantizationTask(_message.Message):
     uid: _builtins.str
     """Unique identifier."""
     display_name: _builtins.str
-    """Name for people; the model's name with date and time where empty."""
+    """Name for people; the model's name with date and time if empty."""
     owner: _builtins.str
     """Who created it."""
     etag: _builtins.str
@@ -785,7 +785,7 @@ class CreateQuantizationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def task(self) -> Global___QuantizationTask:
         """What to create."""
@@ -864,7 +864,7 @@ class ListQuantizationTasksRequest(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -947,7 +947,7 @@ class UpdateQuantizationTaskRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___QuantizationTask:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -1003,7 +1003,7 @@ class RetryQuantizationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     def __init__(
         self,
         *,
@@ -1037,7 +1037,7 @@ class ResubmitQuantizationTaskRequest(_message.Message):
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
-    """Does the work even where an equal task has done it."""
+    """Does the work even if an equal task has done it."""
     @_builtins.property
     def spec(self) -> Global___QuantizationSpec:
         """The edited specification, whole."""
@@ -1180,7 +1180,7 @@ class StreamQuantizationTaskLogsRequest(_message.Message):
     name: _builtins.str
     """`quantizationTasks/{task}`."""
     attempt: _builtins.int
-    """Attempt to read; the newest where 0."""
+    """Attempt to read; the newest if 0."""
     after_line: _builtins.int
     """Sends only lines after this number: the `number` last seen."""
     follow: _builtins.bool

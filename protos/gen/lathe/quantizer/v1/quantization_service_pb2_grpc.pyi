@@ -58,7 +58,7 @@ class QuantizationServiceStub:
     WatchQuantizationTask: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamQuantizationTaskLogs: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLine]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 @_typing.type_check_only
 class QuantizationServiceAsyncStub(QuantizationServiceStub):
@@ -88,7 +88,7 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     WatchQuantizationTask: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamQuantizationTaskLogs: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
-    """Sends the task's log so far and, where asked, what follows until the task ends."""
+    """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that quantize a model version after training."""
@@ -181,6 +181,6 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quantization_service_pb2.StreamQuantizationTaskLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
-        """Sends the task's log so far and, where asked, what follows until the task ends."""
+        """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 def add_QuantizationServiceServicer_to_server(servicer: QuantizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

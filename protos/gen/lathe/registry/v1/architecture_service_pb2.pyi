@@ -56,7 +56,7 @@ class Architecture(_message.Message):
         def build(num_classes: int = 10) -> torch.nn.Module: ...
 
     `architecture` needs no import. Entries of `config` become keyword arguments, and so does the template's number of
-    classes where the function takes `num_classes`.
+    classes if the function takes `num_classes`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -185,7 +185,7 @@ class CreateArchitectureRequest(_message.Message):
     ARCHITECTURE_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     architecture_id: _builtins.str
-    """Last part of the new name; made from the class name where empty."""
+    """Last part of the new name; made from the class name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     @_builtins.property
@@ -264,7 +264,7 @@ class ListArchitecturesRequest(_message.Message):
     CERTIFICATION_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -339,7 +339,7 @@ class UpdateArchitectureRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def architecture(self) -> Global___Architecture:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:

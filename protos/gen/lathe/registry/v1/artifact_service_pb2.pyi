@@ -37,7 +37,7 @@ class _UploadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadSta
     """Given up, by CancelUpload or because it expired."""
 
 class UploadState(_UploadState, metaclass=_UploadStateEnumTypeWrapper):
-    """Where an upload stands."""
+    """State of an upload."""
 
 UPLOAD_STATE_UNSPECIFIED: UploadState.ValueType  # 0
 """Never sent by the service."""

@@ -89,7 +89,7 @@ class ArtifactServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetArtifact(self, request, context):
-        """Says whether bytes with this digest are stored; NOT_FOUND where not. Ask before uploading what may be here already.
+        """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

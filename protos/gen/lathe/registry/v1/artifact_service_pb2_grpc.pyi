@@ -50,7 +50,7 @@ class ArtifactServiceStub:
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]
     """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.Artifact]
-    """Says whether bytes with this digest are stored; NOT_FOUND where not. Ask before uploading what may be here already."""
+    """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already."""
     GetDownload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetDownloadRequest, _artifact_service_pb2.Download]
     """Returns a presigned URL from which the bytes can be read, ranges included."""
 
@@ -75,7 +75,7 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     CancelUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.Artifact]  # type: ignore[assignment]
-    """Says whether bytes with this digest are stored; NOT_FOUND where not. Ask before uploading what may be here already."""
+    """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already."""
     GetDownload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetDownloadRequest, _artifact_service_pb2.Download]  # type: ignore[assignment]
     """Returns a presigned URL from which the bytes can be read, ranges included."""
 
@@ -127,7 +127,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_service_pb2.GetArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_service_pb2.Artifact, _abc.Awaitable[_artifact_service_pb2.Artifact]]:
-        """Says whether bytes with this digest are stored; NOT_FOUND where not. Ask before uploading what may be here already."""
+        """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already."""
 
     @_abc_1.abstractmethod
     def GetDownload(

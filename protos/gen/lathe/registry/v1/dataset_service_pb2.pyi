@@ -124,7 +124,7 @@ class _DatasetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetS
     """The import failed; `failure` says why. Nothing of it is kept."""
 
 class DatasetState(_DatasetState, metaclass=_DatasetStateEnumTypeWrapper):
-    """Where a dataset stands."""
+    """State of a dataset."""
 
 DATASET_STATE_UNSPECIFIED: DatasetState.ValueType  # 0
 """Never sent by the service."""
@@ -174,7 +174,7 @@ class ClassMappingEntry(_message.Message):
     """The dataset's key: `class` of an image folder, `label` of boxes, a key of `classifications`."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Classes of the task. Those of the template's taxonomy where empty."""
+        """Classes of the task. Those of the template's taxonomy if empty."""
 
     @_builtins.property
     def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -426,11 +426,11 @@ class SampleItems(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     STRATIFY_BY_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """Number of items to keep; all where there are fewer."""
+    """Number of items to keep; all if there are fewer."""
     seed: _builtins.int
     """Seed: the same gives the same items."""
     stratify_by: _builtins.str
-    """Attribute or classification key whose proportions are kept; none where empty."""
+    """Attribute or classification key whose proportions are kept; none if empty."""
     def __init__(
         self,
         *,
@@ -582,9 +582,9 @@ class Dataset(_message.Message):
     etag: _builtins.str
     """Changes with every change of the resource."""
     type: Global___DatasetType.ValueType
-    """What models it is for; found out where not said."""
+    """What models it is for; found out if not said."""
     format: Global___DatasetFormat.ValueType
-    """What the files are; found out where not said."""
+    """What the files are; found out if not said."""
     state: Global___DatasetState.ValueType
     """Where it stands."""
     progress: _builtins.float
@@ -897,14 +897,14 @@ class CreateDatasetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACCEPT_MISMATCHES_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
-    """Last part of the new name; made from the display name where empty."""
+    """Last part of the new name; made from the display name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     accept_mismatches: _builtins.bool
-    """Goes on where the class mapping does not fit, without waiting for ConfirmDatasetImport."""
+    """Goes on if the class mapping does not fit, without waiting for ConfirmDatasetImport."""
     @_builtins.property
     def dataset(self) -> Global___Dataset:
-        """What to create: `files`, and where wanted `format`, `type` and `mapping`."""
+        """What to create: `files`, and optionally `format`, `type` and `mapping`."""
 
     def __init__(
         self,
@@ -954,7 +954,7 @@ class DeriveDatasetRequest(_message.Message):
     DATASET_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
-    """Last part of the new name; made from the display name where empty."""
+    """Last part of the new name; made from the display name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     @_builtins.property
@@ -1034,7 +1034,7 @@ class ListDatasetsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -1112,7 +1112,7 @@ class UpdateDatasetRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dataset(self) -> Global___Dataset:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -1191,7 +1191,7 @@ class ListDatasetItemsRequest(_message.Message):
     parent: _builtins.str
     """`datasets/{dataset}`."""
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     @_builtins.property
@@ -1298,7 +1298,7 @@ class SelectDatasetItemsRequest(_message.Message):
     name: _builtins.str
     """`datasets/{dataset}`."""
     count: _builtins.int
-    """Number of items: all where 0."""
+    """Number of items: all if 0."""
     seed: _builtins.int
     """Seed: the same gives the same items."""
     def __init__(
@@ -1330,7 +1330,7 @@ class HoldDatasetRequest(_message.Message):
     holder: _builtins.str
     """Resource name of the task that uses it."""
     ttl_seconds: _builtins.int
-    """Seconds after which the hold ends by itself, so that a lost task holds nothing for ever: a day where 0."""
+    """Seconds after which the hold ends by itself, so that a lost task holds nothing for ever: a day if 0."""
     def __init__(
         self,
         *,

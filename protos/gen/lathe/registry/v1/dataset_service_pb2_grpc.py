@@ -146,7 +146,7 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasetItems(self, request, context):
-        """Lists items, in their order, those of a class or an attribute alone where asked.
+        """Lists items, in their order, those of a class or an attribute alone if asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,7 @@ class DatasetServiceStub:
     used again.
     """
     ListDatasetItems: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetItemsRequest, _dataset_service_pb2.ListDatasetItemsResponse]
-    """Lists items, in their order, those of a class or an attribute alone where asked."""
+    """Lists items, in their order, those of a class or an attribute alone if asked."""
     PreviewDatasetItem: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetItemRequest, _dataset_service_pb2.DatasetItemPreview]
     """Returns one item with URLs of its image, of the image with annotations drawn, and its annotations as JSON."""
     ExportDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ExportDatasetRequest, _dataset_service_pb2.DatasetArchive]
@@ -102,7 +102,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     used again.
     """
     ListDatasetItems: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetItemsRequest, _dataset_service_pb2.ListDatasetItemsResponse]  # type: ignore[assignment]
-    """Lists items, in their order, those of a class or an attribute alone where asked."""
+    """Lists items, in their order, those of a class or an attribute alone if asked."""
     PreviewDatasetItem: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetItemRequest, _dataset_service_pb2.DatasetItemPreview]  # type: ignore[assignment]
     """Returns one item with URLs of its image, of the image with annotations drawn, and its annotations as JSON."""
     ExportDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ExportDatasetRequest, _dataset_service_pb2.DatasetArchive]  # type: ignore[assignment]
@@ -191,7 +191,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_service_pb2.ListDatasetItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.ListDatasetItemsResponse, _abc.Awaitable[_dataset_service_pb2.ListDatasetItemsResponse]]:
-        """Lists items, in their order, those of a class or an attribute alone where asked."""
+        """Lists items, in their order, those of a class or an attribute alone if asked."""
 
     @_abc_1.abstractmethod
     def PreviewDatasetItem(

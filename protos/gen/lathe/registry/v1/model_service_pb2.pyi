@@ -203,13 +203,13 @@ class PackageInfo(_message.Message):
     file_name: _builtins.str
     """Composed by the service: `{repo}_{package_name}_{method}_{version}.tar`."""
     device: _builtins.str
-    """Device of the catalog that the package is for; read from its manifest where empty."""
+    """Device of the catalog that the package is for; read from its manifest if empty."""
     runtime: _builtins.str
-    """Runtime that loads it; read from its manifest where empty."""
+    """Runtime that loads it; read from its manifest if empty."""
     precision: _precision_pb2.Precision.ValueType
-    """Precision that it computes in; read from its manifest where not said."""
+    """Precision that it computes in; read from its manifest if not said."""
     directly_uploaded: _builtins.bool
-    """True where a user uploaded it, so that no source graph is known."""
+    """True if a user uploaded it, so that no source graph is known."""
     def __init__(
         self,
         *,
@@ -360,7 +360,7 @@ class ModelVersion(_message.Message):
     uid: _builtins.str
     """Unique identifier that outlives a name."""
     display_name: _builtins.str
-    """Name for people; the model's name and the number where empty."""
+    """Name for people; the model's name and the number if empty."""
     description: _builtins.str
     """What is special about it, at most 1000 characters."""
     owner: _builtins.str
@@ -438,7 +438,7 @@ class OperatorCount(_message.Message):
     OPERATOR_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     operator: _builtins.str
-    """Operator type, with its domain where that is not the default one."""
+    """Operator type, with its domain if that is not the default one."""
     count: _builtins.int
     """Number of nodes."""
     def __init__(
@@ -595,9 +595,9 @@ class Difference(_message.Message):
     path: _builtins.str
     """What differs: `files[model.onnx].sha256`, `graphs[model].operators.Conv`…"""
     before: _builtins.str
-    """Value in the first version; empty where it has none."""
+    """Value in the first version; empty if it has none."""
     after: _builtins.str
-    """Value in the second version; empty where it has none."""
+    """Value in the second version; empty if it has none."""
     def __init__(
         self,
         *,
@@ -628,7 +628,7 @@ class ModelDiff(_message.Message):
     """The second version."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]:
-        """Differences, in order of their paths; none where the versions are equal."""
+        """Differences, in order of their paths; none if the versions are equal."""
 
     def __init__(
         self,
@@ -746,7 +746,7 @@ class CreateModelRequest(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """Last part of the new name; made from the display name where empty."""
+    """Last part of the new name; made from the display name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     @_builtins.property
@@ -823,7 +823,7 @@ class ListModelsRequest(_message.Message):
     MINE_ONLY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -892,7 +892,7 @@ class UpdateModelRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___Model:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -1035,7 +1035,7 @@ class ListModelVersionsRequest(_message.Message):
     parent: _builtins.str
     """`models/{model}`, or `models/-` for all."""
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -1114,7 +1114,7 @@ class UpdateModelVersionRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model_version(self) -> Global___ModelVersion:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -1174,7 +1174,7 @@ class HoldModelVersionRequest(_message.Message):
     holder: _builtins.str
     """Resource name of the task that uses it."""
     ttl_seconds: _builtins.int
-    """Seconds after which the hold ends by itself, so that a lost task holds nothing for ever: a day where 0."""
+    """Seconds after which the hold ends by itself, so that a lost task holds nothing for ever: a day if 0."""
     def __init__(
         self,
         *,
@@ -1275,7 +1275,7 @@ class GetLineageRequest(_message.Message):
     name: _builtins.str
     """`models/{model}/versions/{number}`."""
     max_depth: _builtins.int
-    """Steps to follow each way: 10 where 0, at most 100."""
+    """Steps to follow each way: 10 if 0, at most 100."""
     def __init__(
         self,
         *,

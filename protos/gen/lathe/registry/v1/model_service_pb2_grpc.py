@@ -192,7 +192,7 @@ class ModelServiceServicer(object):
 
     def HoldModelVersion(self, request, context):
         """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others where callers are known by tokens.
+        PERMISSION_DENIED for others if callers authenticate with tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

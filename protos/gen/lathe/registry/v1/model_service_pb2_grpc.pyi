@@ -66,7 +66,7 @@ class ModelServiceStub:
     """Returns what a version was made from and what was made from it."""
     HoldModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.HoldModelVersionRequest, _empty_pb2.Empty]
     """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others where callers are known by tokens.
+    PERMISSION_DENIED for others if callers authenticate with tokens.
     """
     UnholdModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]
     """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
@@ -108,7 +108,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Returns what a version was made from and what was made from it."""
     HoldModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.HoldModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others where callers are known by tokens.
+    PERMISSION_DENIED for others if callers authenticate with tokens.
     """
     UnholdModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
@@ -231,7 +231,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others where callers are known by tokens.
+        PERMISSION_DENIED for others if callers authenticate with tokens.
         """
 
     @_abc_1.abstractmethod

@@ -59,7 +59,7 @@ class MetricBound(_message.Message):
     metric: _builtins.str
     """Figure, as the evaluation names it: `top1`, `map`, `recall/7`, `latency_p99_ms`, `throughput`."""
     slice: _builtins.str
-    """Slice that it is of, `scene=night`; all data where empty."""
+    """Slice that it is of, `scene=night`; all data if empty."""
     min: _builtins.float
     """Smallest value allowed."""
     max: _builtins.float
@@ -103,7 +103,7 @@ class PromotionRules(_message.Message):
     version that was uploaded as a package, which nothing compared, does not keep it.
     """
     require_evaluation: _builtins.bool
-    """A SUCCEEDED evaluation of this very version is named, on this dataset where one is given: `datasets/{dataset}`."""
+    """A SUCCEEDED evaluation of this very version is named, on this dataset if one is given: `datasets/{dataset}`."""
     dataset: _builtins.str
     """Dataset that evaluations have to be on."""
     allow_warn: _builtins.bool
@@ -434,7 +434,7 @@ class Compatibility(_message.Message):
     """The answer."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why not, a sentence each; empty where it can."""
+        """Why not, a sentence each; empty if it can."""
 
     @_builtins.property
     def checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -468,7 +468,7 @@ class CreateChannelRequest(_message.Message):
     parent: _builtins.str
     """`models/{model}`."""
     channel_id: _builtins.str
-    """Last part of the new name; made from the display name where empty."""
+    """Last part of the new name; made from the display name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     @_builtins.property
@@ -549,7 +549,7 @@ class ListChannelsRequest(_message.Message):
     parent: _builtins.str
     """`models/{model}`, or `models/-` for all."""
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -619,7 +619,7 @@ class UpdateChannelRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def channel(self) -> Global___Channel:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -805,7 +805,7 @@ class ListReleasesRequest(_message.Message):
     parent: _builtins.str
     """`models/{model}/channels/{channel}`."""
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(

@@ -97,11 +97,11 @@ class Preprocessing(_message.Message):
     """Order of the channels that the network was trained on."""
     @_builtins.property
     def mean_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Subtracted per channel: one value, or one per channel. None where empty."""
+        """Subtracted per channel: one value, or one per channel. None if empty."""
 
     @_builtins.property
     def scale_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Divided by, per channel: one value, or one per channel, none of them 0. None where empty."""
+        """Divided by, per channel: one value, or one per channel, none of them 0. None if empty."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class ComponentInput(_message.Message):
     name: _builtins.str
     """Name of the input in the package, 1 to 200 characters."""
     dtype: _builtins.str
-    """Element type as NumPy writes it; `float32` where empty."""
+    """Element type as NumPy writes it; `float32` if empty."""
     sample_min: _builtins.float
     """Smallest value of generated parity samples; with `sample_max` both 0, the dtype's usual range."""
     sample_max: _builtins.float
@@ -157,11 +157,11 @@ class ComponentInput(_message.Message):
 
     @_builtins.property
     def min_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Smallest extent of each axis beside the batch, where some may vary; `shape` is what the package is tuned for."""
+        """Smallest extent of each axis beside the batch, if some may vary; `shape` is what the package is tuned for."""
 
     @_builtins.property
     def max_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Largest extent of each axis beside the batch, where some may vary."""
+        """Largest extent of each axis beside the batch, if some may vary."""
 
     @_builtins.property
     def sample_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -213,18 +213,18 @@ class Component(_message.Message):
     model_type: _builtins.str
     """What it is: `classifier`, `detector`, `backbone`…"""
     max_batch: _builtins.int
-    """Largest batch; the batch axis is dynamic from 1 to it. 1 where 0."""
+    """Largest batch; the batch axis is dynamic from 1 to it. 1 if 0."""
     architecture: _builtins.str
-    """Architecture of a PTH source: `architectures/{architecture}`; the model version's own where empty."""
+    """Architecture of a PTH source: `architectures/{architecture}`; the model version's own if empty."""
     state_dict_key: _builtins.str
-    """Key of the checkpoint under which the state dict lies; the whole file is the state dict where empty. Of a SavedModel: its
-    signature; `serving_default`, else the only one, where empty.
+    """Key of the checkpoint under which the state dict lies; the whole file is the state dict if empty. Of a SavedModel: its
+    signature; `serving_default`, else the only one, if empty.
     """
     num_classes: _builtins.int
-    """Number of classes, handed to the architecture where it takes `num_classes`."""
+    """Number of classes, handed to the architecture if it takes `num_classes`."""
     source_file: _builtins.str
-    """File of the model version that holds this component's weights, or the folder that holds it where the format is a
-    directory; its only file, or all of its files, where empty.
+    """File of the model version that holds this component's weights, or the folder that holds it if the format is a
+    directory; its only file, or all of its files, if empty.
     """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentInput]:
@@ -232,7 +232,7 @@ class Component(_message.Message):
 
     @_builtins.property
     def output_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the outputs, in order; `output_0`… where empty."""
+        """Names of the outputs, in order; `output_0`… if empty."""
 
     def __init__(
         self,
@@ -529,7 +529,7 @@ class Template(_message.Message):
     runtime: _builtins.str
     """Runtime that will serve the package: `onnxruntime`, `openvino`…"""
     precision: _precision_pb2.Precision.ValueType
-    """Arithmetic that the package computes in; FP32 where not said."""
+    """Arithmetic that the package computes in; FP32 if not said."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -636,7 +636,7 @@ class ResolvedTemplate(_message.Message):
 
     @_builtins.property
     def provenance(self) -> _containers.RepeatedCompositeFieldContainer[Global___Provenance]:
-        """Every value with where it comes from, in order of the paths."""
+        """Every value with if it comes from, in order of the paths."""
 
     def __init__(
         self,
@@ -662,7 +662,7 @@ class CreateTemplateRequest(_message.Message):
     TEMPLATE_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     template_id: _builtins.str
-    """Last part of the new name; made from the display name where empty."""
+    """Last part of the new name; made from the display name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     @_builtins.property
@@ -743,7 +743,7 @@ class ListTemplatesRequest(_message.Message):
     SOURCE_FORMAT_FIELD_NUMBER: _builtins.int
     BUILT_IN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 50 where 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
@@ -759,7 +759,7 @@ class ListTemplatesRequest(_message.Message):
     source_format: _model_service_pb2.ModelFormat.ValueType
     """Only those that take this source (file format)."""
     built_in: _builtins.bool
-    """Only built-in ones, or only users' own, where set."""
+    """Only built-in ones, or only users' own, if set."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only those with these labels."""
@@ -826,7 +826,7 @@ class UpdateTemplateRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def template(self) -> Global___Template:
-        """The new values; `name` says which, `etag` guards against a lost update where set."""
+        """The new values; `name` says which, `etag` guards against a lost update if set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -918,7 +918,7 @@ class ResolveTemplateRequest(_message.Message):
     name: _builtins.str
     """`templates/{template}`."""
     model_version: _builtins.str
-    """The model version that will be converted, where it is known: it fills in what it knows, and its format is checked."""
+    """The model version that will be converted, if it is known: it fills in what it knows, and its format is checked."""
     @_builtins.property
     def overrides(self) -> Global___TemplateOverrides:
         """Values that replace the template's."""

@@ -89,8 +89,8 @@ class TemplateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResolveTemplate(self, request, context):
-        """Shows the full specification that a task with this template and these overrides will run, each value with where it
-        comes from.
+        """Shows the full specification that a task with this template and these overrides will run, and
+        where each value comes from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,8 +47,8 @@ class TemplateServiceStub:
     used again.
     """
     ResolveTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ResolveTemplateRequest, _template_service_pb2.ResolvedTemplate]
-    """Shows the full specification that a task with this template and these overrides will run, each value with where it
-    comes from.
+    """Shows the full specification that a task with this template and these overrides will run, and
+    where each value comes from.
     """
 
 @_typing.type_check_only
@@ -69,8 +69,8 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     used again.
     """
     ResolveTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ResolveTemplateRequest, _template_service_pb2.ResolvedTemplate]  # type: ignore[assignment]
-    """Shows the full specification that a task with this template and these overrides will run, each value with where it
-    comes from.
+    """Shows the full specification that a task with this template and these overrides will run, and
+    where each value comes from.
     """
 
 class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -124,8 +124,8 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.ResolveTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.ResolvedTemplate, _abc.Awaitable[_template_service_pb2.ResolvedTemplate]]:
-        """Shows the full specification that a task with this template and these overrides will run, each value with where it
-        comes from.
+        """Shows the full specification that a task with this template and these overrides will run, and
+        where each value comes from.
         """
 
 def add_TemplateServiceServicer_to_server(servicer: TemplateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

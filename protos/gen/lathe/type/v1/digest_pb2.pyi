@@ -74,7 +74,7 @@ Global___File: _TypeAlias = File  # noqa: Y015
 
 @_typing.final
 class FileList(_message.Message):
-    """Files that belong together, stored as one blob of its own where a message would be too long for them."""
+    """Files that belong together, stored as one blob of its own if a message would be too long for them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -78,7 +78,7 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     TIMEOUT: _FailureReason.ValueType  # 10
     """The task went over its time limit."""
     TOOLCHAIN_UNAVAILABLE: _FailureReason.ValueType  # 11
-    """The tool that this task needs is not installed where it ran."""
+    """The tool that this task needs is not installed if it ran."""
     TOOLCHAIN_CRASHED: _FailureReason.ValueType  # 12
     """The tool ended without an answer: a crash, a signal, an internal error."""
     INPUT_UNAVAILABLE: _FailureReason.ValueType  # 13
@@ -124,7 +124,7 @@ OUT_OF_MEMORY: FailureReason.ValueType  # 9
 TIMEOUT: FailureReason.ValueType  # 10
 """The task went over its time limit."""
 TOOLCHAIN_UNAVAILABLE: FailureReason.ValueType  # 11
-"""The tool that this task needs is not installed where it ran."""
+"""The tool that this task needs is not installed if it ran."""
 TOOLCHAIN_CRASHED: FailureReason.ValueType  # 12
 """The tool ended without an answer: a crash, a signal, an internal error."""
 INPUT_UNAVAILABLE: FailureReason.ValueType  # 13
@@ -147,7 +147,7 @@ Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """Why and where a task failed, in words that a person can act on."""
+    """Why and if a task failed, in words that a person can act on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -166,15 +166,15 @@ class Failure(_message.Message):
     message: _builtins.str
     """One or two sentences. The tool's own raw error is in the task's log."""
     node: _builtins.str
-    """The graph node or module concerned, where one is known."""
+    """The graph node or module concerned, if one is known."""
     operator: _builtins.str
-    """The operator type concerned, where one is known."""
+    """The operator type concerned, if one is known."""
     evidence: _builtins.str
     """What was seen: keys and shapes, a measured error against its threshold, the tail of a message."""
     suggested_fix: _builtins.str
     """What to do about it."""
     retryable: _builtins.bool
-    """True where the same task may succeed when tried again."""
+    """True if the same task may succeed when tried again."""
     def __init__(
         self,
         *,

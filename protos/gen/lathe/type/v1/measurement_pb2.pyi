@@ -111,7 +111,7 @@ class OutputParity(_message.Message):
     cosine: _builtins.float
     """Cosine of the angle between both outputs, flattened."""
     sqnr_db: _builtins.float
-    """Signal to quantization-noise ratio, in decibels; 200 where both are equal."""
+    """Signal to quantization-noise ratio, in decibels; 200 if both are equal."""
     top1_agreement: _builtins.float
     """Part of the samples whose largest element is at the same place; set for classifiers."""
     verdict: Global___Verdict.ValueType

@@ -106,7 +106,7 @@ Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 @_typing.final
 class TaskStatus(_message.Message):
-    """Where a task stands."""
+    """State of a task."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -128,7 +128,7 @@ class TaskStatus(_message.Message):
     message: _builtins.str
     """What the worker says it is doing, for people ("building for OpenVINO")."""
     pending_reason: _builtins.str
-    """Why a PENDING task waits, where more is known than "no worker is free yet"."""
+    """Why a PENDING task waits, if more is known than "no worker is free yet"."""
     revision: _builtins.int
     """Grows by at least one with every change of the task. A Watch resumes from it."""
     @_builtins.property

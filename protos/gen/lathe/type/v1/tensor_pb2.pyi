@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class ShapeProfile(_message.Message):
     """The shape that a tensor may take at run time. In `min`, `opt` and `max` every list has one entry per axis; an axis is
-    dynamic where `min` and `max` differ. A fixed shape has three equal lists.
+    dynamic if `min` and `max` differ. A fixed shape has three equal lists.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -75,7 +75,7 @@ class TensorSpec(_message.Message):
     """Axis that counts the samples of a batch: the first if absent; -1 if no axis does."""
     @_builtins.property
     def shape(self) -> Global___ShapeProfile:
-        """Extents; absent where a graph does not say them."""
+        """Extents; absent if a graph does not say them."""
 
     @_builtins.property
     def axis_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
