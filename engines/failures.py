@@ -111,6 +111,17 @@ class EngineFailure(Exception):  # noqa: N818 - the API calls it a failure: a ta
         return cls(FailureReason(fields.pop("reason")), fields.pop("message"), **fields)
 
 
+def invalid(message: str, fix: str = "") -> EngineFailure:
+    """Return the INVALID_SPEC failure of a message, with the suggested fix."""
+    return EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix=fix)
+
+
+def invalid_field(error: ValidationError) -> EngineFailure:
+    """Return the INVALID_SPEC failure of a request that does not validate, naming the field."""
+    field, objection = first_objection(error)
+    return invalid(f"The request's field '{field}' is wrong: {objection}.")
+
+
 def tells_of_no_memory(text: str) -> bool:
     """Return whether an error's words say that memory could not be had, as the frameworks and runtimes say it."""
     return _NO_MEMORY.search(text) is not None

@@ -15,8 +15,9 @@ from engines.api.structure import filled
 from engines.api.test_data import array_of
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, Tensor
-from engines.runtimes import Array, Arrays, BuiltForm, Session, backend
+from engines.runtimes import BuiltForm, Session, backend
 from engines.spec.toolchain import available_threads
+from engines.tensors import Array, Arrays
 from engines.tensors.signature import format_extents
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engines.spec.request import Component, invalid
+from engines.failures import invalid
+from engines.spec.information import apply_elements
+from engines.spec.template import Component
 from engines.tensors.element import Step, TensorElement
-from engines.tensors.information import apply_elements
 from engines.tensors.tree import is_positional
 
 

@@ -6,10 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, invalid
 from engines.formats.detection import detect
 from engines.graph.hygiene import external_files, load_model
-from engines.spec.request import WorkInput, invalid
+from engines.spec.request import WorkInput
 from engines.spec.source_files import DIRECTORY_FORMATS, ROOT
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from engines.api.display import show_report, shown
 from engines.api.test_data import write_test_data
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, invalid
 from engines.package.work import PACKAGE_DIR
 from engines.spec.devices import Device, load_catalog
-from engines.spec.request import ConversionRequest, invalid
+from engines.spec.request import ConversionRequest
 
 if TYPE_CHECKING:
     from engines.api.callables import OptimizedModel

@@ -13,20 +13,21 @@ from engines.api.convention import Convention, declared, place_of
 from engines.api.files import laid_out
 from engines.api.structure import structure_of_call
 from engines.api.test_data import dtypes_of, named_arrays
-from engines.failures import EngineFailure
+from engines.failures import EngineFailure, invalid
 from engines.formats.detection import detect
 from engines.formats.reading import Reader, read_source, with_components, with_stated_inputs
 from engines.formats.source import Source
 from engines.formats.torch_export.forward import to_tensors
 from engines.formats.torch_export.module_source import module_source
 from engines.formats.torchscript.reader import load_torchscript, script_arguments, scripted
-from engines.runtimes.protocol import Array
 from engines.spec.devices import Device
-from engines.spec.request import Component, ConversionRequest, Template, WorkInput, invalid
+from engines.spec.information import apply_elements
+from engines.spec.request import ConversionRequest, WorkInput
 from engines.spec.source_files import ROOT
+from engines.spec.template import Component, Template
+from engines.tensors import Array
 from engines.tensors import input_shapes as shapes_of_inputs
 from engines.tensors.element import Shapes, TensorElement
-from engines.tensors.information import apply_elements
 from engines.tensors.text import parse as parse_text
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from engines.failures import invalid
 from engines.package.payload.infer import write_npz
-from engines.runtimes.protocol import Array
-from engines.spec.request import ConversionRequest, invalid
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import TEST_DATA
+from engines.tensors import Array
 
 
 def write_test_data(

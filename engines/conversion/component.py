@@ -17,7 +17,8 @@ from engines.parity.verification import describe, judged, verify
 from engines.runtimes import Backend, Session
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.runtimes.torchscript.runtime import TorchScriptSession
-from engines.spec.request import CLASSIFIERS, Component, ConversionRequest
+from engines.spec.request import ConversionRequest
+from engines.spec.template import CLASSIFIERS, Component
 from engines.spec.toolchain import hardware
 from engines.tensors.samples import Samples
 from engines.tensors.signature import Signature

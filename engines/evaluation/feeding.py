@@ -14,7 +14,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Geometry, Steps, as_input, steps_for
 from engines.imaging.inputs import one_sample
 from engines.postprocess import input_size
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from engines.evaluation.groups import Group
 from engines.evaluation.predicting import MAIN_METRICS, Predictor
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 _MOST_KEPT_BYTES = 512 << 20
 

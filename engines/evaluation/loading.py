@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, ServedForm, read_manifest
-from engines.runtimes import Array, BuiltForm, Session, backend
+from engines.runtimes import BuiltForm, Session, backend
+from engines.tensors import Array
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from engines.evaluation.feeding import Batch
 from engines.evaluation.raw import RawCollector
 from engines.evaluation.truth import ClassTruth, check_tasks
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 Prediction = dict[str, Any]
 Taxonomies = Sequence[Mapping[str, Any]]

@@ -13,7 +13,7 @@ from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
 from engines.evaluation.report import MetricValue
 from engines.evaluation.report_figures import OutputFigures
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 
 class RawCollector:

@@ -7,9 +7,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.evaluation.arguments import check_arguments
+from engines.failures import invalid, invalid_field
 from engines.package.manifest import Manifest
 from engines.postprocess import plain
-from engines.spec.request import invalid, invalid_field
 
 
 class _Message(BaseModel):

@@ -14,7 +14,7 @@ from engines.evaluation.predictions import PredictionsHeader, PredictionsWriter,
 from engines.evaluation.times import Clock
 from engines.evaluation.worst import Worst
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.formats.reading import Reader, read_source, with_inputs
-from engines.formats.source import Source, network_dtype, package_inputs, preprocess
+from engines.formats.source import Source
 from engines.graph.readiness import make_ready
 from engines.runtimes.protocol import BuildSource
-from engines.spec.request import Component, ComponentInput, ConversionRequest, Execution
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
+from engines.spec.template import Component, Execution
+from engines.tensors.inputs import ComponentInput, network_dtype, package_inputs
+from engines.tensors.preprocessing import preprocess
 from engines.tensors.samples import USER_PROVIDED, SampleRange, Samples, generated
 from engines.tensors.signature import Signature, TensorSpec
 from engines.tensors.user_samples import from_npz
@@ -86,7 +89,7 @@ def prepare(
     component, warnings = with_inputs(request, component, workdir)
     for words in warnings:
         log.info("%s: %s", component.name, words)
-    inputs = package_inputs(component)
+    inputs = package_inputs(component.inputs, component.largest_batch)
     ranges = {given.name: _range(given) for given in component.inputs}
     samples = _samples(request, component, workdir, inputs, ranges)
     ranges = {spec.name: _with_scalar(ranges[spec.name], spec, samples) for spec in inputs}
@@ -99,7 +102,7 @@ def prepare(
 
     progress(0.35, f"{component.name}: making the graph ready")
     ready = scratch / "ready.onnx"
-    steps = make_ready(source.onnx_path, ready, component, execution or request.template.execution)
+    steps = make_ready(source.onnx_path, ready, component.inputs, execution or request.template.execution)
     log.info("%s: made ready: %s", component.name, " → ".join(steps))
     return Prepared(
         component,

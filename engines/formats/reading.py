@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, invalid
 from engines.formats.exported_program.reader import exported_program_inputs, read_exported_program
 from engines.formats.huggingface.reader import huggingface_components, huggingface_inputs, read_huggingface
 from engines.formats.onnx.reader import read_onnx
@@ -17,11 +17,12 @@ from engines.formats.torchscript.reader import in_order_of_forward, read_torchsc
 from engines.graph.hygiene import load_model
 from engines.graph.interface import refuse_empty_inputs, signature_of
 from engines.graph.repair import repair
-from engines.runtimes.protocol import Array
-from engines.spec.request import Component, ConversionRequest, invalid
+from engines.spec.information import apply, names_in
+from engines.spec.open_axes import Declared, as_stated, settle
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside, folder_inside
-from engines.tensors.information import apply, names_in
-from engines.tensors.open_axes import Declared, as_stated, settle
+from engines.spec.template import Component
+from engines.tensors import Array
 from engines.tensors.signature import Shape, TensorSpec
 from engines.tensors.user_samples import shapes_in
 

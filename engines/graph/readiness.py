@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from engines.graph.fusion import fuse_operators
 from engines.graph.hygiene import load_model, save_model, summary, tidy
 from engines.graph.parameters import copy_parameters
 from engines.graph.plain import plain
-from engines.graph.preprocessing import InputPreprocessing, bake
-from engines.spec.request import Component, ComponentInput, Execution
+from engines.graph.preprocessing import bake
+from engines.spec.template import Execution
+from engines.tensors.inputs import ComponentInput
 
 
-def make_ready(source: Path, target: Path, component: Component, execution: Execution) -> list[str]:
+def make_ready(source: Path, target: Path, inputs: Sequence[ComponentInput], execution: Execution) -> list[str]:
     """Write the graph as a builder takes it; return what it was, what was done to it and what it is, in words.
 
     Operators are fused before parameters are copied, because fusing may join equal ones again, and before preprocessing
@@ -21,7 +23,7 @@ def make_ready(source: Path, target: Path, component: Component, execution: Exec
     Args:
         source: The exported graph.
         target: Where the ready graph goes.
-        component: Whose inputs say what preprocessing is baked in.
+        inputs: Inputs of the package; preprocessing of these is baked in.
         execution: Execution parameters.
 
     Raises:
@@ -36,14 +38,9 @@ def make_ready(source: Path, target: Path, component: Component, execution: Exec
     if execution.copy_parameters:
         model = copy_parameters(model)
         done.append("shared parameters copied")
-    baked = {given.name: _steps(given) for given in component.inputs if given.preprocessing.active}
+    baked = [given.name for given in inputs if given.preprocessing.active]
     if baked:
-        model = tidy(bake(model, baked))
+        model = tidy(bake(model, inputs))
         done.append(f"preprocessing baked in for {', '.join(baked)}")
     save_model(model, target)
     return [*done, summary(model)]
-
-
-def _steps(given: ComponentInput) -> InputPreprocessing:
-    steps = given.preprocessing
-    return InputPreprocessing(steps.mean_values, steps.scale_values, steps.swaps_channels, given.dtype or "float32")

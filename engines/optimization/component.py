@@ -23,7 +23,7 @@ from engines.parity.report import Verdict
 from engines.parity.verification import describe
 from engines.quantization.data import ARTIFACT
 from engines.quantization.plan import is_transformer
-from engines.runtimes import Arrays, BuiltForm
+from engines.runtimes import BuiltForm
 from engines.runtimes.form import FormSpec
 from engines.search.journal import LASTING, Journal
 from engines.search.judging import Thresholds, Truth
@@ -31,7 +31,8 @@ from engines.search.making import Maker
 from engines.search.plan import IMAGE_RANK, baselines, candidates
 from engines.search.record import Record
 from engines.search.search import SearchResult, search
-from engines.spec.request import CLASSIFIERS, Component
+from engines.spec.template import CLASSIFIERS, Component
+from engines.tensors import Arrays
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)

@@ -205,7 +205,7 @@ def _fused(prepared: Prepared, request: OptimizationRequest, scratch: Path) -> P
     ready = scratch / "fused.onnx"
     execution = request.conversion.template.execution.model_copy(update={"fuse_operators": True})
     try:
-        make_ready(prepared.source.onnx_path, ready, prepared.component, execution)
+        make_ready(prepared.source.onnx_path, ready, prepared.component.inputs, execution)
         model = load_model(ready)
     except EngineFailure as failure:
         if failure.reason is not FailureReason.TOOLCHAIN_CRASHED:

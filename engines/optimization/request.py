@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
 from engines.spec.devices import Device, load_catalog
-from engines.spec.request import ConversionRequest, invalid, invalid_field
+from engines.spec.request import ConversionRequest
 from engines.spec.toolchain import version_of
 
 DEFAULT_BUDGET_SECONDS = 600

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.failures import EngineFailure, FailureReason, first_objection
-from engines.spec.request import ClassTaxonomy, Preprocessing
+from engines.spec.template import ClassTaxonomy
+from engines.tensors.preprocessing import Preprocessing
 
 SCHEMA_VERSION: Literal[1] = 1
 FILE_NAME = "manifest.json"

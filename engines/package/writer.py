@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engines.failures import invalid
 from engines.package.manifest import (
     FILE_NAME,
     ComponentEntry,
@@ -32,7 +33,8 @@ from engines.parity.report import ParityReport
 from engines.runtimes import Backend, BuiltForm
 from engines.runtimes import backend as backend_named
 from engines.spec.devices import load_catalog
-from engines.spec.request import Component, ConversionRequest, invalid
+from engines.spec.request import ConversionRequest
+from engines.spec.template import Component
 from engines.spec.toolchain import version_of
 from engines.tensors.samples import SampleRange
 from engines.tensors.signature import Signature, TensorSpec

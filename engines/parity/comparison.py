@@ -28,8 +28,8 @@ import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
 from engines.parity.report import OutputParity, ParityReport, Verdict
-from engines.runtimes.protocol import Array
 from engines.spec.tolerances import Measure, Tolerance
+from engines.tensors import Array
 from engines.tensors.samples import Samples
 from engines.tensors.signature import format_shape
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.torch_export.forward import run_module
 from engines.graph.scopes import scopes
-from engines.runtimes.protocol import Array, Arrays
+from engines.tensors import Array, Arrays
 
 if TYPE_CHECKING:
     import torch

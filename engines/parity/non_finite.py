@@ -14,8 +14,8 @@ from engines.formats.source import Source
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.instrumentation import Value, expose_intermediates, list_values
 from engines.graph.walk import all_tensors
-from engines.runtimes import Array
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.tensors import Array
 from engines.tensors.samples import Samples
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from engines.parity.comparison import Parity
 from engines.parity.divergence import Suspect, largest_error, locate
 from engines.parity.non_finite import has_numbers, without_numbers
 from engines.parity.report import OutputParity, ParityReport, Verdict
-from engines.runtimes import Array, Arrays, Session
+from engines.runtimes import Session
+from engines.tensors import Array, Arrays
 from engines.tensors.samples import Samples
 from engines.tensors.signature import TensorSpec
 

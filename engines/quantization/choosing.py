@@ -8,8 +8,9 @@ from typing import Any
 
 from engines.quantization.gate import JudgedForm
 from engines.quantization.workshop import Trial
-from engines.runtimes import Arrays, Session
+from engines.runtimes import Session
 from engines.spec.toolchain import hardware
+from engines.tensors import Arrays
 from engines.timing.paired import Call, Latency, ProfileReport, profile
 
 RUNG_SECONDS = 1.0

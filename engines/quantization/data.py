@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.datasets.selection import Selection, unpack_selection
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, invalid
 from engines.formats.preparation import Prepared
 from engines.quantization.feeds import (
     MOST_HELD_OUT,
@@ -21,7 +21,6 @@ from engines.quantization.feeds import (
     judged_on,
 )
 from engines.quantization.request import DEFAULT_SAMPLES, CalibrationData, QuantizationRequest
-from engines.spec.request import invalid
 from engines.tensors.samples import SampleRange, Samples
 
 CALIBRATION_DIR = "calibration"

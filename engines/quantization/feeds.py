@@ -13,8 +13,8 @@ from engines.datasets.selection import Selection
 from engines.evaluation.feeding import Batch, Feeder
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
-from engines.runtimes.protocol import Arrays
 from engines.sandbox.deadline import check
+from engines.tensors import Arrays
 from engines.tensors.samples import MAX_FEED_BYTES, USER_PROVIDED, Samples, batch_sizes
 from engines.tensors.signature import TensorSpec
 

@@ -17,8 +17,9 @@ from engines.parity.comparison import Parity
 from engines.parity.report import OutputParity, ParityReport, Verdict
 from engines.quantization.coverage import Coverage, coverage_of, nothing_quantized
 from engines.quantization.request import HALVES, AccuracyBound
-from engines.runtimes import Arrays, Backend, BuildSource, BuiltForm, Session
+from engines.runtimes import Backend, BuildSource, BuiltForm, Session
 from engines.spec.tolerances import TOLERANCES
+from engines.tensors import Arrays
 from engines.tensors.samples import Samples
 from engines.tensors.signature import Signature, TensorSpec
 

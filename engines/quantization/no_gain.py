@@ -9,8 +9,9 @@ from pathlib import Path
 
 from engines.failures import first_line
 from engines.quantization.request import HALVES
-from engines.runtimes import Arrays, BuiltForm
+from engines.runtimes import BuiltForm
 from engines.spec.toolchain import products_saturate
+from engines.tensors import Arrays
 from engines.timing.paired import ProfileReport
 
 SMALL_MS = 0.1

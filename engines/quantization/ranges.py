@@ -34,7 +34,7 @@ import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
 from engines.quantization.thresholds import entropy_threshold, percentile_threshold
-from engines.runtimes.protocol import Array, Arrays
+from engines.tensors import Array, Arrays
 
 log = logging.getLogger(__name__)
 

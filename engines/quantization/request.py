@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engines.failures import EngineFailure, FailureReason
-from engines.spec.request import ConversionRequest, invalid, invalid_field
+from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
+from engines.spec.request import ConversionRequest
 
 DEFAULT_SAMPLES = 128
 HALVES = frozenset({"FP16", "BF16"})

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from engines.quantization.pieces import Piece, cut
 from engines.quantization.trials import Noise, effects, own_noise, switched
-from engines.runtimes.protocol import Arrays
+from engines.tensors import Arrays
 
 if TYPE_CHECKING:
     import onnx

@@ -21,7 +21,7 @@ from engines.quantization.feeds import SampleSet, batch_bounds
 from engines.quantization.gate import Bound, Gate, weights_size
 from engines.quantization.request import QuantizationRequest
 from engines.runtimes import Backend, Session
-from engines.spec.request import CLASSIFIERS, Component, Template
+from engines.spec.template import CLASSIFIERS, Component, Template
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 STRIDE = 8
 """Bins by which one candidate of a threshold is larger than the one before: under half a per cent of the range."""

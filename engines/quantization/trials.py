@@ -25,7 +25,7 @@ from engines.graph.walk import reads
 from engines.parity.comparison import SQNR_CAP_DB
 from engines.quantization.pieces import Piece
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
-from engines.runtimes.protocol import Array, Arrays
+from engines.tensors import Array, Arrays
 
 if TYPE_CHECKING:
     import onnx

@@ -4,7 +4,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.inductor.runtime import InductorBackend
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeBackend
 from engines.runtimes.openvino.runtime import OpenVinoBackend
-from engines.runtimes.protocol import Array, Arrays, Backend, BuildSource, BuiltForm, Session
+from engines.runtimes.protocol import Backend, BuildSource, BuiltForm, Session
 from engines.runtimes.torchscript.runtime import TorchScriptBackend
 
 _BACKENDS: dict[str, Backend] = {
@@ -30,4 +30,4 @@ def backend(name: str) -> Backend:
     return found
 
 
-__all__ = ["Array", "Arrays", "Backend", "BuildSource", "BuiltForm", "Session", "backend"]
+__all__ = ["Backend", "BuildSource", "BuiltForm", "Session", "backend"]

@@ -9,22 +9,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason, first_line, tells_of_no_memory
+from engines.tensors import Array, Arrays
 from engines.tensors.signature import Signature
 
 if TYPE_CHECKING:
     import torch
 
-    from engines.spec.request import Preprocessing
-
-Array = NDArray[Any]
-Arrays = dict[str, Array]
-
+    from engines.tensors.preprocessing import Preprocessing
 
 NO_KNOBS: Mapping[str, str] = {}
 """A runtime as it is: nothing is set."""

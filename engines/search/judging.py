@@ -13,9 +13,9 @@ from engines.parity.non_finite import has_numbers, without_numbers
 from engines.parity.report import ParityReport, Verdict, judged_by_accuracy
 from engines.parity.verification import describe, unfit
 from engines.runtimes.form import FormSpec
-from engines.runtimes.protocol import Arrays
 from engines.search.entry import Entry
 from engines.spec.tolerances import TOLERANCES
+from engines.tensors import Arrays
 from engines.tensors.samples import Samples
 
 Run = Callable[[Arrays], Arrays]

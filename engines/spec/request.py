@@ -7,131 +7,16 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from engines.failures import EngineFailure, FailureReason, first_objection
+from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
 from engines.spec.devices import Runtime, load_catalog
 from engines.spec.source_files import source_path
-from engines.spec.tolerances import TOLERANCES, Tolerance
+from engines.spec.template import Component, Template
 from engines.tensors.signature import check_shape
 
-CLASSIFIERS = frozenset({"classification", "multi_classification"})
-"""Postprocess methods under which an output is one score per class."""
 
-
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Preprocessing(_Message):
-    """Preprocessing baked into the graph of one input."""
-
-    mean_values: tuple[float, ...] = ()
-    scale_values: tuple[float, ...] = ()
-    input_color: str = "COLOR_ORDER_UNSPECIFIED"
-    model_color: str = "COLOR_ORDER_UNSPECIFIED"
-
-    @property
-    def swaps_channels(self) -> bool:
-        """Whether the package takes its channels in another order than the network."""
-        unsaid = "COLOR_ORDER_UNSPECIFIED"
-        return unsaid not in (self.input_color, self.model_color) and self.input_color != self.model_color
-
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to bake in."""
-        return bool(self.mean_values or self.scale_values) or self.swaps_channels
-
-
-class ComponentInput(_Message):
-    """One input of a component.
-
-    Attributes:
-        shape: What the package is tuned for, for one sample; none for a scalar.
-        sample_min: Smallest value of generated samples; with `sample_max` both 0, the dtype's usual range.
-        min_shape: Smallest extent of each axis; empty where no axis but the batch varies.
-        max_shape: Largest extent of each axis; empty where `min_shape` is.
-        shapes: The shapes of a set, where only these may be, and not all between `min_shape` and `max_shape`.
-        place: Where the tensor stands among the arguments, as tensor information writes it; of all inputs or of none.
-        batch_axis: Axis that counts the samples of a batch: the first if None; -1 if none does.
-        sample_values: Value in generated samples: one for all elements, or one for each element of `shape`.
-    """
-
-    name: str
-    shape: tuple[int, ...] = ()
-    dtype: str = "float32"
-    sample_min: float = 0.0
-    sample_max: float = 0.0
-    preprocessing: Preprocessing = Preprocessing()
-    min_shape: tuple[int, ...] = ()
-    max_shape: tuple[int, ...] = ()
-    shapes: tuple[tuple[int, ...], ...] = ()
-    place: str = ""
-    batch_axis: int | None = None
-    sample_values: tuple[float, ...] = ()
-
-
-class Component(_Message):
-    """One graph of a model."""
-
-    name: str
-    model_type: str = ""
-    inputs: tuple[ComponentInput, ...] = ()
-    max_batch: int = 0
-    architecture: str = ""
-    state_dict_key: str = ""
-    num_classes: int = 0
-    source_file: str = ""
-    output_names: tuple[str, ...] = ()
-
-    @property
-    def largest_batch(self) -> int:
-        """The largest batch: 1 where nothing was said."""
-        return max(1, self.max_batch)
-
-
-class ClassTaxonomy(_Message):
-    """Classes of one classification task."""
-
-    task: str
-    classes: tuple[str, ...]
-
-
-class Execution(_Message):
-    """How the graph is made ready."""
-
-    copy_parameters: bool = False
-    fuse_operators: bool = False
-
-
-class Template(_Message):
-    """The full specification."""
-
-    name: str = ""
-    repo: str = ""
-    version: str = ""
-    method: str = "raw"
-    error_threshold: float = 0.0
-    source_format: str
-    device: str
-    runtime: str
-    precision: str = "FP32"
-    taxonomies: tuple[ClassTaxonomy, ...] = ()
-    args: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    components: tuple[Component, ...] = Field(min_length=1)
-    execution: Execution = Execution()
-
-    @property
-    def arithmetic(self) -> str:
-        """The precision; FP32 where nothing was said."""
-        return "FP32" if self.precision == "PRECISION_UNSPECIFIED" else self.precision
-
-    def tolerance(self, precision: str) -> Tolerance:
-        """Return what a form in a precision is held to: `error_threshold` is for the template's own precision."""
-        return TOLERANCES[precision].at(self.error_threshold if precision == self.arithmetic else 0.0)
-
-
-class WorkArchitecture(_Message):
+class WorkArchitecture(BaseModel, frozen=True):
     """An architecture as a worker uses it."""
 
     name: str = ""
@@ -142,13 +27,13 @@ class WorkArchitecture(_Message):
     digest: str = ""
 
 
-class WorkInput(_Message):
+class WorkInput(BaseModel, frozen=True):
     """One file in the work directory."""
 
     path: str
 
 
-class ConversionRequest(_Message):
+class ConversionRequest(BaseModel, frozen=True):
     """Everything that a conversion needs."""
 
     inputs: tuple[WorkInput, ...] = ()
@@ -230,14 +115,3 @@ class ConversionRequest(_Message):
                 raise invalid(
                     f"Input '{entry.name}': sample_min {entry.sample_min} is over sample_max {entry.sample_max}."
                 )
-
-
-def invalid(message: str, fix: str = "") -> EngineFailure:
-    """Return the INVALID_SPEC failure of a sentence, with what to do."""
-    return EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix=fix)
-
-
-def invalid_field(error: ValidationError) -> EngineFailure:
-    """Return the INVALID_SPEC failure of a request that is not what it should be, naming the field."""
-    where, what = first_objection(error)
-    return invalid(f"The request's field '{where}' is wrong: {what}.")

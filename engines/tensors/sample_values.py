@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 from engines.tensors.signature import Shape
 
 NOISE = "noise"

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from engines.runtimes.protocol import Array, Arrays
-from engines.spec.request import invalid
+from engines.failures import invalid
+from engines.tensors import Array, Arrays
 from engines.tensors.sample_shapes import at_batch, is_batched, largest_batch, points, stretched, with_batches
 from engines.tensors.sample_values import NOISE, Field, plausible
 from engines.tensors.signature import Shape, TensorSpec, format_shape

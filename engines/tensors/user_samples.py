@@ -9,9 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from engines.failures import EngineFailure
-from engines.runtimes.protocol import Array
-from engines.spec.request import invalid
+from engines.failures import EngineFailure, invalid
+from engines.tensors import Array
 from engines.tensors.sample_shapes import is_batched, largest_batch, points, stretched
 from engines.tensors.samples import (
     USER_PROVIDED,

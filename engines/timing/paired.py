@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 Call = Callable[[], object]
 

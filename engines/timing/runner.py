@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.form import Made
-from engines.runtimes.protocol import Array, Arrays
 from engines.sandbox import frames
 from engines.sandbox.paths import engines_root
+from engines.tensors import Array, Arrays
 from engines.timing.runner_process import read_arrays, write_arrays
 
 PATIENCE_SECONDS = 600.0

@@ -24,8 +24,9 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes import backend
 from engines.runtimes.form import Made
-from engines.runtimes.protocol import Arrays, BuiltForm, Session
+from engines.runtimes.protocol import BuiltForm, Session
 from engines.sandbox import frames, syscalls
+from engines.tensors import Arrays
 from engines.timing.memory import limit_memory, offer_to_go_first, peak_memory
 
 Values = dict[str, Any]

@@ -72,8 +72,8 @@ async def check_inputs(
 def check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int = 0) -> None:
     """Refuse what `check_inputs` does, of a template of one component, by the description of its source."""
     from engines.formats.onnx.description import WITH_DEFAULT
-    from engines.spec.request import Component
-    from engines.tensors.stated_inputs import check_information
+    from engines.spec.declared_inputs import check_information
+    from engines.spec.template import Component
 
     values = MessageToDict(template.components[0], preserving_proto_field_name=True)
     if max_batch:
@@ -89,7 +89,7 @@ def check_fit(text: str, template: Template, description: ModelDescription, *, m
 
 
 def _check_text(text: str) -> None:
-    from engines.tensors.information import parse
+    from engines.spec.information import parse
 
     if not text.strip():
         return

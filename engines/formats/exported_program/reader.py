@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from engines.failures import EngineFailure, FailureReason, first_line
+from engines.failures import EngineFailure, FailureReason, first_line, invalid
 from engines.formats.detection import check_format
 from engines.formats.source import Source
 from engines.formats.torch_export.module_source import module_source
-from engines.runtimes.protocol import Array
-from engines.spec.request import Component, ComponentInput, ConversionRequest, invalid
+from engines.spec.open_axes import Declared
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
-from engines.tensors.open_axes import Declared
+from engines.spec.template import Component
+from engines.tensors import Array
+from engines.tensors.inputs import ComponentInput
 
 if TYPE_CHECKING:
     import torch

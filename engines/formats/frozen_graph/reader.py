@@ -16,7 +16,7 @@ from engines.formats.tensorflow.graph import Graph, check_safe, read_graph
 from engines.formats.tensorflow.graph_ends import Ends, find_ends, node_of
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from engines.formats.extras import not_installed
 from engines.formats.huggingface.configurations import read_config
 from engines.formats.huggingface.loading import load_weights_of
 from engines.formats.torch_export.keyword_network import KeywordNetwork, keyword_network
-from engines.spec.request import Component, ComponentInput
+from engines.spec.template import Component
+from engines.tensors.inputs import ComponentInput
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from typing import Any
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.detection import read_json
 from engines.formats.huggingface.loading import quiet
-from engines.spec.request import ComponentInput
+from engines.tensors.inputs import ComponentInput
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, invalid
 from engines.formats.huggingface import diffusers
 from engines.formats.huggingface.configurations import companions, read_config
 from engines.formats.huggingface.inputs import (
@@ -26,10 +26,12 @@ from engines.formats.source import Source
 from engines.formats.torch_export.forward import to_tensors
 from engines.formats.torch_export.keyword_network import KeywordNetwork, keyword_network
 from engines.formats.torch_export.module_source import module_source
-from engines.runtimes.protocol import Array
-from engines.spec.request import Component, ComponentInput, ConversionRequest, invalid
+from engines.spec.open_axes import Declared, shape_in_words
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import ROOT, folder_inside
-from engines.tensors.open_axes import Declared, shape_in_words
+from engines.spec.template import Component
+from engines.tensors import Array
+from engines.tensors.inputs import ComponentInput
 
 _DECODER_INPUTS = ("decoder_input_ids", "encoder_hidden_states", "encoder_attention_mask")
 

@@ -16,10 +16,11 @@ from engines.graph.interface import signature_of
 from engines.graph.repair import defaults, repair
 from engines.graph.versions import OLDEST_OPSET, is_old, lower_versions, modernized
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
-from engines.runtimes.protocol import Array
-from engines.spec.request import Component, ConversionRequest
+from engines.spec.declared_inputs import check_declared
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
-from engines.tensors.declared_inputs import check_declared
+from engines.spec.template import Component
+from engines.tensors import Array
 from engines.tensors.signature import Signature
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from engines.formats.saved_model.files import SERVING, model_file
 from engines.formats.tensorflow.graph import Graph, SavedModel, read_saved_model
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)

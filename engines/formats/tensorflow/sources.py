@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engines.failures import invalid
 from engines.formats.frozen_graph import reader as frozen_graph
 from engines.formats.saved_model import reader as saved_model
 from engines.formats.saved_model.files import inspect_saved_model
-from engines.formats.source import Source, network_dtype, package_inputs
+from engines.formats.source import Source
 from engines.formats.tensorflow.graph import tensor_spec
 from engines.formats.tensorflow.graph_ends import find_ends
 from engines.formats.tensorflow.onnx import apart
-from engines.runtimes.protocol import Array
-from engines.spec.request import Component, ConversionRequest, Preprocessing, invalid
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside, folder_inside
+from engines.spec.template import Component
+from engines.tensors import Array
+from engines.tensors.inputs import network_dtype, package_inputs
+from engines.tensors.preprocessing import Preprocessing
 from engines.tensors.signature import OPEN_EXTENT, TensorSpec, format_extents
 
 _FIX = "Declare what the graph takes, or export the graph with these axes dynamic."
@@ -93,7 +97,7 @@ def _placeholders(path: Path, component: Component) -> tuple[TensorSpec, ...]:
 def _network_inputs(component: Component) -> list[TensorSpec]:
     return [
         replace(spec, dtype=network_dtype(given))
-        for spec, given in zip(package_inputs(component), component.inputs, strict=True)
+        for spec, given in zip(package_inputs(component.inputs, component.largest_batch), component.inputs, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.extras import not_installed
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 log = logging.getLogger(__name__)
 

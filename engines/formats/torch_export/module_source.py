@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from engines.formats.pytorch.reader import export_onnx, run_module
 from engines.formats.pytorch.weights import check_numbers
-from engines.formats.source import Source, network_inputs
+from engines.formats.source import Source
 from engines.formats.torch_export.inference_form import inference_form
 from engines.formats.torch_export.nesting import nested_network
-from engines.runtimes.protocol import Array
-from engines.spec.request import Component
+from engines.spec.template import Component
+from engines.tensors import Array
+from engines.tensors.inputs import network_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ def module_source(
     network, notes = inference_form(network)
     export = export_onnx(
         nested_network(network, component),
-        network_inputs(component),
+        network_inputs(component.inputs),
         arguments,
         onnx_path,
         max_batch=component.largest_batch,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from engines.failures import first_line
-from engines.spec.request import Component, invalid
+from engines.failures import first_line, invalid
+from engines.spec.template import Component
 from engines.tensors.text import parse
 from engines.tensors.tree import assemble
 

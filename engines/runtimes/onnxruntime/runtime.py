@@ -31,8 +31,6 @@ from engines.runtimes.onnxruntime.dynamic_graph import quantize_products
 from engines.runtimes.onnxruntime.transformer_graph import fused_graph
 from engines.runtimes.protocol import (
     NO_KNOBS,
-    Array,
-    Arrays,
     BuildSource,
     BuiltForm,
     Session,
@@ -42,6 +40,7 @@ from engines.runtimes.protocol import (
     unsupported_precision,
 )
 from engines.spec.toolchain import products_saturate
+from engines.tensors import Array, Arrays
 
 _TITLE = "ONNX Runtime"
 _ERRORS_ONLY = 3

@@ -25,8 +25,6 @@ from engines.runtimes.knobs import OWN_OPTIONS, check_knobs, serve_as_stated, sh
 from engines.runtimes.openvino.models import compress_weights, is_quantized, name_by_position, read_network
 from engines.runtimes.protocol import (
     NO_KNOBS,
-    Array,
-    Arrays,
     BuildSource,
     BuiltForm,
     Session,
@@ -35,6 +33,7 @@ from engines.runtimes.protocol import (
     unsupported_operator,
     unsupported_precision,
 )
+from engines.tensors import Array, Arrays
 
 _TITLE = "OpenVINO"
 _HINTS = {"FP32": "f32", "BF16": "bf16", "FP16": "f32", "INT8": "f32", "INT4": "f32"}

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes.protocol import Array, Arrays, BuildSource, Session, crashed
+from engines.runtimes.protocol import BuildSource, Session, crashed
+from engines.tensors import Array, Arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import torch
 
-    from engines.spec.request import Preprocessing
+    from engines.tensors.preprocessing import Preprocessing
 
 _CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -144,10 +145,10 @@ def _dtype(runtime: str, precision: str) -> torch.dtype | None:
 
 
 def _preprocessing(steps: Preprocessing | None, shape: Sequence[int]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what `engines.formats.source.preprocess` does, in torch."""
+    """Return `engines.tensors.preprocessing.preprocess` in torch, computed in float32."""
     import torch
 
-    from engines.formats.source import channel_axis
+    from engines.tensors.preprocessing import channel_axis
 
     if steps is None or not steps.active:
         return lambda value: value

@@ -22,11 +22,12 @@ import numpy as np
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes.knobs import INPUTS, check_knobs, serve_as_stated, shared_options
-from engines.runtimes.protocol import NO_KNOBS, Array, BuildSource, BuiltForm, Session, crashed
+from engines.runtimes.protocol import NO_KNOBS, BuildSource, BuiltForm, Session, crashed
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import TorchSession, example_of, packaged_network
 from engines.runtimes.torch_networks.state import kept_state
 from engines.sandbox.quiet import quiet
+from engines.tensors import Array
 
 if TYPE_CHECKING:
     import torch

@@ -21,8 +21,8 @@ import numpy as np
 from engines.failures import EngineFailure
 from engines.parity.comparison import Comparison
 from engines.runtimes.form import Made
-from engines.runtimes.protocol import Arrays
 from engines.spec.tolerances import TOLERANCES
+from engines.tensors import Arrays
 from engines.timing.paired import median_interval
 from engines.timing.runner import Runner
 from tests.bench import child

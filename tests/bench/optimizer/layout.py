@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.runtimes.protocol import Arrays
+from engines.tensors import Arrays
 from tests.bench.optimizer.zoo import ZOO, Model
 
 FEEDS = 4

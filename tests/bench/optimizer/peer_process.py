@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.runtimes.protocol import Array, Arrays, BuiltForm, Session
+from engines.runtimes.protocol import BuiltForm, Session
+from engines.tensors import Array, Arrays
 from engines.timing.runner_process import main
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtimes.protocol import Arrays
+from engines.tensors import Arrays
 from services.cli.demo import sentences
 from tests.bench.optimizer import networks
 

@@ -10,7 +10,7 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import read_manifest
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 from tests.integration.quantization.workbench import OUTLIERS, QuantizationBench, put_tensors
 
 SPEC = {"calibration_method": "MINMAX", "asymmetric": True}

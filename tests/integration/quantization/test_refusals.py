@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 from tests.integration.conversion.workbench import CNN
 from tests.integration.quantization.workbench import QuantizationBench, put_tensors
 

@@ -15,8 +15,8 @@ import torch
 from engines.api import quantization as quantizing
 from engines.datasets.index import write_index
 from engines.datasets.items import Item
-from engines.runtimes.protocol import Array
 from engines.sandbox import Reporter
+from engines.tensors import Array
 from tests.integration.conversion.workbench import Bench
 
 DIGITS = """

@@ -11,7 +11,8 @@ import numpy as np
 from engines.formats.preparation import Prepared, prepare
 from engines.formats.reading import with_components
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
-from engines.spec.request import Component, ConversionRequest
+from engines.spec.request import ConversionRequest
+from engines.spec.template import Component
 
 
 def request_of(source_format: str, workdir: Path, components: Sequence[dict[str, Any]] = ()) -> ConversionRequest:

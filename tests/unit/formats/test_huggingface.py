@@ -15,7 +15,7 @@ from engines.formats.huggingface.configurations import companions
 from engines.formats.huggingface.loading import quiet
 from engines.formats.huggingface.reader import _network, huggingface_inputs
 from engines.runtimes.torch_networks.modules import packaged_network
-from engines.spec.request import Component
+from engines.spec.template import Component
 from engines.spec.toolchain import cpu
 from tests.unit.formats.reading import assert_equal, read, read_component, request_of
 

@@ -16,8 +16,8 @@ from engines.formats.huggingface import diffusers
 from engines.formats.huggingface.configurations import companions, read_config
 from engines.formats.huggingface.files import read_weights, weight_files
 from engines.formats.huggingface.tasks import task_of
-from engines.spec.request import Component
 from engines.spec.source_files import folder_inside, source_path
+from engines.spec.template import Component
 
 
 def _json(path: Path, **values: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from engines.failures import EngineFailure
 from engines.formats.huggingface.inputs import inputs_of, longest_text
-from engines.spec.request import ComponentInput
+from engines.tensors.inputs import ComponentInput
 
 
 def _config(**values: Any) -> Any:

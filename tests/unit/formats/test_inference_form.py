@@ -11,7 +11,8 @@ from engines.failures import EngineFailure
 from engines.formats.source import Source
 from engines.formats.torch_export.inference_form import inference_form
 from engines.formats.torch_export.module_source import module_source
-from engines.spec.request import Component, ComponentInput
+from engines.spec.template import Component
+from engines.tensors.inputs import ComponentInput
 from tests.unit.formats.reading import read
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -12,7 +12,7 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.preparation import prepare
 from engines.formats.reading import with_inputs, with_stated_inputs
-from engines.tensors.information import apply
+from engines.spec.information import apply
 from tests.unit.formats.reading import assert_equal, read, request_of
 
 INPUTS = [{"name": "x", "shape": [1, 4]}, {"name": "scale", "shape": [1, 1]}]

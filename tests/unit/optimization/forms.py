@@ -17,9 +17,10 @@ from engines.formats.preparation import Prepared
 from engines.formats.source import Source
 from engines.runtimes.form import FormSpec, Made
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
-from engines.runtimes.protocol import Array, Arrays, BuiltForm
+from engines.runtimes.protocol import BuiltForm
 from engines.sandbox.deadline import check
-from engines.spec.request import Component
+from engines.spec.template import Component
+from engines.tensors import Array, Arrays
 from engines.tensors.samples import Samples, generated
 from engines.tensors.signature import Signature, TensorSpec
 

@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Mapping
 
-from engines.runtimes.protocol import Array, Arrays, BuiltForm, Session
+from engines.runtimes.protocol import BuiltForm, Session
+from engines.tensors import Array, Arrays
 from engines.timing import runner_process
 
 PROGRAM = __name__ if __name__ != "__main__" else "tests.unit.optimization.mortal"

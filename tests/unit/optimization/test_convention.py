@@ -6,7 +6,7 @@ import pytest
 
 from engines.api.convention import Convention, Place, declared
 from engines.failures import EngineFailure
-from engines.spec.request import Component
+from engines.spec.template import Component
 from engines.tensors import input_shapes
 from engines.tensors.element import Step, TensorElement
 from engines.tensors.text import parse

@@ -9,9 +9,9 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.parity.report import Verdict
 from engines.runtimes.form import FormSpec
-from engines.runtimes.protocol import Arrays
 from engines.search.entry import Entry
 from engines.search.judging import Thresholds, Truth
+from engines.tensors import Arrays
 from tests.unit.optimization.forms import ORT, prepared
 
 BF16 = FormSpec("openvino", "BF16")

@@ -16,7 +16,7 @@ from engines.runtimes import backend
 from engines.runtimes.form import FormSpec
 from engines.search.making import Maker
 from engines.search.plan import baselines
-from engines.spec.request import Component
+from engines.spec.template import Component
 from tests.unit.optimization import forms
 
 

@@ -17,8 +17,10 @@ from engines.api.report import OptimizationReport
 from engines.api.structure import filled, structure_of
 from engines.api.test_data import named_arrays, write_test_data
 from engines.failures import EngineFailure, FailureReason
-from engines.spec.request import Component, ComponentInput, ConversionRequest, Template
+from engines.spec.request import ConversionRequest
 from engines.spec.source_files import TEST_DATA
+from engines.spec.template import Component, Template
+from engines.tensors.inputs import ComponentInput
 from tests.unit.optimization.results import no_gain, rich
 
 Pair = namedtuple("Pair", ("left", "right"))

@@ -16,7 +16,7 @@ from engines.runtimes.form import FormSpec
 from engines.search.entry import Entry
 from engines.search.record import Record
 from engines.search.search import SearchResult
-from engines.spec.request import Component
+from engines.spec.template import Component
 from engines.spec.tolerances import TOLERANCES
 from engines.tensors.samples import USER_PROVIDED, Samples
 from engines.tensors.signature import Signature

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.graph.hygiene import save_model, tidy
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
-from engines.runtimes.protocol import Array, Arrays
+from engines.tensors import Array, Arrays
 
 
 def value(name: str, shape: list[Any] | None, element: int = TensorProto.FLOAT) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from engines.graph.hygiene import save_model
-from engines.runtimes.protocol import Arrays
+from engines.tensors import Arrays
 
 
 def by_onnxruntime(model: onnx.ModelProto, feeds: list[Arrays], directory: Path, **options: Any) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ from onnx import helper
 
 from engines.failures import EngineFailure
 from engines.quantization.ranges import find_ranges
-from engines.runtimes.protocol import Array, Arrays
+from engines.tensors import Array, Arrays
 
 F = onnx.TensorProto.FLOAT
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.quantization.thresholds import entropy_threshold, percentile_threshold
-from engines.runtimes.protocol import Array
+from engines.tensors import Array
 
 
 def histogram(values: Array, bins: int) -> tuple[Array, Array]:

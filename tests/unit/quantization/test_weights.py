@@ -12,7 +12,8 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.quantized import quantized_nodes
 from engines.quantization.weights import CompressedWeights, compress_weights
-from engines.runtimes import Array, BuildSource, BuiltForm, backend
+from engines.runtimes import BuildSource, BuiltForm, backend
+from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 from tests.unit.quantization.graphs import cosine, graph, network, run, token_feed, transformer, value, weights
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from engines.formats.source import preprocess
-from engines.runtimes import Array, Arrays, BuildSource
-from engines.spec.request import Preprocessing
+from engines.runtimes import BuildSource
+from engines.tensors import Array, Arrays
+from engines.tensors.preprocessing import Preprocessing, preprocess
 from engines.tensors.signature import Signature, TensorSpec
 
 SHAPE = (1, 3, 12, 12)

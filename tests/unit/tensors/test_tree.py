@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import given, settings
 
+from engines.spec.information import assemble, parse
 from engines.tensors.element import TensorElement
-from engines.tensors.information import assemble, parse
 from tests.unit.tensors.strategies import elements
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engines.spec.request import Component, ComponentInput, invalid
+from engines.failures import invalid
+from engines.spec.template import Component
 from engines.tensors.element import Shapes, Step, TensorElement
+from engines.tensors.inputs import ComponentInput
 from engines.tensors.signature import NO_BATCH
 from engines.tensors.text import format_text, parse
 from engines.tensors.tree import assemble, is_positional

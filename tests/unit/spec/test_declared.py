@@ -3,9 +3,9 @@
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.spec.request import Component
-from engines.tensors.declared_inputs import check_declared
-from engines.tensors.information import apply
+from engines.spec.declared_inputs import check_declared
+from engines.spec.information import apply
+from engines.spec.template import Component
 from engines.tensors.signature import OPEN_EXTENT, Signature, TensorSpec
 
 OPEN = TensorSpec("x", "float32", (1, 3, 1), (1, 3, 1), (OPEN_EXTENT, 3, OPEN_EXTENT))

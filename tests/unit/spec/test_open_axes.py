@@ -3,10 +3,10 @@
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.source import package_inputs
-from engines.spec.request import Component
-from engines.tensors.information import parse
-from engines.tensors.open_axes import batch_axes, settle
+from engines.spec.information import parse
+from engines.spec.open_axes import batch_axes, settle
+from engines.spec.template import Component
+from engines.tensors.inputs import package_inputs
 from engines.tensors.signature import OPEN_EXTENT, Shape, TensorSpec
 
 NET = Component(name="net")
@@ -72,5 +72,5 @@ def test_the_batch_has_one_name_wherever_it_stands() -> None:
     assert batch_axes((spec("x", "frames", 8), spec("h", 1, 1, 4))) == {}
     assert batch_axes((spec("x", "batch", "length"), spec("mask", "length", "batch"))) == {}
     component, _ = settle(NET.model_copy(update={"max_batch": 4}), VOICE, {"input": (1, 576)})
-    ends = {given.name: (given.min, given.max) for given in package_inputs(component)}
+    ends = {given.name: (given.min, given.max) for given in package_inputs(component.inputs, 4)}
     assert ends == {"input": ((1, 576), (4, 576)), "state": ((2, 1, 128), (2, 4, 128)), "sr": ((), ())}

@@ -3,10 +3,10 @@
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.source import package_inputs
-from engines.spec.request import Component, ComponentInput
-from engines.tensors.information import apply, apply_elements, parse, to_inputs
+from engines.spec.information import apply, apply_elements, parse, to_inputs
+from engines.spec.template import Component
 from engines.tensors.input_shapes import parse as parse_input_shapes
+from engines.tensors.inputs import ComponentInput, package_inputs
 
 NET = Component(
     name="net",
@@ -50,7 +50,7 @@ def test_elements_find_declared_inputs_by_name_or_position(text: str) -> None:
 def test_ranges_become_profiles_and_a_common_first_axis_the_batch() -> None:
     component = apply("ids:int32(1*4,8*384)\nmask:bool(1*4,8*384)", EMPTY)
     assert component.max_batch == 8
-    ids, mask = package_inputs(component)
+    ids, mask = package_inputs(component.inputs, component.largest_batch)
     assert (ids.min, ids.opt, ids.max) == (mask.min, mask.opt, mask.max) == ((1, 4), (1, 192), (8, 384))
     assert [given.place for given in component.inputs] == ["ids", "mask"]
 
@@ -64,11 +64,15 @@ def test_a_batch_alone_leaves_no_other_range() -> None:
 def test_first_axes_that_differ_are_no_batch() -> None:
     component = apply("input_0:float(1*4,8*4)\ninput_1:float(1*4,9*4)", EMPTY)
     assert component.max_batch == 1
-    assert [(spec.min, spec.max) for spec in package_inputs(component)] == [((1, 4), (8, 4)), ((1, 4), (9, 4))]
+    inputs = package_inputs(component.inputs, component.largest_batch)
+    assert [(spec.min, spec.max) for spec in inputs] == [
+        ((1, 4), (8, 4)),
+        ((1, 4), (9, 4)),
+    ]
 
 
 def test_a_set_keeps_its_members() -> None:
-    (spec,) = package_inputs(apply("input_0:float([3*16*8,3*8*16])", Component(name="net")))
+    (spec,) = package_inputs(apply("input_0:float([3*16*8,3*8*16])", Component(name="net")).inputs, 1)
     assert (spec.min, spec.opt, spec.max) == ((3, 8, 8), (3, 16, 8), (3, 16, 16))
     assert spec.members == ((3, 16, 8), (3, 8, 16))
 

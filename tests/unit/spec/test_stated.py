@@ -3,9 +3,10 @@
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.spec.request import Component, ComponentInput
+from engines.spec.declared_inputs import check_information
+from engines.spec.template import Component
+from engines.tensors.inputs import ComponentInput
 from engines.tensors.signature import OPEN_EXTENT, Signature, TensorSpec
-from engines.tensors.stated_inputs import check_information
 
 GRAPH = Signature(
     (

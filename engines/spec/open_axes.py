@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from engines.spec.request import Component, ComponentInput, invalid
+from engines.failures import invalid
+from engines.spec.template import Component
 from engines.tensors.element import Shapes, TensorElement
+from engines.tensors.inputs import ComponentInput
 from engines.tensors.signature import Shape, TensorSpec, format_extents, format_shape
 
 _TOKENS, _PIXELS, _IMAGE_AXES = 128, 224, 4

@@ -1,0 +1,73 @@
+"""The template of a task: how a model is read, and what its package is built for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from engines.spec.tolerances import TOLERANCES, Tolerance
+from engines.tensors.inputs import ComponentInput
+
+CLASSIFIERS = frozenset({"classification", "multi_classification"})
+"""Postprocessing methods whose outputs are one score per class."""
+
+
+class Component(BaseModel, frozen=True):
+    """One graph of a model."""
+
+    name: str
+    model_type: str = ""
+    inputs: tuple[ComponentInput, ...] = ()
+    max_batch: int = 0
+    architecture: str = ""
+    state_dict_key: str = ""
+    num_classes: int = 0
+    source_file: str = ""
+    output_names: tuple[str, ...] = ()
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest batch: 1 where nothing was said."""
+        return max(1, self.max_batch)
+
+
+class ClassTaxonomy(BaseModel, frozen=True):
+    """Classes of one classification task."""
+
+    task: str
+    classes: tuple[str, ...]
+
+
+class Execution(BaseModel, frozen=True):
+    """How the graph is made ready."""
+
+    copy_parameters: bool = False
+    fuse_operators: bool = False
+
+
+class Template(BaseModel, frozen=True):
+    """The full specification."""
+
+    name: str = ""
+    repo: str = ""
+    version: str = ""
+    method: str = "raw"
+    error_threshold: float = 0.0
+    source_format: str
+    device: str
+    runtime: str
+    precision: str = "FP32"
+    taxonomies: tuple[ClassTaxonomy, ...] = ()
+    args: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    components: tuple[Component, ...] = Field(min_length=1)
+    execution: Execution = Execution()
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision; FP32 where nothing was said."""
+        return "FP32" if self.precision == "PRECISION_UNSPECIFIED" else self.precision
+
+    def tolerance(self, precision: str) -> Tolerance:
+        """Return what a form in a precision is held to: `error_threshold` is for the template's own precision."""
+        return TOLERANCES[precision].at(self.error_threshold if precision == self.arithmetic else 0.0)
