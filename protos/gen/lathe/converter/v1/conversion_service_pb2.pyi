@@ -115,7 +115,7 @@ Global___ConversionSpec: _TypeAlias = ConversionSpec  # noqa: Y015
 
 @_typing.final
 class ComponentResult(_message.Message):
-    """What came of one component."""
+    """The result for one component."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -651,7 +651,7 @@ class ListConversionTasksRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     device: _builtins.str
@@ -851,7 +851,7 @@ class DeleteConversionTaskRequest(_message.Message):
     name: _builtins.str
     """`conversionTasks/{task}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,

@@ -446,7 +446,7 @@ class EvaluationTask(_message.Message):
 
     @_builtins.property
     def status(self) -> _task_pb2.TaskStatus:
-        """Where it stands."""
+        """State of the task."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Attempt]:
@@ -583,7 +583,7 @@ class ListEvaluationTasksRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     device: _builtins.str
@@ -783,7 +783,7 @@ class DeleteEvaluationTaskRequest(_message.Message):
     name: _builtins.str
     """`evaluationTasks/{task}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,

@@ -72,7 +72,7 @@ class _GroupStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupState
     PARTLY_SUCCEEDED: _GroupState.ValueType  # 3
     """Some SUCCEEDED, some did not."""
     NONE_SUCCEEDED: _GroupState.ValueType  # 4
-    """None SUCCEEDED."""
+    """No task SUCCEEDED."""
 
 class GroupState(_GroupState, metaclass=_GroupStateEnumTypeWrapper):
     """Combined state of the tasks of a group."""
@@ -86,7 +86,7 @@ ALL_SUCCEEDED: GroupState.ValueType  # 2
 PARTLY_SUCCEEDED: GroupState.ValueType  # 3
 """Some SUCCEEDED, some did not."""
 NONE_SUCCEEDED: GroupState.ValueType  # 4
-"""None SUCCEEDED."""
+"""No task SUCCEEDED."""
 Global___GroupState: _TypeAlias = GroupState  # noqa: Y015
 
 @_typing.final
@@ -563,7 +563,7 @@ class OptimizationWork(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def conversion(self) -> _conversion_service_pb2.ConversionWork:
-        """How the source is read, and its input files. Its template says FP32; the runtime in it is of no account."""
+        """How the source is read, and its input files. Its template says FP32; its runtime is ignored."""
 
     @_builtins.property
     def spec(self) -> Global___OptimizationSpec:
@@ -726,7 +726,7 @@ class OptimizationTask(_message.Message):
 
     @_builtins.property
     def status(self) -> _task_pb2.TaskStatus:
-        """Where it stands."""
+        """State of the task."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Attempt]:
@@ -863,7 +863,7 @@ class ListOptimizationTasksRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     device: _builtins.str
@@ -1063,7 +1063,7 @@ class DeleteOptimizationTaskRequest(_message.Message):
     name: _builtins.str
     """`optimizationTasks/{task}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,
@@ -1459,7 +1459,7 @@ class ListOptimizationTaskGroupsRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     @_builtins.property
@@ -1523,7 +1523,7 @@ class DeleteOptimizationTaskGroupRequest(_message.Message):
     name: _builtins.str
     """`optimizationTaskGroups/{group}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,

@@ -270,7 +270,7 @@ class ListArchitecturesRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     certification: Global___Certification.ValueType
@@ -370,7 +370,7 @@ class DeleteArchitectureRequest(_message.Message):
     name: _builtins.str
     """`architectures/{architecture}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,

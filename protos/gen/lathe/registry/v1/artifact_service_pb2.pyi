@@ -108,7 +108,7 @@ class Upload(_message.Message):
     size_bytes: _builtins.int
     """Number of bytes of the whole file."""
     state: Global___UploadState.ValueType
-    """Where it stands."""
+    """State of the task."""
     owner: _builtins.str
     """Who opened it."""
     @_builtins.property

@@ -586,7 +586,7 @@ class Dataset(_message.Message):
     format: Global___DatasetFormat.ValueType
     """What the files are; found out if not said."""
     state: Global___DatasetState.ValueType
-    """Where it stands."""
+    """State of the task."""
     progress: _builtins.float
     """Part of the import that is done: 0 to 1."""
     item_count: _builtins.int
@@ -1040,7 +1040,7 @@ class ListDatasetsRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     type: Global___DatasetType.ValueType
@@ -1143,7 +1143,7 @@ class DeleteDatasetRequest(_message.Message):
     name: _builtins.str
     """`datasets/{dataset}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,

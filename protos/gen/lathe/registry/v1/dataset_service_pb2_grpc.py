@@ -95,7 +95,7 @@ class DatasetServiceServicer(object):
     """
 
     def CreateDataset(self, request, context):
-        """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. Where the class mapping
+        """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
         does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,7 +40,7 @@ class DatasetServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DatasetServiceAsyncStub: ...
     CreateDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.CreateDatasetRequest, _dataset_service_pb2.Dataset]
-    """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. Where the class mapping
+    """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
     does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
     """
     ConfirmDatasetImport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ConfirmDatasetImportRequest, _dataset_service_pb2.Dataset]
@@ -84,7 +84,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.CreateDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
-    """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. Where the class mapping
+    """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
     does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
     """
     ConfirmDatasetImport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ConfirmDatasetImportRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
@@ -131,7 +131,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_service_pb2.CreateDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.Dataset, _abc.Awaitable[_dataset_service_pb2.Dataset]]:
-        """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. Where the class mapping
+        """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
         does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
         """
 

@@ -265,7 +265,7 @@ class Lineage(_message.Message):
     template: _builtins.str
     """Template used: `templates/{template}`."""
     task: _builtins.str
-    """Task that made it: `conversionTasks/{task}`. Where callers are known by tokens, only Lathe's own services may say so: what
+    """Task that made it: `conversionTasks/{task}`. If callers authenticate with tokens, only Lathe's own services may say so: what
     a task reports (parity, the certification of an architecture) is believed.
     """
     @_builtins.property
@@ -362,7 +362,7 @@ class ModelVersion(_message.Message):
     display_name: _builtins.str
     """Name for people; the model's name and the number if empty."""
     description: _builtins.str
-    """What is special about it, at most 1000 characters."""
+    """Free description, at most 1000 characters."""
     owner: _builtins.str
     """Who created it."""
     etag: _builtins.str
@@ -391,7 +391,7 @@ class ModelVersion(_message.Message):
 
     @_builtins.property
     def package(self) -> Global___PackageInfo:
-        """Where the files are a package."""
+        """Fields of a package, if the files are one."""
 
     @_builtins.property
     def lineage(self) -> Global___Lineage:
@@ -708,7 +708,7 @@ Global___LineageEdge: _TypeAlias = LineageEdge  # noqa: Y015
 
 @_typing.final
 class LineageGraph(_message.Message):
-    """Where a version comes from and what came of it."""
+    """What a version was made from, and what was made from it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -720,7 +720,7 @@ class LineageGraph(_message.Message):
 
     @_builtins.property
     def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageEdge]:
-        """Who was made from whom."""
+        """What was made from what."""
 
     def __init__(
         self,
@@ -829,7 +829,7 @@ class ListModelsRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     @_builtins.property
@@ -924,7 +924,7 @@ class DeleteModelRequest(_message.Message):
     name: _builtins.str
     """`models/{model}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     force: _builtins.bool
     """Deletes the versions too, each under its own rule."""
     def __init__(
@@ -1041,7 +1041,7 @@ class ListModelVersionsRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     format: Global___ModelFormat.ValueType
@@ -1145,7 +1145,7 @@ class DeleteModelVersionRequest(_message.Message):
     name: _builtins.str
     """`models/{model}/versions/{number}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,

@@ -278,7 +278,7 @@ class Release(_message.Message):
     kind: Global___ReleaseKind.ValueType
     """How it came about."""
     evaluation_task: _builtins.str
-    """Evaluation that was shown to the rules: `evaluationTasks/{task}`."""
+    """Evaluation that the rules were checked against: `evaluationTasks/{task}`."""
     note: _builtins.str
     """Why, in the words of who did it."""
     owner: _builtins.str
@@ -333,7 +333,7 @@ Global___Release: _TypeAlias = Release  # noqa: Y015
 
 @_typing.final
 class Machine(_message.Message):
-    """A machine that a package is to run on. What is left empty is not asked about."""
+    """A machine that a package is to run on. Empty fields are not checked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -438,7 +438,7 @@ class Compatibility(_message.Message):
 
     @_builtins.property
     def checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was held against what, a sentence each, and what could not be asked about."""
+        """What was compared with what, a sentence each, and what could not be checked."""
 
     def __init__(
         self,
@@ -555,7 +555,7 @@ class ListChannelsRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     @_builtins.property
@@ -651,7 +651,7 @@ class DeleteChannelRequest(_message.Message):
     name: _builtins.str
     """`models/{model}/channels/{channel}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     force: _builtins.bool
     """Deletes it even while it serves a release."""
     def __init__(
@@ -706,7 +706,7 @@ class PromoteModelVersionRequest(_message.Message):
     model_version: _builtins.str
     """The package: `models/{model}/versions/{number}`."""
     evaluation_task: _builtins.str
-    """Evaluation to show to the rules: `evaluationTasks/{task}`."""
+    """Evaluation that the rules are checked against: `evaluationTasks/{task}`."""
     note: _builtins.str
     """Why."""
     request_id: _builtins.str

@@ -7,7 +7,7 @@ from lathe.registry.v1 import release_service_pb2 as lathe_dot_registry_dot_v1_d
 
 
 class ReleaseServiceStub(object):
-    """Releases: which package of a model serves, since when, by whose hand.
+    """Releases: which package of a model serves, since when, and by whom.
 
     Every model has channels such as `staging` and `production`. A promotion that keeps the channel's rules lays the package out
     as a Triton model repository in the bucket, from which Triton and KServe load it as it is.
@@ -72,7 +72,7 @@ class ReleaseServiceStub(object):
 
 
 class ReleaseServiceServicer(object):
-    """Releases: which package of a model serves, since when, by whose hand.
+    """Releases: which package of a model serves, since when, and by whom.
 
     Every model has channels such as `staging` and `production`. A promotion that keeps the channel's rules lays the package out
     as a Triton model repository in the bucket, from which Triton and KServe load it as it is.
@@ -123,7 +123,7 @@ class ReleaseServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RollBack(self, request, context):
-        """Makes an earlier release's version current again, as a new release. Rules are not asked: going back must always work.
+        """Makes an earlier release's version current again, as a new release. Rules are not checked: going back must always work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,7 +211,7 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReleaseService(object):
-    """Releases: which package of a model serves, since when, by whose hand.
+    """Releases: which package of a model serves, since when, and by whom.
 
     Every model has channels such as `staging` and `production`. A promotion that keeps the channel's rules lays the package out
     as a Triton model repository in the bucket, from which Triton and KServe load it as it is.

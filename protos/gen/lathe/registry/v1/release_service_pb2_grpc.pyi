@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReleaseServiceStub:
-    """Releases: which package of a model serves, since when, by whose hand.
+    """Releases: which package of a model serves, since when, and by whom.
 
     Every model has channels such as `staging` and `production`. A promotion that keeps the channel's rules lays the package out
     as a Triton model repository in the bucket, from which Triton and KServe load it as it is.
@@ -54,7 +54,7 @@ class ReleaseServiceStub:
     A version that serves in a channel cannot be deleted.
     """
     RollBack: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]
-    """Makes an earlier release's version current again, as a new release. Rules are not asked: going back must always work."""
+    """Makes an earlier release's version current again, as a new release. Rules are not checked: going back must always work."""
     GetRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_service_pb2.Release]
     """Returns a release."""
     ListReleases: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.ListReleasesRequest, _release_service_pb2.ListReleasesResponse]
@@ -64,7 +64,7 @@ class ReleaseServiceStub:
 
 @_typing.type_check_only
 class ReleaseServiceAsyncStub(ReleaseServiceStub):
-    """Releases: which package of a model serves, since when, by whose hand.
+    """Releases: which package of a model serves, since when, and by whom.
 
     Every model has channels such as `staging` and `production`. A promotion that keeps the channel's rules lays the package out
     as a Triton model repository in the bucket, from which Triton and KServe load it as it is.
@@ -87,7 +87,7 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     A version that serves in a channel cannot be deleted.
     """
     RollBack: _aio.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]  # type: ignore[assignment]
-    """Makes an earlier release's version current again, as a new release. Rules are not asked: going back must always work."""
+    """Makes an earlier release's version current again, as a new release. Rules are not checked: going back must always work."""
     GetRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_service_pb2.Release]  # type: ignore[assignment]
     """Returns a release."""
     ListReleases: _aio.UnaryUnaryMultiCallable[_release_service_pb2.ListReleasesRequest, _release_service_pb2.ListReleasesResponse]  # type: ignore[assignment]
@@ -96,7 +96,7 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     """Says whether a package can run on a machine, with the reasons."""
 
 class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Releases: which package of a model serves, since when, by whose hand.
+    """Releases: which package of a model serves, since when, and by whom.
 
     Every model has channels such as `staging` and `production`. A promotion that keeps the channel's rules lays the package out
     as a Triton model repository in the bucket, from which Triton and KServe load it as it is.
@@ -159,7 +159,7 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _release_service_pb2.RollBackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_release_service_pb2.Release, _abc.Awaitable[_release_service_pb2.Release]]:
-        """Makes an earlier release's version current again, as a new release. Rules are not asked: going back must always work."""
+        """Makes an earlier release's version current again, as a new release. Rules are not checked: going back must always work."""
 
     @_abc_1.abstractmethod
     def GetRelease(

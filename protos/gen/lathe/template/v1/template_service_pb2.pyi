@@ -636,7 +636,7 @@ class ResolvedTemplate(_message.Message):
 
     @_builtins.property
     def provenance(self) -> _containers.RepeatedCompositeFieldContainer[Global___Provenance]:
-        """Every value with if it comes from, in order of the paths."""
+        """Every value, and where it comes from, in order of the paths."""
 
     def __init__(
         self,
@@ -749,7 +749,7 @@ class ListTemplatesRequest(_message.Message):
     order_by: _builtins.str
     """Fields to sort by, for example `create_time desc`."""
     search: _builtins.str
-    """Finds by id and name, tolerant of case, punctuation and small slips."""
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     device: _builtins.str
@@ -859,7 +859,7 @@ class DeleteTemplateRequest(_message.Message):
     name: _builtins.str
     """`templates/{template}`."""
     etag: _builtins.str
-    """Where set, the deletion is ABORTED unless it is the current one."""
+    """If set, the deletion is ABORTED unless it is the current one."""
     def __init__(
         self,
         *,
@@ -889,7 +889,7 @@ class TemplateOverrides(_message.Message):
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Which of them replace the template's, as paths: `error_threshold`, `runtime`, `components.net.max_batch`,
-        `components.net.inputs`… A component is named, not counted. Where empty, every field of `values` that is set.
+        `components.net.inputs`… A component is named, not counted. If empty, every field of `values` that is set.
         """
 
     def __init__(

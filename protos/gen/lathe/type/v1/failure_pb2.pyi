@@ -78,7 +78,7 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     TIMEOUT: _FailureReason.ValueType  # 10
     """The task went over its time limit."""
     TOOLCHAIN_UNAVAILABLE: _FailureReason.ValueType  # 11
-    """The tool that this task needs is not installed if it ran."""
+    """The tool that this task needs is not installed on the worker."""
     TOOLCHAIN_CRASHED: _FailureReason.ValueType  # 12
     """The tool ended without an answer: a crash, a signal, an internal error."""
     INPUT_UNAVAILABLE: _FailureReason.ValueType  # 13
@@ -124,7 +124,7 @@ OUT_OF_MEMORY: FailureReason.ValueType  # 9
 TIMEOUT: FailureReason.ValueType  # 10
 """The task went over its time limit."""
 TOOLCHAIN_UNAVAILABLE: FailureReason.ValueType  # 11
-"""The tool that this task needs is not installed if it ran."""
+"""The tool that this task needs is not installed on the worker."""
 TOOLCHAIN_CRASHED: FailureReason.ValueType  # 12
 """The tool ended without an answer: a crash, a signal, an internal error."""
 INPUT_UNAVAILABLE: FailureReason.ValueType  # 13
@@ -147,7 +147,7 @@ Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """Why and if a task failed, in words that a person can act on."""
+    """Why and at which stage a task failed, in words that a person can act on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -171,7 +171,7 @@ class ParityReport(_message.Message):
     seed: _builtins.int
     """Seed of generated samples."""
     first_diverging_node: _builtins.str
-    """Where the verdict is not PASS: the first node, in topological order, whose output diverges."""
+    """If the verdict is not PASS: the first node, in topological order, whose output diverges."""
     first_diverging_operator: _builtins.str
     """Operator type of that node."""
     first_diverging_error: _builtins.float

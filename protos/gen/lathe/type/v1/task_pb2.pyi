@@ -236,7 +236,7 @@ Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
 
 @_typing.final
 class TaskOrigin(_message.Message):
-    """Where a task comes from and whose work its result is."""
+    """Origin of a task and whose work its result is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
