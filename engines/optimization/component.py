@@ -26,11 +26,11 @@ from engines.quantization.plan import is_transformer
 from engines.runtimes import BuiltForm
 from engines.runtimes.form import FormSpec
 from engines.search.journal import LASTING, Journal
-from engines.search.judging import Thresholds, Truth
 from engines.search.making import Maker
 from engines.search.plan import IMAGE_RANK, baselines, candidates
 from engines.search.record import Record
 from engines.search.search import SearchResult, search
+from engines.search.truth import Thresholds, Truth
 from engines.spec.template import CLASSIFIERS, Component
 from engines.tensors import Arrays
 from engines.tensors.signature import Signature, TensorSpec

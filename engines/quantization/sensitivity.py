@@ -28,8 +28,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engines.quantization.piece_noise import Noise, effects, own_noise, switched
 from engines.quantization.pieces import Piece, cut
-from engines.quantization.trials import Noise, effects, own_noise, switched
 from engines.tensors import Arrays
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What the search chooses among: a form before it is built, and after.
 
-FormSpec ──Maker──▶ Made (files, options) ──Runner──▶ outputs, times, memory
+FormSpec ──Maker──▶ Made (files, options) ──FormProcess──▶ outputs, times, memory
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engines.failures import EngineFailure
-from engines.search.standing import FINALISTS, Standing
+from engines.search.contenders import FINALISTS, Contenders
 from engines.search.tournament import LEAST_ROUNDS, Contender, Speed
-from engines.search.trying import Workbench
+from engines.search.workbench import Workbench
 from engines.spec.toolchain import hardware
 from engines.timing.paired import ProfileReport
 
@@ -49,13 +49,13 @@ class Outcome:
 class Final:
     """Holds the final of those that stand."""
 
-    def __init__(self, standing: Standing, bench: Workbench) -> None:
+    def __init__(self, contenders: Contenders, bench: Workbench) -> None:
         """Choose who takes part."""
-        self._standing = standing
+        self._contenders = contenders
         self._bench = bench
-        ranked, default = standing.ranked, standing.best_default
+        ranked, default = contenders.ranked, contenders.best_default
         self._forms = ranked[:FINALISTS] + ([default] if default and default not in ranked[:FINALISTS] else [])
-        standing.dismiss(self._forms)
+        contenders.dismiss(self._forms)
 
     def hold(self, until: float) -> Outcome:
         """Hold it; where nobody stands, the source is timed alone, in the process that it has.
@@ -68,7 +68,7 @@ class Final:
             EngineFailure: The source form itself failed.
         """
         control = self._control()
-        for form in (self._standing.baseline, control, *self._forms):
+        for form in (self._contenders.baseline, control, *self._forms):
             form.forget()
         try:
             self._rounds(control, min(until - time.monotonic(), FINAL_SECONDS))
@@ -76,56 +76,56 @@ class Final:
             while self._unclear(control) and time.monotonic() + MORE_SECONDS < last:
                 self._rounds(control, MORE_SECONDS)
         finally:
-            if control.runner is not self._standing.baseline.runner:
-                control.runner.close()
-        self._standing.settle()
+            if control.process is not self._contenders.baseline.process:
+                control.process.close()
+        self._contenders.settle()
         return self._outcome(control)
 
     def _control(self) -> Contender:
-        baseline = self._standing.baseline
+        baseline = self._contenders.baseline
         assert baseline.entry.made is not None  # it runs
-        runner = baseline.runner  # where memory does for one alone: the same process under two names
+        process = baseline.process  # where memory does for one alone: the same process under two names
         with contextlib.suppress(EngineFailure):
             if self._forms:
-                runner = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
-        return Contender(baseline.entry, runner, baseline.call_seconds)
+                process = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
+        return Contender(baseline.entry, process, baseline.call_seconds)
 
     def _rounds(self, control: Contender, seconds: float) -> None:
         least = LEAST_ROUNDS if self._forms else ALONE_ROUNDS
-        self._forms = self._standing.rounds(self._forms, seconds, least=least, control=control)
+        self._forms = self._contenders.rounds(self._forms, seconds, least=least, control=control)
 
     def _noise(self, control: Contender) -> float:
-        if self._standing.by_size:
+        if self._contenders.by_size:
             return LEAST_NOISE  # bytes have none, and fewer by so little help nobody
         # Its middle: how far the rounds scatter is in the interval of the gain already, and must not count twice.
-        itself = self._standing.tournament.speed(control, self._standing.baseline).ratio
+        itself = self._contenders.tournament.speed(control, self._contenders.baseline).ratio
         return max(itself, 1 / itself, LEAST_NOISE)
 
     def _unclear(self, control: Contender) -> bool:
         """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""
-        if not self._forms or self._standing.by_size:
+        if not self._forms or self._contenders.by_size:
             return False
         chosen, noise = self._choice(), self._noise(control)
         gain = self._gain(chosen, control)
         if gain.low <= noise < gain.ratio:
             return True
-        leads = (self._standing.ahead(chosen, other) for other in self._forms if other is not chosen)
+        leads = (self._contenders.ahead(chosen, other) for other in self._forms if other is not chosen)
         return any(lead.low < 1 / TIE and lead.high > TIE for lead in leads)
 
     def _choice(self) -> Contender:
         """Return the best; of those that are nearly as good, the simplest; of those equally small, of the fastest."""
-        tied = self._tied(self._forms, self._standing.ahead)
-        if self._standing.by_size:
-            tied = self._tied(tied, self._standing.tournament.speed)
+        tied = self._tied(self._forms, self._contenders.ahead)
+        if self._contenders.by_size:
+            tied = self._tied(tied, self._contenders.tournament.speed)
         return min(tied, key=lambda form: form.entry.spec.simplicity)
 
     def _tied(self, forms: list[Contender], ahead: Callable[[Contender, Contender], Speed]) -> list[Contender]:
         """Return the best and those that are nearly as good."""
-        best = max(forms, key=lambda form: ahead(form, self._standing.baseline).ratio)
+        best = max(forms, key=lambda form: ahead(form, self._contenders.baseline).ratio)
         return [form for form in forms if form is best or ahead(form, best).ratio >= 1 / TIE]
 
     def _outcome(self, control: Contender) -> Outcome:
-        tournament, baseline = self._standing.tournament, self._standing.baseline
+        tournament, baseline = self._contenders.tournament, self._contenders.baseline
         chosen = self._choice() if self._forms else None
         source, itself = tournament.latency(baseline, baseline), tournament.latency(control, baseline)
         assert source is not None and itself is not None  # noqa: PT018 - both took part in the same rounds
@@ -143,8 +143,8 @@ class Final:
 
     def _gain(self, form: Contender, control: Contender) -> Speed:
         """Return how far a form is ahead of the source: of the faster of its two processes."""
-        ahead = self._standing.ahead
-        return min(ahead(form, self._standing.baseline), ahead(form, control), key=lambda speed: speed.low)
+        ahead = self._contenders.ahead
+        return min(ahead(form, self._contenders.baseline), ahead(form, control), key=lambda speed: speed.low)
 
     def _judge(self, chosen: Contender | None, control: Contender) -> tuple[bool, str]:
         if chosen is None:
@@ -155,7 +155,7 @@ class Final:
         gain, noise = self._gain(chosen, control), self._noise(control)
         if gain.low > noise:
             return True, ""
-        if self._standing.by_size:
+        if self._contenders.by_size:
             return False, f"The smallest form, {chosen.name}, has {1 / gain.ratio:.2f}x the size of the source form."
         return False, (
             f"The best form, {chosen.name}, is {gain.ratio:.2f}x as fast as the source form ({gain.low:.2f}x to "

@@ -16,16 +16,16 @@ from typing import Any
 
 from engines.formats.preparation import Prepared
 from engines.runtimes.form import FormSpec
+from engines.search.contenders import FINALISTS, Contenders
 from engines.search.entry import Entry
 from engines.search.final import FINAL_SECONDS, Final, Outcome
 from engines.search.journal import Journal
-from engines.search.judging import Truth
 from engines.search.pareto import mark
 from engines.search.record import Conditions, Record
-from engines.search.standing import FINALISTS, Standing
 from engines.search.tournament import Tournament, timed_feed
 from engines.search.trials import Progress, Trials
-from engines.search.trying import TIMED, Maker, Workbench
+from engines.search.truth import Truth
+from engines.search.workbench import TIMED, Maker, Workbench
 from engines.timing.memory import available_memory
 from engines.timing.paired import ProfileReport
 
@@ -154,20 +154,20 @@ class _Search:
     def run(self, specs: Sequence[FormSpec], baselines: Sequence[FormSpec]) -> SearchResult:
         self.progress(0.0, f"measuring the source form, {baselines[0].name}")
         source, rejected = self.bench.source_form(baselines)
-        standing = Standing(self.tournament, source, self.by_size, self.memory_bytes, self.bench.source_process)
+        contenders = Contenders(self.tournament, source, self.by_size, self.memory_bytes, self.bench.source_process)
         try:
             conditions = self._conditions(source.entry.spec)
             trials = Trials(
-                *(self.bench, standing, self.journal, self.record, conditions, self.progress),
+                *(self.bench, contenders, self.journal, self.record, conditions, self.progress),
                 *(self.budget, self.began),
             )
             tried = {source.entry.spec, *(entry.spec for entry in rejected)}
             entries = [*rejected, *trials.run([spec for spec in dict.fromkeys(specs) if spec not in tried])]
-            self._rungs(standing)
+            self._rungs(contenders)
             self.progress(0.9, "the final: the best forms against the source")
-            outcome = Final(standing, self.bench).hold(self.began + self.budget)
+            outcome = Final(contenders, self.bench).hold(self.began + self.budget)
         finally:
-            standing.close()
+            contenders.close()
         for entry in entries:
             self.record.put(conditions.key(entry.spec), entry)
             entry.compare(outcome.profile.forms[0].median_ms)
@@ -177,16 +177,16 @@ class _Search:
         settings = {"baseline": baseline.to_dict(), **self.settings}
         return Conditions.of(self.graph, self.bench.truth.samples, settings, self.calibrated_on)
 
-    def _rungs(self, standing: Standing) -> None:
-        for number in range(len(standing.members)):
-            if len(standing.members) <= FINALISTS:
+    def _rungs(self, contenders: Contenders) -> None:
+        for number in range(len(contenders.members)):
+            if len(contenders.members) <= FINALISTS:
                 return
-            self.progress(0.8 + 0.02 * number, f"{len(standing.members)} forms are left")
+            self.progress(0.8 + 0.02 * number, f"{len(contenders.members)} forms are left")
             final = self.bench.source_seconds + min(FINAL_SECONDS, FINAL_SHARE * self.budget)
             spare = self.began + self.budget - time.monotonic() - final
             if spare <= 0:
                 return
-            standing.rung(number, min(spare / 2, RUNG_SECONDS * (number + 1)))
+            contenders.rung(number, min(spare / 2, RUNG_SECONDS * (number + 1)))
 
     def _result(self, entries: list[Entry], baseline: Entry, outcome: Outcome) -> SearchResult:
         chosen = outcome.chosen.entry if outcome.chosen and outcome.gain else baseline

@@ -20,7 +20,7 @@ from engines.search.entry import Entry
 from engines.tensors.samples import Samples
 from engines.tensors.signature import TensorSpec
 from engines.timing.paired import CALLS_PER_TURN, SLOW_CALL_SECONDS, Latency, median_interval, paired_latency
-from engines.timing.runner import Runner
+from engines.timing.process import FormProcess
 
 LEAST_ROUNDS = 5
 """Fewest rounds that a conclusion rests on: five give a 95 % interval of the median at all."""
@@ -39,14 +39,14 @@ class Contender:
 
     Attributes:
         entry: What is known of it.
-        runner: The form, open.
+        process: The form, open.
         call_seconds: Time of a call, roughly, from which the length of its turns follows.
         turns: Seconds of a call in each round that it took part in.
         calls: Seconds of each timed call.
     """
 
     entry: Entry
-    runner: Runner
+    process: FormProcess
     call_seconds: float
     turns: dict[int, float] = field(default_factory=dict)
     calls: list[float] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Tournament:
                     self._turn(contender, slow=slow)
                 except EngineFailure as failure:
                     contender.entry.failure = failure
-                    contender.runner.close()
+                    contender.process.close()
                     alive.remove(contender)
             done += 1
         return alive
@@ -140,13 +140,13 @@ class Tournament:
         """Take one turn: the median of its timed calls, or a call's share of the time at full load."""
         if self.load:
             seconds = min(max(LOAD_CALLS * contender.call_seconds, LOAD_SECONDS[0]), LOAD_SECONDS[1])
-            rate = contender.runner.throughput(self.feed, seconds, self.batch)
+            rate = contender.process.throughput(self.feed, seconds, self.batch)
             times = [self.batch / rate]
         elif slow:
-            times = contender.runner.turn(self.feed, 1, warm=1 if contender.call_seconds < SLOW_CALL_SECONDS else 0)
+            times = contender.process.turn(self.feed, 1, warm=1 if contender.call_seconds < SLOW_CALL_SECONDS else 0)
         else:
             calls = calls_of_turn(contender.call_seconds)
-            times = contender.runner.turn(self.feed, calls, warm=max(1, calls // CALLS_PER_TURN))
+            times = contender.process.turn(self.feed, calls, warm=max(1, calls // CALLS_PER_TURN))
         contender.turns[self._round] = float(np.median(times))
         contender.calls.extend(times)
 

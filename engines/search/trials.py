@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from engines.runtimes.form import FormSpec
+from engines.search.contenders import Contenders
 from engines.search.entry import Entry
 from engines.search.journal import Journal
 from engines.search.record import Conditions, Record
-from engines.search.standing import Standing
-from engines.search.trying import Workbench
+from engines.search.workbench import Workbench
 
 Progress = Callable[[float, str], None]
 
@@ -30,7 +30,7 @@ class Trials:
 
     Attributes:
         bench: Makes forms and holds them to the truth.
-        standing: Those that stand.
+        contenders: Those that stand.
         journal: What earlier processes of this search found out.
         record: What earlier searches measured.
         conditions: Under what conditions forms are measured.
@@ -40,7 +40,7 @@ class Trials:
     """
 
     bench: Workbench
-    standing: Standing
+    contenders: Contenders
     journal: Journal
     record: Record
     conditions: Conditions
@@ -65,13 +65,13 @@ class Trials:
             self.progress(0.05 + 0.75 * position / len(specs), f"trying {spec.name}")
             with self.journal.risking(spec.name):
                 self._try(entries[-1], seconds)
-            self.journal.keep(self.standing.so_far(entries))
+            self.journal.keep(self.contenders.so_far(entries))
         return entries
 
     def _try(self, entry: Entry, seconds: float) -> None:
         contender = self.bench.attempt(entry, seconds)
         if contender is not None:
-            self.standing.enter(contender, self.bench.judge)
+            self.contenders.enter(contender, self.bench.judge)
 
     def _known(self, spec: FormSpec) -> Entry | None:
         return self.journal.find(spec) or self.record.find(self.conditions.key(spec))
@@ -91,4 +91,4 @@ class Trials:
 
     def _earlier_merit(self, entry: Entry) -> float:
         assert entry.latency is not None  # it was measured
-        return -float(entry.size_bytes) if self.standing.by_size else entry.latency.speedup
+        return -float(entry.size_bytes) if self.contenders.by_size else entry.latency.speedup

@@ -24,7 +24,7 @@ from engines.runtimes.form import Made
 from engines.spec.tolerances import TOLERANCES
 from engines.tensors import Arrays
 from engines.timing.paired import median_interval
-from engines.timing.runner import Runner
+from engines.timing.process import FormProcess
 from tests.bench import child
 
 CONTROL = ", again"
@@ -39,7 +39,7 @@ class Entrant:
 
     name: str
     made: Made
-    runner: type[Runner] = Runner
+    runner: type[FormProcess] = FormProcess
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Standing:
 @dataclass
 class _Seat:
     standing: Standing
-    runner: Runner
+    runner: FormProcess
     warm: int = 1
     calls: int = 1
 

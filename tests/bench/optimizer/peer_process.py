@@ -20,7 +20,7 @@ import numpy as np
 
 from engines.runtimes.protocol import BuiltForm, Session
 from engines.tensors import Array, Arrays
-from engines.timing.runner_process import main
+from engines.timing.process_main import main
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engines.runtimes.form import FormSpec, Made
 from engines.runtimes.protocol import BuiltForm
-from engines.timing.runner import Runner
+from engines.timing.process import FormProcess
 from tests.bench.optimizer.layout import Layout
 
 BASELINE = "frozen TorchScript"
@@ -26,7 +26,7 @@ OpenVINO's default is bfloat16 on processors that have it, and float32 on others
 """
 
 
-class PeerRunner(Runner):
+class PeerRunner(FormProcess):
     """A runner whose process opens peers."""
 
     program = "tests.bench.optimizer.peer_process"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from engines.sandbox import Reporter
-from engines.timing.runner import Runner
+from engines.timing.process import FormProcess
 from tests.unit.optimization.forms import made, ones, truth
 
 
 def runner_in_sandbox(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
-    with Runner.open(made(workdir / "form"), 1, workdir) as runner:
+    with FormProcess.open(made(workdir / "form"), 1, workdir) as runner:
         (outputs,) = runner.run([ones()])
         return {
             "right": bool(np.allclose(outputs["y"], truth(ones()), rtol=1e-3)),

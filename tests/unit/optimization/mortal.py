@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from engines.runtimes.protocol import BuiltForm, Session
 from engines.tensors import Array, Arrays
-from engines.timing import runner_process
+from engines.timing import process_main
 
 PROGRAM = __name__ if __name__ != "__main__" else "tests.unit.optimization.mortal"
 CALLS = 20
@@ -34,7 +34,7 @@ class Mortal(Session):
 def opened(form: BuiltForm, threads: int) -> Session:
     if (form.directory / "dies").exists():
         os.kill(os.getpid(), signal.SIGSEGV)
-    session = runner_process.open_form(form, threads)
+    session = process_main.open_form(form, threads)
     if not (form.directory / "once").exists():
         return session
     (form.directory / "once").unlink()
@@ -42,4 +42,4 @@ def opened(form: BuiltForm, threads: int) -> Session:
 
 
 if __name__ == "__main__":
-    runner_process.main(int(sys.argv[1]), opened)
+    process_main.main(int(sys.argv[1]), opened)

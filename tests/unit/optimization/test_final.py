@@ -5,12 +5,12 @@ from typing import cast
 import pytest
 
 from engines.runtimes.form import FormSpec, Made
+from engines.search.contenders import SCREEN_ROUNDS, Contenders
 from engines.search.entry import Entry
 from engines.search.final import Final
-from engines.search.standing import SCREEN_ROUNDS, Standing
 from engines.search.tournament import Contender, Tournament
-from engines.search.trying import Workbench
-from engines.timing.runner import Runner
+from engines.search.workbench import Workbench
+from engines.timing.process import FormProcess
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT
 
 KNOB = FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))
@@ -19,7 +19,7 @@ KNOB = FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))
 def timed(spec: FormSpec, milliseconds: float, size: int = 100) -> Contender:
     """Return a form that took part in ten rounds, as if it had been measured."""
     turns = {number: milliseconds * (1 + 0.001 * (number % 3)) / 1000 for number in range(10)}
-    closed = Runner.__new__(Runner)
+    closed = FormProcess.__new__(FormProcess)
     closed._closed, closed.memory_bytes = True, 0
     return Contender(Entry(spec, size_bytes=size), closed, 0.0, turns, list(turns.values()))
 
@@ -30,12 +30,12 @@ def disturbed(form: Contender, rounds: set[int]) -> Contender:
     return form
 
 
-def never(_made: Made) -> Runner:
+def never(_made: Made) -> FormProcess:
     raise AssertionError("the source was not lost")
 
 
-def final(*members: Contender, source: float = 10.0, by_size: bool = False) -> tuple[Final, Standing]:
-    standing = Standing(Tournament(0, 1), timed(BASELINE, source), by_size, 1 << 40, never, list(members))
+def final(*members: Contender, source: float = 10.0, by_size: bool = False) -> tuple[Final, Contenders]:
+    standing = Contenders(Tournament(0, 1), timed(BASELINE, source), by_size, 1 << 40, never, list(members))
     return Final(standing, cast(Workbench, None)), standing
 
 
@@ -109,7 +109,7 @@ def test_forms_that_never_met_are_compared_by_way_of_the_source() -> None:
     source = timed(BASELINE, 10.0)
     slow.turns = {number + 100: seconds for number, seconds in slow.turns.items()}
     source.turns |= {number + 100: seconds for number, seconds in source.turns.items()}
-    standing = Standing(
+    standing = Contenders(
         Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, reopen=never, members=[best, slow]
     )
     standing._leave(slow)
@@ -127,7 +127,7 @@ def test_long_rounds_are_few_at_the_entry(monkeypatch: pytest.MonkeyPatch) -> No
     for call_seconds in (0.01, 0.6):
         source, new = timed(BASELINE, 10.0), timed(ORT, 5.0)
         source.call_seconds = new.call_seconds = call_seconds
-        Standing(Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, reopen=never).enter(
+        Contenders(Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, reopen=never).enter(
             new, lambda _form: True
         )
     assert least == [SCREEN_ROUNDS, 2]

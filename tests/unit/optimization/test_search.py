@@ -14,15 +14,15 @@ from engines.failures import EngineFailure, FailureReason
 from engines.parity.report import Verdict
 from engines.runtimes.form import FormSpec
 from engines.sandbox.processes import descendants
-from engines.search import final, standing, trials
+from engines.search import contenders, final, trials
 from engines.search.entry import Entry
 from engines.search.final import ALONE_ROUNDS
 from engines.search.journal import Death, Journal
-from engines.search.judging import STRICT, Judge, Run, Truth
 from engines.search.record import Record
 from engines.search.search import SearchResult, search
-from engines.search.trying import Workbench
-from engines.timing.runner import Runner
+from engines.search.truth import STRICT, Judge, Run, Truth
+from engines.search.workbench import Workbench
+from engines.timing.process import FormProcess
 from tests.unit.optimization import mortal
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT, TestMaker, ones, prepared
 
@@ -40,8 +40,8 @@ Searcher = Callable[..., tuple[SearchResult, TestMaker]]
 def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
     monkeypatch.setattr(final, "FINAL_SECONDS", 0.4)
     monkeypatch.setattr(final, "MOST_SECONDS", 0.0)
-    monkeypatch.setattr(standing, "SCREEN_SECONDS", 0.1)
-    monkeypatch.setattr(Runner, "program", mortal.PROGRAM)
+    monkeypatch.setattr(contenders, "SCREEN_SECONDS", 0.1)
+    monkeypatch.setattr(FormProcess, "program", mortal.PROGRAM)
 
     def run(
         specs: list[FormSpec], *baselines: FormSpec, judge: Judge | None = None, **options: Any
@@ -157,7 +157,7 @@ def test_accuracy_decides_where_there_is_a_judge(searched: Searcher) -> None:
 def test_memory_for_one_process_of_the_source_is_enough(searched: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     first_call, asked = Workbench.first_call, []
 
-    def once(bench: Workbench, runner: Runner) -> float:
+    def once(bench: Workbench, runner: FormProcess) -> float:
         asked.append(runner.made.spec)
         if asked.count(BASELINE) > 1:
             raise EngineFailure(FailureReason.OUT_OF_MEMORY, "There is no memory for a second process.")

@@ -20,14 +20,14 @@ from engines.search.tournament import (
 )
 from engines.tensors.samples import Samples
 from engines.tensors.signature import TensorSpec
-from engines.timing.runner import Runner
+from engines.timing.process import FormProcess
 from tests.unit.optimization.forms import ORT, form, ones
 
 SLOWER = FormSpec("onnxruntime", "FP32", knobs=(("test", "more"),))
 
 
 def contender(folder: Path, spec: FormSpec, layers: int) -> Contender:
-    opened = Runner.open(Made(spec, form(folder, layers=layers)), 1, folder)
+    opened = FormProcess.open(Made(spec, form(folder, layers=layers)), 1, folder)
     opened.run([ones(4)])
     return Contender(Entry(spec), opened, min(opened.turn(0, 3)))
 
@@ -38,7 +38,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Contender]
     found = [contender(folder / "a", ORT, 2), contender(folder / "b", SLOWER, 60)]
     yield found
     for one in found:
-        one.runner.close()
+        one.process.close()
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_one_that_dies_leaves_and_the_others_go_on(pair: list[Contender]) -> Non
     stays, dies = pair  # which dies for good: this test is the last that takes them
     tournament = Tournament(0, 4)
     tournament.rounds(pair, 0.0, least=2)
-    dies.runner.close()
+    dies.process.close()
     assert tournament.rounds(pair, 0.0, least=2) == [stays]
     assert dies.entry.failure is not None
     assert len(stays.turns) == 4

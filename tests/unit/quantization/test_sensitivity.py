@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from engines.quantization.piece_noise import Noise
 from engines.quantization.pieces import cut
 from engines.quantization.sensitivity import NodeSensitivity, exclude_order, sensitivities
-from engines.quantization.trials import Noise
 from engines.quantization.weights import compress_weights
 from tests.unit.quantization import graphs, quantized
 from tests.unit.quantization.graphs import cosine, graph, image_feeds, network, run, value, weights

@@ -14,7 +14,7 @@ from typing import Any
 from engines.runtimes.form import Made
 from engines.search.entry import Entry
 from engines.search.tournament import MOST_ROUNDS, Contender, Speed, Tournament
-from engines.timing.runner import Runner
+from engines.timing.process import FormProcess
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ MOST_REOPENED = 3
 
 
 @dataclass
-class Standing:
+class Contenders:
     """Who stands, and against whom.
 
     Attributes:
@@ -48,7 +48,7 @@ class Standing:
     baseline: Contender
     by_size: bool
     memory_bytes: int
-    reopen: Callable[[Made], Runner]
+    reopen: Callable[[Made], FormProcess]
     members: list[Contender] = field(default_factory=list)
     left: list[tuple[Entry, Entry, Speed]] = field(default_factory=list)
     _reopened: int = 0
@@ -167,13 +167,13 @@ class Standing:
             if self.baseline not in alive:
                 self._reopen()
             if control and control not in alive:
-                control.runner = self.baseline.runner
+                control.process = self.baseline.process
             self.baseline.entry.failure = None
 
     def close(self) -> None:
         """End every process."""
         for form in (self.baseline, *self.members):
-            form.runner.close()
+            form.process.close()
 
     def _reopen(self) -> None:
         failure, made = self.baseline.entry.failure, self.baseline.entry.made
@@ -183,12 +183,12 @@ class Standing:
         if self._reopened > MOST_REOPENED:
             raise failure
         log.warning("%s Another process of the source form takes its place.", failure.message)
-        self.baseline.runner = self.reopen(made)
+        self.baseline.process = self.reopen(made)
 
     def _figures(self, form: Contender) -> dict[str, Any]:
         figures: dict[str, Any] = {
             "latency": self.tournament.latency(form, self.baseline),
-            "memory_bytes": max(form.entry.memory_bytes, form.runner.memory_bytes),
+            "memory_bytes": max(form.entry.memory_bytes, form.process.memory_bytes),
         }
         if self.tournament.load and form.calls:
             figures["samples_per_second"] = self.tournament.batch / form.median
@@ -199,7 +199,7 @@ class Standing:
         self._keep(MOST_STANDING)
         while (
             len(self.members) > FINALISTS
-            and sum(form.runner.memory_bytes for form in (self.baseline, *self.members)) > self.memory_bytes
+            and sum(form.process.memory_bytes for form in (self.baseline, *self.members)) > self.memory_bytes
         ):
             before = len(self.members)
             self._keep(before - 1)
@@ -234,4 +234,4 @@ class Standing:
 
     def _close(self, form: Contender) -> None:
         self.measured(form)
-        form.runner.close()
+        form.process.close()

@@ -23,7 +23,7 @@ from engines.runtimes.form import Made
 from engines.sandbox import frames
 from engines.sandbox.paths import engines_root
 from engines.tensors import Array, Arrays
-from engines.timing.runner_process import read_arrays, write_arrays
+from engines.timing.process_main import read_arrays, write_arrays
 
 PATIENCE_SECONDS = 600.0
 """Longest time for one answer where the caller sets none."""
@@ -33,10 +33,10 @@ _END_SECONDS = 5.0
 _TAIL_BYTES = 2000
 
 
-class Runner:
+class FormProcess:
     """One form, open in its process; made by `open`. A context manager that closes it."""
 
-    program: ClassVar[str] = "engines.timing.runner_process"
+    program: ClassVar[str] = "engines.timing.process_main"
     """Module that the process runs; benchmarks put one in its place that opens what is no backend's."""
 
     def __init__(self, made: Made, directory: Path, process: subprocess.Popen[bytes], patience: float) -> None:
@@ -66,7 +66,7 @@ class Runner:
         Args:
             made: The form.
             threads: Threads of the form.
-            workdir: Where files that are passed to and fro lie, in a folder of the runner's own.
+            workdir: Where files that are passed to and fro lie, in a folder of its own.
             memory_bytes: Most private memory of the process; no bound where 0.
             patience: Longest time for one answer, in seconds; `patience` may be changed later.
             expendable: Whether it is the first to go where the machine runs out of memory.
@@ -75,7 +75,7 @@ class Runner:
             EngineFailure: what the backend raises; TOOLCHAIN_CRASHED where the process died; TIMEOUT.
         """
         workdir.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix="runner-", dir=workdir))
+        directory = Path(tempfile.mkdtemp(prefix="form-", dir=workdir))
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", cls.program, str(os.getpid())],
@@ -85,14 +85,14 @@ class Runner:
                 cwd=directory,
                 env={**os.environ, "PYTHONPATH": str(engines_root())},
             )
-        runner = cls(made, directory, process, patience)
+        opened = cls(made, directory, process, patience)
         try:
             values = {"threads": threads, "memory_bytes": memory_bytes, "expendable": expendable}
-            runner._ask(do="open", made=made.to_dict(), **values)
+            opened._ask(do="open", made=made.to_dict(), **values)
         except BaseException:
-            runner.close()
+            opened.close()
             raise
-        return runner
+        return opened
 
     @property
     def pid(self) -> int:
@@ -140,7 +140,7 @@ class Runner:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        """Return the runner."""
+        """Return it."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,7 +10,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.parity.report import Verdict
 from engines.runtimes.form import FormSpec
 from engines.search.entry import Entry
-from engines.search.judging import Thresholds, Truth
+from engines.search.truth import Thresholds, Truth
 from engines.tensors import Arrays
 from tests.unit.optimization.forms import ORT, prepared
 

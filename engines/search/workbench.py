@@ -13,10 +13,10 @@ from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes.form import FormSpec, Made
 from engines.sandbox.deadline import Overrun, at_most
 from engines.search.entry import Entry
-from engines.search.judging import Truth
 from engines.search.tournament import Contender
+from engines.search.truth import Truth
 from engines.timing.paired import CALLS_PER_TURN, SLOW_CALL_SECONDS
-from engines.timing.runner import PATIENCE_SECONDS, Runner
+from engines.timing.process import PATIENCE_SECONDS, FormProcess
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Workbench:
             log.info("%s: %s", entry.spec.name, entry.failure.message)
             return None
         if entry.failure is not None:
-            contender.runner.close()
+            contender.process.close()
             return None
         return contender
 
@@ -105,15 +105,15 @@ class Workbench:
                 rejected.append(entry)
         raise self.truth.none_holds(rejected)
 
-    def source_process(self, made: Made, memory_bytes: int = 0) -> Runner:
+    def source_process(self, made: Made, memory_bytes: int = 0) -> FormProcess:
         """Open a further process of the source form, with the feed that is timed; raises EngineFailure."""
-        runner = Runner.open(made, self.threads, self.workdir, memory_bytes=memory_bytes, expendable=False)
+        process = FormProcess.open(made, self.threads, self.workdir, memory_bytes=memory_bytes, expendable=False)
         try:
-            self.first_call(runner)
+            self.first_call(process)
         except BaseException:
-            runner.close()
+            process.close()
             raise
-        return runner
+        return process
 
     def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, candidate: bool = True) -> Contender:
         """Open a form that was made and compare it with the truth: parity, and why it fails where it does.
@@ -129,7 +129,7 @@ class Workbench:
         """
         assert entry.made is not None  # it was made before
         memory_bytes, start = self.memory_bytes if candidate else 0, time.monotonic()
-        runner = Runner.open(
+        process = FormProcess.open(
             *(entry.made, self.threads, self.workdir),
             memory_bytes=memory_bytes,
             patience=patience,
@@ -138,28 +138,28 @@ class Workbench:
         if not candidate:
             self.source_seconds = time.monotonic() - start
         try:
-            entry.parity = self.truth.parity(entry.spec, runner.answers(self.truth.samples.feeds))
+            entry.parity = self.truth.parity(entry.spec, process.answers(self.truth.samples.feeds))
             entry.failure = self.truth.objection(entry.spec, entry.parity, is_baseline=not candidate)
-            call_seconds = 0.0 if entry.failure else self.call_seconds(runner)
+            call_seconds = 0.0 if entry.failure else self.call_seconds(process)
         except BaseException:
-            runner.close()
+            process.close()
             raise
-        entry.memory_bytes = runner.memory_bytes
-        runner.patience = PATIENCE_SECONDS
-        return Contender(entry, runner, call_seconds)
+        entry.memory_bytes = process.memory_bytes
+        process.patience = PATIENCE_SECONDS
+        return Contender(entry, process, call_seconds)
 
-    def call_seconds(self, runner: Runner) -> float:
+    def call_seconds(self, process: FormProcess) -> float:
         """Give a process the feed that is timed, and nothing else; return the time of a call, roughly.
 
         It is the least of a few, as some runtimes compile in the first ones; of long calls one has to do.
         """
-        first = self.first_call(runner)
-        return first if first > LONG_CALL_SECONDS else min(first, *runner.turn(TIMED, CALLS_PER_TURN))
+        first = self.first_call(process)
+        return first if first > LONG_CALL_SECONDS else min(first, *process.turn(TIMED, CALLS_PER_TURN))
 
-    def first_call(self, runner: Runner) -> float:
+    def first_call(self, process: FormProcess) -> float:
         """Give a process the feed that is timed, and nothing else; return the time of its first warm call."""
-        runner.run([self.truth.samples.feeds[self.feed]])
-        return runner.turn(TIMED, 1)[0]
+        process.run([self.truth.samples.feeds[self.feed]])
+        return process.turn(TIMED, 1)[0]
 
     def judge(self, contender: Contender) -> bool:
         """Measure a form's accuracy where there is a judge; return whether it may go on."""
@@ -167,7 +167,7 @@ class Workbench:
         if judge is None or entry.accuracy is not None:
             return True
         try:
-            entry.accuracy = judge(contender.runner.call)
+            entry.accuracy = judge(contender.process.call)
             entry.failure = self.truth.accuracy_objection(entry.spec, entry.accuracy)
         except Exception as error:  # a judge may stumble over what a form answers
             entry.failure = _failure(entry.spec, "judged on the data", error)
@@ -183,7 +183,7 @@ class Workbench:
             if entry.failure is not None:
                 raise entry.failure
         except BaseException:
-            contender.runner.close()
+            contender.process.close()
             raise
         return contender
 
