@@ -113,4 +113,4 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise CliError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CliError(f"{path}: this is no UTF-8 text", ExitCode.USAGE) from error
+        raise CliError(f"{path}: this is not UTF-8 text", ExitCode.USAGE) from error

@@ -34,7 +34,7 @@ RequireEvaluation = Annotated[
     bool | None,
     typer.Option("--require-evaluation/--no-require-evaluation", help="An evaluation of the version is named."),
 ]
-Dataset = Annotated[str | None, typer.Option(help="Dataset that evaluations have to be on.")]
+Dataset = Annotated[str | None, typer.Option(help="Dataset that evaluations must use.")]
 Bounds = Annotated[
     list[str] | None,
     typer.Option("--bound", metavar="METRIC[@SLICE]>=VALUE", help="Such as 'top1>=0.97', 'latency_p99_ms<=20'."),

@@ -51,7 +51,7 @@ def connect() -> Connection:
 class Connection:
     """Stubs of the services, over one channel per service, made when first used. A context manager.
 
-    Every call carries the caller's name (and token), and a deadline of a minute where the call sets none; a stream
+    Every call carries the caller's name (and token), and a deadline of a minute if the call sets none; a stream
     has none.
 
     Args:

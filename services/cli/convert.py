@@ -18,7 +18,9 @@ from services.cli.waiting import SkipCache, Timeout, Wait, finish
 
 def convert(
     version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The version to convert, such as 'digits/3'.")],
-    template: Annotated[str, typer.Option("--template", "-t", help="What to do; see `lathe templates list`.")],
+    template: Annotated[
+        str, typer.Option("--template", "-t", help="What the conversion does; see `lathe templates list`.")
+    ],
     set_: Set = None,
     overrides_file: OverridesFile = None,
     name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time if not given.")] = "",

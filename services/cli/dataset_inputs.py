@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def upload_paths(connection: Connection, paths: Sequence[Path]) -> list[File]:
-    """Store files as they are; where there is a folder among them, all of them as one archive.
+    """Store files as they are; if there is a folder among them, all of them as one archive.
 
     Raises:
         CliError: A path is not there, or two files have the same name.
@@ -39,7 +39,7 @@ def upload_paths(connection: Connection, paths: Sequence[Path]) -> list[File]:
 
 
 def class_mapping(file: Path | None, template: str, pairs: list[str]) -> ClassMapping | None:
-    """Return the mapping of a file, with the template and the `task=key` pairs of options; None where nothing is said.
+    """Return the mapping of a file, with the template and the `task=key` pairs of options; None if nothing is said.
 
     Raises:
         CliError: The file or a pair cannot be read.

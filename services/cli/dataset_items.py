@@ -59,7 +59,7 @@ def warnings(
 def preview(
     item: Annotated[str, typer.Argument(metavar="DATASET/NUMBER", help="Such as 'digits/7'.")],
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Where the PNG goes; named after the item if not given.")
+        Path | None, typer.Option("--file", "-f", help="Where to write the PNG; named after the item if not given.")
     ] = None,
     output: Output = TABLE,
 ) -> None:
@@ -81,7 +81,8 @@ def preview(
 def download(
     dataset: DatasetArgument,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Where the zip file goes; named after the dataset by default.")
+        Path | None,
+        typer.Option("--file", "-f", help="Where to write the zip file; named after the dataset by default."),
     ] = None,
     output: Output = TABLE,
 ) -> None:

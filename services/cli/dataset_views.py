@@ -80,7 +80,7 @@ WARNING_ROWS: list[Column[tuple[int, str]]] = [
 
 
 def failure(dataset: Any) -> str:
-    """Return why an import failed, in one line; empty where it did not."""
+    """Return why an import failed, in one line; empty if it did not."""
     told = dataset.failure
     return f"{enum_name(told, 'reason')}: {told.message}" if dataset.HasField("failure") else ""
 

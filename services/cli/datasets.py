@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 datasets = typer.Typer(help="Datasets: annotated images, or tensors.", no_args_is_help=True)
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on where the class mapping does not fit.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on if the class mapping does not fit.")]
 Description = Annotated[str, typer.Option(help="What it holds, at most 1000 characters.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the import ends.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the import ends.")]
 
 
 @datasets.command("create")
@@ -46,7 +46,7 @@ def create(
 ) -> None:
     """Upload files and import them as a dataset. A folder is packed first.
 
-    The exit code is 0 where the dataset is ready, 5 where the import failed, 7 where it waits for a confirmation.
+    The exit code is 0 if the dataset is ready, 5 if the import failed, 7 if it waits for a confirmation.
     """
     from lathe.registry.v1.dataset_service_pb2 import CreateDatasetRequest, Dataset, DatasetFormat, DatasetType
 
@@ -75,7 +75,7 @@ def derive(
     drop: Annotated[list[str] | None, typer.Option(metavar="KEY:A,B", help="Drop classes.")] = None,
     keep: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Keep items of these values.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Drop items of these values.")] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Keep so many items, chosen at random.")] = 0,
+    sample: Annotated[int, typer.Option(min=0, help="Keep this many items, chosen at random.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="The same gives the same sample.")] = 0,
     stratify_by: Annotated[str, typer.Option(metavar="KEY", help="Keep the proportions of its values.")] = "",
     description: Description = "",
@@ -195,7 +195,7 @@ datasets.command("download")(download)
 
 
 def _see_to(connection: Connection, dataset: Any, *, yes: bool, wait: bool, output: OutputFormat) -> None:
-    """Wait for the end of an import where that is wanted, and end the command with the code that tells it."""
+    """Wait for the end of an import if that is wanted, and end the command with the code that tells it."""
     from services.cli.importing import finish
 
     if not wait:
@@ -205,7 +205,7 @@ def _see_to(connection: Connection, dataset: Any, *, yes: bool, wait: bool, outp
 
 
 def _value(enum: Any, word: str, option: str) -> Any:
-    """Return the number of an enum's value that a word names; 0 where it is empty."""
+    """Return the number of an enum's value that a word names; 0 if it is empty."""
     names = enum.keys()[1:]
     if word and word.upper() not in names:
         raise CliError(f"{option} {word!r} must be one of: {', '.join(names)}.", ExitCode.USAGE)

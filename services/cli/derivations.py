@@ -21,7 +21,9 @@ def merge_step(text: str) -> DerivationStep:
         classes, ":", f"--merge {text!r} must be KEY:CLASS,CLASS=INTO, such as label:car,truck=vehicle."
     )
     if not equals or not into:
-        raise CliError(f"--merge {text!r} does not say into which class: KEY:CLASS,CLASS=INTO.", ExitCode.USAGE)
+        raise CliError(
+            f"--merge {text!r} does not say which class to merge into; write KEY:CLASS,CLASS=INTO.", ExitCode.USAGE
+        )
     return DerivationStep(merge_classes=MergeClasses(key=key, classes=values, into=into))
 
 

@@ -35,7 +35,7 @@ def evaluate(
     loops: Annotated[int, typer.Option(min=0, help="Times that the data is run through for timing.")] = 0,
     iou: Annotated[list[float] | None, typer.Option(help="IoU threshold; COCO's range if not given.")] = None,
     slice_by: Annotated[list[str] | None, typer.Option("--slice", help="Attribute by which to slice.")] = None,
-    class_task: Annotated[list[str] | None, typer.Option(help="Classification task to judge; all where none.")] = None,
+    class_task: Annotated[list[str] | None, typer.Option(help="Classification task to judge; all if none.")] = None,
     precision: Annotated[str, typer.Option(help="Only one that the version has.")] = "",
     method: Annotated[str, typer.Option(help="Postprocess method; the package's own if not given.")] = "",
     arg: Annotated[
@@ -54,7 +54,7 @@ def evaluate(
 ) -> None:
     """Evaluate a package on a dataset: figures by slice with intervals, times, a report.
 
-    The exit code is 0 where it succeeded, 5 where it failed, 6 where it was cancelled.
+    The exit code is 0 if it succeeded, 5 if it failed, 6 if it was cancelled.
     """
     from lathe.evaluator.v1.evaluation_service_pb2 import (
         CreateEvaluationTaskRequest,
@@ -125,7 +125,7 @@ def _set_data(connection: Connection, spec: EvaluationSpec, dataset: str, images
     from services.cli.transfers import upload_files
 
     if bool(dataset) == bool(images):
-        raise CliError("Evaluate on a --dataset, or on --images of your own.", ExitCode.USAGE)
+        raise CliError("Give --dataset or --images.", ExitCode.USAGE)
     if images:
         spec.images.CopyFrom(upload_files(connection, [images])[0].digest)
     else:

@@ -31,7 +31,7 @@ class Failure:
 
 
 def explain(error: BaseException) -> Failure | None:
-    """Return what to tell of an exception, or None where it is a fault of this program."""
+    """Return what to tell of an exception, or None if it is a fault of this program."""
     if isinstance(error, CliError):
         return Failure(str(error), code=error.code)
     if isinstance(error, KeyboardInterrupt):

@@ -16,7 +16,7 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
     """Return the name of ModelFormat of files, or of one folder that holds them.
 
     Args:
-        named: What the user says; empty where they say nothing.
+        named: What the user says; empty if they say nothing.
         paths: The files and folders.
 
     Raises:
@@ -27,7 +27,7 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
     known = ModelFormat.keys()[1:]
     if named:
         if named.upper() not in known:
-            raise CliError(f"{named!r} is no format; give --format, one of: {', '.join(known)}.", ExitCode.USAGE)
+            raise CliError(f"{named!r} is not a format; give --format, one of: {', '.join(known)}.", ExitCode.USAGE)
         return named.upper()
     require_there(paths)
     found = {BY_SUFFIX[path.suffix.lower()] for path in paths if path.suffix.lower() in BY_SUFFIX}

@@ -79,7 +79,7 @@ def get(group: GroupArgument, output: Output = TABLE) -> None:
 
 @groups.command("watch")
 def watch(group: GroupArgument, output: Output = TABLE) -> None:
-    """Stay until every task of a group has ended. Exits with 5 where one did not succeed."""
+    """Stay until every task of a group has ended. Exits with 5 if one did not succeed."""
     with connect() as connection:
         finish_group(connection, _get(connection, _name(group)), output, wait_for_it=True)
 
@@ -98,7 +98,7 @@ def delete(group: GroupArgument) -> None:
 def finish_group(
     connection: Connection, group: Any, output: OutputFormat, *, wait_for_it: bool, require_gain: bool = False
 ) -> NoReturn:
-    """Wait for a group where asked, print how its tasks stand, and leave with the exit code of that."""
+    """Wait for a group if asked, print the state of its tasks, and exit with the exit code of that state."""
     from services.cli.watching import telling_what_goes_on
 
     note(f"{group.name}: {group.display_name}")

@@ -18,9 +18,9 @@ POLL_SECONDS = 0.3
 
 
 def finish(connection: Connection, dataset: Any, *, yes: bool, output: OutputFormat) -> ExitCode:
-    """See an import to its end, print what came of it, and return the exit code.
+    """Wait until an import ends, print its result, and return the exit code.
 
-    Where the class mapping does not fit, the report is printed, and the import goes on with `yes`, or where somebody
+    If the class mapping does not fit, the report is printed, and the import goes on with `yes`, or if somebody
     at the terminal says so.
     """
     dataset = wait(connection, dataset)

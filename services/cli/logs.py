@@ -30,7 +30,7 @@ def logs(
     names: Annotated[
         list[str] | None, typer.Argument(help="Parts of the stack, such as converter; all by default.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is written from now on.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end of each log.")] = 20,
     data_dir: DataDir = None,
     output: Output = TABLE,

@@ -78,7 +78,7 @@ def options(
         list[str] | None,
         typer.Option(
             metavar="SERVICE=HOST:PORT",
-            help="Where a service is; else $LATHE_<SERVICE>_ADDRESS, the running stack, or the usual port.",
+            help="Address of a service; else $LATHE_<SERVICE>_ADDRESS, the running stack, or the usual port.",
         ),
     ] = None,
     data_dir: Annotated[

@@ -32,7 +32,7 @@ def parse_args(pairs: list[str]) -> dict[str, TypedArg]:
 
 
 def _typed(value: Any) -> TypedArg:
-    """Return a value in its type; ValueError where there is none for it."""
+    """Return a value in its type; ValueError if there is none for it."""
     from lathe.template.v1.template_service_pb2 import FloatVector, IntVector, StringVector, TypedArg
 
     many = isinstance(value, list)

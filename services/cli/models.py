@@ -217,7 +217,7 @@ def delete(
 
 
 def ensure_model(connection: Connection, model: str) -> None:
-    """Create the model where there is none of that id."""
+    """Create the model if there is none of that id."""
     import grpc
     from lathe.registry.v1.model_service_pb2 import CreateModelRequest, Model
 

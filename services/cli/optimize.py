@@ -45,7 +45,7 @@ def optimize(
     versions: Versions,
     device: Annotated[str, typer.Option(help="Device of the catalog.")] = DEFAULT_DEVICE,
     goal: Annotated[str, typer.Option(help="Lowest precision allowed: FP32 (lossless), FP16, BF16 or INT8.")] = "FP32",
-    objective: Annotated[str, typer.Option(help="What is made best: latency, throughput or size.")] = "latency",
+    objective: Annotated[str, typer.Option(help="What to optimize: latency, throughput or size.")] = "latency",
     budget: Annotated[int, typer.Option(min=0, help="Seconds for the search; 600 if 0.")] = 0,
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Dataset to measure accuracy and calibrate on.")] = "",
     max_degradation: Annotated[float, typer.Option(min=0, max=100, help="Most points of the metric to lose.")] = 0,
@@ -60,7 +60,7 @@ def optimize(
     ] = 0,
     max_batch: Annotated[int, typer.Option(min=0, help="Largest batch; the template's if 0.")] = 0,
     quantization_aware: Annotated[
-        bool, typer.Option("--quantization-aware", help="The source was trained so; its quantization stays.")
+        bool, typer.Option("--quantization-aware", help="The source was trained with quantization; keep it.")
     ] = False,
     engine_version: Annotated[str, typer.Option(help="Version of the engines; the newest if not given.")] = "",
     template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
@@ -197,7 +197,7 @@ def _create_group(
 def _check_combination(versions: list[str], report: Path | None, *, save_it: bool, wait_for_it: bool) -> None:
     refuse_early_report(report, wait_for_it=wait_for_it)
     if save_it and not wait_for_it:
-        raise CliError("--save needs the task to end, so it does not go with --no-wait.", ExitCode.USAGE)
+        raise CliError("--save needs the task to end, so it cannot be combined with --no-wait.", ExitCode.USAGE)
     if len(versions) > 1 and (save_it or report is not None):
         raise CliError(
             "--save and --report are about one version. Optimize several, then `lathe save` those that you want.",

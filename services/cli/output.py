@@ -63,7 +63,7 @@ class Column(Generic[Row]):
 def print_rows(
     rows: Sequence[Row], columns: Sequence[Column[Row]], title: str = "", empty: str = "Nothing found."
 ) -> None:
-    """Print a table to stdout; `empty` to stderr where there are no rows."""
+    """Print a table to stdout; `empty` to stderr if there are no rows."""
     from rich.console import Console
     from rich.table import Table
 

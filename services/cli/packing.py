@@ -60,7 +60,7 @@ def files_of(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             name.encode()
         except UnicodeEncodeError as error:
             shown = os.fsencode(name).decode(errors="replace")
-            raise CliError(f"{shown}: the name of the file is not in UTF-8; give it another one.") from error
+            raise CliError(f"{shown}: the file name is not UTF-8; rename the file.") from error
         yield name, path
 
 

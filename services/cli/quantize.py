@@ -51,7 +51,7 @@ def quantize(
     method: Annotated[
         str,
         typer.Option(
-            help="Calibration: 0 percentile, 1 entropy, 2 entropy 2, 3 min-max. Where not given, 2, and then 3 if "
+            help="Calibration: 0 percentile, 1 entropy, 2 entropy 2, 3 min-max. If not given, 2, and then 3 if "
             "nothing holds and is faster."
         ),
     ] = "",
@@ -161,7 +161,7 @@ def _calibration(connection: Connection, dataset: str, file: Path | None, steps:
     from services.cli.transfers import upload_files
 
     if dataset and file:
-        raise CliError("Calibrate on a dataset or on a file, not on both.", ExitCode.USAGE)
+        raise CliError("Give a calibration dataset or a calibration file, not both.", ExitCode.USAGE)
     preprocessing = parse_steps(steps)
     if dataset:
         return CalibrationData(dataset=dataset_name(dataset), preprocessing=preprocessing)
@@ -176,7 +176,7 @@ def _bound(max_degradation: float | None, own_dataset: str, dataset: str, metric
     if max_degradation is None:
         if own_dataset or metric:
             raise CliError(
-                "--accuracy-dataset and --metric say how a loss is measured; say with --max-degradation how large it "
+                "--accuracy-dataset and --metric say how to measure a loss; say with --max-degradation how large it "
                 "may be.",
                 ExitCode.USAGE,
             )

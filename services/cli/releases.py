@@ -24,7 +24,7 @@ def promote(
     version: VersionArgument,
     channel: ChannelOption,
     evaluation: Annotated[
-        str, typer.Option(metavar="TASK", help="Evaluation to show to the channel's rules: an id.")
+        str, typer.Option(metavar="TASK", help="Id of the evaluation that the channel's rules check.")
     ] = "",
     waive: Annotated[
         list[str] | None,
@@ -94,14 +94,14 @@ def check_compatibility(
         list[str] | None,
         typer.Option(
             metavar="[NAME=]VERSION",
-            help="Version of the package's runtime there; NAME=VERSION for each if its components have several.",
+            help="Version of the package's runtime on the machine; NAME=VERSION for each if there are several.",
         ),
     ] = None,
-    driver_version: Annotated[str, typer.Option(help="Version of the driver there.")] = "",
+    driver_version: Annotated[str, typer.Option(help="Version of the driver on the machine.")] = "",
     cpu_flags: Annotated[str, typer.Option(help="Processor flags, as /proc/cpuinfo writes them.")] = "",
     output: Output = TABLE,
 ) -> None:
-    """Say whether a package can run on a machine. Exits with 1 where it cannot."""
+    """Say whether a package can run on a machine. Exits with 1 if it cannot."""
     from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Machine
 
     named = [text for text in runtime_version or [] if "=" in text]
@@ -121,7 +121,7 @@ def check_compatibility(
     with connect() as connection:
         found = connection.releases.CheckCompatibility(request)
     if output is OutputFormat.JSON:
-        print_json({"compatible": found.compatible, **message_json(found)})  # the answer is said where it is no, too
+        print_json({"compatible": found.compatible, **message_json(found)})  # the answer is said if it is no, too
     else:
         show_message(found, COMPATIBILITY, output)
     if not found.compatible:

@@ -9,7 +9,7 @@ from typing import Any
 PAUSES = (0.5, 1.0, 2.0)
 """Seconds before each further try."""
 RECONNECT_PAUSES = (0.2, 0.5, 1, 2, 5, 5, 5)
-"""Seconds before a stream that broke off is asked for again, until something comes of it."""
+"""Seconds before a stream that broke off is asked for again, until it succeeds."""
 
 
 def resumed(method: Callable[[Any], Iterable[Any]], request: Any, advance: Callable[[Any], None]) -> Iterator[Any]:

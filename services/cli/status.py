@@ -23,7 +23,7 @@ _COLORS = {"healthy": "green", "unhealthy": "yellow", "down": "red"}
 
 @dataclass(frozen=True)
 class PartStatus:
-    """How one part of the stack is; `pid` and `since` are None where the process is not ours or is gone."""
+    """How one part of the stack is; `pid` and `since` are None if the process is not ours or is gone."""
 
     name: str
     role: str
@@ -37,7 +37,7 @@ class PartStatus:
 def status(data_dir: DataDir = None, output: Output = TABLE) -> None:
     """Show every part of the stack: address, health, process, memory, and since when it runs.
 
-    The exit code is 0 where all is healthy, 3 where a part is not, and 4 where nothing runs.
+    The exit code is 0 if all is healthy, 3 if a part is not, and 4 if nothing runs.
     """
     from services.local.endpoints import read_endpoints
 
@@ -74,7 +74,7 @@ def measure(part: Endpoint) -> PartStatus:
 
 
 def _living(pid: int) -> psutil.Process | None:
-    """Return the process of this id; None where it is gone, or is not ours to know (0)."""
+    """Return the process of this id; None if it is gone, or is not ours to know (0)."""
     import psutil
 
     try:
@@ -85,7 +85,7 @@ def _living(pid: int) -> psutil.Process | None:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Return the memory that is the process' own: shared pages are counted in part, where the system tells."""
+    """Return the memory that is the process' own: shared pages are counted in part, if the system tells."""
     import psutil
 
     # One that ends just now refuses the first question and no longer knows the second.

@@ -52,7 +52,7 @@ def list_tasks(
     }
     services = _known_services(kind)
     if page and len(services) > 1:
-        raise CliError("--page goes on with one kind of tasks: say which with --kind.", ExitCode.USAGE)
+        raise CliError("--page continues a list of one kind of tasks; say which with --kind.", ExitCode.USAGE)
     found: list[Any] = []
     more = False
     with connect() as connection:
@@ -104,7 +104,7 @@ def watch(task: TaskArgument, output: Output = TABLE) -> None:
 def logs(
     task: TaskArgument,
     attempt: Annotated[int, typer.Option(min=0, help="The attempt; the newest if 0.")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the task ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait until the task ends.")] = False,
     tail: Annotated[
         int, typer.Option(min=0, help="Start with this many of the last lines; with the whole log if 0.")
     ] = 0,

@@ -92,7 +92,7 @@ def upload_file(connection: Connection, path: Path, on_bytes: OnBytes) -> Digest
                 break
             upload = connection.artifacts.GetUpload(GetUploadRequest(name=upload.name))
         else:
-            raise CliError(f"{path}: not every part arrived; run the same command again to go on with the rest.")
+            raise CliError(f"{path}: not every part arrived; run the same command again to send the rest.")
     # Hashing a large file again takes the registry its time.
     request = FinalizeUploadRequest(name=upload.name, digest=digest)
     connection.artifacts.FinalizeUpload(request, timeout=TIMEOUT_SECONDS + digest.size_bytes / 50e6)

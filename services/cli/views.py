@@ -92,7 +92,7 @@ def waivers(release: Any) -> list[str]:
 
 
 def enum_name(message: Any, field: str) -> str:
-    """Return the name of an enum field's value; empty where it is not set."""
+    """Return the name of an enum field's value; empty if it is not set."""
     descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
     number = getattr(message, field)
     return descriptor.values_by_number[number].name if number else ""

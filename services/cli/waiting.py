@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from services.cli.client import Connection
 
 SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the task ends.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the task ends.")]
 Timeout = Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour if 0.")]
 RequireGain = Annotated[
     bool, typer.Option("--require-gain", help="Exit with 11 if the result is no faster than the source beyond noise.")
 ]
-Report = Annotated[Path | None, typer.Option(help="Write the HTML report here, where the task succeeds.")]
+Report = Annotated[Path | None, typer.Option(help="Write the HTML report here, if the task succeeds.")]
 
 
 def finish(
@@ -34,7 +34,7 @@ def finish(
     require_gain: bool = False,
     on_success: Callable[[Any], None] | None = None,
 ) -> None:
-    """Wait for a new task where asked, print what came of it, and leave with the exit code of its end.
+    """Wait for a new task if asked, print its result, and exit with its exit code.
 
     Args:
         connection: To the services.
@@ -42,7 +42,7 @@ def finish(
         output: How it is printed.
         wait_for_it: Whether to wait.
         require_gain: Whether a success without a gain has an exit code of its own.
-        on_success: Takes the task where it was waited for and SUCCEEDED, once it is printed.
+        on_success: Takes the task if it was waited for and SUCCEEDED, once it is printed.
     """
     from services.cli.verdicts import has_no_gain
     from services.cli.watching import exit_code_of, tell, wait
@@ -64,15 +64,15 @@ def finish(
 def refuse_early_gain(*, require_gain: bool, wait_for_it: bool) -> None:
     """Raise CliError if a gain is required of a task that is not waited for."""
     if require_gain and not wait_for_it:
-        raise CliError("--require-gain needs the task to end, so it does not go with --no-wait.", ExitCode.USAGE)
+        raise CliError("--require-gain needs the task to end, so it cannot be combined with --no-wait.", ExitCode.USAGE)
 
 
 def refuse_early_report(report: Path | None, *, wait_for_it: bool) -> None:
-    """Raise CliError where a report is asked for of a task that is not waited for."""
+    """Raise CliError if a report is asked for of a task that is not waited for."""
     if report is not None and not wait_for_it:
         raise CliError(
-            "--report needs the task to end, so it does not go with --no-wait. The same command with --wait, run "
-            "later, finds the work done.",
+            "--report needs the task to end, so it cannot be combined with --no-wait. Run the same command "
+            "later without it: it finds the work done.",
             ExitCode.USAGE,
         )
 

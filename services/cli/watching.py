@@ -1,4 +1,4 @@
-"""Waiting for a task: a progress bar that says what it is doing, and then what came of it."""
+"""Waiting for a task: a progress bar that says what it is doing, and then its result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def follow(connection: Connection, name: str) -> Iterator[Any]:
 
 @contextmanager
 def telling_what_goes_on(name: str, watch: str) -> Iterator[None]:
-    """Say, where Ctrl-C ends the waiting, that the work goes on, and how to come back to it.
+    """Say, if Ctrl-C ends the waiting, that the work goes on, and how to come back to it.
 
     Args:
         name: What was waited for.
@@ -85,7 +85,7 @@ def exit_code_of(task: Any) -> ExitCode:
 
 
 def tell(task: Any) -> ExitCode:
-    """Print what came of a terminal task: the tables of its kind, or why it failed; return its exit code."""
+    """Print the result of a terminal task: the tables of its kind, or why it failed; return its exit code."""
     state = enum_name(task.status, "state")
     failure = task.status.failure
     if state == "FAILED":

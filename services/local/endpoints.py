@@ -22,7 +22,7 @@ class Endpoint:
         name: Its name, which is also that of its log.
         role: "server" (PostgreSQL, NATS, S3), "service" (gRPC) or "worker".
         address: host:port, without credentials; empty for a worker.
-        pid: Process id, or 0 where the part was there before and is not ours to run.
+        pid: Process id, or 0 if the part was there before and is not ours to run.
     """
 
     name: str
@@ -50,7 +50,7 @@ def write_endpoints(data_dir: Path, supervisor_pid: int, parts: Sequence[Endpoin
 
 
 def read_endpoints(data_dir: Path) -> Endpoints | None:
-    """Return what the file of a data directory says, or None where there is none that can be read."""
+    """Return what the file of a data directory says, or None if there is none that can be read."""
     try:
         content = json.loads((data_dir / FILE_NAME).read_text())
         parts = tuple(Endpoint(**part) for part in content["parts"])

@@ -2,7 +2,7 @@
 
 The kernel sends SIGNAL to the program when the thread that started it ends, even by `kill -9`. With USER `other` the
 program does not see itself as root, which PostgreSQL demands: inside a user namespace the caller's own account appears
-under another number, so files need no new owner and closed parent directories stay open to it. Where the kernel
+under another number, so files need no new owner and closed parent directories stay open to it. If the kernel
 forbids namespaces, the account is changed for real and only the right to pass closed directories is kept.
 
 This file imports nothing but a few modules of the standard library: it runs before each server and has to be quick.
@@ -41,7 +41,7 @@ def other_account() -> pwd.struct_passwd:
 
 
 def enter_namespace(account: pwd.struct_passwd) -> None:
-    """Make this process appear as `account` to itself; raises OSError where the kernel forbids it."""
+    """Make this process appear as `account` to itself; raises OSError if the kernel forbids it."""
     uid, gid = os.geteuid(), os.getegid()
     _check(_libc.unshare(_CLONE_NEWUSER), "unshare")
     for name, text in (

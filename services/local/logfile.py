@@ -11,7 +11,7 @@ KEEP = 3
 
 
 def prepare_log(path: Path) -> None:
-    """Create the folder of a log and rotate the log where it has grown too long."""
+    """Create the folder of a log and rotate the log if it has grown too long."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rotate(path)
 
@@ -33,7 +33,7 @@ def rotate(path: Path, max_bytes: int = MAX_BYTES, keep: int = KEEP) -> bool:
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """Return the last `lines` lines of a file, or none where it does not exist."""
+    """Return the last `lines` lines of a file, or none if it does not exist."""
     if lines <= 0 or not path.exists():
         return []
     with path.open("rb") as file:

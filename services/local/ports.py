@@ -29,7 +29,7 @@ def is_free(port: int) -> bool:
 
 
 def _claim(port: int) -> bool:
-    """Take a port for this process among all stacks of the machine; False where another process has it.
+    """Take a port for this process among all stacks of the machine; False if another process has it.
 
     A stack chooses its ports seconds before its services listen on them, and another may be choosing meanwhile. The
     claim is a name in the kernel's abstract socket namespace, which is as wide as the ports and ends with the process.
@@ -47,7 +47,7 @@ def _claim(port: int) -> bool:
 
 
 def free_port(wanted: int | None = None, avoid: Container[int] = ()) -> int:
-    """Return `wanted` where it is free and not to be avoided, else another free port that no earlier call returned.
+    """Return `wanted` if it is free and not to be avoided, else another free port that no earlier call returned.
 
     No other process that asks gets the same port while this one lives.
 

@@ -12,7 +12,7 @@ class ServiceEntry:
     Attributes:
         name: Its name; LATHE_<NAME>_ADDRESS says where the others find it.
         module: Module that `python -m` runs.
-        port: Port it takes where that is free.
+        port: Port it takes if that is free.
     """
 
     name: str

@@ -50,7 +50,7 @@ class Servers:
         """
         for name, url in self._given.items():
             if not any(port_answers(address) for address in addresses_in(url)):
-                raise LocalError(f"{_VARIABLES[name]} names {', '.join(addresses_in(url))}, where nothing answers.")
+                raise LocalError(f"{_VARIABLES[name]} names {', '.join(addresses_in(url))}, but nothing answers there.")
         with ThreadPoolExecutor(max_workers=3) as pool:
             runs = {pool.submit(server.start): name for name, server in self.own.items()}
             for run in as_completed(runs):
@@ -81,7 +81,7 @@ class Servers:
         return values
 
     def endpoints(self) -> list[Endpoint]:
-        """Return where the servers are, those of others included."""
+        """Return the addresses of the servers, those of others included."""
         parts = []
         for name in _VARIABLES:
             if name in self.own:

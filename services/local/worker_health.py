@@ -6,7 +6,7 @@ import asyncio
 
 
 def newest_announcement(nats_url: str, kind: str) -> int:
-    """Return the sequence number of the newest announcement by a worker of this kind; 0 where there is none.
+    """Return the sequence number of the newest announcement by a worker of this kind; 0 if there is none.
 
     Raises:
         OSError: NATS does not answer.

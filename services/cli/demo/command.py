@@ -19,7 +19,7 @@ from services.cli.output import Column, note, print_rows
 
 PARTS = ("digits", "detector", "sentences")
 Part = Annotated[
-    list[str] | None, typer.Option("--part", help="digits, detector or sentences; all of them where not given.")
+    list[str] | None, typer.Option("--part", help="digits, detector or sentences; all of them if not given.")
 ]
 
 
@@ -46,7 +46,7 @@ def _run(part: str, connection: Connection, work: Path) -> list[Line]:
 
 @contextmanager
 def running_suite(folder: Path) -> Iterator[Connection]:
-    """Give a connection to the suite that runs on a data directory; start one, and stop it again, where none does."""
+    """Give a connection to the suite that runs on a data directory; start one, and stop it again, if none does."""
     from services.local.endpoints import read_endpoints
     from services.local.health import service_health
     from services.local.stack import Stack

@@ -47,7 +47,7 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDetect
     from sklearn.model_selection import train_test_split
 
     torch.manual_seed(SEED)
-    torch.set_num_threads(1)  # a second one wins little here, and waits where another program has the second core
+    torch.set_num_threads(1)  # a second one wins little here, and waits if another program has the second core
     digits = load_digits()
     split = train_test_split(digits.images, digits.target, test_size=0.3, random_state=SEED, stratify=digits.target)
     train_x, test_x, train_y, test_y = split

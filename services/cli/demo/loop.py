@@ -67,7 +67,7 @@ def take(connection: Connection, course: Course, work: Path) -> tuple[Any, Any]:
 
 
 def create_dataset(connection: Connection, name: str, archive: Path, template: str, key: str) -> str:
-    """Import an archive, its `key` mapped to the task `digit` of the template; no mapping where the key is empty.
+    """Import an archive, its `key` mapped to the task `digit` of the template; no mapping if the key is empty.
 
     Data of the demo are the same every time, so that what an earlier demo imported is taken as it is.
 
@@ -120,12 +120,12 @@ class Bound:
 
 
 def quantize(connection: Connection, version: str, calibration: str, bound: Bound | None = None, **fields: Any) -> Any:
-    """Quantize a version, wait, and return the task; CliError where it did not succeed.
+    """Quantize a version, wait, and return the task; CliError if it did not succeed.
 
     Args:
         connection: To the services.
         version: The version.
-        calibration: Dataset to calibrate on; none where empty.
+        calibration: Dataset to calibrate on; none if empty.
         bound: How much accuracy it may cost.
         fields: More fields of the specification.
     """
@@ -147,7 +147,7 @@ def quantize(connection: Connection, version: str, calibration: str, bound: Boun
 
 
 def evaluate(connection: Connection, version: str, dataset: str, report: Path, slices: Sequence[str] = ()) -> Any:
-    """Evaluate a package, save its report, and return the task; CliError where it did not succeed."""
+    """Evaluate a package, save its report, and return the task; CliError if it did not succeed."""
     from lathe.evaluator.v1.evaluation_service_pb2 import (
         CreateEvaluationTaskRequest,
         EvaluationSpec,
@@ -164,7 +164,7 @@ def evaluate(connection: Connection, version: str, dataset: str, report: Path, s
 
 
 def optimize(connection: Connection, version: str, template: str, dataset: str, seconds: int, report: Path) -> Any:
-    """Search for a version's fastest form, save its report, and return the task; CliError where it did not succeed.
+    """Search for a version's fastest form, save its report, and return the task; CliError if it did not succeed.
 
     Args:
         connection: To the services.

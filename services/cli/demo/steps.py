@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent
 
 
 def register_architecture(connection: Connection, file: str, class_name: str) -> Architecture:
-    """Register an architecture of the demo; where an earlier demo did, bring it up to date."""
+    """Register an architecture of the demo; if an earlier demo did, bring it up to date."""
     import grpc
     from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.registry.v1.architecture_service_pb2 import (
@@ -51,7 +51,7 @@ def register_architecture(connection: Connection, file: str, class_name: str) ->
 
 
 def create_template(connection: Connection, file: str, template_id: str) -> Template:
-    """Create a template of the demo; where an earlier demo did, bring it up to date."""
+    """Create a template of the demo; if an earlier demo did, bring it up to date."""
     import grpc
     from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.template.v1.template_service_pb2 import CreateTemplateRequest, Template, UpdateTemplateRequest
@@ -83,7 +83,7 @@ def push(connection: Connection, model: str, file: Path, architecture: str = "")
 
 
 def convert(connection: Connection, version: str, template: str, runtime: str, *, skip_cache: bool) -> Any:
-    """Convert for a runtime, wait, and return the task; CliError where it did not succeed."""
+    """Convert for a runtime, wait, and return the task; CliError if it did not succeed."""
     from lathe.converter.v1.conversion_service_pb2 import ConversionSpec, ConversionTask, CreateConversionTaskRequest
     from lathe.template.v1.template_service_pb2 import Template, TemplateOverrides
 
@@ -96,7 +96,7 @@ def convert(connection: Connection, version: str, template: str, runtime: str, *
 
 
 def succeeded(connection: Connection, task: str) -> Any:
-    """Wait for a task, print what came of it, and return it.
+    """Wait for a task, print its result, and return it.
 
     Raises:
         CliError: The task did not succeed.

@@ -75,8 +75,8 @@ def test_everything_that_can_be_said(created: Suite, lathe: Lathe, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "Evaluate on a --dataset, or on --images"),
-        (["-d", "a", "--images", "b.zip"], "Evaluate on a --dataset, or on --images"),
+        ([], "Give --dataset or --images"),
+        (["-d", "a", "--images", "b.zip"], "Give --dataset or --images"),
         (["-d", "a", "--precision", "FP7"], "--precision 'FP7' is not one of FP32, "),
         (["-d", "a", "--arg", "x"], "--arg 'x' must be key=value"),
         (["-d", "a", "--report", "r.html", "--no-wait"], "--report needs the task to end"),

@@ -12,7 +12,7 @@ from services.cli.packing import files_of
 
 def test_what_the_user_says_wins(tmp_path: Path) -> None:
     assert format_of("saved_model", [tmp_path / "m.onnx"]) == "SAVED_MODEL"
-    with pytest.raises(CliError, match="'h5' is no format; give --format, one of: PTH, TORCHSCRIPT"):
+    with pytest.raises(CliError, match="'h5' is not a format; give --format, one of: PTH, TORCHSCRIPT"):
         format_of("h5", [tmp_path])
 
 
@@ -46,7 +46,7 @@ def test_what_is_not_there_is_told_so(tmp_path: Path) -> None:
 
 def test_names_that_are_not_in_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"m\xff.bin")).write_bytes(b"x")
-    with pytest.raises(CliError, match=r"m.\.bin: the name of the file is not in UTF-8"):
+    with pytest.raises(CliError, match=r"m.\.bin: the file name is not UTF-8"):
         list(files_of([tmp_path]))
 
 

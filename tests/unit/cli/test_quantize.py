@@ -111,7 +111,7 @@ def test_a_bound_is_measured_on_the_calibration_dataset_where_no_other_is_given(
         (["--precision", "FP7"], "--precision 'FP7' is not one of FP32, "),
         (["--scheme", "wild"], "--scheme 'WILD' is not one of STATIC, DYNAMIC, WEIGHT_ONLY"),
         (["--method", "9"], "--method '9' is not one of ENTROPY_2"),
-        (["-d", "a", "--calibration", "b.zip"], "not on both"),
+        (["-d", "a", "--calibration", "b.zip"], "not both"),
         (["--calibration", "missing.zip"], "missing.zip: there is no such file"),
         (["--max-degradation", "1"], "--max-degradation needs --accuracy-dataset"),
         (["-d", "a", "--accuracy-dataset", "b"], "say with --max-degradation how large"),
