@@ -18,16 +18,16 @@ from typing import Any, cast
 import numpy as np
 from pydantic import ValidationError
 
-from engines.evaluation.comparison_classification import ClassificationSide
-from engines.evaluation.comparison_detection import DetectionSide
-from engines.evaluation.comparison_embedding import EmbeddingSide
-from engines.evaluation.comparison_pairing import Evaluation, Pairing, opened, pair, require_alike
-from engines.evaluation.comparison_report import ComparedEvaluation, ComparisonReport, Delta
-from engines.evaluation.comparison_samples import MOST, Worse, described, exact_test, worse
-from engines.evaluation.comparison_side import Floats, Side
+from engines.evaluation.bootstrap import RESAMPLES, metric
+from engines.evaluation.comparison.classification import ClassificationSide
+from engines.evaluation.comparison.detection import DetectionSide
+from engines.evaluation.comparison.embedding import EmbeddingSide
+from engines.evaluation.comparison.pairing import Evaluation, Pairing, opened, pair, require_alike
+from engines.evaluation.comparison.report import ComparedEvaluation, ComparisonReport, Delta
+from engines.evaluation.comparison.samples import MOST, Worse, described, exact_test, worse
+from engines.evaluation.comparison.side import Floats, Side
 from engines.evaluation.groups import Group, groups
 from engines.evaluation.report import EvaluationReport, SliceInfo
-from engines.evaluation.resampling import RESAMPLES, metric
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.sandbox import Reporter
 

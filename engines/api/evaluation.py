@@ -13,17 +13,16 @@ from typing import Any
 
 from engines.datasets.items import Item
 from engines.datasets.selection import Selection, unpack_selection
-from engines.evaluation.feeding import Feeder
+from engines.evaluation.bootstrap import RESAMPLES, generator
+from engines.evaluation.feeder import Feeder
 from engines.evaluation.groups import groups
 from engines.evaluation.loading import OpenedPackage, open_package
-from engines.evaluation.predicting import MAIN_METRICS, Predictor
+from engines.evaluation.passes import Findings, Passes, refuse_empty
 from engines.evaluation.predictions import FILE_NAME, PredictionsHeader
+from engines.evaluation.predictor import MAIN_METRICS, Predictor
 from engines.evaluation.report import EvaluationReport, MetricValue, PackageInfo, SliceInfo, Software, SpecInfo
 from engines.evaluation.request import EvaluationRequest, Spec
-from engines.evaluation.resampling import RESAMPLES, generator
-from engines.evaluation.running import Findings, Runner, refuse_empty
 from engines.evaluation.times import to_message
-from engines.evaluation.wording import phrases
 from engines.imaging import Steps
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
@@ -78,7 +77,7 @@ def _evaluated(
     predictor = Predictor(method, args, package.taxonomies())
     folder = workdir / REPORT_DIR
     folder.mkdir(parents=True, exist_ok=True)
-    findings = _findings(Runner(feeder, package.run, predictor, progress), predictor, items, work.spec, folder)
+    findings = _findings(Passes(feeder, package.run, predictor, progress), predictor, items, work.spec, folder)
     log.info("Ran %d samples in %d calls", len(items), len(findings.clock.calls))
 
     report.progress(_JUDGING, "computing figures and their intervals")
@@ -108,8 +107,8 @@ def _evaluated(
     return outcome
 
 
-def _findings(runner: Runner, predictor: Predictor, items: list[Item], spec: Spec, folder: Path) -> Findings:
-    collector = predictor.collector(items, runner.first(), spec.class_tasks, spec.iou_thresholds, spec.seed)
+def _findings(passes: Passes, predictor: Predictor, items: list[Item], spec: Spec, folder: Path) -> Findings:
+    collector = predictor.collector(items, passes.first(), spec.class_tasks, spec.iou_thresholds, spec.seed)
     header = PredictionsHeader(
         method=predictor.method,
         classes=dict(collector.classes),
@@ -118,7 +117,7 @@ def _findings(runner: Runner, predictor: Predictor, items: list[Item], spec: Spe
         main_metric=MAIN_METRICS.get(predictor.method, ""),
     )
     findings = Findings(collector)
-    runner.passes(findings, spec.passes, folder / FILE_NAME, header)
+    passes.run(findings, spec.passes, folder / FILE_NAME, header)
     return findings
 
 
@@ -181,7 +180,7 @@ def _spec_info(work: EvaluationRequest, method: str, args: dict[str, Any], feede
         iou_thresholds=spec.iou_thresholds,
         slices=spec.slices,
         class_tasks=spec.class_tasks,
-        preprocessing=tuple(phrases(feeder.steps)) if feeder.steps else (),
+        preprocessing=tuple(map(str, feeder.steps.steps)) if feeder.steps else (),
         seed=spec.seed,
         resamples=RESAMPLES,
     )

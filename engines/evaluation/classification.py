@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.evaluation.bootstrap import Floats, draws, generator, metrics
 from engines.evaluation.collector import row
-from engines.evaluation.confusion import confusion_matrix
-from engines.evaluation.feeding import Sample
+from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction, TaskPrediction
 from engines.evaluation.report import MetricValue
 from engines.evaluation.report_figures import Averages, ClassFigures, ClassificationTask
-from engines.evaluation.resampling import Floats, draws, generator, metrics
-from engines.evaluation.scores import ByClass, Cells
+from engines.evaluation.scores import ByClass, Cells, confusion_matrix
 from engines.evaluation.truth import ClassTruth
 
 _LEAST_PROBABILITY = 1e-12

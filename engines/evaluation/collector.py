@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from engines.evaluation.feeding import Sample
+from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
 from engines.evaluation.report import MetricValue

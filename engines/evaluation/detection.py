@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from engines.evaluation.bootstrap import Floats, draws, generator, metrics
+from engines.evaluation.box_matches import AREAS, COCO_THRESHOLDS, ClassMatches, Matcher
 from engines.evaluation.collector import row
 from engines.evaluation.detection_tables import detection_figures
-from engines.evaluation.feeding import Sample
+from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
-from engines.evaluation.matching import AREAS, COCO_THRESHOLDS, ClassMatches, Matcher
 from engines.evaluation.precision_recall import average_precision, average_recall
 from engines.evaluation.predictions import DetectedBox, SamplePrediction, TrueBox
 from engines.evaluation.report import MetricValue
-from engines.evaluation.resampling import Floats, draws, generator, metrics
 from engines.evaluation.truth import BoxTruth
 
 _RANKS = (1, 10, 100)

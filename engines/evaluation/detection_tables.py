@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.evaluation.matching import AREAS, COCO_THRESHOLDS, ClassMatches, Matcher
+from engines.evaluation.box_matches import AREAS, COCO_THRESHOLDS, ClassMatches, Matcher
 from engines.evaluation.precision_recall import (
     RECALLS,
     Floats,

@@ -9,9 +9,9 @@ import numpy as np
 
 from engines.datasets.selection import Selection
 from engines.evaluation.arguments import check_arguments
-from engines.evaluation.feeding import Batch, Feeder
+from engines.evaluation.feeder import Batch, Feeder
 from engines.evaluation.groups import Group
-from engines.evaluation.predicting import MAIN_METRICS, Predictor
+from engines.evaluation.predictor import MAIN_METRICS, Predictor
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
 from engines.tensors import Array

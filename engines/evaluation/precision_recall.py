@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.evaluation.matching import AREAS, ClassMatches
+from engines.evaluation.box_matches import AREAS, ClassMatches
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engines.evaluation.collector import row
-from engines.evaluation.feeding import Sample
+from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
 from engines.evaluation.report import MetricValue

@@ -6,14 +6,20 @@ somewhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.evaluation.report_figures import ConfusionMatrix
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+MOST_CLASSES = 100
+"""Most rows of a confusion matrix; of more classes those are shown that are confused most often."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +117,27 @@ def _sums(weights: Floats, labels: Integers, classes: int, where: NDArray[np.boo
 def _ratio(part: Floats, whole: Floats, otherwise: float) -> Floats:
     ratio: Floats = np.divide(part, whole, out=np.full(np.shape(part), otherwise), where=whole > 0)
     return ratio
+
+
+def confusion_matrix(cells: Cells, names: Sequence[str]) -> ConfusionMatrix:
+    """Return true classes by predicted ones; of many classes the rest is one row and one column."""
+    lost = int(cells.counts[cells.predicted < 0].sum())
+    if len(names) <= MOST_CLASSES:
+        table = cells.confusion(len(names))
+        return ConfusionMatrix(classes=tuple(names), counts=_rows(table), not_predicted=lost)
+    wrong = (cells.truth != cells.predicted) & (cells.predicted >= 0)
+    confused = np.bincount(cells.truth[wrong], cells.counts[wrong], len(names))
+    confused += np.bincount(cells.predicted[wrong], cells.counts[wrong], len(names))
+    shown = np.sort(np.argsort(-confused, kind="stable")[: MOST_CLASSES - 1])
+    place = np.full(len(names) + 1, len(shown))
+    place[shown] = np.arange(len(shown))
+    place[-1] = -1  # what has no prediction keeps none
+    fewer = Cells(place[cells.truth], place[cells.predicted], cells.in_top5, cells.counts)
+    left_out = len(names) - len(shown)
+    labels = (*(names[number] for number in shown), f"the other {left_out} classes")
+    table = fewer.confusion(len(labels))
+    return ConfusionMatrix(classes=labels, counts=_rows(table), left_out=left_out, not_predicted=lost)
+
+
+def _rows(table: Integers) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(int, line)) for line in table)

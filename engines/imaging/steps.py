@@ -28,6 +28,11 @@ _NAMES = {
 _MAX_SIDE = 65536
 
 _Kind = Literal["resize", "centercrop", "equal_resize"]
+_WORDS = {
+    "resize": "resize to",
+    "centercrop": "crop the centre to",
+    "equal_resize": "resize and pad to",
+}
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,27 @@ class Sized:
             height, width = inner_height, inner_width
         return geometry.moved(_shift(width, self.width), _shift(height, self.height))
 
+    def __str__(self) -> str:
+        """Return the step in words, for reports."""
+        return f"{_WORDS[self.kind]} {self.height} x {self.width} (height x width)"
+
 
 @dataclass(frozen=True)
 class SwapColors:
     """Turns blue, green, red into red, green, blue, or back; nothing for grey images."""
 
+    def __str__(self) -> str:
+        """Return the step in words, for reports."""
+        return "swap the colours: BGR to RGB"
+
 
 @dataclass(frozen=True)
 class Grey:
     """Makes one channel of three, in blue, green, red, with the weights of ITU-R BT.601."""
+
+    def __str__(self) -> str:
+        """Return the step in words, for reports."""
+        return "make grey"
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,10 @@ class Transpose:
     """Permutes the axes: the old axis at each new place."""
 
     order: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """Return the step in words, for reports."""
+        return f"order the axes {', '.join(map(str, self.order))}"
 
 
 Step = Sized | SwapColors | Grey | Transpose

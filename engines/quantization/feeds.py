@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engines.datasets.selection import Selection
-from engines.evaluation.feeding import Batch, Feeder
+from engines.evaluation.feeder import Batch, Feeder
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
 from engines.sandbox.deadline import check

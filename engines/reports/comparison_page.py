@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engines.evaluation.comparison_report import ComparedEvaluation, ComparisonReport, Delta
+from engines.evaluation.comparison.report import ComparedEvaluation, ComparisonReport, Delta
 from engines.reports import metric_text, text
 from engines.reports.comparison_sections import (
     class_section,

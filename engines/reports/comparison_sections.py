@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from engines.evaluation.comparison_report import ComparisonReport, Delta, Regression
+from engines.evaluation.comparison.report import ComparisonReport, Delta, Regression
 from engines.evaluation.report import MetricValue, TaskAnswer
 from engines.reports import charts, matrix_charts, metric_text, text
 from engines.reports.charts import Bar

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
-from engines.evaluation.comparison_report import ComparisonReport
-from engines.evaluation.comparison_samples import exact_test
+from engines.evaluation.comparison.report import ComparisonReport
+from engines.evaluation.comparison.samples import exact_test
 from engines.evaluation.predictions import PredictionsHeader, TaskPrediction
 from engines.failures import EngineFailure, FailureReason
 from tests.unit.comparison.evaluations import (

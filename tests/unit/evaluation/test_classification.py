@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top
 
 from engines.datasets.items import Item
 from engines.evaluation.classification import ClassificationCollector
-from engines.evaluation.feeding import Sample
+from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.truth import ClassTruth
 from engines.failures import EngineFailure, FailureReason

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from engines.datasets.items import Box, Item
-from engines.evaluation.feeding import Batch, Sample
-from engines.evaluation.predicting import Predictor
+from engines.evaluation.feeder import Batch, Sample
+from engines.evaluation.predictor import Predictor
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
 from tests.unit.evaluation.kit import SIDE, Desk, detector, graph

@@ -10,8 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from engines.evaluation.box_matches import AREAS, Matcher
 from engines.evaluation.detection import thresholds
-from engines.evaluation.matching import AREAS, Matcher
 from engines.evaluation.precision_recall import (
     RECALLS,
     average_precision,

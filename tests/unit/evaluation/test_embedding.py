@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from engines.datasets.items import Item
-from engines.evaluation.embedding import EmbeddingCollector
-from engines.evaluation.feeding import Sample
-from engines.evaluation.retrieval import retrieval
+from engines.evaluation.embedding import EmbeddingCollector, retrieval
+from engines.evaluation.feeder import Sample
 from engines.failures import EngineFailure, FailureReason
 from tests.unit.evaluation.kit import Desk, identity
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engines.evaluation.collector import Collector
-from engines.evaluation.feeding import Batch, Feeder
-from engines.evaluation.predicting import Prediction, Predictor
+from engines.evaluation.feeder import Batch, Feeder
 from engines.evaluation.predictions import PredictionsHeader, PredictionsWriter, SamplePrediction
+from engines.evaluation.predictor import Prediction, Predictor
 from engines.evaluation.times import Clock
 from engines.evaluation.worst import Worst
 from engines.failures import EngineFailure, FailureReason
@@ -29,8 +29,8 @@ class Findings:
     not_finite: int = 0
 
 
-class Runner:
-    """Feeds batches to a model.
+class Passes:
+    """Passes over the data: each feeds every batch to a model once.
 
     Args:
         feeder: Makes the batches.
@@ -54,7 +54,7 @@ class Runner:
         batch = next(self._feeder.batches())
         return self._predictor.predict(batch, self._run(batch.feed))[0][0]
 
-    def passes(self, findings: Findings, loops: int, path: Path, header: PredictionsHeader) -> None:
+    def run(self, findings: Findings, loops: int, path: Path, header: PredictionsHeader) -> None:
         """Run the data through so many times; the first pass writes its predictions to `path`."""
         with ExitStack() as stack:
             writer = stack.enter_context(PredictionsWriter(path, header))

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.evaluation.bootstrap import draws, generator
 from engines.evaluation.classification import figures, mean_part
-from engines.evaluation.comparison_side import Difference, Floats, flag
+from engines.evaluation.comparison.side import Difference, Floats, flag
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
-from engines.evaluation.resampling import draws, generator
 from engines.evaluation.scores import Cells
 
 _TOP5 = 5

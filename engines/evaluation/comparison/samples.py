@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engines.evaluation.comparison_pairing import Evaluation, Pairing
-from engines.evaluation.comparison_report import ExactTest, Regression
-from engines.evaluation.comparison_side import Floats
+from engines.evaluation.comparison.pairing import Evaluation, Pairing
+from engines.evaluation.comparison.report import ExactTest, Regression
+from engines.evaluation.comparison.side import Floats
 from engines.evaluation.predictions import SamplePrediction
 from engines.evaluation.worst import task_answer
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.evaluation.comparison_side import Difference, Floats, flag
+from engines.evaluation.bootstrap import draws, generator
+from engines.evaluation.comparison.side import Difference, Floats, flag
 from engines.evaluation.embedding import weighted
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
-from engines.evaluation.resampling import draws, generator
 
 _BLOCK = 4096
 

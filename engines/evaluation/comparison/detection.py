@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.evaluation.comparison_side import Difference, Floats, flag
+from engines.evaluation.bootstrap import draws, generator
+from engines.evaluation.box_matches import ClassMatches, Matcher
+from engines.evaluation.comparison.side import Difference, Floats, flag
 from engines.evaluation.detection import affordable_draws, figures, thresholds
 from engines.evaluation.groups import Group
-from engines.evaluation.matching import ClassMatches, Matcher
 from engines.evaluation.predictions import DetectedBox, SamplePrediction
-from engines.evaluation.resampling import draws, generator
 
 SURE = 0.5
 """Least score of a box on which the other side has to agree."""

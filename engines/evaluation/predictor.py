@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from engines import postprocess
 from engines.datasets.items import Item
 from engines.evaluation.classification import ClassificationCollector
 from engines.evaluation.collector import Collector
 from engines.evaluation.detection import DetectionCollector
 from engines.evaluation.embedding import EmbeddingCollector
-from engines.evaluation.feeding import Batch
+from engines.evaluation.feeder import Batch
 from engines.evaluation.raw import RawCollector
 from engines.evaluation.truth import ClassTruth, check_tasks
 from engines.failures import EngineFailure, FailureReason
+from engines.postprocess import OutputMismatch, run
 from engines.tensors import Array
 
 Prediction = dict[str, Any]
@@ -54,8 +54,8 @@ class Predictor:
         if self.method != "raw":
             self._check_numbers(outputs)
         try:
-            found = postprocess.run(self.method, self.args, outputs, self.taxonomies, batch.input_size)
-        except postprocess.OutputMismatch as mismatch:
+            found = run(self.method, self.args, outputs, self.taxonomies, batch.input_size)
+        except OutputMismatch as mismatch:
             raise self._mismatch(str(mismatch), outputs) from mismatch
         if len(found) != len(batch.samples) and self.method == "raw" and len(batch.samples) == 1:
             found = [{"outputs": dict(outputs)}]

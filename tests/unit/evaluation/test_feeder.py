@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engines.datasets.selection import unpack_selection
-from engines.evaluation.feeding import Feeder
+from engines.evaluation.feeder import Feeder
 from engines.failures import EngineFailure
 
 
