@@ -18,7 +18,7 @@ from engines.package.manifest import ComponentEntry, Manifest, Tensor
 from engines.runtimes import BuiltForm, Session, backend
 from engines.spec.toolchain import available_threads
 from engines.tensors import Array, Arrays
-from engines.tensors.signature import format_extents
+from engines.tensors.shapes import format_extents
 
 
 @dataclass(frozen=True)

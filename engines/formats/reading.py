@@ -23,7 +23,8 @@ from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside, folder_inside
 from engines.spec.template import Component
 from engines.tensors import Array
-from engines.tensors.signature import Shape, TensorSpec
+from engines.tensors.shapes import Shape
+from engines.tensors.signature import TensorSpec
 from engines.tensors.user_samples import shapes_in
 
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]

@@ -18,7 +18,7 @@ from engines.formats.described_tensors import describe_tensors, most_frequent
 from engines.formats.pytorch import restricted
 from engines.formats.pytorch.restricted import MalformedPickleError, StorageInfo, TensorInfo
 from engines.spec.sniff import sniff
-from engines.tensors.signature import OPEN_EXTENT
+from engines.tensors.shapes import OPEN_EXTENT
 
 _MAX_CODE_BYTES = 64 << 20
 _MAX_JSON_BYTES = 512 << 20

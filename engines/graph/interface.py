@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.tensors.signature import DTYPES, MAX_AXIS_NAME, OPEN_EXTENT, Signature, TensorSpec
+from engines.tensors.shapes import OPEN_EXTENT
+from engines.tensors.signature import DTYPES, MAX_AXIS_NAME, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx

@@ -13,7 +13,7 @@ from engines.search.entry import Entry
 from engines.search.search import SearchResult
 from engines.spec.toolchain import READERS, hardware, software
 from engines.tensors.samples import Samples
-from engines.tensors.signature import format_shape
+from engines.tensors.shapes import format_shape
 
 SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
 SOURCE_NOTE = "the source form, the baseline"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engines.package.manifest import FILE_NAME, Manifest, Tensor
 from engines.parity.report import tolerance_of
-from engines.tensors.signature import format_extents
+from engines.tensors.shapes import format_extents
 
 
 def readme(manifest: Manifest) -> str:

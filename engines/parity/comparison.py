@@ -31,7 +31,7 @@ from engines.parity.report import OutputParity, ParityReport, Verdict
 from engines.spec.tolerances import Measure, Tolerance
 from engines.tensors import Array
 from engines.tensors.samples import Samples
-from engines.tensors.signature import format_shape
+from engines.tensors.shapes import format_shape
 
 SQNR_CAP_DB = 200.0
 

@@ -15,21 +15,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engines.sandbox.layers import Layer, Sandbox
     from engines.sandbox.outcome import Died
     from engines.sandbox.parent import Child, Killed, run_sync
-    from engines.sandbox.types import DEATHS, Limits, Progress, Reporter
+    from engines.sandbox.types import DEATHS, Layer, Limits, Progress, Reporter, Sandbox
 
 _HOME = {
     "DEATHS": "types",
     "Child": "parent",
     "Died": "outcome",
     "Killed": "parent",
-    "Layer": "layers",
+    "Layer": "types",
     "Limits": "types",
     "Progress": "types",
     "Reporter": "types",
-    "Sandbox": "layers",
+    "Sandbox": "types",
     "run_sync": "parent",
 }
 __all__ = ["DEATHS", "Child", "Died", "Killed", "Layer", "Limits", "Progress", "Reporter", "Sandbox", "run_sync"]

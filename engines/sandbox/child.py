@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.sandbox import confine, namespaces, syscalls
-from engines.sandbox.layers import Layer
+from engines.sandbox.types import Layer
 
 
 def main(configuration: dict[str, Any]) -> None:

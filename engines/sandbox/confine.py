@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engines.sandbox import landlock, paths, seccomp, syscalls
-from engines.sandbox.layers import Layer
+from engines.sandbox.types import Layer
 
 MAX_FILE_BYTES = 64 << 30
 MAX_OPEN_FILES = 4096

@@ -1,21 +1,21 @@
-"""Following a child: what it says, what it prints, and how it ends."""
+"""Following a child: its messages, its log, the resources that it uses, and its end."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import subprocess
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import Any
 
 from engines.failures import EngineFailure
-from engines.sandbox import outcome
+from engines.sandbox import outcome, processes
 from engines.sandbox.launch import Handles
-from engines.sandbox.layers import Sandbox
 from engines.sandbox.pipes import Pipe
-from engines.sandbox.types import Progress
+from engines.sandbox.types import Limits, Progress, Sandbox
 
 OnProgress = Callable[[Progress], Awaitable[None] | None]
 OnLog = Callable[[str], Awaitable[None] | None]
@@ -27,6 +27,8 @@ _MAX_STEP = 1000
 _MAX_STATUS_BYTES = 4096
 _GRACE_SECONDS = 2.0
 _DRAIN_SECONDS = 10.0
+_WATCH_SECONDS = 0.1
+_SWEEP_SECONDS = 0.01
 
 
 class Following:
@@ -163,3 +165,34 @@ def _exit_code(status: bytes) -> int | None:
         return int(json.loads(status)["exit"])
     except (ValueError, LookupError, TypeError):
         return None
+
+
+async def watch_usage(pid: int, limits: Limits, log: Iterable[str], fail: Callable[[EngineFailure], None]) -> None:
+    """Look at the whole process tree ten times a second; call `fail` once it uses too much."""
+    expendables = processes.Expendables(pid)
+    while True:
+        expendables.offer()
+        used = processes.usage(pid, limits.memory_bytes)
+        if used.memory_bytes > limits.memory_bytes:
+            return fail(outcome.over_memory(used, limits, log))
+        if used.processes > outcome.MAX_PROCESSES:
+            return fail(outcome.too_many_processes(used, log))
+        await asyncio.sleep(_WATCH_SECONDS)
+
+
+async def end_tree(process: subprocess.Popen[bytes], exited: asyncio.Event) -> None:
+    """Kill everything under the supervisor and then, unless it ends by itself as it does, the supervisor.
+
+    The supervisor goes last: it adopts and collects what is below it, so nothing is left for others to collect.
+    """
+    while not exited.is_set():
+        below = processes.descendants(process.pid)
+        for pid in below:
+            processes.kill(pid)
+        if not below:
+            process.kill()
+        try:
+            async with asyncio.timeout(_SWEEP_SECONDS):
+                await exited.wait()
+        except TimeoutError:
+            continue

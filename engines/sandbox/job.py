@@ -16,9 +16,8 @@ from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import confine, frames, syscalls
 from engines.sandbox.audit import Auditor
 from engines.sandbox.faults import from_exception, from_import
-from engines.sandbox.layers import Layer
 from engines.sandbox.paths import code_roots
-from engines.sandbox.types import Progress, Reporter
+from engines.sandbox.types import Layer, Progress, Reporter
 
 STACK_SIGNAL = signal.SIGUSR1
 """On this signal the child prints the stack of every thread to its log."""

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from engines.sandbox import syscalls
-from engines.sandbox.layers import Layer
+from engines.sandbox.types import Layer
 
 _KINDS = {
     "network_namespace": (syscalls.CLONE_NEWNET, "no network device"),

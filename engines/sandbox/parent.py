@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Sequence
@@ -10,16 +11,28 @@ from pathlib import Path
 from typing import Any, Self
 
 from engines.failures import EngineFailure, FailureReason
-from engines.sandbox import frames, outcome, repro
-from engines.sandbox.following import Following, OnLog, OnProgress
+from engines.sandbox import frames, outcome
+from engines.sandbox.following import Following, OnLog, OnProgress, end_tree, watch_usage
 from engines.sandbox.launch import Handles, launch
-from engines.sandbox.layers import Sandbox
 from engines.sandbox.pipes import write_all
-from engines.sandbox.types import Limits
-from engines.sandbox.watch import end_tree, watch_usage
+from engines.sandbox.types import Limits, Sandbox
 
 _STARTUP_SECONDS = 300.0
 _STACKS_SECONDS = 0.3
+_REPRO = '''"""Runs this job again, on the inputs in this directory.
+
+    python repro.py           in the sandbox, with the same limits
+    python repro.py --bare    in this process, for a debugger: runs the model's code WITHOUT any protection
+
+Needs the `engines` package and what the job imports.
+"""
+
+from pathlib import Path
+
+from engines.sandbox.repro import rerun
+
+rerun(Path(__file__).resolve().parent)
+'''
 
 
 class Killed(EngineFailure):
@@ -151,7 +164,7 @@ class Child:
         await self.kill()
 
     async def _do(self, entry: str, request: dict[str, Any], limits: Limits) -> dict[str, Any]:
-        await asyncio.to_thread(repro.write, self.workdir, entry, request, limits, self._handles.readable)
+        await asyncio.to_thread(_write_repro, self.workdir, entry, request, limits, self._handles.readable)
         job = frames.encode({"entry": entry, "request": request, "memory_bytes": limits.memory_bytes})
         watcher = asyncio.create_task(watch_usage(self.pid, limits, self._following.tail, self._following.fail))
         try:
@@ -201,3 +214,18 @@ def run_sync(
         return await child.run(entry, request, limits, on_progress, on_log)
 
     return asyncio.run(job())
+
+
+def _write_repro(workdir: Path, entry: str, request: dict[str, Any], limits: Limits, readable: Sequence[Path]) -> None:
+    """Write request.json and repro.py into the work directory."""
+    job = {
+        "entry": entry,
+        "request": request,
+        "memory_bytes": limits.memory_bytes,
+        "timeout_seconds": limits.timeout_seconds,
+        "readable": [str(path) for path in readable],
+    }
+    for name, text in (("request.json", json.dumps(job, indent=2)), ("repro.py", _REPRO)):
+        path = workdir / name
+        path.unlink(missing_ok=True)  # Never through a link that an input brought along.
+        path.write_text(text, encoding="utf-8")

@@ -5,41 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engines.sandbox.types import Limits, Progress, Reporter
-
-_SCRIPT = '''"""Runs this job again, on the inputs in this directory.
-
-    python repro.py           in the sandbox, with the same limits
-    python repro.py --bare    in this process, for a debugger: runs the model's code WITHOUT any protection
-
-Needs the `engines` package and what the job imports.
-"""
-
-from pathlib import Path
-
-from engines.sandbox.repro import rerun
-
-rerun(Path(__file__).resolve().parent)
-'''
-
-
-def write(workdir: Path, entry: str, request: dict[str, Any], limits: Limits, readable: Sequence[Path]) -> None:
-    """Write request.json and repro.py into the work directory."""
-    job = {
-        "entry": entry,
-        "request": request,
-        "memory_bytes": limits.memory_bytes,
-        "timeout_seconds": limits.timeout_seconds,
-        "readable": [str(path) for path in readable],
-    }
-    for name, text in (("request.json", json.dumps(job, indent=2)), ("repro.py", _SCRIPT)):
-        path = workdir / name
-        path.unlink(missing_ok=True)  # Never through a link that an input brought along.
-        path.write_text(text, encoding="utf-8")
 
 
 def rerun(workdir: Path) -> None:

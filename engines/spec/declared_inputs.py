@@ -11,7 +11,8 @@ from engines.spec.information import apply, names_in
 from engines.spec.open_axes import as_stated, settle
 from engines.spec.template import Component
 from engines.tensors.inputs import ComponentInput, network_dtype
-from engines.tensors.signature import NO_BATCH, OPEN_EXTENT, Signature, TensorSpec, format_extents, format_shape
+from engines.tensors.shapes import OPEN_EXTENT, format_extents, format_shape
+from engines.tensors.signature import NO_BATCH, Signature, TensorSpec
 
 
 def check_declared(component: Component, signature: Signature) -> None:

@@ -1,7 +1,6 @@
-"""Tensor information: what users say of a model's inputs, and the inputs of a component that it stands for.
+"""Applies tensor information to a component: its elements become the component's declared inputs.
 
-`parse` and `format_text` read and write the text (`engines.tensors.text` has the grammar), `assemble` calls a model as
-the elements nest, and `apply` lays a text over a component's inputs.
+`engines.tensors.text` has the grammar and the parser, `engines.tensors.tree` calls a model with nested arguments.
 """
 
 from __future__ import annotations
@@ -10,29 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from engines.failures import invalid
 from engines.spec.template import Component
-from engines.tensors.element import Shapes, Step, TensorElement
+from engines.tensors.element import TensorElement
 from engines.tensors.inputs import ComponentInput
 from engines.tensors.signature import NO_BATCH
-from engines.tensors.text import format_text, parse
-from engines.tensors.tree import assemble, is_positional
-
-__all__ = [
-    "Shapes",
-    "Step",
-    "TensorElement",
-    "apply",
-    "apply_elements",
-    "assemble",
-    "format_text",
-    "names_in",
-    "parse",
-    "to_inputs",
-]
-
-
-def to_inputs(elements: Sequence[TensorElement]) -> tuple[ComponentInput, ...]:
-    """Return the elements as inputs of a component that says none; positional ones in the order of their positions."""
-    return _inputs(_ordered(elements), [None] * len(elements))
+from engines.tensors.text import parse
+from engines.tensors.tree import is_positional
 
 
 def apply(text: str, component: Component) -> Component:

@@ -9,7 +9,8 @@ from engines.failures import invalid
 from engines.spec.template import Component
 from engines.tensors.element import Shapes, TensorElement
 from engines.tensors.inputs import ComponentInput
-from engines.tensors.signature import Shape, TensorSpec, format_extents, format_shape
+from engines.tensors.shapes import Shape, format_extents, format_shape
+from engines.tensors.signature import TensorSpec
 
 _TOKENS, _PIXELS, _IMAGE_AXES = 128, 224, 4
 """Extents in the example of what to declare: of the axes of a text, and of those of an image."""

@@ -13,7 +13,7 @@ from engines.failures import EngineFailure, FailureReason, invalid, invalid_fiel
 from engines.spec.devices import Runtime, load_catalog
 from engines.spec.source_files import source_path
 from engines.spec.template import Component, Template
-from engines.tensors.signature import check_shape
+from engines.tensors.shapes import check_shape
 
 
 class WorkArchitecture(BaseModel, frozen=True):

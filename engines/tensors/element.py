@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from engines.tensors.signature import NO_BATCH, Shape
+from engines.tensors.shapes import Shape
+from engines.tensors.signature import NO_BATCH
 
 DTYPES = {
     "float": "float32",

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from engines.failures import EngineFailure, FailureReason
 from engines.tensors.element import Shapes, TensorElement
-from engines.tensors.signature import Shape, check_shape
+from engines.tensors.shapes import Shape, check_shape
 
 DTYPES = {"float": "float32", "int": "int", "half": "float16"}
 """Words of the `dtype` key, to dtypes of a `TensorElement`."""

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from engines.failures import invalid
 from engines.tensors.preprocessing import Preprocessing, check_preprocessing
-from engines.tensors.signature import NO_BATCH, TensorSpec, check_shape, format_shape
+from engines.tensors.shapes import check_shape, format_shape
+from engines.tensors.signature import NO_BATCH, TensorSpec
 
 
 class ComponentInput(BaseModel, frozen=True):

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from engines.failures import invalid
 from engines.tensors import Array
-from engines.tensors.signature import format_shape
+from engines.tensors.shapes import format_shape
 
 
 class Preprocessing(BaseModel, frozen=True):

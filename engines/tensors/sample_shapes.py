@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.tensors.signature import Shape, TensorSpec, shape_points
+from engines.tensors.shapes import Shape
+from engines.tensors.signature import TensorSpec, shape_points
 
 
 def largest_batch(inputs: Sequence[TensorSpec]) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.tensors import Array
-from engines.tensors.signature import Shape
+from engines.tensors.shapes import Shape
 
 NOISE = "noise"
 

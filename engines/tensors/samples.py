@@ -18,7 +18,8 @@ from engines.failures import invalid
 from engines.tensors import Array, Arrays
 from engines.tensors.sample_shapes import at_batch, is_batched, largest_batch, points, stretched, with_batches
 from engines.tensors.sample_values import NOISE, Field, plausible
-from engines.tensors.signature import Shape, TensorSpec, format_shape
+from engines.tensors.shapes import Shape, format_shape
+from engines.tensors.signature import TensorSpec
 
 USER_PROVIDED = "user provided"
 LATHE_PROVIDED = "lathe provided"

@@ -6,19 +6,12 @@ A shape is a profile of three tuples, `min`, `opt` and `max`, with one extent pe
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from engines.failures import EngineFailure, FailureReason
-
-MAX_ELEMENTS = 2**29
-"""Most elements that one tensor may have: 2 GiB of float32, far over any real input."""
-
-OPEN_EXTENT = 2**31 - 1
-"""`max` of an open axis: one whose upper bound nobody has said."""
+from engines.failures import invalid
+from engines.tensors.shapes import OPEN_EXTENT, Shape, check_shape
 
 NO_BATCH = -1
 """`batch_axis` of a tensor none of whose axes counts the samples of a batch."""
@@ -43,8 +36,6 @@ DTYPES = (
     "string",
 )
 """Element types, as NumPy writes them, and `bfloat16`."""
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -80,18 +71,16 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise _invalid(f"Tensor '{self.name}' has the element type '{self.dtype}'; known are {', '.join(DTYPES)}.")
+            raise invalid(f"Tensor '{self.name}' has the element type '{self.dtype}'; known are {', '.join(DTYPES)}.")
         if not len(self.min) == len(self.opt) == len(self.max):
-            raise _invalid(f"Tensor '{self.name}': min, opt and max differ in their number of axes.")
+            raise invalid(f"Tensor '{self.name}': min, opt and max differ in their number of axes.")
         for axis, (least, best, most) in enumerate(zip(self.min, self.opt, self.max, strict=True)):
             if not 1 <= least <= best <= most:
-                raise _invalid(
+                raise invalid(
                     f"Tensor '{self.name}', axis {axis}: min {least}, opt {best}, max {most} must rise from 1."
                 )
         if self.max and not NO_BATCH <= self.batch_axis < len(self.max):
-            raise _invalid(
-                f"Tensor '{self.name}' has {len(self.max)} axes; axis {self.batch_axis} cannot be its batch."
-            )
+            raise invalid(f"Tensor '{self.name}' has {len(self.max)} axes; axis {self.batch_axis} cannot be its batch.")
 
     @classmethod
     def fixed(cls, name: str, dtype: str, shape: Iterable[int]) -> Self:
@@ -149,9 +138,9 @@ class TensorSpec:
             EngineFailure: INVALID_SPEC if there is no batch axis, or the largest batch has too many elements.
         """
         if max_batch < 1:
-            raise _invalid(f"The largest batch is {max_batch}; it is at least 1.")
+            raise invalid(f"The largest batch is {max_batch}; it is at least 1.")
         if not self.has_batch:
-            raise _invalid(f"Tensor '{self.name}' has no batch axis: its shape is empty or unknown, or it says so.")
+            raise invalid(f"Tensor '{self.name}' has no batch axis: its shape is empty or unknown, or it says so.")
         most = check_shape(self.at_batch(self.max, max_batch), self.name)
         tuned = self.at_batch(self.opt, min(self.opt[self.batch_axis], max_batch))
         return replace(self, min=self.at_batch(self.min, 1), opt=tuned, max=most)
@@ -215,69 +204,3 @@ def shape_points(specs: Sequence[TensorSpec]) -> tuple[tuple[Shape, ...], ...]:
     longest = max(map(len, columns), default=1)
     rows = (tuple(column[min(row, len(column) - 1)] for column in columns) for row in range(longest))
     return tuple(dict.fromkeys(rows))
-
-
-def parse_shape(text: str) -> Shape:
-    """Return the extents of a shape as users write it: `1*3*224*224`; `x` and `,` separate as well.
-
-    Raises:
-        EngineFailure: INVALID_SPEC where the text is no such shape or `check_shape` refuses it.
-    """
-    parts = text.strip().strip("[]()").replace("x", "*").replace(",", "*").split("*")
-    try:
-        extents = [_integer(part) for part in parts]
-    except ValueError:
-        raise _invalid(f"'{text[:100]}' is not a shape; write extents with '*' between them: 1*3*224*224.") from None
-    return check_shape(extents)
-
-
-def check_shape(shape: Iterable[int], name: str = "") -> Shape:
-    """Return the extents when each is at least 1 and their product at most `MAX_ELEMENTS`.
-
-    Args:
-        shape: One extent per axis; none for a scalar.
-        name: Tensor that the message names.
-
-    Raises:
-        EngineFailure: INVALID_SPEC with the sentence that says which extent is wrong.
-    """
-    extents = tuple(shape)
-    whose = f"The shape of '{name}', " if name else "The shape "
-    for axis, extent in enumerate(extents):
-        if extent < 1:
-            raise _invalid(
-                f"{whose}{format_shape(extents)}, has the extent {extent} on axis {axis}; each is at least 1."
-            )
-    elements = math.prod(extents)
-    if elements > MAX_ELEMENTS:
-        raise _invalid(f"{whose}{format_shape(extents)}, has {elements} elements; at most {MAX_ELEMENTS} are allowed.")
-    return extents
-
-
-def format_shape(shape: Sequence[int]) -> str:
-    """Return the shape as users write it: `1*3*224*224`; `scalar` for no axes."""
-    return "*".join(map(str, shape)) or "scalar"
-
-
-def format_extents(low: Sequence[int], high: Sequence[int], names: Sequence[str] = ()) -> str:
-    """Return a range of shapes as users read it: `1..8*3*224*any (width)`; an open axis is `any`, with its name."""
-    axes = itertools.zip_longest(low, high, names[: len(low)], fillvalue="")
-    return "*".join(itertools.starmap(_extent, axes)) or "scalar"
-
-
-def _extent(low: int, high: int, name: str) -> str:
-    if high != OPEN_EXTENT:
-        return str(low) if low == high else f"{low}..{high}"
-    words = "any" if low == 1 else f"at least {low}"
-    return f"{words} ({name})" if name else words
-
-
-def _integer(text: str) -> int:
-    stripped = text.strip()
-    if len(stripped) > 20 or not stripped.removeprefix("-").isdecimal():
-        raise ValueError(stripped)
-    return int(stripped)
-
-
-def _invalid(message: str) -> EngineFailure:
-    return EngineFailure(FailureReason.INVALID_SPEC, message)

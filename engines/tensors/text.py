@@ -20,11 +20,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import NoReturn
 
-from engines.failures import EngineFailure, FailureReason
 from engines.tensors.element import DTYPES, ESCAPES, PLAIN_ARGUMENT, PLAIN_KEY, Shapes, Step, TensorElement
-from engines.tensors.signature import MAX_ELEMENTS, NO_BATCH, Shape
+from engines.tensors.scanner import Scanner, fail
+from engines.tensors.shapes import MAX_ELEMENTS, Shape
+from engines.tensors.signature import NO_BATCH
 from engines.tensors.tree import check_structure
 
 MAX_TENSORS = 64
@@ -38,8 +38,6 @@ MAX_SHAPES = 128
 MAX_VALUES = 4096
 """Most values of an input."""
 
-_SPACES = re.compile(r"[ \t\r]*")
-_NUMBER = re.compile(r"-?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][-+]?[0-9]{1,4})?")
 _OPTION = re.compile(r"(batch|value)[ \t\r]*=")
 _WORD = re.compile(r"[\w.]+")
@@ -55,11 +53,11 @@ def parse(text: str) -> list[TensorElement]:
     """
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip(" \t\r")]
     if not lines:
-        _fail(1, 1, "Expected an element such as input_0:float(1*3*224*224), found nothing.")
+        fail(1, 1, "Expected an element such as input_0:float(1*3*224*224), found nothing.")
     read = [(number, *found) for number, line in lines for found in _Line(line, number).elements()]
     if len(read) > MAX_TENSORS:
         number, column, _ = read[MAX_TENSORS]
-        _fail(number, column, f"Expected at most {MAX_TENSORS} elements, found {len(read)}.")
+        fail(number, column, f"Expected at most {MAX_TENSORS} elements, found {len(read)}.")
     elements = [element for *_, element in read]
     arguments = [element.argument for element in elements]
     elements = [
@@ -71,22 +69,12 @@ def parse(text: str) -> list[TensorElement]:
     objection = check_structure(elements)
     if objection:
         index, message = objection
-        _fail(read[index][0], read[index][1], message)
+        fail(read[index][0], read[index][1], message)
     return elements
 
 
-def format_text(elements: Iterable[TensorElement]) -> str:
-    """Return the text of elements, one a line; `parse` reads the same from it."""
-    return "\n".join(map(str, elements))
-
-
-class _Line:
-    """Reads one line from left to right."""
-
-    def __init__(self, text: str, number: int) -> None:
-        self._text = text
-        self._number = number
-        self._at = 0
+class _Line(Scanner):
+    """Reads the elements of one line from left to right."""
 
     def elements(self) -> Iterator[tuple[int, TensorElement]]:
         """Yield each element of the line with the column that it begins at."""
@@ -239,42 +227,3 @@ class _Line:
             self._at = start
             self._expected("a shape that the set does not hold yet")
         return shape
-
-    def _index(self, expected: str, least: int = 0, most: int = 4095) -> int:
-        self._rest()
-        found = _NUMBER.match(self._text, self._at)
-        if found is None:
-            self._expected(expected)
-        value = self._integer(found[0])
-        if not least <= value <= most:
-            over = f"a maximum of at least the minimum, {least}" if least > 1 and value < least else ""
-            self._expected(over or f"a number from {least} to {most}")
-        self._at = found.end()
-        return value
-
-    def _integer(self, digits: str) -> int:
-        """Return the number; one of more digits than any that is allowed stands for all such."""
-        return int(digits) if len(digits) <= 18 else -1 if digits.startswith("-") else 10**18
-
-    def _take(self, character: str, expected: str) -> None:
-        if not self._rest().startswith(character):
-            self._expected(expected)
-        self._at += 1
-
-    def _rest(self) -> str:
-        found = _SPACES.match(self._text, self._at)
-        self._at = found.end() if found else self._at
-        return self._text[self._at : self._at + 40]
-
-    def _expected(self, what: str) -> NoReturn:
-        rest = self._rest().rstrip(" \t\r")
-        _fail(self._number, self._at + 1, f"Expected {what}; found {f'{rest!r}' if rest else 'the end of the line'}.")
-
-
-def _fail(line: int, column: int, message: str) -> NoReturn:
-    raise EngineFailure(
-        FailureReason.INVALID_SPEC,
-        f"Tensor information, line {line}, column {column}: {message}",
-        suggested_fix="Write one element a line: input_0:float(1*3*224*224); a range as (1*4,8*384), a set as "
-        "([3*512*512,3*1024*1024]).",
-    )

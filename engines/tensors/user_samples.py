@@ -20,7 +20,8 @@ from engines.tensors.samples import (
     dtype_of,
     given_array,
 )
-from engines.tensors.signature import Shape, TensorSpec, format_extents, format_shape
+from engines.tensors.shapes import Shape, format_extents, format_shape
+from engines.tensors.signature import TensorSpec
 
 MAX_USER_SAMPLES = 4096
 """Most samples of a user that are compared; the first ones count."""

@@ -100,7 +100,7 @@ def enum_name(message: Any, field: str) -> str:
 
 def extents(tensor: Any) -> str:
     """Return a tensor as `name float32 1..8 × 3 × any (height) × any (width)`."""
-    from engines.tensors.signature import format_extents
+    from engines.tensors.shapes import format_extents
 
     if not tensor.HasField("shape"):
         return plain(f"{tensor.name} {tensor.dtype} of any shape")

@@ -18,7 +18,7 @@ from lathe.registry.v1.model_service_pb2 import (
 from lathe.type.v1.precision_pb2 import Precision
 from lathe.type.v1.tensor_pb2 import TensorSpec
 
-from engines.tensors.signature import format_extents
+from engines.tensors.shapes import format_extents
 
 # An answer has to stay under gRPC's 4 MiB.
 MAX_DIFFERENCES = 20_000

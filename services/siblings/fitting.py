@@ -89,7 +89,7 @@ def check_fit(text: str, template: Template, description: ModelDescription, *, m
 
 
 def _check_text(text: str) -> None:
-    from engines.spec.information import parse
+    from engines.tensors.text import parse
 
     if not text.strip():
         return

@@ -12,7 +12,8 @@ from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 from engines.failures import EngineFailure
 from engines.spec.devices import Device, load_catalog
 from engines.spec.source_files import DIRECTORY_FORMATS
-from engines.tensors.signature import NO_BATCH, check_shape
+from engines.tensors.shapes import check_shape
+from engines.tensors.signature import NO_BATCH
 from services.platform.errors import failed_precondition, invalid_argument
 
 RESOLVED = "overrides.values"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.pytorch.placing import fits, place
 from engines.formats.torch_export.forward import users_network
-from engines.tensors.signature import format_shape
+from engines.tensors.shapes import format_shape
 
 if TYPE_CHECKING:
     import torch

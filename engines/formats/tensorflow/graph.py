@@ -14,7 +14,8 @@ from engines.formats.protobuf_marks import is_text
 from engines.formats.tensorflow.schema import GRAPH, SAVED_MODEL, dtype_name
 from engines.graph.wire import Message, Schema, read_bytes, read_text
 from engines.spec.sniff import sniff
-from engines.tensors.signature import OPEN_EXTENT, TensorSpec
+from engines.tensors.shapes import OPEN_EXTENT
+from engines.tensors.signature import TensorSpec
 
 _UNSAFE = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"})
 """Operators that run Python of the process, or read and write files of the machine."""

@@ -20,7 +20,8 @@ from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.inputs import network_dtype, package_inputs
 from engines.tensors.preprocessing import Preprocessing
-from engines.tensors.signature import OPEN_EXTENT, TensorSpec, format_extents
+from engines.tensors.shapes import OPEN_EXTENT, format_extents
+from engines.tensors.signature import TensorSpec
 
 _FIX = "Declare what the graph takes, or export the graph with these axes dynamic."
 

@@ -11,8 +11,8 @@ from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.torch_export.export_job import ExportJob
 from engines.formats.torch_export.forward import to_tensors
 from engines.formats.torch_export.inference_form import CONVERT_FIRST
-from engines.sandbox.quiet import quiet
-from engines.tensors.signature import format_shape
+from engines.sandbox.tasklog import quiet
+from engines.tensors.shapes import format_shape
 
 if TYPE_CHECKING:
     import torch

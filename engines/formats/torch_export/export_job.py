@@ -14,7 +14,8 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats.torch_export.forward import ANY_BATCH, call_forward, flatten_outputs
 from engines.runtimes.torch_networks.state import kept_state
 from engines.tensors.sample_shapes import stretched
-from engines.tensors.signature import Shape, TensorSpec, format_shape, shape_points
+from engines.tensors.shapes import Shape, format_shape
+from engines.tensors.signature import TensorSpec, shape_points
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from engines.formats.torch_export.export_job import ExportJob, Observed, Point
 from engines.formats.torch_export.forward import flatten_outputs, to_tensors
 from engines.formats.torch_export.onnx_translations import symbolic_translations, translations
 from engines.runtimes.torch_networks.state import kept_state
-from engines.sandbox.quiet import quiet
+from engines.sandbox.tasklog import quiet
 
 if TYPE_CHECKING:
     import torch

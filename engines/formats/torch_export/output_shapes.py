@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engines.formats.torch_export.export_job import ExportJob, Observed, Point
-from engines.tensors.signature import OPEN_EXTENT, TensorSpec
+from engines.tensors.shapes import OPEN_EXTENT
+from engines.tensors.signature import TensorSpec
 
 
 def output_specs(job: ExportJob, observed: Mapping[Point, Observed], names: Sequence[str]) -> tuple[TensorSpec, ...]:

@@ -11,7 +11,7 @@ from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes.protocol import BuildSource
 from engines.runtimes.torch_networks.modules import example_of
 from engines.runtimes.torch_networks.state import kept_state
-from engines.sandbox.quiet import quiet
+from engines.sandbox.tasklog import quiet
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,7 @@ from engines.runtimes.protocol import NO_KNOBS, BuildSource, BuiltForm, Session,
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import TorchSession, example_of, packaged_network
 from engines.runtimes.torch_networks.state import kept_state
-from engines.sandbox.quiet import quiet
+from engines.sandbox.tasklog import quiet
 from engines.tensors import Array
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engines.formats.torch_export.decisions import decisions
-from engines.sandbox.quiet import quiet
+from engines.sandbox.tasklog import quiet
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and warns of what is tested here
 

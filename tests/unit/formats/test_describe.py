@@ -6,7 +6,7 @@ import pytest
 
 from engines.api.description import describe
 from engines.failures import EngineFailure, FailureReason
-from engines.tensors.signature import OPEN_EXTENT
+from engines.tensors.shapes import OPEN_EXTENT
 from tests.unit.graph import graphs
 
 MANIFEST: dict[str, Any] = {

@@ -16,7 +16,7 @@ from engines.formats.tensorflow.graph_ends import find_ends
 from engines.formats.tensorflow.schema import GRAPH
 from engines.graph.wire import MalformedMessageError, read_bytes, read_text
 from engines.spec.sniff import sniff
-from engines.tensors.signature import OPEN_EXTENT
+from engines.tensors.shapes import OPEN_EXTENT
 from tests.unit.formats.tensorflow_bytes import const, encode, node, write_graph, write_saved_model
 
 NODES = (

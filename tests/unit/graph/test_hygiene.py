@@ -6,7 +6,8 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.graph import hygiene
 from engines.graph.interface import dtype_name, element_type, signature_of
-from engines.tensors.signature import OPEN_EXTENT, TensorSpec
+from engines.tensors.shapes import OPEN_EXTENT
+from engines.tensors.signature import TensorSpec
 from tests.unit.graph import graphs
 
 

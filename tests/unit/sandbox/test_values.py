@@ -9,9 +9,8 @@ import pytest
 from engines.failures import FailureReason
 from engines.sandbox import landlock, outcome, paths
 from engines.sandbox.environment import child_environment
-from engines.sandbox.layers import Layer, Sandbox
 from engines.sandbox.processes import Usage
-from engines.sandbox.types import Limits, Progress, Reporter
+from engines.sandbox.types import Layer, Limits, Progress, Reporter, Sandbox
 
 
 def test_importing_the_sandbox_is_cheap() -> None:

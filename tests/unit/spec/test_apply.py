@@ -3,7 +3,7 @@
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.spec.information import apply, apply_elements, parse, to_inputs
+from engines.spec.information import apply, apply_elements
 from engines.spec.template import Component
 from engines.tensors.input_shapes import parse as parse_input_shapes
 from engines.tensors.inputs import ComponentInput, package_inputs
@@ -65,10 +65,7 @@ def test_first_axes_that_differ_are_no_batch() -> None:
     component = apply("input_0:float(1*4,8*4)\ninput_1:float(1*4,9*4)", EMPTY)
     assert component.max_batch == 1
     inputs = package_inputs(component.inputs, component.largest_batch)
-    assert [(spec.min, spec.max) for spec in inputs] == [
-        ((1, 4), (8, 4)),
-        ((1, 4), (9, 4)),
-    ]
+    assert [(spec.min, spec.max) for spec in inputs] == [((1, 4), (8, 4)), ((1, 4), (9, 4))]
 
 
 def test_a_set_keeps_its_members() -> None:
@@ -79,7 +76,7 @@ def test_a_set_keeps_its_members() -> None:
 
 def test_nested_inputs_have_names_and_places() -> None:
     text = "input_0:float(1)\ninput_1[key](0):float(1)\ninput_1[key](1):float(1)\ninput_2:float(1)"
-    assert [(given.name, given.place) for given in to_inputs(parse(text))] == [
+    assert [(given.name, given.place) for given in apply(text, EMPTY).inputs] == [
         ("input_0", "input_0"),
         ("input_1_key_0", "input_1[key](0)"),
         ("input_1_key_1", "input_1[key](1)"),
@@ -108,9 +105,10 @@ def test_input_shapes_leave_the_models_own_dtypes() -> None:
     image, ids = apply_elements(parse_input_shapes(shapes), NET).inputs
     assert (image.name, image.dtype, image.max_shape) == ("image", "float32", (2, 3, 8, 8))
     assert (ids.name, ids.dtype, ids.shape) == ("ids", "int32", (1, 7))
-    halves = to_inputs(
-        parse_input_shapes([{"seperate": ["1", "2"], "dtype": "half"}, "4", {"range": ["1", "2"], "dtype": "int"}])
-    )
+    halves = apply_elements(
+        parse_input_shapes([{"seperate": ["1", "2"], "dtype": "half"}, "4", {"range": ["1", "2"], "dtype": "int"}]),
+        EMPTY,
+    ).inputs
     assert [(given.name, given.dtype) for given in halves] == [
         ("input_0", "float16"),
         ("input_1", "float32"),

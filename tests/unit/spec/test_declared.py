@@ -6,7 +6,8 @@ from engines.failures import EngineFailure, FailureReason
 from engines.spec.declared_inputs import check_declared
 from engines.spec.information import apply
 from engines.spec.template import Component
-from engines.tensors.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.tensors.shapes import OPEN_EXTENT
+from engines.tensors.signature import Signature, TensorSpec
 
 OPEN = TensorSpec("x", "float32", (1, 3, 1), (1, 3, 1), (OPEN_EXTENT, 3, OPEN_EXTENT))
 MASK = TensorSpec.fixed("mask", "bool", (1, 7))

@@ -3,11 +3,12 @@
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.spec.information import parse
 from engines.spec.open_axes import batch_axes, settle
 from engines.spec.template import Component
 from engines.tensors.inputs import package_inputs
-from engines.tensors.signature import OPEN_EXTENT, Shape, TensorSpec
+from engines.tensors.shapes import OPEN_EXTENT, Shape
+from engines.tensors.signature import TensorSpec
+from engines.tensors.text import parse
 
 NET = Component(name="net")
 

@@ -6,7 +6,8 @@ from engines.failures import EngineFailure, FailureReason
 from engines.spec.declared_inputs import check_information
 from engines.spec.template import Component
 from engines.tensors.inputs import ComponentInput
-from engines.tensors.signature import OPEN_EXTENT, Signature, TensorSpec
+from engines.tensors.shapes import OPEN_EXTENT
+from engines.tensors.signature import Signature, TensorSpec
 
 GRAPH = Signature(
     (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
 from engines.tensors.element import Shapes, Step, TensorElement
-from engines.tensors.text import format_text, parse
+from engines.tensors.text import parse
 from tests.unit.tensors.strategies import elements
 
 WHERE = re.compile(r"Tensor information, line ([0-9]+), column ([0-9]+): (Expected .+)", re.DOTALL)
@@ -30,17 +30,17 @@ def failure_of(text: str) -> tuple[int, int, str]:
 @settings(max_examples=40)
 @given(elements())
 def test_what_is_written_is_read_again(drawn: list[TensorElement]) -> None:
-    text = format_text(drawn)
+    text = "\n".join(map(str, drawn))
     read = parse(text)
     assert read == drawn
-    assert format_text(read) == text
+    assert "\n".join(map(str, read)) == text
 
 
 @given(st.lists(st.text(" \t\r", max_size=2), min_size=20, max_size=20))
 def test_spaces_and_empty_lines_do_not_matter(spaces: list[str]) -> None:
     tokens = ["x", "[", "key", "]", "(", "0", ")", ":", "half", "(", "[", "1", "*", "3", ",", "2", "*", "3", "]", ")"]
     line = "".join(token + space for token, space in zip(tokens, spaces, strict=True))
-    assert format_text(parse(f"\n{spaces[0]}{line}\n{spaces[1]}\n")) == "x[key](0):half([1*3,2*3])"
+    assert str(*parse(f"\n{spaces[0]}{line}\n{spaces[1]}\n")) == "x[key](0):half([1*3,2*3])"
 
 
 @given(st.text(ALPHABET) | st.text())
@@ -53,13 +53,13 @@ def test_garbage_is_refused_at_a_place_within_it(text: str) -> None:
         assert 1 <= line <= len(lines)
         assert 1 <= column <= len(lines[line - 1]) + 1
     else:
-        assert parse(format_text(read)) == read
+        assert parse("\n".join(map(str, read))) == read
 
 
 @settings(max_examples=40)
 @given(elements(), st.data())
 def test_a_changed_character_is_read_or_refused(drawn: list[TensorElement], data: st.DataObject) -> None:
-    text = format_text(drawn)
+    text = "\n".join(map(str, drawn))
     at = data.draw(st.integers(0, len(text)))
     changed = text[:at] + data.draw(st.sampled_from(["", *ALPHABET])) + text[at + 1 :]
     try:

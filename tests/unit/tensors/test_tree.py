@@ -4,8 +4,9 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from engines.spec.information import assemble, parse
 from engines.tensors.element import TensorElement
+from engines.tensors.text import parse
+from engines.tensors.tree import assemble
 from tests.unit.tensors.strategies import elements
 
 
