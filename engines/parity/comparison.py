@@ -20,7 +20,6 @@ precisions: a class flips if two scores are close.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.parity.report import OutputParity, ParityReport, Verdict
 from engines.spec.tolerances import Measure, Tolerance
 from engines.tensors import Array
+from engines.tensors.errors import finite_pairs, relative_error, unequal_texts
 from engines.tensors.samples import Samples
 from engines.tensors.shapes import format_shape
 
@@ -75,10 +75,11 @@ class Comparison:
             self._unequal += int((source != target).sum())
         if self.classifier and source.ndim > 1 and source.size:
             self._add_rows(source.reshape(len(source), -1), target.reshape(len(target), -1))
-        differing = self._differing_non_finite
-        s, t = self._finite_part(_wide(source), _wide(target))
+        s, t, matching, differing = finite_pairs(source, target)
+        self._matching_non_finite += matching
+        self._differing_non_finite += differing
         if not s.size:
-            return math.inf if self._differing_non_finite > differing else 0.0
+            return math.inf if differing else 0.0
         difference = np.abs(t - s)
         error, scale = float(difference.max()), float(np.abs(s).max())
         self._compared += s.size
@@ -88,10 +89,10 @@ class Comparison:
         self._source_energy += float(s @ s)
         self._target_energy += float(t @ t)
         self._noise_energy += float(difference @ difference)
-        return math.inf if self._differing_non_finite > differing else relative_error(error, scale)
+        return math.inf if differing else relative_error(error, scale)
 
     def _add_text(self, source: Array, target: Array) -> float:
-        unequal = sum(map(operator.ne, _texts(source), _texts(target)))
+        unequal = unequal_texts(source, target)
         self._unequal += unequal
         self._compared += source.size
         return math.inf if unequal else 0.0
@@ -121,16 +122,6 @@ class Comparison:
         if error <= tolerance.threshold:
             return Verdict.PASS, remark and f"{remark} on both sides"
         return (Verdict.WARN if error <= tolerance.limit else Verdict.FAIL), ""
-
-    def _finite_part(self, source: Array, target: Array) -> tuple[Array, Array]:
-        finite = np.isfinite(source) & np.isfinite(target)
-        if finite.all():
-            return source, target
-        s, t = source[~finite], target[~finite]
-        matching = int(((s == t) | (np.isnan(s) & np.isnan(t))).sum())
-        self._matching_non_finite += matching
-        self._differing_non_finite += s.size - matching
-        return source[finite], target[finite]
 
     def _add_rows(self, source: Array, target: Array) -> None:
         rows = np.arange(len(source))
@@ -175,25 +166,3 @@ class Parity:
             samples.batch_sizes,
             samples.values,
         )
-
-
-def _texts(array: Array) -> list[str]:
-    """Return elements as text: TensorFlow gives bytes of UTF-8, ONNX Runtime text."""
-    values = array.reshape(-1).tolist()
-    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
-
-
-def relative_error(error: float, scale: float) -> float:
-    """Return an absolute error relative to a scale: 0 where there is no error, infinite where the scale is 0."""
-    if not error:
-        return 0.0
-    return error / scale if scale else math.inf
-
-
-def tensor_error(source: Array, target: Array) -> float:
-    """Return the largest relative error of one tensor; infinite where shapes or non-finite elements differ."""
-    return Comparison("").add(source, target) if source.shape == target.shape else math.inf
-
-
-def _wide(array: Array) -> Array:
-    return np.asarray(array, dtype=np.float64).ravel()

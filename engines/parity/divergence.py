@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, TypeVar
 from engines.failures import EngineFailure
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.instrumentation import Value, expose_intermediates, list_values
-from engines.parity.comparison import tensor_error
 from engines.parity.module_trace import module_outputs, values_of_modules
 from engines.runtimes import Backend, BuildSource
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.tolerances import Tolerance
 from engines.tensors import Array, Arrays
+from engines.tensors.errors import tensor_error
 from engines.tensors.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import numpy as np
 
 from engines.failures import EngineFailure, invalid
 from engines.tensors import Array
-from engines.tensors.sample_shapes import is_batched, largest_batch, points, stretched
 from engines.tensors.samples import (
     USER_PROVIDED,
     SampleRange,
@@ -19,6 +18,10 @@ from engines.tensors.samples import (
     batch_sizes,
     dtype_of,
     given_array,
+    is_batched,
+    largest_batch,
+    points,
+    stretched,
 )
 from engines.tensors.shapes import Shape, format_extents, format_shape
 from engines.tensors.signature import TensorSpec

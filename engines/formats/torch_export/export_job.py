@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.torch_export.forward import ANY_BATCH, call_forward, flatten_outputs
 from engines.runtimes.torch_networks.state import kept_state
-from engines.tensors.sample_shapes import stretched
+from engines.tensors.samples import stretched
 from engines.tensors.shapes import Shape, format_shape
 from engines.tensors.signature import TensorSpec, shape_points
 

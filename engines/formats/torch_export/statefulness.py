@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.torch_export.forward import call_forward, flatten_outputs, users_network
-from engines.parity.comparison import tensor_error
 from engines.runtimes.torch_networks.state import NetworkState, kept_state
+from engines.tensors.errors import tensor_error
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from engines.failures import EngineFailure, FailureReason
-from engines.parity.comparison import Comparison, Parity, tensor_error
+from engines.parity.comparison import Comparison, Parity
 from engines.parity.report import OutputParity, Verdict, json_number, tolerance_of, worst
 from engines.spec.tolerances import TOLERANCES, Measure, Tolerance
+from engines.tensors.errors import tensor_error
 from engines.tensors.samples import Samples
 
 FLOATS = st.floats(-1e6, 1e6, width=32).map(lambda value: 0.0 if abs(value) < 1e-20 else value)
