@@ -63,7 +63,7 @@ def preview(
     ] = None,
     output: Output = TABLE,
 ) -> None:
-    """Fetch an item's image with its annotations drawn; of tensors, show the annotations."""
+    """Fetch an item's image with its annotations drawn; for tensors, show the annotations."""
     from lathe.registry.v1.dataset_service_pb2 import PreviewDatasetItemRequest
 
     from services.cli.transfers import download_url

@@ -103,7 +103,7 @@ def derive(
 
 @datasets.command("confirm")
 def confirm(dataset: DatasetArgument, wait: Wait = True, output: Output = TABLE) -> None:
-    """Let an import go on although the class mapping does not fit."""
+    """Continue an import although the class mapping does not fit."""
     from lathe.registry.v1.dataset_service_pb2 import ConfirmDatasetImportRequest
 
     with connect() as connection:
@@ -177,7 +177,7 @@ def update(
 
 @datasets.command("delete")
 def delete(dataset: DatasetArgument, output: Output = TABLE) -> None:
-    """Delete a dataset; an import that goes on is ended. Refused while a task uses it. Its name is not used again."""
+    """Delete a dataset and stop its import. Refused while a task uses it. Its name is not used again."""
     from lathe.registry.v1.dataset_service_pb2 import DeleteDatasetRequest
 
     name = dataset_name(dataset)

@@ -52,7 +52,7 @@ def evaluate(
     wait_for_it: Wait = True,
     output: Output = TABLE,
 ) -> None:
-    """Evaluate a package on a dataset: figures by slice with intervals, times, a report.
+    """Evaluate a package on a dataset: metrics by slice with confidence intervals, times, a report.
 
     The exit code is 0 if it succeeded, 5 if it failed, 6 if it was cancelled.
     """

@@ -72,14 +72,14 @@ def list_groups(
 
 @groups.command("get")
 def get(group: GroupArgument, output: Output = TABLE) -> None:
-    """Show how the tasks of a group stand."""
+    """Show the state of a group's tasks."""
     with connect() as connection:
         show_group(_get(connection, _name(group)), output)
 
 
 @groups.command("watch")
 def watch(group: GroupArgument, output: Output = TABLE) -> None:
-    """Stay until every task of a group has ended. Exits with 5 if one did not succeed."""
+    """Wait until every task of a group has ended. Exits with 5 if one did not succeed."""
     with connect() as connection:
         finish_group(connection, _get(connection, _name(group)), output, wait_for_it=True)
 

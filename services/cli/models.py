@@ -106,7 +106,7 @@ def push(
     create_model: Annotated[bool, typer.Option("--create", help="Create the model if there is none.")] = False,
     output: Output = TABLE,
 ) -> None:
-    """Upload files and add them to a model as its next version. Run again after an interruption, it goes on."""
+    """Upload files and add them to a model as its next version. After an interruption, run it again to continue."""
     from lathe.registry.v1.model_service_pb2 import CreateModelVersionRequest, ModelFormat, ModelVersion
 
     from services.cli.transfers import upload_files

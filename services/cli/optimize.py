@@ -81,10 +81,10 @@ def optimize(
     wait_for_it: Wait = True,
     output: Output = TABLE,
 ) -> None:
-    """Search for the fastest form of a version that still computes the right thing; several versions make a group.
+    """Search for the fastest form of a version that computes the same; several versions make a group.
 
     Nothing is registered before it is saved, with --save or `lathe save`.
-    The exit code is 0 if all succeeded, 5 if one failed, 6 if it was cancelled; of one version, 10 if it succeeded with
+    The exit code is 0 if all succeeded, 5 if one failed, 6 if it was cancelled; for one version, 10 if it succeeded with
     a parity verdict of WARN that nobody accepted. It is 11 if one has no gain and --require-gain asks for it.
     """
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
@@ -145,7 +145,7 @@ def save(
     model: Annotated[str, typer.Option(help="Model for the version; what the task says if not given.")] = "",
     output: Output = TABLE,
 ) -> None:
-    """Register what an optimization found as a version, and lay it out in the bucket beside a copy of its source."""
+    """Save the result of an optimization as a version, and store it in the bucket beside a copy of its source."""
     name = task if "/" in task else f"optimizationTasks/{task}"
     with connect() as connection:
         saved = _save(connection, name, model_name(model) if model else "")

@@ -86,7 +86,7 @@ def quantize(
     wait_for_it: Wait = True,
     output: Output = TABLE,
 ) -> None:
-    """Quantize a version, measure what that cost and what it won, and keep the form that holds.
+    """Quantize a version, and measure the accuracy that it loses and the speed that it gains.
 
     The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 11 if it did
     without a gain that --require-gain asks for, 5 if it failed, 6 if it was cancelled.

@@ -33,7 +33,7 @@ def promote(
     why: Note = "",
     output: Output = TABLE,
 ) -> None:
-    """Let a channel serve a package version; refused if it breaks rules of the channel, each named.
+    """Promote a package version to a channel; refused with every rule of the channel that it breaks.
 
     Without rules, too, a WARN or a FAIL is promoted only if it was accepted: when it was made, here by --waive, or, for
     WARN, by the channel's --allow-warn. A channel with --require-parity takes no waiver.
@@ -66,7 +66,7 @@ def rollback(
     why: Note = "",
     output: Output = TABLE,
 ) -> None:
-    """Let a channel serve an earlier release's version again. No rules are asked."""
+    """Go back to an earlier release of a channel. Rules are not checked."""
     from lathe.registry.v1.release_service_pb2 import RollBackRequest
 
     name = channel_name(f"{model_name(model)}/{channel}")

@@ -73,7 +73,7 @@ def list_tasks(
 
 @tasks.command("get")
 def get(task: TaskArgument, output: Output = TABLE) -> None:
-    """Show a task; its result or its failure too."""
+    """Show a task with its result or failure."""
     from services.cli.watching import TERMINAL, tell
 
     with connect() as connection:
@@ -86,7 +86,7 @@ def get(task: TaskArgument, output: Output = TABLE) -> None:
 
 @tasks.command("watch")
 def watch(task: TaskArgument, output: Output = TABLE) -> None:
-    """Stay until a task ends; with `--output json`, one line per change. The exit code tells how it ended."""
+    """Wait until a task ends; with `--output json`, one line per change. The exit code tells how it ended."""
     from services.cli.output import message_json
     from services.cli.watching import exit_code_of, follow, tell, wait
 
@@ -131,7 +131,7 @@ def logs(
 
 @tasks.command("cancel")
 def cancel(task: TaskArgument, output: Output = TABLE) -> None:
-    """Ask for a task's end; a running engine is stopped within seconds."""
+    """Cancel a task; a running engine stops within seconds."""
     with connect() as connection:
         service, name = find_task(connection, task)
         show_message(service.call(connection, "Cancel", name=name), TASKS, output)

@@ -88,7 +88,7 @@ def resolve(
     version: Annotated[str, typer.Option(metavar="MODEL/NUMBER", help="The version to be converted.")] = "",
     output: Output = TABLE,
 ) -> None:
-    """Show the full specification that a task would run, each value with where it comes from."""
+    """Show the full specification that a task would run, and where each value comes from."""
     from lathe.template.v1.template_service_pb2 import ResolveTemplateRequest
 
     from services.cli.documents import overrides
