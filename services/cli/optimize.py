@@ -84,8 +84,8 @@ def optimize(
     """Search for the fastest form of a version that computes the same; several versions make a group.
 
     Nothing is registered before it is saved, with --save or `lathe save`.
-    The exit code is 0 if all succeeded, 5 if one failed, 6 if it was cancelled; for one version, 10 if it succeeded with
-    a parity verdict of WARN that nobody accepted. It is 11 if one has no gain and --require-gain asks for it.
+    The exit code is 0 if all succeeded, 5 if one failed, 6 if it was cancelled; for one version, 10 if it has a parity
+    verdict of WARN that nobody accepted. It is 11 if one has no gain and --require-gain asks for it.
     """
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
     from lathe.type.v1.precision_pb2 import Precision
