@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.client import connect
 from services.cli.names import model_name, parse_labels, parse_pairs, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
 from services.cli.templates import OverridesFile, Set
-from services.cli.tensor_information import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.waiting import SkipCache, Timeout, Wait, finish
 
 

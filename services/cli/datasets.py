@@ -86,7 +86,7 @@ def derive(
     """Create a dataset from the items of others: merged, filtered, sampled. No image is copied."""
     from lathe.registry.v1.dataset_service_pb2 import Dataset, Derivation, DeriveDatasetRequest, SampleItems
 
-    from services.cli.derivations import steps_of
+    from services.cli.dataset_inputs import steps_of
 
     sampled = SampleItems(count=sample, seed=seed, stratify_by=stratify_by) if sample else None
     derivation = Derivation(

@@ -63,8 +63,7 @@ def evaluate(
     )
     from lathe.type.v1.precision_pb2 import Precision
 
-    from services.cli.method_args import parse_args
-    from services.cli.steps import parse_steps
+    from services.cli.arguments import parse_args, parse_steps
 
     refuse_early_report(report, wait_for_it=wait_for_it)
     spec = EvaluationSpec(

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import typer
 
+from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.client import Connection, connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
@@ -17,7 +18,6 @@ from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, note, show_message
 from services.cli.quantize import Step, choice
 from services.cli.repeating import repeated
-from services.cli.tensor_information import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.views import TASKS, short
 from services.cli.waiting import (
     Report,
@@ -90,7 +90,7 @@ def optimize(
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
     from lathe.type.v1.precision_pb2 import Precision
 
-    from services.cli.steps import parse_steps
+    from services.cli.arguments import parse_steps
     from services.cli.verdicts import has_no_gain
 
     _check_combination(versions, report, save_it=save_it, wait_for_it=wait_for_it)

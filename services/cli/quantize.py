@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.client import Connection, connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
-from services.cli.tensor_information import TensorInformation, TensorInformationFile, tensor_information_of
 from services.cli.waiting import (
     Report,
     RequireGain,
@@ -157,7 +157,7 @@ def choice(option: str, word: str, enum: Any) -> Any:
 def _calibration(connection: Connection, dataset: str, file: Path | None, steps: list[str]) -> CalibrationData | None:
     from lathe.quantizer.v1.quantization_service_pb2 import CalibrationData
 
-    from services.cli.steps import parse_steps
+    from services.cli.arguments import parse_steps
     from services.cli.transfers import upload_files
 
     if dataset and file:

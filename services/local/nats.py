@@ -6,10 +6,9 @@ import json
 import os
 import socket
 
-from services.local.binaries import installed_binary
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret, write_private
-from services.local.server import LocalServer
+from services.local.server import LocalServer, installed_binary
 
 _USER = "lathe"
 

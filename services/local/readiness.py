@@ -1,7 +1,8 @@
-"""Wait until every process of a stack does its job."""
+"""Wait until every process of a stack does its job. A worker announces itself in the WORKERS bucket."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping
 
@@ -41,3 +42,26 @@ def await_ready(
             raise LocalError(f"Not healthy after {timeout:.0f} s: {', '.join(waiting)}.\n{tails}")
         stopped.wait(_POLL_SECONDS)
         waited += _POLL_SECONDS
+
+
+def newest_announcement(nats_url: str, kind: str) -> int:
+    """Return the sequence number of the newest announcement by a worker of this kind; 0 if there is none.
+
+    Raises:
+        OSError: NATS does not answer.
+    """
+    return asyncio.run(_newest(nats_url, kind))
+
+
+async def _newest(nats_url: str, kind: str) -> int:
+    import nats
+    from nats.js.errors import NotFoundError
+
+    connection = await nats.connect(nats_url, connect_timeout=2, allow_reconnect=False)
+    try:
+        message = await connection.jetstream().get_last_msg("KV_WORKERS", f"$KV.WORKERS.{kind}.>")
+        return message.seq or 0
+    except NotFoundError:
+        return 0
+    finally:
+        await connection.close()

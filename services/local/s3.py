@@ -9,11 +9,10 @@ import os
 import threading
 from pathlib import Path
 
-from services.local.binaries import installed_binary
 from services.local.ports import free_port, is_free
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret, write_private
-from services.local.server import LocalServer
+from services.local.server import LocalServer, installed_binary
 from services.local.sigv4 import signed_headers
 
 _INNER_PORTS = (

@@ -1,7 +1,9 @@
-"""What the embedded servers have in common: a folder, a port that is free, one process."""
+"""What the embedded servers have in common: a program from pip, a folder, a free port, one process."""
 
 from __future__ import annotations
 
+import shutil
+import sysconfig
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -77,3 +79,20 @@ class LocalServer(ABC):
     @abstractmethod
     def answers(self) -> bool:
         """Tell whether the server does its job, and is the one that was started."""
+
+
+def installed_binary(name: str, alternative: str) -> Path:
+    """Return the path of a program that a pip package installed beside this Python, or one on PATH.
+
+    Raises:
+        LocalError: It is not installed; names the package extra and the setting `alternative`.
+    """
+    beside = Path(sysconfig.get_path("scripts")) / name
+    if beside.exists():
+        return beside
+    found = shutil.which(name)
+    if found is None:
+        raise LocalError(
+            f"{name} is not installed: `pip install 'lathe[local]'`, or set {alternative} to an existing server."
+        )
+    return Path(found)

@@ -16,11 +16,10 @@ from services.local.health import service_health
 from services.local.lock import DataDirLock
 from services.local.ports import free_port
 from services.local.process import ChildProcess
-from services.local.readiness import await_ready
+from services.local.readiness import await_ready, newest_announcement
 from services.local.restart import Backoff
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from services.local.servers import Servers
-from services.local.worker_health import newest_announcement
 
 # Settings of one process only: were they inherited, all processes would want the same port.
 _NOT_INHERITED = ("LATHE_PORT", "LATHE_METRICS_PORT")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from lathe.registry.v1.dataset_service_pb2 import SampleItems
 
-from services.cli.dataset_inputs import class_mapping
-from services.cli.derivations import steps_of
+from services.cli.dataset_inputs import class_mapping, steps_of
 from services.cli.failures import CliError
 from services.cli.names import dataset_name, item_name
 from services.cli.packing import needs_packing, pack

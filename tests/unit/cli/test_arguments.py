@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from services.cli.arguments import parse_args, parse_steps
 from services.cli.failures import CliError
-from services.cli.method_args import parse_args
-from services.cli.steps import parse_steps
 
 
 def test_steps_are_read_in_their_order() -> None:

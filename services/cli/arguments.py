@@ -1,0 +1,109 @@
+"""Arguments of the engines as people type them: preprocessing steps, arguments of postprocess methods, tensor information."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
+from services.cli.names import parse_pairs
+
+if TYPE_CHECKING:
+    from lathe.template.v1.template_service_pb2 import TypedArg
+    from lathe.type.v1.preprocessing_pb2 import PreprocessingStep
+
+SIZED = ("resize", "centercrop", "equal_resize")
+
+
+def parse_steps(texts: list[str]) -> list[PreprocessingStep]:
+    """Return the steps of `--step` options, in their order.
+
+    Raises:
+        CliError: A text is no step.
+    """
+    return [_step(text) for text in texts]
+
+
+def _step(text: str) -> PreprocessingStep:
+    from lathe.type.v1.preprocessing_pb2 import Axes, PreprocessingStep, Size
+
+    name, _, value = text.partition("=")
+    try:
+        if name in SIZED:
+            height, width = (int(part) for part in value.split("x"))
+            return PreprocessingStep(**{name: Size(height=height, width=width)})  # type: ignore[arg-type]
+        if name == "transpose":
+            return PreprocessingStep(transpose=Axes(order=[int(axis) for axis in value.split(",")]))
+    except ValueError:
+        pass  # told below, with every other text that is no step
+    if text == "cvtRGB":
+        return PreprocessingStep(cvt_rgb=True)
+    raise CliError(
+        f"--step {text!r} is no step; steps are resize=HEIGHTxWIDTH, centercrop=…, equal_resize=…, cvtRGB and "
+        "transpose=2,0,1.",
+        ExitCode.USAGE,
+    )
+
+
+def parse_args(pairs: list[str]) -> dict[str, TypedArg]:
+    """Return the arguments of `--arg` options; a value is read as YAML.
+
+    Raises:
+        CliError: A pair has no `=`, or its value is neither a text, a number, nor a list of one of them.
+    """
+    import yaml
+
+    found = {}
+    for name, text in parse_pairs(pairs, "--arg").items():
+        try:
+            found[name] = _typed(yaml.safe_load(text))
+        except (yaml.YAMLError, ValueError) as error:
+            raise CliError(
+                f"--arg {name}={text!r} must be a text, a number, or a list such as [8, 16, 32].", ExitCode.USAGE
+            ) from error
+    return found
+
+
+def _typed(value: Any) -> TypedArg:
+    """Return a value in its type; ValueError if there is none for it."""
+    from lathe.template.v1.template_service_pb2 import FloatVector, IntVector, StringVector, TypedArg
+
+    many = isinstance(value, list)
+    values = value if many else [value]
+    kinds = {type(each) for each in values}
+    if kinds and kinds <= {int, bool}:  # a flag is a bool to people, and 0 or 1 to a method
+        numbers = [int(each) for each in values]
+        return TypedArg(vi=IntVector(values=numbers)) if many else TypedArg(si=numbers[0])
+    if kinds and kinds <= {int, float}:
+        return TypedArg(vf=FloatVector(values=values)) if many else TypedArg(sf=value)
+    if kinds == {str}:
+        return TypedArg(vs=StringVector(values=values)) if many else TypedArg(ss=value)
+    raise ValueError(value)
+
+
+TensorInformation = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="Inputs, one a line or with spaces between them, such as 'input_0:float(1*3*224*224)'; a range as "
+        "(1*8,4*512), the batch axis as batch=1, the value of a sample as value=16000.",
+    ),
+]
+TensorInformationFile = Annotated[Path | None, typer.Option(help="A file with the tensor information.")]
+
+
+def tensor_information_of(text: str, file: Path | None) -> str:
+    """Return the text that is given, or that is in the file.
+
+    Raises:
+        CliError: Both are given, or the file cannot be read.
+    """
+    if text and file:
+        raise CliError("Give --tensor-information or --tensor-information-file, not both.", ExitCode.USAGE)
+    try:
+        return text if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise CliError(f"--tensor-information-file {str(file)!r} cannot be read: {problem}.", ExitCode.USAGE) from None
