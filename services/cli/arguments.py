@@ -1,4 +1,4 @@
-"""Arguments of the engines as people type them: preprocessing steps, arguments of postprocess methods, tensor information."""
+"""Arguments as people type them: preprocessing steps, arguments of postprocess methods, tensor information."""
 
 from __future__ import annotations
 
