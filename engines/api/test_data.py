@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engines.failures import invalid
-from engines.package.payload.infer import write_npz
+from engines.package.payload.arrays import write_npz
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import TEST_DATA
 from engines.tensors import Array

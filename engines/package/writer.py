@@ -10,7 +10,7 @@ import importlib.resources
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from engines.package.manifest import (
 from engines.package.readme import readme
 from engines.parity.report import ParityReport
 from engines.runtimes import Backend, BuiltForm
-from engines.runtimes import backend as backend_named
+from engines.runtimes.serving import serving
 from engines.spec.devices import load_catalog
 from engines.spec.request import ConversionRequest
 from engines.spec.template import Component
@@ -109,7 +109,7 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components}
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
-    write_scripts(directory)
+    write_scripts(directory, (entry.form.backend for entry in content.components))
     _write(directory / "README.md", readme(manifest))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
@@ -124,15 +124,22 @@ def _copy_companions(directory: Path, entry: PackagedComponent) -> None:
         shutil.copyfile(original, target)
 
 
-def write_scripts(directory: Path) -> None:
-    """Write `infer.py`, which runs the package alone, and what it imports from beside it: runtimes, postprocess."""
+def write_scripts(directory: Path, runtimes: Iterable[str]) -> None:
+    """Write `infer.py`, which runs the package alone, and what it imports: copies of files of this library.
+
+    Args:
+        directory: The package.
+        runtimes: Names of the runtimes of its components, whose openers it needs.
+    """
     engines = importlib.resources.files("engines")
-    for name, written in (("infer.py", "infer.py"), ("infer_runtimes.py", "runtimes.py")):
-        _write(directory / written, engines.joinpath("package", "payload", name).read_text(encoding="utf-8"))
-    (directory / "postprocess").mkdir(exist_ok=True)
-    for module in engines.joinpath("postprocess").iterdir():
-        if module.name.endswith(".py"):
-            _write(directory / "postprocess" / module.name, module.read_text(encoding="utf-8"))
+    openers = dict.fromkeys(name for runtime in runtimes for name in serving(runtime).carried)
+    copies = {name: f"package/payload/{name}" for name in ("infer.py", "arrays.py")}
+    copies |= {f"runtimes/{name}": f"runtimes/{name}" for name in ("opened.py", *openers)}
+    modules = (module.name for module in engines.joinpath("postprocess").iterdir())
+    copies |= {f"postprocess/{name}": f"postprocess/{name}" for name in modules if name.endswith(".py")}
+    for name, original in copies.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        _write(directory / name, engines.joinpath(original).read_text(encoding="utf-8"))
 
 
 def template_digest(request: ConversionRequest) -> str:
@@ -144,14 +151,14 @@ def template_digest(request: ConversionRequest) -> str:
 def _manifest(content: PackageContent) -> Manifest:
     request, backend, components = content.request, content.backend, content.components
     template, precision = request.template, components[0].form.precision
-    needed = dict.fromkeys(name for entry in components for name in backend_named(entry.form.backend).packages)
+    needed = dict.fromkeys(name for entry in components for name in serving(entry.form.backend).packages)
     versions = {name: version_of(name) for name in ("numpy", *needed)}
     flags = dict.fromkeys(flag for entry in components for flag in _flags(template.device, entry.form))
     return Manifest(
         repo=template.repo,
         version=template.version,
         device=template.device,
-        runtime=RuntimeEntry(name=backend.name, version=version_of(backend.packages[0])),
+        runtime=_runtime(backend.name),
         precision=precision,
         method=template.method or "raw",
         args={name: _typed(value) for name, value in template.args.items()},
@@ -174,6 +181,10 @@ def _manifest(content: PackageContent) -> Manifest:
     )
 
 
+def _runtime(name: str) -> RuntimeEntry:
+    return RuntimeEntry(name=name, version=version_of(serving(name).packages[0]))
+
+
 def _flags(device: str, form: BuiltForm) -> tuple[str, ...]:
     runtime = load_catalog().device(device).runtime(form.backend)
     return next((value for name, value in runtime.precision_flags.items() if name == form.precision), ())
@@ -190,7 +201,6 @@ def _typed(value: dict[str, Any]) -> dict[str, Any]:
 def _component(entry: PackagedComponent, runtime: str, precision: str) -> ComponentEntry:
     component, form = entry.component, entry.form
     own = (form.backend, form.precision) != (runtime, precision)
-    version = version_of(backend_named(form.backend).packages[0])
     return ComponentEntry(
         name=component.name,
         model_type=component.model_type,
@@ -205,7 +215,7 @@ def _component(entry: PackagedComponent, runtime: str, precision: str) -> Compon
         ),
         preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
         parity=entry.parity.to_dict(),
-        runtime=RuntimeEntry(name=form.backend, version=version) if own else None,
+        runtime=_runtime(form.backend) if own else None,
         precision=form.precision if own else None,
         warnings=tuple(entry.warnings) or None,
     )

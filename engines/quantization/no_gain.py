@@ -10,7 +10,7 @@ from pathlib import Path
 from engines.failures import first_line
 from engines.quantization.request import HALVES
 from engines.runtimes import BuiltForm
-from engines.spec.toolchain import products_saturate
+from engines.runtimes.opened import products_saturate
 from engines.tensors import Arrays
 from engines.timing.paired import ProfileReport
 

@@ -10,7 +10,7 @@ from engines.quantization.nncf_quantizers import Nncf
 from engines.quantization.onnxruntime_quantizers import Dynamic, StaticQdq
 from engines.quantization.quantizers import Quantizer, Settings
 from engines.quantization.request import QuantizationSpec
-from engines.spec.toolchain import products_saturate
+from engines.runtimes.opened import products_saturate
 
 _ATTENTION = frozenset({"LayerNormalization", "SkipLayerNormalization", "Attention", "MultiHeadAttention"})
 

@@ -30,8 +30,6 @@ CPU_FLAGS = (
     "sve",
 )
 """Flags of a processor by which runtimes choose other kernels, and so other results."""
-NO_OVERFLOW_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
-"""Flags of which one means that sums of 8-bit products do not saturate."""
 
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf2onnx")
 READERS = {
@@ -77,15 +75,6 @@ def cpu() -> tuple[str, tuple[str, ...]]:
         text = ""
     model, flags = parse_cpuinfo(text)
     return model or platform.processor() or platform.machine(), flags
-
-
-def products_saturate() -> bool:
-    """Return whether this processor adds 8-bit products in 16 bits, which overflow: x86 without VNNI or AMX.
-
-    Weights of 7 bits keep every sum inside, at the price of half their resolution. OpenVINO needs them there; ONNX
-    Runtime is told to compute exactly instead.
-    """
-    return NO_OVERFLOW_FLAGS.isdisjoint(cpu()[1])
 
 
 def hardware() -> str:

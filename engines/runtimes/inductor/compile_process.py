@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.runtimes.torch_networks.modules import capability
+from engines.runtimes.inductor.opener import capability
 from engines.sandbox import syscalls
 from engines.sandbox.deadline import Overrun, seconds_left
 from engines.sandbox.paths import engines_root

@@ -14,14 +14,16 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.inductor.compile_process import compile_program
-from engines.runtimes.knobs import INPUTS, check_knobs, serve_as_stated, shared_options
+from engines.runtimes.inductor.opener import CAPABILITY, capability, open_form
+from engines.runtimes.knobs import check_knobs, shared_options
 from engines.runtimes.protocol import NO_KNOBS, BuildSource, BuiltForm, Session, crashed
+from engines.runtimes.session import open_session
 from engines.runtimes.torch_networks.exporting import export_program
-from engines.runtimes.torch_networks.modules import TorchSession, capability, is_as_capable, packaged_network
+from engines.runtimes.torch_networks.modules import packaged_network
+from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES
 
 _TITLE = "TorchInductor"
 _KNOBS: dict[str, tuple[str, ...]] = {"allocator": ("tuned",), "threads": ()}
@@ -32,7 +34,7 @@ class InductorBackend:
     """Builds and opens forms that TorchInductor compiled ahead of time."""
 
     name = "inductor"
-    packages: tuple[str, ...] = ("torch",)
+    packages: tuple[str, ...] = PACKAGES
 
     def available(self) -> str | None:
         """Return None when torch is installed, else what is missing; a compiler is needed to build only."""
@@ -61,25 +63,10 @@ class InductorBackend:
             compile_program(program, out_dir / "model.pt2")
         except Exception as error:
             raise crashed(_TITLE, "compile the network", error) from error
-        options = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), "cpu_capability": capability()}
+        options = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), CAPABILITY: capability()}
         outputs = tuple(spec.name for spec in source.signature.outputs)
         return BuiltForm(self.name, precision, out_dir, ("model.pt2",), outputs, options | shared_options(knobs))
 
     def open(self, form: BuiltForm, threads: int) -> Session:
         """Load the compiled library."""
-        import torch
-
-        needed = form.options.get("cpu_capability", "")
-        if not is_as_capable(needed):
-            raise EngineFailure(
-                FailureReason.UNSUPPORTED_PRECISION,
-                f"The form was compiled for processors with {needed}; this one offers {capability()} only.",
-                suggested_fix="Build it on a machine like the one that serves it, or choose openvino or onnxruntime.",
-            )
-        threads = serve_as_stated(form.options, threads)
-        torch.set_num_threads(threads)
-        try:
-            call: Any = torch._inductor.aoti_load_package(str(form.entry))
-        except Exception as error:
-            raise crashed(_TITLE, "load the library", error) from error
-        return TorchSession(_TITLE, call, json.loads(form.options[INPUTS]), form.outputs, threads)
+        return open_session(_TITLE, open_form, form, threads)

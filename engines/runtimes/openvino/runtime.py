@@ -15,25 +15,25 @@ from __future__ import annotations
 import importlib.util
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure
 from engines.graph.stated import QUANTIZED, not_quantized, stated_graph
-from engines.runtimes.knobs import OWN_OPTIONS, check_knobs, serve_as_stated, shared_options
+from engines.runtimes.knobs import check_knobs, shared_options
 from engines.runtimes.openvino.models import compress_weights, is_quantized, name_by_position, read_network
+from engines.runtimes.openvino.opener import PACKAGES, open_form
 from engines.runtimes.protocol import (
     NO_KNOBS,
     BuildSource,
     BuiltForm,
     Session,
-    contiguous,
     crashed,
     unsupported_operator,
     unsupported_precision,
 )
-from engines.tensors import Array, Arrays
+from engines.runtimes.session import open_session
 
 _TITLE = "OpenVINO"
 _HINTS = {"FP32": "f32", "BF16": "bf16", "FP16": "f32", "INT8": "f32", "INT4": "f32"}
@@ -46,7 +46,7 @@ class OpenVinoBackend:
     """Builds and opens forms for OpenVINO's CPU plug-in."""
 
     name = "openvino"
-    packages: tuple[str, ...] = ("openvino",)
+    packages: tuple[str, ...] = PACKAGES
 
     def available(self) -> str | None:
         """Return None when OpenVINO is installed, else what is missing."""
@@ -98,60 +98,7 @@ class OpenVinoBackend:
 
     def open(self, form: BuiltForm, threads: int) -> Session:
         """Compile the form for the CPU."""
-        return OpenVinoSession(form, threads)
-
-
-class OpenVinoSession(Session):
-    """A compiled model with one inference request for single calls, and a queue of them where it has streams."""
-
-    def __init__(self, form: BuiltForm, threads: int) -> None:
-        import openvino as ov
-
-        known = {name: value for name, value in form.options.items() if name not in OWN_OPTIONS}
-        config = {**known, "INFERENCE_NUM_THREADS": serve_as_stated(form.options, threads)}
-        try:
-            compiled = ov.Core().compile_model(str(form.entry), "CPU", config)
-            self._request: Any = compiled.create_infer_request()
-            streams = int(form.options.get("NUM_STREAMS", "1"))
-            self._queue: Any = ov.AsyncInferQueue(compiled, streams) if streams > 1 else None
-        except Exception as error:
-            raise crashed(_TITLE, "compile the model", error) from error
-        self._outputs = form.outputs
-        self.requests = streams
-
-    def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        """Return every output by name."""
-        try:
-            values = self._request.infer(contiguous(inputs), share_inputs=True, share_outputs=False)
-        except Exception as error:
-            raise crashed(_TITLE, "run the model", error) from error
-        return dict(zip(self._outputs, values.to_tuple(), strict=True))
-
-    def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
-        """Return the outputs of many calls, in order, one call on each stream at a time."""
-        if self._queue is None:
-            return [self.run(feed) for feed in feeds]
-        found: list[Arrays] = [{} for _ in feeds]
-
-        def take(request: Any, position: int) -> None:
-            values = (tensor.data.copy() for tensor in request.output_tensors)
-            found[position] = dict(zip(self._outputs, values, strict=True))
-
-        self._queue.set_callback(take)
-        kept = [
-            contiguous(feed) for feed in feeds
-        ]  # shared with requests that run: none may go before its request ends
-        try:
-            for position, feed in enumerate(kept):
-                self._queue.start_async(feed, position, share_inputs=True)
-            self._queue.wait_all()
-        except Exception as error:
-            raise crashed(_TITLE, "run the model", error) from error
-        return found
-
-    def close(self) -> None:
-        """Let the requests go, and with the last of them the compiled model and its threads."""
-        self._request = self._queue = None
+        return open_session(_TITLE, open_form, form, threads, lambda error: crashed(_TITLE, "compile the model", error))
 
 
 def compile_options(precision: str, streams: int = 1) -> dict[str, str]:

@@ -9,57 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes.protocol import BuildSource, Session, crashed
-from engines.tensors import Array, Arrays
+from engines.runtimes.protocol import BuildSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import torch
 
     from engines.tensors.preprocessing import Preprocessing
 
-_CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-
-
-class TorchSession(Session):
-    """Something of torch's that computes a tuple of outputs from the inputs in order.
-
-    Args:
-        title: What failures call it.
-        call: Computes the outputs.
-        inputs: Names of the inputs, in order.
-        outputs: Names of the outputs, in order.
-        threads: Threads of each operator; they are the process's, so sessions that are compared share them.
-    """
-
-    def __init__(
-        self, title: str, call: Callable[..., Any], inputs: Sequence[str], outputs: Sequence[str], threads: int
-    ) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self._title = title
-        self._call: Callable[..., Any] | None = call
-        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
-
-    def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        """Return every output by name."""
-        import torch
-
-        arguments = [torch.from_numpy(np.asarray(inputs[name], order="C")) for name in self._inputs]
-        try:
-            assert self._call is not None  # it is open
-            with torch.inference_mode():
-                values = self._call(*arguments)
-        except Exception as error:
-            raise crashed(self._title, "run the network", error) from error
-        return {name: _owned(tensor, arguments) for name, tensor in zip(self._outputs, values, strict=True)}
-
-    def close(self) -> None:
-        """Let the network go; threads are the process's."""
-        self._call = None
 
 
 def packaged_network(
@@ -108,19 +67,6 @@ def example_of(source: BuildSource) -> tuple[torch.Tensor, ...]:
     import torch
 
     return tuple(torch.from_numpy(np.array(source.example[spec.name], order="C")) for spec in source.signature.inputs)
-
-
-def capability() -> str:
-    """Return the widest vectors that torch computes with here: AVX512, AVX2 or DEFAULT."""
-    import torch
-
-    name: str = torch.backends.cpu.get_cpu_capability()
-    return name if name in _CAPABILITIES else _CAPABILITIES[0]
-
-
-def is_as_capable(needed: str) -> bool:
-    """Return whether this machine has the vectors that a form was compiled for."""
-    return needed not in _CAPABILITIES or _CAPABILITIES.index(capability()) >= _CAPABILITIES.index(needed)
 
 
 def _dtype(runtime: str, precision: str) -> torch.dtype | None:
@@ -174,10 +120,3 @@ def _there(value: torch.Tensor, dtype: torch.dtype | None, layout: Any) -> torch
 
 def _back(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     return (value.float() if dtype is not None and value.dtype == dtype else value).contiguous()
-
-
-def _owned(value: torch.Tensor, arguments: Sequence[torch.Tensor]) -> Array:
-    """Return an output as an array of the caller's: a copy where it is an input's memory."""
-    shared = any(value.data_ptr() == given.data_ptr() for given in arguments)
-    array: Array = value.numpy()
-    return array.copy() if shared else array

@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.runtimes.knobs import INPUTS, check_knobs, serve_as_stated, shared_options
+from engines.runtimes.knobs import check_knobs, shared_options
 from engines.runtimes.protocol import NO_KNOBS, BuildSource, BuiltForm, Session, crashed
+from engines.runtimes.session import OpenedSession, open_session
 from engines.runtimes.torch_networks.exporting import export_program
-from engines.runtimes.torch_networks.modules import TorchSession, example_of, packaged_network
+from engines.runtimes.torch_networks.modules import example_of, packaged_network
+from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, Network
 from engines.runtimes.torch_networks.state import kept_state
+from engines.runtimes.torchscript.opener import open_form
 from engines.sandbox.tasklog import quiet
 from engines.tensors import Array
 
@@ -48,7 +51,7 @@ class TorchScriptBackend:
     """Builds and opens forms for TorchScript's interpreter on CPUs."""
 
     name = "torchscript"
-    packages: tuple[str, ...] = ("torch",)
+    packages: tuple[str, ...] = PACKAGES
 
     def available(self) -> str | None:
         """Return None when torch is installed, else what is missing."""
@@ -82,12 +85,7 @@ class TorchScriptBackend:
 
     def open(self, form: BuiltForm, threads: int) -> Session:
         """Load the program."""
-        threads = serve_as_stated(form.options, threads)
-        try:
-            call = _load(form)
-        except Exception as error:
-            raise crashed(_TITLE, "load the network", error) from error
-        return TorchSession(_TITLE, call, json.loads(form.options[INPUTS]), form.outputs, threads)
+        return open_session(_TITLE, open_form, form, threads)
 
 
 def frozen(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
@@ -116,19 +114,7 @@ def frozen(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.
     return made
 
 
-def _load(form: BuiltForm) -> Any:
-    import torch
-
-    if form.options.get("mode") == "eager":
-        return torch.export.load(form.entry).module()
-    jit: Any = torch.jit
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
-        program = jit.load(str(form.entry), map_location="cpu")
-        return jit.optimize_for_inference(program) if form.options.get("graph") == "inference" else program
-
-
-class TorchScriptSession(TorchSession):
+class TorchScriptSession(OpenedSession):
     """A traced and frozen module on the CPU, without files.
 
     Args:
@@ -154,4 +140,4 @@ class TorchScriptSession(TorchSession):
 
         torch.set_num_threads(threads)
         arguments = tuple(torch.from_numpy(np.array(example[name], order="C")) for name in inputs)
-        super().__init__(_TITLE, frozen(module, arguments), inputs, outputs, threads)
+        super().__init__(_TITLE, Network(frozen(module, arguments), inputs), outputs)

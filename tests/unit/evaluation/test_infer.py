@@ -30,7 +30,7 @@ def test_it_prints_and_returns_boxes(desk: Desk, tmp_path: Path) -> None:
     args = {"score_threshold": {"sf": 0.5}, "label_offset": {"si": 1}}
     desk.put_package(detector(), "detection", [("label", ["cat", "dog"])], args=args)
     package = desk.folder / "package"
-    write_scripts(package)
+    write_scripts(package, ["onnxruntime"])
     image = np.zeros((2, 1, SIDE, SIDE), np.float32)
     image[0, 0, 0, :6] = [10, 60, 30, 80, 255, 2]
     image[1, 0, 0, :6] = [10, 60, 30, 80, 99, 2]
@@ -46,7 +46,7 @@ def test_it_prints_and_returns_boxes(desk: Desk, tmp_path: Path) -> None:
 
 def test_outputs_that_do_not_fit_are_a_note(desk: Desk) -> None:
     desk.put_package(identity({"x": ("y", 0)}, 3), "yolo")
-    write_scripts(desk.folder / "package")
+    write_scripts(desk.folder / "package", ["onnxruntime"])
     printed = run(desk.folder / "package" / "infer.py")
     assert printed.returncode == 0, printed.stderr
     assert "note: the outputs do not fit the method yolo: a yolo head is expected" in printed.stdout
@@ -55,7 +55,7 @@ def test_outputs_that_do_not_fit_are_a_note(desk: Desk) -> None:
 def test_outputs_of_any_name_are_written(desk: Desk, tmp_path: Path) -> None:
     names = ["file", "args", "kwds", "allow_pickle", "self", "a/b", "größe: 1"]
     desk.put_package(identity({f"x{index}": (name, 0) for index, name in enumerate(names)}, 3), "raw")
-    write_scripts(desk.folder / "package")
+    write_scripts(desk.folder / "package", ["onnxruntime"])
     printed = run(desk.folder / "package" / "infer.py", "--output", tmp_path / "y.npz")
     assert printed.returncode == 0, printed.stderr
     with np.load(tmp_path / "y.npz") as written:

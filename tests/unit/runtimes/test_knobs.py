@@ -12,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.failures import EngineFailure, FailureReason
-from engines.package.payload.infer_runtimes import open_model
 from engines.runtimes import BuildSource, backend
 from tests.unit.runtimes import graphs
 
@@ -30,11 +29,10 @@ def test_what_is_set_changes_no_value(runtime: str, knobs: dict[str, str], tmp_p
     source, weights = graphs.linear(tmp_path / "g.onnx")
     form = backend(runtime).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
     session = backend(runtime).open(form, 2)
-    compute = open_model(runtime, str(form.entry), form.options, 2)
     rng = np.random.default_rng(0)
     feeds = [{"x": rng.standard_normal((batch, 4)).astype(np.float32)} for batch in (1, 3, 3, 3, 8, 1)]
     kept = [session.run(feed) for feed in feeds]  # later calls must not write into what earlier ones gave
-    for found in (kept, session.run_many(feeds), [{"y": values[0]} for values in compute(feeds)]):
+    for found in (kept, session.run_many(feeds)):
         for feed, values in zip(feeds, found, strict=True):
             np.testing.assert_allclose(values["y"], np.maximum(feed["x"] @ weights, 0), rtol=1e-5, atol=1e-6)
     assert session.requests == int(knobs.get("streams", "1"))
@@ -129,11 +127,6 @@ def test_a_graph_without_attention_is_not_fused(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="finds no attention") as caught:
         backend("onnxruntime").build(source, tmp_path / "out", "FP32", {"graph": "transformer"})
     assert caught.value.reason is FailureReason.UNSUPPORTED_OPERATOR
-
-
-def test_a_script_says_which_runtimes_it_opens() -> None:
-    with pytest.raises(ValueError, match="the package is for tensorrt"):
-        open_model("tensorrt", "x", {}, 1)
 
 
 def test_recurrent_networks_have_their_products_in_integers_too(tmp_path: Path) -> None:

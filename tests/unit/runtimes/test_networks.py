@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.package.payload.infer_runtimes import open_model
 from engines.runtimes import BuildSource, backend
 from engines.sandbox.deadline import Overrun, at_most
 from engines.sandbox.processes import descendants
 from engines.spec.toolchain import cpu
-from tests.unit.runtimes import graphs, networks
+from tests.unit.runtimes import carried, graphs, networks
 
 HAS_BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu()[1]))
 FORMS = [
@@ -34,13 +33,12 @@ def test_a_network_is_computed_at_any_batch_with_its_preprocessing(
     network = networks.convolution()
     form = backend(runtime).build(networks.source(network), tmp_path / "out", "FP32", knobs)
     session = backend(runtime).open(form, 2)
-    compute = open_model(runtime, str(form.entry), form.options, 2)
     feeds = [networks.feed(batch) for batch in (1, 2, 5)]
-    for given, many, alone in zip(feeds, session.run_many(feeds), compute(feeds), strict=True):
+    for given, many in zip(feeds, session.run_many(feeds), strict=True):
         expected = networks.truth(network, given)
         found = session.run(given)
         assert list(found) == ["y", "best"]
-        for values in (found["y"], many["y"], alone[0]):
+        for values in (found["y"], many["y"]):
             np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(found["best"], expected.argmax(1))
         assert found["y"].dtype == np.float32
@@ -74,12 +72,13 @@ def test_a_compiler_is_ended_when_there_is_no_time_left(tmp_path: Path) -> None:
 def test_inductor_compiles_ahead_of_time(tmp_path: Path) -> None:
     network = networks.convolution()
     form = backend("inductor").build(networks.source(network), tmp_path / "out", "FP32")
-    session, compute = backend("inductor").open(form, 1), open_model("inductor", str(form.entry), form.options, 1)
+    session = backend("inductor").open(form, 1)
     for batch in (1, 5):
         given = networks.feed(batch)
         expected = networks.truth(network, given)
         np.testing.assert_allclose(session.run(given)["y"], expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(compute([given])[0][0], expected, rtol=1e-4, atol=1e-5)
+    for alone in carried.computed(form, given, tmp_path):
+        np.testing.assert_allclose(alone, expected, rtol=1e-4, atol=1e-5)
     assert form.options["cpu_capability"] in {"DEFAULT", "AVX2", "AVX512"}
 
 
@@ -92,8 +91,6 @@ def test_what_was_compiled_for_wider_vectors_is_not_loaded(monkeypatch: pytest.M
     options = {"inputs": '["x"]', "cpu_capability": "AVX512"}
     with pytest.raises(EngineFailure, match="compiled for processors with AVX512; this one offers AVX2"):
         backend("inductor").open(BuiltForm("inductor", "FP32", tmp_path, ("model.pt2",), ("y",), options), 1)
-    with pytest.raises(ValueError, match="compiled for processors with AVX512"):
-        open_model("inductor", "model.pt2", options, 1)
 
 
 def test_without_a_compiler_inductor_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

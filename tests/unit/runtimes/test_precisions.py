@@ -11,10 +11,7 @@ from onnx import helper, numpy_helper
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.precision import half_elements
-from engines.package.payload import infer_runtimes
-from engines.package.payload.infer_runtimes import open_model
 from engines.runtimes import BuildSource, backend
-from engines.spec.toolchain import NO_OVERFLOW_FLAGS, products_saturate
 from tests.unit.runtimes import graphs
 
 NAMES = ["onnxruntime", "openvino"]
@@ -103,21 +100,11 @@ def test_nothing_is_quantized_at_run_time_unless_the_ir_says_so(tmp_path: Path) 
         assert form.options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == "0"
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("precision", ["INT8", "FP16"])
-def test_the_packages_own_script_opens_the_form(name: str, precision: str, tmp_path: Path) -> None:
-    source = quantized(tmp_path / "g.onnx")[0] if precision == "INT8" else graphs.linear(tmp_path / "g.onnx")[0]
-    form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", precision)
-    compute = open_model(name, str(form.entry), form.options, 1)
-    np.testing.assert_array_equal(compute([{"x": X}])[0][0], backend(name).open(form, 1).run({"x": X})["y"])
-
-
 @pytest.mark.parametrize("saturating", [True, False])
 def test_only_processors_whose_sums_overflow_are_told_to_compute_exactly(
     saturating: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engines.runtimes.onnxruntime.runtime.products_saturate", lambda: saturating)
-    monkeypatch.setattr("engines.package.payload.infer_runtimes._products_saturate", lambda: saturating)
+    monkeypatch.setattr("engines.runtimes.onnxruntime.opener.products_saturate", lambda: saturating)
     path, expected = quantized(tmp_path / "g.onnx")
     form = backend("onnxruntime").build(BuildSource(path, graphs.SIGNATURE), tmp_path / "out", "INT8")
     assert form.options[EXACT] == "1"
@@ -126,12 +113,4 @@ def test_only_processors_whose_sums_overflow_are_told_to_compute_exactly(
         onnxruntime.SessionOptions, "add_session_config_entry", lambda _options, key, _value: told.append(key)
     )
     np.testing.assert_allclose(backend("onnxruntime").open(form, 1).run({"x": X})["y"], expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        open_model("onnxruntime", str(form.entry), form.options, 1)([{"x": X}])[0][0], expected, rtol=1e-5
-    )
-    assert told == ([EXACT, EXACT] if saturating else [])
-
-
-def test_the_packages_own_script_knows_the_same_processors() -> None:
-    assert infer_runtimes._NO_OVERFLOW == NO_OVERFLOW_FLAGS
-    assert infer_runtimes._products_saturate() is products_saturate()
+    assert told == ([EXACT] if saturating else [])

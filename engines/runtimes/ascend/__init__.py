@@ -1,0 +1,1 @@
+"""Ascend's ACL: known to the catalog of devices; this release builds nothing for it."""

@@ -1,0 +1,40 @@
+"""Opens a library that TorchInductor compiled ahead of time. Packages carry this file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ..opened import Opened, UnfitMachineError
+from ..torch_networks.opener import INPUTS, PACKAGES, Network
+
+__all__ = ["CAPABILITY", "PACKAGES", "capability", "open_form"]
+
+CAPABILITY = "cpu_capability"
+"""Option of a form: the vectors that it was compiled for, by torch's name of the level."""
+
+_LEVELS = ("DEFAULT", "AVX2", "AVX512")
+
+
+def capability() -> str:
+    """Return the widest vectors that torch computes with here: AVX512, AVX2 or DEFAULT."""
+    import torch
+
+    name: str = torch.backends.cpu.get_cpu_capability()
+    return name if name in _LEVELS else _LEVELS[0]
+
+
+def open_form(path: str, options: Mapping[str, str], threads: int) -> Opened:
+    """Load the library; the threads are set for the whole process.
+
+    Raises:
+        UnfitMachineError: it was compiled for wider vectors than this processor has.
+    """
+    import torch
+    import torch._inductor
+
+    needed, here = options.get(CAPABILITY, ""), capability()
+    if needed in _LEVELS and _LEVELS.index(here) < _LEVELS.index(needed):
+        raise UnfitMachineError(f"the model was compiled for processors with {needed}; this one offers {here}")
+    torch.set_num_threads(threads)
+    return Network(torch._inductor.aoti_load_package(path), json.loads(options[INPUTS]))
