@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.conversion.component import ComponentJob, convert
-from engines.formats.reading import with_components
+from engines.formats.reading import check_sources, with_components
 from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
 from engines.package.writer import PackageContent, PackagedComponent
 from engines.runtimes import backend
@@ -41,7 +41,9 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """
     log_to_stdout()
     report.progress(0.0, "reading the specification")
-    work = with_components(ConversionRequest.parse(request), workdir)
+    work = ConversionRequest.parse(request)
+    check_sources(work)
+    work = with_components(work, workdir)
     chosen = backend(work.template.runtime)
     package = fresh_package(workdir)
     threads = available_threads()

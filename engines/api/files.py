@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from engines.failures import EngineFailure, invalid
+from engines.formats import FORMATS
 from engines.formats.detection import detect
-from engines.graph.hygiene import external_files, load_model
 from engines.spec.request import WorkInput
-from engines.spec.source_files import DIRECTORY_FORMATS, ROOT
+from engines.spec.source_files import ROOT
 
 
 def laid_out(path: Path, source_format: str, workdir: Path) -> tuple[str, list[WorkInput]]:
@@ -24,7 +24,7 @@ def laid_out(path: Path, source_format: str, workdir: Path) -> tuple[str, list[W
     """
     root = workdir / ROOT
     root.mkdir(parents=True)
-    main = "" if source_format in DIRECTORY_FORMATS else _main_file(path, source_format)
+    main = "" if FORMATS[source_format].main_files else _main_file(path, source_format)
     for name in _names(path, main, source_format):
         _bring(path / name if path.is_dir() else path.parent / name, root / name)
     files = sorted(entry for entry in root.rglob("*") if entry.is_file())
@@ -53,8 +53,7 @@ def _names(path: Path, main: str, source_format: str) -> list[str]:
     if not main:
         return [entry.relative_to(path).as_posix() for entry in sorted(path.rglob("*")) if entry.is_file()]
     original = path / main if path.is_dir() else path
-    beside = external_files(load_model(original, weights=False), original) if source_format == "ONNX" else []
-    return [main, *((Path(main).parent / name).as_posix() for name in beside)]
+    return [main, *((Path(main).parent / name).as_posix() for name in FORMATS[source_format].files_beside(original))]
 
 
 def _bring(original: Path, target: Path) -> None:

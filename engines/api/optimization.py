@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from engines.formats.reading import Reader, read_source, with_components
+from engines.formats.reading import Reader, check_sources, read_source, with_components
 from engines.optimization.component import ComponentJob, optimize_component
 from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.request import OptimizationRequest
@@ -57,6 +57,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     work = OptimizationRequest.parse(request)
     if not work.conversion.samples_path and (workdir / TEST_DATA).is_file():
         work = work.model_copy(update={"conversion": work.conversion.model_copy(update={"samples_path": TEST_DATA})})
+    check_sources(work.conversion)
     memory = work.spec.memory_limit_bytes or work.device.memory_limit_bytes
     return optimize_work(work, workdir, report, memory_bytes=memory, deaths=deaths_of(request))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines.formats.reading import with_components
+from engines.formats.reading import check_sources, with_components
 from engines.package.manifest import QuantizationEntry
 from engines.package.manifest import QuantizedComponent as ManifestComponent
 from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
@@ -50,6 +50,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     log_to_stdout()
     report.progress(0.0, "reading the specification")
     work = QuantizationRequest.parse(request)
+    check_sources(work.conversion)
     work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
     template, spec = work.conversion.template, work.spec
     chosen = backend(template.runtime)

@@ -14,12 +14,14 @@ from engines.api.files import laid_out
 from engines.api.structure import structure_of_call
 from engines.api.test_data import dtypes_of, named_arrays
 from engines.failures import EngineFailure, invalid
+from engines.formats import FORMATS
 from engines.formats.detection import detect
+from engines.formats.pytorch import StateDict
 from engines.formats.reading import Reader, read_source, with_components, with_stated_inputs
 from engines.formats.source import Source
 from engines.formats.torch_export.forward import to_tensors
 from engines.formats.torch_export.module_source import module_source
-from engines.formats.torchscript.reader import load_torchscript, script_arguments, scripted
+from engines.formats.torchscript.reader import script_arguments, scripted
 from engines.spec.devices import Device
 from engines.spec.information import apply_elements
 from engines.spec.request import ConversionRequest, WorkInput
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 _COMPONENT = "model"
 _MOST_INPUTS = 64
-_IN_MEMORY = "PTH"
+_IN_MEMORY = StateDict.name
 """Format that a module in memory is said to be in: what it would be if it were stored."""
 
 
@@ -128,7 +130,7 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
     if not path.exists():
         raise invalid(f"There is no file or folder '{path}'.")
     source_format = detect(path)
-    if source_format == "PTH":
+    if FORMATS[source_format].weights_only:
         raise invalid(
             f"'{path.name}' is a file of torch.save: weights alone. Build the network, load them into it, and hand "
             "over the network itself."
@@ -143,8 +145,8 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
     if not input_shapes:
         stated = [with_stated_inputs(parts, part, workdir) for part in parts.template.components]
         return GivenModel(parts, path.stem, read_source, None, stated)
-    if source_format == "TORCHSCRIPT":
-        parameters = list(script_arguments(load_torchscript(workdir / ROOT / main).script))
+    parameters = FORMATS[source_format].arguments(workdir / ROOT / main)
+    if parameters is not None:
         component, convention = declared(_elements(input_shapes), parameters, component)
     else:
         component = apply_elements(_elements(input_shapes), with_stated_inputs(conversion, component, workdir))

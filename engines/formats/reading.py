@@ -1,4 +1,4 @@
-"""Reads the model file of a component into ONNX, whatever its format: one `Source` for the rest of the conversion."""
+"""Reads the model of a component, in any format: one `Source` for the rest of the work."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason, invalid
-from engines.formats.exported_program.reader import exported_program_inputs, read_exported_program
-from engines.formats.huggingface.reader import huggingface_components, huggingface_inputs, read_huggingface
-from engines.formats.onnx.reader import read_onnx
-from engines.formats.pytorch.reader import PytorchSource, load_network
+from engines.formats import format_of
 from engines.formats.source import Source
-from engines.formats.tensorflow.sources import read_frozen_graph, read_saved_model, tensorflow_inputs
-from engines.formats.torch_export.module_source import module_source
-from engines.formats.torchscript.reader import in_order_of_forward, read_torchscript, torchscript_inputs
-from engines.graph.hygiene import load_model
-from engines.graph.interface import refuse_empty_inputs, signature_of
-from engines.graph.repair import repair
-from engines.spec.information import apply, names_in
+from engines.spec.information import apply
 from engines.spec.open_axes import Declared, as_stated, settle
 from engines.spec.request import ConversionRequest
-from engines.spec.source_files import file_inside, folder_inside
+from engines.spec.source_files import file_inside
 from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.shapes import Shape
@@ -30,48 +21,39 @@ from engines.tensors.user_samples import shapes_in
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
 """Takes the request, the component, the work directory, one array per argument, and where the ONNX file goes."""
 
-InputsOf = Callable[[ConversionRequest, Component, Path], Declared]
-"""Returns a component with the inputs that its source states, every axis with its extents."""
 
-GraphInputsOf = Callable[[ConversionRequest, Component, Path], Sequence[TensorSpec]]
-"""Returns the inputs that a graph states, which may leave axes open."""
+def check_sources(request: ConversionRequest) -> None:
+    """Refuse a request whose components have no source, before anything is read.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for a format that cannot be read, a component whose file or folder is not there or
+            not named among several, or weights without an architecture.
+    """
+    source_format = format_of(request.template.source_format)
+    for component in request.template.components:
+        source_format.source_path(component, [entry.path for entry in request.inputs])
+        if source_format.weights_only and component.name not in request.architectures:
+            raise invalid(f"Component '{component.name}' is a state dict and has no architecture; name one.")
 
 
 def read_source(
     request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
 ) -> Source:
-    """Write a component as ONNX and return it with its original.
-
-    Args:
-        request: The conversion.
-        component: Which component, its inputs declared.
-        workdir: Where the request's files lie.
-        arguments: One array per argument of the network, preprocessed.
-        onnx_path: Where the ONNX file goes.
-
-    Raises:
-        EngineFailure: INVALID_SPEC for a format that has no reader here; whatever the reader finds wrong.
-    """
-    reader = _READERS.get(request.template.source_format)
-    if reader is None:
-        raise invalid(
-            f"Sources of the format {request.template.source_format} cannot be read for "
-            f"{request.template.device} in this release; these can: {', '.join(_READERS)}."
-        )
-    return reader(request, component, workdir, arguments, onnx_path)
+    """Read a component by its format, as `Format.read`."""
+    source_format = format_of(request.template.source_format)
+    return source_format.read(request, component, workdir, arguments, onnx_path)
 
 
 def with_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
     """Return the component with its inputs declared: by tensor information, by the template, else by its source.
 
-    Inputs of a TorchScript archive that go by the names of arguments stand in the order of these afterwards. An axis
-    that a graph leaves open gets its extent as `settle` says.
+    An axis that a graph leaves open gets its extent as `settle` says.
 
     Raises:
         EngineFailure: INVALID_SPEC naming the inputs to declare if nothing gives them shapes; whatever the reader
             finds wrong.
     """
-    source_format, text = request.template.source_format, request.tensor_information
+    source_format, text = format_of(request.template.source_format), request.tensor_information
     if text.strip() and len(request.template.components) > 1:
         names = ", ".join(part.name for part in request.template.components)
         raise invalid(
@@ -81,17 +63,15 @@ def with_inputs(request: ConversionRequest, component: Component, workdir: Path)
     if text.strip():
         component = apply(text, with_stated_inputs(request, component, workdir))
     if component.inputs:
-        by_name = source_format == "TORCHSCRIPT" and any(given.place for given in component.inputs)
-        return Declared(in_order_of_forward(request, component, workdir) if by_name else component)
-    if source_format in _GRAPH_INPUTS:
-        inputs = _GRAPH_INPUTS[source_format](request, component, workdir)
-        return settle(component, inputs, _sample_shapes(request, component, workdir, inputs))
-    stated = _INPUTS.get(source_format)
-    return Declared(component) if stated is None else stated(request, component, workdir)
+        return Declared(source_format.in_order(request, component, workdir))
+    inputs = source_format.graph_inputs(request, component, workdir)
+    if inputs is None:
+        return source_format.inputs(request, component, workdir)
+    return settle(component, inputs, _sample_shapes(request, component, workdir, inputs))
 
 
 def with_stated_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Component:
-    """Return the component with the inputs that its source states, for a caller who declares their shapes himself.
+    """Return the component with the inputs that its source states, for a caller who declares their shapes.
 
     A component that declares inputs is returned as it is, and so is one whose source states no shapes, as a
     TorchScript archive or a graph of unknown rank.
@@ -99,14 +79,14 @@ def with_stated_inputs(request: ConversionRequest, component: Component, workdir
     Raises:
         EngineFailure: whatever the reader finds wrong.
     """
-    source_format = request.template.source_format
     if component.inputs:
         return component
-    if source_format in _GRAPH_INPUTS:
-        inputs = _GRAPH_INPUTS[source_format](request, component, workdir)
+    source_format = format_of(request.template.source_format)
+    inputs = source_format.graph_inputs(request, component, workdir)
+    if inputs is not None:
         return as_stated(component, inputs) if all(spec.known for spec in inputs) else component
     try:
-        return with_inputs(request.model_copy(update={"tensor_information": ""}), component, workdir).component
+        return source_format.inputs(request, component, workdir).component
     except EngineFailure as failure:
         if failure.reason is not FailureReason.INVALID_SPEC:
             raise
@@ -126,60 +106,15 @@ def _sample_shapes(
 def with_components(request: ConversionRequest, workdir: Path) -> ConversionRequest:
     """Return the request with the components of its source: those of a pipeline, encoder and decoder, or as it is.
 
-    A template of one component that names no source file stands for the whole of a Hugging Face directory; where that
-    is several graphs, each becomes a component with the template's settings.
+    A template of one component that names no source file stands for the whole of a directory; if that is several
+    graphs, each becomes a component with the template's settings.
 
     Raises:
         EngineFailure: INVALID_MODEL or UNSAFE_MODEL for the directory.
     """
     template = request.template
     only = template.components[0]
-    if template.source_format != "HUGGINGFACE" or len(template.components) > 1 or only.source_file or only.inputs:
+    if len(template.components) > 1 or only.source_file or only.inputs:
         return request
-    found = huggingface_components(folder_inside(workdir, request.source_of(only)), only)
+    found = format_of(template.source_format).components(request, workdir)
     return request.model_copy(update={"template": template.model_copy(update={"components": found})})
-
-
-def _read_pth(
-    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
-) -> Source:
-    architecture = request.architectures[component.name]
-    source = PytorchSource(
-        checkpoint=file_inside(workdir, request.source_of(component)),
-        architecture=file_inside(workdir, architecture.source_path),
-        class_name=architecture.class_name,
-        config=architecture.config,
-        state_dict_key=component.state_dict_key,
-        num_classes=component.num_classes,
-        component=component.name,
-    )
-    network = load_network(source)
-    return module_source(network, component, arguments, onnx_path, architecture=source.architecture)
-
-
-def _onnx_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
-    model = load_model(file_inside(workdir, request.source_of(component)), weights=False)
-    refuse_empty_inputs(model)
-    repair(model, names_in(request.tensor_information))
-    return signature_of(model).inputs
-
-
-_READERS: dict[str, Reader] = {
-    "PTH": _read_pth,
-    "ONNX": read_onnx,
-    "TORCHSCRIPT": read_torchscript,
-    "EXPORTED_PROGRAM": read_exported_program,
-    "HUGGINGFACE": read_huggingface,
-    "SAVED_MODEL": read_saved_model,
-    "FROZEN_GRAPH": read_frozen_graph,
-}
-_GRAPH_INPUTS: dict[str, GraphInputsOf] = {
-    "ONNX": _onnx_inputs,
-    "SAVED_MODEL": tensorflow_inputs,
-    "FROZEN_GRAPH": tensorflow_inputs,
-}
-_INPUTS: dict[str, InputsOf] = {
-    "TORCHSCRIPT": torchscript_inputs,
-    "EXPORTED_PROGRAM": exported_program_inputs,
-    "HUGGINGFACE": huggingface_inputs,
-}

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engines.formats import format_of
 from engines.optimization.request import OptimizationRequest
 from engines.package.writer import PackagedComponent
 from engines.search.entry import Entry
 from engines.search.search import SearchResult
-from engines.spec.toolchain import READERS, hardware, software
+from engines.spec.toolchain import hardware, software
 from engines.tensors.samples import Samples
 from engines.tensors.shapes import format_shape
 
@@ -56,7 +57,7 @@ def result_fields(work: OptimizationRequest, done: Sequence[OptimizedComponent])
     values: dict[str, Any] = {
         "software_environment": [
             {"software": entry["name"], "version": entry["version"]}
-            for entry in software((*SOFTWARE, *READERS.get(work.conversion.template.source_format, ())))
+            for entry in software((*SOFTWARE, *format_of(work.conversion.template.source_format).packages))
         ],
         "hardware_environment": {
             "device_type": work.conversion.template.device,

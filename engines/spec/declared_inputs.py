@@ -79,9 +79,10 @@ def _differs(given: ComponentInput, spec: TensorSpec, why: str) -> EngineFailure
 def check_information(
     text: str,
     component: Component,
-    source_format: str,
     signature: Mapping[str, Any],
     with_default: Collection[str] = (),
+    *,
+    fixed_inputs: bool = False,
 ) -> None:
     """Refuse a text that does not fit the inputs of a graph, and axes that nothing gives an extent.
 
@@ -90,11 +91,11 @@ def check_information(
     Args:
         text: Tensor information; empty if there is none.
         component: The component that the graph is read as; its own inputs, where it declares some, count.
-        source_format: Name of ModelFormat.
         signature: `lathe.type.v1.TensorSignature` of the graph, as JSON; empty where its description has none, as of
             TorchScript, which keeps no shapes.
         with_default: Inputs of the graph that may be left out, and are not in its signature. Nothing is compared if one
             of them is declared: the reader does that.
+        fixed_inputs: Whether a component of this format has all the inputs of the graph, under their names.
 
     Raises:
         EngineFailure: INVALID_SPEC saying which input does not fit, and how, or which axis is open, and what to type.
@@ -103,8 +104,8 @@ def check_information(
         return
     graph = Signature.from_dict(signature)
     known = bool(graph.inputs) and all(spec.known for spec in graph.inputs)
-    # What a component names of a TensorFlow graph may lie inside of it.
-    described = known and (source_format == "ONNX" or not _chooses(component))
+    # A component of another format may name inputs by position, or tensors inside the graph.
+    described = known and (fixed_inputs or not _chooses(component))
     if described and not component.inputs:
         stated = graph.inputs
         component = as_stated(component, stated) if text.strip() else settle(component, stated, {}).component

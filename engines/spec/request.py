@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
 from engines.spec.devices import Runtime, load_catalog
-from engines.spec.source_files import source_path
 from engines.spec.template import Component, Template
 from engines.tensors.shapes import check_shape
 
@@ -68,15 +67,6 @@ class ConversionRequest(BaseModel, frozen=True):
         """
         return load_catalog().device(self.template.device).runtime(self.template.runtime)
 
-    def source_of(self, component: Component) -> str:
-        """Return the path of a component's model file, or its folder, in the work directory.
-
-        Raises:
-            EngineFailure: INVALID_SPEC where it is not there, or none is named among several files.
-        """
-        paths = [entry.path for entry in self.inputs]
-        return source_path(self.template.source_format, component.name, component.source_file, paths)
-
     def is_first(self, component: Component) -> bool:
         """Return whether a component is the first, whose samples need no prefix."""
         return self.template.components[0].name == component.name
@@ -106,9 +96,6 @@ class ConversionRequest(BaseModel, frozen=True):
             self._check_component(component)
 
     def _check_component(self, component: Component) -> None:
-        self.source_of(component)
-        if self.template.source_format == "PTH" and component.name not in self.architectures:
-            raise invalid(f"Component '{component.name}' is a state dict and has no architecture; name one.")
         for entry in component.inputs:
             check_shape(entry.shape, entry.name)
             if entry.sample_min > entry.sample_max:

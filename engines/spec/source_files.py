@@ -1,72 +1,26 @@
-"""Which files of a model version a component is read from: one file, or a folder where the format is a directory."""
+"""The files of a model version in a work directory: where they are, and that no path leads out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason
 
-DIRECTORY_FORMATS = frozenset({"HUGGINGFACE", "SAVED_MODEL"})
-"""Formats whose model is a folder of files; a component's `source_file` names a folder there."""
-
 DOCUMENTS = (".md", ".txt", ".json", ".gitattributes", ".gitignore", ".npz", ".npy", ".jinja")
-"""Ends of files that lie beside a model: texts, configurations, sample data."""
+"""Ends of names of files that accompany a model: texts, configurations, sample data."""
 
 ROOT = "source"
-"""Folder of the work directory in which the model version's files lie."""
+"""Folder of the work directory with the files of the model version."""
 
 TEST_DATA = "samples/test.npz"
-"""Where the user's own lie in a work directory."""
-
-
-def source_path(source_format: str, component: str, source_file: str, paths: Iterable[str]) -> str:
-    """Return the path, in the work directory, of the file or folder that a component is read from.
-
-    Args:
-        source_format: Name of ModelFormat.
-        component: Name of the component, for messages.
-        source_file: File of the model version; a folder of it where the format is a directory; the only model, or the
-            whole version, where empty.
-        paths: All paths of the request's files.
-
-    Raises:
-        EngineFailure: INVALID_SPEC where nothing is there, or none is named among several files.
-    """
-    files = [path for path in paths if path.startswith(f"{ROOT}/")]
-    if source_format in DIRECTORY_FORMATS:
-        return _folder(component, source_file, files)
-    if source_file:
-        path = f"{ROOT}/{source_file}"
-        if path not in files:
-            raise _invalid(f"Component '{component}' reads '{path}'; the model version has {_list(files)}.")
-        return path
-    models = model_files(source_format, files)
-    if len(models) != 1:
-        raise _invalid(
-            f"Component '{component}' names no source file, and the model version has {len(models)} files that may be "
-            f"the model: {_list(models or files)}. Set `source_file`."
-        )
-    return models[0]
-
-
-def model_files(source_format: str, paths: Iterable[str]) -> list[str]:
-    """Return those files of a model version that are models by their names.
-
-    Args:
-        source_format: Name of ModelFormat. Beside ONNX models lie their weights.
-        paths: All files of the version.
-    """
-    files = [path for path in paths if not path.lower().endswith(DOCUMENTS)]
-    named = [path for path in files if path.lower().endswith(".onnx")] if source_format == "ONNX" else []
-    return named or files
+"""The user's own samples in a work directory."""
 
 
 def file_inside(workdir: Path, relative: str) -> Path:
     """Return a file of the work directory.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the path leads out of the directory, INPUT_UNAVAILABLE where nothing is there.
+        EngineFailure: INVALID_SPEC if the path leads out of the directory, INPUT_UNAVAILABLE if nothing is there.
     """
     path = _inside(workdir, relative)
     if not path.is_file():
@@ -75,11 +29,11 @@ def file_inside(workdir: Path, relative: str) -> Path:
 
 
 def folder_inside(workdir: Path, relative: str) -> Path:
-    """Return a folder of the work directory, none of whose files leads out of it.
+    """Return a folder of the work directory that has no link out of it.
 
     Raises:
-        EngineFailure: UNSAFE_MODEL for a link that leads out, INVALID_SPEC where the folder itself does,
-            INPUT_UNAVAILABLE where nothing is there.
+        EngineFailure: UNSAFE_MODEL for a link that leads out, INVALID_SPEC if the folder itself does,
+            INPUT_UNAVAILABLE if nothing is there.
     """
     folder = _inside(workdir, relative)
     if not folder.is_dir():
@@ -106,21 +60,5 @@ def check_links(folder: Path, root: Path) -> None:
 def _inside(workdir: Path, relative: str) -> Path:
     path = (workdir / relative).resolve()
     if not path.is_relative_to(workdir.resolve()):
-        raise _invalid(f"The path '{relative}' leads out of the work directory.")
+        raise EngineFailure(FailureReason.INVALID_SPEC, f"The path '{relative}' leads out of the work directory.")
     return path
-
-
-def _folder(component: str, source_file: str, files: Sequence[str]) -> str:
-    path = str(PurePosixPath(ROOT) / source_file)
-    if not any(file.startswith(f"{path}/") for file in files):
-        have = sorted({str(PurePosixPath(file).parent) for file in files})
-        raise _invalid(f"Component '{component}' reads the folder '{path}'; the model version has {_list(have)}.")
-    return path
-
-
-def _list(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:20]) + (f" and {len(paths) - 20} more" if len(paths) > 20 else "") or "none"
-
-
-def _invalid(message: str) -> EngineFailure:
-    return EngineFailure(FailureReason.INVALID_SPEC, message)

@@ -31,14 +31,6 @@ CPU_FLAGS = (
 )
 """Flags of a processor by which runtimes choose other kernels, and so other results."""
 
-_TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf2onnx")
-READERS = {
-    "HUGGINGFACE": ("transformers", "diffusers", "safetensors"),
-    "SAVED_MODEL": _TENSORFLOW,
-    "FROZEN_GRAPH": _TENSORFLOW,
-}
-"""Packages that read a format, beside torch and ONNX's own."""
-
 
 def software(packages: Iterable[str]) -> list[dict[str, str]]:
     """Return name and version of each package that is installed, as `lathe.type.v1.Software`, sorted by name."""

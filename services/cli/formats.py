@@ -1,4 +1,4 @@
-"""Which format a model is in: what the user says, else what its files look like, else what they are called."""
+"""Finds the format of a model: as the user says, else from the files themselves, else from their names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.packing import require_there
 
-BY_SUFFIX = {".pth": "PTH", ".pt": "PTH", ".ckpt": "PTH", ".onnx": "ONNX", ".pt2": "EXPORTED_PROGRAM"}
-
 
 def format_of(named: str, paths: Sequence[Path]) -> str:
     """Return the name of ModelFormat of files, or of one folder that holds them.
@@ -20,17 +18,18 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
         paths: The files and folders.
 
     Raises:
-        CliError: A path is not there; the user names no format, or nothing tells one.
+        CliError: A path is not there, the user names no known format, or nothing tells the format.
     """
-    from lathe.registry.v1.model_service_pb2 import ModelFormat
+    from engines.formats import FORMATS
 
-    known = ModelFormat.keys()[1:]
+    known = list(FORMATS)
     if named:
         if named.upper() not in known:
             raise CliError(f"{named!r} is not a format; give --format, one of: {', '.join(known)}.", ExitCode.USAGE)
         return named.upper()
     require_there(paths)
-    found = {BY_SUFFIX[path.suffix.lower()] for path in paths if path.suffix.lower() in BY_SUFFIX}
+    endings = {path.suffix.lower() for path in paths}
+    found = [name for name, entry in FORMATS.items() if not endings.isdisjoint(entry.endings)]
     problem = "The files' endings do not tell the format"
     if len(paths) == 1:
         from engines.failures import EngineFailure
@@ -44,4 +43,4 @@ def format_of(named: str, paths: Sequence[Path]) -> str:
             raise CliError(f"{error.filename}: {error.strerror}") from error
     if len(found) != 1:
         raise CliError(f"{problem}; give --format, one of: {', '.join(known)}.", ExitCode.USAGE)
-    return found.pop()
+    return found[0]

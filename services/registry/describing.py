@@ -12,8 +12,8 @@ from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from lathe.registry.v1.model_service_pb2 import ModelDescription, ModelFormat
 from lathe.type.v1.digest_pb2 import File
 
-from engines.api.description import DESCRIBED_FORMATS
 from engines.failures import EngineFailure, FailureReason
+from engines.formats import FORMATS
 from engines.sandbox import Child, Limits
 from services.platform import failures
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
@@ -46,10 +46,10 @@ _READING = ChildWork(
 def require_described(model_format: ModelFormat.ValueType) -> None:
     """Refuse a format that cannot be read yet: LatheError FAILED_PRECONDITION, reason FORMAT_NOT_SUPPORTED_YET."""
     name = ModelFormat.Name(model_format)
-    if name not in DESCRIBED_FORMATS:
+    if name not in FORMATS:
         raise failed_precondition(
             "FORMAT_NOT_SUPPORTED_YET",
-            f"Files of the format {name} cannot be read yet. These can: {', '.join(DESCRIBED_FORMATS)}.",
+            f"Files of the format {name} cannot be read yet. These can: {', '.join(FORMATS)}.",
             subject=name,
         )
 

@@ -71,6 +71,7 @@ async def check_inputs(
 
 def check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int = 0) -> None:
     """Refuse what `check_inputs` does, of a template of one component, by the description of its source."""
+    from engines.formats import FORMATS
     from engines.formats.onnx.description import WITH_DEFAULT
     from engines.spec.declared_inputs import check_information
     from engines.spec.template import Component
@@ -83,7 +84,8 @@ def check_fit(text: str, template: Template, description: ModelDescription, *, m
     signature = MessageToDict(graph.signature, preserving_proto_field_name=True)
     try:
         with_default = graph.metadata[WITH_DEFAULT].split(", ") if WITH_DEFAULT in graph.metadata else []
-        check_information(text, component, ModelFormat.Name(description.format), signature, with_default)
+        fixed_inputs = FORMATS[ModelFormat.Name(description.format)].fixed_inputs
+        check_information(text, component, signature, with_default, fixed_inputs=fixed_inputs)
     except EngineFailure as failure:
         raise _refusal(failure) from None
 

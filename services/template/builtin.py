@@ -4,34 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lathe.registry.v1.model_service_pb2 import (
-    EXPORTED_PROGRAM,
-    FROZEN_GRAPH,
-    HUGGINGFACE,
-    ONNX,
-    PTH,
-    SAVED_MODEL,
-    TORCHSCRIPT,
-    ModelFormat,
-)
+from lathe.registry.v1.model_service_pb2 import ModelFormat
 from lathe.template.v1.template_service_pb2 import RGB, Component, ComponentInput, Preprocessing, Template
 from lathe.type.v1.precision_pb2 import Precision
 
+from engines.formats import CONVERTIBLE, FORMATS
+from engines.formats.protocol import Format
 from engines.spec.devices import Device, Runtime, load_catalog
-from services.template.rules import GRAPHS
-
-SOURCES = (PTH, TORCHSCRIPT, EXPORTED_PROGRAM, ONNX, HUGGINGFACE, SAVED_MODEL, FROZEN_GRAPH)
-"""Formats that the converter reads."""
-
-ANYTHING = {
-    PTH: "Any network. Say the inputs of its component, 'model', in the overrides.",
-    TORCHSCRIPT: "Any archive. Say the inputs of its component, 'model', in the overrides: an archive holds no shapes.",
-    EXPORTED_PROGRAM: "Any program, with the inputs that it was exported for.",
-    ONNX: "Any graph, with the inputs that it has.",
-    HUGGINGFACE: "A model of one of the common tasks, with the inputs that its task takes.",
-    SAVED_MODEL: "The signature 'serving_default', or the only one, with the inputs that it has.",
-    FROZEN_GRAPH: "Any graph, from its placeholders to the nodes that nobody consumes.",
-}
 
 OWNER = "lathe"
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -46,22 +25,22 @@ def built_in_templates() -> list[Template]:
         for device in load_catalog().devices.values()
         for runtime in device.buildable_runtimes.values()
         for precision in runtime.precisions
-        for source in SOURCES
-        if not (runtime.needs_network and source in GRAPHS)
+        for source in map(FORMATS.__getitem__, CONVERTIBLE)
+        if "network" in source.forms or not runtime.needs_network
         for template in _variants(source, device, runtime, precision)
     ]
 
 
-def _variants(source: ModelFormat.ValueType, device: Device, runtime: Runtime, precision: str) -> Iterator[Template]:
-    form = f"{ModelFormat.Name(source)} for {device.id} with {runtime.name} in {precision}"
+def _variants(source: Format, device: Device, runtime: Runtime, precision: str) -> Iterator[Template]:
+    form = f"{source.name} for {device.id} with {runtime.name} in {precision}"
     target = f"{device.id}-{runtime.name}-{precision}".lower()
-    prefix = ModelFormat.Name(source).lower().replace("_", "-")
+    prefix = source.name.lower().replace("_", "-")
     common = Template(
         owner=OWNER,
         built_in=True,
         repo="default",
         version="1",
-        source_format=source,
+        source_format=ModelFormat.Value(source.name),
         device=device.id,
         runtime=runtime.name,
         precision=Precision.Value(precision),
@@ -69,13 +48,13 @@ def _variants(source: ModelFormat.ValueType, device: Device, runtime: Runtime, p
     anything = Template(
         name=f"templates/{prefix}-{target}",
         display_name=form,
-        description=ANYTHING[source],
+        description=source.template_note,
         method="raw",
         components=[Component(name="model", max_batch=1)],
     )
     anything.MergeFrom(common)
     yield anything
-    if source != PTH:  # a graph says its inputs itself, and what they are called
+    if not source.weights_only:  # the source states its inputs and their names
         return
     image = ComponentInput(
         name="image",

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from lathe.registry.v1.model_service_pb2 import PTH, ModelFormat, ModelVersion
+from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import (
     FROM_DEFAULT,
     FROM_MODEL_VERSION,
@@ -26,11 +26,11 @@ from lathe.template.v1.template_service_pb2 import (
 )
 from lathe.type.v1.precision_pb2 import FP32, Precision
 
-from engines.spec.source_files import DIRECTORY_FORMATS, model_files
 from engines.spec.tolerances import TOLERANCES
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOLVED_BYTES
 from services.siblings.overrides import leaves, named_paths, override
+from services.template.rules import format_of
 
 
 def resolve(template: Template, overrides: TemplateOverrides, version: ModelVersion | None) -> ResolvedTemplate:
@@ -64,14 +64,14 @@ def resolve(template: Template, overrides: TemplateOverrides, version: ModelVers
 
 
 def _fill_from_version(resolved: Template, version: ModelVersion, sources: dict[str, ValueSource.ValueType]) -> None:
+    source_format = format_of(resolved)
     for component in resolved.components:
         prefix = f"components.{component.name}"
-        if resolved.source_format == PTH and not component.architecture and version.architecture:
+        if source_format.weights_only and not component.architecture and version.architecture:
             component.architecture = version.architecture
             sources[f"{prefix}.architecture"] = FROM_MODEL_VERSION
-        name = ModelFormat.Name(resolved.source_format)
-        models = model_files(name, (file.path for file in version.files))
-        if not component.source_file and name not in DIRECTORY_FORMATS and len(models) == 1:
+        models = source_format.model_files(file.path for file in version.files)
+        if not component.source_file and not source_format.main_files and len(models) == 1:
             component.source_file = models[0]
             sources[f"{prefix}.source_file"] = FROM_MODEL_VERSION
 

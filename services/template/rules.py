@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lathe.registry.v1.model_service_pb2 import CAFFE, FROZEN_GRAPH, ONNX, PTH, SAVED_MODEL, ModelFormat, ModelVersion
+from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Template
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
 from engines.failures import EngineFailure
+from engines.formats import CONVERTIBLE, FORMATS
+from engines.formats.protocol import Format
 from engines.spec.devices import Device, load_catalog
-from engines.spec.source_files import DIRECTORY_FORMATS
 from engines.tensors.shapes import check_shape
 from engines.tensors.signature import NO_BATCH
 from services.platform.errors import failed_precondition, invalid_argument
 
 RESOLVED = "overrides.values"
 """Where a request can mend what a resolved template lacks."""
-GRAPHS = frozenset({ONNX, SAVED_MODEL, FROZEN_GRAPH, CAFFE})
-"""Formats that hold a graph, and no torch network that a runtime could take."""
 MAX_BYTES = 1 << 20
 """A resolved template holds its values twice, and has to travel in one message of at most 4 MiB."""
 
@@ -44,6 +43,20 @@ def check_template(template: Template, inside: str = "template") -> None:
         _check_component(component, f"{inside}.components.{component.name}")
 
 
+def format_of(template: Template, inside: str = RESOLVED) -> Format:
+    """Return the source format of a template.
+
+    Raises:
+        LatheError: INVALID_ARGUMENT for one that is not converted.
+    """
+    name = ModelFormat.Name(template.source_format)
+    if name not in CONVERTIBLE:
+        raise invalid_argument(
+            f"{inside}.source_format", f"{name} cannot be converted; these formats can: {', '.join(CONVERTIBLE)}"
+        )
+    return FORMATS[name]
+
+
 def check_complete(template: Template, version: ModelVersion | None) -> None:
     """Refuse a resolved template that leaves open what a task needs, or that does not fit the version.
 
@@ -58,26 +71,27 @@ def check_complete(template: Template, version: ModelVersion | None) -> None:
             f"{ModelFormat.Name(version.format)}; choose a template for that format",
             subject=version.name,
         )
+    source_format = format_of(template)
     for component in template.components:
         path = f"{RESOLVED}.components.{component.name}"
-        if template.source_format == PTH and not component.inputs:
+        if source_format.weights_only and not component.inputs:
             raise invalid_argument(
-                f"{path}.inputs", "a PTH source does not say its inputs: give their names and shapes"
+                f"{path}.inputs", f"a {source_format.name} source does not say its inputs: give their names and shapes"
             )
         if version is None:
             continue
-        if template.source_format == PTH and not component.architecture:
+        if source_format.weights_only and not component.architecture:
             raise invalid_argument(
                 f"{path}.architecture", f"neither the template nor {version.name} names an architecture"
             )
-        _check_source_file(component, template, version, path)
+        _check_source_file(component, source_format, version, path)
 
 
-def _check_source_file(component: Component, template: Template, version: ModelVersion, path: str) -> None:
-    """Refuse a component whose file the version does not have: a folder of it where the format is a directory."""
+def _check_source_file(component: Component, source_format: Format, version: ModelVersion, path: str) -> None:
+    """Refuse a component whose file, or folder if the model is one, the version does not have."""
     paths = [file.path for file in version.files]
     named = component.source_file
-    if ModelFormat.Name(template.source_format) in DIRECTORY_FORMATS:
+    if source_format.main_files:
         fits = not named or any(file.startswith(f"{named.rstrip('/')}/") for file in paths)
     else:
         fits = named in paths
@@ -87,7 +101,7 @@ def _check_source_file(component: Component, template: Template, version: ModelV
 
 
 def _check_target(template: Template, inside: str) -> None:
-    devices = load_catalog().devices
+    source_format, devices = format_of(template, inside), load_catalog().devices
     device: Device | None = devices.get(template.device)
     if device is None:
         raise invalid_argument(
@@ -104,11 +118,11 @@ def _check_target(template: Template, inside: str) -> None:
             f"{template.device}: {known} '{template.runtime}'; runtimes that can be built for it: {offered}",
             "UNKNOWN_RUNTIME",
         )
-    if runtime.needs_network and template.source_format in GRAPHS:
+    if runtime.needs_network and "network" not in source_format.forms:
         others = ", ".join(name for name, other in device.buildable_runtimes.items() if not other.needs_network)
         raise invalid_argument(
             f"{inside}.runtime",
-            f"'{template.runtime}' builds from a torch network, and {ModelFormat.Name(template.source_format)} holds a "
+            f"'{template.runtime}' builds from a torch network, and {source_format.name} holds a "
             f"graph without one; runtimes that take it: {others}",
             "UNSUITABLE_RUNTIME",
         )

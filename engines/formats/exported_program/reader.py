@@ -16,8 +16,6 @@ from engines.formats.detection import check_format
 from engines.formats.source import Source
 from engines.formats.torch_export.module_source import module_source
 from engines.spec.open_axes import Declared
-from engines.spec.request import ConversionRequest
-from engines.spec.source_files import file_inside
 from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.inputs import ComponentInput
@@ -48,16 +46,14 @@ class _Leaf:
         return bool(self.name)
 
 
-def read_exported_program(
-    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
-) -> Source:
+def read_exported_program(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
     """Write a torch.export program as ONNX and return it with its original.
 
     Raises:
         EngineFailure: INVALID_MODEL for a file that is none, UNSAFE_MODEL for one that holds code; INVALID_SPEC where
             the inputs are not the program's; as `export_onnx` besides.
     """
-    program = load_program(file_inside(workdir, request.source_of(component)))
+    program = load_program(path)
     names = [leaf.name for leaf in _leaves(program) if leaf.is_tensor]
     if len(component.inputs) != len(names):
         raise invalid(
@@ -67,12 +63,12 @@ def read_exported_program(
     return module_source(_flat(program), component, arguments, onnx_path)
 
 
-def exported_program_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
+def exported_program_inputs(path: Path, component: Component) -> Declared:
     """Return the component with the inputs of its program, its dynamic axes between the bounds that it states.
 
     A warning says the bounds that stand in for those that it does not state.
     """
-    program = load_program(file_inside(workdir, request.source_of(component)))
+    program = load_program(path)
     examples = _examples(program)
     unbounded: list[str] = []
     inputs: list[ComponentInput] = []

@@ -4,38 +4,42 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason, first_line
+from engines.formats.frozen_graph.description import inspect_graph, placeholders
 from engines.formats.protobuf_marks import is_text
-from engines.formats.tensorflow.graph import Graph, check_safe, read_graph
+from engines.formats.source import Runner, Source
+from engines.formats.tensorflow.graph import Graph
 from engines.formats.tensorflow.graph_ends import Ends, find_ends, node_of
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
+from engines.formats.tensorflow.sources import network_inputs
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
+from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
-Runner = Callable[[Sequence[Array]], list[Array]]
 
-
-def inspect(path: Path) -> Graph:
-    """Return the graph of a file, after everything that can be refused without running it was.
+def read_frozen_graph(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
+    """Read a frozen graph.
 
     Raises:
-        EngineFailure: INVALID_MODEL for a damaged or another file; UNSAFE_MODEL for Python in the graph.
+        EngineFailure: as `convert_graph`.
     """
-    graph = read_graph(path)
-    check_safe(graph, path)
-    return graph
+    inputs = network_inputs(component, {spec.name: spec for spec in placeholders(path, component)})
+    signature, runner = convert_graph(path, inputs, component.output_names, onnx_path)
+    runner(arguments)
+    baked = {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active}
+    return Source(onnx_path, signature, "tf2onnx", runner, None, baked)
 
 
-def read_frozen_graph(
+def convert_graph(
     path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[str], onnx_path: Path
 ) -> tuple[Signature, Runner]:
     """Write a frozen graph as ONNX; return its interface, and what computes it in TensorFlow.
@@ -47,9 +51,9 @@ def read_frozen_graph(
         onnx_path: Where the ONNX file goes.
 
     Raises:
-        EngineFailure: As `inspect` and `find_ends`; what the tools fail with.
+        EngineFailure: as `inspect_graph` and `find_ends`; what the tools fail with.
     """
-    graph = inspect(path)
+    graph = inspect_graph(path)
     ends = find_ends(graph, [spec.name for spec in inputs], outputs)
     tf = import_tensorflow()
     loaded = _import(tf, path, graph)

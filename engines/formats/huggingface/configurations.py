@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.detection import read_json
+from engines.formats.files import read_json
 from engines.formats.huggingface.files import refuse_code
 
 _TOKENIZER = (

@@ -7,7 +7,8 @@ from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.described_tensors import describe_tensors
-from engines.formats.detection import check_format, read_json
+from engines.formats.detection import check_format
+from engines.formats.files import read_json
 from engines.formats.huggingface.files import read_weights, refuse_code, weight_files
 
 _SHOWN = ("model_type", "_class_name", "torch_dtype", "dtype", "transformers_version", "_diffusers_version")

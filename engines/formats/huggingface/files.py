@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.detection import read_json
+from engines.formats.files import read_json
 from engines.formats.huggingface.safetensors import read_safetensors
 from engines.formats.pytorch.description import read_checkpoint
 from engines.formats.pytorch.restricted import TensorInfo

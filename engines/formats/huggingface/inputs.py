@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.formats.detection import read_json
+from engines.formats.files import read_json
 from engines.formats.huggingface.loading import quiet
 from engines.tensors.inputs import ComponentInput
 

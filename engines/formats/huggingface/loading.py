@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.huggingface.files import read_weights, weight_files
+from engines.formats.torch_export.module_source import listing
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
-
-_LISTED = 20
 
 
 def load_config(folder: Path, values: Mapping[str, Any]) -> Any:
@@ -145,13 +144,13 @@ def _check_fit(model: torch.nn.Module, found: Mapping[str, Any]) -> None:
     left = sorted(map(str, found.get("unexpected_keys") or ()))
     inside = [key for key in left if key.removeprefix(f"{prefix}.").partition(".")[0] in children]
     if set(left) - set(inside):
-        log.info("Weights of heads that the architecture does not have are passed over: %s", ", ".join(left[:_LISTED]))
+        log.info("Weights of heads that the architecture does not have are passed over: %s", ", ".join(left[:20]))
     if not missing and not shapes and not inside:
         return
     parts = (
-        _listing("missing", missing),
-        _listing("left over", inside),
-        _listing(
+        listing("missing", missing),
+        listing("left over", inside),
+        listing(
             "of another shape", [f"{key} (weights {_shape(a)}, configuration {_shape(b)})" for key, a, b in shapes]
         ),
     )
@@ -163,11 +162,6 @@ def _check_fit(model: torch.nn.Module, found: Mapping[str, Any]) -> None:
         suggested_fix="Upload config.json and weights of one and the same model, as save_pretrained(folder) wrote "
         "them.",
     )
-
-
-def _listing(title: str, entries: Sequence[str]) -> str:
-    more = f", and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
-    return f"{title} ({len(entries)}): {', '.join(entries[:_LISTED])}{more}" if entries else ""
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -27,8 +27,6 @@ from engines.formats.torch_export.forward import to_tensors
 from engines.formats.torch_export.keyword_network import KeywordNetwork, keyword_network
 from engines.formats.torch_export.module_source import module_source
 from engines.spec.open_axes import Declared, shape_in_words
-from engines.spec.request import ConversionRequest
-from engines.spec.source_files import ROOT, folder_inside
 from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.inputs import ComponentInput
@@ -79,24 +77,30 @@ class _Described:
 
 
 def read_huggingface(
-    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
+    folder: Path, root: Path, component: Component, arguments: Sequence[Array], onnx_path: Path
 ) -> Source:
-    """Write a model of a Hugging Face directory as ONNX and return it with its original.
+    """Return a model of a Hugging Face directory as a source.
+
+    Args:
+        folder: The model's folder.
+        root: The whole directory, in which tokenizers may be.
+        component: The component, its inputs declared.
+        arguments: One array per argument of the network, preprocessed.
+        onnx_path: Where the ONNX file goes.
 
     Raises:
         EngineFailure: INVALID_MODEL, UNSAFE_MODEL, WEIGHTS_MISMATCH or TOOLCHAIN_UNAVAILABLE for the directory;
             INVALID_SPEC for inputs that the model does not take; as `export_onnx` besides.
     """
-    folder = folder_inside(workdir, request.source_of(component))
     network = _network(folder, component)
     _check_inputs(network, component)
     module = network.taking([given.name for given in component.inputs])
     outputs = module.find_outputs(to_tensors(arguments))
-    travelling = companions(workdir / ROOT, folder)
+    travelling = companions(root, folder)
     return module_source(module, component, arguments, onnx_path, output_names=outputs, companions=travelling)
 
 
-def huggingface_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
+def huggingface_inputs(folder: Path, component: Component) -> Declared:
     """Return the component with the inputs of its task: batch and length of texts dynamic, images of one size.
 
     A warning says what was taken from the configuration and from the defaults.
@@ -104,7 +108,6 @@ def huggingface_inputs(request: ConversionRequest, component: Component, workdir
     Raises:
         EngineFailure: as `read_huggingface`.
     """
-    folder = folder_inside(workdir, request.source_of(component))
     inputs = diffusers.inputs_of(folder, component) if diffusers.is_part(folder) else _inputs(folder, component)
     most = component.max_batch or LARGEST_BATCH
     shapes = ", ".join(f"{given.name} {shape_in_words(given)}" for given in inputs)

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.source import Source
 from engines.graph.hygiene import check, external_files, load_model
-from engines.graph.interface import signature_of
+from engines.graph.interface import refuse_empty_inputs, signature_of
 from engines.graph.repair import defaults, repair
 from engines.graph.versions import OLDEST_OPSET, is_old, lower_versions, modernized
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.declared_inputs import check_declared
-from engines.spec.request import ConversionRequest
-from engines.spec.source_files import file_inside
+from engines.spec.information import names_in
 from engines.spec.template import Component
 from engines.tensors import Array
-from engines.tensors.signature import Signature
+from engines.tensors.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -31,9 +30,15 @@ log = logging.getLogger(__name__)
 _SHOWN = 5
 
 
-def read_onnx(
-    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
-) -> Source:
+def stated_inputs(path: Path, tensor_information: str) -> Sequence[TensorSpec]:
+    """Return the inputs that a graph states; one that has a default only if tensor information names it."""
+    model = load_model(path, weights=False)
+    refuse_empty_inputs(model)
+    repair(model, names_in(tensor_information))
+    return signature_of(model).inputs
+
+
+def read_onnx(original: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
     """Read an ONNX file, its external data with it.
 
     An input that has a default stays an input if the component declares it. Else it becomes a constant, which a warning
@@ -43,7 +48,6 @@ def read_onnx(
         EngineFailure: INVALID_SPEC if the component declares other inputs than the graph's; INVALID_MODEL for a graph
             that cannot be computed; UNSUPPORTED_OPERATOR for operators that ONNX Runtime does not have.
     """
-    original = file_inside(workdir, request.source_of(component))
     model = load_model(original, weights=False)
     declared = [given.name for given in component.inputs]
     frozen = [name for name in defaults(model) if name not in declared]

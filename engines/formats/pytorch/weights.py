@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.pytorch.placing import fits, place
-from engines.formats.torch_export.forward import users_network
+from engines.formats.torch_export.module_source import listing
 from engines.tensors.shapes import format_shape
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LISTED = 20
 _LAZY = "any shape"
 
 
@@ -45,9 +44,9 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) 
     unexpected = [key for key in weights if places[key] in set(result.unexpected_keys)]
     if missing or unexpected or shapes:
         parts = [
-            _listing("missing", [f"{key} ({_shape(expected.get(key))})" for key in missing]),
-            _listing("unexpected", [f"{key} ({_shape(weights[key])})" for key in unexpected]),
-            _listing(
+            listing("missing", [f"{key} ({_shape(expected.get(key))})" for key in missing]),
+            listing("unexpected", [f"{key} ({_shape(weights[key])})" for key in unexpected]),
+            listing(
                 "of another shape",
                 [f"{key} (architecture {_shape(expected[key])}, weights {_shape(placed[key])})" for key in shapes],
             ),
@@ -59,34 +58,6 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) 
             evidence="\n".join(filter(None, parts)),
             suggested_fix=_advice(expected, weights, only_shapes=not (missing or unexpected)),
         )
-
-
-def check_numbers(network: torch.nn.Module) -> None:
-    """Refuse weights that are no numbers: whatever the inputs, such a network computes none.
-
-    Raises:
-        EngineFailure: INVALID_MODEL that names the tensors, and how many of their values are NaN.
-    """
-    counts = {key: _not_numbers(weight) for key, weight in users_network(network).state_dict().items()}
-    found = [f"{key} ({count} values)" for key, count in counts.items() if count]
-    if found:
-        raise EngineFailure(
-            FailureReason.INVALID_MODEL,
-            f"The weights hold NaN, in {len(found)} tensor{'s' * (len(found) > 1)}: the first is {found[0]}.",
-            evidence=_listing("NaN", found),
-            suggested_fix="The training diverged, or the file was written wrongly: take an earlier checkpoint. If the "
-            "network does not use these values, set them to 0 and save it again.",
-        )
-
-
-def _not_numbers(weight: Any) -> int:
-    """Return how many of a weight's values are NaN; 0 for quantized and 8-bit ones, which torch cannot be asked of."""
-    import torch
-    from torch.nn.parameter import is_lazy
-
-    if not isinstance(weight, torch.Tensor) or is_lazy(weight) or weight.is_quantized or weight.itemsize < 2:
-        return 0
-    return int(weight.isnan().sum())
 
 
 def _fits(parameter: Any, weight: Any) -> bool:
@@ -102,11 +73,6 @@ def _shape(value: Any) -> str:
         return _LAZY
     shape = format_shape(tuple(getattr(value, "shape", ())))
     return f"{shape} complex" if isinstance(value, torch.Tensor) and value.is_complex() else shape
-
-
-def _listing(title: str, entries: Sequence[str]) -> str:
-    more = f", and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
-    return f"{title} ({len(entries)}): {', '.join(entries[:_LISTED])}{more}" if entries else ""
 
 
 def _advice(expected: Collection[str], given: Collection[str], *, only_shapes: bool) -> str:

@@ -1,13 +1,16 @@
-"""Looks at the files of a SavedModel: what can be refused without TensorFlow is refused here."""
+"""Describes a SavedModel by its files, and refuses whatever can be refused without TensorFlow."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.detection import check_format
-from engines.formats.tensorflow.graph import Graph, SavedModel, check_safe, read_saved_model
+from engines.formats.tensorflow.description import describe_graph
+from engines.formats.tensorflow.graph import Graph, SavedModel, check_safe, parse_saved_model
 
 SERVING = "serving_default"
 """The signature that is meant where none is named."""
@@ -35,10 +38,64 @@ def inspect_saved_model(folder: Path) -> SavedModel:
             UNSAFE_MODEL for Python in the graph.
     """
     path = model_file(folder)
-    model = read_saved_model(path)
+    model = parse_saved_model(path)
     check_safe(model.graph, path)
     _check_variables(folder, model.graph)
     return model
+
+
+def choose_signature(model: SavedModel, named: str = "", inputs: Sequence[str] = ()) -> str:
+    """Return the signature to read: the one that is named, `serving_default`, the only one, or the one of the inputs.
+
+    Raises:
+        EngineFailure: INVALID_SPEC listing the signatures where none of these tells it, INVALID_MODEL where there is
+            none.
+    """
+    found = model.signatures
+    if not found:
+        raise _invalid(
+            "The SavedModel has no signature, so that nothing says what goes in and comes out.",
+            "Save it with tf.saved_model.save(model, folder, signatures=...), or model.export(folder) of Keras.",
+        )
+    if named in found:
+        return named
+    fitting = [key for key, (takes, _) in found.items() if inputs and {spec.name for spec in takes} == set(inputs)]
+    if not named and (SERVING in fitting or (SERVING in found and not fitting)):
+        return SERVING
+    if not named and len(fitting or found) == 1:
+        return next(iter(fitting or found))
+    listed = "; ".join(
+        f"'{key}' takes {', '.join(spec.name for spec in takes) or 'nothing'}" for key, (takes, _) in found.items()
+    )
+    wrong = f"has no signature '{named}'" if named else f"has {len(found)} signatures and none is '{SERVING}'"
+    raise EngineFailure(
+        FailureReason.INVALID_SPEC,
+        f"The SavedModel {wrong}: {listed}.",
+        suggested_fix="Set the component's `state_dict_key` to one of them, or declare its inputs.",
+    )
+
+
+def describe_saved_model(folder: Path) -> dict[str, Any]:
+    """Return the `GraphDescription` of a SavedModel; its signature is `serving_default`, else the first.
+
+    Raises:
+        EngineFailure: As `inspect_saved_model`.
+    """
+    model = inspect_saved_model(folder)
+    described = describe_graph(model.graph, model_file(folder).name)
+    metadata = {"format": "SavedModel", "tensorflow": model.version, "signatures": ", ".join(model.signatures)}
+    key = SERVING if SERVING in model.signatures else next(iter(model.signatures), "")
+    if key:
+        inputs, outputs = model.signatures[key]
+        described["signature"] = {
+            "inputs": [spec.to_dict() for spec in inputs],
+            "outputs": [spec.to_dict() for spec in outputs],
+        }
+    return {
+        **described,
+        "component": "model",
+        "metadata": {name: text[:1000] for name, text in metadata.items() if text},
+    }
 
 
 def _check_variables(folder: Path, graph: Graph) -> None:
@@ -64,7 +121,5 @@ def _check_variables(folder: Path, graph: Graph) -> None:
         raise _invalid(f"The values of the SavedModel's variables lie in {total} files, of which {shards} are there.")
 
 
-def _invalid(message: str) -> EngineFailure:
-    return EngineFailure(
-        FailureReason.INVALID_MODEL, message, suggested_fix="Upload the whole folder that tf.saved_model.save wrote."
-    )
+def _invalid(message: str, fix: str = "Upload the whole folder that tf.saved_model.save wrote.") -> EngineFailure:
+    return EngineFailure(FailureReason.INVALID_MODEL, message, suggested_fix=fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.saved_model.files import SERVING, model_file
-from engines.formats.tensorflow.graph import Graph, SavedModel, read_saved_model
+from engines.formats.saved_model.files import choose_signature, inspect_saved_model, model_file
+from engines.formats.source import Runner, Source
+from engines.formats.tensorflow.graph import Graph, SavedModel
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
+from engines.formats.tensorflow.sources import network_inputs
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
+from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 
@@ -24,49 +27,45 @@ log = logging.getLogger(__name__)
 
 _ASSIGNED = re.compile(r"node (\S*Assign\w*VariableOp\w*) .*incompatible with expected resource")
 
-Runner = Callable[[Sequence[Array]], list[Array]]
 
-
-def choose_signature(model: SavedModel, named: str = "", inputs: Sequence[str] = ()) -> str:
-    """Return the signature to read: the one that is named, `serving_default`, the only one, or the one of the inputs.
+def read_saved_model(folder: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
+    """Read a SavedModel: the signature that the component's `state_dict_key` names, else `serving_default`.
 
     Raises:
-        EngineFailure: INVALID_SPEC listing the signatures where none of these tells it, INVALID_MODEL where there is
-            none.
+        EngineFailure: As `inspect_saved_model`, `choose_signature` and `read_signature`.
     """
-    found = model.signatures
-    if not found:
-        raise _invalid(
-            "The SavedModel has no signature, so that nothing says what goes in and comes out.",
-            "Save it with tf.saved_model.save(model, folder, signatures=...), or model.export(folder) of Keras.",
-        )
-    if named in found:
-        return named
-    fitting = [key for key, (takes, _) in found.items() if inputs and {spec.name for spec in takes} == set(inputs)]
-    if not named and (SERVING in fitting or (SERVING in found and not fitting)):
-        return SERVING
-    if not named and len(fitting or found) == 1:
-        return next(iter(fitting or found))
-    listed = "; ".join(
-        f"'{key}' takes {', '.join(spec.name for spec in takes) or 'nothing'}" for key, (takes, _) in found.items()
-    )
-    wrong = f"has no signature '{named}'" if named else f"has {len(found)} signatures and none is '{SERVING}'"
-    raise EngineFailure(
-        FailureReason.INVALID_SPEC,
-        f"The SavedModel {wrong}: {listed}.",
-        suggested_fix="Set the component's `state_dict_key` to one of them, or declare its inputs.",
+    model = inspect_saved_model(folder)
+    names = [given.name for given in component.inputs]
+    key = choose_signature(model, component.state_dict_key, names)
+    inputs = network_inputs(component, {spec.name: spec for spec in model.signatures[key][0]})
+    signature, runner = read_signature(folder, model, key, inputs, component.output_names, onnx_path=onnx_path)
+    runner(arguments)
+    keys = component.output_names or tuple(spec.name for spec in model.signatures[key][1])
+    return Source(
+        onnx_path,
+        signature,
+        f"tf2onnx, signature '{key}'",
+        runner,
+        None,
+        {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
+        warnings=tuple(
+            f"The output '{output}' has the name of an input; in the package it is '{name}'."
+            for output, name in apart(names, keys).items()
+            if output != name
+        ),
     )
 
 
 def read_signature(
-    folder: Path, key: str, inputs: Sequence[TensorSpec], outputs: Sequence[str], onnx_path: Path
+    folder: Path, model: SavedModel, key: str, inputs: Sequence[TensorSpec], outputs: Sequence[str], *, onnx_path: Path
 ) -> tuple[Signature, Runner]:
     """Write a signature as ONNX; return its interface, and what computes it in TensorFlow.
 
     An output that has the key of an input gets a name of its own.
 
     Args:
-        folder: The SavedModel, which `inspect_saved_model` has found in order.
+        folder: The SavedModel.
+        model: What `inspect_saved_model` says of it.
         key: The signature.
         inputs: Specs of all its inputs, an axis that varies being left open in the graph.
         outputs: Outputs to keep, in this order; all by name where empty.
@@ -76,7 +75,6 @@ def read_signature(
         EngineFailure: INVALID_SPEC for inputs or outputs that the signature does not have; what the tools fail with.
     """
     tf = import_tensorflow()
-    model = read_saved_model(model_file(folder))
     takes, gives = ([spec.name for spec in specs] for specs in model.signatures[key])
     _check_names("inputs", [spec.name for spec in inputs], takes, key, all_of_them=True)
     _check_names("outputs", outputs, gives, key, all_of_them=False)

@@ -81,7 +81,7 @@ class SavedModel:
     version: str
 
 
-def read_graph(path: Path) -> Graph:
+def parse_graph(path: Path) -> Graph:
     """Return the graph of a frozen graph's file, binary or text.
 
     Raises:
@@ -91,7 +91,7 @@ def read_graph(path: Path) -> Graph:
     return _graph(message)
 
 
-def read_saved_model(path: Path) -> SavedModel:
+def parse_saved_model(path: Path) -> SavedModel:
     """Return what a SavedModel's `saved_model.pb` or `saved_model.pbtxt` says.
 
     Raises:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.formats.extras import not_installed
+from engines.formats.protocol import not_installed
 from engines.tensors import Array
 
 log = logging.getLogger(__name__)

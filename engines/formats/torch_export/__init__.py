@@ -1,1 +1,1 @@
-"""What every format that yields a torch network shares: it is run, and exported to ONNX."""
+"""What the formats that yield a torch network share: it is run, and exported to ONNX."""

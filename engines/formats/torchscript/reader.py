@@ -11,9 +11,6 @@ from engines.failures import EngineFailure, FailureReason, first_line, invalid
 from engines.formats.detection import check_format
 from engines.formats.source import Source
 from engines.formats.torch_export.module_source import module_source
-from engines.spec.open_axes import Declared
-from engines.spec.request import ConversionRequest
-from engines.spec.source_files import file_inside
 from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.text import parse
@@ -25,16 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def read_torchscript(
-    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
-) -> Source:
+def read_torchscript(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
     """Write a TorchScript archive as ONNX and return it with its original.
 
     Raises:
         EngineFailure: INVALID_MODEL for a file that is none; INVALID_SPEC where the inputs are not those of `forward`;
             as `export_onnx` besides.
     """
-    network = load_torchscript(file_inside(workdir, request.source_of(component)))
+    network = load_torchscript(path)
     _check_inputs(network, component)
     return module_source(network, component, arguments, onnx_path)
 
@@ -82,24 +77,18 @@ def scripted(script: Any) -> torch.nn.Module:
     return Scripted().eval()
 
 
-def torchscript_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:
-    """Refuse a component without inputs: a saved archive keeps the names of its arguments, and no shape of them.
-
-    Raises:
-        EngineFailure: INVALID_SPEC naming the arguments to declare; as `load_torchscript` besides.
-    """
-    network = load_torchscript(file_inside(workdir, request.source_of(component)))
-    names = ", ".join(script_arguments(network.script))
-    raise EngineFailure(
+def undeclared(arguments: Sequence[str], component: Component) -> EngineFailure:
+    """Return the failure of a component without inputs: INVALID_SPEC naming the arguments to declare."""
+    return EngineFailure(
         FailureReason.INVALID_SPEC,
         f"A TorchScript archive does not keep the shapes of its inputs, and component '{component.name}' declares "
-        f"none: declare {names or 'them'}, with shape and dtype, in this order.",
+        f"none: declare {', '.join(arguments) or 'them'}, with shape and dtype, in this order.",
         suggested_fix="Say them in the template's component, or as tensor information, by name or by position: "
-        f"{next(iter(names.split(', ')), '') or 'input_0'}:float(1*3*224*224).",
+        f"{arguments[0] if arguments else 'input_0'}:float(1*3*224*224).",
     )
 
 
-def in_order_of_forward(request: ConversionRequest, component: Component, workdir: Path) -> Component:
+def in_order_of_forward(path: Path, component: Component) -> Component:
     """Return the component with inputs that go by the names of arguments at the positions of these instead.
 
     Exporters of scripts take arguments by position alone. Inputs that nest, or that leave out an argument between
@@ -111,7 +100,7 @@ def in_order_of_forward(request: ConversionRequest, component: Component, workdi
     elements = parse("\n".join(f"{given.place}:float()" for given in component.inputs if given.place))
     if is_positional(elements) or any(element.steps for element in elements):
         return component
-    network = load_torchscript(file_inside(workdir, request.source_of(component)))
+    network = load_torchscript(path)
     leading = list(script_arguments(network.script))[: len(elements)]
     inputs = {element.argument: given for element, given in zip(elements, component.inputs, strict=True)}
     if sorted(inputs) != sorted(leading):

@@ -9,12 +9,13 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import File
 
+from engines.formats import FORMATS
 from engines.spec.devices import load_catalog
-from engines.spec.toolchain import READERS, fingerprint, software
+from engines.spec.toolchain import fingerprint, software
 
 READING_PACKAGES = (
     *("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy"),
-    *(package for packages in READERS.values() for package in packages),
+    *(package for entry in FORMATS.values() for package in entry.packages),
 )
 """Packages that read a source, whatever its format."""
 

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
-from lathe.registry.v1.model_service_pb2 import ONNX, PTH
+from lathe.registry.v1.model_service_pb2 import CAFFE, ONNX, PTH
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
     DeleteTemplateRequest,
@@ -158,6 +158,7 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
         ({"device": "tpu-v9"}, "UNKNOWN_DEVICE", "template.device"),
         ({"runtime": "tensorrt"}, "UNKNOWN_RUNTIME", "template.runtime"),
         ({"runtime": "inductor", "source_format": ONNX}, "UNSUITABLE_RUNTIME", "template.runtime"),
+        ({"source_format": CAFFE}, "INVALID_ARGUMENT", "template.source_format"),
         ({"precision": "BF16"}, "UNSUPPORTED_PRECISION", "template.precision"),
         ({"components": []}, "INVALID_ARGUMENT", "template.components"),
         ({"error_threshold": -1}, "INVALID_ARGUMENT", "template.error_threshold"),

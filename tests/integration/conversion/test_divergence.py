@@ -9,9 +9,10 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from engines.formats.pytorch.reader import export_onnx, run_module
 from engines.formats.torch_export import onnx_export
 from engines.formats.torch_export.export_job import ExportJob, observe
+from engines.formats.torch_export.forward import run_module
+from engines.formats.torch_export.module_source import export_onnx
 from engines.graph.scopes import scopes
 from engines.parity import divergence
 from engines.parity.divergence import Divergence, Suspect, locate

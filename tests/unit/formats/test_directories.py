@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.exported_program.description import describe_exported_program
 from engines.formats.huggingface.description import describe_huggingface
 from engines.formats.huggingface.safetensors import read_safetensors
-from engines.formats.torch_archives import describe_exported_program, describe_torchscript
+from engines.formats.torchscript.description import describe_torchscript
 
 
 @pytest.fixture(scope="module")

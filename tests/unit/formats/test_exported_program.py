@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.exported_program.reader import OPEN_BATCH, exported_program_inputs
+from engines.formats import FORMATS
+from engines.formats.exported_program.reader import OPEN_BATCH
 from tests.unit.formats.reading import assert_equal, read, request_of
 
 
@@ -61,7 +62,7 @@ def test_inputs_and_their_bounds_come_from_the_program(tmp_path: Path, source: P
 def test_an_axis_without_a_bound_has_a_usual_one(tmp_path: Path, source: Path) -> None:
     _write(source / "model.pt2")
     request = request_of("EXPORTED_PROGRAM", tmp_path)
-    component, (warning,) = exported_program_inputs(request, request.template.components[0], tmp_path)
+    component, (warning,) = FORMATS["EXPORTED_PROGRAM"].inputs(request, request.template.components[0], tmp_path)
     assert component.max_batch == OPEN_BATCH
     assert f"at most axis 0 of 'x' {OPEN_BATCH}" in warning
 
@@ -69,7 +70,7 @@ def test_an_axis_without_a_bound_has_a_usual_one(tmp_path: Path, source: Path) -
 def test_a_program_of_one_shape_stays_so(tmp_path: Path, source: Path) -> None:
     _write(source / "model.pt2", static=True)
     request = request_of("EXPORTED_PROGRAM", tmp_path)
-    component, warnings = exported_program_inputs(request, request.template.components[0], tmp_path)
+    component, warnings = FORMATS["EXPORTED_PROGRAM"].inputs(request, request.template.components[0], tmp_path)
     assert warnings == ()
     assert [(given.shape, given.max_shape) for given in component.inputs] == [((3, 4), ()), ((3, 1), ())]
     assert component.max_batch == 1

@@ -9,9 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lathe.registry.v1.model_service_pb2 import ModelFormat
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.detection import check_format, detect, read_json
+from engines.formats import CONVERTIBLE, FORMATS
+from engines.formats.detection import check_format, detect
+from engines.formats.files import read_json
+from engines.formats.reading import check_sources
+from engines.spec.request import ConversionRequest
 
 _GRAPH = b"\x0a\x12\x0a\x01x\x12\x0bPlaceholder" + b"\x00" * 20
 _SAVED = b"\x08\x01\x12\x10\x0a\x0e" + b"\x00" * 20
@@ -35,11 +40,6 @@ def _huggingface(folder: Path) -> None:
     (folder / "onnx" / "model.onnx").write_bytes(_ONNX)
 
 
-def _caffe(folder: Path) -> None:
-    (folder / "net.prototxt").write_text("name: 'net'")
-    (folder / "net.caffemodel").write_bytes(b"\x0a\x03net")
-
-
 WRITERS: dict[str, Callable[[Path], object]] = {
     "PTH": lambda folder: _zip(folder / "model.pth", "data.pkl"),
     "TORCHSCRIPT": lambda folder: _zip(folder / "model.pt", "data.pkl", "constants.pkl"),
@@ -48,7 +48,6 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "HUGGINGFACE": _huggingface,
     "SAVED_MODEL": lambda folder: (folder / "saved_model.pb").write_bytes(_SAVED),
     "FROZEN_GRAPH": lambda folder: (folder / "graph.pb").write_bytes(_GRAPH),
-    "CAFFE": _caffe,
     "PACKAGE": lambda folder: _json(folder / "manifest.json", schema_version=1, components=[]),
 }
 
@@ -137,3 +136,34 @@ def test_what_is_nearly_a_model_is_told_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(EngineFailure) as caught:
             detect(tmp_path)
         assert words in caught.value.suggested_fix
+
+
+def _request(source_format: str = "PTH", source_file: str = "", **values: object) -> ConversionRequest:
+    component = {"name": "net", "source_file": source_file, "inputs": [{"name": "x", "shape": [1, 3]}]}
+    template = {"source_format": source_format, "device": "cpu-x86-64", "runtime": "openvino"}
+    architecture = {"class_name": "Net", "function": "build", "source_path": "architecture/a.py"}
+    request = {"inputs": [{"path": "source/a.pth"}], "template": {**template, "components": [component]}}
+    return ConversionRequest.parse({**request, "architectures": {"net": architecture}, **values})
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (_request(source_file="b.pth"), "reads 'source/b.pth'; the model version has source/a.pth"),
+        (_request(inputs=[]), "has 0 files"),
+        (_request(architectures={}), "has no architecture"),
+        (_request("PACKAGE"), "the format PACKAGE cannot be read"),
+        (_request("CAFFE"), "these can: PTH"),
+    ],
+)
+def test_a_component_without_a_source_is_refused(request_: ConversionRequest, words: str) -> None:
+    check_sources(_request())
+    with pytest.raises(EngineFailure, match=words) as caught:
+        check_sources(request_)
+    assert caught.value.reason is FailureReason.INVALID_SPEC
+
+
+def test_each_format_states_what_users_read() -> None:
+    assert all(entry.words and entry.advice.endswith(".") for entry in FORMATS.values())
+    assert {name for name, entry in FORMATS.items() if entry.template_note} == set(CONVERTIBLE)
+    assert set(FORMATS) <= set(ModelFormat.keys())

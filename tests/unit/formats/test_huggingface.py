@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats import FORMATS
 from engines.formats.huggingface.configurations import companions
 from engines.formats.huggingface.loading import quiet
-from engines.formats.huggingface.reader import _network, huggingface_inputs
+from engines.formats.huggingface.reader import _network
 from engines.runtimes.torch_networks.modules import packaged_network
 from engines.spec.template import Component
 from engines.spec.toolchain import cpu
@@ -61,7 +62,7 @@ def _change(path: Path, **values: Any) -> None:
 
 def test_batch_and_length_are_dynamic_and_the_tokenizer_travels(tmp_path: Path, source: Path) -> None:
     request = request_of("HUGGINGFACE", tmp_path)
-    component = huggingface_inputs(request, request.template.components[0], tmp_path).component
+    component = FORMATS["HUGGINGFACE"].inputs(request, request.template.components[0], tmp_path).component
     assert component.max_batch > 1
     assert [(given.name, given.min_shape, given.max_shape) for given in component.inputs] == [
         (name, (1, 1), (1, 24)) for name in ("input_ids", "attention_mask", "token_type_ids")
@@ -75,7 +76,7 @@ def test_batch_and_length_are_dynamic_and_the_tokenizer_travels(tmp_path: Path, 
 def test_a_configuration_without_an_architecture_is_read_as_one_without_a_head(tmp_path: Path, source: Path) -> None:
     _change(source / "config.json", architectures=None)
     request = request_of("HUGGINGFACE", tmp_path)
-    component = huggingface_inputs(request, request.template.components[0], tmp_path).component
+    component = FORMATS["HUGGINGFACE"].inputs(request, request.template.components[0], tmp_path).component
     assert "pooler_output" in _network(source, component).outputs
 
 
@@ -188,7 +189,7 @@ def test_tasks_have_their_inputs_and_outputs(
     request = request_of("HUGGINGFACE", tmp_path)
     assert [part.name for part in request.template.components] == list(given)
     for bare in request.template.components:
-        component = huggingface_inputs(request, bare, tmp_path).component
+        component = FORMATS["HUGGINGFACE"].inputs(request, bare, tmp_path).component
         assert [one.name for one in component.inputs] == given[component.name]
         tensors = {one.name: torch.ones(one.shape, dtype=getattr(torch, one.dtype)) for one in component.inputs}
         assert list(_network(tmp_path / "source", component).given(tensors)) == outputs[component.name]

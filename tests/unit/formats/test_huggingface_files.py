@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats import FORMATS
 from engines.formats.huggingface import diffusers
 from engines.formats.huggingface.configurations import companions, read_config
 from engines.formats.huggingface.files import read_weights, weight_files
 from engines.formats.huggingface.tasks import task_of
-from engines.spec.source_files import folder_inside, source_path
+from engines.spec.source_files import folder_inside
 from engines.spec.template import Component
 
 
@@ -140,18 +141,21 @@ def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
 
 def test_a_component_of_a_directory_is_a_folder() -> None:
     paths = ["source/model_index.json", "source/unet/config.json", "samples/test.npz"]
-    assert source_path("HUGGINGFACE", "unet", "unet", paths) == "source/unet"
-    assert source_path("HUGGINGFACE", "model", "", paths) == "source"
+    assert FORMATS["HUGGINGFACE"].source_path(Component(name="unet", source_file="unet"), paths) == "source/unet"
+    assert FORMATS["HUGGINGFACE"].source_path(Component(name="model"), paths) == "source"
     with pytest.raises(EngineFailure, match=r"'vae' reads the folder 'source/vae'; the model version has source, so"):
-        source_path("HUGGINGFACE", "vae", "vae", paths)
+        FORMATS["HUGGINGFACE"].source_path(Component(name="vae", source_file="vae"), paths)
 
 
 def test_the_model_is_told_from_what_lies_beside_it() -> None:
     beside = ["source/README.md", "source/net.onnx", "source/weights.bin", "samples/test.npz"]
-    assert source_path("ONNX", "model", "", beside) == "source/net.onnx"
-    assert source_path("TORCHSCRIPT", "model", "", ["source/config.json", "source/net.pt"]) == "source/net.pt"
+    assert FORMATS["ONNX"].source_path(Component(name="model"), beside) == "source/net.onnx"
+    assert (
+        FORMATS["TORCHSCRIPT"].source_path(Component(name="model"), ["source/config.json", "source/net.pt"])
+        == "source/net.pt"
+    )
     with pytest.raises(EngineFailure, match=r"has 2 files that may be the model: source/a\.onnx, source/b\.onnx\. Set"):
-        source_path("ONNX", "model", "", ["source/a.onnx", "source/b.onnx", "source/w.bin"])
+        FORMATS["ONNX"].source_path(Component(name="model"), ["source/a.onnx", "source/b.onnx", "source/w.bin"])
 
 
 def test_tokenizer_and_configuration_travel(tmp_path: Path) -> None:

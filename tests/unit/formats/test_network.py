@@ -9,8 +9,9 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.pytorch.network import build_network, parse_config
 from engines.formats.pytorch.reader import load_network
-from engines.formats.pytorch.weights import check_numbers, load_weights
+from engines.formats.pytorch.weights import load_weights
 from engines.formats.torch_export.forward import flatten_outputs, run_forward, run_module
+from engines.formats.torch_export.module_source import check_numbers
 from engines.formats.torch_export.onnx_export import flat_network
 from tests.unit.formats import networks
 from tests.unit.formats.conftest import MakeSource

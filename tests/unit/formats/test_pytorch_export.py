@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.pytorch.reader import Export, PytorchSource, export_onnx, load_network, run_module
+from engines.formats.pytorch.reader import PytorchSource, load_network
 from engines.formats.torch_export import onnx_export
 from engines.formats.torch_export.export_job import ExportJob
+from engines.formats.torch_export.forward import run_module
+from engines.formats.torch_export.module_source import Export, export_onnx
 from engines.formats.torchscript.reader import scripted
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.runtimes.torchscript.runtime import frozen

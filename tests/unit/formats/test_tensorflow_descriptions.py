@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.saved_model.files import inspect_saved_model
-from engines.formats.tensorflow.description import describe_frozen_graph, describe_saved_model
-from engines.formats.tensorflow.graph import read_graph
+from engines.formats.frozen_graph.description import describe_frozen_graph
+from engines.formats.saved_model.files import describe_saved_model, inspect_saved_model
+from engines.formats.tensorflow.graph import parse_graph
 from engines.formats.tensorflow.graph_ends import find_ends
 from engines.formats.tensorflow.schema import GRAPH
 from engines.graph.wire import MalformedMessageError, read_bytes, read_text
@@ -114,7 +114,7 @@ def test_graphs_without_ends(tmp_path: Path, nodes: tuple[Any, ...], words: str)
 
 
 def test_ends_that_are_named(tmp_path: Path) -> None:
-    graph = read_graph(
+    graph = parse_graph(
         write_graph(tmp_path / "g.pb", *NODES, node("two", "Add", ["probs", "z"]), NODES[0] | {"name": ["z"]})
     )
     ends = find_ends(graph, outputs=["product:0"])
@@ -138,7 +138,7 @@ def test_ends_that_are_named(tmp_path: Path) -> None:
 def test_files_that_are_no_graph(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "g.pb").write_bytes(data)
     with pytest.raises(EngineFailure, match=words):
-        read_graph(tmp_path / "g.pb")
+        parse_graph(tmp_path / "g.pb")
 
 
 @pytest.mark.parametrize("op", ["PyFunc", "EagerPyFunc", "WriteFile"])

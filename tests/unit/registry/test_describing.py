@@ -5,8 +5,8 @@ import pytest
 from lathe.registry.v1.model_service_pb2 import ONNX, GraphDescription, ModelDescription, ModelFormat
 from lathe.type.v1.tensor_pb2 import TensorSpec
 
-from engines.api.description import DESCRIBED_FORMATS
 from engines.failures import EngineFailure, FailureReason
+from engines.formats import FORMATS
 from services.platform.errors import LatheError
 from services.registry import describing
 
@@ -48,7 +48,7 @@ def test_what_no_message_can_say_is_the_fault_of_the_files(graph: dict[str, obje
 
 @pytest.mark.parametrize("name", ModelFormat.keys())
 def test_every_format_is_read_or_refused(name: str) -> None:
-    if name in DESCRIBED_FORMATS:
+    if name in FORMATS:
         describing.require_described(ModelFormat.Value(name))
     else:
         with pytest.raises(LatheError, match="These can: PTH"):

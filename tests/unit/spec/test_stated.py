@@ -3,6 +3,7 @@
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats import FORMATS
 from engines.spec.declared_inputs import check_information
 from engines.spec.template import Component
 from engines.tensors.inputs import ComponentInput
@@ -19,9 +20,13 @@ GRAPH = Signature(
 PLAIN = Component(name="model")
 
 
+def fixed(source_format: str) -> bool:
+    return FORMATS[source_format].fixed_inputs
+
+
 def failure(text: str, component: Component = PLAIN, source_format: str = "ONNX") -> str:
     with pytest.raises(EngineFailure) as caught:
-        check_information(text, component, source_format, GRAPH)
+        check_information(text, component, GRAPH, fixed_inputs=fixed(source_format))
     assert caught.value.reason is FailureReason.INVALID_SPEC
     assert caught.value.suggested_fix
     return caught.value.message
@@ -30,8 +35,10 @@ def failure(text: str, component: Component = PLAIN, source_format: str = "ONNX"
 @pytest.mark.parametrize("source_format", ["ONNX", "SAVED_MODEL", "FROZEN_GRAPH", "EXPORTED_PROGRAM"])
 def test_what_does_not_fit_is_named(source_format: str) -> None:
     fits = "input_0:float(1*3*8*8,4*3*8*8)\ninput_1:int64(1*7,4*7)"
-    check_information(fits, PLAIN, source_format, GRAPH)
-    check_information("ids:int64(1*7)\nimage:float(1*3*8*8)", PLAIN, source_format, GRAPH)
+    check_information(fits, PLAIN, GRAPH, fixed_inputs=fixed(source_format))
+    check_information(
+        "ids:int64(1*7)\nimage:float(1*3*8*8)", PLAIN, GRAPH, fixed_inputs=FORMATS[source_format].fixed_inputs
+    )
     for text, words in (
         ("image:float(1*3*8*8)", "says 1 inputs of component 'model' (image); the model has 2: image, ids"),
         ("image:float(1*3*8*8)\nmask:int64(1*7)", "line 2, says the input 'mask'"),
@@ -43,11 +50,11 @@ def test_what_does_not_fit_is_named(source_format: str) -> None:
 
 
 def test_what_is_not_known_is_not_compared() -> None:
-    check_information("input_0:float(1*9)", PLAIN, "TORCHSCRIPT", {})
+    check_information("input_0:float(1*9)", PLAIN, {})
     unknown = Signature((TensorSpec.unknown("image", "float32"),), ()).to_dict()
-    check_information("input_0:int8(1*9)\ninput_1:float(3)", PLAIN, "SAVED_MODEL", unknown)
+    check_information("input_0:int8(1*9)\ninput_1:float(3)", PLAIN, unknown)
     inner = Component(name="model", inputs=(ComponentInput(name="inner/relu", shape=(1, 9)),))
-    check_information("input_0:float(1*9)", inner, "FROZEN_GRAPH", GRAPH)
+    check_information("input_0:float(1*9)", inner, GRAPH)
 
 
 def test_what_a_template_declares_counts() -> None:
@@ -59,6 +66,6 @@ def test_what_a_template_declares_counts() -> None:
 def test_inputs_with_a_default_are_left_to_the_reader() -> None:
     declared = Component(name="model", inputs=(ComponentInput(name="scale", shape=(1,)),))
     for text, component in (("image:float(1*9)\nscale:float(1)", PLAIN), ("", declared)):
-        check_information(text, component, "ONNX", GRAPH, ["scale"])
+        check_information(text, component, GRAPH, ["scale"], fixed_inputs=True)
         with pytest.raises(EngineFailure):
-            check_information(text, component, "ONNX", GRAPH, ["bias"])
+            check_information(text, component, GRAPH, ["bias"], fixed_inputs=True)
