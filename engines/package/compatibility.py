@@ -1,19 +1,9 @@
-"""Says whether a package can run on a machine, from what the package says of itself and from the catalog of devices.
+"""Says whether a package can run on a machine, by its manifest, the catalog of devices and the rooms of its runtimes.
 
-A package was verified in one version of its runtime. How far another one may be from it is what the vendor promises:
-
-| runtime     | rule       | source                                                                                 |
-|-------------|------------|----------------------------------------------------------------------------------------|
-| onnxruntime | NEWER      | "Newer versions of ONNX Runtime support all models that worked with prior versions"    |
-| openvino    | NEWER      | releases read the IR of earlier ones; models are published for a version "and higher"  |
-| tflite      | NEWER      | the schema is backward compatible, operators are versioned                             |
-| ascend      | NEWER      | an offline model runs on the CANN version that converted it and later ones             |
-| torchscript | SAME_MAJOR | archives are read by later releases of a major version                                 |
-| tensorrt    | EXACT      | an engine is tied to the version that built it                                         |
-| inductor    | EXACT      | compiled code is linked against the libtorch that compiled it                          |
-
-Under NEWER and SAME_MAJOR an older minor version is refused, because it may lack operators that the package uses; an
-older patch of the same minor version is not. Whatever differs from the verified version is said, also where it may run.
+A package was verified with one version of each runtime. The `VersionRule` in each runtime's `serving.py` says how far
+another version may be from it, by what the vendor promises. Under NEWER and SAME_MAJOR an older minor version is
+refused, because it may lack operators that the package uses; an older patch of the same minor version is not. The
+checks name every difference from what was verified, even if the package may run.
 """
 
 from __future__ import annotations
@@ -21,49 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from engines.failures import EngineFailure, FailureReason
-from engines.package.manifest import Manifest, RuntimeEntry, ServedForm
+from engines.package.manifest import ComponentEntry, Manifest, RuntimeEntry, ServedForm
+from engines.runtimes.serving import VersionRule, serving
 from engines.spec.devices import Catalog, Device
 
 _VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,5})(?:[-+_].*|\.?(?:a|b|rc|dev|post)\d.*)?")
 _SHOWN_FLAGS = 8
 
 
-class VersionRule(Enum):
-    """Which versions of a runtime may run what was built with another."""
-
-    NEWER = auto()
-    SAME_MAJOR = auto()
-    EXACT = auto()
-
-
-RULES = {
-    "onnxruntime": VersionRule.NEWER,
-    "openvino": VersionRule.NEWER,
-    "tflite": VersionRule.NEWER,
-    "ascend": VersionRule.NEWER,
-    "torchscript": VersionRule.SAME_MAJOR,
-    "tensorrt": VersionRule.EXACT,
-    "inductor": VersionRule.EXACT,
-}
-
-
-_AVX2 = ("avx2", "bmi1", "bmi2", "fma", "f16c", "movbe")
-VECTOR_FLAGS = {"AVX2": _AVX2, "AVX512": (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")}
-"""Processor flags of x86-64-v3 and x86-64-v4, for which TorchInductor compiles, by torch's name of the level."""
-
-
 @dataclass(frozen=True)
 class Machine:
-    """What is known of a machine; empty fields are not asked about.
+    """What is known of a machine; empty fields are not checked.
 
     Attributes:
         device: Id in the catalog.
-        runtime_version: Version there of the package's runtime, if it has one alone.
-        runtime_versions: Versions of runtimes there, by name; they go before `runtime_version`.
-        driver_version: Version of the driver there.
+        runtime_version: Version of the package's runtime, if the package has only one runtime.
+        runtime_versions: Versions of runtimes, by name; they take precedence over `runtime_version`.
+        driver_version: Version of the driver.
         cpu_flags: Processor flags, as `/proc/cpuinfo` writes them.
     """
 
@@ -76,11 +42,11 @@ class Machine:
 
 @dataclass
 class Judgement:
-    """The answer: it can run where there is no reason against it.
+    """The answer: the package can run if there is no reason against it.
 
     Attributes:
         reasons: Why not, a sentence each.
-        checks: What was held against what and found right, and what could not be asked about, a sentence each.
+        checks: What fits, and what could not be checked, a sentence each.
     """
 
     reasons: list[str] = field(default_factory=list)
@@ -93,24 +59,37 @@ class Judgement:
 
 
 def judge(manifest: Manifest, machine: Machine, catalog: Catalog) -> Judgement:
-    """Return whether a package can run on a machine: with all runtimes that its components compute in.
+    """Return whether a package can run on a machine: every component in its own runtime.
 
     Raises:
         EngineFailure: INVALID_SPEC for a device that is not in the catalog, which lists those that are, for a runtime
-            version that cannot be read, or for one that does not say of which of the package's runtimes it is.
+            version that cannot be read, or for one that does not say which of the package's runtimes it is of.
     """
     found = Judgement()
     if machine.device:
         _judge_device(manifest, catalog.device(machine.device), catalog, found)
     else:
-        found.checks.append(f"The device was not asked about; the package is for {manifest.device}.")
-    for runtime, asked in _versions(manifest, machine).items():
-        _judge_version(runtime, asked, found)
+        found.checks.append(f"No device was given; the package is for {manifest.device}.")
+    for runtime, given in _versions(manifest, machine).items():
+        _judge_version(runtime, given, _who(manifest, runtime), found)
     for form in manifest.forms:
         _judge_flags(manifest, form, machine, catalog, found)
-    _judge_vectors(manifest, machine, found)
+    for component in manifest.components:
+        _judge_vectors(manifest, component, machine, found)
     _judge_driver(manifest, machine, catalog, found)
     return found
+
+
+def _who(manifest: Manifest, computes_in: ServedForm | RuntimeEntry | str) -> str:
+    """Return who computes in a form, a runtime or a runtime of that name: the components, by name.
+
+    It is `the package` if all components compute in one form.
+    """
+    if len(manifest.forms) == 1:
+        return "the package"
+    forms = {f"'{entry.name}'": manifest.form_of(entry) for entry in manifest.components}
+    names = [name for name, form in forms.items() if computes_in in {form, form.runtime, form.runtime.name}]
+    return f"each of the components {', '.join(names)}" if len(names) > 1 else f"component {names[0]}"
 
 
 def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: Judgement) -> None:
@@ -124,26 +103,30 @@ def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: J
     else:
         found.checks.append(f"{device.id} is {needed}, which the package needs.")
     for name in dict.fromkeys(form.runtime.name for form in manifest.forms):
+        who = _who(manifest, name)
         if name in device.runtimes:
-            found.checks.append(f"{device.id} has the runtime {name}.")
+            found.checks.append(f"{device.id} has the runtime {name}, which {who} needs.")
         else:
-            found.reasons.append(f"{device.id} has no runtime {name}; it has {', '.join(sorted(device.runtimes))}.")
+            having = ", ".join(sorted(device.runtimes))
+            found.reasons.append(f"{device.id} has no runtime {name}, which {who} needs; it has {having}.")
     for form in manifest.forms:
         runtime = device.runtimes.get(form.runtime.name)
         offered = (*runtime.precisions, *runtime.quantized) if runtime else ()
         if runtime and form.precision not in offered:
+            who = "" if len(manifest.forms) == 1 else f", which {_who(manifest, form)} needs"
             found.reasons.append(
-                f"{runtime.name} on {device.id} does not compute in {form.precision}; it offers {', '.join(offered)}."
+                f"{runtime.name} on {device.id} does not compute in {form.precision}{who}; it offers "
+                f"{', '.join(offered)}."
             )
 
 
 def _versions(manifest: Manifest, machine: Machine) -> dict[RuntimeEntry, str]:
-    """Return the versions to ask about, by what the package was verified with."""
+    """Return the version that the machine has of each runtime; empty if it was not given."""
     runtimes = list(dict.fromkeys(form.runtime for form in manifest.forms))
     names = sorted({runtime.name for runtime in runtimes})
     foreign = sorted(machine.runtime_versions.keys() - set(names))
     if foreign or (machine.runtime_version and len(names) > 1):
-        what = f"uses no {foreign[0]}" if foreign else "has several runtimes, so that one version says too little"
+        what = f"does not use {foreign[0]}" if foreign else "has several runtimes, so one version is not enough"
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
             f"The package {what}; give a version for each of {', '.join(names)}.",
@@ -152,73 +135,78 @@ def _versions(manifest: Manifest, machine: Machine) -> dict[RuntimeEntry, str]:
     return {runtime: machine.runtime_versions.get(runtime.name, machine.runtime_version) for runtime in runtimes}
 
 
-def _judge_version(runtime: RuntimeEntry, asked: str, found: Judgement) -> None:
+def _judge_version(runtime: RuntimeEntry, given: str, who: str, found: Judgement) -> None:
     name, verified = runtime.name, runtime.version
-    if not asked:
-        found.checks.append(f"The version of {name} was not asked about; the package was verified with {verified}.")
+    if not given:
+        found.checks.append(f"No version of {name} was given; {who} was verified with {verified}.")
         return
-    has, built = parse_version(asked), _built(verified)
+    has, built = parse_version(given), parse_version(verified)
     if has is None:
         raise EngineFailure(
-            FailureReason.INVALID_SPEC, f"'{asked}' is no version of {name}; write it like {verified or '1.2.3'}."
+            FailureReason.INVALID_SPEC, f"'{given}' is not a version of {name}; write it like {verified or '1.2.3'}."
         )
     if built is None:
-        found.reasons.append(f"The package does not say which {name} it was verified with.")
+        found.reasons.append(f"The manifest does not say which {name} {who} was verified with.")
         return
-    rule = RULES.get(name, VersionRule.EXACT)
-    against = f"The machine has {name} {asked}, the package was verified with {verified}"
+    rule = serving(name).versions
+    against = f"The machine has {name} {given}, {who} was verified with {verified}"
     if has == built:
         found.checks.append(f"{against}: the same.")
     elif rule is VersionRule.EXACT:
         found.reasons.append(f"{against}, and {name} runs only what its own version has built. Build it again.")
     elif has[:2] < built[:2]:
-        found.reasons.append(f"{against}: an older one may lack what the package uses. Use {verified} or a newer one.")
+        found.reasons.append(f"{against}: an older version may lack operators. Use {verified} or a newer one.")
     elif rule is VersionRule.SAME_MAJOR and has[0] != built[0]:
-        found.reasons.append(f"{against}: nothing is promised beyond major version {built[0]}.")
+        found.reasons.append(f"{against}: its vendor promises nothing beyond major version {built[0]}.")
     elif has < built:
         found.checks.append(f"{against}: an older patch of the same minor version. It was not verified there.")
     else:
         note = " It is another major version: compare results before you rely on it." if has[0] != built[0] else ""
-        found.checks.append(f"{against}: a newer one runs it, but it was not verified there.{note}")
+        found.checks.append(f"{against}: a newer version runs it, but it was not verified there.{note}")
 
 
 def _judge_flags(manifest: Manifest, form: ServedForm, machine: Machine, catalog: Catalog, found: Judgement) -> None:
-    # The manifest lists the flags of all components together: of several forms, the catalog says whose they are.
+    # The manifest lists the flags of all components together; with several forms, the catalog tells them apart.
     needed = set(manifest.requirements.cpu_flags_any) if len(manifest.forms) == 1 else set()
     device = catalog.devices.get(manifest.device)
     runtime = device.runtimes.get(form.runtime.name) if device else None
     if not needed and runtime:
         flags = {str(precision): names for precision, names in runtime.precision_flags.items()}
         needed = set(flags.get(form.precision, ()))
+    who = _who(manifest, form)
     if not needed:
-        found.checks.append(f"The package asks for no processor flag for {form.precision} by {form.runtime.name}.")
+        found.checks.append(f"{_cap(who)} needs no processor flag for {form.precision} by {form.runtime.name}.")
         return
     wanted = f"one of the processor flags {', '.join(sorted(needed))}"
     if not machine.cpu_flags:
-        found.checks.append(f"Processor flags were not asked about; the package needs {wanted}.")
+        found.checks.append(f"No processor flags were given; {who} needs {wanted}.")
         return
-    present = sorted(needed & {flag for entry in machine.cpu_flags for flag in entry.lower().split()})
+    present = sorted(needed & _flags_of(machine))
     if present:
-        found.checks.append(f"The machine has {', '.join(present[:_SHOWN_FLAGS])}; the package needs {wanted}.")
+        found.checks.append(f"The machine has {', '.join(present[:_SHOWN_FLAGS])}; {who} needs {wanted}.")
     else:
-        found.reasons.append(f"The package needs {wanted} for {form.precision}; the machine has none of them.")
+        found.reasons.append(f"{_cap(who)} needs {wanted} for {form.precision}; the machine has none of them.")
 
 
-def _judge_vectors(manifest: Manifest, machine: Machine, found: Judgement) -> None:
-    """Judge what a form was compiled for: vectors that a processor without them cannot be asked for."""
-    levels = {component.options.get("cpu_capability", "") for component in manifest.components}
-    needed = {flag for level in levels for flag in VECTOR_FLAGS.get(level, ())}
+def _judge_vectors(manifest: Manifest, component: ComponentEntry, machine: Machine, found: Judgement) -> None:
+    """Judge what a form was compiled for: all of its processor flags have to be there."""
+    form = manifest.form_of(component)
+    needed = serving(form.runtime.name).flags(component.options)
     if not needed:
         return
+    who = f"component '{component.name}'" if len(manifest.components) > 1 else "the package"
     wanted = f"all of the processor flags {', '.join(sorted(needed))}, for which it was compiled"
+    missing = sorted(needed - _flags_of(machine))
     if not machine.cpu_flags:
-        found.checks.append(f"Processor flags were not asked about; the package needs {wanted}.")
-        return
-    missing = sorted(needed - {flag for entry in machine.cpu_flags for flag in entry.lower().split()})
-    if missing:
-        found.reasons.append(f"The package needs {wanted}; the machine lacks {', '.join(missing)}.")
+        found.checks.append(f"No processor flags were given; {who} needs {wanted}.")
+    elif missing:
+        found.reasons.append(f"{_cap(who)} needs {wanted}; the machine lacks {', '.join(missing)}.")
     else:
-        found.checks.append(f"The machine has what the package needs: {wanted}.")
+        found.checks.append(f"The machine has what {who} needs: {wanted}.")
+
+
+def _flags_of(machine: Machine) -> set[str]:
+    return {flag for entry in machine.cpu_flags for flag in entry.lower().split()}
 
 
 def _judge_driver(manifest: Manifest, machine: Machine, catalog: Catalog, found: Judgement) -> None:
@@ -232,8 +220,12 @@ def _judge_driver(manifest: Manifest, machine: Machine, catalog: Catalog, found:
         )
 
 
+def _cap(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
 def parse_version(text: str) -> tuple[int, ...] | None:
-    """Return the numbers of a version, at least three, and None where it has none: `2026.4.0-22` is (2026, 4, 0)."""
+    """Return the numbers of a version, at least three; None if it is not one: `2026.4.0-22` is (2026, 4, 0)."""
     match = _VERSION.fullmatch(text.strip())
     if match is None:
         return None
@@ -241,7 +233,3 @@ def parse_version(text: str) -> tuple[int, ...] | None:
     while len(numbers) > 3 and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers + [0] * (3 - len(numbers)))
-
-
-def _built(version: str) -> tuple[int, ...] | None:
-    return parse_version(version) if version else None

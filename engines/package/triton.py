@@ -3,9 +3,8 @@
 One Triton model per component:
 
     {model}/config.pbtxt                    the configuration; it serves the version `number` alone
-    {model}/labels-{number}-{output}.txt    classes, one per line, where an output is scored against a taxonomy
-    {model}/{number}/model.onnx             ONNX Runtime, with external data beside it
-    {model}/{number}/model.xml, model.bin   OpenVINO
+    {model}/labels-{number}-{output}.txt    classes, one per line, if an output is scored against a taxonomy
+    {model}/{number}/…                      the model's files, under the names that the runtime's backend looks for
 
 Labels carry the number in their name, so that they change with the configuration that names them and not before it.
 What Triton does not know (the manifest, `infer.py`) stays in the package: the parameters of the configuration name it.
@@ -21,7 +20,8 @@ from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, Tensor
-from engines.package.triton_config import BACKENDS, Label, model_config
+from engines.package.triton_config import Label, model_config
+from engines.runtimes.serving import triton_backend
 
 CONFIG_NAME = "config.pbtxt"
 _LABELLED_METHODS = frozenset({"classification", "multi_classification"})
@@ -60,15 +60,6 @@ def lay_out(manifest: Manifest, model: str, number: int, package: str = "") -> l
             for an element type that the backend does not take, INVALID_MODEL for a shape or for files that it cannot
             serve.
     """
-    for component in manifest.components:
-        runtime = manifest.form_of(component).runtime.name
-        if runtime not in BACKENDS:
-            raise EngineFailure(
-                FailureReason.TOOLCHAIN_UNAVAILABLE,
-                f"Component '{component.name}' is for the runtime '{runtime}', for which Triton has no backend; it has "
-                f"{', '.join(BACKENDS)}.",
-                suggested_fix="Convert the model for one of these runtimes, or serve the package by its own infer.py.",
-            )
     single = len(manifest.components) == 1
     return [
         _model(manifest, component, model if single else f"{model}_{component.name}", number, package)
@@ -89,8 +80,7 @@ def _model(manifest: Manifest, component: ComponentEntry, name: str, number: int
 
 def _files(manifest: Manifest, component: ComponentEntry) -> list[tuple[str, str]]:
     """Return (path in the version's folder, path in the package), the file that the backend opens last."""
-    runtime = manifest.form_of(component).runtime.name
-    wanted = BACKENDS[runtime].file_name
+    backend = triton_backend(manifest.form_of(component).runtime.name, component.name)
     entry = PurePosixPath(component.entry)
     if component.entry not in component.files:
         raise _invalid(component, f"its entry '{component.entry}' is none of its files")
@@ -101,10 +91,9 @@ def _files(manifest: Manifest, component: ComponentEntry) -> list[tuple[str, str
             raise _invalid(component, f"'{source}' does not lie beside or below '{component.entry}'")
         target = path.relative_to(entry.parent).as_posix()
         if path == entry:
-            target = wanted
-        elif runtime == "openvino" and path == entry.with_suffix(".bin"):
-            # OpenVINO looks for weights under the name of the graph.
-            target = str(PurePosixPath(wanted).with_suffix(".bin"))
+            target = backend.file_name
+        elif path in {entry.with_suffix(suffix) for suffix in backend.renamed}:
+            target = str(PurePosixPath(backend.file_name).with_suffix(path.suffix))
         if target in placed:
             raise _invalid(component, f"'{placed[target]}' and '{source}' would both be called '{target}'")
         placed[target] = source
@@ -133,7 +122,7 @@ def _labels(manifest: Manifest, component: ComponentEntry, number: int) -> list[
 
 
 def _width(output: Tensor) -> int:
-    """Return the extent of the last axis where there are others before it and it is fixed, else 0."""
+    """Return the extent of the last axis if it is fixed and not the only one, else 0."""
     shape = output.shape
     return shape.max[-1] if shape and len(shape.max) > 1 and shape.min[-1] == shape.max[-1] else 0
 

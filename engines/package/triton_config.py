@@ -1,18 +1,8 @@
 """Triton's configuration of one component, as the JSON form of its `inference.ModelConfig`.
 
-Read against the backends' own sources, because a configuration that does not fit keeps a model from loading:
-
-- ONNX Runtime takes `max_batch_size` over 0 only where axis 0 of every input and output is dynamic, and sets one of
-  its own where all are and none is given; so it is given exactly then. `optimization.graph.level` is the graph
-  optimization (absent is all, 1 extended, -1 basic, 2 none); `execution_mode` is a parameter.
-- OpenVINO fixes the batch at `max_batch_size` when it loads a batching model, and refuses every other one unless
-  `ENABLE_BATCH_PADDING` is on: it is, and the price is that a call always computes a full batch. Its parameters are
-  `PERFORMANCE_HINT`, `NUM_STREAMS`, `INFERENCE_NUM_THREADS` and `HINT_BF16`; none of them asks for float32, so that
-  it computes a float32 package in bfloat16 on a processor that has such arithmetic.
-- Neither has optimization profiles: the bounds of dynamic axes stand in parameters, and a warm-up runs at `opt`. It
-  feeds zeros, because random numbers are no valid indices.
-
-Sources: README.md and src/ of triton-inference-server/onnxruntime_backend and /openvino_backend.
+A configuration that does not fit keeps a model from loading. What a backend takes is stated in its runtime's room
+(`serving.py`), read from the backends' own sources. No backend has optimization profiles: the bounds of dynamic axes
+are in parameters, and a warm-up runs at `opt`. It feeds zeros, because random numbers are not valid indices.
 """
 
 from __future__ import annotations
@@ -23,6 +13,7 @@ from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, Tensor
+from engines.runtimes.serving import TritonBackend, triton_backend
 
 TYPES = {
     "bool": "TYPE_BOOL",
@@ -42,29 +33,6 @@ TYPES = {
 }
 """Triton's name of each element type."""
 
-_ORT_LEVELS = {"ORT_DISABLE_ALL": 2, "ORT_ENABLE_BASIC": -1, "ORT_ENABLE_EXTENDED": 1}
-_ORT_MODES = {"ORT_SEQUENTIAL": "0", "ORT_PARALLEL": "1"}
-_OPENVINO_OPTIONS = ("PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS")
-_NO_FLOAT32 = (
-    "Triton's OpenVINO backend has no parameter that asks for float32: on a processor with bfloat16 arithmetic it "
-    "computes in bfloat16, which is not what parity was measured with."
-)
-
-
-@dataclass(frozen=True)
-class TritonBackend:
-    """A backend: the file that it opens, and the element types that it does not take."""
-
-    file_name: str
-    unsupported: frozenset[str]
-
-
-BACKENDS = {
-    "onnxruntime": TritonBackend("model.onnx", frozenset()),
-    "openvino": TritonBackend("model.xml", frozenset({"float64", "bfloat16", "string"})),
-}
-"""Backends by the name of the runtime, which is their own."""
-
 
 @dataclass(frozen=True)
 class Label:
@@ -81,39 +49,39 @@ def model_config(
     """Return the configuration under which Triton serves version `number` of a component, and no other.
 
     Raises:
-        EngineFailure: UNSUPPORTED_PRECISION for an element type that the backend does not take; INVALID_MODEL for a
+        EngineFailure: TOOLCHAIN_UNAVAILABLE if Triton has no backend for the runtime, UNSUPPORTED_PRECISION for an
+            element type that the backend does not take; INVALID_MODEL for a
             shape that it cannot serve.
     """
-    runtime = manifest.form_of(component).runtime.name
+    backend = triton_backend(manifest.form_of(component).runtime.name, component.name)
     batch = largest_batch(component)
     label_of = {label.output: label.file_name for label in labels}
-    inputs = [_tensor(component, tensor, runtime, batch) for tensor in component.signature.inputs]
-    outputs = [_tensor(component, tensor, runtime, batch) for tensor in component.signature.outputs]
+    settings = backend.settings(component.options, batch)
+    inputs = [_tensor(component, tensor, backend, batch) for tensor in component.signature.inputs]
+    outputs = [_tensor(component, tensor, backend, batch) for tensor in component.signature.outputs]
     for output in outputs:
         if output["name"] in label_of:
             output["label_filename"] = label_of[output["name"]]
     config: dict[str, Any] = {
         "name": name,
-        "backend": runtime,
+        "backend": backend.name,
         "version_policy": {"specific": {"versions": [number]}},
         "max_batch_size": batch,
         "input": inputs,
         "output": outputs,
         "instance_group": [{"kind": "KIND_CPU", "count": 1}],
-        "parameters": _as_parameters(_parameters(manifest, component, batch, package)),
+        "parameters": _as_parameters({**_parameters(manifest, component, package), **settings.parameters}),
+        **settings.fields,
     }
     if batch > 1:
         config["dynamic_batching"] = {"preferred_batch_size": [batch]}
     if warmup := _warmup(component, inputs, batch):
         config["model_warmup"] = [warmup]
-    level = _ORT_LEVELS.get(component.options.get("graph_optimization_level", ""))
-    if runtime == "onnxruntime" and level is not None:
-        config["optimization"] = {"graph": {"level": level}}
     return config
 
 
 def largest_batch(component: ComponentEntry) -> int:
-    """Return the largest batch that Triton may form, or 0 where the component has no batch axis.
+    """Return the largest batch that Triton may form, or 0 if the component has no batch axis.
 
     It has one if axis 0 of every input counts the samples and runs from 1 to the component's largest batch, and of
     every output too, or without a bound.
@@ -135,22 +103,22 @@ def largest_batch(component: ComponentEntry) -> int:
     return component.max_batch if batched and fits and inputs == {component.max_batch} else 0
 
 
-def _tensor(component: ComponentEntry, tensor: Tensor, runtime: str, batch: int) -> dict[str, Any]:
-    if tensor.dtype not in TYPES or tensor.dtype in BACKENDS[runtime].unsupported:
+def _tensor(component: ComponentEntry, tensor: Tensor, backend: TritonBackend, batch: int) -> dict[str, Any]:
+    if tensor.dtype not in TYPES or tensor.dtype in backend.unsupported:
         raise EngineFailure(
             FailureReason.UNSUPPORTED_PRECISION,
-            f"Triton's backend for {runtime} does not take the element type {tensor.dtype} of tensor '{tensor.name}' "
+            f"Triton's backend {backend.name} does not take the element type {tensor.dtype} of tensor '{tensor.name}' "
             f"in component '{component.name}'.",
         )
     if tensor.shape is None:
-        raise _wrong_shape(component, tensor, "its number of axes is not known, and Triton asks for it")
+        raise _wrong_shape(component, tensor, "its number of axes is not known, and Triton needs it")
     dims = [low if low == high else -1 for low, high in zip(tensor.shape.min, tensor.shape.max, strict=True)]
     values = {"name": tensor.name, "data_type": TYPES[tensor.dtype], "dims": dims[1:] if batch else dims}
     if values["dims"]:
         return values
-    if not batch and runtime == "openvino":
-        raise _wrong_shape(component, tensor, "it is a scalar, which Triton's backend for openvino does not take")
-    # Triton knows no tensor without axes: clients see one of one element.
+    if not batch and not backend.takes_scalars:
+        raise _wrong_shape(component, tensor, f"it is a scalar, which Triton's backend {backend.name} does not take")
+    # Triton has no tensors without axes: clients see one of one element.
     return values | {"dims": [1]} | ({"reshape": {}} if batch else {})
 
 
@@ -159,7 +127,7 @@ def _warmup(component: ComponentEntry, inputs: Sequence[dict[str, Any]], batch: 
     tensors = component.signature.inputs
     shapes = [tensor.shape.opt if tensor.shape else () for tensor in tensors]
     if not tensors or any(tensor.dtype == "string" or any(tensor.value or ()) for tensor in tensors):
-        return {}  # zeros are no text, and not the value that the input needs
+        return {}  # zeros are neither text nor the value that the input needs
     data = {
         value["name"]: {
             "data_type": value["data_type"],
@@ -171,8 +139,8 @@ def _warmup(component: ComponentEntry, inputs: Sequence[dict[str, Any]], batch: 
     return {"name": "opt", "batch_size": min(shape[0] for shape in shapes) if batch else 1, "inputs": data}
 
 
-def _parameters(manifest: Manifest, component: ComponentEntry, batch: int, package: str) -> dict[str, str]:
-    form, options = manifest.form_of(component), component.options
+def _parameters(manifest: Manifest, component: ComponentEntry, package: str) -> dict[str, str]:
+    form = manifest.form_of(component)
     values: dict[str, str] = {
         "lathe.package": package,
         "lathe.precision": form.precision,
@@ -185,18 +153,11 @@ def _parameters(manifest: Manifest, component: ComponentEntry, batch: int, packa
             shapes = ("min", tensor.shape.min), ("opt", tensor.shape.opt), ("max", tensor.shape.max)
             profile = " ".join(f"{end}={'x'.join(map(str, shape))}" for end, shape in shapes)
             values[f"lathe.shape_profile.{tensor.name}"] = profile
-    if form.runtime.name == "onnxruntime":
-        values["execution_mode"] = _ORT_MODES.get(options.get("execution_mode", ""), "")
-    else:
-        values |= {name: options.get(name, "") for name in _OPENVINO_OPTIONS}
-        values["HINT_BF16"] = "YES" if options.get("INFERENCE_PRECISION_HINT") == "bf16" else ""
-        values["lathe.note"] = _NO_FLOAT32 if options.get("INFERENCE_PRECISION_HINT") == "f32" else ""
-        values["ENABLE_BATCH_PADDING"] = "YES" if batch > 1 else ""
-    return {name: value for name, value in values.items() if value}
+    return values
 
 
 def _as_parameters(values: dict[str, str]) -> dict[str, dict[str, str]]:
-    return {name: {"string_value": value} for name, value in sorted(values.items())}
+    return {name: {"string_value": value} for name, value in sorted(values.items()) if value}
 
 
 def _wrong_shape(component: ComponentEntry, tensor: Tensor, why: str) -> EngineFailure:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.package.compatibility import RULES, VECTOR_FLAGS, Judgement, Machine, judge, parse_version
+from engines.package.compatibility import Judgement, Machine, judge, parse_version
 from engines.package.manifest import Manifest
+from engines.runtimes.inductor.serving import VECTOR_FLAGS
+from engines.runtimes.serving import ROOMS
 from engines.spec.devices import load_catalog
 from tests.unit.package.test_manifest import MANIFEST
 
@@ -26,7 +28,7 @@ def test_a_machine_of_which_nothing_is_known_is_not_refused() -> None:
     found = ask(Machine())
     assert found.compatible
     assert len(found.checks) == 3
-    assert all("asked" in check or "asks" in check for check in found.checks)
+    assert all("given" in check or "needs no processor flag" in check for check in found.checks)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_processor_flags_are_asked_for_where_the_package_needs_one() -> None:
 
 def test_every_runtime_of_the_catalog_has_a_rule() -> None:
     named = {name for device in load_catalog().devices.values() for name in device.runtimes}
-    assert named == set(RULES)
+    assert named == set(ROOMS)
 
 
 @given(st.lists(st.integers(0, 10**9 - 1), min_size=1, max_size=6))
@@ -128,6 +130,33 @@ def test_what_was_compiled_for_wide_vectors_needs_all_of_their_flags() -> None:
     compiled = {"components": [component | {"options": {"cpu_capability": "AVX512"}}]}
     every = ["fpu", *VECTOR_FLAGS["AVX512"]]
     assert ask(Machine(cpu_flags=every), "inductor", "2.13.0", **compiled).compatible
-    assert any("not asked" in check for check in ask(Machine(), "inductor", "2.13.0", **compiled).checks)
+    assert any(
+        "No processor flags were given" in check for check in ask(Machine(), "inductor", "2.13.0", **compiled).checks
+    )
     found = ask(Machine(cpu_flags=[flag for flag in every if flag != "avx512vl"]), "inductor", "2.13.0", **compiled)
     assert any("the machine lacks avx512vl" in reason for reason in found.reasons)
+
+
+ENCODER = MANIFEST["components"][0] | {"name": "encoder", "runtime": {"name": "onnxruntime", "version": "1.31.1"}}
+DECODER = MANIFEST["components"][0] | {"name": "decoder", "precision": "BF16"}
+
+
+def test_every_component_is_judged_by_its_own_runtime_and_named() -> None:
+    parts: dict[str, Any] = {"components": [ENCODER, DECODER]}
+    versions = {"onnxruntime": "1.31.1", "openvino": "2026.3.0"}
+    found = ask(Machine(device="cpu-arm64", runtime_versions=versions, cpu_flags=["avx2"]), **parts)
+    told = " ".join(found.reasons)
+    assert "no runtime openvino, which component 'decoder' needs" in told
+    assert "The machine has openvino 2026.3.0, component 'decoder' was verified with 2026.4.0" in told
+    assert "Component 'decoder' needs one of the processor flags amx_bf16, avx512_bf16 for BF16" in told
+    assert "encoder" not in told
+    assert any("component 'encoder' was verified with 1.31.1: the same" in check for check in found.checks)
+    compiled = {**ENCODER, "runtime": {"name": "inductor", "version": "2.13.0"}, "options": {"cpu_capability": "AVX2"}}
+    found = ask(Machine(cpu_flags=["avx512_bf16"]), components=[compiled, DECODER])
+    assert [reason.partition(" needs")[0] for reason in found.reasons] == ["Component 'encoder'"]
+
+
+def test_components_of_one_runtime_are_named_together() -> None:
+    other = {**ENCODER, "name": "head"}
+    found = ask(Machine(runtime_versions={"onnxruntime": "1.20"}), components=[ENCODER, other, DECODER])
+    assert ["each of the components 'encoder', 'head' was" in reason for reason in found.reasons] == [True]

@@ -59,8 +59,10 @@ async def test_a_machine_needs_every_runtime_of_a_package(desk: Desk, version: s
     flags = ["avx512_bf16"]
     found = await check(desk, version, device="cpu-x86-64", runtime_versions=versions, cpu_flags=flags)
     assert found.compatible
-    assert "The machine has openvino 2026.4.0, the package was verified with 2026.4.0: the same." in found.checks
-    assert "The machine has onnxruntime 1.31.1, the package was verified with 1.31.1: the same." in found.checks
+    assert (
+        "The machine has openvino 2026.4.0, component 'encoder' was verified with 2026.4.0: the same." in found.checks
+    )
+    assert "The machine has onnxruntime 1.31.1, component 'decoder' was verified with 1.31.1: the same." in found.checks
     old = await check(desk, version, runtime_versions=versions | {"openvino": "2025.1"})
     assert [reason.split(",")[0] for reason in old.reasons] == ["The machine has openvino 2025.1"]
     plain = await check(desk, version, cpu_flags=["sse"])
