@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.formats.preparation import Progress
+from engines.package.description import describe_package
 from engines.package.writer import PackageContent, write_package
 from engines.sandbox import Reporter
 
@@ -41,7 +42,8 @@ def finish_package(workdir: Path, content: PackageContent, report: Reporter) -> 
     """Write everything beside the models that lie in the package, and remove `workdir/scratch`.
 
     Returns:
-        What the outcomes of all entries have: `files`, without digests, and `architecture_digests`.
+        What the outcomes of all entries have: `files`, without digests; `description`, the graphs that they contain;
+        and `architecture_digests`.
     """
     package = workdir / PACKAGE_DIR
     files = write_package(package, content)
@@ -51,5 +53,6 @@ def finish_package(workdir: Path, content: PackageContent, report: Reporter) -> 
     architectures = content.request.architectures.values()
     return {
         "files": [{"path": name} for name in files],
+        "description": {"graphs": describe_package(package)},
         "architecture_digests": {entry.name: entry.digest for entry in architectures if entry.name},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -17,24 +17,22 @@ from lathe.converter.v1.conversion_service_pb2 import (
 )
 from lathe.registry.v1.model_service_pb2 import (
     PACKAGE,
-    GetModelRequest,
-    GetModelVersionRequest,
     Lineage,
-    Model,
     ModelVersion,
     PackageInfo,
+    TaskSource,
 )
-from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import ResolvedTemplate, ResolveTemplateRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from engines.spec.devices import load_catalog
-from services.converter.uses import used_by
+from services.converter.uses import architectures_of, used_by
 from services.platform.errors import invalid_argument
-from services.siblings.fitting import check_inputs
+from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
 from services.siblings.overrides import named_only
 from services.siblings.packages import Packages, manifest_of, output_model
+from services.siblings.resolution import complete as complete_template
 from services.siblings.sources import Sources
 from services.storage import ContentStore
 from services.tasks.kind import MINIMUM_MEMORY, Prepared
@@ -50,7 +48,6 @@ class ConversionKind:
     outcome_type = ConversionOutcome
 
     def __init__(self, registry: grpc.aio.Channel, template: grpc.aio.Channel, cas: ContentStore) -> None:
-        self._models = ModelServiceStub(registry)
         self._templates = TemplateServiceStub(template)
         self._sources = Sources(registry, cas)
         self._packages = Packages(registry, cas)
@@ -68,7 +65,9 @@ class ConversionKind:
             LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
         """
         assert isinstance(spec, ConversionSpec)
-        version, model, resolved = await self._look_up(spec)
+        found, resolved = await asyncio.gather(self._read(spec), self._resolve(spec))
+        version = found.model_version
+        complete_template(resolved, version)
         template = resolved.template
         device = load_catalog().devices[template.device]
         unknown = set(spec.parity_waivers) - {component.name for component in template.components}
@@ -76,24 +75,25 @@ class ConversionKind:
             raise invalid_argument("task.spec.parity_waivers", f"no component is named {', '.join(sorted(unknown))}")
         if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
             raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
-        await check_inputs(
-            self._models, version.name, template, spec.tensor_information, has_samples=spec.HasField("samples")
-        )
+        has_samples = spec.HasField("samples")
+        check_inputs(template, description_of(found), spec.tensor_information, has_samples=has_samples)
         work = await self._sources.compose(
             version,
             template,
             seed=spec.seed,
             parity_waivers=spec.parity_waivers,
-            samples=spec.samples if spec.HasField("samples") else None,
+            samples=spec.samples if has_samples else None,
+            known=found.architectures,
         )
         work.tensor_information = spec.tensor_information
         return Prepared(
             work=work,
             device=template.device,
-            display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
+            display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
             fill=partial(_fill, resolved),
+            standing=found.made,
         )
 
     async def hold(self, task_name: str, spec: Message) -> bool:
@@ -136,26 +136,31 @@ class ConversionKind:
         for component in outcome.components:
             version.parity[component.component].CopyFrom(component.parity)
         return ConversionResult(
-            model_version=await self._packages.register(task, version),
+            model_version=await self._packages.register(task, version, description_of(outcome)),
             manifest=manifest_of(outcome.files),
             components=outcome.components,
             software=outcome.software,
             hardware=outcome.hardware,
         )
 
-    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
-        """Return the original's version, or register the outcome under another model; None where its bytes are gone."""
-        return await self._packages.share(task, original, outcome, self.complete)
+    async def share(
+        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+    ) -> Message | None:
+        """Return the original's version, or register the outcome under another model; None if its bytes are gone."""
+        return await self._packages.share(task, original, outcome, self.complete, standing)
 
-    async def _look_up(self, spec: ConversionSpec) -> tuple[ModelVersion, Model, ResolvedTemplate]:
-        version, model, resolved = await asyncio.gather(
-            self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
-            self._models.GetModel(GetModelRequest(name=output_model(spec))),
-            self._templates.ResolveTemplate(
-                ResolveTemplateRequest(name=spec.template, overrides=spec.overrides, model_version=spec.model_version)
-            ),
+    async def _read(self, spec: ConversionSpec) -> TaskSource:
+        return await self._sources.read(
+            spec.model_version,
+            output_model=spec.output_model,
+            described=formats_to_describe(spec.tensor_information, has_samples=spec.HasField("samples")),
+            architectures=architectures_of(spec),
         )
-        return version, model, resolved
+
+    async def _resolve(self, spec: ConversionSpec) -> ResolvedTemplate:
+        request = ResolveTemplateRequest(name=spec.template, overrides=spec.overrides, partial=True)
+        resolved: ResolvedTemplate = await self._templates.ResolveTemplate(request)
+        return resolved
 
 
 def _fill(resolved: ResolvedTemplate, task: Message) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import grpc
@@ -15,8 +15,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     EvaluationTask,
     EvaluationWork,
 )
-from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
-from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.registry.v1.model_service_pb2 import ModelVersion
 
 from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
@@ -25,6 +24,7 @@ from services.platform.errors import failed_precondition
 from services.siblings.datasets import Datasets
 from services.siblings.holds import Holds
 from services.siblings.packages import manifest_of
+from services.siblings.sources import Sources
 from services.storage import ContentStore
 from services.tasks.kind import Prepared
 
@@ -44,7 +44,7 @@ class EvaluationKind:
     outcome_type = EvaluationOutcome
 
     def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
-        self._models = ModelServiceStub(registry)
+        self._sources = Sources(registry, cas)
         self._datasets = Datasets(registry)
         self._holds = Holds(registry)
         self._cas = cas
@@ -61,10 +61,8 @@ class EvaluationKind:
             LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
         """
         assert isinstance(spec, EvaluationSpec)
-        version, model = await asyncio.gather(
-            self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
-            self._models.GetModel(GetModelRequest(name=spec.model_version.partition("/versions/")[0])),
-        )
+        found = await self._sources.read(spec.model_version)
+        version = found.model_version
         require_package(version)
         manifest = await self._manifest(version)
         # In a thread: the first time it imports NumPy.
@@ -73,7 +71,7 @@ class EvaluationKind:
         return Prepared(
             work=await self._work(spec, version),
             device=device.id,
-            display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
+            display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
         )
@@ -97,7 +95,9 @@ class EvaluationKind:
             getattr(result, field).CopyFrom(stored[path])
         return result
 
-    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+    async def share(
+        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+    ) -> Message | None:
         """Return the result of the same outcome; None if its reports are gone."""
         result = await self.complete(task, outcome)
         # The reports were stored together: one stands for all.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import grpc
@@ -14,8 +13,6 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationTask,
     OptimizationWork,
 )
-from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
-from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.precision_pb2 import INT8
 
 from engines.spec.devices import load_catalog
@@ -35,10 +32,10 @@ from services.optimizer.rules import (
     time_limit,
 )
 from services.siblings.datasets import Datasets
-from services.siblings.fitting import check_inputs
+from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
-from services.siblings.packages import Packages, manifest_of, output_model
-from services.siblings.recipes import Recipes, Wanted
+from services.siblings.packages import Packages, manifest_of
+from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources, files_digest, require_same_architectures
 from services.storage import ContentStore
 from services.tasks.kind import Prepared
@@ -66,7 +63,6 @@ class OptimizationKind:
     def __init__(
         self, registry: grpc.aio.Channel, template: grpc.aio.Channel, cas: ContentStore, database: Database
     ) -> None:
-        self._models = ModelServiceStub(registry)
         self._sources = Sources(registry, cas)
         self._recipes = Recipes(template)
         self._datasets = Datasets(registry)
@@ -93,19 +89,19 @@ class OptimizationKind:
         asked.memory_limit_bytes = asked.memory_limit_bytes or device.memory_limit_bytes
         if asked.output_location:
             await self._places.refuse_overlap(place_of("", asked), spec.model_version)
-        version, model = await asyncio.gather(
-            self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
-            self._models.GetModel(GetModelRequest(name=output_model(spec))),
+        text, has_samples = asked.tensor_information, asked.HasField("test_data")
+        found = await self._sources.read(
+            spec.model_version,
+            output_model=spec.output_model,
+            described=formats_to_describe(text, has_samples=has_samples),
         )
-        source, own = await self._sources.original(version)
-        require_the_source_itself(version, source)
-        template = await self._recipes.resolve(Wanted(spec.template, spec.device, READING_RUNTIME), source, own)
-        has_samples = asked.HasField("test_data")
-        text, most = asked.tensor_information, asked.max_batch
-        await check_inputs(self._models, source.name, template, text, has_samples=has_samples, max_batch=most)
-        conversion = await self._sources.compose(source, template, seed=asked.seed)
+        source, own = await self._sources.original(found)
+        require_the_source_itself(found.model_version, source)
+        template = await self._recipes.resolve(RecipeRequest(spec.template, spec.device, READING_RUNTIME), source, own)
+        check_inputs(template, description_of(found), text, has_samples=has_samples, max_batch=asked.max_batch)
+        conversion = await self._sources.compose(source, template, seed=asked.seed, known=found.architectures)
         if own is not None:
-            require_same_architectures(conversion, version)
+            require_same_architectures(conversion, found.model_version)
         bare = OptimizationWork(conversion=conversion, spec=asked)
         await self._choose(bare, asked)
         _forget_names(bare.spec)
@@ -113,7 +109,7 @@ class OptimizationKind:
             work=await self._with_record(bare, device.id),
             bare=bare,
             device=device.id,
-            display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
+            display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=time_limit(asked, device),
             memory_limit_bytes=asked.memory_limit_bytes,
         )
@@ -139,8 +135,7 @@ class OptimizationKind:
         """Remember the record of the search, and return what it found."""
         assert isinstance(task, OptimizationTask)
         assert isinstance(outcome, OptimizationOutcome)
-        version = await self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version))
-        source, _ = await self._sources.original(version)
+        source, _ = await self._sources.original(await self._sources.read(task.spec.model_version))
         digest = files_digest(source.files)
         for file in outcome.files:
             if file.path == RECORD_FILE:
@@ -148,7 +143,9 @@ class OptimizationKind:
         earlier = {each.measured_by for each in outcome.result.candidates if each.measured_by}
         return result_of(outcome, await self._records.writers(earlier))
 
-    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+    async def share(
+        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+    ) -> Message | None:
         """Return what the original found, not saved yet; None where its files are gone."""
         assert isinstance(original, OptimizationTask)
         assert isinstance(outcome, OptimizationOutcome)

@@ -8,7 +8,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from lathe.optimizer.v1.optimization_service_pb2 import OptimizationTask, OptimizationWork, SaveModelRequest
+from lathe.optimizer.v1.optimization_service_pb2 import (
+    OptimizationOutcome,
+    OptimizationTask,
+    OptimizationWork,
+    SaveModelRequest,
+)
 from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.event_pb2 import TaskAssignment
@@ -20,6 +25,7 @@ from services.optimizer.places import Places
 from services.optimizer.rules import place_of
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, is_transient
 from services.process.composition import Platform
+from services.siblings.fitting import description_of
 from services.siblings.packages import Packages, output_model, package_version
 from services.storage.folders import Folders
 from services.tasks.api.service import TaskEngine
@@ -112,7 +118,9 @@ class Saver:
         await self._folders.sweep(place, {file.path for file in files})
         await self._folders.copy(place, files, missing_only=False)
         version = package_version(task, task.result.files, _architectures(row), source, manifest)
-        name = await self._packages.register(task, version)
+        # A task that shares another's outcome has none of its own.
+        outcome = OptimizationOutcome.FromString(row.outcome or b"")
+        name = await self._packages.register(task, version, description_of(outcome))
         await self._places.registered(task.name, name)
         return name
 

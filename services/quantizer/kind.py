@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import grpc
@@ -14,17 +14,17 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
     QuantizationTask,
     QuantizationWork,
 )
-from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest
+from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
 from engines.spec.devices import load_catalog
 from services.quantizer.result import result_of
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
 from services.siblings.datasets import Datasets
-from services.siblings.fitting import check_inputs
+from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
-from services.siblings.packages import Packages, manifest_of, output_model, package_version
-from services.siblings.recipes import Recipes, Wanted
+from services.siblings.packages import Packages, manifest_of, package_version
+from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
 from services.tasks.kind import Prepared
@@ -64,30 +64,33 @@ class QuantizationKind:
         """
         assert isinstance(spec, QuantizationSpec)
         asked = normalized(spec)
-        version, model = await asyncio.gather(
-            self._models.GetModelVersion(GetModelVersionRequest(name=spec.model_version)),
-            self._models.GetModel(GetModelRequest(name=output_model(spec))),
+        found = await self._sources.read(
+            spec.model_version,
+            output_model=spec.output_model,
+            described=formats_to_describe(asked.tensor_information, has_samples=False),
         )
-        source, own = await self._sources.original(version)
-        wanted = Wanted(spec.template, spec.device, spec.runtime)
+        source, own = await self._sources.original(found)
+        wanted = RecipeRequest(spec.template, spec.device, spec.runtime)
         template = await self._recipes.resolve(wanted, source, own)
         check_target(template, asked.precision)
         asked.device, asked.runtime = template.device, template.runtime
         text = asked.tensor_information
-        await check_inputs(self._models, source.name, template, text, has_samples=False)
-        work = QuantizationWork(conversion=await self._sources.compose(source, template), spec=asked)
+        check_inputs(template, description_of(found), text, has_samples=False)
+        conversion = await self._sources.compose(source, template, known=found.architectures)
+        work = QuantizationWork(conversion=conversion, spec=asked)
         work.conversion.tensor_information = text
         if own is not None:
-            require_same_architectures(work.conversion, version)
+            require_same_architectures(work.conversion, found.model_version)
         await self._choose(work, asked, template.method)
         _forget_names(work.spec)
         device = load_catalog().devices[template.device]
         return Prepared(
             work=work,
             device=device.id,
-            display_name=f"{model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
+            display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
+            standing=found.made,
         )
 
     async def hold(self, task_name: str, spec: Message) -> bool:
@@ -110,12 +113,14 @@ class QuantizationKind:
             self._cas.read(manifest_of(outcome.files)),
         )
         made = package_version(task, outcome.files, outcome.architecture_digests, quantized, manifest)
-        name = await self._packages.register(task, made)
+        name = await self._packages.register(task, made, description_of(outcome))
         return result_of(outcome, name)
 
-    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
-        """Return the original's version, or register the outcome under another model; None where its bytes are gone."""
-        return await self._packages.share(task, original, outcome, self.complete)
+    async def share(
+        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+    ) -> Message | None:
+        """Return the original's version, or register the outcome under another model; None if its bytes are gone."""
+        return await self._packages.share(task, original, outcome, self.complete, standing)
 
     async def _choose(self, work: QuantizationWork, asked: QuantizationSpec, method: str) -> None:
         """Have the items of the datasets chosen that the specification names."""

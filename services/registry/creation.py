@@ -60,6 +60,8 @@ class Creation:
         """
         if request.model_version.lineage.task:
             require_service("Saying which task made a version (`lineage.task`)")
+        if request.HasField("description"):
+            require_service("Saying what the files of a version contain (`description`)")
         return await made_once(
             self._leases,
             request,
@@ -72,11 +74,20 @@ class Creation:
         version = _composed(request.model_version)
         require_described(version.format)
         await self._blobs.require(version.files)
-        description = await self._describer.describe(version.format, version.files)
+        description = await self._description(request, version)
         if version.format == PACKAGE:
             manifest = next(file for file in version.files if file.path == MANIFEST)
             fill_from_manifest(version.package, await self._content.read(manifest.digest))
         return await self._write(request, model, version, description)
+
+    async def _description(self, request: CreateModelVersionRequest, version: ModelVersion) -> ModelDescription:
+        """Return what the files contain, as the task says that made the package, or as a sandboxed child reads them."""
+        if version.format != PACKAGE or not version.lineage.task or not request.HasField("description"):
+            return await self._describer.describe(version.format, version.files)
+        description = ModelDescription(format=version.format, size_bytes=version.size_bytes)
+        description.graphs.extend(request.description.graphs)
+        description.parameter_count = sum(graph.parameter_count for graph in description.graphs)
+        return description
 
     async def _write(
         self, request: CreateModelVersionRequest, model: Model, version: ModelVersion, description: ModelDescription

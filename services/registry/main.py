@@ -25,6 +25,7 @@ from services.registry.datasets import assembly as datasets_assembly
 from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
 from services.registry.releases import assembly as releases_assembly
+from services.registry.task_sources import TaskSources
 from services.registry.versions import Versions
 from services.resources.idempotency import forget_requests
 from services.storage import Uploads
@@ -50,7 +51,9 @@ async def build(platform: Platform) -> ServiceParts:
         add_ArtifactServiceServicer_to_server(ArtifactServicer(artifacts), server)
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
-        add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
+        add_ModelServiceServicer_to_server(
+            ModelServicer(Models(database), versions, creation, TaskSources(database)), server
+        )
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
 
     async def keep_house() -> None:

@@ -9,6 +9,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceServicer
 
 from services.registry.creation import Creation
 from services.registry.models import Models
+from services.registry.task_sources import TaskSources
 from services.registry.versions import Versions
 
 Context = grpc.aio.ServicerContext[object, object]
@@ -17,10 +18,11 @@ Context = grpc.aio.ServicerContext[object, object]
 class ModelServicer(ModelServiceServicer):
     """Answers the calls of ModelService."""
 
-    def __init__(self, models: Models, versions: Versions, creation: Creation) -> None:
+    def __init__(self, models: Models, versions: Versions, creation: Creation, sources: TaskSources) -> None:
         self._models = models
         self._versions = versions
         self._creation = creation
+        self._sources = sources
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Context) -> pb.Model:
         return await self._models.create(request)
@@ -76,3 +78,6 @@ class ModelServicer(ModelServiceServicer):
     async def UnholdModelVersion(self, request: pb.UnholdModelVersionRequest, context: Context) -> Empty:
         await self._versions.unhold(request.name, request.holder)
         return Empty()
+
+    async def ReadTaskSource(self, request: pb.ReadTaskSourceRequest, context: Context) -> pb.TaskSource:
+        return await self._sources.read(request)

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-import grpc
 from google.protobuf.json_format import MessageToDict
+from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome
+from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome
+from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome
 from lathe.registry.v1.model_service_pb2 import (
     FROZEN_GRAPH,
     ONNX,
     SAVED_MODEL,
-    DescribeModelVersionRequest,
     GraphDescription,
     ModelDescription,
     ModelFormat,
+    TaskSource,
 )
 from lathe.template.v1.template_service_pb2 import Template
 
 from engines.failures import EngineFailure
 from services.platform.errors import LatheError, invalid_argument
 
-if TYPE_CHECKING:
-    from lathe.registry.v1.model_service_pb2_grpc import ModelServiceAsyncStub
-
 FIELD = "task.spec.tensor_information"
 # Formats whose inputs may leave axes open; every other states its extents, or nothing at all.
 _OPEN_FORMATS = frozenset({ONNX, SAVED_MODEL, FROZEN_GRAPH})
-# What a description is refused with if the files cannot be read: the task will say so, with its log.
-_UNREADABLE = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION})
 
 
-async def check_inputs(
-    models: ModelServiceAsyncStub, source: str, template: Template, text: str, *, has_samples: bool, max_batch: int = 0
+def formats_to_describe(text: str, *, has_samples: bool) -> Sequence[ModelFormat.ValueType]:
+    """Return the formats whose description `check_inputs` needs, before it is known which one the source has."""
+    if text.strip():
+        return ModelFormat.values()
+    return () if has_samples else tuple(_OPEN_FORMATS)
+
+
+def description_of(
+    message: TaskSource | ConversionOutcome | QuantizationOutcome | OptimizationOutcome,
+) -> ModelDescription | None:
+    """Return the description that a message carries, if it does."""
+    return message.description if message.HasField("description") else None
+
+
+def check_inputs(
+    template: Template,
+    description: ModelDescription | None,
+    text: str,
+    *,
+    has_samples: bool,
+    max_batch: int = 0,
 ) -> None:
     """Refuse inputs that nothing declares, and tensor information that cannot fit the source.
 
-    If the description tells too little, the task will find out.
+    If the description says too little, the task will find out.
 
     Args:
-        models: The registry.
-        source: Name of the version that is read.
-        template: The full template by which it is read.
+        template: The full template by which the source is read.
+        description: Of the source, for the formats of `formats_to_describe`; None for others.
         text: Tensor information; empty if there is none.
         has_samples: Whether the user gives samples, whose shapes say what the source leaves open.
         max_batch: Largest batch of the task; the template's if 0.
@@ -58,19 +73,11 @@ async def check_inputs(
         )
     undeclared = template.source_format in _OPEN_FORMATS and not has_samples
     undeclared = undeclared and not any(component.inputs for component in template.components)
-    if len(template.components) != 1 or not (text.strip() or undeclared):
-        return
-    try:
-        description = await models.DescribeModelVersion(DescribeModelVersionRequest(name=source))
-    except grpc.aio.AioRpcError as error:
-        if error.code() not in _UNREADABLE:
-            raise
-        return
-    check_fit(text, template, description, max_batch=max_batch)
+    if len(template.components) == 1 and description is not None and (text.strip() or undeclared):
+        _check_fit(text, template, description, max_batch=max_batch)
 
 
-def check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int = 0) -> None:
-    """Refuse what `check_inputs` does, of a template of one component, by the description of its source."""
+def _check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int) -> None:
     from engines.formats import FORMATS
     from engines.formats.onnx.description import WITH_DEFAULT
     from engines.spec.declared_inputs import check_information

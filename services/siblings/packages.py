@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -16,6 +16,7 @@ from lathe.registry.v1.model_service_pb2 import (
     GetLineageRequest,
     GetModelVersionRequest,
     Lineage,
+    ModelDescription,
     ModelVersion,
     PackageInfo,
 )
@@ -34,28 +35,42 @@ class Packages:
         self._models = ModelServiceStub(registry)
         self._cas = cas
 
-    async def register(self, task: Any, version: ModelVersion) -> str:
+    async def register(self, task: Any, version: ModelVersion, description: ModelDescription | None = None) -> str:
         """Register what a task made and return the version's name; a repeat for the same task returns the first.
 
         A version that the task's result names already is gone, and gets a successor.
+
+        Args:
+            task: The task.
+            version: The version to create.
+            description: What the worker found in the files; the registry reads them itself if there is none.
         """
         created = await self._models.CreateModelVersion(
             CreateModelVersionRequest(
                 parent=output_model(task.spec),
                 model_version=version,
+                description=description,
                 request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, task.uid + task.result.model_version)),
             )
         )
         return created.name
 
     async def share(
-        self, task: Any, original: Any, outcome: Any, complete: Callable[[Message, Message], Awaitable[Message]]
+        self,
+        task: Any,
+        original: Any,
+        outcome: Any,
+        complete: Callable[[Message, Message], Awaitable[Message]],
+        standing: Collection[str],
     ) -> Message | None:
-        """Return the original's result, or `complete` under another model; None where its bytes are gone."""
+        """Return the original's result, or `complete` under another model; None if its bytes are gone.
+
+        `standing` are versions that are known to exist.
+        """
         registered = original.result.model_version
         same_place = bool(registered) and output_model(task.spec) == output_model(original.spec)
         # While a version is registered its blobs are kept, so that the store need not be asked.
-        if same_place and await self.exists(registered):
+        if same_place and (registered in standing or await self.exists(registered)):
             result: Message = original.result
             return result
         if not await self._cas.exists(manifest_of(outcome.files)):  # the files were stored together: one stands for all

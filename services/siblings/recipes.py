@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import (
-    ListTemplatesRequest,
+    ResolvedTemplate,
     ResolveTemplateRequest,
     Template,
     TemplateOverrides,
@@ -15,12 +15,13 @@ from lathe.template.v1.template_service_pb2 import (
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from lathe.type.v1.precision_pb2 import FP32
 
+from engines.spec.devices import load_catalog
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, invalid_argument
-from services.resources.paging import MAX_PAGE_SIZE
+from services.siblings.resolution import complete
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RecipeRequest:
     """What a specification says of its recipe; the fields of the specification have the same names.
 
     Attributes:
@@ -40,7 +41,7 @@ class Recipes:
     def __init__(self, template: grpc.aio.Channel) -> None:
         self._templates = TemplateServiceStub(template)
 
-    async def resolve(self, wanted: Wanted, source: ModelVersion, own: Template | None) -> Template:
+    async def resolve(self, wanted: RecipeRequest, source: ModelVersion, own: Template | None) -> Template:
         """Return the full template by which `source` is read, in FP32, for the asked device and runtime.
 
         Args:
@@ -53,46 +54,55 @@ class Recipes:
         """
         if own is not None:
             return _adapted(wanted, own)
-        name = wanted.template or await self._built_in(wanted, source)
+        name = wanted.template or _built_in(wanted, source)
         values = Template(device=wanted.device, runtime=wanted.runtime, precision=FP32)
         paths = [field for field in ("device", "runtime") if getattr(wanted, field)] + ["precision"]
         request = ResolveTemplateRequest(
-            name=name, overrides=TemplateOverrides(values=values, paths=paths), model_version=source.name
+            name=name, overrides=TemplateOverrides(values=values, paths=paths), partial=True
         )
         try:
-            resolved = await self._templates.ResolveTemplate(request)
+            resolved: ResolvedTemplate = await self._templates.ResolveTemplate(request)
+            if not wanted.template and not resolved.template.built_in:  # a user's, under the name of a built-in one
+                raise _no_template(wanted, source)
+            complete(resolved, source)
         except grpc.aio.AioRpcError as error:
+            if not wanted.template and error.code() is grpc.StatusCode.NOT_FOUND:
+                raise _no_template(wanted, source) from None
+            raise _explained(from_rpc_error(error), name) from None
+        except LatheError as error:
             raise _explained(error, name) from None
-        template: Template = resolved.template
-        return template
+        return resolved.template
 
-    async def _built_in(self, wanted: Wanted, source: ModelVersion) -> str:
-        """Return the name of the built-in template that takes any source of this format."""
-        for field in ("device", "runtime"):
-            if not getattr(wanted, field):
-                raise invalid_argument(
-                    f"task.spec.{field}", f"'{source.name}' is no package, which would say its {field}; say it here"
-                )
-        request = ListTemplatesRequest(
-            page_size=MAX_PAGE_SIZE,
-            device=wanted.device,
-            runtime=wanted.runtime,
-            source_format=source.format,
-            built_in=True,
-        )
-        found = (await self._templates.ListTemplates(request)).templates
-        fits = [each.name for each in found if each.precision == FP32 and each.method == "raw"]
-        if not fits:
-            raise failed_precondition(
-                "NO_TEMPLATE",
-                f"No built-in template reads {ModelFormat.Name(source.format)} for {wanted.device} with "
-                f"{wanted.runtime}. Name a template of your own in task.spec.template.",
-                source.name,
+
+def built_in_name(source_format: str, device: str, runtime: str, precision: str, variant: str = "") -> str:
+    """Return the name of a built-in template: of the one that takes any source of a format, or of a `variant`."""
+    parts = (source_format.replace("_", "-"), variant, device, runtime, precision)
+    return f"templates/{'-'.join(part for part in parts if part).lower()}"
+
+
+def _built_in(wanted: RecipeRequest, source: ModelVersion) -> str:
+    """Return the name of the built-in template that takes any source of this format."""
+    for field in ("device", "runtime"):
+        if not getattr(wanted, field):
+            raise invalid_argument(
+                f"task.spec.{field}", f"'{source.name}' is no package, which would say its {field}; say it here"
             )
-        return min(fits, key=len)
+    device = load_catalog().devices.get(wanted.device)
+    if device is None or wanted.runtime not in device.buildable_runtimes:
+        raise _no_template(wanted, source)
+    return built_in_name(ModelFormat.Name(source.format), wanted.device, wanted.runtime, "FP32")
 
 
-def _adapted(wanted: Wanted, own: Template) -> Template:
+def _no_template(wanted: RecipeRequest, source: ModelVersion) -> LatheError:
+    return failed_precondition(
+        "NO_TEMPLATE",
+        f"No built-in template reads {ModelFormat.Name(source.format)} for {wanted.device} with "
+        f"{wanted.runtime}. Name a template of your own in task.spec.template.",
+        source.name,
+    )
+
+
+def _adapted(wanted: RecipeRequest, own: Template) -> Template:
     if wanted.template:
         raise invalid_argument(
             "task.spec.template", "a package brings the template that it was made with; leave it out"
@@ -104,9 +114,8 @@ def _adapted(wanted: Wanted, own: Template) -> Template:
     return template
 
 
-def _explained(error: grpc.aio.AioRpcError, name: str) -> LatheError:
-    """Return the template service's answer as one about this request, which has no overrides to mend."""
-    told = from_rpc_error(error)
+def _explained(told: LatheError, name: str) -> LatheError:
+    """Return a refusal of a template as one about this request, which has no overrides to mend."""
     if told.code is not grpc.StatusCode.INVALID_ARGUMENT:
         return told
     words = "; ".join(description for _, description in told.fields) or told.message

@@ -6,7 +6,7 @@ Converter, quantizer and optimizer gather it here, from their siblings and the o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 from google.protobuf.json_format import Parse, ParseError
@@ -14,7 +14,13 @@ from google.protobuf.message import Message
 from lathe.converter.v1.conversion_service_pb2 import ConversionWork, WorkArchitecture, WorkInput
 from lathe.registry.v1.architecture_service_pb2 import Architecture, GetArchitectureRequest
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
-from lathe.registry.v1.model_service_pb2 import PACKAGE, GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2 import (
+    PACKAGE,
+    ModelFormat,
+    ModelVersion,
+    ReadTaskSourceRequest,
+    TaskSource,
+)
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.digest_pb2 import Digest, File
@@ -49,7 +55,32 @@ class Sources:
         self._architectures = ArchitectureServiceStub(registry)
         self._cas = cas
 
-    async def original(self, version: ModelVersion) -> tuple[ModelVersion, Template | None]:
+    async def read(
+        self,
+        version: str,
+        *,
+        output_model: str = "",
+        described: Iterable[ModelFormat.ValueType] = (),
+        architectures: Iterable[str] = (),
+    ) -> TaskSource:
+        """Return a version and what a task that starts from it needs, in one call of the registry.
+
+        Args:
+            version: Its name.
+            output_model: The model under which the task registers its result; the version's own if empty.
+            described: Formats whose description the task needs.
+            architectures: Those that the task names itself.
+
+        Raises:
+            AioRpcError: NOT_FOUND for the version or the model.
+        """
+        request = ReadTaskSourceRequest(
+            name=version, output_model=output_model, described_formats=described, architectures=set(architectures)
+        )
+        found: TaskSource = await self._models.ReadTaskSource(request)
+        return found
+
+    async def original(self, found: TaskSource) -> tuple[ModelVersion, Template | None]:
         """Return the version that a version was made from, with the template that read it.
 
         A version that is no package is its own original, and brings no template.
@@ -58,6 +89,7 @@ class Sources:
             LatheError: FAILED_PRECONDITION, reason NO_SOURCE_GRAPH, for a package that no task made, or whose original
                 is not known.
         """
+        version = found.model_version
         if version.format != PACKAGE:
             return version, None
         if version.package.directly_uploaded or not version.lineage.sources:
@@ -65,14 +97,10 @@ class Sources:
                 version, "was uploaded as a package, and a package holds no source graph. Upload the model itself"
             )
         template = await self._template_of(version)
-        # A quantized package names the package that it was made from first, the original last.
-        name = version.lineage.sources[-1]
-        try:
-            return await self._models.GetModelVersion(GetModelVersionRequest(name=name)), template
-        except grpc.aio.AioRpcError as error:
-            if error.code() != grpc.StatusCode.NOT_FOUND:
-                raise
-            raise _no_source_graph(version, f"was made from '{name}', which is gone. Upload that again") from None
+        if not found.HasField("original"):
+            gone = version.lineage.sources[-1]
+            raise _no_source_graph(version, f"was made from '{gone}', which is gone. Upload that again")
+        return found.original, template
 
     async def compose(
         self,
@@ -82,6 +110,7 @@ class Sources:
         seed: int = 0,
         parity_waivers: Mapping[str, str] | None = None,
         samples: Digest | None = None,
+        known: Iterable[Architecture] = (),
     ) -> ConversionWork:
         """Return the work that reads `version` as the full `template` says, with all that it needs.
 
@@ -91,6 +120,7 @@ class Sources:
             seed: Of generated samples.
             parity_waivers: Names under which a failed parity is let through, by component.
             samples: An NPZ artifact of parity samples.
+            known: Architectures that were read with the version; others are asked for.
 
         Raises:
             LatheError: NOT_FOUND for an architecture; FAILED_PRECONDITION, reason BLOB_NOT_FOUND, for samples.
@@ -101,11 +131,12 @@ class Sources:
         for field in _OF_THE_RESOURCE:
             resource.ClearField(field)
         work.inputs.extend(WorkInput(path=f"{SOURCE_FOLDER}/{file.path}", digest=file.digest) for file in version.files)
+        by_name = {each.name: each for each in known}
         for component in template.components:
-            if component.architecture:
-                architecture = await self._architectures.GetArchitecture(
-                    GetArchitectureRequest(name=component.architecture)
-                )
+            if name := component.architecture:
+                if (architecture := by_name.get(name)) is None:
+                    architecture = await self._architectures.GetArchitecture(GetArchitectureRequest(name=name))
+                    by_name[name] = architecture
                 work.architectures[component.name].CopyFrom(_add_architecture(work, architecture))
         if samples is not None:
             await self.require_stored(samples, "samples")

@@ -5,7 +5,7 @@ Everything else — states, retries, caching, cancellation, logs, the eleven ver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,7 +37,8 @@ class Prepared:
             out of its `spec` what the work does not use.
         bare: The work without hints: what earlier tasks found out, which may shorten the work and does not change what
             it is. Works with equal bare work are equal, and where the cache is skipped, the bare work is done; `work`
-            itself where None.
+            itself if None.
+        standing: Names of earlier results that are known to exist, so that `share` need not ask for them.
     """
 
     work: Message
@@ -47,6 +48,7 @@ class Prepared:
     memory_limit_bytes: int = 8 << 30
     fill: Callable[[Message], None] = field(default=nothing_to_fill)
     bare: Message | None = None
+    standing: Collection[str] = ()
 
 
 class TaskKind(Protocol):
@@ -98,12 +100,14 @@ class TaskKind(Protocol):
         the task's uid. Raises LatheError UNAVAILABLE to be called again later; any other error fails the task.
         """
 
-    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+    async def share(
+        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+    ) -> Message | None:
         """Return the `result` of a task that needs no work because `original` did the same with this `outcome`.
 
         Usually `original.result` itself. If the task wants the outcome elsewhere (another output model), or if
         `original` has no result because it could not be recorded, do what `complete` does. None if what `original` made
-        is gone: the work is then done anew.
+        is gone: the work is then done again. `standing` is that of `Prepared`, or empty.
         """
 
 

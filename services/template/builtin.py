@@ -11,6 +11,7 @@ from lathe.type.v1.precision_pb2 import Precision
 from engines.formats import CONVERTIBLE, FORMATS
 from engines.formats.protocol import Format
 from engines.spec.devices import Device, Runtime, load_catalog
+from services.siblings.recipes import built_in_name
 
 OWNER = "lathe"
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -33,8 +34,7 @@ def built_in_templates() -> list[Template]:
 
 def _variants(source: Format, device: Device, runtime: Runtime, precision: str) -> Iterator[Template]:
     form = f"{source.name} for {device.id} with {runtime.name} in {precision}"
-    target = f"{device.id}-{runtime.name}-{precision}".lower()
-    prefix = source.name.lower().replace("_", "-")
+    place = (device.id, runtime.name, precision)
     common = Template(
         owner=OWNER,
         built_in=True,
@@ -46,7 +46,7 @@ def _variants(source: Format, device: Device, runtime: Runtime, precision: str) 
         precision=Precision.Value(precision),
     )
     anything = Template(
-        name=f"templates/{prefix}-{target}",
+        name=built_in_name(source.name, *place),
         display_name=form,
         description=source.template_note,
         method="raw",
@@ -65,7 +65,7 @@ def _variants(source: Format, device: Device, runtime: Runtime, precision: str) 
         ),
     )
     classifier = Template(
-        name=f"templates/{prefix}-imagenet-{target}",
+        name=built_in_name(source.name, *place, variant="imagenet"),
         display_name=f"Image classifier, {form}",
         description="Takes RGB pixels of 0 to 255 at 224 by 224; ImageNet's mean and scale are baked into the graph.",
         method="classification",

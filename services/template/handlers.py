@@ -24,9 +24,10 @@ from services.platform.interceptors.validation import check
 from services.resources.listing import Condition, ListQuery
 from services.resources.paging import MAX_PAGE_SIZE
 from services.resources.store import ResourceKind, ResourceStore
+from services.siblings.resolution import RESOLVED
 from services.template.builtin import OWNER, built_in_templates
 from services.template.resolve import resolve
-from services.template.rules import RESOLVED, check_complete, check_template
+from services.template.rules import check_complete, check_template
 
 TEMPLATES = ResourceKind(
     Template,
@@ -143,7 +144,10 @@ class Templates:
         version = await self._version(request.model_version)
         resolved = resolve(template, request.overrides, version)
         check(resolved.template, inside=RESOLVED)
-        check_complete(resolved.template, version)
+        if request.partial:
+            check_template(resolved.template, RESOLVED)
+        else:
+            check_complete(resolved.template, version)
         return resolved
 
     async def _version(self, name: str) -> ModelVersion | None:

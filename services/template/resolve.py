@@ -6,19 +6,14 @@ Pure functions over messages; nothing here reads a database or calls a service.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import (
     FROM_DEFAULT,
-    FROM_MODEL_VERSION,
     FROM_OVERRIDE,
     FROM_TEMPLATE,
-    Provenance,
     ResolvedTemplate,
     Template,
     TemplateOverrides,
@@ -30,7 +25,7 @@ from engines.spec.tolerances import TOLERANCES
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOLVED_BYTES
 from services.siblings.overrides import leaves, named_paths, override
-from services.template.rules import format_of
+from services.siblings.resolution import fill, provenance
 
 
 def resolve(template: Template, overrides: TemplateOverrides, version: ModelVersion | None) -> ResolvedTemplate:
@@ -46,34 +41,21 @@ def resolve(template: Template, overrides: TemplateOverrides, version: ModelVers
     for path in named_paths(overrides):
         override(resolved, overrides.values, path)
         sources[path] = FROM_OVERRIDE
-    if version is not None:
-        _fill_from_version(resolved, version, sources)
     _fill_defaults(resolved, sources)
-    provenance = [
-        Provenance(path=path, value_json=_as_json(message, field), source=sources[path])
+    entries = [
+        provenance(path, message, field, sources[path])
         for path, message, field in leaves(resolved, only_set=False)
         if path in sources
     ]
-    result = ResolvedTemplate(template=resolved, provenance=sorted(provenance, key=lambda entry: entry.path))
+    result = ResolvedTemplate(template=resolved, provenance=sorted(entries, key=lambda entry: entry.path))
+    if version is not None:
+        fill(result, version)
     if (size := result.ByteSize()) > MAX_RESOLVED_BYTES:
         raise invalid_argument(
             "overrides.values",
             f"the resolved template has {size} bytes; at most {MAX_RESOLVED_BYTES} are allowed; shorten its lists",
         )
     return result
-
-
-def _fill_from_version(resolved: Template, version: ModelVersion, sources: dict[str, ValueSource.ValueType]) -> None:
-    source_format = format_of(resolved)
-    for component in resolved.components:
-        prefix = f"components.{component.name}"
-        if source_format.weights_only and not component.architecture and version.architecture:
-            component.architecture = version.architecture
-            sources[f"{prefix}.architecture"] = FROM_MODEL_VERSION
-        models = source_format.model_files(file.path for file in version.files)
-        if not component.source_file and not source_format.main_files and len(models) == 1:
-            component.source_file = models[0]
-            sources[f"{prefix}.source_file"] = FROM_MODEL_VERSION
 
 
 def _fill_defaults(resolved: Template, sources: dict[str, ValueSource.ValueType]) -> None:
@@ -94,8 +76,3 @@ def _fill_defaults(resolved: Template, sources: dict[str, ValueSource.ValueType]
             entry.dtype = entry.dtype or "float32"
     for field in resolved.execution.DESCRIPTOR.fields:
         sources.setdefault(f"execution.{field.name}", FROM_DEFAULT)
-
-
-def _as_json(message: Message, field: FieldDescriptor) -> str:
-    value = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return json.dumps(value.get(field.name), ensure_ascii=False)

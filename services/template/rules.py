@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
+from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Template
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
 from engines.failures import EngineFailure
-from engines.formats import CONVERTIBLE, FORMATS
-from engines.formats.protocol import Format
 from engines.spec.devices import Device, load_catalog
 from engines.tensors.shapes import check_shape
 from engines.tensors.signature import NO_BATCH
-from services.platform.errors import failed_precondition, invalid_argument
+from services.platform.errors import invalid_argument
+from services.siblings.resolution import RESOLVED, check_fits, check_inputs_declared, format_of
 
-RESOLVED = "overrides.values"
-"""Where a request can mend what a resolved template lacks."""
 MAX_BYTES = 1 << 20
 """A resolved template holds its values twice, and has to travel in one message of at most 4 MiB."""
 
@@ -43,61 +40,16 @@ def check_template(template: Template, inside: str = "template") -> None:
         _check_component(component, f"{inside}.components.{component.name}")
 
 
-def format_of(template: Template, inside: str = RESOLVED) -> Format:
-    """Return the source format of a template.
-
-    Raises:
-        LatheError: INVALID_ARGUMENT for one that is not converted.
-    """
-    name = ModelFormat.Name(template.source_format)
-    if name not in CONVERTIBLE:
-        raise invalid_argument(
-            f"{inside}.source_format", f"{name} cannot be converted; these formats can: {', '.join(CONVERTIBLE)}"
-        )
-    return FORMATS[name]
-
-
 def check_complete(template: Template, version: ModelVersion | None) -> None:
     """Refuse a resolved template that leaves open what a task needs, or that does not fit the version.
 
     Raises:
-        LatheError: INVALID_ARGUMENT naming the field, FAILED_PRECONDITION where the version's format is another one.
+        LatheError: INVALID_ARGUMENT naming the field; FAILED_PRECONDITION if the version has another format.
     """
     check_template(template, RESOLVED)
-    if version is not None and version.format != template.source_format:
-        raise failed_precondition(
-            "SOURCE_FORMAT_MISMATCH",
-            f"the template takes {ModelFormat.Name(template.source_format)}, but {version.name} is "
-            f"{ModelFormat.Name(version.format)}; choose a template for that format",
-            subject=version.name,
-        )
-    source_format = format_of(template)
-    for component in template.components:
-        path = f"{RESOLVED}.components.{component.name}"
-        if source_format.weights_only and not component.inputs:
-            raise invalid_argument(
-                f"{path}.inputs", f"a {source_format.name} source does not say its inputs: give their names and shapes"
-            )
-        if version is None:
-            continue
-        if source_format.weights_only and not component.architecture:
-            raise invalid_argument(
-                f"{path}.architecture", f"neither the template nor {version.name} names an architecture"
-            )
-        _check_source_file(component, source_format, version, path)
-
-
-def _check_source_file(component: Component, source_format: Format, version: ModelVersion, path: str) -> None:
-    """Refuse a component whose file, or folder if the model is one, the version does not have."""
-    paths = [file.path for file in version.files]
-    named = component.source_file
-    if source_format.main_files:
-        fits = not named or any(file.startswith(f"{named.rstrip('/')}/") for file in paths)
-    else:
-        fits = named in paths
-    if not fits:
-        found = ", ".join(paths[:10])
-        raise invalid_argument(f"{path}.source_file", f"'{named}' is no file of {version.name}, which has: {found}")
+    if version is not None:
+        check_fits(template, version)
+    check_inputs_declared(template)
 
 
 def _check_target(template: Template, inside: str) -> None:

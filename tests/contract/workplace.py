@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 import httpx
 import numpy as np
+from lathe.converter.v1.conversion_service_pb2 import ConversionTask, GetConversionTaskRequest
+from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask, GetEvaluationTaskRequest
 from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
 from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskRequest, OptimizationTask
@@ -23,6 +25,7 @@ from lathe.registry.v1.model_service_pb2 import ONNX, PACKAGE, Lineage, ModelVer
 from lathe.type.v1.task_pb2 import CANCELLED, FAILED, SUCCEEDED, TaskState
 
 from services.bus.connection import Bus
+from services.converter import main as converter
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
 from services.platform.settings import Settings
@@ -52,6 +55,7 @@ class Workplace:
         self.channels = channels
         self.registry = Registry(channels["registry"], http, channels["template"])
         self.desk = Desk(self.registry)
+        self.conversions = ConversionServiceStub(channels["converter"])
         self.evaluations = EvaluationServiceStub(channels["evaluator"])
         self.quantizations = QuantizationServiceStub(channels["quantizer"])
         self.optimizations = OptimizationServiceStub(channels["optimizer"])
@@ -119,6 +123,12 @@ class Workplace:
             await running
             await bus.close()
 
+    async def converted(self, task: ConversionTask) -> ConversionTask:
+        """Wait for the end of a conversion."""
+        request = GetConversionTaskRequest(name=task.name)
+        ended: ConversionTask = await self._ended(task, self.conversions.GetConversionTask, request)
+        return ended
+
     async def evaluated(self, task: EvaluationTask) -> EvaluationTask:
         """Wait for the end of an evaluation."""
         request = GetEvaluationTaskRequest(name=task.name)
@@ -184,11 +194,12 @@ def package_template(**fields: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_workplace(settings: Settings) -> AsyncIterator[Workplace]:
-    """Serve registry, templates, quantizer, optimizer and evaluator."""
+    """Serve registry, templates, converter, quantizer, optimizer and evaluator."""
     channels: dict[str, grpc.aio.Channel] = {}
     services: tuple[tuple[str, Any, dict[str, Any]], ...] = (
         ("registry", registry.build, {"needs": registry.NEEDS}),
         ("template", template.build, {"needs": template.NEEDS}),
+        ("converter", converter.build, {}),
         ("quantizer", quantizer.build, {}),
         ("optimizer", optimizer.build, {}),
         ("evaluator", evaluator.build, {}),

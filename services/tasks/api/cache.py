@@ -5,6 +5,7 @@ The outcomes stand in the rows of the tasks that made them, under their action k
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -43,22 +44,25 @@ class ActionCache:
             keys.append(retried.action_key)
         return keys
 
-    async def create(self, draft: NewTask) -> TaskRow | None:
-        """Create the task with the outcome of an equal one that is done; None if there is none."""
+    async def create(self, draft: NewTask, standing: Collection[str] = ()) -> TaskRow | None:
+        """Create the task with the outcome of an equal one that is done; None if there is none.
+
+        `standing` are results that are known to exist.
+        """
         while draft.action_keys and (done := await self._store.find_result(draft.action_keys)) is not None:
-            if (row := await self._share(draft, done)) is not None:
+            if (row := await self._share(draft, done, standing)) is not None:
                 return row
             await self._store.forget_result(done)
         return None
 
-    async def _share(self, draft: NewTask, done: UUID) -> TaskRow | None:
+    async def _share(self, draft: NewTask, done: UUID, standing: Collection[str]) -> TaskRow | None:
         """Create the task as SUCCEEDED with the outcome of an ended one; None if what that made is gone."""
         original_row = await self._store.get(done)
         if original_row is None:
             return None
         original = self._codec.message(original_row)
         try:
-            result = await self._settler.shared_result(original_row, original, self._codec.message(draft.row))
+            result = await self._settler.shared_result(original_row, original, self._codec.message(draft.row), standing)
         except (LatheError, grpc.aio.AioRpcError) as error:
             if (failure := refusal(error)) is None:
                 raise

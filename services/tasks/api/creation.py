@@ -83,7 +83,7 @@ class Creator:
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row)
         try:
-            return await self._cache.create(draft) or await self._enqueue(draft, wanted.spec)
+            return await self._cache.create(draft, prepared.standing) or await self._enqueue(draft, wanted.spec)
         except RequestRepeatedError:
             assert request_id is not None
             first = await self._first(request_id, wanted)

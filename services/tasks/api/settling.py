@@ -6,7 +6,7 @@ Runs beside the projector; the sweeper does it again for whatever a crash interr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -113,11 +113,11 @@ class Settler:
         )
         return True
 
-    async def shared_result(self, leader: TaskRow, original: Any, task: Any) -> Any:
-        """Return the result of `task` from what `leader` did; None where that is gone."""
+    async def shared_result(self, leader: TaskRow, original: Any, task: Any, standing: Collection[str] = ()) -> Any:
+        """Return the result of `task` from what `leader` did; None if that is gone. See `TaskKind.share`."""
         outcome = self._kind.outcome_type.FromString(leader.outcome or b"")
         with acting_as(task.owner):
-            return await self._kind.share(task, original, outcome)
+            return await self._kind.share(task, original, outcome, standing)
 
     async def _promote(self, followers: list[TaskRow]) -> None:
         """Let the oldest follower do the work, and the others follow it."""

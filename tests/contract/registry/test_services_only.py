@@ -18,6 +18,7 @@ from lathe.registry.v1.model_service_pb2 import (
     HoldModelVersionRequest,
     Lineage,
     Model,
+    ModelDescription,
     ModelVersion,
     UnholdModelVersionRequest,
 )
@@ -74,6 +75,16 @@ async def test_only_a_service_says_which_task_made_a_version(models: Any) -> Non
     assert await answer(models.CreateModelVersion(request, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
     # Its file is not stored, and that is the next thing to be found out.
     assert await answer(models.CreateModelVersion(request, metadata=SERVICE)) is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_only_a_service_says_what_files_contain(models: Any) -> None:
+    model = await models.CreateModel(CreateModelRequest(model=Model(display_name="m")), metadata=USER)
+    version = ModelVersion(format=PTH, files=[File(path="a.pth", digest=Digest(sha256="00" * 32, size_bytes=1))])
+    described = CreateModelVersionRequest(
+        parent=model.name, model_version=version, description=ModelDescription(parameter_count=1)
+    )
+    assert await answer(models.CreateModelVersion(described, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    assert await answer(models.CreateModelVersion(described, metadata=SERVICE)) is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_only_a_service_holds_and_lets_go(models: Any) -> None:

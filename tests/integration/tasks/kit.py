@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,9 @@ class EchoKind:
         self.completed.append(task.name)
         return pb.ConversionResult(model_version=f"models/echo/versions/{task.uid}", hardware=outcome.hardware)
 
-    async def share(self, task: Message, original: Message, outcome: Message) -> Message | None:
+    async def share(
+        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+    ) -> Message | None:
         assert isinstance(original, pb.ConversionTask)
         if not original.result.model_version:
             return await self.complete(task, outcome)

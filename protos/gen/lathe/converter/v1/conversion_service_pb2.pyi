@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
 from lathe.template.v1 import template_service_pb2 as _template_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
@@ -519,6 +520,7 @@ class ConversionOutcome(_message.Message):
     COMPONENTS_FIELD_NUMBER: _builtins.int
     SOFTWARE_FIELD_NUMBER: _builtins.int
     HARDWARE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
     hardware: _builtins.str
     """Processor or accelerator that the engines ran on."""
     @_builtins.property
@@ -537,6 +539,10 @@ class ConversionOutcome(_message.Message):
     def software(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Software]:
         """Programs that took part."""
 
+    @_builtins.property
+    def description(self) -> _model_service_pb2.ModelDescription:
+        """What the package contains; the registry completes it."""
+
     def __init__(
         self,
         *,
@@ -545,10 +551,11 @@ class ConversionOutcome(_message.Message):
         components: _abc.Iterable[Global___ComponentResult] | None = ...,
         software: _abc.Iterable[_measurement_pb2.Software] | None = ...,
         hardware: _builtins.str = ...,
+        description: _model_service_pb2.ModelDescription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "components", b"components", "files", b"files", "hardware", b"hardware", "software", b"software"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "components", b"components", "description", b"description", "files", b"files", "hardware", b"hardware", "software", b"software"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

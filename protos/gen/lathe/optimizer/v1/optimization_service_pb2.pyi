@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.converter.v1 import conversion_service_pb2 as _conversion_service_pb2
+from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
@@ -629,6 +630,7 @@ class OptimizationOutcome(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     ARCHITECTURE_DIGESTS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
         """Files of the package, each stored; `record.json` among them is the search's record."""
@@ -641,16 +643,21 @@ class OptimizationOutcome(_message.Message):
     def architecture_digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Digests of the architectures that were run, by name."""
 
+    @_builtins.property
+    def description(self) -> _model_service_pb2.ModelDescription:
+        """What the package contains; the registry completes it."""
+
     def __init__(
         self,
         *,
         files: _abc.Iterable[_digest_pb2.File] | None = ...,
         result: Global___OptimizationResult | None = ...,
         architecture_digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        description: _model_service_pb2.ModelDescription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "files", b"files", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "description", b"description", "files", b"files", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,6 +91,11 @@ class ModelServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.UnholdModelVersionRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
+        self.ReadTaskSource = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/ReadTaskSource',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ReadTaskSourceRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.TaskSource.FromString,
+                )
 
 
 class ModelServiceServicer(object):
@@ -205,6 +210,13 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadTaskSource(self, request, context):
+        """Returns everything that a task service needs to know about a version before it creates a task, in one call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -282,6 +294,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.UnholdModelVersion,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.UnholdModelVersionRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ReadTaskSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadTaskSource,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ReadTaskSourceRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.TaskSource.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -546,5 +563,22 @@ class ModelService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/UnholdModelVersion',
             lathe_dot_registry_dot_v1_dot_model__service__pb2.UnholdModelVersionRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReadTaskSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/ReadTaskSource',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.ReadTaskSourceRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.TaskSource.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -70,6 +70,8 @@ class ModelServiceStub:
     """
     UnholdModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]
     """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
+    ReadTaskSource: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ReadTaskSourceRequest, _model_service_pb2.TaskSource]
+    """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -112,6 +114,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     UnholdModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
+    ReadTaskSource: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ReadTaskSourceRequest, _model_service_pb2.TaskSource]  # type: ignore[assignment]
+    """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models and their versions."""
@@ -241,5 +245,13 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
+
+    @_abc_1.abstractmethod
+    def ReadTaskSource(
+        self,
+        request: _model_service_pb2.ReadTaskSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.TaskSource, _abc.Awaitable[_model_service_pb2.TaskSource]]:
+        """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,90 @@
+"""Everything that a task service needs to know about a version before it creates a task, in one answer."""
+
+from __future__ import annotations
+
+from lathe.registry.v1.architecture_service_pb2 import Architecture
+from lathe.registry.v1.model_service_pb2 import (
+    PACKAGE,
+    GraphDescription,
+    ModelDescription,
+    ModelVersion,
+    ReadTaskSourceRequest,
+    TaskSource,
+)
+
+from services.database.pool import Connection, Database
+from services.platform.errors import not_found
+from services.registry import naming
+from services.registry.kinds import ARCHITECTURES, MODELS, VERSIONS
+
+_VERSION = """
+SELECT version.body || version.detail AS version,
+       (SELECT body || detail FROM models WHERE name = $2) AS model,
+       ARRAY(
+           SELECT edge.target FROM lineage_edges edge JOIN model_versions made ON made.name = edge.target
+           WHERE edge.source = $1 ORDER BY made.uid DESC LIMIT 20
+       ) AS made
+FROM model_versions version WHERE version.name = $1
+"""
+_ORIGINAL = "SELECT body || detail FROM model_versions WHERE name = $1"
+_DESCRIPTION = "SELECT body FROM descriptions WHERE version = $1"
+# What was used to make earlier packages of the version is used again by most tasks.
+_ARCHITECTURES = """
+SELECT body || detail AS body FROM architectures
+WHERE name = ANY($1)
+   OR name IN (SELECT source FROM lineage_edges WHERE target = ANY($2) AND source LIKE 'architectures/%')
+ORDER BY name
+"""
+
+
+class TaskSources:
+    """Reads what tasks start from."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, request: ReadTaskSourceRequest) -> TaskSource:
+        """Return a version with what belongs to it; LatheError NOT_FOUND if it or the output model does not exist."""
+        output = request.output_model or naming.model_of(request.name)
+        for noun, name in ((VERSIONS.noun, request.name), (MODELS.noun, output)):
+            if "\0" in name:
+                raise not_found(noun, name)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_VERSION, request.name, output)
+            if row is None:
+                raise not_found(VERSIONS.noun, request.name)
+            if row["model"] is None:
+                raise not_found(MODELS.noun, output)
+            version = VERSIONS.parse(row["version"])
+            found = TaskSource(model_version=version, model=MODELS.parse(row["model"]), made=row["made"])
+            source = version
+            if version.format == PACKAGE and version.lineage.sources:
+                # A quantized package names the package that it was made from first, and the original last.
+                body = await connection.fetchval(_ORIGINAL, version.lineage.sources[-1])
+                if body is not None:
+                    source = VERSIONS.parse(body)
+                    found.original.CopyFrom(source)
+            if source.format in request.described_formats:
+                found.description.CopyFrom(await _description(connection, source))
+            named = [*request.architectures, *version.lineage.architectures, version.architecture, source.architecture]
+            found.architectures.extend(await _architectures(connection, [name for name in named if name], row["made"]))
+        return found
+
+
+async def _description(connection: Connection, version: ModelVersion) -> ModelDescription:
+    """Return the interface of a version's graphs, without their contents: the whole may have megabytes."""
+    stored = ModelDescription.FromString(await connection.fetchval(_DESCRIPTION, version.name) or b"")
+    graphs = (
+        GraphDescription(path=graph.path, signature=graph.signature, metadata=graph.metadata) for graph in stored.graphs
+    )
+    return ModelDescription(model_version=version.name, format=version.format, graphs=graphs)
+
+
+async def _architectures(connection: Connection, names: list[str], made: list[str]) -> list[Architecture]:
+    if not names and not made:
+        return []
+    rows = await connection.fetch(_ARCHITECTURES, [name for name in names if "\0" not in name], made)
+    architectures = [ARCHITECTURES.parse(row["body"]) for row in rows]
+    for architecture in architectures:
+        architecture.ClearField("source")
+    return architectures
