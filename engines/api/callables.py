@@ -15,7 +15,7 @@ from engines.api.structure import filled
 from engines.api.test_data import array_of
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, Tensor
-from engines.runtimes import BuiltForm, Session, backend
+from engines.runtimes import BuiltForm, Session, open_form
 from engines.spec.toolchain import available_threads
 from engines.tensors import Array, Arrays
 from engines.tensors.shapes import format_extents
@@ -138,8 +138,9 @@ def _tensor(array: Array) -> Any:
 def _opened(package: OpenPackage, component: ComponentEntry, runtime: str, precision: str) -> Session:
     files = tuple(Path(name).relative_to(component.name).as_posix() for name in component.files)
     outputs = tuple(tensor.name for tensor in component.signature.outputs)
-    form = BuiltForm(runtime, precision, package.directory / component.name, files, outputs, component.options)
-    return backend(form.backend).open(form, available_threads())
+    folder, device = package.directory / component.name, package.manifest.device
+    form = BuiltForm(runtime, device, precision, folder, files, outputs, component.options)
+    return open_form(form, available_threads())
 
 
 def _fitting(tensor: Tensor, array: Array) -> Array:

@@ -14,7 +14,7 @@ from engines.conversion.component import ComponentJob, convert
 from engines.formats.reading import check_sources, with_components
 from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
 from engines.package.writer import PackageContent, PackagedComponent
-from engines.runtimes import backend
+from engines.runtimes import runtime
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
 from engines.spec.request import ConversionRequest
@@ -44,7 +44,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     work = ConversionRequest.parse(request)
     check_sources(work)
     work = with_components(work, workdir)
-    chosen = backend(work.template.runtime)
+    chosen = runtime(work.template.runtime)
     package = fresh_package(workdir)
     threads = available_threads()
     log.info(

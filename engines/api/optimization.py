@@ -20,7 +20,7 @@ from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent, result_fields
 from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
 from engines.package.writer import PackageContent
-from engines.runtimes import backend
+from engines.runtimes import runtime
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
 from engines.search.journal import LASTING, Death, Journal, deaths_of
@@ -122,8 +122,8 @@ def _record(workdir: Path) -> Record:
 def _content(work: OptimizationRequest, done: Sequence[OptimizedComponent], result: dict[str, Any]) -> PackageContent:
     form = done[0].packaged.form
     return PackageContent(
-        _resolved(work.conversion, form.backend, form.precision),
-        backend(form.backend),
+        _resolved(work.conversion, form.runtime, form.precision),
+        runtime(form.runtime),
         [entry.packaged for entry in done],
         work.template,
         quantization_entry(done),
@@ -131,9 +131,9 @@ def _content(work: OptimizationRequest, done: Sequence[OptimizedComponent], resu
     )
 
 
-def _resolved(conversion: ConversionRequest, runtime: str, precision: str) -> ConversionRequest:
+def _resolved(conversion: ConversionRequest, serving: str, precision: str) -> ConversionRequest:
     """Return the request as a conversion would have had to ask for the package."""
-    template = conversion.template.model_copy(update={"runtime": runtime, "precision": precision})
+    template = conversion.template.model_copy(update={"runtime": serving, "precision": precision})
     return conversion.model_copy(update={"template": template})
 
 

@@ -21,7 +21,7 @@ from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
 from engines.quantization.result import result_fields
 from engines.quantization.setup import ComponentJob
-from engines.runtimes import backend
+from engines.runtimes import runtime
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
 from engines.spec.toolchain import available_threads, hardware, software
@@ -53,7 +53,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     check_sources(work.conversion)
     work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
     template, spec = work.conversion.template, work.spec
-    chosen = backend(template.runtime)
+    chosen = runtime(template.runtime)
     package = fresh_package(workdir)
     threads = available_threads()
     log.info(

@@ -14,7 +14,7 @@ from engines.formats.source import Source
 from engines.package.writer import PackagedComponent
 from engines.parity.divergence import Suspect
 from engines.parity.verification import describe, judged, verify
-from engines.runtimes import Backend, Session
+from engines.runtimes import BuildOptions, Runtime, Session
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.runtimes.torchscript.runtime import TorchScriptSession
 from engines.spec.request import ConversionRequest
@@ -34,7 +34,7 @@ class ComponentJob:
     Attributes:
         request: The conversion.
         component: Which component.
-        backend: What builds it.
+        runtime: What builds it.
         workdir: Where the inputs lie.
         package: Where the package grows.
         progress: Takes the fraction of this component that is done, and what is being done.
@@ -43,7 +43,7 @@ class ComponentJob:
 
     request: ConversionRequest
     component: Component
-    backend: Backend
+    runtime: Runtime
     workdir: Path
     package: Path
     progress: Progress
@@ -56,18 +56,18 @@ def convert(job: ComponentJob) -> PackagedComponent:
     Raises:
         EngineFailure: whatever step fails, with its reason.
     """
-    name, template = job.component.name, job.request.template
+    name, template, target = job.component.name, job.request.template, job.request.target
     prepared = prepare(job.request, job.component, job.workdir, job.progress)
     source, ready, samples = prepared.source, prepared.ready, prepared.samples
 
-    job.progress(0.45, f"{name}: building for {job.backend.name} in {template.arithmetic}")
-    form = job.backend.build(prepared.build_source(), job.package / name, template.arithmetic)
+    job.progress(0.45, f"{name}: building for {job.runtime.name} in {template.arithmetic}")
+    form = job.runtime.build(prepared.build_source(), target, BuildOptions(template.arithmetic), job.package / name)
     log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
 
-    with job.backend.open(form, job.threads) as session:
+    with job.runtime.open(form, target, job.threads) as session:
         job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
         tolerance = template.tolerance(template.arithmetic)
-        suspect = Suspect(ready, prepared.signature, job.backend, template.arithmetic, job.threads, tolerance)
+        suspect = Suspect(ready, prepared.signature, job.runtime, target, template.arithmetic, job.threads, tolerance)
         suspect = replace(suspect, network=_network(source), prepare=source.arguments)
         report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
         signature = Signature(prepared.signature.inputs, outputs)
@@ -101,7 +101,7 @@ def _measure(job: ComponentJob, source: Source, session: Session, samples: Sampl
     feed = samples.feeds[0]
     with ExitStack() as sessions:
         label, baseline = _baseline(job, source, samples, sessions)
-        forms: dict[str, Call] = {label: baseline, job.backend.name: lambda: session.run(feed)}
+        forms: dict[str, Call] = {label: baseline, job.runtime.name: lambda: session.run(feed)}
         report = profile(
             forms, threads=job.threads, batch_size=samples.batch_sizes[0], hardware=hardware(), seed=job.request.seed
         )

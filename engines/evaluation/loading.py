@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, ServedForm, read_manifest
-from engines.runtimes import BuiltForm, Session, backend
+from engines.runtimes import BuiltForm, Session, open_form
 from engines.tensors import Array
 
 
@@ -68,10 +68,11 @@ def open_package(directory: Path, component: str | None, threads: int) -> Opened
         raise EngineFailure(FailureReason.INVALID_SPEC, message)
     entry = entries[component or next(iter(entries))]
     served = manifest.form_of(entry)
-    runtime = backend(served.runtime.name)
     files = (entry.entry, *(name for name in entry.files if name != entry.entry))
     outputs = tuple(output.name for output in entry.signature.outputs)
-    form = BuiltForm(runtime.name, served.precision, directory, files, outputs, dict(entry.options))
-    session = runtime.open(form, threads)
+    form = BuiltForm(
+        *(served.runtime.name, manifest.device, served.precision, directory, files, outputs, dict(entry.options))
+    )
+    session = open_form(form, threads)
     size = sum((directory / name).stat().st_size for name in entry.files)
     return OpenedPackage(manifest, entry, session, served, entry.max_batch, size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from engines.formats.reading import Reader, read_source, with_inputs
 from engines.formats.source import Source
 from engines.graph.readiness import make_ready
-from engines.runtimes.protocol import BuildSource
+from engines.runtimes.protocol import BuildSource, Network
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
 from engines.spec.template import Component, Execution
@@ -49,17 +49,17 @@ class Prepared:
     warnings: tuple[str, ...] = ()
 
     def build_source(self) -> BuildSource:
-        """Return what backends build of: the ready graph, and the torch network where the source has one.
+        """Return what runtimes build from: the ready graph, and the torch network if the source has one.
 
-        It is traced with the smallest feed of more than one sample, where the batch may be any: an exporter takes an
-        axis of one for a fixed one.
+        The network is traced with the smallest feed of more than one sample if the batch is dynamic: an exporter takes
+        an axis of one for a fixed one.
         """
         feeds = self.samples.feeds
         batched = [spec for spec in self.signature.inputs if spec.batch_axis in spec.dynamic_axes]
         several = (feed for feed in feeds if all(feed[spec.name].shape[spec.batch_axis] > 1 for spec in batched))
-        return BuildSource(
-            self.ready, self.signature, self.source.module, self.source.preprocessing, next(several, feeds[0])
-        )
+        module, steps = self.source.module, self.source.preprocessing
+        network = Network(module, steps, next(several, feeds[0])) if module is not None else None
+        return BuildSource(self.signature, lambda: self.ready, network)
 
 
 def prepare(

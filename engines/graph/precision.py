@@ -8,7 +8,7 @@ What the types mean where the graph runs:
 
     OpenVINO      computes BF16 graphs in bfloat16 where the CPU has it. FP16 weights halve the file; a CPU without
                   FP16 arithmetic computes on them in float32, no faster. (Asked for float16 there, it computes in
-                  bfloat16 without a word: the backend asks for float32 instead.)
+                  bfloat16 without a word: the builder asks for float32 instead.)
     ONNX Runtime  on CPUs computes FP16 graphs in float32 between casts, which is slower, and has no BF16 kernels.
 """
 

@@ -24,10 +24,11 @@ from engines.parity.verification import describe
 from engines.quantization.data import ARTIFACT
 from engines.quantization.plan import is_transformer
 from engines.runtimes import BuiltForm
+from engines.runtimes.candidates import IMAGE_RANK, Situation
 from engines.runtimes.form import FormSpec
 from engines.search.journal import LASTING, Journal
 from engines.search.making import Maker
-from engines.search.plan import IMAGE_RANK, baselines, candidates
+from engines.search.plan import baselines, candidates
 from engines.search.record import Record
 from engines.search.search import SearchResult, search
 from engines.search.truth import Thresholds, Truth
@@ -85,12 +86,16 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
     eight_bit = _eight_bit(job, data)
     maker = Maker(
         prepared,
+        request.conversion.target,
         job.workdir / "scratch" / job.component.name,
         job.threads,
         request.conversion.seed,
         eight_bit.make if eight_bit else None,
     )
-    specs = _specs(job, data)
+    device, situation = request.conversion.template.device, _situation(job, data)
+    specs = candidates(device, situation)
+    if situation.is_quantized:  # its own integers stay as they are
+        specs = [spec for spec in specs if spec.quantizer]
     truth = Truth(
         prepared.source,
         prepared.samples,
@@ -104,7 +109,7 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
         maker,
         prepared,
         truth,
-        baselines(has_module=prepared.source.module is not None, quantized=bool(data.quantized)),
+        baselines(device, situation),
         workdir=job.workdir / "scratch" / "runners",
         threads=job.threads,
         objective=request.spec.aim,
@@ -148,11 +153,9 @@ def _prepared(job: ComponentJob) -> Prepared:
     return prepare(job.request.conversion, job.component, job.workdir, progress, reader=job.reader)
 
 
-def _specs(job: ComponentJob, data: ComponentData) -> list[FormSpec]:
-    """Return the candidates; of a source that carries quantization those that keep it and compute in integers."""
+def _situation(job: ComponentJob, data: ComponentData) -> Situation:
     prepared, spec = data.prepared, job.request.spec
-    found = candidates(
-        job.request.conversion.template.device,
+    return Situation(
         "INT8" if data.quantized else spec.goal,
         spec.aim,
         has_module=prepared.source.module is not None,
@@ -161,8 +164,8 @@ def _specs(job: ComponentJob, data: ComponentData) -> list[FormSpec]:
         has_images=any(len(tensor.opt) == IMAGE_RANK for tensor in prepared.signature.inputs),
         batch=prepared.samples.batch_sizes[-1] if spec.aim == "THROUGHPUT" else prepared.samples.batch_sizes[0],
         threads=job.threads,
+        is_quantized=bool(data.quantized),
     )
-    return [spec for spec in found if spec.quantizer] if data.quantized else found
 
 
 def _eight_bit(job: ComponentJob, data: ComponentData) -> EightBit | None:

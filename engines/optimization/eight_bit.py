@@ -31,7 +31,7 @@ from engines.quantization.quantizers import Material
 from engines.quantization.request import AccuracyBound, CalibrationData, QuantizationRequest, QuantizationSpec
 from engines.quantization.search import Search
 from engines.quantization.setup import ComponentJob, float_form, open_gate
-from engines.runtimes import backend
+from engines.runtimes import runtime as runtime_named
 from engines.sandbox.deadline import Overrun
 from engines.search.journal import Journal
 
@@ -163,7 +163,7 @@ class EightBit:
         return ComponentJob(
             quantization_request(self.request, runtime),
             component,
-            backend(runtime),
+            runtime_named(runtime),
             None,
             scratch,
             scratch / "package",

@@ -30,7 +30,7 @@ from engines.package.manifest import (
 )
 from engines.package.readme import readme
 from engines.parity.report import ParityReport
-from engines.runtimes import Backend, BuiltForm
+from engines.runtimes import BuiltForm, Runtime
 from engines.runtimes.serving import serving
 from engines.spec.devices import load_catalog
 from engines.spec.request import ConversionRequest
@@ -81,7 +81,7 @@ class PackageContent:
 
     Attributes:
         request: The conversion; of a quantization, the one that reads its source.
-        backend: What built the components; a component that another built says so itself.
+        runtime: What built the components; a component that another built says so itself.
         components: The components.
         template: JSON form of the full specification, as the work named it.
         quantization: How the components were quantized, where they were.
@@ -89,7 +89,7 @@ class PackageContent:
     """
 
     request: ConversionRequest
-    backend: Backend
+    runtime: Runtime
     components: Sequence[PackagedComponent]
     template: Mapping[str, Any]
     quantization: QuantizationEntry | None = None
@@ -109,7 +109,7 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components}
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
-    write_scripts(directory, (entry.form.backend for entry in content.components))
+    write_scripts(directory, (entry.form.runtime for entry in content.components))
     _write(directory / "README.md", readme(manifest))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
@@ -149,21 +149,21 @@ def template_digest(request: ConversionRequest) -> str:
 
 
 def _manifest(content: PackageContent) -> Manifest:
-    request, backend, components = content.request, content.backend, content.components
+    request, runtime, components = content.request, content.runtime, content.components
     template, precision = request.template, components[0].form.precision
-    needed = dict.fromkeys(name for entry in components for name in serving(entry.form.backend).packages)
+    needed = dict.fromkeys(name for entry in components for name in serving(entry.form.runtime).packages)
     versions = {name: version_of(name) for name in ("numpy", *needed)}
     flags = dict.fromkeys(flag for entry in components for flag in _flags(template.device, entry.form))
     return Manifest(
         repo=template.repo,
         version=template.version,
         device=template.device,
-        runtime=_runtime(backend.name),
+        runtime=_runtime(runtime.name),
         precision=precision,
         method=template.method or "raw",
         args={name: _typed(value) for name, value in template.args.items()},
         taxonomies=template.taxonomies,
-        components=tuple(_component(entry, backend.name, precision) for entry in components),
+        components=tuple(_component(entry, runtime.name, precision) for entry in components),
         lineage=Lineage(
             source_format=template.source_format,
             source_digest=request.source_digest,
@@ -186,7 +186,7 @@ def _runtime(name: str) -> RuntimeEntry:
 
 
 def _flags(device: str, form: BuiltForm) -> tuple[str, ...]:
-    runtime = load_catalog().device(device).runtime(form.backend)
+    runtime = load_catalog().device(device).runtime(form.runtime)
     return next((value for name, value in runtime.precision_flags.items() if name == form.precision), ())
 
 
@@ -200,7 +200,7 @@ def _typed(value: dict[str, Any]) -> dict[str, Any]:
 
 def _component(entry: PackagedComponent, runtime: str, precision: str) -> ComponentEntry:
     component, form = entry.component, entry.form
-    own = (form.backend, form.precision) != (runtime, precision)
+    own = (form.runtime, form.precision) != (runtime, precision)
     return ComponentEntry(
         name=component.name,
         model_type=component.model_type,
@@ -215,7 +215,7 @@ def _component(entry: PackagedComponent, runtime: str, precision: str) -> Compon
         ),
         preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
         parity=entry.parity.to_dict(),
-        runtime=_runtime(form.backend) if own else None,
+        runtime=_runtime(form.runtime) if own else None,
         precision=form.precision if own else None,
         warnings=tuple(entry.warnings) or None,
     )

@@ -22,8 +22,9 @@ from engines.failures import EngineFailure
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.instrumentation import Value, expose_intermediates, list_values
 from engines.parity.module_trace import module_outputs, values_of_modules
-from engines.runtimes import Backend, BuildSource
+from engines.runtimes import BuildOptions, BuildSource, Runtime
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.spec.devices import Device
 from engines.spec.tolerances import Tolerance
 from engines.tensors import Array, Arrays
 from engines.tensors.errors import tensor_error
@@ -65,7 +66,8 @@ class Suspect:
     Attributes:
         onnx_path: The graph that was built.
         signature: Its interface.
-        backend: What built it.
+        runtime: What built it.
+        target: Device that it was built for.
         precision: In which precision.
         threads: Threads of every session.
         tolerance: What its outputs are held to; a value over the threshold diverges.
@@ -75,7 +77,8 @@ class Suspect:
 
     onnx_path: Path
     signature: Signature
-    backend: Backend
+    runtime: Runtime
+    target: Device
     precision: str
     threads: int
     tolerance: Tolerance
@@ -156,9 +159,9 @@ def _exposed(suspect: Suspect, model: onnx.ModelProto, names: Sequence[str]) -> 
 
 def _build_and_run(suspect: Suspect, path: Path, names: Sequence[str], feed: Mapping[str, Array]) -> Arrays:
     outputs = tuple(TensorSpec.unknown(name, "float32") for name in names)
-    signature = Signature(suspect.signature.inputs, outputs)
-    form = suspect.backend.build(BuildSource(path, signature), path.parent / "built", suspect.precision)
-    with suspect.backend.open(form, suspect.threads) as session:
+    source = BuildSource.of_file(path, Signature(suspect.signature.inputs, outputs))
+    form = suspect.runtime.build(source, suspect.target, BuildOptions(suspect.precision), path.parent / "built")
+    with suspect.runtime.open(form, suspect.target, suspect.threads) as session:
         return session.run(feed)
 
 

@@ -124,7 +124,7 @@ def _quantize(job: ComponentJob, sessions: ExitStack) -> QuantizedComponent:
 
 
 def _plan(job: ComponentJob, model: Any, warnings: Sequence[str]) -> tuple[list[Candidate], list[Candidate], list[str]]:
-    settings = settings_of(job.request.spec, model, job.backend.name)
+    settings = settings_of(job.request.spec, model, job.runtime.name)
     present = quantized_nodes(model) if job.request.spec.kind != "HALF" else []
     if present:
         words = f"The source already carries quantization, in {len(present)} nodes; it is kept as it is."
@@ -148,7 +148,7 @@ def _sayer(job: ComponentJob) -> Any:
 
 
 def _stopwatch(job: ComponentJob, data: Data, baseline: Session) -> Stopwatch:
-    label = f"{job.backend.name} FP32"
+    label = f"{job.runtime.name} FP32"
     feed, size = data.judged.feeds[0], data.judged.batch_sizes[0]
     return Stopwatch(label, baseline, feed, size, job.threads, job.request.conversion.seed)
 

@@ -17,7 +17,8 @@ from engines.parity.comparison import Parity
 from engines.parity.report import OutputParity, ParityReport, Verdict
 from engines.quantization.coverage import Coverage, coverage_of, nothing_quantized
 from engines.quantization.request import HALVES, AccuracyBound
-from engines.runtimes import Backend, BuildSource, BuiltForm, Session
+from engines.runtimes import BuildOptions, BuildSource, BuiltForm, Runtime, Session
+from engines.spec.devices import Device
 from engines.spec.tolerances import TOLERANCES
 from engines.tensors import Arrays
 from engines.tensors.samples import Samples
@@ -55,7 +56,7 @@ class JudgedForm:
         name: What reports call it.
         quantizer: Name of the candidate that it was made from.
         graph: The quantized graph.
-        form: What the backend built of it.
+        form: What the runtime built of it.
         session: The form, open.
         parity: Parity with the source.
         outputs: Specs of the outputs, wide enough for every shape seen.
@@ -128,7 +129,8 @@ class Gate:
     Attributes:
         source: The original.
         signature: Interface of the package.
-        backend: Builds for the runtime that will serve.
+        runtime: The runtime that will serve.
+        target: Device that is built for.
         precision: Precision that forms are built in.
         samples: Feeds to judge on.
         classifier: Whether outputs are scores of classes.
@@ -139,7 +141,8 @@ class Gate:
 
     source: Source
     signature: Signature
-    backend: Backend
+    runtime: Runtime
+    target: Device
     precision: str
     samples: Samples
     classifier: bool
@@ -164,8 +167,9 @@ class Gate:
             raise nothing_quantized(coverage, self.precision, excluded)
         out_dir = graph.parent / "built"
         shutil.rmtree(out_dir, ignore_errors=True)
-        form = self.backend.build(BuildSource(graph, self.signature), out_dir, self.precision)
-        session = self.sessions.enter_context(self.backend.open(form, self.threads))
+        source = BuildSource.of_file(graph, self.signature)
+        form = self.runtime.build(source, self.target, BuildOptions(self.precision), out_dir)
+        session = self.sessions.enter_context(self.runtime.open(form, self.target, self.threads))
         specs = {spec.name: spec for spec in self.source.signature.outputs}
         parity = Parity(tuple(specs), classifier=self.classifier)
         for feed, expected in zip(self.samples.feeds, self.expected, strict=True):

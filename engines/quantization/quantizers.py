@@ -1,6 +1,6 @@
 """The small interface behind which every tool quantizes, and the order in which they are tried.
 
-    floating-point graph ──Quantizer──▶ quantized graph (.onnx, or OpenVINO's .xml) ──backend──▶ form that is judged
+    floating-point graph ──Quantizer──▶ quantized graph (.onnx, or OpenVINO's .xml) ──runtime──▶ form that is judged
 
 No tool is right for every model and runtime, so several are tried and the gate picks. The simpler come first: where two
 forms are equally fast, the earlier one is taken.

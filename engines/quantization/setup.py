@@ -20,7 +20,7 @@ from engines.quantization.data import Data
 from engines.quantization.feeds import SampleSet, batch_bounds
 from engines.quantization.gate import Bound, Gate, weights_size
 from engines.quantization.request import QuantizationRequest
-from engines.runtimes import Backend, Session
+from engines.runtimes import BuildOptions, Runtime, Session
 from engines.spec.template import CLASSIFIERS, Component, Template
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class ComponentJob:
     Attributes:
         request: The quantization.
         component: Which component.
-        backend: What builds it.
+        runtime: What builds it.
         calibration: The calibration items; None where the scheme needs none.
         workdir: Where the inputs lie.
         package: Where the package grows.
@@ -43,7 +43,7 @@ class ComponentJob:
 
     request: QuantizationRequest
     component: Component
-    backend: Backend
+    runtime: Runtime
     calibration: Selection | None
     workdir: Path
     package: Path
@@ -78,10 +78,11 @@ def float_form(job: ComponentJob, prepared: Prepared, data: Data, sessions: Exit
     It is closed with `sessions`.
     """
     request, name = job.request.conversion, job.component.name
-    form = job.backend.build(prepared.build_source(), job.workdir / "scratch" / name / "float", "FP32")
-    session = sessions.enter_context(job.backend.open(form, job.threads))
+    folder = job.workdir / "scratch" / name / "float"
+    form = job.runtime.build(prepared.build_source(), request.target, BuildOptions("FP32"), folder)
+    session = sessions.enter_context(job.runtime.open(form, request.target, job.threads))
     tolerance = request.template.tolerance("FP32")
-    suspect = Suspect(prepared.ready, prepared.signature, job.backend, "FP32", job.threads, tolerance)
+    suspect = Suspect(prepared.ready, prepared.signature, job.runtime, request.target, "FP32", job.threads, tolerance)
     classifier = request.template.method in CLASSIFIERS
     report, _ = verify(prepared.source, session, data.judged, suspect, classifier=classifier)
     for output in report.outputs:
@@ -98,7 +99,8 @@ def open_gate(job: ComponentJob, prepared: Prepared, data: Data, sessions: ExitS
     return Gate(
         prepared.source,
         prepared.signature,
-        job.backend,
+        job.runtime,
+        job.request.conversion.target,
         job.request.spec.arithmetic,
         data.judged,
         job.request.conversion.template.method in CLASSIFIERS,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from engines.runtimes import runtimes
 from engines.runtimes.protocol import BuiltForm
 
 _PRECISIONS_BY_COST = ("FP32", "BF16", "FP16", "INT8", "INT4")
@@ -21,10 +22,10 @@ class FormSpec:
     """One candidate.
 
     Attributes:
-        runtime: Name in the device catalog: `onnxruntime`, `openvino`, `inductor`, `torchscript`.
+        runtime: Name in the device catalog.
         precision: Arithmetic, as the API names it.
-        quantizer: `quantized` where engines.quantization makes it for that runtime, else empty.
-        reader: `pytorch` where the runtime reads the torch network itself; empty where it takes the ONNX graph.
+        quantizer: `quantized` if engines.quantization makes it for that runtime, else empty.
+        reader: `pytorch` if a runtime that prefers the graph reads the torch network itself, else empty.
         knobs: Names and values, sorted, of what differs from the runtime's default.
     """
 
@@ -44,7 +45,9 @@ class FormSpec:
         parts = [f"{self.runtime} {self.precision}"]
         if self.reader:
             parts.append("read from PyTorch" if self.reader == "pytorch" else f"{self.reader} reader")
-        parts += [_in_words(key, value) for key, value in self.knobs]
+        room = runtimes().get(self.runtime)
+        words = {knob.name: knob.in_words for knob in room.knobs} if room else {}
+        parts += [words[key](value) if key in words else f"{key} {value}" for key, value in self.knobs]
         return ", ".join(parts)
 
     @property
@@ -59,7 +62,7 @@ class FormSpec:
         return settings, rank, self.name
 
     def knob(self, name: str, default: str = "") -> str:
-        """Return the value of a knob; the default where it is not set."""
+        """Return the value of a knob; the default if it is not set."""
         return dict(self.knobs).get(name, default)
 
     @property
@@ -95,8 +98,8 @@ class Made:
 
     Attributes:
         spec: What it is.
-        form: What the backend built; its options carry the runtime's knobs.
-        quantizer: What quantized it, in words; empty where nothing did.
+        form: What the runtime built; its options carry the knobs.
+        quantizer: What quantized it, in words; empty if nothing did.
     """
 
     spec: FormSpec
@@ -108,7 +111,8 @@ class Made:
         return {
             "spec": self.spec.to_dict(),
             "form": {
-                "backend": self.form.backend,
+                "runtime": self.form.runtime,
+                "device": self.form.device,
                 "precision": self.form.precision,
                 "directory": str(self.form.directory),
                 "files": list(self.form.files),
@@ -123,7 +127,8 @@ class Made:
         """Return what `to_dict` wrote."""
         form = values["form"]
         built = BuiltForm(
-            form["backend"],
+            form["runtime"],
+            form["device"],
             form["precision"],
             Path(form["directory"]),
             tuple(form["files"]),
@@ -131,21 +136,3 @@ class Made:
             dict(form["options"]),
         )
         return cls(FormSpec.from_dict(values["spec"]), built, values["quantizer"])
-
-
-_WORDS = {
-    ("allocator", "tuned"): "freed memory kept",
-    ("binding", "bound"): "pre-bound tensors",
-    ("graph", "inference"): "optimized for inference",
-    ("graph", "transformer"): "fused attention",
-    ("layout", "channels_last"): "channels last",
-    ("mode", "eager"): "eager",
-    ("weights", "int8"): "8-bit weights",
-}
-"""What knobs are called whose name and value side by side do not read as words."""
-
-
-def _in_words(key: str, value: str) -> str:
-    if key in {"streams", "threads"}:
-        return f"{value} {key.removesuffix('s') if value == '1' else key}"
-    return _WORDS.get((key, value), f"{key} {value}")

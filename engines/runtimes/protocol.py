@@ -1,65 +1,143 @@
-"""The protocol that every backend follows: build a model for a runtime, and open what was built.
+"""The protocol of a runtime's room: build a model for the runtime, and open what was built.
 
-BuildSource (graph, torch module) ──build──▶ BuiltForm (files, how to open them) ──open──▶ Session ──run──▶ arrays
+BuildSource (graph, network, native files) ──build──▶ BuiltForm (files, options) ──open──▶ Session ──run──▶ arrays
 """
 
 from __future__ import annotations
 
+import platform
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
-from engines.failures import EngineFailure, FailureReason, first_line, tells_of_no_memory
+from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.opened import CallTimes
+from engines.spec.devices import Device
 from engines.tensors import Array, Arrays
 from engines.tensors.signature import Signature
 
 if TYPE_CHECKING:
     import torch
 
+    from engines.runtimes.candidates import Candidate, Situation
+    from engines.runtimes.knobs import Knob
     from engines.tensors.preprocessing import Preprocessing
 
-NO_KNOBS: Mapping[str, str] = {}
-"""A runtime as it is: nothing is set."""
+
+GRAPH = "graph"
+"""The form of a source that is an ONNX file, its preprocessing in the graph."""
+NETWORK = "network"
+"""The form of a source that is a torch network."""
 
 
 @dataclass(frozen=True)
-class BuildSource:
-    """What a form is built of. Every backend takes what it needs of it.
+class Network:
+    """A torch network, and what it takes to run it as the package does.
 
     Attributes:
-        onnx_path: The graph; for OpenVINO the `.xml` of an IR, too.
-        signature: Interface of the package.
-        module: The torch network: takes its inputs in order, returns a tuple of the outputs in order. None where the
-            source is a graph.
-        preprocessing: What the package does to its inputs before the network sees them, by input; the graph has it.
+        module: Takes its inputs in order, returns a tuple of the outputs in order.
+        preprocessing: What the package does to its inputs before the network sees them, by input.
         example: A feed of the package to trace the module with.
     """
 
-    onnx_path: Path
-    signature: Signature
-    module: torch.nn.Module | None = None
+    module: torch.nn.Module
     preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
     example: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class BuiltForm:
-    """What a backend made of a source, and everything that is needed to open it again.
+class BuildSource:
+    """The forms in which a source can be built. A runtime takes one of them; the graph is made only if it is taken.
 
     Attributes:
-        backend: Name of the backend.
+        signature: Interface of the package.
+        make_graph: Returns the ONNX file with preprocessing in it; None if the source cannot become a graph.
+        network: The torch network; None if the source has none.
+        files: Native forms by kind, each a file or a folder: `saved_model`, `xml` for OpenVINO's IR.
+    """
+
+    signature: Signature
+    make_graph: Callable[[], Path] | None = None
+    network: Network | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def of_file(cls, path: Path, signature: Signature) -> Self:
+        """Return the source of a file: an ONNX graph, or a native form whose kind is the file's suffix."""
+        if path.suffix == ".onnx":
+            return cls(signature, lambda: path)
+        return cls(signature, files={path.suffix.removeprefix("."): path})
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Names of the forms in which it can be built."""
+        own = {GRAPH: self.make_graph, NETWORK: self.network}
+        return (*(name for name, form in own.items() if form is not None), *self.files)
+
+    def graph(self) -> Path:
+        """Return the ONNX file; this may take as long as an export takes.
+
+        Raises:
+            EngineFailure: INVALID_SPEC if the source cannot become a graph, and what an export raises.
+        """
+        if self.make_graph is None:
+            raise EngineFailure(FailureReason.INVALID_SPEC, f"The source has no ONNX graph; {self._offered()}")
+        return self.make_graph()
+
+    def form_for(self, title: str, takes: Sequence[str]) -> str:
+        """Return the first form that a runtime takes and the source offers.
+
+        Raises:
+            EngineFailure: INVALID_SPEC if there is none.
+        """
+        for name in takes:
+            if name in self.offers:
+                return name
+        raise EngineFailure(FailureReason.INVALID_SPEC, f"{title} builds from {' or '.join(takes)}; {self._offered()}")
+
+    def _offered(self) -> str:
+        return f"it offers {', '.join(self.offers) or 'nothing'}."
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a form is built.
+
+    Attributes:
+        precision: Arithmetic to compute in, as the API names it.
+        knobs: Differences from the runtime's defaults, by name; each room declares the knobs that it takes.
+        progress: Takes the fraction that is done, and what is being done.
+        cache: Folder of files that earlier builds kept, such as timing caches; a build may add to it.
+    """
+
+    precision: str
+    knobs: Mapping[str, str] = field(default_factory=dict)
+    progress: Callable[[float, str], None] = lambda fraction, message: None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class BuiltForm:
+    """What a runtime made of a source, and everything that is needed to open it again.
+
+    Attributes:
+        runtime: Name of the runtime.
+        device: Device of the catalog that it was built for.
         precision: Arithmetic that the form computes in, as the API names it.
-        directory: Where the files lie.
+        directory: Folder of the files.
         files: Paths in `directory`, the one that the runtime opens first.
         outputs: Names of the outputs, in the order of the graph.
         options: Options of the runtime under which the form was verified; a serving system sets the same.
     """
 
-    backend: str
+    runtime: str
+    device: str
     precision: str
     directory: Path
     files: tuple[str, ...]
@@ -90,13 +168,19 @@ class Session(ABC):
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name; the arrays belong to the caller."""
 
+    def timed(self, inputs: Mapping[str, Array]) -> tuple[Arrays, CallTimes]:
+        """Return the outputs of a call and its times: of copying to the device, computing, and copying back."""
+        start = time.perf_counter()
+        outputs = self.run(inputs)
+        return outputs, CallTimes(0.0, (time.perf_counter() - start) * 1e3, 0.0)
+
     def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
         """Return the outputs of many calls, in order, as many computed at the same time as the form has streams."""
         return [self.run(feed) for feed in feeds]
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the runtime, its threads and its memory; harmless when done again. Nothing runs afterwards."""
+        """Release the runtime, its threads and its memory. Closing twice is harmless; nothing runs afterwards."""
 
     def __enter__(self) -> Self:
         """Return the session."""
@@ -107,86 +191,69 @@ class Session(ABC):
         self.close()
 
 
-class Backend(Protocol):
-    """One runtime that forms are built for."""
+class Where(StrEnum):
+    """Where a form can run."""
+
+    HERE = "here"
+    EMULATOR = "in an emulator"
+    DEVICE = "only on the device"
+
+
+class Runtime(Protocol):
+    """Everything that Lathe knows of one runtime."""
 
     name: str
+    """Name in the catalog of devices."""
+    title: str
+    """Name for people."""
     packages: tuple[str, ...]
-    """Packages, as `pip` names them, that a form needs where it is served."""
+    """Packages, as `pip` names them, that a form needs where it is served; the first has the runtime's version."""
+    takes: tuple[str, ...]
+    """Forms of a source that it builds from, in order of preference."""
+    knobs: tuple[Knob, ...]
+    """What `build` can be told to do differently from the runtime's defaults."""
 
     def available(self) -> str | None:
-        """Return None when the runtime is installed, else what is missing. Imports no framework."""
+        """Return None if the runtime is installed, else what is missing. Imports no framework."""
         ...
 
-    def build(
-        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
-    ) -> BuiltForm:
-        """Build the source in `out_dir`.
+    def where(self, device: Device) -> Where:
+        """Return where forms for a device can run, as seen from this machine."""
+        ...
 
-        Args:
-            source: What to build.
-            out_dir: Where the form's files go; created where it is not there.
-            precision: Arithmetic to compute in.
-            knobs: What differs from the runtime's defaults, by name; the module of each backend says what it takes.
+    def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
+        """Build the source in `out_dir`, which is created if it is not there.
 
         Raises:
             EngineFailure: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR (with node and operator), TOOLCHAIN_CRASHED;
-                INVALID_SPEC where the backend takes a torch network and the source is a graph, or has no such knob.
+                INVALID_SPEC if the source offers no form that the runtime takes, or the runtime has no such knob.
         """
         ...
 
-    def open(self, form: BuiltForm, threads: int) -> Session:
-        """Open a form that this backend built, with that many threads.
+    def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
+        """Open a form that this runtime built, on a device, with that many threads of the host.
 
         Raises:
             EngineFailure: as `build`; some runtimes look at operators and precision only here.
         """
         ...
 
+    def candidates(self, now: Situation) -> Iterable[Candidate]:
+        """Yield the forms that a search should try, each with its promise."""
+        ...
 
-def unsupported_precision(runtime: str, precision: str, why: str, offered_by: str) -> EngineFailure:
-    """Return the failure of a runtime that cannot compute in a precision, with who can."""
-    return EngineFailure(
-        FailureReason.UNSUPPORTED_PRECISION,
-        f"{runtime} cannot compute in {precision} here: {why}",
-        suggested_fix=f"{offered_by} Or choose the precision FP32.",
-    )
+    def baselines(self, now: Situation) -> Iterable[Candidate]:
+        """Yield the forms that can stand for the source, each with its promise."""
+        ...
 
-
-def unsupported_operator(runtime: str, onnx_path: Path, operator: str, domain: str, raw: str) -> EngineFailure:
-    """Return the failure that names the first node of an operator that a runtime does not know."""
-    import onnx
-
-    graph = onnx.load(str(onnx_path), load_external_data=False).graph
-    matching = [node for node in graph.node if node.op_type == operator and (not domain or node.domain == domain)]
-    node = (matching[0].name or matching[0].output[0]) if matching else ""
-    full = f"{domain}.{operator}" if domain else operator
-    where = f" (node '{node}')" if node else ""
-    return EngineFailure(
-        FailureReason.UNSUPPORTED_OPERATOR,
-        f"{runtime} has no implementation of the operator {full}{where} for the types that it is used with.",
-        node=node,
-        operator=full,
-        evidence=raw.strip()[-500:],
-        suggested_fix="Express it with operators that the runtime has, or choose another runtime in the template.",
-    )
+    def environment(self, target: Device) -> dict[str, str]:
+        """Return what may change a form or its results: versions of packages, driver and chip. Imports no framework."""
+        ...
 
 
-def crashed(runtime: str, action: str, error: Exception) -> EngineFailure:
-    """Return the failure of a runtime that gave no usable answer: OUT_OF_MEMORY where it says so."""
-    if tells_of_no_memory(str(error)):
-        return EngineFailure(
-            FailureReason.OUT_OF_MEMORY,
-            f"{runtime} needs more memory than it may have to {action}.",
-            evidence=str(error).strip()[-1000:],
-            suggested_fix="Use a smaller batch or input shape, or allow more memory (`memory_limit_bytes` of a task).",
-        )
-    return EngineFailure(
-        FailureReason.TOOLCHAIN_CRASHED,
-        f"{runtime} failed to {action}: {first_line(error)}",
-        evidence=str(error).strip()[-1000:],
-        suggested_fix="Read the task's log for the runtime's whole message; another runtime may take this model.",
-    )
+def where_on_host(device: Device) -> Where:
+    """Return where forms run that need nothing of a device but its processor."""
+    return Where.HERE if platform.machine() == device.architecture else Where.DEVICE
 
 
 def contiguous(inputs: Mapping[str, Array]) -> Arrays:

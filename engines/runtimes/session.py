@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes.opened import Opened, UnfitMachineError, set_up_process
-from engines.runtimes.protocol import BuiltForm, Session, contiguous, crashed
+from engines.runtimes.opened import CallTimes, Opened, UnfitMachineError, set_up_process
+from engines.runtimes.protocol import BuiltForm, Session, contiguous
+from engines.runtimes.refusals import crashed
 from engines.tensors import Array, Arrays
 
 Opener = Callable[[str, Mapping[str, str], int], Opened]
@@ -33,6 +34,14 @@ class OpenedSession(Session):
         except Exception as error:
             raise crashed(self._title, "run the model", error) from error
         return self._named(values)
+
+    def timed(self, inputs: Mapping[str, Array]) -> tuple[Arrays, CallTimes]:
+        """Return the outputs of a call, and its times."""
+        try:
+            values, times = self._opened.timed(contiguous(inputs))
+        except Exception as error:
+            raise crashed(self._title, "run the model", error) from error
+        return self._named(values), times
 
     def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
         """Return the outputs of many calls, in order."""

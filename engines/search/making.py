@@ -1,4 +1,4 @@
-"""Makes forms of one component: whatever a spec says, by the backend of its runtime."""
+"""Makes forms of one component: what a spec says, by its runtime."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Protocol
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.preparation import Prepared
-from engines.runtimes import BuildSource, backend
+from engines.runtimes import BuildOptions, BuildSource, runtime
 from engines.runtimes.form import FormSpec, Made
-from engines.runtimes.protocol import crashed
+from engines.runtimes.refusals import crashed
 from engines.sandbox.deadline import check
+from engines.spec.devices import Device
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,15 @@ class Maker:
 
     Attributes:
         prepared: The component.
+        target: Device that is built for.
         workdir: Where the forms go, each into a folder of its own.
         threads: Threads of every session.
         seed: Seed of whatever is drawn.
-        eight_bit: Returns the component quantized for a runtime; None where there is nothing to calibrate on.
+        eight_bit: Returns the component quantized for a runtime; None if there is nothing to calibrate on.
     """
 
     prepared: Prepared
+    target: Device
     workdir: Path
     threads: int
     seed: int = 0
@@ -58,18 +61,19 @@ class Maker:
 
         Raises:
             EngineFailure: why it cannot be built: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR, OUT_OF_MEMORY,
-                TOOLCHAIN_UNAVAILABLE, TOOLCHAIN_CRASHED, or INVALID_SPEC for a spec that no backend takes.
+                TOOLCHAIN_UNAVAILABLE, TOOLCHAIN_CRASHED, or INVALID_SPEC for a spec that its runtime does not take.
             Overrun: There is no time left (`engines.sandbox.deadline`).
         """
-        runtime = backend(spec.runtime)
+        room = runtime(spec.runtime)
         quantized = self._quantized(spec)
-        source = BuildSource(quantized.graph, self.prepared.signature) if quantized else self.prepared.build_source()
+        signature = self.prepared.signature
+        source = BuildSource.of_file(quantized.graph, signature) if quantized else self.prepared.build_source()
         check()
         folder = self.directory(spec)
         shutil.rmtree(folder, ignore_errors=True)
         knobs = dict(spec.knobs) | ({"reader": spec.reader} if spec.reader else {})
         try:
-            form = runtime.build(source, folder, spec.precision, knobs)
+            form = room.build(source, self.target, BuildOptions(spec.precision, knobs), folder)
         except EngineFailure:
             raise
         except MemoryError as error:

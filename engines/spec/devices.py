@@ -63,6 +63,10 @@ class Runtime(_Entry):
         """Return what a conversion can be asked for on a processor with these flags."""
         return tuple(precision for precision in self.precisions if _any_of(self.precision_flags.get(precision), flags))
 
+    def all_precisions_on(self, flags: Collection[str]) -> tuple[Precision, ...]:
+        """Return what a conversion or a quantization can be asked for on a processor with these flags."""
+        return (*self.precisions_on(flags), *self.quantized)
+
     def missing_fast_flags(self, precision: str, flags: Collection[str]) -> tuple[str, ...]:
         """Return the processor flags of which one would make a precision fast; none where one is there."""
         wanted = next((needed for name, needed in self.fast_flags.items() if name == precision), ())

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError
 
 from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
-from engines.spec.devices import Runtime, load_catalog
+from engines.spec.devices import Device, Runtime, load_catalog
 from engines.spec.template import Component, Template
 from engines.tensors.shapes import check_shape
 
@@ -66,6 +66,11 @@ class ConversionRequest(BaseModel, frozen=True):
                 this release has no builder for it.
         """
         return load_catalog().device(self.template.device).runtime(self.template.runtime)
+
+    @property
+    def target(self) -> Device:
+        """The device that is built for."""
+        return load_catalog().device(self.template.device)
 
     def is_first(self, component: Component) -> bool:
         """Return whether a component is the first, whose samples need no prefix."""

@@ -34,12 +34,17 @@ CPU_FLAGS = (
 
 def software(packages: Iterable[str]) -> list[dict[str, str]]:
     """Return name and version of each package that is installed, as `lathe.type.v1.Software`, sorted by name."""
-    versions = {name: version_of(name) for name in packages}
-    return [{"name": name, "version": version} for name, version in sorted(versions.items()) if version]
+    return [{"name": name, "version": version} for name, version in versions(packages).items()]
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of each package that is installed, by name, sorted."""
+    found = {name: version_of(name) for name in packages}
+    return {name: version for name, version in sorted(found.items()) if version}
 
 
 def version_of(package: str) -> str:
-    """Return the version of an installed distribution; empty where it is not installed."""
+    """Return the version of an installed distribution; empty if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -37,7 +37,7 @@ class FormProcess:
     """One form, open in its process; made by `open`. A context manager that closes it."""
 
     program: ClassVar[str] = "engines.timing.process_main"
-    """Module that the process runs; benchmarks put one in its place that opens what is no backend's."""
+    """Module that the process runs; benchmarks replace it by one that opens what no runtime of Lathe built."""
 
     def __init__(self, made: Made, directory: Path, process: subprocess.Popen[bytes], patience: float) -> None:
         """Use `open` instead."""
@@ -72,7 +72,7 @@ class FormProcess:
             expendable: Whether it is the first to go where the machine runs out of memory.
 
         Raises:
-            EngineFailure: what the backend raises; TOOLCHAIN_CRASHED where the process died; TIMEOUT.
+            EngineFailure: what the runtime raises; TOOLCHAIN_CRASHED if the process died; TIMEOUT.
         """
         workdir.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix="form-", dir=workdir))

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.runtimes import backend
+from engines.runtimes import open_form
 from engines.runtimes.form import Made
 from engines.runtimes.protocol import BuiltForm, Session
 from engines.sandbox import frames, syscalls
@@ -145,11 +145,6 @@ def _serve(requests: BinaryIO, answers: BinaryIO, opener: Opener) -> None:
         message = frames.decode(requests.read(frames.payload_length(header)))
         answers.write(frames.encode(server.answer(message)))
         answers.flush()
-
-
-def open_form(form: BuiltForm, threads: int) -> Session:
-    """Open a form by its backend."""
-    return backend(form.backend).open(form, threads)
 
 
 def main(parent: int, opener: Opener = open_form) -> None:

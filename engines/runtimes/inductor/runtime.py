@@ -2,8 +2,6 @@
 
 `torch.export` → `torch._inductor.aoti_compile_and_package` → `model.pt2`. The library is compiled for a level of x86
 (v3 with AVX2, v4 with AVX-512), not for the very processor, so that the package says what it needs: `cpu_capability`.
-
-Knobs: `allocator` tuned keeps freed memory; `threads` bounds the threads.
 """
 
 from __future__ import annotations
@@ -12,42 +10,62 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.candidates import Candidate, Situation
+from engines.runtimes.form import FormSpec
 from engines.runtimes.inductor.compile_process import compile_program
 from engines.runtimes.inductor.opener import CAPABILITY, capability, open_form
-from engines.runtimes.knobs import check_knobs, shared_options
-from engines.runtimes.protocol import NO_KNOBS, BuildSource, BuiltForm, Session, crashed
+from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
+from engines.runtimes.protocol import (
+    NETWORK,
+    BuildOptions,
+    BuildSource,
+    BuiltForm,
+    Runtime,
+    Session,
+    Where,
+    where_on_host,
+)
+from engines.runtimes.refusals import crashed
 from engines.runtimes.session import open_session
 from engines.runtimes.torch_networks.exporting import export_program
-from engines.runtimes.torch_networks.modules import packaged_network
+from engines.runtimes.torch_networks.modules import allocator_knobs, packaged_network
 from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES
+from engines.spec.devices import Device
+from engines.spec.toolchain import versions
 
 _TITLE = "TorchInductor"
-_KNOBS: dict[str, tuple[str, ...]] = {"allocator": ("tuned",), "threads": ()}
+_KNOBS = (ALLOCATOR, THREADS)
 _COMPILER = "g++"
 
 
-class InductorBackend:
-    """Builds and opens forms that TorchInductor compiled ahead of time."""
+class Inductor:
+    """TorchInductor, ahead of time, on CPUs."""
 
     name = "inductor"
+    title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    takes: tuple[str, ...] = (NETWORK,)
+    knobs: tuple[Knob, ...] = _KNOBS
 
     def available(self) -> str | None:
-        """Return None when torch is installed, else what is missing; a compiler is needed to build only."""
+        """Return None if torch is installed, else what is missing; a compiler is needed to build only."""
         return None if importlib.util.find_spec("torch") else "the package `torch`"
 
-    def build(
-        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
-    ) -> BuiltForm:
+    def where(self, device: Device) -> Where:
+        """Return HERE on a machine like the device."""
+        return where_on_host(device)
+
+    def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Compile the network to `out_dir/model.pt2`.
 
         Raises:
-            EngineFailure: TOOLCHAIN_UNAVAILABLE where there is no C++ compiler, and as the protocol says.
+            EngineFailure: TOOLCHAIN_UNAVAILABLE if there is no C++ compiler, and as the protocol says.
         """
+        precision, knobs = options.precision, options.knobs
         check_knobs(_TITLE, knobs, _KNOBS)
         network = packaged_network(_TITLE, source, precision)
         compiler = os.environ.get("CXX", _COMPILER)
@@ -63,10 +81,29 @@ class InductorBackend:
             compile_program(program, out_dir / "model.pt2")
         except Exception as error:
             raise crashed(_TITLE, "compile the network", error) from error
-        options = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), CAPABILITY: capability()}
+        stated = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), CAPABILITY: capability()}
         outputs = tuple(spec.name for spec in source.signature.outputs)
-        return BuiltForm(self.name, precision, out_dir, ("model.pt2",), outputs, options | shared_options(knobs))
+        stated |= shared_options(knobs)
+        return BuiltForm(self.name, target.id, precision, out_dir, ("model.pt2",), outputs, stated)
 
-    def open(self, form: BuiltForm, threads: int) -> Session:
+    def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the compiled library."""
         return open_session(_TITLE, open_form, form, threads)
+
+    def candidates(self, now: Situation) -> Iterator[Candidate]:
+        """Yield the compiled network: it wins if no other runtime takes the graph, and with unusual ones."""
+        if now.has_module and now.allows_half:
+            yield Candidate(FormSpec(self.name, "BF16", knobs=allocator_knobs(now)), 37)
+        if now.has_module:
+            yield Candidate(FormSpec(self.name, "FP32", knobs=allocator_knobs(now)), 36)
+
+    def baselines(self, now: Situation) -> Iterator[Candidate]:
+        """Yield nothing: it takes minutes to compile."""
+        yield from ()
+
+    def environment(self, target: Device) -> dict[str, str]:
+        """Return the versions of what builds and runs."""
+        return versions(self.packages)
+
+
+RUNTIME: Runtime = Inductor()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ..opened import Opened, products_saturate
+from ..opened import CallTimes, Opened, products_saturate
 
 PACKAGES = ("onnxruntime",)
 EXACT = "session.x64quantprecision"
@@ -23,8 +25,10 @@ def open_form(path: str, options: Mapping[str, str], threads: int) -> Opened:
 
     streams = int(options.get("streams", "1"))
     settings = ort.SessionOptions()
-    settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, options["graph_optimization_level"])
-    settings.execution_mode = getattr(ort.ExecutionMode, options["execution_mode"])
+    settings.graph_optimization_level = getattr(
+        ort.GraphOptimizationLevel, options.get("graph_optimization_level", "ORT_ENABLE_ALL")
+    )
+    settings.execution_mode = getattr(ort.ExecutionMode, options.get("execution_mode", "ORT_SEQUENTIAL"))
     settings.intra_op_num_threads, settings.inter_op_num_threads = max(1, threads // streams), 1
     settings.log_severity_level = _ERRORS_ONLY
     for key, value in options.items():
@@ -85,9 +89,28 @@ class BoundGraph(Graph):
         """Return the outputs in order."""
         if {name: value.shape for name, value in feed.items()} != self._shapes:
             return self._bind(feed)
+        self._copy_in(feed)
+        self._session.run_with_iobinding(self._binding)
+        return self._copied_out()
+
+    def timed(self, feed: Mapping[str, Any]) -> tuple[list[Any], CallTimes]:
+        """Return the outputs of a call, and how long it copied and computed."""
+        if {name: value.shape for name, value in feed.items()} != self._shapes:
+            self._bind(feed)
+        moments = [time.perf_counter()]
+        self._copy_in(feed)
+        moments.append(time.perf_counter())
+        self._session.run_with_iobinding(self._binding)
+        moments.append(time.perf_counter())
+        outputs = self._copied_out()
+        moments.append(time.perf_counter())
+        return outputs, CallTimes(*((end - start) * 1e3 for start, end in pairwise(moments)))
+
+    def _copy_in(self, feed: Mapping[str, Any]) -> None:
         for name, value in feed.items():
             np.copyto(self._held[name], value, casting="no")
-        self._session.run_with_iobinding(self._binding)
+
+    def _copied_out(self) -> list[Any]:
         return [value.copy() for value in self._given]
 
     def close(self) -> None:

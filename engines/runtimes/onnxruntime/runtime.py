@@ -5,11 +5,6 @@ FP16 graphs are computed in float32 between casts, weights cast once at the star
 are no BF16 kernels. Integers are computed exactly: without `session.x64quantprecision` the kernels for x86 processors
 that have no VNNI let sums of products of unsigned and signed bytes overflow. Others are not told: with it they compute
 the same in kernels of half the speed.
-
-Knobs: `spinning` off lets idle threads sleep instead of spin; `binding` bound keeps inputs and outputs in tensors that
-the session owns, for as long as their shapes stay the same; `graph` transformer fuses attention and its neighbours by
-`onnxruntime.transformers`; `weights` int8 computes products in integers, whose ranges are found in every call;
-`streams` computes that many calls at the same time; `threads` bounds the threads.
 """
 
 from __future__ import annotations
@@ -17,60 +12,74 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from engines.graph.hygiene import external_files, load_model
 from engines.graph.stated import QUANTIZED, stated_graph
-from engines.runtimes.knobs import check_knobs, shared_options
+from engines.runtimes.candidates import Candidate, Situation, streamed
+from engines.runtimes.form import FormSpec
+from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.onnxruntime.dynamic_graph import quantize_products
 from engines.runtimes.onnxruntime.opener import EXACT, PACKAGES, open_form
 from engines.runtimes.onnxruntime.transformer_graph import fused_graph
 from engines.runtimes.protocol import (
-    NO_KNOBS,
+    GRAPH,
+    BuildOptions,
     BuildSource,
     BuiltForm,
+    Runtime,
     Session,
-    crashed,
-    unsupported_operator,
-    unsupported_precision,
+    Where,
+    where_on_host,
 )
+from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import OpenedSession, open_session
+from engines.spec.devices import Device
+from engines.spec.toolchain import versions
 
 _TITLE = "ONNX Runtime"
 _PLAIN = {"graph_optimization_level": "ORT_ENABLE_ALL", "execution_mode": "ORT_SEQUENTIAL"}
 _MISSING_KERNEL = re.compile(r"Could not find an implementation for (?:(?P<domain>[\w.]+)[.:])?(?P<op>\w+)\(\d+\)")
-_KNOBS = {
-    "spinning": ("off",),
-    "binding": ("bound",),
-    "graph": ("transformer",),
-    "weights": ("int8",),
-    "streams": (),
-    "threads": (),
-}
+_KNOBS = (
+    Knob("binding", "tiny models: tensors of the session's own are bound once", {"bound": "pre-bound tensors"}),
+    Knob("graph", "transformers: attention and its neighbours become one operator", {"transformer": "fused attention"}),
+    Knob("spinning", "machines that have other work: idle threads sleep", {"off": "spinning off"}),
+    Knob("weights", "products: computed in integers whose ranges are found in each call", {"int8": "8-bit weights"}),
+    STREAMS,
+    THREADS,
+)
+_BOUND = ("binding", "bound")
 _UNKNOWN_OPERATOR = re.compile(r"(?:(?P<domain>[\w.]+):)?(?P<op>\w+)\(-?\d*\) is not a registered function/op")
 
 
-class OnnxRuntimeBackend:
-    """Builds and opens forms for ONNX Runtime's CPU provider."""
+class OnnxRuntime:
+    """ONNX Runtime's CPU provider."""
 
     name = "onnxruntime"
+    title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    takes: tuple[str, ...] = (GRAPH,)
+    knobs: tuple[Knob, ...] = _KNOBS
 
     def available(self) -> str | None:
-        """Return None when ONNX Runtime is installed, else what is missing."""
+        """Return None if ONNX Runtime is installed, else what is missing."""
         return None if importlib.util.find_spec("onnxruntime") else "the package `onnxruntime`"
 
-    def build(
-        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
-    ) -> BuiltForm:
+    def where(self, device: Device) -> Where:
+        """Return HERE on a machine like the device."""
+        return where_on_host(device)
+
+    def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Write the graph, with its external data, to `out_dir/model.onnx`."""
+        precision, knobs = options.precision, options.knobs
         check_knobs(_TITLE, knobs, _KNOBS)
+        source.form_for(_TITLE, self.takes)
         if precision == "BF16":
             why = "its CPU provider has no bfloat16 kernels."
             raise unsupported_precision(_TITLE, precision, why, "OpenVINO offers BF16 on CPUs that have bfloat16.")
         out_dir.mkdir(parents=True, exist_ok=True)
-        onnx_path = source.onnx_path
+        onnx_path = source.graph()
         if knobs.get("weights") == "int8":
             onnx_path = quantize_products(onnx_path, out_dir / "model.onnx")
         onnx_path = stated_graph(onnx_path, precision, out_dir)
@@ -83,11 +92,55 @@ class OnnxRuntimeBackend:
                 (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(onnx_path.parent / name, out_dir / name)
         outputs = tuple(spec.name for spec in source.signature.outputs)
-        return BuiltForm(self.name, precision, out_dir, ("model.onnx", *data), outputs, _options(precision, knobs))
+        files, stated = ("model.onnx", *data), _options(precision, knobs)
+        return BuiltForm(self.name, target.id, precision, out_dir, files, outputs, stated)
 
-    def open(self, form: BuiltForm, threads: int) -> Session:
+    def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the graph with every optimisation on."""
         return open_session(_TITLE, open_form, form, threads, lambda error: _translate(error, form.entry))
+
+    def candidates(self, now: Situation) -> Iterator[Candidate]:
+        """Yield the graph as it is, in eight bits, and with the knobs that help."""
+        main = list(self._main(now))
+        if now.objective == "THROUGHPUT" and now.threads > 1:
+            yield from streamed(main, now.threads)
+        yield from main
+        if now.quantizes:
+            yield Candidate(self._form("INT8", _BOUND, quantizer="quantized"), 59)
+        yield Candidate(self._form("FP32", _BOUND), 58)  # nothing to make, and what wins most on tiny models
+        if now.threads > 1:
+            yield Candidate(self._form("FP32", _BOUND, ("threads", "1")), 55)
+            yield Candidate(self._form("FP32", ("spinning", "off")), 54)
+        if now.is_transformer:
+            yield Candidate(self._form("FP32", ("graph", "transformer")), 52)
+
+    def baselines(self, now: Situation) -> Iterator[Candidate]:
+        """Yield the graph as it is: it stands for sources that are graphs, and for networks that nothing else runs."""
+        yield Candidate(self._form("INT8", quantizer="quantized") if now.is_quantized else self._form("FP32"), 0)
+
+    def environment(self, target: Device) -> dict[str, str]:
+        """Return the versions of what builds and runs."""
+        return versions(self.packages)
+
+    def _main(self, now: Situation) -> Iterator[Candidate]:
+        weights = self._form("INT8", ("weights", "int8"))
+        # convolutions stay in floating point there, so that images gain nothing
+        has_products = now.goal == "INT8" and (now.is_transformer or not now.has_images)
+        if now.objective == "SIZE" and has_products:
+            yield Candidate(weights, 97)
+        if now.objective == "SIZE" and now.allows_half:
+            yield Candidate(self._form("FP16"), 95)
+        yield Candidate(self._form("FP32"), 87)
+        if has_products:
+            yield Candidate(weights, 77)
+        if now.quantizes:
+            yield Candidate(self._form("INT8", quantizer="quantized"), 67)
+
+    def _form(self, precision: str, *knobs: tuple[str, str], quantizer: str = "") -> FormSpec:
+        return FormSpec(self.name, precision, quantizer, knobs=knobs)
+
+
+RUNTIME: Runtime = OnnxRuntime()
 
 
 def _options(precision: str, knobs: Mapping[str, str]) -> dict[str, str]:

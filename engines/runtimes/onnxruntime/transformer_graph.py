@@ -13,7 +13,7 @@ from typing import Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.graph.hygiene import load_model, save_model
-from engines.runtimes.protocol import crashed
+from engines.runtimes.refusals import crashed
 
 log = logging.getLogger(__name__)
 

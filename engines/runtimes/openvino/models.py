@@ -7,7 +7,8 @@ import io
 import warnings
 from typing import Any
 
-from engines.runtimes.protocol import BuildSource, crashed
+from engines.runtimes.protocol import BuildSource
+from engines.runtimes.refusals import crashed
 from engines.runtimes.torch_networks.modules import example_of, packaged_network
 from engines.runtimes.torch_networks.state import kept_state
 

@@ -4,10 +4,6 @@ Without a stated precision OpenVINO computes in bfloat16 on CPUs that have it, w
 float16 on one without that, too. So FP16 graphs are compiled for float32: weights in half the bytes, products in
 float32. So are INT8 and INT4 graphs: what the graph quantizes is computed in integers, the rest in float32. Whether
 activations are brought to int8 for compressed weights is what the IR says (`runtime_options`), else they are not.
-
-Knobs: `streams` computes that many calls at the same time, for throughput; `reader` pytorch takes the torch network by
-OpenVINO's own reader; `weights` int8 stores the weights of a graph in floating point in eight bits, and needs no
-calibration; `threads` bounds the threads.
 """
 
 from __future__ import annotations
@@ -15,90 +11,155 @@ from __future__ import annotations
 import importlib.util
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure
 from engines.graph.stated import QUANTIZED, not_quantized, stated_graph
-from engines.runtimes.knobs import check_knobs, shared_options
+from engines.runtimes.candidates import Candidate, Situation, streamed
+from engines.runtimes.form import FormSpec
+from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.openvino.models import compress_weights, is_quantized, name_by_position, read_network
 from engines.runtimes.openvino.opener import PACKAGES, open_form
 from engines.runtimes.protocol import (
-    NO_KNOBS,
+    GRAPH,
+    NETWORK,
+    BuildOptions,
     BuildSource,
     BuiltForm,
+    Runtime,
     Session,
-    crashed,
-    unsupported_operator,
-    unsupported_precision,
+    Where,
+    where_on_host,
 )
+from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import open_session
+from engines.spec.devices import Device
+from engines.spec.toolchain import versions
 
 _TITLE = "OpenVINO"
 _HINTS = {"FP32": "f32", "BF16": "bf16", "FP16": "f32", "INT8": "f32", "INT4": "f32"}
 _GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-_KNOBS = {"streams": (), "threads": (), "reader": ("pytorch",), "weights": ("int8",)}
+_IR = "xml"
+"""Kind of source that is an IR: OpenVINO's own form."""
+_KNOBS = (
+    Knob("reader", "networks whose export to ONNX makes them slower", {"pytorch": "read from PyTorch"}),
+    Knob("weights", "products: weights in eight bits, without calibration", {"int8": "8-bit weights"}),
+    STREAMS,
+    THREADS,
+)
 _NO_RULE = re.compile(r"No conversion rule found for operations: (?P<op>[\w.]+)")
 
 
-class OpenVinoBackend:
-    """Builds and opens forms for OpenVINO's CPU plug-in."""
+class OpenVino:
+    """OpenVINO's CPU plug-in."""
 
     name = "openvino"
+    title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    takes: tuple[str, ...] = (_IR, GRAPH, NETWORK)
+    knobs: tuple[Knob, ...] = _KNOBS
 
     def available(self) -> str | None:
-        """Return None when OpenVINO is installed, else what is missing."""
+        """Return None if OpenVINO is installed, else what is missing."""
         return None if importlib.util.find_spec("openvino") else "the package `openvino`"
 
-    def build(
-        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
-    ) -> BuiltForm:
+    def where(self, device: Device) -> Where:
+        """Return HERE on a machine like the device."""
+        return where_on_host(device)
+
+    def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Write the graph as `out_dir/model.xml` and `model.bin`, weights as they are, dynamic axes kept.
 
         The precision is what the graph says, or FP32, FP16 or BF16 for a graph in float32; INT8 for compressed weights.
         """
         import openvino as ov
 
+        precision, knobs = options.precision, options.knobs
         check_knobs(_TITLE, knobs, _KNOBS)
-        options = compile_options(precision, int(knobs.get("streams", "1"))) | shared_options(knobs)
+        stated = compile_options(precision, int(knobs.get("streams", "1"))) | shared_options(knobs)
+        taken = NETWORK if knobs.get("reader") == "pytorch" else source.form_for(_TITLE, self.takes)
         out_dir.mkdir(parents=True, exist_ok=True)
+        graph = source.graph() if taken == GRAPH else None
         try:
-            model = self._read(source, precision, knobs)
+            model = _read(source, graph, taken, precision, knobs)
         except EngineFailure:
             raise
         except Exception as error:
-            raise _translate(error, source.onnx_path) from error
+            raise _translate(error, graph) from error
         name_by_position(model)
-        as_it_is = "reader" not in knobs and source.onnx_path.suffix == ".onnx"  # an ONNX graph says what is halved
-        ov.save_model(model, str(out_dir / "model.xml"), compress_to_fp16=precision == "FP16" and not as_it_is)
-        options[_GROUP_SIZE] = _stated_group_size(model)
+        # an ONNX graph says itself what is in half precision
+        ov.save_model(model, str(out_dir / "model.xml"), compress_to_fp16=precision == "FP16" and graph is None)
+        stated[_GROUP_SIZE] = _stated_group_size(model)
         outputs = tuple(spec.name for spec in source.signature.outputs)
-        return BuiltForm(self.name, precision, out_dir, ("model.xml", "model.bin"), outputs, options)
+        return BuiltForm(self.name, target.id, precision, out_dir, ("model.xml", "model.bin"), outputs, stated)
 
-    def _read(self, source: BuildSource, precision: str, knobs: Mapping[str, str]) -> Any:
-        import openvino as ov
-
-        compressed = knobs.get("weights") == "int8"
-        wanted = "FP32" if compressed else precision
-        path = source.onnx_path
-        if knobs.get("reader") == "pytorch":
-            model = read_network(source)
-        elif path.suffix == ".xml":
-            model = ov.Core().read_model(str(path))
-        else:
-            with tempfile.TemporaryDirectory() as directory:
-                model = ov.convert_model(str(stated_graph(path, wanted, Path(directory))))
-        if compressed:
-            model = compress_weights(model)
-        if precision in QUANTIZED and path.suffix != ".onnx" and not is_quantized(model):
-            raise not_quantized(precision)
-        return model
-
-    def open(self, form: BuiltForm, threads: int) -> Session:
+    def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Compile the form for the CPU."""
         return open_session(_TITLE, open_form, form, threads, lambda error: crashed(_TITLE, "compile the model", error))
+
+    def candidates(self, now: Situation) -> Iterator[Candidate]:
+        """Yield the graph in every precision that is allowed, in eight bits, and as OpenVINO reads the network."""
+        main = list(self._main(now))
+        if now.objective == "THROUGHPUT" and now.threads > 1:
+            yield from streamed(main, now.threads)
+        yield from main
+        if now.has_module:
+            if now.allows_half:
+                yield Candidate(FormSpec(self.name, "BF16", reader="pytorch"), 57)
+            yield Candidate(FormSpec(self.name, "FP32", reader="pytorch"), 56)
+        if now.threads > 1:
+            yield Candidate(self._form("BF16" if now.allows_half else "FP32", ("threads", "1")), 53)
+        if now.allows_half and now.objective != "SIZE":  # half the bytes for those who look at the size as well
+            yield Candidate(self._form("FP16"), 19)
+
+    def baselines(self, now: Situation) -> Iterator[Candidate]:
+        """Yield nothing: nobody runs a source by OpenVINO before it is converted."""
+        yield from ()
+
+    def environment(self, target: Device) -> dict[str, str]:
+        """Return the versions of what builds and runs."""
+        return versions((*self.packages, "nncf"))
+
+    def _main(self, now: Situation) -> Iterator[Candidate]:
+        weights = self._form("INT8", ("weights", "int8"))
+        if now.objective == "SIZE" and now.goal == "INT8":
+            yield Candidate(weights, 98)
+        if now.objective == "SIZE" and now.allows_half:
+            yield Candidate(self._form("FP16"), 96)
+        if now.allows_half:
+            yield Candidate(self._form("BF16"), 89)
+        yield Candidate(self._form("FP32"), 88)
+        if now.goal == "INT8":
+            yield Candidate(weights, 78)
+        if now.quantizes:
+            yield Candidate(FormSpec(self.name, "INT8", "quantized"), 68)
+
+    def _form(self, precision: str, *knobs: tuple[str, str]) -> FormSpec:
+        return FormSpec(self.name, precision, knobs=knobs)
+
+
+RUNTIME: Runtime = OpenVino()
+
+
+def _read(source: BuildSource, graph: Path | None, taken: str, precision: str, knobs: Mapping[str, str]) -> Any:
+    import openvino as ov
+
+    compressed = knobs.get("weights") == "int8"
+    if taken == NETWORK:
+        model = read_network(source)
+    elif graph is None:
+        model = ov.Core().read_model(str(source.files[taken]))
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            stated = stated_graph(graph, "FP32" if compressed else precision, Path(directory))
+            model = ov.convert_model(str(stated))
+    if compressed:
+        model = compress_weights(model)
+    if precision in QUANTIZED and graph is None and not is_quantized(model):
+        raise not_quantized(precision)
+    return model
 
 
 def compile_options(precision: str, streams: int = 1) -> dict[str, str]:
@@ -133,9 +194,9 @@ def _stated_group_size(model: Any) -> str:
     return str(model.get_rt_info(path).astype(str)) if model.has_rt_info(path) else "0"
 
 
-def _translate(error: Exception, onnx_path: Path) -> EngineFailure:
+def _translate(error: Exception, graph: Path | None) -> EngineFailure:
     match = _NO_RULE.search(str(error))
-    if match:
+    if match and graph:
         domain, _, operator = match["op"].rpartition(".")
-        return unsupported_operator(_TITLE, onnx_path, operator, domain, str(error))
+        return unsupported_operator(_TITLE, graph, operator, domain, str(error))
     return crashed(_TITLE, "read the graph", error)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.knobs import ALLOCATOR
 from engines.runtimes.protocol import BuildSource
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
     import torch
 
+    from engines.runtimes.candidates import Situation
     from engines.tensors.preprocessing import Preprocessing
 
+_MANY_SAMPLES = 4
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -35,7 +38,7 @@ def packaged_network(
     """
     import torch
 
-    if source.module is None:
+    if source.network is None:
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
             f"{runtime} builds from a torch network, and this source is a graph without one.",
@@ -44,11 +47,13 @@ def packaged_network(
         )
     dtype = _dtype(runtime, precision)
     layout = torch.channels_last if channels_last else None
-    network = source.module
+    network = source.network.module
     if dtype is not None or layout is not None:
         copied: Any = copy.deepcopy(network)
         network = copied.to(dtype=dtype, memory_format=layout)
-    prepare = [_preprocessing(source.preprocessing.get(spec.name), spec.opt) for spec in source.signature.inputs]
+    prepare = [
+        _preprocessing(source.network.preprocessing.get(spec.name), spec.opt) for spec in source.signature.inputs
+    ]
 
     class Packaged(torch.nn.Module):
         def __init__(self) -> None:
@@ -62,11 +67,17 @@ def packaged_network(
     return Packaged().eval().requires_grad_(requires_grad=False)
 
 
+def allocator_knobs(now: Situation) -> tuple[tuple[str, str], ...]:
+    """Return the knobs that keep freed memory for batches whose activations would be mapped anew in every call."""
+    return ((ALLOCATOR.name, "tuned"),) if now.batch >= _MANY_SAMPLES else ()
+
+
 def example_of(source: BuildSource) -> tuple[torch.Tensor, ...]:
     """Return the arguments to trace a source's network with."""
     import torch
 
-    return tuple(torch.from_numpy(np.array(source.example[spec.name], order="C")) for spec in source.signature.inputs)
+    example = source.network.example if source.network else {}
+    return tuple(torch.from_numpy(np.array(example[spec.name], order="C")) for spec in source.signature.inputs)
 
 
 def _dtype(runtime: str, precision: str) -> torch.dtype | None:

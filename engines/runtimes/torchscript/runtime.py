@@ -3,9 +3,6 @@
 It is the baseline of every latency table, and a target of its own where a network wins with it: in BF16, channels last.
 A package holds the frozen program, which is optimised where it is loaded. The program in `mode` eager holds the network
 as `torch.export` writes it, and runs operator by operator: what is left for networks that cannot be traced.
-
-Knobs: `graph` inference optimises the frozen program for this machine; `layout` channels_last; `mode` eager;
-`allocator` tuned keeps freed memory; `threads` bounds the threads.
 """
 
 from __future__ import annotations
@@ -14,22 +11,36 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.runtimes.knobs import check_knobs, shared_options
-from engines.runtimes.protocol import NO_KNOBS, BuildSource, BuiltForm, Session, crashed
+from engines.runtimes.candidates import Candidate, Situation
+from engines.runtimes.form import FormSpec
+from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
+from engines.runtimes.protocol import (
+    NETWORK,
+    BuildOptions,
+    BuildSource,
+    BuiltForm,
+    Runtime,
+    Session,
+    Where,
+    where_on_host,
+)
+from engines.runtimes.refusals import crashed
 from engines.runtimes.session import OpenedSession, open_session
 from engines.runtimes.torch_networks.exporting import export_program
-from engines.runtimes.torch_networks.modules import example_of, packaged_network
+from engines.runtimes.torch_networks.modules import allocator_knobs, example_of, packaged_network
 from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, Network
 from engines.runtimes.torch_networks.state import kept_state
 from engines.runtimes.torchscript.opener import open_form
 from engines.sandbox.tasklog import quiet
+from engines.spec.devices import Device
+from engines.spec.toolchain import versions
 from engines.tensors import Array
 
 if TYPE_CHECKING:
@@ -38,31 +49,41 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TITLE = "TorchScript"
-_KNOBS = {
-    "graph": ("inference",),
-    "layout": ("channels_last",),
-    "mode": ("eager",),
-    "allocator": ("tuned",),
-    "threads": (),
-}
+_KNOBS = (
+    Knob(
+        "graph",
+        "most networks: the program is optimized for the machine that loads it",
+        {"inference": "optimized for inference"},
+    ),
+    Knob("layout", "convolutions in half precision", {"channels_last": "channels last"}),
+    Knob("mode", "networks that cannot be traced: they run operator by operator", {"eager": "eager"}),
+    ALLOCATOR,
+    THREADS,
+)
 
 
-class TorchScriptBackend:
-    """Builds and opens forms for TorchScript's interpreter on CPUs."""
+class TorchScript:
+    """TorchScript's interpreter on CPUs."""
 
     name = "torchscript"
+    title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    takes: tuple[str, ...] = (NETWORK,)
+    knobs: tuple[Knob, ...] = _KNOBS
 
     def available(self) -> str | None:
-        """Return None when torch is installed, else what is missing."""
+        """Return None if torch is installed, else what is missing."""
         return None if importlib.util.find_spec("torch") else "the package `torch`"
 
-    def build(
-        self, source: BuildSource, out_dir: Path, precision: str, knobs: Mapping[str, str] = NO_KNOBS
-    ) -> BuiltForm:
+    def where(self, device: Device) -> Where:
+        """Return HERE on a machine like the device."""
+        return where_on_host(device)
+
+    def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Write the network as `out_dir/model.pt`, frozen, or as `out_dir/model.pt2` in eager mode."""
         import torch
 
+        precision, knobs = options.precision, options.knobs
         check_knobs(_TITLE, knobs, _KNOBS)
         channels_last = knobs.get("layout") == "channels_last"
         network = packaged_network(_TITLE, source, precision, channels_last=channels_last)
@@ -78,21 +99,44 @@ class TorchScriptBackend:
             raise
         except Exception as error:
             raise crashed(_TITLE, "write the network", error) from error
-        options = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), **shared_options(knobs)}
-        options |= {name: knobs[name] for name in ("graph", "mode") if name in knobs}
+        stated = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), **shared_options(knobs)}
+        stated |= {name: knobs[name] for name in ("graph", "mode") if name in knobs}
         outputs = tuple(spec.name for spec in source.signature.outputs)
-        return BuiltForm(self.name, precision, out_dir, (path.name,), outputs, options)
+        return BuiltForm(self.name, target.id, precision, out_dir, (path.name,), outputs, stated)
 
-    def open(self, form: BuiltForm, threads: int) -> Session:
+    def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the program."""
         return open_session(_TITLE, open_form, form, threads)
+
+    def candidates(self, now: Situation) -> Iterator[Candidate]:
+        """Yield the frozen network: it wins if no other runtime takes the graph, and with unusual ones."""
+        if not now.has_module:
+            return
+        kept = allocator_knobs(now)
+        yield Candidate(FormSpec(self.name, "FP32", knobs=(("graph", "inference"), *kept)), 39)
+        if now.allows_half:
+            layout = (("layout", "channels_last"),) if now.has_images else ()
+            yield Candidate(FormSpec(self.name, "BF16", knobs=(*layout, *kept)), 38)
+
+    def baselines(self, now: Situation) -> Iterator[Candidate]:
+        """Yield the network frozen, as users run it; and eager, if the frozen one does not compute the same."""
+        if now.has_module:
+            yield Candidate(FormSpec(self.name, "FP32"), 20)
+            yield Candidate(FormSpec(self.name, "FP32", knobs=(("mode", "eager"),)), 10)
+
+    def environment(self, target: Device) -> dict[str, str]:
+        """Return the versions of what builds and runs."""
+        return versions(self.packages)
+
+
+RUNTIME: Runtime = TorchScript()
 
 
 def frozen(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
     """Return the module traced and frozen.
 
     Raises:
-        EngineFailure: TOOLCHAIN_CRASHED where it cannot be traced.
+        EngineFailure: TOOLCHAIN_CRASHED if it cannot be traced.
     """
     import torch
 
@@ -125,7 +169,7 @@ class TorchScriptSession(OpenedSession):
         threads: Threads of each operator.
 
     Raises:
-        EngineFailure: TOOLCHAIN_CRASHED where the module cannot be traced.
+        EngineFailure: TOOLCHAIN_CRASHED if the module cannot be traced.
     """
 
     def __init__(

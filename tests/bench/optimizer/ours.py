@@ -147,7 +147,7 @@ def packaged(package: Path, chosen: dict[str, Any]) -> Made:
     precision = component.get("precision") or manifest["precision"]
     files = (component["entry"], *(name for name in component["files"] if name != component["entry"]))
     outputs = tuple(tensor["name"] for tensor in component["signature"]["outputs"])
-    form = BuiltForm(runtime, precision, package, files, outputs, component["options"])
+    form = BuiltForm(runtime, "cpu-x86-64", precision, package, files, outputs, component["options"])
     knobs = dict(chosen.get("knobs", {}))
     reader = knobs.pop("reader", "")
     spec = FormSpec(runtime, precision, chosen.get("quantizer", "") and "quantized", reader, tuple(knobs.items()))

@@ -44,13 +44,13 @@ class TorchPeer(Peer):
 
         network = ZOO[form.options["model"]].network()
         network.load_state_dict(torch.load(form.entry, weights_only=True))
-        self._half = form.backend == "frozen-bf16"
+        self._half = form.runtime == "frozen-bf16"
         self._outputs = form.outputs
         if self._half:
             network = network.to(torch.bfloat16)
         example = self._tensors(_first(np.load(form.options["feed"])))
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what users run
-        self._call: Callable[..., Any] = _WAYS[form.backend.removesuffix("-bf16")](network, example)
+        self._call: Callable[..., Any] = _WAYS[form.runtime.removesuffix("-bf16")](network, example)
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name."""
@@ -116,7 +116,7 @@ class OpenVinoPeer(Peer):
     def __init__(self, form: BuiltForm) -> None:
         import openvino as ov
 
-        config = {"INFERENCE_PRECISION_HINT": "f32"} if form.backend == "openvino-f32" else {}
+        config = {"INFERENCE_PRECISION_HINT": "f32"} if form.runtime == "openvino-f32" else {}
         self._compiled: Any = ov.Core().compile_model(str(form.entry), "CPU", config)
         self._outputs = form.outputs
 
@@ -127,9 +127,9 @@ class OpenVinoPeer(Peer):
 
 def open_peer(form: BuiltForm, _threads: int) -> Session:
     """Open a peer as its user would."""
-    if form.backend == "onnxruntime":
+    if form.runtime == "onnxruntime":
         return OnnxRuntimePeer(form)
-    return OpenVinoPeer(form) if form.backend.startswith("openvino") else TorchPeer(form)
+    return OpenVinoPeer(form) if form.runtime.startswith("openvino") else TorchPeer(form)
 
 
 if __name__ == "__main__":

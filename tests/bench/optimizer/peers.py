@@ -47,5 +47,5 @@ def peer(layout: Layout, kind: str, precision: str, file: Path | None = None) ->
         "feed": str(layout.folder / "feeds.npz"),
         "cache": str(layout.folder / "inductor"),
     }
-    form = BuiltForm(kind, precision, path.parent, (path.name,), layout.outputs, options)
+    form = BuiltForm(kind, "cpu-x86-64", precision, path.parent, (path.name,), layout.outputs, options)
     return Made(FormSpec(kind, precision), form)

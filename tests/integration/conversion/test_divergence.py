@@ -17,11 +17,12 @@ from engines.graph.scopes import scopes
 from engines.parity import divergence
 from engines.parity.divergence import Divergence, Suspect, locate
 from engines.parity.module_trace import module_outputs, values_of_modules
-from engines.runtimes import backend
+from engines.runtimes import runtime as runtime_named
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.tolerances import TOLERANCES
 from engines.tensors.signature import TensorSpec
 from tests.integration.conversion.workbench import CNN, DEEP, Bench
+from tests.unit.runtimes.building import CPU
 
 RNG = np.random.default_rng(0)
 
@@ -48,7 +49,8 @@ class Case:
         self.suspect = Suspect(
             self.path,
             self.export.signature,
-            backend(runtime),
+            runtime_named(runtime),
+            CPU,
             "FP32",
             1,
             TOLERANCES["FP32"],
@@ -90,7 +92,9 @@ def test_a_wrong_export_names_the_first_wrong_module(
 def test_without_a_network_the_output_is_named(bench: Bench) -> None:
     case = Case(bench, CNN, (1, 3, 8, 8))
     case.spoil("head.weight")
-    case.suspect = Suspect(case.path, case.export.signature, backend("onnxruntime"), "FP32", 1, TOLERANCES["FP32"])
+    case.suspect = Suspect(
+        *(case.path, case.export.signature, runtime_named("onnxruntime"), CPU, "FP32", 1, TOLERANCES["FP32"])
+    )
     found = case.locate()
     assert found.operator == "Gemm"
     assert found.remark == "the export differs from the network"

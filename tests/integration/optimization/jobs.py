@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from engines.api import optimization as optimizing
-from engines.runtimes.openvino.runtime import OpenVinoBackend
+from engines.runtimes.openvino.runtime import OpenVino
 from engines.sandbox import Reporter
 from tests.unit.optimization.forms import graph
 
 
 def deadly_builders(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
     """Optimize a small graph; `request["fatal"]` says by the name of a knob's value which OpenVINO forms are deadly."""
-    build, fatal = OpenVinoBackend.build, request["fatal"]
+    build, fatal = OpenVino.build, request["fatal"]
 
-    def deadly(self: OpenVinoBackend, source: Any, out_dir: Path, precision: str, knobs: Any = ()) -> Any:
-        fault = fatal.get(",".join(f"{key}={value}" for key, value in sorted(dict(knobs).items())))
+    def deadly(self: OpenVino, source: Any, target: Any, options: Any, out_dir: Path) -> Any:
+        fault = fatal.get(",".join(f"{key}={value}" for key, value in sorted(options.knobs.items())))
         if fault == "memory":
             held = bytearray(2 << 30)
             held[::4096] = bytes([1]) * len(held[::4096])
             time.sleep(60)
         elif fault:
             os.kill(os.getpid(), signal.Signals[fault])
-        return build(self, source, out_dir, precision, dict(knobs))
+        return build(self, source, target, options, out_dir)
 
-    OpenVinoBackend.build = deadly  # type: ignore[method-assign]
+    OpenVino.build = deadly  # type: ignore[method-assign]
     if not request.get("deaths"):
         graph(workdir / "source" / "m.onnx")
     print("another process")  # noqa: T201 - what a job prints is its log

@@ -11,9 +11,9 @@ import torch
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.torch_export.forward import run_module
 from engines.formats.torch_export.statefulness import refuse_stateful
-from engines.runtimes import backend
 from engines.runtimes.torch_networks.state import kept_state
 from tests.unit.formats.reading import assert_equal, read
+from tests.unit.runtimes.building import build
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated, and still what users upload
 INPUTS = [{"name": "x", "shape": [1, 8]}]
@@ -180,7 +180,7 @@ def test_a_state_that_no_output_shows_is_the_files_in_every_form(tmp_path: Path,
     assert_equal(prepared)
     prepared.source.run(prepared.samples.feeds[0])
     mode = {} if source_format == "TORCHSCRIPT" else {"mode": "eager"}
-    form = backend("torchscript").build(prepared.build_source(), tmp_path / "form", "FP32", mode)
+    form = build("torchscript", prepared.build_source(), tmp_path / "form", "FP32", mode)
     jit: Any = torch.jit
     state = torch.export.load(form.entry).state_dict if mode else jit.load(str(form.entry)).state_dict()
     assert [int(tensor) for name, tensor in state.items() if name.endswith("calls")] == [0]

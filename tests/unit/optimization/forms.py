@@ -74,7 +74,7 @@ def form(directory: Path, runtime: str = "onnxruntime", layers: int = 3, **optio
     """Build the graph for a runtime: both take the ONNX file."""
     graph(directory / "model.onnx", layers, **options)
     stated = {"INFERENCE_PRECISION_HINT": "f32"} if runtime == "openvino" else {}
-    return BuiltForm(runtime, "FP32", directory, ("model.onnx",), ("y",), stated)
+    return BuiltForm(runtime, "cpu-x86-64", "FP32", directory, ("model.onnx",), ("y",), stated)
 
 
 def made(directory: Path, spec: FormSpec = ORT) -> Made:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 
+from engines.runtimes import open_form
 from engines.runtimes.protocol import BuiltForm, Session
 from engines.tensors import Array, Arrays
 from engines.timing import process_main
@@ -34,7 +35,7 @@ class Mortal(Session):
 def opened(form: BuiltForm, threads: int) -> Session:
     if (form.directory / "dies").exists():
         os.kill(os.getpid(), signal.SIGSEGV)
-    session = process_main.open_form(form, threads)
+    session = open_form(form, threads)
     if not (form.directory / "once").exists():
         return session
     (form.directory / "once").unlink()

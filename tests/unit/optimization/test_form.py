@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.runtimes.candidates import Situation
 from engines.runtimes.form import FormSpec, Made
 from engines.runtimes.protocol import BuiltForm
 from engines.search.plan import candidates
@@ -23,21 +24,22 @@ SPECS = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("knob", "words"),
+    ("runtime", "knob", "words"),
     [
-        (("streams", "2"), "2 streams"),
-        (("streams", "1"), "1 stream"),
-        (("threads", "1"), "1 thread"),
-        (("spinning", "off"), "spinning off"),
-        (("binding", "bound"), "pre-bound tensors"),
-        (("layout", "channels_last"), "channels last"),
-        (("mode", "eager"), "eager"),
-        (("weights", "int8"), "8-bit weights"),
-        (("unheard", "of"), "unheard of"),
+        ("openvino", ("streams", "2"), "2 streams"),
+        ("openvino", ("streams", "1"), "1 stream"),
+        ("inductor", ("threads", "1"), "1 thread"),
+        ("onnxruntime", ("spinning", "off"), "spinning off"),
+        ("onnxruntime", ("binding", "bound"), "pre-bound tensors"),
+        ("torchscript", ("layout", "channels_last"), "channels last"),
+        ("torchscript", ("mode", "eager"), "eager"),
+        ("openvino", ("weights", "int8"), "8-bit weights"),
+        ("openvino", ("unheard", "of"), "unheard of"),
+        ("abacus", ("beads", "10"), "beads 10"),
     ],
 )
-def test_names_are_words(knob: tuple[str, str], words: str) -> None:
-    assert FormSpec("openvino", "BF16", knobs=(knob,)).name == f"openvino BF16, {words}"
+def test_names_are_words(runtime: str, knob: tuple[str, str], words: str) -> None:
+    assert FormSpec(runtime, "BF16", knobs=(knob,)).name == f"{runtime} BF16, {words}"
 
 
 def test_the_name_says_who_reads_the_network() -> None:
@@ -54,7 +56,7 @@ def test_every_form_that_is_tried_has_a_name_of_its_own() -> None:
         "threads": 8,
     }
     for objective in ("LATENCY", "THROUGHPUT", "SIZE"):
-        specs = candidates("cpu-x86-64", "INT8", objective, **settings)
+        specs = candidates("cpu-x86-64", Situation("INT8", objective, **settings))
         assert len({spec.name for spec in specs}) == len(specs)
 
 
@@ -79,6 +81,8 @@ def test_specs_survive_json(spec: FormSpec) -> None:
 
 @given(SPECS)
 def test_made_forms_survive_json(spec: FormSpec) -> None:
-    form = BuiltForm(spec.runtime, spec.precision, Path("/forms/a"), ("model.onnx", "data"), ("y",), {"k": "v"})
+    form = BuiltForm(
+        spec.runtime, "cpu-x86-64", spec.precision, Path("/forms/a"), ("model.onnx", "data"), ("y",), {"k": "v"}
+    )
     made = Made(spec, form, "a quantizer")
     assert Made.from_dict(made.to_dict()) == made

@@ -12,12 +12,14 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.preparation import Prepared
 from engines.formats.source import Source
-from engines.runtimes import backend
+from engines.runtimes import open_form
+from engines.runtimes.candidates import Situation
 from engines.runtimes.form import FormSpec
 from engines.search.making import Maker
 from engines.search.plan import baselines
 from engines.spec.template import Component
 from tests.unit.optimization import forms
+from tests.unit.runtimes.building import CPU
 
 
 @dataclass(frozen=True)
@@ -63,30 +65,30 @@ def network() -> Prepared:
     ids=lambda spec: spec.name,
 )
 def test_a_spec_of_the_graph_becomes_a_form(spec: FormSpec, tmp_path: Path) -> None:
-    maker = Maker(forms.prepared(tmp_path), tmp_path, 2)
+    maker = Maker(forms.prepared(tmp_path), CPU, tmp_path, 2)
     for _ in range(2):  # once more in the same place
         made = maker.make(spec)
     assert made.spec == spec
     assert made.form.directory == maker.directory(spec)
-    found = backend(spec.runtime).open(made.form, 2).run(forms.ones())["y"]
+    found = open_form(made.form, 2).run(forms.ones())["y"]
     np.testing.assert_allclose(found, forms.truth(forms.ones()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "spec",
-    [*baselines(has_module=True)[:2], FormSpec("openvino", "FP32", reader="pytorch")],
+    [*baselines(CPU.id, Situation(has_module=True))[:2], FormSpec("openvino", "FP32", reader="pytorch")],
     ids=lambda spec: spec.name,
 )
 def test_a_spec_of_the_network_becomes_a_form(spec: FormSpec, tmp_path: Path) -> None:
     prepared = network()
-    made = Maker(prepared, tmp_path, 1).make(spec)
+    made = Maker(prepared, CPU, tmp_path, 1).make(spec)
     feed = prepared.samples.feeds[-1]
-    found = backend(spec.runtime).open(made.form, 1).run(feed)["y"]
+    found = open_form(made.form, 1).run(feed)["y"]
     np.testing.assert_allclose(found, prepared.source.run(feed)["y"], rtol=1e-4, atol=1e-5)
 
 
 def test_forms_of_different_knobs_lie_apart(tmp_path: Path) -> None:
-    maker = Maker(forms.prepared(tmp_path), tmp_path, 1)
+    maker = Maker(forms.prepared(tmp_path), CPU, tmp_path, 1)
     specs = [FormSpec("openvino", "FP32"), FormSpec("openvino", "FP32", knobs=(("streams", "2"),))]
     made = [maker.make(spec) for spec in specs]
     assert len({each.form.directory for each in made}) == 2
@@ -101,7 +103,9 @@ def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) ->
         return Ready(forms.graph(tmp_path / "other.onnx"))
 
     spec = FormSpec("onnxruntime", "FP32", "quantized")  # what it made is in floating point here: the source counts
-    maker = Maker(dataclasses.replace(forms.prepared(tmp_path), ready=Path("absent.onnx")), tmp_path, 1, 0, eight_bit)
+    maker = Maker(
+        dataclasses.replace(forms.prepared(tmp_path), ready=Path("absent.onnx")), CPU, tmp_path, 1, 0, eight_bit
+    )
     made = maker.make(spec)
     assert made.form.entry.read_bytes() == (tmp_path / "other.onnx").read_bytes()
     assert made.quantizer == "some quantizer"
@@ -124,7 +128,7 @@ def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) ->
 )
 def test_what_cannot_be_built_says_why(spec: FormSpec, reason: FailureReason, tmp_path: Path) -> None:
     with pytest.raises(EngineFailure) as caught:
-        Maker(forms.prepared(tmp_path), tmp_path, 1).make(spec)
+        Maker(forms.prepared(tmp_path), CPU, tmp_path, 1).make(spec)
     assert caught.value.reason is reason
 
 
@@ -132,5 +136,5 @@ def test_what_a_tool_raises_becomes_a_failure(tmp_path: Path) -> None:
     prepared = dataclasses.replace(forms.prepared(tmp_path), ready=tmp_path / "nowhere.onnx")
     for runtime in ("onnxruntime", "openvino"):
         with pytest.raises(EngineFailure) as caught:
-            Maker(prepared, tmp_path, 1).make(FormSpec(runtime, "FP32"))
+            Maker(prepared, CPU, tmp_path, 1).make(FormSpec(runtime, "FP32"))
         assert caught.value.message

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure
+from engines.runtimes.candidates import Situation
 from engines.runtimes.form import FormSpec
 from engines.search.plan import baselines, candidates
 from engines.spec.toolchain import cpu
@@ -27,6 +28,186 @@ SITUATIONS = st.fixed_dictionaries(
     }
 )
 
+ORDERS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a network, lossless": (
+        {},
+        [
+            "openvino FP32",
+            "onnxruntime FP32",
+            "onnxruntime FP32, pre-bound tensors",
+            "openvino FP32, read from PyTorch",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino FP32, 1 thread",
+            "torchscript FP32, optimized for inference",
+            "inductor FP32",
+        ],
+    ),
+    "a graph, lossless": (
+        {"has_module": False},
+        [
+            "openvino FP32",
+            "onnxruntime FP32",
+            "onnxruntime FP32, pre-bound tensors",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino FP32, 1 thread",
+        ],
+    ),
+    "a network of one thread in half precision": (
+        {"goal": "BF16", "threads": 1},
+        [
+            "openvino BF16",
+            "openvino FP32",
+            "onnxruntime FP32",
+            "onnxruntime FP32, pre-bound tensors",
+            "openvino BF16, read from PyTorch",
+            "openvino FP32, read from PyTorch",
+            "torchscript FP32, optimized for inference",
+            "torchscript BF16, channels last",
+            "inductor BF16",
+            "inductor FP32",
+            "openvino FP16",
+        ],
+    ),
+    "a transformer in integers": (
+        {"goal": "INT8", "has_calibration": True, "is_transformer": True, "has_images": False},
+        [
+            "openvino BF16",
+            "openvino FP32",
+            "onnxruntime FP32",
+            "openvino INT8, 8-bit weights",
+            "onnxruntime INT8, 8-bit weights",
+            "openvino INT8*",
+            "onnxruntime INT8*",
+            "onnxruntime INT8, pre-bound tensors*",
+            "onnxruntime FP32, pre-bound tensors",
+            "openvino BF16, read from PyTorch",
+            "openvino FP32, read from PyTorch",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino BF16, 1 thread",
+            "onnxruntime FP32, fused attention",
+            "torchscript FP32, optimized for inference",
+            "torchscript BF16",
+            "inductor BF16",
+            "inductor FP32",
+            "openvino FP16",
+        ],
+    ),
+    "images in integers, in batches": (
+        {"goal": "INT8", "has_calibration": True, "batch": 16},
+        [
+            "openvino BF16",
+            "openvino FP32",
+            "onnxruntime FP32",
+            "openvino INT8, 8-bit weights",
+            "openvino INT8*",
+            "onnxruntime INT8*",
+            "onnxruntime INT8, pre-bound tensors*",
+            "onnxruntime FP32, pre-bound tensors",
+            "openvino BF16, read from PyTorch",
+            "openvino FP32, read from PyTorch",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino BF16, 1 thread",
+            "torchscript FP32, freed memory kept, optimized for inference",
+            "torchscript BF16, freed memory kept, channels last",
+            "inductor BF16, freed memory kept",
+            "inductor FP32, freed memory kept",
+            "openvino FP16",
+        ],
+    ),
+    "a graph in integers without data": (
+        {"goal": "INT8", "has_module": False},
+        [
+            "openvino BF16",
+            "openvino FP32",
+            "onnxruntime FP32",
+            "openvino INT8, 8-bit weights",
+            "onnxruntime FP32, pre-bound tensors",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino BF16, 1 thread",
+            "openvino FP16",
+        ],
+    ),
+    "throughput of eight threads": (
+        {"goal": "INT8", "objective": "THROUGHPUT", "has_calibration": True, "threads": 8},
+        [
+            "openvino BF16, 8 streams",
+            "openvino BF16, 4 streams",
+            "openvino FP32, 8 streams",
+            "openvino FP32, 4 streams",
+            "onnxruntime FP32, 8 streams",
+            "onnxruntime FP32, 4 streams",
+            "openvino INT8, 8 streams, 8-bit weights",
+            "openvino INT8, 4 streams, 8-bit weights",
+            "openvino INT8, 8 streams*",
+            "openvino INT8, 4 streams*",
+            "onnxruntime INT8, 8 streams*",
+            "onnxruntime INT8, 4 streams*",
+            "openvino BF16",
+            "openvino FP32",
+            "onnxruntime FP32",
+            "openvino INT8, 8-bit weights",
+            "openvino INT8*",
+            "onnxruntime INT8*",
+            "onnxruntime INT8, pre-bound tensors*",
+            "onnxruntime FP32, pre-bound tensors",
+            "openvino BF16, read from PyTorch",
+            "openvino FP32, read from PyTorch",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino BF16, 1 thread",
+            "torchscript FP32, optimized for inference",
+            "torchscript BF16, channels last",
+            "inductor BF16",
+            "inductor FP32",
+            "openvino FP16",
+        ],
+    ),
+    "size of a graph": (
+        {"goal": "INT8", "objective": "SIZE", "has_module": False, "has_calibration": True},
+        [
+            "openvino INT8, 8-bit weights",
+            "openvino FP16",
+            "onnxruntime FP16",
+            "openvino BF16",
+            "openvino FP32",
+            "onnxruntime FP32",
+            "openvino INT8*",
+            "onnxruntime INT8*",
+            "onnxruntime INT8, pre-bound tensors*",
+            "onnxruntime FP32, pre-bound tensors",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino BF16, 1 thread",
+        ],
+    ),
+    "size in half precision": (
+        {"goal": "FP16", "objective": "SIZE"},
+        [
+            "openvino FP16",
+            "onnxruntime FP16",
+            "openvino BF16",
+            "openvino FP32",
+            "onnxruntime FP32",
+            "onnxruntime FP32, pre-bound tensors",
+            "openvino BF16, read from PyTorch",
+            "openvino FP32, read from PyTorch",
+            "onnxruntime FP32, pre-bound tensors, 1 thread",
+            "onnxruntime FP32, spinning off",
+            "openvino BF16, 1 thread",
+            "torchscript FP32, optimized for inference",
+            "torchscript BF16, channels last",
+            "inductor BF16",
+            "inductor FP32",
+        ],
+    ),
+}
+"""What is tried in some situations, in this order; quantized forms with a star."""
+
 
 def plan(**changes: Any) -> list[FormSpec]:
     usual: dict[str, Any] = {
@@ -39,7 +220,14 @@ def plan(**changes: Any) -> list[FormSpec]:
         "batch": 1,
         "threads": 2,
     }
-    return candidates("cpu-x86-64", **(usual | changes))
+    return candidates("cpu-x86-64", Situation(**(usual | changes)))
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_the_most_promising_comes_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.search.plan.cpu", lambda: ("a processor", ("avx512_bf16", "avx512_vnni")))
+    changes, expected = ORDERS[name]
+    assert [spec.name + "*" * bool(spec.quantizer) for spec in plan(**changes)] == expected
 
 
 @given(SITUATIONS)
@@ -109,16 +297,15 @@ def test_some_knobs_wait_for_what_they_help() -> None:
 
 
 def test_the_baseline_is_what_users_run() -> None:
-    frozen, eager, graph = baselines(has_module=True)
+    frozen, eager, graph = baselines("cpu-x86-64", Situation(has_module=True))
     assert frozen == FormSpec("torchscript", "FP32")
     assert eager.knob("mode") == "eager"
-    assert [graph] == baselines(has_module=False) == [FormSpec("onnxruntime", "FP32")]
-    assert baselines(has_module=False, quantized=True) == [FormSpec("onnxruntime", "INT8", "quantized")]
+    assert [graph] == baselines("cpu-x86-64", Situation()) == [FormSpec("onnxruntime", "FP32")]
+    quantized = Situation(is_quantized=True)
+    assert baselines("cpu-x86-64", quantized) == [FormSpec("onnxruntime", "INT8", "quantized")]
 
 
 def test_a_device_without_a_builder_has_no_candidates_and_an_unknown_one_is_refused() -> None:
-    usual: dict[str, Any] = {"has_module": True, "has_calibration": False, "is_transformer": False}
-    usual |= {"has_images": False, "batch": 1}
-    assert candidates("nvidia-t4", "FP32", "LATENCY", **usual) == []
+    assert candidates("nvidia-t4", Situation(has_module=True)) == []
     with pytest.raises(EngineFailure, match="no device 'abacus'"):
-        candidates("abacus", "FP32", "LATENCY", **usual)
+        candidates("abacus", Situation(has_module=True))

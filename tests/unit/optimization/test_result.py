@@ -48,7 +48,7 @@ def component(name: str, *, gain: bool = True, **more: Any) -> OptimizedComponen
     profile = ProfileReport((baseline.latency, best.latency), baseline.latency, 9, 2, 1, "a CPU")
     reason = "" if gain else "The best form is not faster beyond the noise of 1.02x."
     found = SearchResult([best, failed], baseline, chosen, not gain, reason, profile, Record())
-    form = BuiltForm(chosen.spec.runtime, "FP32", Path(), ("m",), ("y",))
+    form = BuiltForm(chosen.spec.runtime, "cpu-x86-64", "FP32", Path(), ("m",), ("y",))
     packaged = PackagedComponent(Component(name=name), form, Signature((), ()), {}, PARITY, profile)
     return OptimizedComponent(packaged, found, SAMPLES, **more)
 

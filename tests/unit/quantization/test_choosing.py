@@ -75,11 +75,13 @@ def test_the_cause_is_read_from_the_run(tmp_path: Path) -> None:
     values = [helper.make_tensor_value_info(name, f, [1, 4096]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), tmp_path / "m.onnx")
-    built = BuiltForm("onnxruntime", "INT8", tmp_path, ("m.onnx",), ("y",))
+    built = BuiltForm("onnxruntime", "cpu-x86-64", "INT8", tmp_path, ("m.onnx",), ("y",))
     feed = {"x": np.zeros((1, 4096), np.float32)}
     assert set(node_times(built, feed, 1)) == {"QuantizeLinear", "DequantizeLinear"}
     words = no_gain_reason(built, feed, report(0.05, q=0.5), "INT8")
     assert words.startswith("2.00x slower than source. Likely cause: ")
     assert "bringing values to integers and back" in words
-    stored = no_gain_reason(BuiltForm("o", "FP16", tmp_path, ("m.onnx",), ("y",)), feed, report(0.05, q=1.0), "FP32")
+    stored = no_gain_reason(
+        BuiltForm("o", "d", "FP16", tmp_path, ("m.onnx",), ("y",)), feed, report(0.05, q=1.0), "FP32"
+    )
     assert "FP16 is how values are stored; the runtime computes them in FP32" in stored

@@ -14,10 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import save_model
 from engines.graph.precision import half_elements, to_half
-from engines.runtimes import BuildSource, backend
+from engines.runtimes import BuildSource, open_form
 from engines.tensors.signature import Signature, TensorSpec
 from tests.unit.quantization import graphs
 from tests.unit.quantization.graphs import cosine, graph, network, run, token_feed, transformer, value, weights
+from tests.unit.runtimes.building import build
 
 X, Y = value("x", [1, 4]), value("y", [1, 4])
 FEED = {"x": np.array([[0.5, -1.0, 2.0, 3.0]], np.float32)}
@@ -280,8 +281,8 @@ def test_any_chain_with_any_nodes_kept_computes_the_same(chain: list[str], data:
 def test_openvino_computes_what_the_graph_says(precision: str, tmp_path: Path) -> None:
     model = graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], {"w": weights(4, 4)}, [X], [Y])
     save_model(to_half(model, precision), tmp_path / "half.onnx")
-    form = backend("openvino").build(BuildSource(tmp_path / "half.onnx", OPENVINO), tmp_path / "out", "FP32")
-    actual = backend("openvino").open(form, 1).run(FEED)["y"]
+    form = build("openvino", BuildSource.of_file(tmp_path / "half.onnx", OPENVINO), tmp_path / "out", "FP32")
+    actual = open_form(form, 1).run(FEED)["y"]
     expected = run(model, FEED, tmp_path)["y"]
     np.testing.assert_allclose(actual, expected, atol={"FP16": 4e-3, "BF16": 4e-2}[precision])
     assert not np.array_equal(actual, expected)

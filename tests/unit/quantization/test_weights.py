@@ -12,10 +12,11 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.quantized import quantized_nodes
 from engines.quantization.weights import CompressedWeights, compress_weights
-from engines.runtimes import BuildSource, BuiltForm, backend
+from engines.runtimes import BuildSource, BuiltForm, open_form
 from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 from tests.unit.quantization.graphs import cosine, graph, network, run, token_feed, transformer, value, weights
+from tests.unit.runtimes.building import build
 
 RUNTIMES = ["onnxruntime", "openvino"]
 NODES = ("embedding", "query", "key", "feed", "head")
@@ -42,12 +43,12 @@ def compress(tmp_path_factory: pytest.TempPathFactory) -> Compress:
 
 def form(made: CompressedWeights, runtime: str, bits: int, directory: Path) -> BuiltForm:
     """Return a graph with compressed weights built as a package has it."""
-    return backend(runtime).build(BuildSource(made.path, SIGNATURE), directory / "form", f"INT{bits}")
+    return build(runtime, BuildSource.of_file(made.path, SIGNATURE), directory / "form", f"INT{bits}")
 
 
 def served(made: CompressedWeights, runtime: str, bits: int, directory: Path) -> Array:
     """Return what the built form computes."""
-    return backend(runtime).open(form(made, runtime, bits, directory), 1).run(token_feed())["y"]
+    return open_form(form(made, runtime, bits, directory), 1).run(token_feed())["y"]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -32,11 +32,11 @@ assert not [name for name in sys.modules if name.partition(".")[0] in {"engines"
 
 def computed(form: BuiltForm, feed: Arrays, directory: Path) -> list[Array]:
     """Return the first output of a form for one feed, computed twice."""
-    write_scripts(directory / "package", [form.backend])
+    write_scripts(directory / "package", [form.runtime])
     np.savez(directory / "x.npz", allow_pickle=False, **feed)
     stated = {
         "folder": str(directory / "package"),
-        "runtime": form.backend,
+        "runtime": form.runtime,
         "path": str(form.entry),
         "options": form.options,
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engines.runtimes import BuildSource
+from engines.runtimes import BuildSource, Network
 from engines.tensors import Array, Arrays
 from engines.tensors.preprocessing import Preprocessing, preprocess
 from engines.tensors.signature import Signature, TensorSpec
@@ -60,8 +59,8 @@ def undecided() -> Any:
 
 
 def source(network: Any) -> BuildSource:
-    """Return what backends build of a network."""
-    return BuildSource(Path("absent.onnx"), SIGNATURE, network, {"image": STEPS}, feed(2))
+    """Return what runtimes build from: a network alone."""
+    return BuildSource(SIGNATURE, network=Network(network, {"image": STEPS}, feed(2)))
 
 
 def truth(network: Any, given: Arrays) -> Array:

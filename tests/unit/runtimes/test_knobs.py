@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes import BuildSource, backend
+from engines.runtimes import BuildSource, open_form
 from tests.unit.runtimes import graphs
+from tests.unit.runtimes.building import build
 
 SETTINGS: list[tuple[str, dict[str, str]]] = [
     ("onnxruntime", {"spinning": "off", "threads": "1"}),
@@ -27,8 +28,8 @@ SETTINGS: list[tuple[str, dict[str, str]]] = [
 @pytest.mark.parametrize(("runtime", "knobs"), SETTINGS, ids=str)
 def test_what_is_set_changes_no_value(runtime: str, knobs: dict[str, str], tmp_path: Path) -> None:
     source, weights = graphs.linear(tmp_path / "g.onnx")
-    form = backend(runtime).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
-    session = backend(runtime).open(form, 2)
+    form = build(runtime, BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
+    session = open_form(form, 2)
     rng = np.random.default_rng(0)
     feeds = [{"x": rng.standard_normal((batch, 4)).astype(np.float32)} for batch in (1, 3, 3, 3, 8, 1)]
     kept = [session.run(feed) for feed in feeds]  # later calls must not write into what earlier ones gave
@@ -43,9 +44,9 @@ def test_a_closed_session_leaves_no_thread_and_runs_nothing(
     runtime: str, knobs: dict[str, str], tmp_path: Path
 ) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
-    form = backend(runtime).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
+    form = build(runtime, BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
     before, feed = threading.active_count(), {"x": np.ones((1, 4), np.float32)}
-    with backend(runtime).open(form, 2) as session:
+    with open_form(form, 2) as session:
         session.run_many([feed] * 4)
     session.close()  # once more does no harm
     assert threading.active_count() == before
@@ -55,10 +56,10 @@ def test_a_closed_session_leaves_no_thread_and_runs_nothing(
 
 def test_bound_tensors_refuse_what_does_not_fit(tmp_path: Path) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
-    form = backend("onnxruntime").build(
-        BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP32", {"binding": "bound"}
+    form = build(
+        "onnxruntime", BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", "FP32", {"binding": "bound"}
     )
-    session = backend("onnxruntime").open(form, 1)
+    session = open_form(form, 1)
     session.run({"x": np.ones((2, 4), np.float32)})
     for wrong in (np.ones((2, 4)), np.ones((2, 5), np.float32)):
         with pytest.raises(EngineFailure) as caught:
@@ -68,8 +69,8 @@ def test_bound_tensors_refuse_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_a_failed_call_on_streams_is_a_failure_and_the_next_one_works(tmp_path: Path) -> None:
     source, weights = graphs.linear(tmp_path / "g.onnx")
-    form = backend("openvino").build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP32", {"streams": "2"})
-    session = backend("openvino").open(form, 2)
+    form = build("openvino", BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", "FP32", {"streams": "2"})
+    session = open_form(form, 2)
     with pytest.raises(EngineFailure):
         session.run_many([{"x": np.ones((2, 5), np.float32)}])
     x = np.ones((2, 4), np.float32)
@@ -86,13 +87,13 @@ def test_weights_in_eight_bits_need_no_calibration(runtime: str, tmp_path: Path)
     given, result = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", widths[name]]) for name in "xy")
     made = helper.make_graph(nodes, "g", [given], [result], [numpy_helper.from_array(weights.T.copy(), "wt")])
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "g.onnx")
-    source = BuildSource(tmp_path / "g.onnx", graphs.SIGNATURE)
-    plain = backend(runtime).build(source, tmp_path / "plain", "FP32")
-    form = backend(runtime).build(source, tmp_path / "out", "INT8", {"weights": "int8"})
+    source = BuildSource.of_file(tmp_path / "g.onnx", graphs.SIGNATURE)
+    plain = build(runtime, source, tmp_path / "plain", "FP32")
+    form = build(runtime, source, tmp_path / "out", "INT8", {"weights": "int8"})
     assert form.size_bytes * 2.5 < plain.size_bytes
     x = rng.standard_normal((4, 256)).astype(np.float32)
     only = dataclasses.replace(form, outputs=("y",))
-    session = backend(runtime).open(only, 1)
+    session = open_form(only, 1)
     found, expected = session.run({"x": x})["y"], x @ weights
     cosine = float((found * expected).sum() / np.linalg.norm(found) / np.linalg.norm(expected))
     assert 0.999 < cosine < 1.0
@@ -106,7 +107,7 @@ def test_weights_in_eight_bits_need_no_calibration(runtime: str, tmp_path: Path)
             {"stream": "2"},
             "has no knob 'stream'; it has binding, graph, spinning, streams, threads, weights",
         ),
-        ("onnxruntime", {"spinning": "maybe"}, "'spinning' takes off; given was 'maybe'"),
+        ("onnxruntime", {"spinning": "maybe"}, "'spinning' takes off, not 'maybe'"),
         ("openvino", {"streams": "0"}, "takes a whole number above 0"),
         ("openvino", {"binding": "bound"}, "OpenVINO has no knob 'binding'"),
         ("torchscript", {"streams": "2"}, "TorchScript has no knob 'streams'"),
@@ -116,16 +117,16 @@ def test_weights_in_eight_bits_need_no_calibration(runtime: str, tmp_path: Path)
 def test_a_knob_that_a_runtime_does_not_have_is_refused(
     runtime: str, knobs: dict[str, str], words: str, tmp_path: Path
 ) -> None:
-    source = BuildSource(graphs.linear(tmp_path / "g.onnx")[0], graphs.SIGNATURE)
+    source = BuildSource.of_file(graphs.linear(tmp_path / "g.onnx")[0], graphs.SIGNATURE)
     with pytest.raises(EngineFailure, match=words) as caught:
-        backend(runtime).build(source, tmp_path / "out", "FP32", knobs)
+        build(runtime, source, tmp_path / "out", "FP32", knobs)
     assert caught.value.reason is FailureReason.INVALID_SPEC
 
 
 def test_a_graph_without_attention_is_not_fused(tmp_path: Path) -> None:
-    source = BuildSource(graphs.linear(tmp_path / "g.onnx")[0], graphs.SIGNATURE)
+    source = BuildSource.of_file(graphs.linear(tmp_path / "g.onnx")[0], graphs.SIGNATURE)
     with pytest.raises(EngineFailure, match="finds no attention") as caught:
-        backend("onnxruntime").build(source, tmp_path / "out", "FP32", {"graph": "transformer"})
+        build("onnxruntime", source, tmp_path / "out", "FP32", {"graph": "transformer"})
     assert caught.value.reason is FailureReason.UNSUPPORTED_OPERATOR
 
 
@@ -139,9 +140,22 @@ def test_recurrent_networks_have_their_products_in_integers_too(tmp_path: Path) 
     tensors = [numpy_helper.from_array(value, name) for name, value in values.items()]
     made = helper.make_graph([node], "g", [given], [result], tensors)
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "g.onnx")
-    source = BuildSource(tmp_path / "g.onnx", graphs.SIGNATURE)
-    runtime, x = backend("onnxruntime"), rng.standard_normal((5, 2, width)).astype(np.float32)
-    expected = runtime.open(runtime.build(source, tmp_path / "plain", "FP32"), 1).run({"x": x})["y"]
-    form = runtime.build(source, tmp_path / "out", "INT8", {"weights": "int8"})
+    source = BuildSource.of_file(tmp_path / "g.onnx", graphs.SIGNATURE)
+    x = rng.standard_normal((5, 2, width)).astype(np.float32)
+    expected = open_form(build("onnxruntime", source, tmp_path / "plain", "FP32"), 1).run({"x": x})["y"]
+    form = build("onnxruntime", source, tmp_path / "out", "INT8", {"weights": "int8"})
     assert [node.op_type for node in onnx.load(form.entry).graph.node] == ["DynamicQuantizeLSTM"]
-    np.testing.assert_allclose(runtime.open(form, 1).run({"x": x})["y"], expected, atol=0.02)
+    np.testing.assert_allclose(open_form(form, 1).run({"x": x})["y"], expected, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "knobs"), [("onnxruntime", {"binding": "bound"}), ("onnxruntime", {}), ("openvino", {})], ids=str
+)
+def test_copying_and_computing_are_timed_apart(runtime: str, knobs: dict[str, str], tmp_path: Path) -> None:
+    source = BuildSource.of_file(graphs.linear(tmp_path / "g.onnx")[0], graphs.SIGNATURE)
+    feed = {"x": np.ones((3, 4), np.float32)}
+    with open_form(build(runtime, source, tmp_path / "out", "FP32", knobs), 1) as session:
+        outputs, times = session.timed(feed)
+        np.testing.assert_array_equal(outputs["y"], session.run(feed)["y"])
+    assert times.compute > 0
+    assert (times.host_to_device > 0, times.device_to_host > 0) == (bool(knobs), bool(knobs))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes import BuildSource, backend
+from engines.runtimes import BuildSource, open_form
 from engines.sandbox.deadline import Overrun, at_most
 from engines.sandbox.processes import descendants
 from engines.spec.toolchain import cpu
 from tests.unit.runtimes import carried, graphs, networks
+from tests.unit.runtimes.building import build
 
 HAS_BF16 = bool({"avx512_bf16", "amx_bf16"} & set(cpu()[1]))
 FORMS = [
@@ -31,8 +32,8 @@ def test_a_network_is_computed_at_any_batch_with_its_preprocessing(
     runtime: str, knobs: dict[str, str], tmp_path: Path
 ) -> None:
     network = networks.convolution()
-    form = backend(runtime).build(networks.source(network), tmp_path / "out", "FP32", knobs)
-    session = backend(runtime).open(form, 2)
+    form = build(runtime, networks.source(network), tmp_path / "out", "FP32", knobs)
+    session = open_form(form, 2)
     feeds = [networks.feed(batch) for batch in (1, 2, 5)]
     for given, many in zip(feeds, session.run_many(feeds), strict=True):
         expected = networks.truth(network, given)
@@ -53,9 +54,9 @@ def test_a_network_is_computed_at_any_batch_with_its_preprocessing(
 @pytest.mark.parametrize("knobs", [{}, {"layout": "channels_last"}], ids=["plain", "channels-last"])
 def test_bfloat16_comes_behind_the_preprocessing(knobs: dict[str, str], tmp_path: Path) -> None:
     network = networks.convolution()
-    form = backend("torchscript").build(networks.source(network), tmp_path / "out", "BF16", knobs)
+    form = build("torchscript", networks.source(network), tmp_path / "out", "BF16", knobs)
     given = networks.feed(4)
-    found, expected = backend("torchscript").open(form, 1).run(given)["y"], networks.truth(network, given)
+    found, expected = open_form(form, 1).run(given)["y"], networks.truth(network, given)
     assert found.dtype == np.float32
     assert 1e-5 < np.abs(found - expected).max() < 0.05
     assert next(network.parameters()).dtype.is_floating_point
@@ -65,14 +66,14 @@ def test_bfloat16_comes_behind_the_preprocessing(knobs: dict[str, str], tmp_path
 def test_a_compiler_is_ended_when_there_is_no_time_left(tmp_path: Path) -> None:
     before = set(descendants(os.getpid()))  # other tests let torch keep a pool of compilers
     with at_most(0.2), pytest.raises(Overrun):
-        backend("inductor").build(networks.source(networks.convolution()), tmp_path / "out", "FP32")
+        build("inductor", networks.source(networks.convolution()), tmp_path / "out", "FP32")
     assert set(descendants(os.getpid())) <= before
 
 
 def test_inductor_compiles_ahead_of_time(tmp_path: Path) -> None:
     network = networks.convolution()
-    form = backend("inductor").build(networks.source(network), tmp_path / "out", "FP32")
-    session = backend("inductor").open(form, 1)
+    form = build("inductor", networks.source(network), tmp_path / "out", "FP32")
+    session = open_form(form, 1)
     for batch in (1, 5):
         given = networks.feed(batch)
         expected = networks.truth(network, given)
@@ -90,13 +91,13 @@ def test_what_was_compiled_for_wider_vectors_is_not_loaded(monkeypatch: pytest.M
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     options = {"inputs": '["x"]', "cpu_capability": "AVX512"}
     with pytest.raises(EngineFailure, match="compiled for processors with AVX512; this one offers AVX2"):
-        backend("inductor").open(BuiltForm("inductor", "FP32", tmp_path, ("model.pt2",), ("y",), options), 1)
+        open_form(BuiltForm("inductor", "cpu-x86-64", "FP32", tmp_path, ("model.pt2",), ("y",), options), 1)
 
 
 def test_without_a_compiler_inductor_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(EngineFailure, match="there is no `no-such-compiler`") as caught:
-        backend("inductor").build(networks.source(networks.convolution()), tmp_path, "FP32")
+        build("inductor", networks.source(networks.convolution()), tmp_path, "FP32")
     assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     assert "g++" in caught.value.suggested_fix
 
@@ -104,7 +105,7 @@ def test_without_a_compiler_inductor_says_what_to_install(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("runtime", "knobs"), [("inductor", {}), ("torchscript", {"mode": "eager"})])
 def test_a_decision_on_a_value_is_named_with_its_line(runtime: str, knobs: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match=r"decides at networks.py:\d+, in 'forward', by a value") as caught:
-        backend(runtime).build(networks.source(networks.undecided()), tmp_path, "FP32", knobs)
+        build(runtime, networks.source(networks.undecided()), tmp_path, "FP32", knobs)
     assert caught.value.reason is FailureReason.UNSUPPORTED_OPERATOR
     assert caught.value.operator == "control flow"
     assert "torch.where" in caught.value.suggested_fix
@@ -116,7 +117,7 @@ def test_a_decision_on_a_value_is_named_with_its_line(runtime: str, knobs: dict[
 def test_a_graph_without_a_network_is_refused(runtime: str, knobs: dict[str, str], tmp_path: Path) -> None:
     graph = graphs.linear(tmp_path / "g.onnx")[0]
     with pytest.raises(EngineFailure, match="this source is a graph without one") as caught:
-        backend(runtime).build(BuildSource(graph, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
+        build(runtime, BuildSource.of_file(graph, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
     assert caught.value.reason is FailureReason.INVALID_SPEC
 
 
@@ -124,15 +125,15 @@ def test_a_graph_without_a_network_is_refused(runtime: str, knobs: dict[str, str
 @pytest.mark.parametrize("precision", ["FP16", "INT8"])
 def test_other_precisions_are_refused(runtime: str, precision: str, tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match=f"cannot compute in {precision} here") as caught:
-        backend(runtime).build(networks.source(networks.convolution()), tmp_path, precision)
+        build(runtime, networks.source(networks.convolution()), tmp_path, precision)
     assert caught.value.reason is FailureReason.UNSUPPORTED_PRECISION
 
 
 def test_a_wrong_input_is_a_failure_and_not_a_crash(tmp_path: Path) -> None:
-    form = backend("torchscript").build(networks.source(networks.convolution()), tmp_path / "out", "FP32")
+    form = build("torchscript", networks.source(networks.convolution()), tmp_path / "out", "FP32")
     given = networks.feed(2) | {"shift": np.zeros((2, 7), np.float32)}
     with pytest.raises(EngineFailure) as caught:
-        backend("torchscript").open(form, 1).run(given)
+        open_form(form, 1).run(given)
     assert caught.value.reason is FailureReason.TOOLCHAIN_CRASHED
 
 
@@ -143,7 +144,7 @@ def test_what_a_caller_is_given_is_its_own(tmp_path: Path) -> None:
         def forward(self, image: torch.Tensor, shift: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return shift, image.argmax(1)[:, 0, 0]
 
-    form = backend("torchscript").build(networks.source(Same()), tmp_path / "out", "FP32")
+    form = build("torchscript", networks.source(Same()), tmp_path / "out", "FP32")
     given = networks.feed(2)
-    found = backend("torchscript").open(form, 1).run(given)["y"]
+    found = open_form(form, 1).run(given)["y"]
     assert not np.shares_memory(found, given["shift"])

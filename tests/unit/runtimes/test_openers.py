@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from engines.package.writer import write_scripts
-from engines.runtimes import BuildSource, backend, opened
+from engines.runtimes import BuildSource, open_form, opened
 from tests.unit.runtimes import carried, graphs, networks
+from tests.unit.runtimes.building import build
 
 FORMS = [
     ("onnxruntime", {"binding": "bound"}),
@@ -26,11 +27,11 @@ def test_a_package_carries_what_opens_its_form(runtime: str, knobs: dict[str, st
     source, feed = networks.source(networks.convolution()), networks.feed(2)
     if runtime in {"onnxruntime", "openvino"}:
         source, feed = (
-            BuildSource(graphs.linear(tmp_path / "g.onnx")[0], graphs.SIGNATURE),
+            BuildSource.of_file(graphs.linear(tmp_path / "g.onnx")[0], graphs.SIGNATURE),
             {"x": np.ones((3, 4), "f4")},
         )
-    form = backend(runtime).build(source, tmp_path / "out", "FP32", knobs)
-    with backend(runtime).open(form, 2) as session:
+    form = build(runtime, source, tmp_path / "out", "FP32", knobs)
+    with open_form(form, 2) as session:
         expected = next(iter(session.run(feed).values()))
     for found in carried.computed(form, feed, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""What each backend makes of FP16, INT8 and INT4: as the graph says it, and nothing behind anyone's back."""
+"""What each runtime makes of FP16, INT8 and INT4: as the graph says it, and nothing behind anyone's back."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from onnx import helper, numpy_helper
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.precision import half_elements
-from engines.runtimes import BuildSource, backend
+from engines.runtimes import BuildSource, open_form
 from tests.unit.runtimes import graphs
+from tests.unit.runtimes.building import build
 
 NAMES = ["onnxruntime", "openvino"]
 EXACT = "session.x64quantprecision"
@@ -44,9 +45,9 @@ def quantized(path: Path) -> tuple[Path, Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_quantized_graph_is_computed_as_it_says(name: str, tmp_path: Path) -> None:
     source, expected = quantized(tmp_path / "g.onnx")
-    form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "INT8")
+    form = build(name, BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", "INT8")
     assert form.precision == "INT8"
-    np.testing.assert_allclose(backend(name).open(form, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(open_form(form, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +55,7 @@ def test_a_quantized_graph_is_computed_as_it_says(name: str, tmp_path: Path) -> 
 def test_a_graph_in_floating_point_is_not_called_quantized(name: str, precision: str, tmp_path: Path) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
     with pytest.raises(EngineFailure, match=f"cannot be built in {precision}") as caught:
-        backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", precision)
+        build(name, BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", precision)
     assert caught.value.reason is FailureReason.UNSUPPORTED_PRECISION
     assert "quantization task" in caught.value.suggested_fix
 
@@ -62,8 +63,8 @@ def test_a_graph_in_floating_point_is_not_called_quantized(name: str, precision:
 @pytest.mark.parametrize("name", NAMES)
 def test_fp16_halves_the_weights_and_computes_in_float32(name: str, tmp_path: Path) -> None:
     source, weights = graphs.linear(tmp_path / "g.onnx")
-    form = backend(name).build(BuildSource(source, graphs.SIGNATURE), tmp_path / "out", "FP16")
-    result = backend(name).open(form, 1).run({"x": X})
+    form = build(name, BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", "FP16")
+    result = open_form(form, 1).run({"x": X})
     assert result["y"].dtype == np.float32
     expected = np.maximum(X @ weights.astype(np.float16).astype(np.float32), 0)
     np.testing.assert_allclose(result["y"], expected, atol=4e-3)
@@ -80,23 +81,23 @@ def test_fp16_halves_the_weights_and_computes_in_float32(name: str, tmp_path: Pa
 
 def test_an_ir_is_built_again_as_it_is(tmp_path: Path) -> None:
     source, expected = quantized(tmp_path / "g.onnx")
-    first = backend("openvino").build(BuildSource(source, graphs.SIGNATURE), tmp_path / "first", "INT8")
-    second = backend("openvino").build(BuildSource(first.entry, graphs.SIGNATURE), tmp_path / "second", "INT8")
+    first = build("openvino", BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "first", "INT8")
+    second = build("openvino", BuildSource.of_file(first.entry, graphs.SIGNATURE), tmp_path / "second", "INT8")
     assert (first.directory / "model.bin").read_bytes() == (second.directory / "model.bin").read_bytes()
-    np.testing.assert_allclose(backend("openvino").open(second, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(open_form(second, 1).run({"x": X})["y"], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_ir_in_floating_point_is_not_called_quantized(tmp_path: Path) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
-    form = backend("openvino").build(BuildSource(source, graphs.SIGNATURE), tmp_path / "first", "FP32")
+    form = build("openvino", BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "first", "FP32")
     with pytest.raises(EngineFailure, match="cannot be built in INT8"):
-        backend("openvino").build(BuildSource(form.entry, graphs.SIGNATURE), tmp_path / "second", "INT8")
+        build("openvino", BuildSource.of_file(form.entry, graphs.SIGNATURE), tmp_path / "second", "INT8")
 
 
 def test_nothing_is_quantized_at_run_time_unless_the_ir_says_so(tmp_path: Path) -> None:
     source, _ = graphs.linear(tmp_path / "g.onnx")
     for precision in ("FP32", "FP16"):
-        form = backend("openvino").build(BuildSource(source, graphs.SIGNATURE), tmp_path / precision, precision)
+        form = build("openvino", BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / precision, precision)
         assert form.options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == "0"
 
 
@@ -106,11 +107,11 @@ def test_only_processors_whose_sums_overflow_are_told_to_compute_exactly(
 ) -> None:
     monkeypatch.setattr("engines.runtimes.onnxruntime.opener.products_saturate", lambda: saturating)
     path, expected = quantized(tmp_path / "g.onnx")
-    form = backend("onnxruntime").build(BuildSource(path, graphs.SIGNATURE), tmp_path / "out", "INT8")
+    form = build("onnxruntime", BuildSource.of_file(path, graphs.SIGNATURE), tmp_path / "out", "INT8")
     assert form.options[EXACT] == "1"
     told: list[str] = []
     monkeypatch.setattr(
         onnxruntime.SessionOptions, "add_session_config_entry", lambda _options, key, _value: told.append(key)
     )
-    np.testing.assert_allclose(backend("onnxruntime").open(form, 1).run({"x": X})["y"], expected, rtol=1e-5)
+    np.testing.assert_allclose(open_form(form, 1).run({"x": X})["y"], expected, rtol=1e-5)
     assert told == ([EXACT] if saturating else [])

@@ -74,7 +74,7 @@ def test_a_failure_of_a_call_leaves_the_process(runner: FormProcess) -> None:
 
 
 def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
-    nothing = Made(ORT, BuiltForm("onnxruntime", "FP32", tmp_path, ("model.onnx",), ("y",)))
+    nothing = Made(ORT, BuiltForm("onnxruntime", "cpu-x86-64", "FP32", tmp_path, ("model.onnx",), ("y",)))
     with pytest.raises(EngineFailure, match="load the graph"):
         FormProcess.open(nothing, 1, tmp_path)
     assert list(tmp_path.iterdir()) == []  # its folder went with it
