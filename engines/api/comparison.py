@@ -53,7 +53,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         `agreement` and `samples`.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the evaluations do not belong together, INVALID_DATA where a file is not what
+        EngineFailure: INVALID_SPEC if the evaluations do not belong together, INVALID_DATA if a file is not what
             it should be.
     """
     report.progress(0.0, "pairing the samples")

@@ -1,6 +1,6 @@
-"""Unpacks zip, tar and tar.gz archives that nobody vouches for.
+"""Unpacks untrusted zip, tar and tar.gz archives.
 
-Members are written to numbered files, so no name of an archive ever becomes a path on the disk.
+Members are written to numbered files, so no name in an archive ever becomes a path on the disk.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from engines.failures import EngineFailure, FailureReason, first_line
 MAX_MEMBERS = 2_000_000
 MAX_BYTES = 64 * 2**30
 MAX_RATIO = 200
-"""Unpacked bytes per byte of archive, beyond `FREE_BYTES`: honest data does not shrink to less than a two hundredth."""
+"""Most unpacked bytes per byte of archive, beyond `FREE_BYTES`; ordinary data does not compress to 1/200."""
 FREE_BYTES = 64 * 2**20
 
 _CHUNK = 2**20
-# The other methods decompress whatever a few compressed bytes hold in one piece, before any of it can be counted.
+# With any other method a few compressed bytes may expand in one step, before they can be counted.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _SPECIAL_KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -40,31 +40,31 @@ Progress = Callable[[float], None]
 
 
 class BombError(EngineFailure):
-    """An upload unpacks to more than anybody should: none of it is taken."""
+    """An upload that unpacks to too much; all of it is rejected."""
 
 
 class Budget:
-    """How much an upload may unpack to, nested archives of arrays included."""
+    """The limit on how much an upload may unpack to, including nested archives of arrays."""
 
     def __init__(self, packed_bytes: int) -> None:
-        """Allow what an upload of `packed_bytes` may reasonably hold."""
+        """Set the limit for an upload of `packed_bytes`."""
         self._packed = packed_bytes
         self._bytes_left = min(MAX_BYTES, MAX_RATIO * packed_bytes + FREE_BYTES)
         self._members_left = MAX_MEMBERS
 
     def take(self, count: int) -> None:
-        """Count unpacked bytes; INVALID_DATA once they are too many."""
+        """Count unpacked bytes; raises INVALID_DATA if there are too many."""
         self._bytes_left -= count
         if self._bytes_left < 0:
             raise BombError(
                 FailureReason.INVALID_DATA,
                 f"The upload of {self._packed:,} bytes unpacks to more than {MAX_RATIO} times its size, or to more "
-                "than 64 GiB: it looks like a decompression bomb.",
-                suggested_fix="Split the data into several datasets, or pack it without such repetition.",
+                "than 64 GiB, so it is treated as a decompression bomb.",
+                suggested_fix="Split the data into several datasets, or upload it with less compression.",
             )
 
     def member(self) -> None:
-        """Count a member; INVALID_DATA once they are too many."""
+        """Count a member; raises INVALID_DATA if there are too many."""
         self._members_left -= 1
         if self._members_left < 0:
             invalid(f"The archive has more than {MAX_MEMBERS:,} members.", fix="Split the data into several datasets.")
@@ -74,7 +74,7 @@ def unpack_zip(archive: Path, folder: Path, budget: Budget, progress: Progress) 
     """Unpack a zip archive and return its files.
 
     Raises:
-        EngineFailure: INVALID_DATA where it is damaged, encrypted, unsafe, too large, or names a file twice.
+        EngineFailure: INVALID_DATA if it is damaged, encrypted, unsafe or too large, or contains a file twice.
     """
     target = Unpacked(folder)
     total = archive.stat().st_size
@@ -93,13 +93,13 @@ def unpack_zip(archive: Path, folder: Path, budget: Budget, progress: Progress) 
 
 
 def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> IO[bytes]:
-    """Open a member whose bytes can be counted while they are unpacked.
+    """Open a member so that its bytes can be counted as they are unpacked.
 
     Raises:
-        EngineFailure: INVALID_DATA where it is encrypted, or compressed by another method than deflate.
+        EngineFailure: INVALID_DATA if it is encrypted, or compressed with a method other than deflate.
     """
     if member.flag_bits & 0x1:
-        invalid(f"{what} is encrypted.", fix="Pack the files without a password.")
+        invalid(f"{what} is encrypted.", fix="Create the archive without a password.")
     if member.compress_type not in _METHODS:
         invalid(f"{what} uses a compression method that is not supported.", fix="Use deflate or gzip.")
     return archive.open(member)
@@ -109,7 +109,7 @@ def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) 
     """Unpack a tar archive, gzipped or not, and return its files.
 
     Raises:
-        EngineFailure: INVALID_DATA, as for `unpack_zip`; also where it holds links or devices.
+        EngineFailure: INVALID_DATA as for `unpack_zip`, and if the archive contains links or devices.
     """
     target = Unpacked(folder)
     total = max(1, archive.stat().st_size)
@@ -117,7 +117,7 @@ def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) 
         metered = _Metered(source, budget)
         with tarfile.open(fileobj=cast("IO[bytes]", metered), mode="r|", tarinfo=StrictHeader) as opened:
             while (member := opened.next()) is not None:
-                opened.members.clear()  # type: ignore[attr-defined]  # Else it would remember every member.
+                opened.members.clear()  # type: ignore[attr-defined]  # Otherwise it keeps every member in memory.
                 budget.member()
                 name = safe_name(member.name)
                 if member.issparse() or not (member.isreg() or member.isdir()):
@@ -127,11 +127,11 @@ def unpack_tar(archive: Path, folder: Path, budget: Budget, progress: Progress) 
                     target.write(name, member.name, content, None)
                 progress(min(1.0, raw.tell() / total))
         while metered.read(_CHUNK):
-            pass  # To the end: gzip checks the sum of all bytes there.
+            pass  # Read to the end, where gzip verifies the checksum.
     return target
 
 
-_NO_LINKS = "Pack the files themselves, without links, devices and holes: tar --dereference, without --sparse."
+_NO_LINKS = "Pack regular files only, without links, devices or holes: use tar --dereference, without --sparse."
 
 
 class Unpacked:
@@ -139,7 +139,7 @@ class Unpacked:
 
     Attributes:
         files: The files by their path in the archive.
-        renamed: Paths of those whose name had characters that had to be written otherwise.
+        renamed: Paths of the files whose names contained characters that had to be escaped.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -149,9 +149,9 @@ class Unpacked:
         self._folder = folder
 
     def write(self, name: str, written: str, source: IO[bytes], budget: Budget | None) -> None:
-        """Write a member under its safe name; `written` is the archive's name for it."""
+        """Write a member under its safe name; `written` is its name in the archive."""
         if name in self.files:
-            invalid(f"The archive holds two files named '{name}'.", fix="Pack the files again, each file once.")
+            invalid(f"The archive contains two files named '{name}'.", fix="Pack each file only once.")
         number = len(self.files)
         path = self._folder / f"{number // 1000:04d}" / str(number)
         if number % 1000 == 0:
@@ -167,7 +167,7 @@ class Unpacked:
 
 
 class _Metered:
-    """A stream of which every byte counts."""
+    """A stream that counts every byte against the budget."""
 
     def __init__(self, source: IO[bytes], budget: Budget) -> None:
         self._source = source
@@ -192,19 +192,20 @@ def _decompressed(raw: IO[bytes]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _readable(archive: Path) -> Iterator[None]:
-    """Turn what the libraries raise for damaged archives into INVALID_DATA."""
+    """Turn the libraries' errors for damaged archives into INVALID_DATA."""
     try:
         yield
     except UnicodeDecodeError as error:
         invalid(
-            f"The archive {archive.name} has a member named {error.object!r}: the name is marked as UTF-8 and is not.",
-            fix="Rename the file, or pack the files with a tool that writes names in UTF-8.",
+            f"The archive {archive.name} has a member named {error.object!r}. The name is marked as UTF-8, but is not "
+            "valid UTF-8.",
+            fix="Rename the file, or create the archive with a tool that writes names in UTF-8.",
         )
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         invalid(
-            f"The archive {archive.name} is damaged or was cut off.",
+            f"The archive {archive.name} is damaged or incomplete.",
             evidence=first_line(error),
-            fix="Upload it again, and test it before: 'unzip -t' or 'tar -tf'.",
+            fix="Test the archive with 'unzip -t' or 'tar -tf', then upload it again.",
         )
     except NotImplementedError as error:
         invalid(
@@ -217,4 +218,4 @@ def _readable(archive: Path) -> Iterator[None]:
 def _refuse_special(name: str, mode: int) -> None:
     kind = next((words for check, words in _SPECIAL_KINDS if check(mode)), "")
     if kind:
-        invalid(f"The archive's member '{shown(name)}' is {kind}.", fix="Pack the files themselves, without links.")
+        invalid(f"The archive's member '{shown(name)}' is {kind}.", fix="Pack regular files only, without links.")

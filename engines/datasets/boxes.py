@@ -1,7 +1,7 @@
-"""Tells whether boxes are of an image as it is stored or as it is shown, and brings them to the image as it is shown.
+"""Brings boxes to the image as it is displayed: turns them by the image's EXIF orientation and clips them to it.
 
-Cameras store pixels as the sensor lay, and say by EXIF how to turn them. Some tools annotate what is stored, others
-what is shown; the width and height beside the boxes tell which.
+Cameras store pixels in the sensor's orientation and record in EXIF how to turn them. Some tools annotate the stored
+image, others the displayed one; the width and height in the annotations tell which.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from engines.failures import count
 from engines.imaging import SWAPPING, Size
 
 _ROUNDING = 0.05
-"""Pixels by which a box may stick out without a word: annotation files round to two places."""
+"""Pixels by which a box may extend past the image without a warning: annotation files round to two decimals."""
 
 
 class Orientation:
-    """Brings boxes to images as they are shown."""
+    """Brings boxes to images as they are displayed."""
 
     def __init__(self) -> None:
         """Start with no image."""
         self._unclear: list[str] = []
 
     def boxes(self, found: Found, image: Size, notes: Notes) -> tuple[Box, ...]:
-        """Return the boxes of an item in pixels of its image as it is shown.
+        """Return the boxes of an item in pixels of its image as it is displayed.
 
-        Boxes are of the stored pixels if the size beside them is that of the stored pixels and not that of the shown
-        ones. If it is neither, a warning says so, and they are taken as they are.
+        Boxes refer to the stored image if the annotated size is that of the stored image and not that of the displayed
+        one. If it is neither, they stay unchanged, with a warning.
         """
         shown = (image.width, image.height)
         swaps = image.turn in SWAPPING
         stored = (image.height, image.width) if swaps else shown
         if found.size is not None and found.size not in {shown, stored}:
             notes.warn(
-                f"{found.path}: the image is {shown[0]} x {shown[1]} pixels, its annotations say "
-                f"{found.size[0]} x {found.size[1]}; boxes are taken as they are."
+                f"{found.path}: the image has {shown[0]} x {shown[1]} pixels, but its annotations say "
+                f"{found.size[0]} x {found.size[1]}; its boxes are used unchanged."
             )
         elif found.size is None or shown == stored:
             if image.turn and found.boxes:
@@ -47,18 +47,18 @@ class Orientation:
         return found.boxes
 
     def warn(self, notes: Notes) -> None:
-        """Note how many images do not tell what their boxes are of."""
+        """Note how many images leave it open which orientation their boxes refer to."""
         if self._unclear:
             turned = count(len(self._unclear), "image is", "images are")
             notes.warn(
-                f"{turned} turned by EXIF data, and the annotations do not tell which pixels they mean: no size is "
-                "given, or it fits the stored and the shown pixels. Boxes are taken to be of the image as it is shown: "
-                f"{listed(self._unclear)}."
+                f"{turned} rotated or flipped by EXIF data, and the annotations do not tell whether their boxes refer "
+                "to the stored or to the displayed image: they give no size, or one that fits both. The boxes are "
+                f"used as boxes of the displayed image: {listed(self._unclear)}."
             )
 
 
 def _turned(box: Box, turn: str, width: int, height: int) -> Box:
-    """Return a box of stored pixels (`width` by `height`) on the image after a turn that swaps rows and columns."""
+    """Return a box of the stored image (`width` by `height`) after a turn that swaps rows and columns."""
     from_left, from_top = box.x, box.y
     from_right, from_bottom = width - box.x - box.width, height - box.y - box.height
     x = from_top if turn in {"TRANSPOSE", "ROTATE_90"} else from_bottom
@@ -67,9 +67,9 @@ def _turned(box: Box, turn: str, width: int, height: int) -> Box:
 
 
 def fit_boxes(boxes: tuple[Box, ...], width: int, height: int, path: str, notes: Notes) -> tuple[Box, ...]:
-    """Return the boxes clipped to an image of `width` by `height` pixels, without those outside it or without area.
+    """Return the boxes clipped to an image of `width` by `height` pixels, without those that are outside or empty.
 
-    Each that changes is noted with the image and its origin, or else its place among the image's boxes, from 1.
+    Each change is noted with the image and the box's origin, or else its number among the image's boxes, from 1.
     """
     kept = []
     for number, box in enumerate(boxes, 1):
@@ -82,7 +82,7 @@ def fit_boxes(boxes: tuple[Box, ...], width: int, height: int, path: str, notes:
 
 
 def _fit(box: Box, width: int, height: int) -> tuple[Box | None, str]:
-    """Return what is left of a box, and what is wrong with it."""
+    """Return the clipped box, or None if nothing is left, and what was wrong with it."""
     if box.width <= 0 or box.height <= 0:
         return None, "has no area and is left out"
     left, top = max(0.0, box.x), max(0.0, box.y)
@@ -92,7 +92,7 @@ def _fit(box: Box, width: int, height: int) -> tuple[Box | None, str]:
     over = max(left - box.x, top - box.y, box.x + box.width - right, box.y + box.height - bottom)
     if over <= 0:
         return box, ""
-    trouble = f"sticks out of the image of {width} x {height} and is clipped" if over > _ROUNDING else ""
+    trouble = f"extends past the image of {width} x {height} and is clipped" if over > _ROUNDING else ""
     area = None if box.area is None else min(box.area, (right - left) * (bottom - top))
     return replace(box, x=left, y=top, width=right - left, height=bottom - top, area=area), trouble
 

@@ -1,7 +1,7 @@
-"""Reads COCO detection files: one JSON or several, and the images that they name.
+"""Reads COCO detection files: one or several JSON files, and the images that they name.
 
-Annotations are kept as columns of numbers, not as objects, and joined to images and categories at the end, because a
-file may hold its parts in any order. A record that is not as it should be is left out, counted and named; the others
+Annotations are kept as columns of numbers, not as objects, and are joined with images and categories at the end,
+because a file may contain its parts in any order. A malformed record is left out, counted and reported; the others
 stay.
 """
 
@@ -33,7 +33,7 @@ Id = int | str
 
 
 class Coco:
-    """Everything that COCO files say, image by image."""
+    """The contents of COCO files, image by image."""
 
     tensors = False
     rows: ClassVar[dict[str, int]] = {}
@@ -42,7 +42,7 @@ class Coco:
         """Read the files at `names`; images that several of them name are merged.
 
         Raises:
-            EngineFailure: INVALID_DATA if a file is no JSON object.
+            EngineFailure: INVALID_DATA if a file is not a JSON object.
         """
         self._notes = Notes()
         self._images: list[Found] = []
@@ -50,7 +50,7 @@ class Coco:
         self._rows = _Rows()
         places: dict[str, int] = {}
         ordered = sorted(names)
-        # Files of one data set often repeat each other: instances, keypoints.
+        # Files of one dataset often repeat each other, for example instances and keypoints.
         self._repeated = len(ordered) > 1
         for name in ordered:
             _CocoFile(name, files, self._notes).into(places, self._images, self._labels, self._rows)
@@ -59,7 +59,7 @@ class Coco:
         self._starts = np.searchsorted(image[self._order], np.arange(len(self._images) + 1))
 
     def items(self, notes: Notes) -> Iterator[Found]:
-        """Yield the images that are there, in the order of the files."""
+        """Yield the images that exist, in the order of the files."""
         notes.extend(self._notes)
         labels = list(self._labels)
         for place, image in enumerate(self._images):
@@ -70,7 +70,7 @@ class Coco:
 
 
 class _Rows:
-    """Annotations as columns: the image's place, the label's, and the numbers."""
+    """Annotations as columns: index of the image, index of the label, and the numbers."""
 
     def __init__(self) -> None:
         self.image = array("q")
@@ -87,7 +87,7 @@ class _Rows:
 
 
 class _CocoFile:
-    """One JSON file: ids are its own."""
+    """One JSON file; its ids are valid only within it."""
 
     def __init__(self, name: str, files: Files, notes: Notes) -> None:
         self._name = name
@@ -113,7 +113,7 @@ class _CocoFile:
                     leave_out(failure.message)
 
     def into(self, places: dict[str, int], images: list[Found], labels: dict[str, int], rows: _Rows) -> None:
-        """Add what the file holds to what the files before it held."""
+        """Add the file's contents to those of the files before it."""
         where = self._placed(places, images)
         classes = np.full(len(self._category_ids), _UNKNOWN, np.int64)
         for place, name in self._categories.items():
@@ -130,7 +130,7 @@ class _CocoFile:
         rows.ids += [self._rows.ids[row] for row in np.flatnonzero(keep)]
 
     def _placed(self, places: dict[str, int], images: list[Found]) -> NDArray[np.int64]:
-        """Return for each image id of this file the place of its image."""
+        """Return the index of the image for each image id of this file."""
         where = np.full(len(self._image_ids), _UNKNOWN, np.int64)
         for number_, image in self._images.items():
             name = image["file_name"]
@@ -164,10 +164,10 @@ class _CocoFile:
     def _object(self, key: str, element: object) -> dict[str, Any]:
         if isinstance(element, Unreadable):
             invalid(
-                f"{self._name}, line {element.line}: an entry of '{key}' holds half a character (a lone surrogate)."
+                f"{self._name}, line {element.line}: an entry of '{key}' contains half a character (a lone surrogate)."
             )
         if not isinstance(element, dict):
-            invalid(f"{self._name}: '{key}' holds {str(element)[:80]!r}, which is not an object.")
+            invalid(f"{self._name}: '{key}' contains {str(element)[:80]!r}, which is not an object.")
         return element
 
     def _image(self, image: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ class _CocoFile:
         place = self._category_ids.setdefault(id_, len(self._category_ids))
         if self._categories.setdefault(place, category["name"]) != category["name"]:
             first = self._categories[place]
-            invalid(f"{self._name}: two categories have the id {id_}; it is taken for '{first}'.")
+            invalid(f"{self._name}: two categories have the id {id_}; '{first}' is used.")
 
     def _annotation(self, annotation: dict[str, Any]) -> None:
         own, of = annotation.get("id", "without id"), annotation.get("image_id")
@@ -196,7 +196,7 @@ class _CocoFile:
             return
         at = f"{self._name}, annotation {own} of image {of}"
         if not isinstance(box, list) or len(box) != 4:
-            invalid(f"{at}: 'bbox' is {str(box)[:80]}; it has to be [x, y, width, height].")
+            invalid(f"{at}: 'bbox' is {str(box)[:80]}; it must be [x, y, width, height].")
         numbers = [number(value, at, f"bbox[{place}]") for place, value in enumerate(box)]
         known = area(annotation.get("area"), at)
         crowd = flag(annotation.get("iscrowd"), at, "iscrowd")
@@ -208,7 +208,7 @@ class _CocoFile:
         self._rows.ids.append(own)
 
     def _warn(self, image: NDArray[np.int64], label: NDArray[np.int64]) -> None:
-        """Name the annotations that are left out because of what they refer to."""
+        """Report the annotations that are left out because of what they refer to."""
         if self._boxless:
             boxless = count(len(self._boxless), "annotation has", "annotations have")
             shown = listed([str(own) for own in self._boxless])
@@ -216,7 +216,7 @@ class _CocoFile:
             self._notes.drop_annotation(told, len(self._boxless))
         if number := int(np.count_nonzero(image == _LEFT_OUT)):
             without = count(number, "annotation is", "annotations are")
-            self._notes.drop_annotation(f"{self._name}: {without} of images that are left out, see above.", number)
+            self._notes.drop_annotation(f"{self._name}: {without} left out with their images.", number)
         image_ids, category_ids = list(self._image_ids), list(self._category_ids)
         for row in np.flatnonzero((image == _UNKNOWN) | ((image >= 0) & (label == _UNKNOWN))):
             kind, id_ = (
@@ -231,16 +231,16 @@ class _CocoFile:
 
 
 def _id(value: object, at: str, name: str) -> Id:
-    """Return an id; a whole number may be written as 1.0. INVALID_DATA for anything else."""
+    """Return an id; an integer may be written as 1.0. Raises INVALID_DATA for anything else."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        invalid(f"{at}: '{name}' is {str(value)[:80]!r}; an id is a whole number or text.")
+        invalid(f"{at}: '{name}' is {str(value)[:80]!r}; an id is an integer or a string.")
     return value
 
 
 def _match_by_value(ids: Mapping[Id, int], places: NDArray[np.int64]) -> None:
-    """Give an id that nothing has, as 1, the place of the one of the same value that something has, as "1"."""
+    """Give an unknown id, for example 1, the index of the known id of the same value, for example "1"."""
     for id_, place in ids.items():
         if places[place] == _UNKNOWN:
             other = ids.get(str(id_) if isinstance(id_, int) else int(id_) if _WHOLE.fullmatch(id_) else id_)

@@ -1,18 +1,18 @@
-"""The columns of an index, and items in and out of them.
+"""The columns of an index, and conversion of items to and from them.
 
-| column | type | holds |
+| column | type | contents |
 |---|---|---|
 | `path` | string | path in the import |
 | `sha256` | 32 bytes | digest of the file |
 | `size_bytes` | int64 | its size |
 | `width`, `height` | int32 | pixels; 0 for tensors |
-| `row` | int64 | row in the file of tensors |
+| `row` | int64 | row in the tensor file |
 | `classifications` | map of strings | class by key |
 | `attributes` | map of strings | value by name |
 | `boxes` | list of structs | `label`; `x`, `y`, `width`, `height` (float64, pixels); `crowd`; `area` (null: unknown) |
 
-Rows stand in the order of the dataset: an item's number is its row. Strings are dictionary encoded, so that classes
-cost a few bits, and a row group is small enough that one page reads one of them.
+Rows are in the order of the dataset: an item's number is its row. Strings are dictionary encoded, so that classes take
+a few bits, and a row group is small enough that one page of items reads a single one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 from engines.datasets.items import Box, Item
 
 ROW_GROUP = 8192
-"""Rows of a row group: what a page of items has to decode at least."""
+"""Rows of a row group, the least that a page of items has to decode."""
 
 BOX_FIELDS = ("label", "x", "y", "width", "height", "crowd", "area")
 

@@ -1,4 +1,4 @@
-"""Stores the files of items by their digest, each once, and looks at every image."""
+"""Stores the files of items under their digests, each once, and checks every image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Size, measure
 
 CONTENT = "content"
-"""Name of the folder that holds the files of items, beside the index."""
+"""Name of the folder with the files of items, next to the index."""
 
 _THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored file: digest, size in bytes, and for an image its size in pixels (0 by 0 for tensors)."""
+    """A stored file: its digest, size in bytes, and size in pixels (0 by 0 for tensors)."""
 
     sha256: str
     size_bytes: int
@@ -34,7 +34,7 @@ class Content:
 
 
 class ContentFolder:
-    """Holds files as `{sha256}`."""
+    """A folder of files named by their SHA-256 digest."""
 
     def __init__(self, folder: Path) -> None:
         """Store into `folder`."""
@@ -43,7 +43,7 @@ class ContentFolder:
         folder.mkdir(parents=True, exist_ok=True)
 
     def image(self, path: Path) -> Content:
-        """Store an image after decoding it whole; INVALID_DATA where it is none."""
+        """Store an image after decoding all of it; raises INVALID_DATA if it is not an image."""
         size = measure(path, self._one_large)
         return Content(self._store(path), path.stat().st_size, size)
 
@@ -59,9 +59,9 @@ class ContentFolder:
             try:
                 os.link(path, target)
             except FileExistsError:
-                pass  # Another thread had the same image.
+                pass  # Another thread stored the same image.
             except OSError:
-                # Links are not possible everywhere; a rename makes the copy appear whole.
+                # Not every file system has links. The rename makes the copy appear complete or not at all.
                 partial = target.with_name(f"{digest}.{os.urandom(4).hex()}")
                 shutil.copyfile(path, partial)
                 partial.replace(target)
@@ -72,7 +72,7 @@ Checked = tuple[Found, Content | EngineFailure]
 
 
 def checked_images(found: Iterable[Found], files: Mapping[str, Path], folder: ContentFolder) -> Iterator[Checked]:
-    """Yield each item with its stored image, or with why it is none, in order; a few images are looked at at a time."""
+    """Yield each item with its stored image, or the failure, in order; a few images are checked at a time."""
     with ThreadPoolExecutor(max(2, min(_THREADS, os.cpu_count() or 1))) as pool:
         yield from _in_order(pool, found, lambda item: _attempt(folder.image, files[item.path]))
 
@@ -80,9 +80,9 @@ def checked_images(found: Iterable[Found], files: Mapping[str, Path], folder: Co
 def checked_tensors(
     found: Iterable[Found], files: Mapping[str, Path], folder: ContentFolder, rows: Mapping[str, int], budget: Budget
 ) -> Iterator[Checked]:
-    """Yield each row with its stored file, or with why it cannot be used, in order.
+    """Yield each row with its stored file, or the failure, in order.
 
-    `rows` has the number of rows of the files that the reader looked into; others are looked into here, at the cost of
+    `rows` has the number of rows of the files that the reader has inspected; others are inspected here, against
     `budget`.
     """
     stored: dict[str, Callable[[int], Content | EngineFailure]] = {}
@@ -108,7 +108,7 @@ def _rows_of(
     content, count = folder.tensors(path), rows
 
     def checked(row: int) -> Content | EngineFailure:
-        why = bad.get(row) if row < count else f"The file has no row {row}; it has {count:,}."
+        why = bad.get(row) if row < count else f"The file has no row {row}; it has {count:,} rows."
         return EngineFailure(FailureReason.INVALID_DATA, why) if why else content
 
     return checked

@@ -1,7 +1,7 @@
-"""Imports a dataset: files → items → class mapping → an index, and every image and tensor file by its digest.
+"""Imports a dataset: files → items → class mapping → an index, and every image and tensor file under its digest.
 
-The annotations are read twice: first alone, to see whether they fit the class mapping, then with the images. So a
-mapping that does not fit is told before a single image is decoded, and no list of all items is ever in memory.
+The annotations are read twice: first alone, to check them against the class mapping, then with the images. A mapping
+that does not fit is thus reported before any image is decoded, and the list of all items is never in memory.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _ANY = 2**31 - 1
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
-    """Import the upload under `workdir / request["folder"]` into `workdir/out`: the entry for a sandboxed child.
+    """Import the upload in `workdir / request["folder"]` into `workdir/out`. This is the entry for a sandboxed child.
 
     Args:
-        request: `folder`, and where wanted `format`, `type`, `mapping` (a `ClassMapping` whose classes are resolved)
+        request: `folder`, and optionally `format`, `type`, `mapping` (a `ClassMapping` with its classes resolved)
             and `accept_mismatches`.
-        workdir: Holds the upload; `out/index.parquet` and `out/content/{sha256}` are written in it.
-        report: Told how far the import is.
+        workdir: Directory with the upload; `out/index.parquet` and `out/content/{sha256}` are written in it.
+        report: Receives the progress.
 
     Returns:
-        `state` (READY or AWAITING_CONFIRMATION), `format`, `type`, `report` (an `ImportReport`), and what the index
-        holds: `item_count`, `size_bytes`, `classes`, `attributes`. While AWAITING_CONFIRMATION nothing is written.
+        `state` (READY or AWAITING_CONFIRMATION), `format`, `type`, `report` (an `ImportReport`), and the contents of
+        the index: `item_count`, `size_bytes`, `classes`, `attributes`. If AWAITING_CONFIRMATION, nothing is written.
 
     Raises:
-        EngineFailure: INVALID_DATA where the files cannot be used, INVALID_SPEC where the request cannot be met.
+        EngineFailure: INVALID_DATA if the files cannot be used, INVALID_SPEC if the request is not valid.
     """
     options = Options(
         format=request.get("format") or "",
@@ -60,7 +60,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of an import: see `run`."""
+    """Options of an import; see `run`."""
 
     format: str = ""
     type: str = ""
@@ -68,15 +68,15 @@ class Options:
     accept_mismatches: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse names that are not known."""
+        """Reject unknown names."""
         for value, known, kind in ((self.format, FORMATS, "format"), (self.type, TYPES, "type")):
             if value and value not in known:
-                message = f"The {kind} '{value}' is not known; it is one of {', '.join(known)}."
+                message = f"The {kind} '{value}' is unknown; it must be one of {', '.join(known)}."
                 raise EngineFailure(FailureReason.INVALID_SPEC, message)
 
     @property
     def classes(self) -> bool:
-        """True where images are expected to have classes, so that even a single folder is one."""
+        """True if images are expected to have classes, so that a folder is a class even if it is the only one."""
         return self.type.startswith("CLASSIFICATION") or any(entry.key == CLASS for entry in self.mapping)
 
 
@@ -116,7 +116,7 @@ def _import(opened: Opened, out: Path, options: Options, report: Report) -> dict
     orientation.warn(notes)
     mapper.warn(notes)
     if not summary.count:
-        _fail("The files hold no item that can be used.", notes, options)
+        _fail("The files contain no usable item.", notes, options)
     _require_annotations(options, survey, notes, left=bool(summary.classes))
     result = _result("READY", opened, mapper, notes, summary)
     _require_type(options.type, result["type"], tensors=opened.reader.tensors)
@@ -126,18 +126,18 @@ def _import(opened: Opened, out: Path, options: Options, report: Report) -> dict
 
 
 def _require_annotations(options: Options, survey: Mapper, notes: Notes, *, left: bool) -> None:
-    """Refuse files that have annotations of which nothing is left: no user means the bare images by them."""
+    """Reject files whose annotations were all left out: the user did not mean the images alone."""
     if not left and (survey.annotated or notes.dropped_annotations) and options.type != "UNANNOTATED":
-        _fail("The files have annotations, and none of them can be used.", notes, options)
+        _fail("The files have annotations, but none of them is usable.", notes, options)
 
 
 def _fail(what: str, notes: Notes, options: Options) -> NoReturn:
-    first = next(iter(notes.warnings), "Nothing in them can be used.")
+    first = next(iter(notes.warnings), "Nothing in them is usable.")
     invalid(
         f"{what} {first}",
         evidence="\n".join(notes.warnings[:20]),
-        fix="Fix or replace what is named"
-        + (", or map classes that the files have." if options.mapping else ", and upload the files again."),
+        fix="Correct the named files"
+        + (", or map classes that occur in them." if options.mapping else " and upload them again."),
     )
 
 
@@ -177,7 +177,7 @@ def _item(found: Found, content: Content, orientation: Orientation, notes: Notes
         width=width,
         height=height,
         classifications=found.classifications,
-        # Rows of tensors have no size that boxes could lie outside of.
+        # Tensors have no size that boxes could exceed.
         boxes=fit_boxes(boxes, width or _ANY, height or _ANY, found.path, notes),
         attributes=found.attributes,
         row=found.row,
@@ -214,11 +214,11 @@ def _type(*, boxes: bool, classes: bool) -> str:
 
 
 def _require_type(asked: str, found: str, *, tensors: bool) -> None:
-    """Refuse a dataset that has not what its type promises: INVALID_DATA with what was found."""
+    """Raise INVALID_DATA if a dataset lacks the annotations that its type requires."""
     holds = {"CLASSIFICATION_AND_DETECTION": {"CLASSIFICATION", "DETECTION"}}.get(found, set()) | {found}
     if not asked or asked in holds or (asked == "UNANNOTATED" and not tensors):
         return
     invalid(
-        f"The dataset should have the type {asked}, but its files make it {found}.",
-        fix="Leave the type out, or upload the annotations that are missing.",
+        f"The requested type is {asked}, but the files are a dataset of type {found}.",
+        fix="Omit the type, or upload the missing annotations.",
     )

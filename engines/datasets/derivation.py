@@ -1,4 +1,4 @@
-"""Derives a dataset from the indexes of others; images and tensors are shared, never touched."""
+"""Derives a dataset from the indexes of others; images and tensors are shared, never copied or changed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from engines.sandbox import Reporter
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
-    """Write `workdir/out/index.parquet` from other indexes: the entry for a sandboxed child.
+    """Write `workdir/out/index.parquet` from other indexes. This is the entry for a sandboxed child.
 
     Args:
         request: `sources` (paths of indexes in `workdir`, merged in this order) and `steps` (`DerivationStep`s).
-        workdir: Holds the sources.
-        report: Told how far the derivation is.
+        workdir: Directory with the sources.
+        report: Receives the progress.
 
     Returns:
-        What the new index holds: `item_count`, `size_bytes`, `classes`, `attributes`, and the dataset's `type`.
+        The contents of the new index: `item_count`, `size_bytes`, `classes`, `attributes`, and the dataset's `type`.
 
     Raises:
-        EngineFailure: INVALID_SPEC where a step names a key, class or value that no item has, sources are of different
-            kinds, or nothing is left.
+        EngineFailure: INVALID_SPEC if a step names a key, class or value that no item has, if the sources are of
+            different kinds, or if no item is left.
     """
     sources = [workdir / str(source) for source in request["sources"]]
     steps = [_parse(step) for step in request.get("steps") or ()]
@@ -44,7 +44,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
 
 
 class _Kinds:
-    """What a stream of items holds."""
+    """The kinds of data and annotations in a stream of items."""
 
     def __init__(self) -> None:
         self.tensors = self.boxes = self.classes = False
@@ -71,7 +71,7 @@ def _counted(items: Iterator[Item], kinds: _Kinds, total: int, report: Reporter)
 
 
 def _merged(sources: Sequence[Path]) -> Iterator[Item]:
-    """Yield the items of all sources; a path that an earlier source has gets the place of its source in front."""
+    """Yield the items of all sources; a path that an earlier source has is prefixed with the number of its source."""
     if len(sources) == 1:
         yield from index.iterate(sources[0])
         return
@@ -79,7 +79,7 @@ def _merged(sources: Sequence[Path]) -> Iterator[Item]:
     for place, source in enumerate(sources):
         for item in index.iterate(source):
             path = item.path
-            # Rows of one file of tensors share its path.
+            # Rows of one tensor file share its path.
             while owners.setdefault(path, place) != place:
                 path = f"{place}/{path}"
             yield item if path == item.path else replace(item, path=path)
@@ -97,7 +97,7 @@ def _applied(step: Step, items: Stream, number: int) -> Iterator[Item]:
 def _require_one_kind(sources: Sequence[Path]) -> None:
     firsts = [items[0][1] for source in sources if (items := index.page(source, 0, 1)[0])]
     if not firsts:
-        raise _bad("The datasets hold no items.")
+        raise _bad("The datasets contain no items.")
     if len({_is_tensors(item) for item in firsts}) > 1:
         raise _bad("Datasets of images and datasets of tensors cannot be merged.")
 
@@ -107,10 +107,10 @@ def _is_tensors(item: Item) -> bool:
 
 
 def _parse(step: Mapping[str, Any]) -> Step:
-    """Return a step from its JSON form, whose names may be in either of the two ways that protobuf writes them."""
+    """Return a step from its JSON form, with names in snake case or camel case, as protobuf accepts both."""
     found = [(_snake(name), values) for name, values in step.items()]
     if len(found) != 1 or found[0][0] not in STEPS:
-        raise _bad(f"A step of a derivation is one of {', '.join(STEPS)}, not {', '.join(step) or 'empty'}.")
+        raise _bad(f"A derivation step must be one of {', '.join(STEPS)}, not {', '.join(step) or 'empty'}.")
     name, values = found[0]
     return STEPS[name]({_snake(field): value for field, value in values.items()})
 

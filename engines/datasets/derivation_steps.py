@@ -1,4 +1,4 @@
-"""Steps of a derivation: each turns a stream of items into another, and refuses names that no item has."""
+"""Steps of a derivation: each turns a stream of items into another, and rejects names that no item has."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from engines.datasets.items import LABEL, Item
 from engines.failures import EngineFailure, FailureReason
 
 Stream = Callable[[], Iterator[Item]]
-"""Yields all items anew at each call."""
+"""Returns a new iterator over all items at each call."""
 
 
 class Step(Protocol):
-    """One step; `name` is the one that it has in a `DerivationStep`."""
+    """One step; `name` is its field in a `DerivationStep`."""
 
     name: str
 
     def apply(self, items: Stream) -> Iterator[Item]:
-        """Yield the items that come of `items`."""
+        """Yield the items after the step."""
         ...
 
 
 class MergeClasses:
-    """Gives several classes of a key one name."""
+    """Merges several classes of a key into one."""
 
     name = "merge_classes"
 
@@ -37,7 +37,7 @@ class MergeClasses:
         self._into = str(values["into"])
 
     def apply(self, items: Stream) -> Iterator[Item]:
-        """Yield the items, renamed."""
+        """Yield the items with their classes renamed."""
         seen = _Seen(self._key, self._classes, "classes")
         for item in items():
             seen.add(_classes_of(item, self._key))
@@ -54,7 +54,7 @@ class MergeClasses:
 
 
 class DropClasses:
-    """Drops classes of a key, and items without boxes of which no class is left; images without a box left stay."""
+    """Drops classes of a key, and items that thereby lose their last class; images that lose all their boxes stay."""
 
     name = "drop_classes"
 
@@ -63,19 +63,19 @@ class DropClasses:
         self._key, self._classes = str(values["key"]), _names(values, "classes")
 
     def apply(self, items: Stream) -> Iterator[Item]:
-        """Yield what is left of the items."""
+        """Yield the remaining items."""
         seen = _Seen(self._key, self._classes, "classes")
         annotated = False
         for item in items():
             seen.add(_classes_of(item, self._key))
             left = self._left(item)
             annotated |= bool(left.classifications or left.boxes)
-            # A detector must find nothing in an image whose boxes were dropped: without the image it looks better.
+            # A detector should find nothing in an image whose boxes were dropped. Without such images it looks better.
             if left is item or left.classifications or item.boxes:
                 yield left
         seen.require_all()
         if not annotated:
-            raise _bad(f"No item has an annotation left without the classes of '{self._key}' that are to be dropped.")
+            raise _bad(f"Dropping these classes of '{self._key}' leaves no item with an annotation.")
 
     def _left(self, item: Item) -> Item:
         if not any(value in self._classes for value in _classes_of(item, self._key)):
@@ -86,7 +86,7 @@ class DropClasses:
 
 
 class FilterItems:
-    """Keeps items by a class or an attribute, or drops them."""
+    """Keeps or drops items by a class or an attribute."""
 
     name = "filter"
 
@@ -96,7 +96,7 @@ class FilterItems:
         self._exclude = bool(values.get("exclude", False))
 
     def apply(self, items: Stream) -> Iterator[Item]:
-        """Yield the items that are kept."""
+        """Yield the items that stay."""
         seen = _Seen(self._key, self._values, "values")
         for item in items():
             values = _values_of(item, self._key)
@@ -107,7 +107,7 @@ class FilterItems:
 
 
 class SampleItems:
-    """Keeps a seeded random sample, in the order of the items; where asked, of every value of a key its share."""
+    """Keeps a seeded random sample, in the order of the items; on request stratified by the values of a key."""
 
     name = "sample"
 
@@ -116,11 +116,11 @@ class SampleItems:
         self._count, self._seed = int(values.get("count", 0)), int(values.get("seed", 0))
         self._key = str(values.get("stratify_by", ""))
         if self._count < 1:
-            raise _bad(f"The number of items to sample is {self._count}; it has to be at least 1.")
+            raise _bad(f"The number of items to sample is {self._count}; it must be at least 1.")
         if self._key == LABEL:
             raise _bad(
-                f"Items cannot be stratified by '{LABEL}', because one has many boxes; use a classification key or an "
-                "attribute."
+                f"Items cannot be stratified by '{LABEL}', because an item can have several boxes. Use a "
+                "classification key or an attribute."
             )
 
     def apply(self, items: Stream) -> Iterator[Item]:
@@ -142,21 +142,21 @@ class SampleItems:
 def stratified(
     strata: np.ndarray[Any, np.dtype[np.int64]], count: int, seed: int
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Say which of the items to keep, so that `count` are kept and each stratum keeps its proportion.
+    """Return which items to keep, so that `count` are kept and each stratum keeps its proportion.
 
-    Shares are rounded down, and what is missing goes to the largest remainders (Hamilton's method); between equal ones
-    the lower number goes first.
+    Shares are rounded down, and the rest goes to the strata with the largest remainders (Hamilton's method), ties to
+    the lower number.
 
     Args:
         strata: Stratum of each item: numbers from 0 on.
-        count: Number of items to keep; all where there are fewer.
-        seed: The same gives the same items.
+        count: Number of items to keep; all if there are fewer.
+        seed: Seed of the choice.
     """
     kept = np.zeros(len(strata), np.bool_)
     if count >= len(strata):
         return ~kept
     sizes = np.bincount(strata)
-    # Whole numbers throughout: remainders compare exactly.
+    # Integers throughout, so that remainders compare exactly.
     quotas, remainders = np.divmod(sizes * count, len(strata))
     quotas[np.argsort(-remainders, kind="stable")[: count - int(quotas.sum())]] += 1
     rng = np.random.default_rng(seed)
@@ -167,7 +167,7 @@ def stratified(
 
 
 class _Seen:
-    """Collects the values of a key, so that a name that none has can be refused once all items went by."""
+    """Collects the values of a key, to reject names that no item has once all items were seen."""
 
     def __init__(self, key: str, wanted: frozenset[str], kind: str) -> None:
         self._key, self._wanted, self._kind = key, wanted, kind
@@ -179,10 +179,11 @@ class _Seen:
     def require_all(self) -> None:
         missing = sorted(self._wanted - self._values)
         if missing:
-            there = ", ".join(sorted(self._values)[:50]) or "none: no item has this key"
+            if not self._values:
+                raise _bad(f"No item has the key '{self._key}'.")
+            there = ", ".join(sorted(self._values)[:50])
             raise _bad(
-                f"No item has the value '{missing[0]}' of the key '{self._key}'. The {self._kind} of this key are: "
-                f"{there}."
+                f"No item has the value '{missing[0]}' for the key '{self._key}'. Its {self._kind} are: {there}."
             )
 
 
@@ -205,7 +206,7 @@ def _keys(item: Item) -> set[str]:
 def _names(values: Mapping[str, Any], field: str) -> frozenset[str]:
     names = frozenset(map(str, values.get(field) or ()))
     if not names:
-        raise _bad(f"The step does not name any {field}.")
+        raise _bad(f"The step names no {field}.")
     return names
 
 

@@ -1,4 +1,4 @@
-"""The files of an import by their path: those of an uploaded tree, and those inside its archives."""
+"""The files of an import by their path: those of an uploaded folder, and those inside its archives."""
 
 from __future__ import annotations
 
@@ -30,16 +30,22 @@ _KNOWN_PLAIN = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".json", ".j
 
 
 class Files(Mapping[str, Path]):
-    """Where the bytes of each path are."""
+    """Maps the path of each file in the upload to the file on the disk."""
 
     def __init__(self, paths: Mapping[str, Path], budget: Budget, renamed: list[str] | None = None) -> None:
-        """Hold files; what is unpacked of them later counts against `budget`; archives name `renamed` otherwise."""
+        """Take files.
+
+        Args:
+            paths: The file of each path.
+            budget: Limits what is unpacked from them later.
+            renamed: Paths that differ from the names in their archives.
+        """
         self.renamed = renamed or []
         self._paths = paths
         self.budget = budget
 
     def __getitem__(self, path: str) -> Path:
-        """Return where the bytes of a path are."""
+        """Return the file of a path."""
         return self._paths[path]
 
     def __iter__(self) -> Iterator[str]:
@@ -47,17 +53,17 @@ class Files(Mapping[str, Path]):
         return iter(self._paths)
 
     def __len__(self) -> int:
-        """Return how many files there are."""
+        """Return the number of files."""
         return len(self._paths)
 
     def find(self, name: str, near: str) -> str | None:
-        """Return the path that an annotation file means by a name; None where there is none, or more than one.
+        """Return the path that a name in an annotation file refers to; None if no path or more than one matches.
 
-        A name is relative to the annotation file, to the root, or to some folder: one whose name is part of the
-        annotation file's goes before others, as `train2017` is of `instances_train2017.json`.
+        A name is relative to the annotation file, to the root, or to some folder. A folder whose name is part of the
+        annotation file's name is preferred, for example `train2017` for `instances_train2017.json`.
 
         Args:
-            name: What the annotation file says.
+            name: The name in the annotation file.
             near: Path of the annotation file.
         """
         name = name.replace("\\", "/").lstrip("/")
@@ -84,12 +90,12 @@ def gather(source: Path, scratch: Path, progress: Progress) -> Files:
     """Return the files of an upload, with archives unpacked.
 
     Args:
-        source: A file, or the folder that holds them.
-        scratch: Where archives are unpacked.
-        progress: Told the share that is done.
+        source: A file or a folder.
+        scratch: Folder in which archives are unpacked.
+        progress: Receives the fraction that is done.
 
     Raises:
-        EngineFailure: INVALID_DATA where an archive cannot be unpacked safely, or there are no files.
+        EngineFailure: INVALID_DATA if an archive cannot be unpacked safely, or there are no files.
     """
     uploaded, size = _tree(source)
     budget = Budget(size)
@@ -107,12 +113,12 @@ def gather(source: Path, scratch: Path, progress: Progress) -> Files:
         paths |= {f"{prefix}{name}": file for name, file in inside.files.items()}
         renamed += [f"{prefix}{name}" for name in inside.renamed]
     if not paths:
-        invalid("The upload holds no files.", fix="Upload images with their annotations, or an NPZ of tensors.")
+        invalid("The upload contains no files.", fix="Upload images with their annotations, or an NPZ of tensors.")
     return Files(paths, budget, renamed)
 
 
 def _tree(source: Path) -> tuple[dict[str, Path], int]:
-    """Return the plain files under a folder by their path in it, and the sum of their sizes in bytes."""
+    """Return the regular files under a folder by their path in it, and their total size in bytes."""
     if source.is_file():
         return {source.name: source}, source.stat().st_size
     found, size = {}, 0
@@ -128,7 +134,7 @@ def _tree(source: Path) -> tuple[dict[str, Path], int]:
 
 
 def _archive_kind(name: str, path: Path) -> str:
-    """Return "zip" or "tar" for an archive, and nothing for any other file, an NPZ among them."""
+    """Return "zip" or "tar" for an archive, and an empty string for any other file, including an NPZ."""
     if PurePosixPath(name).suffix.lower() in _KNOWN_PLAIN:
         return ""
     with path.open("rb") as file:
@@ -139,16 +145,16 @@ def _archive_kind(name: str, path: Path) -> str:
         return "tar"
     packer = next((packer for magic, packer in _OTHER_PACKED if head.startswith(magic)), "")
     if packer:
-        invalid(f"{name} is packed with {packer}, which is not supported.", fix="Pack the files as zip, tar or tar.gz.")
+        invalid(f"{name} is a {packer} archive, which is not supported.", fix="Pack the files as zip, tar or tar.gz.")
     if name.lower().endswith(_ARCHIVE_SUFFIXES):
         if len(head) == _HEAD and tarfile.is_tarfile(path):
             return "tar"
-        invalid(f"{name} is not an archive; it looks like {sniff(path)}.", fix="Upload it again.")
+        invalid(f"{name} is not an archive; it looks like {sniff(path)}.", fix="Check the file and upload it again.")
     return ""
 
 
 def is_npz(path: Path) -> bool:
-    """Say whether a zip archive is an NPZ: all that it holds are NumPy arrays, at its top."""
+    """Return whether a zip archive is an NPZ: it contains NumPy arrays only, all at the top level."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

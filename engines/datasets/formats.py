@@ -1,4 +1,4 @@
-"""Finds out which format the files of an import have, and opens its reader."""
+"""Detects the format of the files of an import, and opens its reader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IMAGES = frozenset(
 )
 _LINES = frozenset({".jsonl", ".ndjson"})
 _TENSORS = frozenset({".npz", ".npy"})
-# What never is an image, so that its bytes are not even looked at.
+# Never images, so their contents are not examined.
 _OTHER = frozenset(
     [".txt", ".md", ".csv", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".py", ".zip", ".gz", ".tar"]
 )
@@ -33,7 +33,7 @@ _IMAGE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*",
 
 @dataclass
 class _Sorted:
-    """Paths by what they are."""
+    """Paths by kind."""
 
     images: list[str] = field(default_factory=list)
     coco: list[str] = field(default_factory=list)
@@ -47,16 +47,16 @@ class _Sorted:
 
 @dataclass(frozen=True)
 class Opened:
-    """What an import reads.
+    """A dataset that is open for import.
 
     Attributes:
         format: One of `FORMATS`.
-        reader: Names the items.
-        contents: Where the bytes of each item's path are.
-        unread: Paths that the reader has no use for, images apart, which annotations may yet name.
-        images: All images, so that those without annotation can be told.
-        budget: What arrays count against when they are read.
-        renamed: Paths that are not as an archive has them.
+        reader: Yields the items.
+        contents: The file of each item's path.
+        unread: Paths that the reader does not use, apart from images, which annotations may name.
+        images: All images, to count those without annotation.
+        budget: Limits the arrays that are read.
+        renamed: Paths that differ from the names in their archives.
     """
 
     format: str
@@ -68,37 +68,39 @@ class Opened:
     renamed: list[str]
 
     def warn(self, notes: Notes, named: int) -> None:
-        """Note which files are renamed or not used; `named` is the number of items that the reader knows of."""
+        """Note which files are renamed or not used; `named` is the number of items that the reader yields."""
         if self.renamed:
             renamed = count(len(self.renamed), "file has a name", "files have names")
             notes.warn(
-                f"{renamed} with control characters or bytes that are not UTF-8, which are written as %XX: "
+                f"{renamed} with control characters or bytes that are not UTF-8, which are escaped as %XX: "
                 f"{listed(self.renamed)}."
             )
         if self.unread:
             notes.warn(f"{count(len(self.unread), 'file is', 'files are')} not used: {listed(self.unread)}.")
         if self.format in {COCO, JSONL} and len(self.images) > named:
-            notes.warn(f"{count(len(self.images) - named, 'image is', 'images are')} in no annotation; left out.")
+            notes.warn(
+                f"{count(len(self.images) - named, 'image is', 'images are')} not in the annotations and left out."
+            )
 
 
 def open_dataset(files: Files, format_: str, scratch: Path, *, classes: bool) -> Opened:
     """Return the reader for files.
 
     Args:
-        files: What was uploaded.
-        format_: One of `FORMATS`, or empty to find out.
-        scratch: Where files may be written.
-        classes: True where even a single folder of images is a class.
+        files: The uploaded files.
+        format_: One of `FORMATS`, or empty to detect it.
+        scratch: Folder for temporary files.
+        classes: True if a folder of images is a class even if it is the only one.
 
     Raises:
-        EngineFailure: INVALID_DATA where the files are of no format, of several, or not of the one asked for; and all
-            that the reader refuses.
+        EngineFailure: INVALID_DATA if the files have no known format, several, or not the requested one, or if the
+            reader rejects them.
     """
     found = _sort(files)
     chosen = format_ or _detect(found)
     paths = found.of(chosen)
     if not paths:
-        invalid(f"The files are not of the format {chosen}: {_seen(found)}.", fix=_FIXES[chosen])
+        invalid(f"The files do not have the format {chosen}. The upload contains {_seen(found)}.", fix=_FIXES[chosen])
     contents: Mapping[str, Path] = files
     reader: Reader
     if chosen == IMAGE_FOLDER:
@@ -130,12 +132,12 @@ def _detect(found: _Sorted) -> str:
     candidates = annotated or [format_ for format_ in (IMAGE_FOLDER, TENSOR_FILES) if found.of(format_)]
     if len(candidates) > 1:
         invalid(
-            f"The files may be of the format {' or '.join(candidates)}: {_seen(found)}.",
-            fix="Say which format is meant, or leave the other files out.",
+            f"The format could be {' or '.join(candidates)}. The upload contains {_seen(found)}.",
+            fix="State the format, or leave the other files out.",
         )
     if not candidates:
         invalid(
-            f"The files hold no dataset: {_seen(found)}.",
+            f"The files are not a dataset. The upload contains {_seen(found)}.",
             fix="Upload images (one folder per class, or with COCO or JSONL annotations), or NPZ or NPY files.",
         )
     return candidates[0]
@@ -161,7 +163,7 @@ def _sort(files: Files) -> _Sorted:
 
 
 def _by_content(path: Path, found: _Sorted) -> list[str]:
-    """Return the list that a file without a telling name belongs to."""
+    """Return the list for a file whose name does not tell its kind."""
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"\x93NUMPY") or (head.startswith(b"PK\x03\x04") and is_npz(path)):
@@ -172,7 +174,7 @@ def _by_content(path: Path, found: _Sorted) -> list[str]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Say whether a JSON file has the arrays of COCO, without parsing it."""
+    """Return whether a JSON file has the arrays of COCO, without parsing it."""
     if not path.stat().st_size:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -182,10 +184,10 @@ def _is_coco(path: Path) -> bool:
 
 def _seen(found: _Sorted) -> str:
     kinds = (
-        (found.images, "images"),
-        (found.coco, "COCO files"),
-        (found.lines, "JSONL files"),
-        (found.tensors, "NPZ or NPY files"),
-        (found.other, "other files"),
+        (found.images, "image"),
+        (found.coco, "COCO file"),
+        (found.lines, "JSONL file"),
+        (found.tensors, "NPZ or NPY file"),
+        (found.other, "other file"),
     )
-    return ", ".join(f"{len(paths):,} {words} ({listed(paths, 3)})" for paths, words in kinds if paths)
+    return ", ".join(f"{count(len(paths), noun)} ({listed(paths, 3)})" for paths, noun in kinds if paths)

@@ -1,4 +1,4 @@
-"""What a reader of files finds: items before their images are looked at, and what is worth a warning."""
+"""The findings of a reader: items before their images are checked, and notes for the user."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from engines.datasets.items import Box
 from engines.failures import EngineFailure, FailureReason
 
 MAX_WARNINGS = 10_000
-"""Most sentences that a report holds: an answer has to stay under gRPC's 4 MiB."""
+"""Most warnings in a report: an answer must stay below gRPC's 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An item as the files name it.
+    """An item as the files describe it.
 
     Attributes:
         path: Path of its image or tensor file, a key of `Files`.
         classifications: Class by key.
-        boxes: Objects, as annotated: they may lie outside the image.
-        attributes: Attributes.
-        size: Width and height that the annotations claim; None where they say nothing.
-        row: Row in the file of tensors.
+        boxes: Objects as annotated; they may lie outside the image.
+        attributes: Attributes by name.
+        size: Width and height according to the annotations; None if they do not give them.
+        row: Row in the tensor file.
     """
 
     path: str
@@ -35,23 +35,23 @@ class Found:
 
     @property
     def annotated(self) -> bool:
-        """True where it has a class or a box."""
+        """True if it has a class or a box."""
         return bool(self.classifications or self.boxes)
 
 
 class Notes:
-    """What a user should know about an import: warnings, and how many items and annotations were left out.
+    """Notes for the user of an import: warnings, and how many items and annotations were left out.
 
     Attributes:
         warnings: At most `MAX_WARNINGS` sentences.
-        more: Warnings beyond those.
-        dropped: Items left out.
-        dropped_annotations: Boxes and other annotations left out of items that stay.
-        turned: Images whose boxes were of the stored pixels and were turned with them.
+        more: Number of further warnings.
+        dropped: Number of items left out.
+        dropped_annotations: Number of boxes and other annotations left out of items that stay.
+        turned: Number of images whose boxes referred to the stored image and were turned with it.
     """
 
     def __init__(self) -> None:
-        """Start with nothing to say."""
+        """Start without notes."""
         self.warnings: list[str] = []
         self.more = 0
         self.dropped = 0
@@ -71,7 +71,7 @@ class Notes:
         self.warn(sentence)
 
     def drop_failed(self, failure: EngineFailure, what: str, path: str = "") -> None:
-        """Note that `what`, the item or the file at `path`, is left out because of a failure."""
+        """Note that `what` (the item or the file) at `path` is left out because of a failure."""
         evidence = f" ({failure.evidence})" if failure.evidence else ""
         self.drop(f"{path and f'{path}: '}{failure.message.rstrip('.')}{evidence}; {what} is left out.")
 
@@ -81,7 +81,7 @@ class Notes:
         self.warn(sentence)
 
     def extend(self, other: Notes) -> None:
-        """Take over everything that `other` noted."""
+        """Add the notes of `other`."""
         for sentence in other.warnings:
             self.warn(sentence)
         self.more += other.more
@@ -91,20 +91,20 @@ class Notes:
 
 
 class Reader(Protocol):
-    """Reads one format. `items` can be called again, and says the same again."""
+    """Reads one format. Every call of `items` yields the same items."""
 
     @property
     def tensors(self) -> bool:
-        """True where the items are rows of tensors."""
+        """True if the items are rows of tensors."""
         ...
 
     @property
     def rows(self) -> Mapping[str, int]:
-        """Number of rows of the files that were looked into, by path."""
+        """Number of rows of the files that were inspected, by path."""
         ...
 
     def items(self, notes: Notes) -> Iterator[Found]:
-        """Yield what the files name, in order, and note what is wrong with it."""
+        """Yield the items of the files, in order, and note what is wrong with them."""
         ...
 
 
@@ -114,6 +114,6 @@ def invalid(message: str, *, evidence: str = "", fix: str = "") -> NoReturn:
 
 
 def listed(names: list[str], most: int = 5) -> str:
-    """Return names for a sentence: the first few, and how many more there are."""
+    """Return names for a sentence: the first few, and the number of others."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown

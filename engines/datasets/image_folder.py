@@ -1,4 +1,4 @@
-"""Reads one folder of images per class: the class is the folder that an image lies in, under the key `class`."""
+"""Reads images in one folder per class: an image's class is the name of its folder, under the key `class`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engines.datasets.found import Found, Notes
 from engines.datasets.tensors import CLASS
 
 FOLDER = "folder"
-"""Attribute that tells what lies above the class folders apart, as `train` and `val`."""
+"""Attribute that holds the path above the class folder if there are several, for example `train` and `val`."""
 
 
 class ImageFolder:
@@ -24,8 +24,8 @@ class ImageFolder:
 
         Args:
             paths: Paths of images.
-            classes: True where folders are classes even if there is only one; otherwise the images of a single folder
-                have no class, as a folder of images for calibration has none.
+            classes: True if a folder is a class even if it is the only one; otherwise images in a single folder have
+                no class, for example images for calibration.
         """
         self._paths = sorted(paths)
         folders = {posixpath.dirname(path) for path in self._paths}

@@ -1,6 +1,6 @@
-"""The index of a dataset: a Parquet file, one row per item; `columns.py` has its columns.
+"""The index of a dataset: a Parquet file with one row per item and the columns of `columns.py`.
 
-Every function reads only the row groups and columns that it needs, and none builds more items than it returns.
+Each function reads only the row groups and columns that it needs, and builds only the items that it returns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from engines.datasets.summary import IndexSummary, Tally
 from engines.failures import EngineFailure, FailureReason, first_line
 
 INDEX = "index.parquet"
-"""The file's name, wherever an index lies."""
+"""Name of the file."""
 
 _ENCODED = ["classifications.key_value.key", "classifications.key_value.value"]
 _ENCODED += ["attributes.key_value.key", "attributes.key_value.value", "boxes.list.element.label"]
@@ -27,7 +27,7 @@ _SHA256_BYTES = 32
 
 
 def write_index(path: Path, items: Iterable[Item]) -> IndexSummary:
-    """Write items as an index, in their order, and return what it holds. Only a row group is in memory at a time."""
+    """Write items as an index, in their order, and return its summary. One row group is in memory at a time."""
     tally = Tally()
     with _writer(path) as writer:
         iterator = iter(items)
@@ -45,7 +45,7 @@ def count(path: Path) -> int:
 
 
 def iterate(path: Path) -> Iterator[Item]:
-    """Yield every item, in order; a row group is in memory at a time."""
+    """Yield every item, in order; one row group is in memory at a time."""
     with _opened(path) as file:
         for group in range(file.num_row_groups):
             for batch in file.read_row_group(group).to_batches():
@@ -58,24 +58,27 @@ def read_items(path: Path) -> list[Item]:
 
 
 def item(path: Path, number: int) -> Item:
-    """Return one item; IndexError where there is none of this number."""
+    """Return the item of a number, from 0; raises IndexError if it does not exist."""
     with _opened(path) as file:
         if not 0 <= number < file.metadata.num_rows:
-            raise IndexError(f"The dataset has no item {number}; it has {file.metadata.num_rows}.")
+            raise IndexError(f"The dataset has no item {number}; it has {file.metadata.num_rows:,} items.")
         return next(iter(_rows(file, np.array([number]))))[1]
 
 
 def page(
     path: Path, start: int, limit: int, values: Mapping[str, str] | None = None
 ) -> tuple[list[tuple[int, Item]], int | None]:
-    """Return at most `limit` items from number `start` on, with their numbers, and where the next page starts.
+    """Return a page of items.
 
     Args:
         path: The index.
-        start: Number of the first item to look at.
+        start: Number of the first item to consider.
         limit: Most items to return.
-        values: Only items that have each of these values, as a class or an attribute of that key; under `label`, items
-            with such a box.
+        values: Return only items that have all these values, each as a class or an attribute of its key; under
+            `label`, items with a box of that class.
+
+    Returns:
+        The items with their numbers, and the number at which the next page starts, or None after the last page.
     """
     with _opened(path) as file:
         if not values:
@@ -88,16 +91,16 @@ def page(
 
 
 def choose(path: Path, out: Path, count: int, seed: int) -> int:
-    """Write an index of `count` items chosen at random, in their order; of all where `count` is 0 or there are fewer.
+    """Write an index of `count` items chosen at random, in their order.
 
     Args:
         path: The index to choose from.
         out: The index to write.
-        count: Number of items.
-        seed: The same gives the same items.
+        count: Number of items; all if 0 or if there are fewer.
+        seed: Seed of the choice.
 
     Returns:
-        Number of items written.
+        The number of items written.
     """
     with _opened(path) as file, _writer(out) as writer:
         rows = int(file.metadata.num_rows)
@@ -111,9 +114,9 @@ def choose(path: Path, out: Path, count: int, seed: int) -> int:
 
 
 def contents(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield (sha256, size in bytes) of every file that the items name, each once, in the order of the digests.
+    """Yield (sha256, size in bytes) of every file of the items, each once, in the order of the digests.
 
-    NumPy sorts them, in some 150 bytes each, and leaves the interpreter to others meanwhile.
+    NumPy sorts them, with about 150 bytes each, and releases the interpreter lock meanwhile.
     """
     with _opened(path) as file:
         digests, sizes = (
@@ -176,20 +179,20 @@ def _equal(column: Any, value: str) -> NDArray[np.bool_]:
 
 
 def _holds(column: Any, hits: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say for each list whether one of its values is a hit."""
+    """Return for each list whether it contains a hit."""
     offsets = column.offsets.to_numpy()
     sums = np.concatenate([[0], np.cumsum(hits)])
     return np.asarray(sums[offsets[1:]] > sums[offsets[:-1]])
 
 
 def _rows(file: Any, numbers: NDArray[np.int64]) -> Iterator[tuple[int, Item]]:
-    """Yield the items of these numbers, which rise."""
+    """Yield the items of these ascending numbers."""
     items = (item for table in _tables(file, numbers) for batch in table.to_batches() for item in from_batch(batch))
     return zip(map(int, numbers), items, strict=True)
 
 
 def _tables(file: Any, numbers: NDArray[np.int64]) -> Iterator[Any]:
-    """Yield the rows of these numbers, which rise, as tables; row groups without one are not read."""
+    """Yield the rows of these ascending numbers as tables; row groups without any of them are not read."""
     first = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
@@ -198,7 +201,7 @@ def _tables(file: Any, numbers: NDArray[np.int64]) -> Iterator[Any]:
         if not len(inside):
             continue
         table = file.read_row_group(group)
-        # A run of rows is a view; others are copied.
+        # A contiguous run of rows is a view; other rows are copied.
         run = int(inside[-1] - inside[0]) + 1 == len(inside)
         yield table.slice(int(inside[0]), len(inside)) if run else table.take(inside)
 
@@ -207,7 +210,7 @@ def _writer(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Digests are all different: a dictionary of them would only cost. Statistics of nested columns prune nothing.
+    # Digests are all different, so a dictionary of them only costs. Statistics of nested columns prune nothing.
     return pq.ParquetWriter(
         path,
         schema(),
@@ -231,4 +234,4 @@ def _opened(path: Path) -> Any:
 
 
 def _no_index(why: str) -> EngineFailure:
-    return EngineFailure(FailureReason.INVALID_DATA, "The file is no index of a dataset.", evidence=why)
+    return EngineFailure(FailureReason.INVALID_DATA, "The file is not the index of a dataset.", evidence=why)

@@ -1,4 +1,4 @@
-"""What a dataset holds: items with their annotations."""
+"""The items of a dataset with their annotations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 LABEL = "label"
-"""Key under which the classes of boxes go, wherever keys are named."""
+"""The key of the classes of boxes, in every place that takes keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Box:
         y: Top edge.
         width: Width.
         height: Height.
-        crowd: True for a crowd, which is not judged as one object.
-        area: Pixels of the object itself, where a segmentation said so; None where only its box is known.
-        origin: Where an import found it, for messages: `annotation 17`. Neither compared nor stored.
+        crowd: True for a crowd, which is not evaluated as one object.
+        area: Pixels of the object itself, from a segmentation; None if only its box is known.
+        origin: Its source in an import, for messages, for example `annotation 17`. Neither compared nor stored.
     """
 
     label: str
@@ -65,14 +65,14 @@ class Item:
 
     Attributes:
         path: Path in the import.
-        sha256: Digest of the image, or of the NPZ or NPY file that holds the tensors.
+        sha256: Digest of the image, or of the NPZ or NPY file with the tensors.
         size_bytes: Size of that file.
-        width: Width in pixels, as the image is shown; 0 for tensors.
+        width: Width in pixels, as the image is displayed; 0 for tensors.
         height: Height in pixels; 0 for tensors.
-        classifications: Class by key; by task, once a mapping was applied.
+        classifications: Class by key, or by task after a class mapping.
         boxes: Objects in the image.
-        attributes: What evaluations can be sliced by.
-        row: Row in the file of tensors.
+        attributes: Attributes by name; evaluations can be sliced by them.
+        row: Row in the tensor file.
     """
 
     path: str
@@ -100,7 +100,7 @@ class Item:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the item that `to_dict` wrote, or that the JSON form of a `DatasetItem` gives."""
+        """Return the item from `to_dict`'s values, or from the JSON form of a `DatasetItem`."""
         content = values.get("content", {})
         return cls(
             path=values.get("path", ""),

@@ -21,14 +21,14 @@ from engines.datasets.found import invalid
 
 _CHUNK = 2**20
 _MAX_VALUE = 2**26
-"""Most characters of one element, 64 Mi."""
+"""Most characters of one element: 64 Mi."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a value that is valid JSON and can be held by no index and no message; `line` is where it ends."""
+    """Stands for a value with half a character, which no index and no message can hold; `line` is where it ends."""
 
     line: int
 
@@ -36,14 +36,14 @@ class Unreadable:
 def members(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     """Yield (key, element) for each element of each array in a JSON object, and (key, value) for its other values.
 
-    A value that holds half a character is yielded as `Unreadable`.
+    A value that contains half a character is yielded as `Unreadable`.
 
     Args:
         path: The file, UTF-8.
         name: Its name for messages.
 
     Raises:
-        EngineFailure: INVALID_DATA where the file is not one JSON object.
+        EngineFailure: INVALID_DATA if the file is not a single JSON object.
     """
     with path.open(encoding="utf-8-sig") as file:
         text = _Text(file, name)
@@ -66,17 +66,17 @@ def members(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         except UnicodeDecodeError as error:
             invalid(f"{name} is not UTF-8 text: {error}.")
         if text.peek():
-            text.fail("more follows after the object's end")
+            text.fail("data after the end of the object")
 
 
 def holds_half_character(text: str, value: object, start: int = 0, end: int | None = None) -> bool:
-    """Say whether a parsed value holds a lone surrogate, which an escape can write and no index and message can hold.
+    """Return whether a parsed value contains a lone surrogate, which JSON can escape but UTF-8 cannot encode.
 
     Args:
-        text: What it was parsed from.
-        value: What came of it.
-        start: Where it begins in the text.
-        end: Where it ends; at the text's end where None.
+        text: The text that it was parsed from.
+        value: The parsed value.
+        start: Its start in the text.
+        end: Its end in the text; the text's end if None.
     """
     if _SURROGATE.search(text, start, len(text) if end is None else end) is None:
         return False
@@ -99,7 +99,7 @@ def _elements(text: _Text) -> Iterator[Any]:
 
 
 class _Text:
-    """A window on the file that moves forward."""
+    """A window that moves forward over the file."""
 
     def __init__(self, file: Any, name: str) -> None:
         self._file = file
@@ -111,7 +111,7 @@ class _Text:
         self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
-        """Return the next character that is no space, or nothing at the end."""
+        """Return the next character that is not white space, or an empty string at the end."""
         while True:
             match = _SPACE.match(self._buffer, self._at)
             self._at = match.end() if match else self._at
@@ -145,7 +145,7 @@ class _Text:
             except ValueError:
                 self.fail("a number has too many digits")
             else:
-                # A number at the end of the window may go on behind it: `1`, `1.`, `1e` and `1e-` all begin `1e-5`.
+                # A number at the end of the window may continue after it: `1`, `1.`, `1e` and `1e-` all begin `1e-5`.
                 if end + 2 < len(self._buffer) or self._end:
                     half = holds_half_character(self._buffer, found, self._at, end)
                     self._at = end
@@ -158,7 +158,7 @@ class _Text:
         invalid(f"{self._name}, line {line}: this is not valid JSON: {what}{ended}.")
 
     def _more(self) -> None:
-        """Read on, twice as much each time that one value does not fit."""
+        """Read on, doubling the window as long as one value does not fit."""
         rest = len(self._buffer) - self._at
         read = self._file.read(max(_CHUNK, rest))
         self._line += self._buffer.count("\n", 0, self._at)

@@ -1,10 +1,10 @@
-"""JSONL: one object per line and image, or per row of a file of tensors.
+"""JSONL: one JSON object per line, for an image or a row of a tensor file.
 
     {"image": "a.png", "width": 32, "height": 24, "classifications": {"digit": "7"}, "attributes": {"scene": "night"},
      "boxes": [{"label": "7", "x": 4, "y": 2, "width": 8, "height": 8, "crowd": false, "area": 31.5}]}
 
-For tensors it is `{"tensors": "a.npz", "row": 3, …}` instead of `image`. A line that is not as it should be is left
-out, counted and named, and so is a box; the others stay.
+For tensors a line has `{"tensors": "a.npz", "row": 3, …}` instead of `image`. A malformed line or box is left out,
+counted and reported; the others stay.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BOX_FIELDS = frozenset({"label", "x", "y", "width", "height", "crowd", "area"})
 
 
 def to_line(item: Item) -> str:
-    """Return an item as its line, without the line's end; `Jsonl` reads it back."""
+    """Return an item as a line, without the line break; `Jsonl` reads it back."""
     place: dict[str, Any] = {"tensors": item.path, "row": item.row}
     if item.width:
         place = {"image": item.path, "width": item.width, "height": item.height}
@@ -39,7 +39,7 @@ def to_line(item: Item) -> str:
 
 
 class Jsonl:
-    """Reads annotation lines, in their order."""
+    """Reads annotation lines in their order."""
 
     rows: ClassVar[dict[str, int]] = {}
 
@@ -51,7 +51,7 @@ class Jsonl:
         self.tensors = "tensors" in next(objects, {})
 
     def items(self, notes: Notes) -> Iterator[Found]:
-        """Yield what the lines name, in their order, and note each line and box that is not as it should be."""
+        """Yield the items of the lines in their order, and note each malformed line and box."""
         seen: dict[tuple[str, int], str] = {}
         unknown: set[str] = set()
         for at, values in self._lines():
@@ -60,14 +60,14 @@ class Jsonl:
                 continue
             for field in sorted(values.keys() - _FIELDS - unknown):
                 unknown.add(field)
-                notes.warn(f"{at}: the field '{field}' is not known and is not read; attributes go under 'attributes'.")
+                notes.warn(f"{at}: the field '{field}' is unknown and ignored; put attributes under 'attributes'.")
             try:
                 name, row = self._place(values, at)
                 path = self._files.find(name, at.rpartition(", line ")[0])
                 if path is None:
                     invalid(f"{at}: '{name}' is not among the files, or several files have its name.")
                 if (path, row) in seen:
-                    invalid(f"{at}: '{name}' was named before, in {seen[path, row]}; this line is left out.")
+                    invalid(f"{at}: '{name}' already occurs in {seen[path, row]}; this line is left out.")
                 item = _found(path, row, values, at, notes)
             except EngineFailure as failure:
                 notes.drop(failure.message)
@@ -79,13 +79,13 @@ class Jsonl:
         field = "tensors" if self.tensors else "image"
         name, row = values.get(field), values.get("row", 0)
         if not isinstance(name, str) or not name:
-            invalid(f"{at}: '{field}' is missing; every line names its file.")
+            invalid(f"{at}: '{field}' is missing; every line must name its file.")
         if not isinstance(row, int) or isinstance(row, bool) or row < 0:
-            invalid(f"{at}: 'row' is {row!r}, not a number from 0 on.")
+            invalid(f"{at}: 'row' is {row!r}; it must be an integer of 0 or more.")
         return name, row if self.tensors else 0
 
     def _lines(self) -> Iterator[tuple[str, dict[str, Any] | EngineFailure]]:
-        """Yield where each line is, and its object or why it has none."""
+        """Yield the place of each line, and its object or the failure."""
         for name in self._names:
             with self._files[name].open("rb") as file:
                 for number_, line in enumerate(file, 1):
@@ -104,12 +104,12 @@ def _object(line: bytes, at: str) -> dict[str, Any]:
         values = json.loads(written)
     except UnicodeDecodeError:
         invalid(f"{at}: this is not UTF-8 text.")
-    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
-        invalid(f"{at}: this is not valid JSON: {error}.", fix="Write one whole JSON object per line.")
+    except (ValueError, RecursionError) as error:  # also raised for numbers with thousands of digits
+        invalid(f"{at}: this is not valid JSON: {error}.", fix="Write one complete JSON object per line.")
     if holds_half_character(written, values):
         invalid(f"{at}: this is not valid JSON: half a character (a lone surrogate).", fix="Write the text as UTF-8.")
     if not isinstance(values, dict):
-        invalid(f"{at}: this is not a JSON object.", fix="Write one whole JSON object per line.")
+        invalid(f"{at}: this is not a JSON object.", fix="Write one complete JSON object per line.")
     return values
 
 
@@ -134,7 +134,7 @@ def _box(values: object, at: str) -> Box:
     if missing := [field for field in ("label", "x", "y", "width", "height") if values.get(field) is None]:
         invalid(f"{at}: '{missing[0]}' is missing.")
     if unknown := sorted(values.keys() - _BOX_FIELDS):
-        invalid(f"{at}: the field '{unknown[0]}' is not known; a box has {', '.join(sorted(_BOX_FIELDS))}.")
+        invalid(f"{at}: the field '{unknown[0]}' is unknown; a box has {', '.join(sorted(_BOX_FIELDS))}.")
     return Box(
         text(values["label"], at, "label"),
         number(values["x"], at, "x"),

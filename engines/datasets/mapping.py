@@ -1,4 +1,4 @@
-"""Class mapping: relates the classes of a model's tasks to the keys and values of a dataset."""
+"""Class mapping: maps the keys and values of a dataset to a model's tasks and classes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from engines.failures import EngineFailure, FailureReason, count
 
 @dataclass(frozen=True)
 class Entry:
-    """One task of a model and the key of the dataset that holds its classes.
+    """One task of a model and the dataset's key for its classes.
 
     Attributes:
-        task: Name that the key gets.
+        task: Name of the task, which replaces the key.
         key: Key in the dataset; `label` for boxes.
-        classes: Classes of the task; any where empty.
-        values: Values of the dataset that have another name in the task.
+        classes: Classes of the task; any if empty.
+        values: Class of the task by value of the dataset, for values with another name.
     """
 
     task: str
@@ -30,16 +30,16 @@ class Entry:
     values: Mapping[str, str]
 
     def class_of(self, value: str) -> str | None:
-        """Return the class that a value means; None where it belongs to none."""
+        """Return the class of a value; None if it belongs to no class."""
         mapped = self.values.get(value, value)
         return mapped if not self.classes or mapped in self.classes else None
 
 
 def parse_mapping(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
-    """Return the entries of a mapping whose classes are resolved.
+    """Return the entries of a mapping with its classes resolved.
 
     Raises:
-        EngineFailure: INVALID_SPEC where a task or key is used twice, or a value is mapped to no class of its task.
+        EngineFailure: INVALID_SPEC if a task or key is used twice, or a value is mapped to an unknown class.
     """
     found: list[Entry] = []
     for values in entries:
@@ -53,26 +53,26 @@ def parse_mapping(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
             known = ", ".join(sorted(entry.classes)[:20])
             raise _bad(
                 f"The class mapping of the task '{entry.task}' names the class '{strange[0]}', which the task does not "
-                f"have; it has {known}."
+                f"have. Its classes are: {known}."
             )
         found.append(entry)
     return found
 
 
 class Mapper:
-    """Maps items one by one, and counts what it met.
+    """Maps items one by one, and counts the results.
 
     Attributes:
-        items: Items that were kept.
-        boxes: Their boxes.
-        classified: Items with a classification among them.
-        annotated: Items with a class or a box, before they were mapped.
-        emptied: Items without boxes whose classes the mapping dropped: they are left out.
-        background: Items whose boxes the mapping dropped: they stay, as a detector must find nothing there.
+        items: Number of items that were kept.
+        boxes: Number of their boxes.
+        classified: Number of kept items with a classification.
+        annotated: Number of items with a class or a box before the mapping.
+        emptied: Number of items without boxes that lost all their classes; they are left out.
+        background: Number of items that lost all their boxes; they stay, because a detector should find nothing there.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        """Map by `entries`; keys that none of them names stay as they are."""
+        """Map by `entries`; other keys stay as they are."""
         self._entries = {entry.key: entry for entry in entries}
         self._tasks = {entry.task for entry in self._entries.values() if entry.key != LABEL}
         self._seen: Counter[tuple[str, str]] = Counter()
@@ -104,7 +104,7 @@ class Mapper:
             self._seen[key, value] += 1
             entry = self._entries.get(key)
             if entry is None:
-                # A task of this name is filled from another key.
+                # If a task has this name, its classes come from another key.
                 if key not in self._tasks:
                     kept[key] = value
             elif (name := self._class(entry, value)) is not None:
@@ -134,7 +134,7 @@ class Mapper:
 
     @property
     def missing_classes(self) -> list[dict[str, Any]]:
-        """Classes of the mapping of which nothing was met, as `ValueCount`s."""
+        """Classes of the mapping that did not occur, as `ValueCount`s."""
         return [
             {"key": entry.key, "value": name, "count": 0}
             for entry in self._entries.values()
@@ -143,15 +143,15 @@ class Mapper:
         ]
 
     def mismatches(self) -> list[str]:
-        """Return a sentence for everything in which mapping and data do not fit."""
+        """Return a sentence for each mismatch of mapping and data."""
         keys = {key for key, _ in self._seen}
         sentences = []
         for entry in self._entries.values():
             if entry.key not in keys:
-                there = ", ".join(sorted(keys)) or "none at all"
+                there = ", ".join(sorted(keys)) or "none"
                 sentences.append(
                     f"The class mapping of the task '{entry.task}' names the key '{entry.key}', which the data does "
-                    f"not have; it has {there}."
+                    f"not have; its keys: {there}."
                 )
                 continue
             absent = sorted(value for value in entry.values if not self._seen[entry.key, value])
@@ -178,16 +178,16 @@ class Mapper:
         return sentences
 
     def warn(self, notes: Notes) -> None:
-        """Note what the mapping does to the data."""
+        """Note the effects of the mapping on the data."""
         for sentence in self.mismatches():
             notes.warn(sentence)
         for key in sorted({key for key, _ in self._seen} - self._entries.keys()):
             if key in self._tasks:
-                notes.warn(f"The key '{key}' is dropped: the task of this name takes its classes from another key.")
+                notes.warn(f"The key '{key}' is dropped, because the task '{key}' takes its classes from another key.")
         if self.emptied:
             notes.dropped += self.emptied
             emptied = count(self.emptied, "item has", "items have")
-            notes.warn(f"{emptied} no annotation left after the class mapping; left out.")
+            notes.warn(f"{emptied} no annotation left after the class mapping and left out.")
         if self.background:
             background = count(self.background, "image has", "images have")
             notes.warn(f"{background} no box left after the class mapping; kept as background.")

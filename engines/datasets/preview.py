@@ -13,15 +13,15 @@ _MAX_CAPTION = 12
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
-    """Write `workdir/out/annotated.png`: the entry for a sandboxed child.
+    """Write `workdir/out/annotated.png`. This is the entry for a sandboxed child.
 
     Args:
         request: `image` (path in `workdir`) and `item` (a `DatasetItem`).
-        workdir: Holds the image.
-        report: Not told anything: this is short.
+        workdir: Directory with the image.
+        report: Not used, because this is quick.
 
     Raises:
-        EngineFailure: INVALID_DATA where the image cannot be read.
+        EngineFailure: INVALID_DATA if the image cannot be read.
     """
     item = Item.from_dict(request["item"])
     out = workdir / "out" / "annotated.png"
@@ -31,7 +31,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
 
 
 def annotated(image: Image, item: Item) -> bytes:
-    """Return a PNG of an image with an item's boxes, its classes and attributes under it; crowds are dashed."""
+    """Return a PNG of an image with an item's boxes, and its classes and attributes below; crowds are dashed."""
     boxes = [DrawnBox(box.label, box.x, box.y, box.width, box.height, dashed=box.crowd) for box in item.boxes]
     lines = [f"{key}: {value}" for key, value in (*item.classifications.items(), *item.attributes.items())]
     return draw(image, boxes, lines[:_MAX_CAPTION])

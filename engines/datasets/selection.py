@@ -1,4 +1,4 @@
-"""A selection of items as a worker reads it: the index, and the files that it names."""
+"""A selection of items as a worker reads it: the index and the files of its items."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from engines.imaging import Array, Image, decode
 
 
 class Selection:
-    """Chosen items, with their images or tensors.
+    """Selected items with their images or tensors.
 
     Attributes:
-        folder: Holds `index.parquet` and `content/{sha256}`.
-        warnings: What of an uploaded file was left out.
+        folder: Contains `index.parquet` and `content/{sha256}`.
+        warnings: Notes about parts of an uploaded file that were left out.
     """
 
     def __init__(self, folder: Path, warnings: Sequence[str] = ()) -> None:
@@ -34,28 +34,28 @@ class Selection:
         """The items, in their order.
 
         Raises:
-            EngineFailure: INVALID_DATA where there is none.
+            EngineFailure: INVALID_DATA if there are none.
         """
         items = read_items(self.folder / INDEX)
         if not items:
             raise EngineFailure(
                 FailureReason.INVALID_DATA,
-                "The selection holds no items.",
-                suggested_fix="Choose a dataset that holds items, or a larger count.",
+                "The selection contains no items.",
+                suggested_fix="Choose a dataset with items.",
             )
         return items
 
     @property
     def is_tensors(self) -> bool:
-        """True where the items are tensors, False where they are images."""
+        """True if the items are tensors, False if they are images."""
         first = self.items[0]
         return first.width == 0 and first.height == 0
 
     def image(self, item: Item) -> Image:
-        """Return an item's image, bytes (rows, columns, 3) in blue, green, red, decoded anew at each call.
+        """Return an item's image: bytes (rows, columns, 3) in BGR order, decoded at each call.
 
         Raises:
-            EngineFailure: INVALID_DATA that names the item where it is no image, or cannot be read.
+            EngineFailure: INVALID_DATA that names the item, if it is not an image or cannot be read.
         """
         try:
             return decode(self._file(item))
@@ -66,10 +66,10 @@ class Selection:
     def tensors(self, item: Item) -> dict[str, Array]:
         """Return an item's tensors by name, without batch axis and without labels.
 
-        The arrays of the file that was read last stay open, so read items in their order.
+        The arrays of the last file stay open, so it is fastest to read items in their order.
 
         Raises:
-            EngineFailure: INVALID_DATA that names the item where its file cannot be read or has no such row.
+            EngineFailure: INVALID_DATA that names the item, if its file cannot be read or has no such row.
         """
         if self._opened[0] != item.sha256:
             self._opened = (item.sha256, load(self._file(item), item.path))
@@ -81,7 +81,7 @@ class Selection:
     def _file(self, item: Item) -> Path:
         path = self.folder / CONTENT / item.sha256
         if not path.is_file():
-            raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, f"The file of {item.path} is not in the selection.")
+            raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, f"The file of {item.path} is missing.")
         return path
 
 
@@ -89,11 +89,11 @@ def unpack_selection(file: Path, folder: Path) -> Selection:
     """Return the selection in an uploaded file: an archive of images or of a dataset, one image, an NPZ or NPY.
 
     Args:
-        file: What was uploaded; its name does not matter.
-        folder: Where the selection is laid out.
+        file: The uploaded file; its name does not matter.
+        folder: Folder for the selection.
 
     Raises:
-        EngineFailure: INVALID_DATA where the file is unsafe, cannot be read, or holds nothing to use.
+        EngineFailure: INVALID_DATA if the file is unsafe, cannot be read, or contains no usable item.
     """
     report = import_files(file, folder)["report"]
     left_out = [

@@ -1,4 +1,4 @@
-"""Counts what an index holds, while it is written."""
+"""Counts the contents of an index while it is written."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from engines.datasets.items import LABEL, Item
 
 MAX_VALUES = 10_000
-"""Most classes, and most values of attributes, that a summary lists."""
+"""Most classes, and most attribute values, that a summary lists."""
 
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index holds.
+    """The contents of an index in numbers.
 
     Attributes:
-        count: Items.
-        boxes: Boxes.
-        size_bytes: Sum of the sizes of all files, each once.
-        classes: `{"key", "value", "count"}`, most frequent first; for boxes under `label`, by box.
-        attributes: The same of attributes.
+        count: Number of items.
+        boxes: Number of boxes.
+        size_bytes: Total size of all files, each counted once.
+        classes: `{"key", "value", "count"}`, most frequent first; boxes are counted under the key `label`.
+        attributes: The same for attributes.
     """
 
     count: int
@@ -44,7 +44,7 @@ class Tally:
     """Counts items one by one."""
 
     def __init__(self) -> None:
-        """Start at nothing."""
+        """Start with nothing counted."""
         self.count = 0
         self.boxes = 0
         self.size_bytes = 0
@@ -66,7 +66,7 @@ class Tally:
         self._attributes.update(item.attributes.items())
 
     def summary(self) -> IndexSummary:
-        """Return what was counted."""
+        """Return the counts."""
         return IndexSummary(
             self.count, self.boxes, self.size_bytes, value_counts(self._classes), value_counts(self._attributes)
         )

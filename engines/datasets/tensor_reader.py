@@ -15,22 +15,22 @@ from engines.datasets.tensors import TensorFile, inspect
 from engines.failures import EngineFailure
 
 MAX_ROWS = 10_000_000
-"""Most rows of all files: one of a single byte packs to nearly nothing, and every row becomes an item."""
+"""Most rows of all files: every row becomes an item, and small rows compress to almost nothing."""
 
 
 class TensorReader:
-    """Reads files of tensors, in the order of their paths; an item is a row."""
+    """Reads tensor files in the order of their paths; each row is an item."""
 
     tensors = True
 
     def __init__(self, files: dict[str, TensorFile], notes: Notes) -> None:
-        """Read from files that were inspected, by path; `notes` say which could not be."""
+        """Read from inspected files, by path; `notes` tell which could not be read."""
         self._files = files
         self._notes = notes
         self.rows = {path: file.rows for path, file in files.items()}
 
     def items(self, notes: Notes) -> Iterator[Found]:
-        """Yield the rows that can be used."""
+        """Yield the usable rows."""
         notes.extend(self._notes)
         for path, file in self._files.items():
             for row in range(file.rows):
@@ -41,9 +41,9 @@ class TensorReader:
 
 
 def tensor_reader(files: Files, paths: Iterable[str], scratch: Path) -> tuple[TensorReader, dict[str, Path]]:
-    """Return a reader of tensor files, and where the bytes of its paths are.
+    """Return a reader of tensor files, and the file of each of its paths.
 
-    NPY files that share a folder are the arrays of the same items and are stored as one NPZ.
+    NPY files in one folder are arrays of the same items and are stored as one NPZ.
 
     Raises:
         EngineFailure: INVALID_DATA if two files hold different arrays.
@@ -62,14 +62,14 @@ def tensor_reader(files: Files, paths: Iterable[str], scratch: Path) -> tuple[Te
         first = next(iter(found))
         if found[path].arrays != found[first].arrays:
             invalid(
-                f"{path} and {first} hold different arrays: {_written(found[path])}, and {_written(found[first])}.",
-                fix="Give every file the same arrays: one per input of the model, of one type and shape per item.",
+                f"{path} and {first} contain different arrays: {_written(found[path])}, and {_written(found[first])}.",
+                fix="Use the same arrays in every file: one per input of the model, with one type and shape per item.",
             )
     rows = sum(file.rows for file in found.values())
     if rows > MAX_ROWS:
         invalid(
-            f"The files hold {rows:,} items; at most {MAX_ROWS:,} are allowed.",
-            fix="Split the data into several datasets; items lie along the first axis of every array.",
+            f"The files contain {rows:,} items; at most {MAX_ROWS:,} are allowed.",
+            fix="Split the data into several datasets. Every row along the first axis of an array is an item.",
         )
     return TensorReader(found, notes), stored
 
@@ -90,7 +90,7 @@ def _joined(files: Files, paths: Iterable[str], scratch: Path) -> dict[str, Path
         joined.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(joined, "w", zipfile.ZIP_STORED) as archive:
             for path in arrays:
-                # A fixed time, so that the same arrays are the same bytes.
+                # With a fixed time, equal arrays give equal bytes.
                 member = zipfile.ZipInfo(posixpath.basename(path), (1980, 1, 1, 0, 0, 0))
                 with files[path].open("rb") as source, archive.open(member, "w", force_zip64=True) as target:
                     while chunk := source.read(2**20):

@@ -46,12 +46,12 @@ def draws(counts: NDArray[np.int64], resamples: int, random: np.random.Generator
 
 
 def metric(name: str, value: float, drawn: Floats, part: str) -> MetricValue | None:
-    """Return a figure with its interval; None where it is not defined.
+    """Return a figure with its interval; None if it is not defined.
 
     Args:
         name: Name of the metric.
         value: The figure on the samples themselves.
-        drawn: The figure on each draw, NaN where it is not defined there.
+        drawn: The figure on each draw, NaN if it is not defined there.
         part: Name of the slice.
     """
     if not np.isfinite(value):

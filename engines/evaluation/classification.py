@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.evaluation.bootstrap import Floats, draws, generator, metrics
-from engines.evaluation.collector import row
+from engines.evaluation.collector import Collector, row
 from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction, TaskPrediction
@@ -25,19 +25,13 @@ _TOP5 = 5
 _COLUMNS = ("truth", "predicted", "rank")
 
 
-class ClassificationCollector:
+class ClassificationCollector(Collector):
     """Collects scores of classes; see `Collector`."""
-
-    late = False
 
     def __init__(self, truth: ClassTruth) -> None:
         self._truth = truth
+        self.classes = truth.classes
         self._columns = {task: {field: array("q") for field in _COLUMNS} for task in truth.classes}
-
-    @property
-    def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """Names of the classes by task."""
-        return self._truth.classes
 
     @property
     def main_metric(self) -> str:
@@ -56,10 +50,6 @@ class ClassificationCollector:
             return row(sample, tasks=answers)
         loss = float(np.mean([given.loss for given in judged]))
         return row(sample, tasks=answers, loss=loss, correct=all(given.correct for given in judged))
-
-    def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:
-        """Return the rows as they are."""
-        return rows
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
         """Return accuracy and averages over classes, then the figures of every class."""

@@ -14,17 +14,15 @@ from engines.evaluation.report import MetricValue
 class Collector(Protocol):
     """Judges predictions against what is true."""
 
-    late: bool
+    classes: Mapping[str, tuple[str, ...]]
+    """Names of the classes by task."""
+
+    late: bool = False
     """Whether rows are complete only after `settled`; the caller keeps them until then."""
 
     @property
     def main_metric(self) -> str:
-        """Name of the figure that counts most; empty where nothing can be judged."""
-        ...
-
-    @property
-    def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """Names of the classes by task."""
+        """Name of the figure that counts most; empty if nothing can be judged."""
         ...
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
@@ -35,8 +33,8 @@ class Collector(Protocol):
         ...
 
     def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:
-        """Return the rows of all samples with what is known only once every sample was seen."""
-        ...
+        """Return the rows of all samples, with values that depend on all of them."""
+        return rows
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
         """Return every figure of every group, with intervals from so many draws."""

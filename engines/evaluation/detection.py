@@ -9,7 +9,7 @@ import numpy as np
 
 from engines.evaluation.bootstrap import Floats, draws, generator, metrics
 from engines.evaluation.box_matches import AREAS, COCO_THRESHOLDS, ClassMatches, Matcher
-from engines.evaluation.collector import row
+from engines.evaluation.collector import Collector, row
 from engines.evaluation.detection_tables import detection_figures
 from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
@@ -29,7 +29,7 @@ def thresholds(asked: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted({*COCO_THRESHOLDS, *extra}))
 
 
-class DetectionCollector:
+class DetectionCollector(Collector):
     """Collects boxes; see `Collector`.
 
     Args:
@@ -37,8 +37,6 @@ class DetectionCollector:
         annotated: Whether the data has true boxes at all.
         asked: Thresholds of intersection over union that have figures of their own.
     """
-
-    late = False
 
     def __init__(self, classes: Mapping[str, tuple[str, ...]], *, annotated: bool, asked: Sequence[float]) -> None:
         self.classes = classes
@@ -67,10 +65,6 @@ class DetectionCollector:
         self._boxes += truths
         result = self._matcher.add(truths, found)
         return row(sample, detections=found, truths=truths, loss=result.loss, correct=result.correct)
-
-    def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:
-        """Return the rows as they are."""
-        return rows
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
         """Return COCO's figures and those of each class, for each group."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.datasets.items import Item
 from engines.evaluation.bootstrap import Floats, draws, generator, metrics
-from engines.evaluation.collector import row
+from engines.evaluation.collector import Collector, row
 from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
@@ -43,7 +43,7 @@ def retrieval(vectors: Floats, classes: NDArray[np.int64]) -> Retrieval:
 
     Args:
         vectors: (samples, dimension); one with values that are not finite finds nothing and is found last.
-        classes: (samples,) number of each class; -1 where there is none.
+        classes: (samples,) number of each class; -1 if there is none.
     """
     finite = np.asarray(np.isfinite(vectors).all(axis=1))
     lengths = np.linalg.norm(np.where(finite[:, None], vectors, 0), axis=1, keepdims=True)
@@ -64,12 +64,12 @@ def retrieval(vectors: Floats, classes: NDArray[np.int64]) -> Retrieval:
     return Retrieval(nearest, reciprocal)
 
 
-class EmbeddingCollector:
+class EmbeddingCollector(Collector):
     """Collects vectors; see `Collector`.
 
     Args:
         items: All items, in order.
-        tasks: Keys of the items' classes that are judged; all where empty.
+        tasks: Keys of the items' classes that are judged; all if empty.
         seed: Seed by which samples are chosen where there are too many.
 
     Raises:
@@ -86,7 +86,7 @@ class EmbeddingCollector:
         self._seed = seed
         self._vectors: list[NDArray[np.float32]] = []
         self._found: dict[str, Retrieval] = {}
-        self.classes: Mapping[str, tuple[str, ...]] = {}
+        self.classes = {}
 
     @property
     def main_metric(self) -> str:
@@ -97,7 +97,7 @@ class EmbeddingCollector:
         """Take the vector of one sample.
 
         Raises:
-            EngineFailure: OUTPUT_MISMATCH where it is longer or shorter than those before.
+            EngineFailure: OUTPUT_MISMATCH if it is longer or shorter than those before.
         """
         vector = np.asarray(prediction["vector"], np.float32)
         if self._vectors and len(vector) != len(self._vectors[0]):
@@ -199,7 +199,7 @@ class EmbeddingCollector:
 
 
 def weighted(weights: Floats, values: Floats) -> Floats:
-    """Return the mean of values that are not NaN for each row of weights (draws, samples); NaN where there are none."""
+    """Return the mean of values that are not NaN for each row of weights (draws, samples); NaN if there are none."""
     known = np.isfinite(values)
     whole = weights[:, known].sum(1)
     part = weights[:, known] @ values[known]
@@ -208,7 +208,7 @@ def weighted(weights: Floats, values: Floats) -> Floats:
 
 
 def _mean_known(values: Floats) -> Floats:
-    """Return the mean of each row over what is not NaN; NaN where all is."""
+    """Return the mean of each row over what is not NaN; NaN if all is."""
     count = np.isfinite(values).sum(1)
     mean: Floats = np.divide(np.nansum(values, 1), count, out=np.full(len(values), np.nan), where=count > 0)
     return mean

@@ -55,10 +55,10 @@ class Feeder:
         component: The component as `manifest.json` has it.
         steps: What happens to images; the default where None brings them to the input's size, colours and layout.
         batch_size: Samples per call.
-        numbers: Numbers of the items to take, in order; all where None.
+        numbers: Numbers of the items to take, in order; all if None.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the batch is too large, the model takes several inputs and the items are
+        EngineFailure: INVALID_SPEC if the batch is too large, the model takes several inputs and the items are
             images, or the input takes no images.
     """
 

@@ -67,8 +67,8 @@ class Judge:
             run: Returns every output by name for every input by name, the batch first.
 
         Raises:
-            EngineFailure: OUTPUT_MISMATCH where outputs do not fit the method, INVALID_DATA where nothing can be
-                judged, INVALID_SPEC where there is no such figure.
+            EngineFailure: OUTPUT_MISMATCH if outputs do not fit the method, INVALID_DATA if nothing can be
+                judged, INVALID_SPEC if there is no such figure.
         """
         predictor = Predictor(self._method, self._args, self._taxonomies)
         items = self._feeder.selection.items

@@ -49,7 +49,7 @@ class Passes:
         """Return a prediction of the first batch, by a call that no clock counts: it warms the runtime up.
 
         Raises:
-            EngineFailure: OUTPUT_MISMATCH where the outputs do not fit the method.
+            EngineFailure: OUTPUT_MISMATCH if the outputs do not fit the method.
         """
         batch = next(self._feeder.batches())
         return self._predictor.predict(batch, self._run(batch.feed))[0][0]

@@ -23,7 +23,7 @@ _MOST_ELEMENTS = 8_000_000
 
 
 def average_precision(matches: ClassMatches, weights: Floats, area: str = "all") -> Floats:
-    """Return the average precision (weightings, thresholds); NaN where a weighting has no true box.
+    """Return the average precision (weightings, thresholds); NaN if a weighting has no true box.
 
     Args:
         matches: Matches of one class.

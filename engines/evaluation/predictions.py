@@ -56,12 +56,12 @@ class TaskPrediction:
 
     Attributes:
         task: Name of the task.
-        truth: Number of the true class; -1 where it is not known.
-        predicted: Number of the predicted class; -1 where the scores were not finite.
+        truth: Number of the true class; -1 if it is not known.
+        predicted: Number of the predicted class; -1 if the scores were not finite.
         score: Probability of the predicted class.
         truth_score: Probability of the true class.
-        rank: Classes that score higher than the true one; -1 where it is not known, or where nothing is predicted.
-        loss: Cross-entropy; 0 where the truth is not known.
+        rank: Classes that score higher than the true one; -1 if it is not known, or where nothing is predicted.
+        loss: Cross-entropy; 0 if the truth is not known.
     """
 
     task: str
@@ -121,11 +121,6 @@ class SamplePrediction:
     detections: tuple[DetectedBox, ...] = ()
     vector: Sequence[float] = ()
 
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """What names the sample across evaluations of one dataset: path, content, row."""
-        return self.path, self.sha256, self.row
-
 
 class PredictionsWriter:
     """Writes rows as they come; use it as a context manager."""
@@ -164,7 +159,7 @@ def read_header(path: Path) -> PredictionsHeader:
     """Return what all rows share.
 
     Raises:
-        EngineFailure: INVALID_DATA where the file is no `predictions.parquet`.
+        EngineFailure: INVALID_DATA if the file is no `predictions.parquet`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -182,10 +177,10 @@ def read_predictions(path: Path, rows: Sequence[int] | None = None) -> Iterator[
 
     Args:
         path: The file.
-        rows: Places of rows, from 0, rising; every row where None.
+        rows: Places of rows, from 0, rising; every row if None.
 
     Raises:
-        EngineFailure: INVALID_DATA where the file is no `predictions.parquet`.
+        EngineFailure: INVALID_DATA if the file is no `predictions.parquet`.
     """
     import pyarrow.parquet as pq
 

@@ -73,7 +73,7 @@ class Predictor:
         Args:
             items: All items that will be judged, in order.
             first: A prediction, which tells the number of classes where the package has no names for them.
-            tasks: Classification tasks that are judged; all where empty.
+            tasks: Classification tasks that are judged; all if empty.
             thresholds: Asked intersections over union.
             seed: Seed of choices.
 

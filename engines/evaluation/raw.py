@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.evaluation.collector import row
+from engines.evaluation.collector import Collector, row
 from engines.evaluation.feeder import Sample
 from engines.evaluation.groups import Group
 from engines.evaluation.predictions import SamplePrediction
@@ -16,14 +16,13 @@ from engines.evaluation.report_figures import OutputFigures
 from engines.tensors import Array
 
 
-class RawCollector:
+class RawCollector(Collector):
     """Collects statistics of outputs; see `Collector`."""
 
-    late = False
     main_metric = ""
 
     def __init__(self) -> None:
-        self.classes: Mapping[str, tuple[str, ...]] = {}
+        self.classes = {}
         self._outputs: dict[str, _Statistics] = {}
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
@@ -31,10 +30,6 @@ class RawCollector:
         for name, array in prediction["outputs"].items():
             self._outputs.setdefault(name, _Statistics(array)).add(array)
         return row(sample)
-
-    def settled(self, rows: Sequence[SamplePrediction]) -> Sequence[SamplePrediction]:
-        """Return the rows as they are."""
-        return rows
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
         """Return nothing: what raw outputs should be is not known."""

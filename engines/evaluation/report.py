@@ -68,7 +68,7 @@ class Times(Part):
 
 
 class TaskAnswer(Part):
-    """Truth and prediction of one classification task; `truth` is empty where it is not known."""
+    """Truth and prediction of one classification task; `truth` is empty if it is not known."""
 
     task: str
     truth: str

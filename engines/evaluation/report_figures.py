@@ -24,7 +24,7 @@ class Averages(Part):
 class ClassFigures(Part):
     """One class of a classification task. `support` counts true samples, `predicted` those predicted as it.
 
-    Precision is 0 where nothing was predicted, recall 0 where nothing was true, as in scikit-learn.
+    Precision is 0 if nothing was predicted, recall 0 if nothing was true, as in scikit-learn.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ConfusionMatrix(Part):
     Attributes:
         classes: Names of rows and columns. Of many classes only the most confused are shown; the last is then the rest.
         counts: Samples, one list per true class.
-        left_out: Number of classes that the last row and column stand for; 0 where every class is shown.
+        left_out: Number of classes that the last row and column stand for; 0 if every class is shown.
         not_predicted: Samples without a prediction, because the scores were not finite: in no cell.
     """
 
@@ -52,7 +52,7 @@ class ConfusionMatrix(Part):
 
 
 class ClassificationTask(Part):
-    """One classification task of the model. `top5` is absent where there are no more than five classes."""
+    """One classification task of the model. `top5` is absent if there are no more than five classes."""
 
     task: str
     samples: int
@@ -65,7 +65,7 @@ class ClassificationTask(Part):
 
 
 class DetectionClass(Part):
-    """One class of a detector. Figures are absent where the data has no box of it.
+    """One class of a detector. Figures are absent if the data has no box of it.
 
     `ap` is over COCO's range of thresholds, `ar100` with at most 100 boxes per image.
     """
@@ -106,7 +106,7 @@ class DetectionFigures(Part):
 class EmbeddingFigures(Part):
     """The vectors of an embedding model: lengths, spread, and by which keys of the data retrieval was judged.
 
-    `mean_cosine` is the mean cosine of the angle between two different vectors, near 1 where all point the same way.
+    `mean_cosine` is the mean cosine of the angle between two different vectors, near 1 if all point the same way.
     """
 
     dimension: int
@@ -118,7 +118,7 @@ class EmbeddingFigures(Part):
 
 
 class OutputFigures(Part):
-    """One output of the model over all samples. Statistics are of the finite elements; absent where there are none."""
+    """One output of the model over all samples. Statistics are of the finite elements; absent if there are none."""
 
     name: str
     dtype: str

@@ -43,7 +43,7 @@ class Spec(_Message):
 
 
 class EvaluationRequest(_Message):
-    """Everything that an evaluation needs; `dataset` is None where images were uploaded."""
+    """Everything that an evaluation needs; `dataset` is None if images were uploaded."""
 
     dataset: dict[str, Any] | None = None
     spec: Spec

@@ -28,7 +28,7 @@ class Cells:
 
     Attributes:
         truth: (cells,) number of the true class.
-        predicted: (cells,) number of the predicted class; -1 where there is no prediction.
+        predicted: (cells,) number of the predicted class; -1 if there is no prediction.
         in_top5: (cells,) whether the true class is among the five with the highest scores.
         counts: (cells,) samples.
     """
@@ -46,7 +46,7 @@ class Cells:
         return cls(cells[:, 0], cells[:, 1], cells[:, 2].astype(bool), counts)
 
     def top1(self, weights: Floats) -> Floats:
-        """Return the part of right predictions of each row of weights (draws, cells); NaN where the row is empty."""
+        """Return the part of right predictions of each row of weights (draws, cells); NaN if the row is empty."""
         return _ratio(weights[:, self.truth == self.predicted].sum(1), weights.sum(1), np.nan)
 
     def top5(self, weights: Floats) -> Floats:

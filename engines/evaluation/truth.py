@@ -22,7 +22,7 @@ class ClassTruth:
     Args:
         items: All items.
         taxonomies: `{"task", "classes"}` of each task.
-        tasks: Tasks that are judged; all where empty.
+        tasks: Tasks that are judged; all if empty.
 
     Raises:
         EngineFailure: INVALID_SPEC for a task that the model does not have.
@@ -44,7 +44,7 @@ class ClassTruth:
         self._without: Counter[str] = Counter()
 
     def of(self, item: Item) -> dict[str, int]:
-        """Return the number of the true class by task; -1 where the item has none, or one that is not a class."""
+        """Return the number of the true class by task; -1 if the item has none, or one that is not a class."""
         found = {}
         for task, numbers in self._numbers.items():
             value = item.classifications.get(self._keys.get(task, ""))

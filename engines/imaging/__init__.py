@@ -1,7 +1,7 @@
-"""Images as models and people see them: decoded, brought to a model's input, and drawn on.
+"""Images: decoding, preprocessing for a model's input, and drawing.
 
-An image is an array of bytes (rows, columns, channels) in the channel order blue, green, red, as OpenCV decodes it.
-Values stay 0 to 255 all the way: mean and scale are part of a package's graph.
+An image is an array of bytes (rows, columns, channels) in BGR order, as OpenCV decodes it. Values stay 0 to 255
+throughout, because mean and scale are part of a package's graph.
 """
 
 from engines.imaging.decoding import MAX_PIXELS, SWAPPING, Array, Image, Size, decode, measure

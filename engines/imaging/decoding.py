@@ -1,4 +1,4 @@
-"""Reads image files by Pillow, bounded in pixels, the way up that their EXIF data says."""
+"""Reads image files with Pillow, limited in pixels and turned by their EXIF orientation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Array = NDArray[Any]
 Image = NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
-"""Most pixels of an image: 10 000 by 10 000. A larger one is taken for a decompression bomb."""
+"""Most pixels of an image: 10 000 by 10 000. A larger one is treated as a decompression bomb."""
 
 LARGE_PIXELS = 16_000_000
-"""Pixels from which an image, decoded, is worth a thought: 48 MB."""
+"""Images with more pixels, 48 MB when decoded, are decoded one at a time."""
 
-# Files of the format MPO are opened as JPEG; it has no entry of its own.
+# MPO files are opened as JPEG, so MPO has no entry.
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-# What Pillow raises for files that are no images, are cut off, or lie about themselves.
+# Errors of Pillow for files that are not images, are truncated, or have wrong headers.
 _ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
     struct.error,
@@ -37,24 +37,24 @@ _ERRORS = (
 
 
 def decode(source: bytes | Path) -> Image:
-    """Return an image as bytes (rows, columns, 3) in the order blue, green, red, the way up that its EXIF data says.
+    """Return an image as bytes (rows, columns, 3) in BGR order, turned by its EXIF orientation.
 
-    Transparent parts come out over black. 16-bit greys are scaled to bytes. Of an animation this is the first frame.
+    Transparency is drawn over black, 16-bit greys are scaled to bytes, and an animation gives its first frame.
 
     Raises:
-        EngineFailure: INVALID_DATA where the file is no image, is cut off, or has more than `MAX_PIXELS` pixels.
+        EngineFailure: INVALID_DATA if the file is not an image, is truncated, or has more than `MAX_PIXELS` pixels.
     """
     with _opened(source) as image:
         return np.ascontiguousarray(np.asarray(_as_rgb(_upright(image)))[:, :, ::-1])
 
 
 class Size(NamedTuple):
-    """How large an image is.
+    """The size of an image as it is displayed, and how its stored pixels are turned.
 
     Attributes:
-        width: Columns of pixels, the way up that the image is shown.
-        height: Rows of pixels, the way up that it is shown.
-        turn: What brings the stored pixels upright: a name of `PIL.Image.Transpose`; empty if they are upright.
+        width: Width in pixels.
+        height: Height in pixels.
+        turn: The turn from the stored to the displayed image: a name of `PIL.Image.Transpose`, or empty for none.
     """
 
     width: int
@@ -63,19 +63,19 @@ class Size(NamedTuple):
 
 
 def measure(source: bytes | Path, large: AbstractContextManager[object] | None = None) -> Size:
-    """Return the size of an image, after checking its sums and decoding it whole.
+    """Return the size of an image after verifying its checksums and decoding all of it.
 
     Args:
         source: The file.
-        large: Entered while an image of more than `LARGE_PIXELS` is decoded: a lock, so that threads share the memory.
+        large: A lock that is held while an image of more than `LARGE_PIXELS` is decoded, to limit memory.
 
     Raises:
-        EngineFailure: INVALID_DATA, as for `decode`.
+        EngineFailure: INVALID_DATA as for `decode`.
     """
     with _opened(source) as image:
         image.verify()
     with _opened(source) as image:
-        turn = _turn(image)  # Loading a TIFF turns it.
+        turn = _turn(image)  # Read first, because loading a TIFF turns it.
         with large if large and image.width * image.height > LARGE_PIXELS else nullcontext():
             image.load()
         width, height = image.size
@@ -93,9 +93,9 @@ _TURNS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
-"""What brings an image of each EXIF orientation upright."""
+"""The turn to the displayed image, by EXIF orientation."""
 SWAPPING = frozenset({"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"})
-"""Turns after which rows are columns."""
+"""Turns that swap rows and columns."""
 
 
 @contextmanager
@@ -111,27 +111,27 @@ def _opened(source: bytes | Path) -> Iterator[PillowImage]:
                 _check_size(*image.size)
                 yield image
     except UnidentifiedImageError:
-        raise _bad("has no format that can be read", _looks(source)) from None
+        raise _bad("is not in a supported format", _looks(source)) from None
     except Pillow.DecompressionBombError as error:
         raise _bad(f"has too many pixels; at most {MAX_PIXELS:,} are allowed", first_line(error)) from error
     except _ERRORS as error:
-        raise _bad("cannot be decoded: it is cut off or damaged", first_line(error)) from error
+        raise _bad("cannot be decoded: it is truncated or damaged", first_line(error)) from error
 
 
 def _turn(image: PillowImage) -> str:
-    """Return what brings an image upright; nothing where it is, or where its EXIF data says no orientation there is."""
+    """Return the turn to the displayed image; empty if there is none or the EXIF orientation is not valid."""
     orientation = image.getexif().get(_ORIENTATION)
     return _TURNS.get(orientation, "") if isinstance(orientation, int) else ""
 
 
 def _upright(image: PillowImage) -> PillowImage:
-    """Return an image the way up that it is shown.
+    """Return an image as it is displayed.
 
-    Not by `ImageOps.exif_transpose`: it writes the EXIF data anew, and fails on damaged data that nobody needs.
+    `ImageOps.exif_transpose` is not used, because it rewrites the EXIF data and fails if any of it is damaged.
     """
     from PIL import Image as Pillow
 
-    image.load()  # Of a TIFF this turns the image.
+    image.load()  # This turns a TIFF.
     turn = _turn(image)
     return image.transpose(Pillow.Transpose[turn]) if turn else image
 
@@ -140,7 +140,7 @@ def _as_rgb(image: PillowImage) -> PillowImage:
     from PIL import Image as Pillow
 
     if image.mode in {"I;16", "I;16B", "I;16L", "I;16N", "I"}:
-        # Pillow would clip these to 255 and so turn nearly all of a 16-bit image white.
+        # Pillow would clip these to 255, which makes most of a 16-bit image white.
         return Pillow.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         return Pillow.fromarray(np.nan_to_num(np.asarray(image)).clip(0, 255).round().astype(np.uint8)).convert("RGB")

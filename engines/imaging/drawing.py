@@ -23,8 +23,8 @@ _LARGEST_FACTOR = 16
 _LARGE = 2000
 _LONGEST_LABEL = 40
 _LONGEST_TEXT = 300
-"""Characters of a line of a caption: no picture is wider, and Pillow refuses to draw a million."""
-# Colours that differ in hue and in lightness: Glasbey-like, picked for black or white text on them.
+"""Most characters of a caption line: more do not fit, and Pillow fails on very long texts."""
+# Colours that differ in hue and lightness, as in Glasbey's palettes, and suit black or white text.
 _PALETTE = (
     (230, 25, 75),
     (60, 180, 75),
@@ -44,7 +44,7 @@ _PALETTE = (
     (128, 128, 0),
 )
 _GOLDEN = 0.618033988749895
-# Fonts with more letters than Pillow's own, which has Latin alone.
+# Fonts with more scripts than Pillow's own, which has Latin only.
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf")
 
 
@@ -53,13 +53,13 @@ class DrawnBox:
     """A box to draw, in image pixels from the top left corner.
 
     Attributes:
-        label: Its class, which gives its colour.
+        label: Its class, which determines its colour.
         x: Left edge.
         y: Top edge.
         width: Width.
         height: Height.
-        score: Confidence, written after the label; none where None.
-        dashed: Draws a dashed outline: what was expected, or a crowd.
+        score: Confidence, written after the label; not written if None.
+        dashed: True for a dashed outline, which marks a true box or a crowd.
     """
 
     label: str
@@ -74,15 +74,15 @@ class DrawnBox:
 def draw(
     image: Image, boxes: Sequence[DrawnBox] = (), caption: Sequence[str] = (), classes: Sequence[str] = ()
 ) -> bytes:
-    """Return a PNG of an image with boxes, their labels, and a caption under it.
+    """Return a PNG of an image with boxes, their labels, and a caption below.
 
-    Small images are enlarged by a whole factor, their pixels kept crisp; lines and letters are drawn at the final size.
+    Small images are enlarged by an integer factor without smoothing; lines and text are drawn at the final size.
 
     Args:
-        image: Bytes (rows, columns, 3) in blue, green, red.
-        boxes: What to draw on it, in image pixels.
-        caption: Lines of text under the image.
-        classes: All classes, so that each has the same colour on every image; those of the boxes where empty.
+        image: Bytes (rows, columns, 3) in BGR order.
+        boxes: Boxes in image pixels.
+        caption: Lines of text below the image.
+        classes: All classes, so that each has the same colour in every image; the classes of the boxes if empty.
     """
     from PIL import Image as Pillow
     from PIL import ImageDraw
@@ -93,7 +93,7 @@ def draw(
         picture = picture.resize((picture.width * factor, picture.height * factor), Pillow.Resampling.NEAREST)
     palette = _colors(list(classes) or sorted({box.label for box in boxes}))
     pen = ImageDraw.Draw(picture)
-    # Labels go on last, so that no box hides one; large boxes first, so that small ones stay in sight.
+    # Labels are drawn last, so that no box hides one, and large boxes first, so that small ones stay visible.
     ordered = sorted(boxes, key=lambda box: -box.width * box.height)
     for box in ordered:
         _outline(pen, box, factor, palette.get(box.label, (255, 255, 255)), _line_width(picture))
@@ -103,7 +103,7 @@ def draw(
 
 
 def encode_png(image: Image) -> bytes:
-    """Return an image, bytes (rows, columns, 3) in blue, green, red, as a PNG."""
+    """Return an image, bytes (rows, columns, 3) in BGR order, as a PNG."""
     from PIL import Image as Pillow
 
     return _png(Pillow.fromarray(np.ascontiguousarray(image[:, :, ::-1])))
@@ -189,7 +189,7 @@ def _font(size: int, *, wide: bool) -> FreeTypeFont | ImageFont:
         try:
             return ImageFont.truetype(name, size)
         except OSError:
-            continue  # Not installed here.
+            continue  # Not installed.
     return ImageFont.load_default(size)
 
 
@@ -199,7 +199,7 @@ def _short(text: str, most: int = _LONGEST_TEXT) -> str:
 
 
 def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever is easier to read on `color`, by its perceived lightness."""
+    """Return black or white, whichever is easier to read on `color`, by its perceived lightness."""
     red, green, blue = color
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 

@@ -1,4 +1,4 @@
-"""Where a pixel of an image lies on the model's input, and back."""
+"""Maps positions in an image to the model's input, and back."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Geometry:
-    """What preprocessing did to places: `input = image * scale + offset`, along x and y.
+    """The effect of preprocessing on positions: `input = image * scale + offset`, along x and y.
 
     Attributes:
         width: Width of the image in pixels.
         height: Height of the image in pixels.
         scale_x: Input pixels per image pixel, along the image's width.
         scale_y: The same along its height.
-        offset_x: Where the image's left edge lies on the input, in input pixels.
-        offset_y: Where its top edge lies.
-        turned: True where rows and columns changed places, so that the input's x is the image's y.
+        offset_x: Position of the image's left edge in the input, in input pixels.
+        offset_y: Position of its top edge.
+        turned: True if rows and columns are swapped, so that the input's x is the image's y.
     """
 
     width: int
@@ -41,23 +41,15 @@ class Geometry:
         )
 
     def moved(self, x: float, y: float) -> Geometry:
-        """Return the geometry after the image moved right by `x` and down by `y` input pixels."""
+        """Return the geometry after the image is moved right by `x` and down by `y` input pixels."""
         return replace(self, offset_x=self.offset_x + x, offset_y=self.offset_y + y)
 
-    def to_input(self, boxes: ArrayLike) -> NDArray[np.float64]:
-        """Return boxes (n, 4), left, top, right, bottom in image pixels, in input pixels."""
-        placed = np.asarray(boxes, np.float64).reshape(-1, 4) * self._scales() + self._offsets()
-        return placed[:, [1, 0, 3, 2]] if self.turned else placed
-
     def to_image(self, boxes: ArrayLike) -> NDArray[np.float64]:
-        """Return boxes (n, 4), left, top, right, bottom in input pixels, in image pixels and clipped to the image."""
+        """Return boxes (n, 4) in image pixels, clipped to the image, for boxes in input pixels.
+
+        Coordinates are left, top, right, bottom.
+        """
         found = np.asarray(boxes, np.float64).reshape(-1, 4)
         found = found[:, [1, 0, 3, 2]] if self.turned else found
-        placed = (found - self._offsets()) / self._scales()
+        placed = (found - [self.offset_x, self.offset_y] * 2) / ([self.scale_x, self.scale_y] * 2)
         return placed.clip(0.0, [self.width, self.height, self.width, self.height])
-
-    def _scales(self) -> NDArray[np.float64]:
-        return np.array([self.scale_x, self.scale_y] * 2)
-
-    def _offsets(self) -> NDArray[np.float64]:
-        return np.array([self.offset_x, self.offset_y] * 2)

@@ -1,4 +1,4 @@
-"""What a model's input takes: the default steps towards it, and the check of what came of them."""
+"""A model's input: the default preprocessing steps for it, and the check of their result."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from engines.imaging.steps import Grey, Sized, Step, Steps, SwapColors, Transpos
 
 
 def steps_for(tensor: Mapping[str, Any], color: Literal["RGB", "BGR"] = "RGB") -> Steps:
-    """Return the steps that bring any image to an input: its colours, its size, its layout.
+    """Return the steps that bring any image to the colours, size and layout of an input.
 
     Args:
-        tensor: The input, as the manifest has it. Its first axis is the batch; one of 1 or 3 channels, second or last,
-            tells the layout; (N, H, W) takes grey images. Where height and width are free, the size is the one it is
-            tuned for.
+        tensor: The input as in the manifest. Its first axis is the batch; the position of 1 or 3 channels, second or
+            last, tells the layout; (N, H, W) takes grey images. If height and width are free, the optimal size is used.
         color: Order of the three channels that the network takes.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the input takes no images.
+        EngineFailure: INVALID_SPEC if the input does not take images.
     """
     extents = _opt(tensor)
     grey = takes_grey(tensor)
     channels_first = len(extents) == 4 and extents[1] in {1, 3}
     if not (len(extents) == 3 or channels_first or (len(extents) == 4 and extents[3] in {1, 3})):
         raise _bad(
-            f"The input '{tensor['name']}' takes {_written(tensor)}, which is no image: images are N*C*H*W or N*H*W*C "
-            "with 1 or 3 channels, or N*H*W",
-            "Use a dataset of tensors, with an array of this input's name.",
+            f"The input '{tensor['name']}' takes {_written(tensor)}, which is not an image: images are N*C*H*W or "
+            "N*H*W*C with 1 or 3 channels, or N*H*W",
+            "Use a dataset of tensors with an array named like this input.",
         )
     height, width = extents[2:] if channels_first else extents[1:3]
     steps: list[Step] = [Grey()] if grey else []
@@ -46,10 +45,10 @@ def steps_for(tensor: Mapping[str, Any], color: Literal["RGB", "BGR"] = "RGB") -
 def as_input(array: Array, tensor: Mapping[str, Any]) -> Array:
     """Return one sample, without batch axis, in the input's element type.
 
-    Axes of extent 1 are added or left out where the rest fits, so a grey image (1, H, W) fits an input (N, H, W).
+    Axes of extent 1 are added or removed if the rest fits, so a grey image (1, H, W) fits an input (N, H, W).
 
     Raises:
-        EngineFailure: INVALID_SPEC with the shape or type that was found and the one that was expected.
+        EngineFailure: INVALID_SPEC with the actual and the expected shape or type.
     """
     shape = tensor.get("shape") or {}
     low, high = one_sample(tensor, "min"), one_sample(tensor, "max")
@@ -58,22 +57,22 @@ def as_input(array: Array, tensor: Mapping[str, Any]) -> Array:
     dtype = _dtype(tensor)
     integers = array.dtype.kind in "iu" and dtype.kind in "iuf"
     if not (integers or np.can_cast(array.dtype, dtype, "same_kind") or (dtype.kind, array.dtype.kind) == ("f", "b")):
-        raise _bad(f"The sample for the input '{tensor['name']}' is {array.dtype}; the input takes {dtype}")
+        raise _bad(f"The sample for the input '{tensor['name']}' has the type {array.dtype}; the input takes {dtype}")
     cast = array.astype(dtype, copy=False)
     if dtype.kind in "iu" and array.dtype.kind in "iu" and not np.array_equal(cast, array):
-        raise _bad(f"The sample for the input '{tensor['name']}' holds values that {dtype} cannot hold")
+        raise _bad(f"The sample for the input '{tensor['name']}' has values outside the range of {dtype}")
     return np.ascontiguousarray(cast).reshape(array.shape)
 
 
 def one_sample(tensor: Mapping[str, Any], end: str) -> tuple[int, ...]:
-    """Return one end (`min`, `opt`, `max`) of an input's shape without its batch axis; all of it if it has none."""
+    """Return one bound (`min`, `opt`, `max`) of an input's shape without its batch axis, if it has one."""
     shape = tuple((tensor.get("shape") or {}).get(end) or ())
     axis = tensor.get("batch_axis") or 0
     return shape if axis < 0 else (*shape[:axis], *shape[axis + 1 :])
 
 
 def _squeezed(array: Array, low: Sequence[int], high: Sequence[int], tensor: Mapping[str, Any]) -> Array:
-    """Return the array with axes of extent 1 where the input has them, if that makes it fit."""
+    """Return the array with axes of extent 1 if the input has them, if that makes it fit."""
     found = [extent for extent in array.shape if extent != 1]
     target = [0 if high[axis] != 1 else 1 for axis in range(len(high))]
     if target.count(0) == len(found):
@@ -85,7 +84,7 @@ def _squeezed(array: Array, low: Sequence[int], high: Sequence[int], tensor: Map
     raise _bad(
         f"The sample for the input '{tensor['name']}' has the shape {found_shape}; the input takes {_written(tensor)}, "
         "where N is the batch",
-        "Bring images to the input's size and layout with preprocessing steps, or leave the steps out.",
+        "Bring images to the input's size and layout with preprocessing steps, or omit the steps.",
     )
 
 
@@ -98,9 +97,9 @@ def _dtype(tensor: Mapping[str, Any]) -> np.dtype[Any]:
         found = np.dtype(str(tensor["dtype"]))
     except TypeError:
         found = np.dtype("V")
-    # NumPy knows bfloat16 only where some library has registered it: the answer must not depend on that.
+    # NumPy knows bfloat16 only if some library has registered it; the result must not depend on that.
     if found.kind == "V":
-        raise _bad(f"The input '{tensor['name']}' has the element type {tensor['dtype']}, which takes no data")
+        raise _bad(f"The input '{tensor['name']}' has the element type {tensor['dtype']}, which is not supported")
     return found
 
 
@@ -109,9 +108,9 @@ def _opt(tensor: Mapping[str, Any]) -> list[int]:
 
 
 def _written(tensor: Mapping[str, Any]) -> str:
-    """Write a shape as users write it, with the range of each free axis."""
+    """Return a shape as users write it, with the range of each free axis."""
     if not tensor.get("shape"):
-        return "a shape that is not known"
+        return "an unknown shape"
     pairs = zip(one_sample(tensor, "min"), one_sample(tensor, "max"), strict=True)
     extents = [str(low) if low == high else f"[{low}..{high}]" for low, high in pairs]
     axis = tensor.get("batch_axis") or 0

@@ -1,4 +1,4 @@
-"""Preprocessing steps: what happens to a decoded image before a model takes it."""
+"""Preprocessing steps, which bring a decoded image to a model's input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engines.imaging.decoding import Array, Image
 from engines.imaging.geometry import Geometry
 
 PADDING = 114
-"""Grey with which `equal_resize` fills the rest, as the YOLO family was trained with."""
+"""Grey level of the padding of `equal_resize`, as in the training of YOLO models."""
 
 _GREY_WEIGHTS = (0.114, 0.587, 0.299)
 _NAMES = {
@@ -44,7 +44,7 @@ class Sized:
     width: int
 
     def apply(self, image: Image) -> Image:
-        """Return the image, rows by columns by channels, at this size."""
+        """Return the image (rows, columns, channels) at this size."""
         height, width = image.shape[:2]
         if self.kind == "resize":
             return _resized(image, self.height, self.width)
@@ -54,7 +54,7 @@ class Sized:
         return _centred(image, self.height, self.width, 0)
 
     def place(self, geometry: Geometry, height: int, width: int) -> Geometry:
-        """Return the geometry after this step, which finds an image of `height` by `width`."""
+        """Return the geometry after this step is applied to an image of `height` by `width`."""
         if self.kind == "resize":
             return geometry.scaled(self.width / width, self.height / height)
         if self.kind == "equal_resize":
@@ -70,7 +70,7 @@ class Sized:
 
 @dataclass(frozen=True)
 class SwapColors:
-    """Turns blue, green, red into red, green, blue, or back; nothing for grey images."""
+    """Swaps BGR and RGB; grey images stay as they are."""
 
     def __str__(self) -> str:
         """Return the step in words, for reports."""
@@ -79,16 +79,16 @@ class SwapColors:
 
 @dataclass(frozen=True)
 class Grey:
-    """Makes one channel of three, in blue, green, red, with the weights of ITU-R BT.601."""
+    """Turns BGR into one grey channel, with the weights of ITU-R BT.601."""
 
     def __str__(self) -> str:
         """Return the step in words, for reports."""
-        return "make grey"
+        return "convert to grey"
 
 
 @dataclass(frozen=True)
 class Transpose:
-    """Permutes the axes: the old axis at each new place."""
+    """Permutes the axes; `order` has the old axis of each new one."""
 
     order: tuple[int, ...]
 
@@ -102,29 +102,29 @@ Step = Sized | SwapColors | Grey | Transpose
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps, in the order in which they run. Sizes always are rows by columns of the image, wherever the axes are."""
+    """Steps in the order in which they run. Sizes are always rows by columns of the image, in any axis order."""
 
     steps: tuple[Step, ...]
 
     @classmethod
     def parse(cls, steps: Iterable[Mapping[str, Any]], tensor: Mapping[str, Any] | None = None) -> Self:
-        """Return the steps that `PreprocessingStep` messages name.
+        """Return the steps of `PreprocessingStep` messages.
 
         Args:
             steps: Each of `resize`, `centercrop`, `equal_resize` (with `height` and `width`), `cvt_rgb` (or `cvtRGB`),
                 or `transpose` (with `order`, of three axes, or of four with the batch first).
-            tensor: The input that takes the result, as the manifest has it: images turn grey first where it takes
-                one channel.
+            tensor: The input that takes the result, as in the manifest; if it takes one channel, images are converted
+                to grey first.
 
         Raises:
-            EngineFailure: INVALID_SPEC that names the step, counted from 1.
+            EngineFailure: INVALID_SPEC that names the step by its number from 1.
         """
         parsed = [_parse(number, step) for number, step in enumerate(steps, 1)]
         found = [step for step in parsed if step is not None]
         return cls((Grey(), *found) if tensor is not None and takes_grey(tensor) else tuple(found))
 
     def apply(self, image: Image) -> Array:
-        """Return an image (rows, columns, 3) in blue, green, red after the steps; values stay bytes."""
+        """Return an image (rows, columns, 3) in BGR order after the steps; values stay bytes."""
         axes: tuple[int, ...] = (0, 1, 2)
         for step in self.steps:
             if isinstance(step, Transpose):
@@ -136,7 +136,7 @@ class Steps:
         return np.ascontiguousarray(image)
 
     def geometry(self, height: int, width: int) -> Geometry:
-        """Return where places of an image of `height` by `width` pixels lie on the result."""
+        """Return how positions in an image of `height` by `width` pixels map to the result."""
         geometry = Geometry(width, height)
         axes: tuple[int, ...] = (0, 1, 2)
         for step in self.steps:
@@ -151,7 +151,7 @@ class Steps:
 
 
 def takes_grey(tensor: Mapping[str, Any]) -> bool:
-    """Say whether an input takes images of one channel: (N, 1, H, W), (N, H, W, 1) or (N, H, W)."""
+    """Return whether an input takes images of one channel: (N, 1, H, W), (N, H, W, 1) or (N, H, W)."""
     extents = [int(extent) for extent in (tensor.get("shape") or {}).get("opt") or ()]
     return len(extents) == 3 or (len(extents) == 4 and 1 in {extents[1], extents[3]} and extents[1] != 3)
 
@@ -168,7 +168,7 @@ def _on_image(step: Sized | SwapColors | Grey, image: Image) -> Image:
 
 
 def _resized(image: Image, height: int, width: int) -> Image:
-    """Resize bilinearly, with a filter as wide as the reduction, so that no pixel of a large image is skipped."""
+    """Resize bilinearly with antialiasing, so that every pixel of a large image counts."""
     from PIL import Image as Pillow
 
     if image.shape[:2] == (height, width):
@@ -185,7 +185,7 @@ def _inner(height: int, width: int, into_height: int, into_width: int) -> tuple[
 
 
 def _shift(extent: int, into: int) -> int:
-    """Where the first pixel of `extent` lies when it is centred in `into`; negative where it is cut off."""
+    """Return the position of the first pixel of `extent` centred in `into`; negative if it is cropped."""
     return (into - extent) // 2 if into >= extent else -((extent - into) // 2)
 
 
@@ -203,7 +203,7 @@ def _parse(number: int, step: Mapping[str, Any]) -> Step | None:
     name = _NAMES.get(next(iter(step))) if len(step) == 1 else None
     if name is None:
         known = "resize, centercrop, equal_resize, cvtRGB, transpose"
-        raise _bad(number, f"is {dict(step)!r}; a step is one of {known}")
+        raise _bad(number, f"is {dict(step)!r}; a step must be one of {known}")
     value = next(iter(step.values()))
     if name == "cvt_rgb":
         return SwapColors() if value else None

@@ -7,22 +7,22 @@ Arguments, all with a default. Outputs that are not named are found by their nam
 |---|---|---|---|
 | classification | scores | the first output | output (batch, classes): logits or probabilities |
 | multi_classification | scores | all, in order | outputs, one per taxonomy |
-| both | label_offset | 0 | columns before the first class: 1 where column 0 is the background |
+| both | label_offset | 0 | columns before the first class: 1 if column 0 is the background |
 | detection | boxes, scores, labels | by name or shape | (batch, n, 4); (batch, n) or (batch, n, classes); (batch, n) |
 | | count | none | output (batch,): how many of the n are valid |
 | | activation | none | of scores without labels: `none`, `sigmoid`, `softmax` |
-| | label_offset | 0 | number of the first class: 1 where 0 is the background |
+| | label_offset | 0 | number of the first class: 1 if 0 is the background |
 | | box_format | xyxy | `xyxy`, `yxyx`, `xywh`, `cxcywh` |
 | | iou_threshold | 1 | suppression of boxes of one class that overlap more: none at 1 |
 | yolo | outputs | all, in order | heads |
 | | head | by shape | `anchor` (…, 5 + classes), `anchor_free` (batch, 4 + classes, n); boxes are cxcywh |
-| | decoded | 1 for three axes | 0 where (batch, n, 5 + classes) holds raw values |
+| | decoded | 1 for three axes | 0 if (batch, n, 5 + classes) holds raw values |
 | | anchors, strides | none | of raw heads: widths and heights in pixels, head by head; a stride per head |
 | | decoding | v5 | how raw boxes are meant: `v5`, `v3` |
 | | num_classes | of the taxonomy | number of classes |
 | | multi_label | 0 | 1 lets one place be of several classes |
 | | iou_threshold | 0.5 | as above |
-| detection, yolo | normalized | 0 | 1 where boxes are fractions of the input's size |
+| detection, yolo | normalized | 0 | 1 if boxes are fractions of the input's size |
 | | score_threshold | 0.05 | lower scores are dropped |
 | | max_detections | 100 | most boxes of one sample |
 | | class_agnostic | 0 | 1 suppresses boxes of other classes too |
@@ -74,7 +74,7 @@ def plain(args: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def check(method: str, args: Args, output_shapes: Mapping[str, Sequence[int]], taxonomies: Taxonomies) -> str:
-    """Return what does not fit between outputs and method, a sentence; empty where everything fits."""
+    """Return what does not fit between outputs and method, a sentence; empty if everything fits."""
     try:
         run(
             method,

@@ -61,7 +61,7 @@ def _anchored(array: Any, classes: int, args: Args) -> bool:
 
 
 def _anchor_count(args: Args) -> int:
-    """Return the anchors of each head; 0 where none are given."""
+    """Return the anchors of each head; 0 if none are given."""
     anchors, strides = args.get("anchors"), args.get("strides")
     if not anchors or not strides:
         return 0

@@ -162,5 +162,5 @@ def _small_print(report: EvaluationReport) -> list[str]:
             "union and classes. Small boxes are below 32² pixels, large ones from 96² on, of the original image."
         )
     if report.classification:
-        lines.append("Precision is 0 where nothing was predicted as a class, recall 0 where no sample has it.")
+        lines.append("Precision is 0 if nothing was predicted as a class, recall 0 if no sample has it.")
     return lines

@@ -87,7 +87,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class Picture:
-    """A sample: its PNG as base64 (empty where it has none), its name, and lines of text with their tones."""
+    """A sample: its PNG as base64 (empty if it has none), its name, and lines of text with their tones."""
 
     png: str
     name: str

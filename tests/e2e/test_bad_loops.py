@@ -49,9 +49,9 @@ FAILING = {
     ),
     "no yolo": Bad("OUTPUT_MISMATCH", ("yolo head is expected", "logits float32 (1, 4)"), spec=(("method", "yolo"),)),
     "no image": Bad(
-        "INVALID_DATA", ("a.png", "no format that can be read"), images=lambda: archive({"a.png": b"no image"})
+        "INVALID_DATA", ("a.png", "not in a supported format"), images=lambda: archive({"a.png": b"no image"})
     ),
-    "no archive": Bad("INVALID_DATA", ("hold no dataset",), images=lambda: b"\x00" * 100),
+    "no archive": Bad("INVALID_DATA", ("not a dataset",), images=lambda: b"\x00" * 100),
 }
 
 

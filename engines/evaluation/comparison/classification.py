@@ -53,7 +53,7 @@ class ClassificationSide:
             yield from self._over_tasks(reference, judged, group, resamples, seed)
 
     def agreement(self, reference: ClassificationSide) -> Floats:
-        """Return 1 where both predict the same class in every task."""
+        """Return 1 if both predict the same class in every task."""
         same = [self._predicted[task] == reference._predicted[task] for task in self._classes]
         everywhere: Floats = np.all(same, axis=0).astype(np.float64)
         return everywhere

@@ -52,7 +52,7 @@ class EmbeddingSide:
             yield Difference(name, float(values[0][0]), float(values[2][0]), values[1], values[3])
 
     def agreement(self, reference: EmbeddingSide) -> Floats:
-        """Return the cosine of the angle between both vectors; NaN where they have different lengths or are zero."""
+        """Return the cosine of the angle between both vectors; NaN if they have different lengths or are zero."""
         found = np.full(self._samples, np.nan)
         mine, theirs = self._vectors, reference._vectors
         if mine is None or theirs is None or mine.shape != theirs.shape:

@@ -55,7 +55,7 @@ class Pairing:
         Args:
             evaluations: The evaluations.
             place: The one whose samples are read.
-            wanted: Positions of the samples that are read; every shared one where None.
+            wanted: Positions of the samples that are read; every shared one if None.
         """
         positions = self.positions[place]
         chosen = np.flatnonzero(positions >= 0 if wanted is None else np.isin(positions, wanted)).tolist()
@@ -70,7 +70,7 @@ class Pairing:
 
 
 def opened(name: str, path: Path) -> Evaluation:
-    """Return an evaluation. Raises EngineFailure INVALID_DATA where its file is no `predictions.parquet`."""
+    """Return an evaluation. Raises EngineFailure INVALID_DATA if its file is no `predictions.parquet`."""
     return Evaluation(name, path, read_header(path))
 
 
@@ -78,7 +78,7 @@ def require_alike(evaluations: Sequence[Evaluation]) -> None:
     """Refuse evaluations whose figures mean different things.
 
     Raises:
-        EngineFailure: INVALID_SPEC where there are fewer than two, or where methods or classes differ, saying how.
+        EngineFailure: INVALID_SPEC if there are fewer than two, or where methods or classes differ, saying how.
     """
     if len(evaluations) < 2:
         raise EngineFailure(FailureReason.INVALID_SPEC, "A comparison takes two evaluations or more.")
@@ -136,7 +136,7 @@ def pair(evaluations: Sequence[Evaluation]) -> Pairing:
     A sample that a dataset holds several times is paired in the order of its occurrences.
 
     Raises:
-        EngineFailure: INVALID_SPEC where there are none.
+        EngineFailure: INVALID_SPEC if there are none.
     """
     places = {key: position for position, key in enumerate(_keys(evaluations[0].path))}
     found = [np.array([places.get(key, -1) for key in _keys(entry.path)], np.int64) for entry in evaluations]

@@ -29,7 +29,7 @@ class ComparedEvaluation(Part):
         name: Name that it was given, `evaluationTasks/…`.
         samples: Samples that it judged; those that not all evaluations judged are left out of every figure.
         agreement: Part of the shared samples on which it agrees with the reference: the same class in every task; the
-            same boxes; for embeddings the mean cosine of the angle between both vectors. None where not defined.
+            same boxes; for embeddings the mean cosine of the angle between both vectors. None if not defined.
         test: Of right and wrong samples; absent for the reference, and where nothing is known to be true.
     """
 
@@ -86,7 +86,7 @@ class ComparisonReport(Part):
     """The whole of `comparison.json`; the first evaluation is the reference.
 
     `regressed` counts all samples that got worse by evaluation; `regressions` holds the worst of them.
-    `agreement` is the part of the samples on which all evaluations agree; None where that is not defined.
+    `agreement` is the part of the samples on which all evaluations agree; None if that is not defined.
     """
 
     schema_version: Literal[1] = 1

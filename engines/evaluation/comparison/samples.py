@@ -37,7 +37,7 @@ def worse(place: int, losses: Floats, severity: Floats) -> tuple[list[Worse], in
 
 
 def exact_test(before: Floats, after: Floats) -> ExactTest | None:
-    """Return McNemar's exact test of right and wrong samples; None where none is known to be either.
+    """Return McNemar's exact test of right and wrong samples; None if none is known to be either.
 
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12
     (1947); exact as a two-sided binomial test of the samples on which the sides differ.

@@ -38,11 +38,11 @@ class Side(Protocol):
         ...
 
     def agreement(self, reference: Self) -> Floats:
-        """Return for each sample how far both sides agree, 1 where they do; NaN where that is not defined."""
+        """Return for each sample how far both sides agree, 1 if they do; NaN if that is not defined."""
         ...
 
     def losses(self, reference: Self) -> Floats:
-        """Return how much worse each sample is than in the reference, in the metric's unit; NaN where not known.
+        """Return how much worse each sample is than in the reference, in the metric's unit; NaN if not known.
 
         Only samples that count as regressed are over 0; better ones are 0 or less.
         """
@@ -53,10 +53,10 @@ class Side(Protocol):
         ...
 
     def correct(self) -> Floats:
-        """Return 1 for each sample that is right, 0 for each that is wrong, NaN where nothing is known to be true."""
+        """Return 1 for each sample that is right, 0 for each that is wrong, NaN if nothing is known to be true."""
         ...
 
 
 def flag(value: bool | None) -> float:
-    """Return a verdict as a number: NaN where there is none."""
+    """Return a verdict as a number: NaN if there is none."""
     return np.nan if value is None else float(value)

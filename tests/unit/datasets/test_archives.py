@@ -61,7 +61,7 @@ def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str, kin
     ],
 )
 def test_links_and_devices_are_refused(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
-    with refused("evil", words, "themselves"):
+    with refused("evil", words, "regular files"):
         unpacked(tmp_path, tar(("a", b"x", {}), ("evil", None, fields)))
 
 
@@ -90,7 +90,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, kind: str, share: float)
     noise = {f"{number}.bin": random.randbytes(4000) for number in range(5)}
     mode = {"tar": "w", "tar.gz": "w:gz"}.get(kind, "")
     content = tar(*((name, data, {}) for name, data in noise.items()), mode=mode) if mode else zipped(noise)
-    with refused("damaged or was cut off"):
+    with refused("damaged or incomplete"):
         unpacked(tmp_path, content[: int(len(content) * share) // 512 * 512 + 100], f"x.{kind}")
 
 

@@ -76,7 +76,7 @@ def test_a_bad_box_is_left_out_and_its_image_stays(tmp_path: Path, line: str, wo
         (coco_box(17, area=float("nan")), ["'area'"]),
         (coco_box(17, area=[100]), ["'area' is [100]"]),
         (coco_box(17, iscrowd="0"), ["'iscrowd'"]),
-        (coco_box(17, of=1.5), ["'image_id'", "1.5", "whole number"]),
+        (coco_box(17, of=1.5), ["'image_id'", "1.5", "integer"]),
         (coco_box(17, of=[1]), ["'image_id'", "[1]"]),
         (coco_box(17, of=True), ["'image_id'", "True"]),
         (coco_box(17, category=None), ["'category_id'", "None"]),
@@ -153,16 +153,16 @@ def test_an_id_that_is_there_goes_before_one_of_the_same_value(tmp_path: Path) -
 @pytest.mark.parametrize("annotations", [[coco_box(of=99)], [coco_box(bbox=[])], [{"id": 1, "image_id": 1}]])
 def test_annotations_of_which_none_can_be_used_are_a_failure(tmp_path: Path, annotations: list[dict[str, Any]]) -> None:
     files: dict[str, bytes | str] = {"a.png": png(), "x.json": json.dumps(coco([coco_image()], annotations))}
-    with refused("have annotations, and none of them can be used", "x.json"):
+    with refused("have annotations, but none of them is usable", "x.json"):
         imported(tmp_path / "1", files, mapping={"entries": [{"task": "t", "key": "label", "classes": ["cat"]}]})
     assert imported(tmp_path / "2", files, type="UNANNOTATED")["item_count"] == 1
 
 
 def test_boxes_that_lie_outside_and_lines_that_are_all_bad_are_failures_too(tmp_path: Path) -> None:
     outside = lines({"image": "a.png", "boxes": [GOOD | {"x": 99}]})
-    with refused("none of them can be used", "lies outside"):
+    with refused("none of them is usable", "lies outside"):
         imported(tmp_path / "1", {"a.png": png(), "a.jsonl": outside})
-    with refused("no item that can be used", "a.jsonl, line 1"):
+    with refused("no usable item", "a.jsonl, line 1"):
         imported(tmp_path / "2", {"a.png": png(), "a.jsonl": "{\n}"})
 
 
@@ -179,9 +179,9 @@ def test_rows_of_tensors_that_are_not_finite_are_left_out(
     report = imported(tmp_path, {"d.npz": npz(x=np.array(x, order=order), label=label)})["report"]  # type: ignore[call-overload]
     assert (report["items"], report["dropped_items"]) == (3, 3)
     assert [said.split(";")[0] for said in report["warnings"]] == [
-        "d.npz, row 2: array 'x' holds NaN or infinity",
-        "d.npz, row 3: array 'label' holds 3.5, which is not a class",
-        "d.npz, row 5: array 'x' holds NaN or infinity",
+        "d.npz, row 2: array 'x' contains NaN or infinity",
+        "d.npz, row 3: array 'label' contains 3.5, which is not a class",
+        "d.npz, row 5: array 'x' contains NaN or infinity",
     ]
     items = read_items(tmp_path / "out" / "index.parquet")
     assert [(item.row, item.classifications["class"]) for item in items] == [(0, "0"), (1, "1"), (4, "4")]
@@ -191,9 +191,9 @@ def test_a_bad_file_of_tensors_is_left_out(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {"a.npz": npz(x=[1.0, np.nan]), "b.npz": npz(x=[1.0])[:-30]}
     report = imported(tmp_path / "1", files)["report"]
     assert (report["items"], report["dropped_items"]) == (1, 2)
-    assert "b.npz cannot be read as an NPZ" in report["warnings"][0]
+    assert "b.npz is not a valid NPZ" in report["warnings"][0]
     text = lines(*({"tensors": "a.npz", "row": row} for row in range(3)), {"tensors": "b.npz"})
     report = imported(tmp_path / "2", files | {"a.jsonl": text})["report"]
     assert (report["items"], report["dropped_items"]) == (1, 3)
-    for words in ("holds NaN or infinity", "no row 2; it has 2", "b.npz: b.npz cannot be read"):
+    for words in ("contains NaN or infinity", "no row 2; it has 2", "b.npz: b.npz is not a valid NPZ"):
         assert any(words in said for said in report["warnings"])

@@ -100,7 +100,7 @@ def test_a_decompression_bomb_is_left_out(tmp_path: Path) -> None:
 
 
 def test_an_import_without_an_item_is_refused(tmp_path: Path) -> None:
-    with refused("no item that can be used", "a.png"):
+    with refused("no usable item", "a.png"):
         imported(tmp_path, {"a.png": "no image"})
 
 
@@ -160,8 +160,8 @@ def test_lines_for_missing_or_repeated_images_are_left_out(tmp_path: Path) -> No
     said = "\n".join(report["warnings"])
     for words in (
         "line 2: 'b.png' is not among",
-        "'colour' is not known",
-        "line 3: 'a.png' was named before, in a.jsonl, line 1",
+        "'colour' is unknown",
+        "line 3: 'a.png' already occurs in a.jsonl, line 1",
     ):
         assert words in said
 
@@ -212,11 +212,11 @@ def test_a_crowd_is_a_truth_value_and_an_area_may_be_unknown(tmp_path: Path, wri
 @pytest.mark.parametrize(
     ("files", "request_", "words"),
     [
-        ({"a.txt": "x"}, {}, ["hold no dataset", "a.txt"]),
-        ({"a.png": png(), "x.npz": npz(x=[1.0])}, {}, ["IMAGE_FOLDER or TENSOR_FILES", "Say which"]),
+        ({"a.txt": "x"}, {}, ["not a dataset", "1 other file (a.txt)"]),
+        ({"a.png": png(), "x.npz": npz(x=[1.0])}, {}, ["IMAGE_FOLDER or TENSOR_FILES", "State the format"]),
         ({"a.jsonl": "{}", "b.json": '{"images": [], "annotations": []}'}, {}, ["JSONL or COCO"]),
-        ({"a.png": png()}, {"format": "COCO"}, ["not of the format COCO", "categories"]),
-        ({"a.png": png()}, {"type": "DETECTION"}, ["type DETECTION", "UNANNOTATED"]),
+        ({"a.png": png()}, {"format": "COCO"}, ["not have the format COCO", "categories"]),
+        ({"a.png": png()}, {"type": "DETECTION"}, ["type is DETECTION", "UNANNOTATED"]),
     ],
 )
 def test_files_that_are_not_what_they_should_be(

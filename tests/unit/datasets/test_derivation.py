@@ -113,17 +113,17 @@ def test_images_and_tensors_do_not_mix(tmp_path: Path) -> None:
     ("step", "words"),
     [
         ({"merge_classes": {"key": "digit", "classes": ["1", "8"], "into": "x"}}, ["'8'", "1, 2, 7"]),
-        ({"drop_classes": {"key": "digt", "classes": ["1"]}}, ["'digt'", "no item has this key"]),
+        ({"drop_classes": {"key": "digt", "classes": ["1"]}}, ["No item has the key 'digt'"]),
         ({"filter": {"key": "scene", "values": ["dusk"]}}, ["'dusk'", "day, night"]),
         ({"sample": {"count": 2, "stratify_by": "weather"}}, ["'weather'", "digit, scene"]),
         ({"sample": {"count": "0"}}, ["at least 1"]),
-        ({"sample": {"count": 2, "stratifyBy": "label"}}, ["many boxes"]),
+        ({"sample": {"count": 2, "stratifyBy": "label"}}, ["several boxes"]),
         (
             {"drop_classes": {"key": "digit", "classes": ["1", "2", "7"]}},
-            ["No item has an annotation left", "'digit'"],
+            ["leaves no item with an annotation", "'digit'"],
         ),
         ({"shuffle": {}}, ["merge_classes, drop_classes, filter, sample", "shuffle"]),
-        ({"filter": {"key": "scene"}}, ["does not name any values"]),
+        ({"filter": {"key": "scene"}}, ["names no values"]),
     ],
 )
 def test_names_that_no_item_has_are_refused(tmp_path: Path, step: dict[str, Any], words: list[str]) -> None:
@@ -132,7 +132,7 @@ def test_names_that_no_item_has_are_refused(tmp_path: Path, step: dict[str, Any]
 
 
 def test_empty_sources_are_refused(tmp_path: Path) -> None:
-    with refused("hold no items", reason=FailureReason.INVALID_SPEC):
+    with refused("contain no items", reason=FailureReason.INVALID_SPEC):
         derived(tmp_path, [[], []])
 
 

@@ -158,5 +158,5 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no parquet")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other")
     for name in ("text", "other", "missing"):
-        with refused("no index of a dataset"):
+        with refused("not the index of a dataset"):
             index.count(tmp_path / name)

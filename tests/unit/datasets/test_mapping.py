@@ -66,7 +66,7 @@ def test_a_key_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
 
 
 def test_a_class_that_no_one_mapped_leaves_nothing(tmp_path: Path) -> None:
-    with refused("no item that can be used", "belongs to no class"):
+    with refused("no usable item", "belongs to no class"):
         imported(tmp_path, {"x/a.png": png()}, mapping={"entries": [entry(classes="17")]}, accept_mismatches=True)
 
 

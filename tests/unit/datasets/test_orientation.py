@@ -78,14 +78,14 @@ def test_where_the_size_does_not_tell_one_warning_says_what_is_assumed(tmp_path:
     files["a.jsonl"] = lines(*written, {"image": "7.png", "boxes": [box]})
     report = imported(tmp_path, files)["report"]
     (said,) = report["warnings"]
-    assert said.startswith("8 images are turned by EXIF data")
-    assert "image as it is shown: 0.png, 1.png, 2.png, 3.png, 4.png and 3 more" in said
+    assert said.startswith("8 images are rotated or flipped by EXIF data")
+    assert "boxes of the displayed image: 0.png, 1.png, 2.png, 3.png, 4.png and 3 more" in said
     assert all(item.boxes[0].x == 1 for item in read_items(tmp_path / "out" / "index.parquet"))
 
 
 def test_a_size_that_is_neither_is_told_and_lines_of_an_export_tell_theirs(tmp_path: Path) -> None:
     report = imported(tmp_path / "1", annotated(6, BOX, width=80, height=40))["report"]
-    assert "20 x 40 pixels, its annotations say 80 x 40" in report["warnings"][0]
+    assert "20 x 40 pixels, but its annotations say 80 x 40" in report["warnings"][0]
     (item,) = read_items(tmp_path / "1" / "out" / "index.parquet")
     again = imported(tmp_path / "2", {"a.img": photo(6), "a.jsonl": to_line(item)})
     assert again["report"]["warnings"] == []

@@ -62,19 +62,19 @@ def test_what_of_an_upload_is_left_out_is_told(tmp_path: Path) -> None:
     selection = unpack_selection(tmp_path / "images.bin", tmp_path / "s")
     assert [item.row for item in selection.items] == [0, 2]
     (said,) = selection.warnings
-    assert said.startswith("1 items of the uploaded file were left out: images.bin, row 1: array 'x' holds NaN")
+    assert said.startswith("1 items of the uploaded file were left out: images.bin, row 1: array 'x' contains NaN")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing at all", zipped({"a.txt": "x"})])
 def test_an_upload_without_images_is_refused(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, {"images.bin": content})
-    with refused("hold no dataset"):
+    with refused("not a dataset"):
         unpack_selection(tmp_path / "images.bin", tmp_path / "s")
 
 
 def test_an_empty_selection_is_refused(tmp_path: Path) -> None:
     write_index(tmp_path / INDEX, [])
-    with refused("holds no items"):
+    with refused("contains no items"):
         _ = Selection(tmp_path).items
 
 
@@ -84,7 +84,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with refused("a.png", reason=FailureReason.INPUT_UNAVAILABLE):
         selection.image(selection.items[0])
     write(tmp_path / CONTENT, {"0" * 64: "no image"})
-    with refused("a.png: The image has no format that can be read"):
+    with refused("a.png: The image is not in a supported format"):
         selection.image(selection.items[0])
 
 

@@ -44,7 +44,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
             writer.add(samples[start : start + 7])
     assert read_header(tmp_path / "p.parquet") == HEADER
     assert list(read_predictions(tmp_path / "p.parquet")) == samples
-    assert samples[1].key == ("1.png", "ab" * 32, 0)
+    assert (samples[1].path, samples[1].sha256, samples[1].row) == ("1.png", "ab" * 32, 0)
     assert not samples[0].tasks[0].correct
 
 
