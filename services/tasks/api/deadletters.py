@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
 from services.bus.pull import Puller
-from services.bus.queue import message_at, remove_message
+from services.bus.streams import message_at, remove_message
 from services.bus.topology import ADVISORIES, task_subject
 from services.tasks.api.ledger import Ledger
 from services.tasks.state.commands import DeadLettered

@@ -15,7 +15,7 @@ from lathe.type.v1.digest_pb2 import Digest
 from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
-from services.bus.direct import BATCH, read_after
+from services.bus.streams import BATCH, read_after
 from services.bus.topology import EVENTS, LOG_EVENT, changed_subject, event_subject
 from services.platform.errors import LatheError, invalid_argument
 from services.tasks.api.handlers import TaskHandlers

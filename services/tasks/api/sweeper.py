@@ -19,7 +19,7 @@ import structlog
 from lathe.type.v1 import task_pb2
 
 from services.bus.connection import Bus, BusUnavailableError
-from services.bus.queue import projected, queued_subjects, remove_message
+from services.bus.streams import projected, queued_subjects, remove_message
 from services.bus.topology import control_subject, task_subject
 from services.database.leases import Leases
 from services.database.pool import Database
