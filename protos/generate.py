@@ -13,8 +13,11 @@ import tempfile
 from pathlib import Path
 
 PROTOS = Path(__file__).parent
+ROOT = PROTOS.parent
 GEN = PROTOS / "gen"
 PACKAGES = ("lathe",)
+# Messages that engines read from files of other tools; what is generated is written beside them.
+ENGINES = ("engines/formats/tensorflow/messages.proto",)
 # What it makes runs with protobuf 3.20 and newer: tests/unit/test_stubs.py tries the range of protos/pyproject.toml.
 GENERATOR = ("grpcio-tools==1.51.3", "protobuf==4.21.12", "setuptools==80.10.2")
 GENERATOR_FOLDER = PROTOS / ".generator"
@@ -44,6 +47,7 @@ def generate(out: Path) -> None:
         "buf", "build", "--path", "lathe", "--as-file-descriptor-set", "--output", str(gen / "lathe/descriptors.binpb")
     )
     _move_rules(gen)
+    _generator("-I..", f"--python_out={out}", f"--pyi_out={out}", *(f"../{path}" for path in ENGINES))
     (gen / "lathe/py.typed").touch()
     for stub in gen.rglob("*_pb2_grpc.pyi"):
         if not stub.with_suffix(".py").exists():  # files without a service
@@ -85,6 +89,10 @@ def differences(left: Path, right: Path) -> list[str]:
     return sorted(str(path) for path in {*one, *other} if one.get(path) != other.get(path))
 
 
+def _engine_files() -> list[str]:
+    return [path.replace(".proto", ending) for path in ENGINES for ending in ("_pb2.py", "_pb2.pyi")]
+
+
 def main() -> int:
     """Regenerate, or check; the exit status is 1 where the committed stubs are stale."""
     with tempfile.TemporaryDirectory() as folder:
@@ -92,12 +100,15 @@ def main() -> int:
         generate(out)
         if "--check" in sys.argv:
             stale = differences(out / "gen", GEN)
+            stale += [name for name in _engine_files() if (out / name).read_bytes() != (ROOT / name).read_bytes()]
             if stale:
-                print("protos/gen is not what the protos say; run `make gen`:", *stale, sep="\n  ")
+                print("What is generated is not what the protos say; run `make gen`:", *stale, sep="\n  ")
             return 1 if stale else 0
         for package in PACKAGES:
             shutil.rmtree(GEN / package, ignore_errors=True)
             shutil.copytree(out / "gen" / package, GEN / package)
+        for name in _engine_files():
+            shutil.copyfile(out / name, ROOT / name)
     return 0
 
 

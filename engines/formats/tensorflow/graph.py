@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError, Message
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.protobuf_marks import is_text
-from engines.formats.tensorflow.schema import GRAPH, SAVED_MODEL, dtype_name
-from engines.graph.wire import Message, Schema, read_bytes, read_text
+from engines.formats.tensorflow import messages_pb2 as messages
+from engines.graph.wire import LENGTH_DELIMITED, fields, varint_bytes
 from engines.spec.sniff import sniff
 from engines.tensors.shapes import OPEN_EXTENT
 from engines.tensors.signature import TensorSpec
@@ -20,6 +23,28 @@ from engines.tensors.signature import TensorSpec
 _UNSAFE = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"})
 """Operators that run Python of the process, or read and write files of the machine."""
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+_DTYPES = {
+    messages.DT_FLOAT: "float32",
+    messages.DT_DOUBLE: "float64",
+    messages.DT_INT32: "int32",
+    messages.DT_UINT8: "uint8",
+    messages.DT_INT16: "int16",
+    messages.DT_INT8: "int8",
+    messages.DT_STRING: "string",
+    messages.DT_INT64: "int64",
+    messages.DT_BOOL: "bool",
+    messages.DT_BFLOAT16: "bfloat16",
+    messages.DT_UINT16: "uint16",
+    messages.DT_HALF: "float16",
+    messages.DT_UINT32: "uint32",
+    messages.DT_UINT64: "uint64",
+}
+"""Element types that tensors of a package may have, as NumPy writes them."""
+
+_GRAPH, _SAVED_MODEL = "TensorFlow graph", "TensorFlow SavedModel"
+_SHORT = 1024
+"""Bytes below which a message is parsed as it is: it holds no weights."""
+_Message = TypeVar("_Message", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +112,9 @@ def parse_graph(path: Path) -> Graph:
     Raises:
         EngineFailure: INVALID_MODEL for a damaged or another file, with what it looks like.
     """
-    message = _read(path, GRAPH, "TensorFlow graph", "node")
+    message = _parse(path, messages.GraphDef(), _GRAPH)
+    if not message.node or not all(node.op for node in message.node):
+        _refuse(path, _GRAPH, f"it holds no graph; it looks like {sniff(path)}")
     return _graph(message)
 
 
@@ -97,18 +124,16 @@ def parse_saved_model(path: Path) -> SavedModel:
     Raises:
         EngineFailure: INVALID_MODEL for a damaged or another file, with what it looks like.
     """
-    metas = _read(path, SAVED_MODEL, "TensorFlow SavedModel", "meta_graphs")["meta_graphs"]
-    meta = next((each for each in metas if "serve" in _one(each, "meta_info_def", {}).get("tags", [])), metas[0])
-    info = _one(meta, "meta_info_def", {})
+    metas = _parse(path, messages.SavedModel(), _SAVED_MODEL).meta_graphs
+    if not metas:
+        _refuse(path, _SAVED_MODEL, f"it holds no graph; it looks like {sniff(path)}")
+    meta = next((each for each in metas if "serve" in each.meta_info_def.tags), metas[0])
     signatures = {
-        str(_one(entry, "key", "")): (
-            _specs(_one(entry, "value", {}).get("inputs", [])),
-            _specs(_one(entry, "value", {}).get("outputs", [])),
-        )
-        for entry in meta.get("signature_def", [])
+        key: (_specs(entry.inputs), _specs(entry.outputs))
+        for key, entry in sorted(meta.signature_def.items())
+        if not key.startswith("__")
     }
-    shown = {key: value for key, value in sorted(signatures.items()) if not key.startswith("__")}
-    return SavedModel(_graph(_one(meta, "graph_def", {})), shown, str(_one(info, "tensorflow_version", "")))
+    return SavedModel(_graph(meta.graph_def), signatures, meta.meta_info_def.tensorflow_version)
 
 
 def check_safe(graph: Graph, path: Path) -> None:
@@ -133,23 +158,38 @@ def check_safe(graph: Graph, path: Path) -> None:
             )
 
 
-def _read(path: Path, schema: Schema, what: str, needed: str) -> Message:
+def _parse(path: Path, message: _Message, what: str) -> _Message:
     if not path.stat().st_size:
         _refuse(path, what, "it is empty")
     try:
         if is_text(path):
-            message = read_text(path.read_text(encoding="utf-8"), schema)
+            text_format.Parse(path.read_text(encoding="utf-8"), message, allow_unknown_field=True)
         else:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            message = read_bytes(memoryview(data), schema)
-    except ValueError as error:
+            message.ParseFromString(b"".join(_declared(memoryview(data), message.DESCRIPTOR)))
+    except (ValueError, RecursionError, DecodeError, text_format.ParseError) as error:
         looks = sniff(path)
         known = is_text(path) or looks.startswith(("a protobuf", "a TensorFlow", "an ONNX", "nothing"))
-        _refuse(path, what, f"it is damaged or truncated ({error})" if known else f"it looks like {looks}")
-    if not message.get(needed) or (needed == "node" and not all("op" in node for node in message["node"])):
-        _refuse(path, what, f"it holds no graph; it looks like {sniff(path)}")
+        _refuse(path, what, f"it is damaged or truncated ({str(error)[:300]})" if known else f"it looks like {looks}")
     return message
+
+
+def _declared(message: memoryview, descriptor: Any) -> Iterator[bytes]:
+    """Yield the bytes of the fields that messages.proto declares.
+
+    protobuf keeps a copy of each field that it does not know, and those of a graph are its weights: gigabytes. Of a
+    mapped file, skipped fields are not even read.
+    """
+    for field in fields(message):
+        declared = descriptor.fields_by_number.get(field.number)
+        if declared is None:
+            continue
+        if isinstance(field.value, int) or declared.message_type is None or len(field.value) < _SHORT:
+            yield bytes(field.whole)
+        else:
+            value = b"".join(_declared(field.value, declared.message_type))
+            yield varint_bytes(field.number << 3 | LENGTH_DELIMITED) + varint_bytes(len(value)) + value
 
 
 def _refuse(path: Path, what: str, why: str) -> NoReturn:
@@ -160,38 +200,24 @@ def _refuse(path: Path, what: str, why: str) -> NoReturn:
     )
 
 
-def _graph(message: Message) -> Graph:
-    functions = {
-        str(_one(_one(function, "signature", {}), "name", "")): _nodes(function.get("node_def", []))
-        for library in message.get("library", [])
-        for function in library.get("function", [])
-    }
-    return Graph(_nodes(message.get("node", [])), functions)
+def _graph(message: messages.GraphDef) -> Graph:
+    functions = {each.signature.name: tuple(map(_node, each.node_def)) for each in message.library.function}
+    return Graph(tuple(map(_node, message.node)), functions)
 
 
-def _nodes(messages: Iterable[Message]) -> tuple[Node, ...]:
-    return tuple(_node(message) for message in messages)
+def _node(message: messages.NodeDef) -> Node:
+    value, dtype, shape = (message.attr.get(key, messages.AttrValue()) for key in ("value", "dtype", "shape"))
+    stated = value.tensor.tensor_shape if value.tensor.HasField("tensor_shape") else None
+    if stated is None and shape.HasField("shape"):
+        stated = shape.shape
+    number = value.tensor.dtype or dtype.type
+    return Node(message.name, message.op, tuple(message.input), _DTYPES.get(number, ""), _shape(stated))
 
 
-def _node(message: Message) -> Node:
-    attributes = {_one(entry, "key", ""): _one(entry, "value", {}) for entry in message.get("attr", [])}
-    tensor = _one(attributes.get("value", {}), "tensor", {})
-    dtype = _one(tensor, "dtype", _one(attributes.get("dtype", {}), "type", 0))
-    shape = _one(tensor, "tensor_shape", _one(attributes.get("shape", {}), "shape", None))
-    return Node(
-        str(_one(message, "name", "")),
-        str(_one(message, "op", "")),
-        tuple(map(str, message.get("input", []))),
-        dtype_name(dtype),
-        _shape(shape),
-    )
-
-
-def _shape(message: Message | None) -> tuple[int | None, ...] | None:
-    if message is None or _one(message, "unknown_rank", 0) in {1, "true"}:
+def _shape(message: messages.TensorShapeProto | None) -> tuple[int | None, ...] | None:
+    if message is None or message.unknown_rank:
         return None
-    sizes = [_one(axis, "size", 0) for axis in message.get("dim", [])]
-    return tuple(size if isinstance(size, int) and size >= 0 else None for size in sizes)
+    return tuple(axis.size if axis.size >= 0 else None for axis in message.dim)
 
 
 def tensor_spec(name: str, dtype: str, shape: Sequence[int | None] | None) -> TensorSpec:
@@ -202,18 +228,10 @@ def tensor_spec(name: str, dtype: str, shape: Sequence[int | None] | None) -> Te
     return TensorSpec(name, dtype, least, least, tuple(extent or OPEN_EXTENT for extent in shape))
 
 
-def _specs(entries: Iterable[Message]) -> tuple[TensorSpec, ...]:
+def _specs(entries: Mapping[str, messages.TensorInfo]) -> tuple[TensorSpec, ...]:
     """Return the specs of a signature, by name; those of an element type that no package has are left out."""
-    found = []
-    for entry in sorted(entries, key=lambda each: str(_one(each, "key", ""))):
-        info = _one(entry, "value", {})
-        dtype = dtype_name(_one(info, "dtype", 0))
-        if dtype:
-            found.append(tensor_spec(str(_one(entry, "key", "")), dtype, _shape(_one(info, "tensor_shape", None))))
-    return tuple(found)
-
-
-def _one(message: Message, name: str, default: Any) -> Any:
-    """Return the value of a field that is there once: the last, as protobuf reads it."""
-    values = message.get(name)
-    return values[-1] if values else default
+    return tuple(
+        tensor_spec(name, dtype, _shape(info.tensor_shape if info.HasField("tensor_shape") else None))
+        for name, info in sorted(entries.items())
+        if (dtype := _DTYPES.get(info.dtype, ""))
+    )

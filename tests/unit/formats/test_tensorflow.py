@@ -12,6 +12,7 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.reading import read_source, with_inputs
 from engines.formats.source import Source
+from engines.formats.tensorflow.messages_pb2 import DataType, SavedModel
 from engines.formats.tensorflow.tools import import_tensorflow
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.request import ConversionRequest
@@ -202,3 +203,21 @@ def test_where_tensorflow_is_not_installed(models: Path, tmp_path: Path, monkeyp
         _read(models / "default", tmp_path, [_random(1, 4)])
     assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     assert "lathe[tensorflow]" in caught.value.suggested_fix
+
+
+def test_the_messages_are_those_of_tensorflow() -> None:
+    """Hold every declared field to the true one; both can be loaded in one process."""
+    from tensorflow.core.framework import types_pb2
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    def compare(ours: Any, theirs: Any, seen: set[str]) -> None:
+        for field in ours.fields:
+            true = theirs.fields_by_number[field.number]
+            assert (field.name, field.type, field.is_repeated) == (true.name, true.type, true.is_repeated)
+            if field.message_type and field.message_type.full_name not in seen:
+                seen.add(field.message_type.full_name)
+                compare(field.message_type, true.message_type, seen)
+
+    compare(SavedModel.DESCRIPTOR, saved_model_pb2.SavedModel.DESCRIPTOR, set())
+    numbers = types_pb2.DataType.items()
+    assert set(DataType.items()) <= set(numbers)

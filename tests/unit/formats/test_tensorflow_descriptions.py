@@ -1,5 +1,6 @@
 """TensorFlow's files read without TensorFlow: what they hold, and what is refused before anything runs."""
 
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.frozen_graph.description import describe_frozen_graph
 from engines.formats.saved_model.files import describe_saved_model, inspect_saved_model
-from engines.formats.tensorflow.graph import parse_graph
+from engines.formats.tensorflow.graph import _declared, parse_graph
 from engines.formats.tensorflow.graph_ends import find_ends
-from engines.formats.tensorflow.schema import GRAPH
-from engines.graph.wire import MalformedMessageError, read_bytes, read_text
+from engines.formats.tensorflow.messages_pb2 import GraphDef, NodeDef
+from engines.graph.wire import varint_bytes
 from engines.spec.sniff import sniff
 from engines.tensors.shapes import OPEN_EXTENT
-from tests.unit.formats.tensorflow_bytes import const, encode, node, write_graph, write_saved_model
+from tests.unit.formats.tensorflow_bytes import const, node, write_graph, write_saved_model
 
 NODES = (
     node("x", "Placeholder", shape=[-1, 4]),
@@ -39,45 +40,56 @@ node < name: "pro" "bs"; op: "Softmax", input: ["x"] unknown_field: 1.5e3 >
 versions { producer: 1087 }
 """
 
-names = st.text(st.characters(codec="utf-8"), max_size=10)
-messages = st.fixed_dictionaries({"name": st.lists(names, min_size=1, max_size=1), "op": st.lists(names, max_size=2)})
+NAMES = st.text(st.characters(codec="utf-8"), max_size=10)
 
 
-@given(st.lists(messages, max_size=5))
-def test_bytes_are_read_as_they_were_written(nodes: list[dict[str, Any]]) -> None:
-    message = {"node": [{key: values for key, values in each.items() if values} for each in nodes]} if nodes else {}
-    assert read_bytes(memoryview(encode(message, GRAPH)), GRAPH) == message
+@given(st.lists(st.builds(NodeDef, name=NAMES, op=NAMES.filter(bool), input=st.lists(NAMES, max_size=2)), min_size=1))
+def test_bytes_are_read_as_they_were_written(nodes: list[NodeDef]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        graph = parse_graph(write_graph(Path(folder) / "g.pb", *nodes))
+    assert [(each.name, each.op, list(each.inputs)) for each in graph.nodes] == [
+        (each.name, each.op, list(each.input)) for each in nodes
+    ]
 
 
-@given(st.binary(max_size=60))
+@given(st.binary(max_size=60) | st.text("node{}<>[]:\"'#,; \n1x", max_size=40).map(str.encode))
 def test_garbage_is_read_or_refused(data: bytes) -> None:
-    with suppress(MalformedMessageError):
-        read_bytes(memoryview(data), GRAPH)
-
-
-@given(st.text("node{}<>[]:\"'#,; \n1x", max_size=40))
-def test_garbage_of_text_is_read_or_refused(text: str) -> None:
-    with suppress(MalformedMessageError):
-        read_text(text, GRAPH)
+    with tempfile.TemporaryDirectory() as folder, suppress(EngineFailure):
+        path = Path(folder) / "g.pb"
+        path.write_bytes(data)
+        parse_graph(path)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("node {\n name: 'x'\n", "line 3: it ends within a message"),
-        ("node { name: }", "stands where a value belongs"),
-        ("node { attr { key: { } } }", "a message stands where a value of 'key' belongs"),
-        (f"node {{ name: {'9' * 30} }}", "the number 99999999999999999999… is too long"),
-        ("node 5", "line 1: '5' stands where a value belongs"),
-        ('node { name: "x }', "a quotation mark has no second one"),
-        ("{", "stands where a field begins"),
-        ("other: 1", "none of its fields is known"),
-        ("a {" * 100, "nested too deeply"),
+        ("node {\n name: 'x'\n", 'truncated \\(2:8 : Expected "}"'),
+        ("node { name: }", "1:14 .*Expected string"),
+        ("node { attr { key: { } } }", "1:20 .*Expected string"),
+        (f"node {{ name: {'9' * 30} }}", "1:14"),
+        ('node { name: "x }', "missing ending quote"),
+        ("node { other: 1 }", "holds no graph"),
+        ("node { op: 'Const' unknown {" + "a {" * 100_000, "maximum recursion depth"),
+        ("node 5", "looks like a text file"),
     ],
 )
-def test_text_that_is_none(text: str, words: str) -> None:
-    with pytest.raises(MalformedMessageError, match=words):
-        read_text(text, GRAPH)
+def test_text_that_is_none(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "g.pbtxt").write_text(text)
+    with pytest.raises(EngineFailure, match=words) as caught:
+        parse_graph(tmp_path / "g.pbtxt")
+    assert caught.value.reason is FailureReason.INVALID_MODEL
+
+
+def test_weights_are_skipped(tmp_path: Path) -> None:
+    path = write_graph(tmp_path / "g.pb", *NODES)
+    bare = parse_graph(path)
+    content = b"\x22" + varint_bytes(1 << 20) + bytes(1 << 20)  # tensor_content of a TensorProto
+    whole = GraphDef.FromString(path.read_bytes())
+    whole.node[1].attr["value"].tensor.MergeFromString(content)
+    path.write_bytes(whole.SerializeToString())
+    assert path.stat().st_size > 1 << 20
+    assert sum(map(len, _declared(memoryview(path.read_bytes()), GraphDef.DESCRIPTOR))) < 1 << 10
+    assert parse_graph(path) == bare
 
 
 def test_frozen_graph(tmp_path: Path) -> None:
@@ -115,7 +127,9 @@ def test_graphs_without_ends(tmp_path: Path, nodes: tuple[Any, ...], words: str)
 
 def test_ends_that_are_named(tmp_path: Path) -> None:
     graph = parse_graph(
-        write_graph(tmp_path / "g.pb", *NODES, node("two", "Add", ["probs", "z"]), NODES[0] | {"name": ["z"]})
+        write_graph(
+            tmp_path / "g.pb", *NODES, node("two", "Add", ["probs", "z"]), node("z", "Placeholder", shape=[-1, 4])
+        )
     )
     ends = find_ends(graph, outputs=["product:0"])
     assert [each.name for each in ends.inputs] == ["x"], "only what the outputs need"
@@ -131,7 +145,7 @@ def test_ends_that_are_named(tmp_path: Path) -> None:
     [
         (b"", "it is empty"),
         (b"\x80\x02}q\x00.", "it looks like a Python pickle"),
-        (encode({"node": list(NODES)}, GRAPH)[:-9], "damaged or truncated"),
+        (GraphDef(node=NODES).SerializeToString()[:-9], "damaged or truncated"),
         (b"<html>", "an HTML page"),
     ],
 )
