@@ -14,7 +14,7 @@ from engines.conversion.component import ComponentJob, convert
 from engines.formats.reading import check_sources, with_components
 from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
 from engines.package.writer import PackageContent, PackagedComponent
-from engines.runtimes import runtime
+from engines.runtimes import runtime, runtime_packages
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
 from engines.spec.request import ConversionRequest
@@ -22,7 +22,7 @@ from engines.spec.toolchain import available_threads, hardware, software
 
 log = logging.getLogger(__name__)
 
-_SOFTWARE = ("lathe", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+_SOFTWARE = ("lathe", "numpy", "onnx", "onnxscript")
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
@@ -73,6 +73,6 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
             }
             for entry in done
         ],
-        "software": software(_SOFTWARE),
+        "software": software((*_SOFTWARE, *runtime_packages())),
         "hardware": hardware(),
     }

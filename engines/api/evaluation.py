@@ -24,6 +24,7 @@ from engines.evaluation.report import EvaluationReport, MetricValue, PackageInfo
 from engines.evaluation.request import EvaluationRequest, Spec
 from engines.evaluation.times import to_message
 from engines.imaging import Steps
+from engines.runtimes.serving import serving
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
 from engines.spec.toolchain import hardware, software
@@ -97,7 +98,9 @@ def _evaluated(
             *selection.warnings,
             *_warnings(package, findings, warnings, len(items), ignored_steps=ignored),
         ),
-        software=tuple(Software(**entry) for entry in software((*_SOFTWARE, package.form.runtime.name))),
+        software=tuple(
+            Software(**entry) for entry in software((*_SOFTWARE, *serving(package.form.runtime.name).packages))
+        ),
         hardware=hardware(),
         **collector.parts(),
     )

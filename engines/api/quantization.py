@@ -21,7 +21,7 @@ from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
 from engines.quantization.result import result_fields
 from engines.quantization.setup import ComponentJob
-from engines.runtimes import runtime
+from engines.runtimes import runtime, runtime_packages
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
 from engines.spec.toolchain import available_threads, hardware, software
@@ -29,7 +29,7 @@ from engines.spec.toolchain import available_threads, hardware, software
 log = logging.getLogger(__name__)
 
 HTML_NAME = "quantization.html"
-_SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+_SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxscript")
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
@@ -67,7 +67,8 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         progress = share_of(report, index, len(template.components))
         done.append(quantize(ComponentJob(work, component, chosen, calibration, workdir, package, progress, threads)))
     report.progress(PACKAGING, "writing the package")
-    result = {**result_fields(work, done), "software": software(_SOFTWARE), "hardware": hardware()}
+    tools = software((*_SOFTWARE, *runtime_packages()))
+    result = {**result_fields(work, done), "software": tools, "hardware": hardware()}
     _write_html(package / HTML_NAME, work, result)
     content = PackageContent(
         work.conversion,

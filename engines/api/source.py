@@ -22,6 +22,7 @@ from engines.formats.source import Source
 from engines.formats.torch_export.forward import to_tensors
 from engines.formats.torch_export.module_source import module_source
 from engines.formats.torchscript.reader import script_arguments, scripted
+from engines.runtimes import graph_runtime
 from engines.spec.devices import Device
 from engines.spec.information import apply_elements
 from engines.spec.request import ConversionRequest, WorkInput
@@ -233,7 +234,7 @@ def _copied_script(module: Any) -> Any:
 def _conversion(
     source_format: str, component: Component, device: Device, name: str, inputs: Sequence[WorkInput] = ()
 ) -> ConversionRequest:
-    runtime = next(iter(device.buildable_runtimes))  # of no account: the search chooses
+    runtime = graph_runtime(device)  # it reads; the search chooses among all
     template = Template(
         repo=name, source_format=source_format, device=device.id, runtime=runtime, components=(component,)
     )

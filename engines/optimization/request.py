@@ -7,13 +7,13 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
+from engines.runtimes import graph_runtime
 from engines.spec.devices import Device, load_catalog
 from engines.spec.request import ConversionRequest
 from engines.spec.toolchain import version_of
 
 DEFAULT_BUDGET_SECONDS = 600
 _GOALS = ("FP32", "FP16", "BF16", "INT8")
-_READING_RUNTIMES = ("onnxruntime", "openvino")
 
 
 class _Message(BaseModel):
@@ -128,8 +128,8 @@ class OptimizationRequest(_Message):
 def _as_read(template: dict[str, Any], max_batch: int) -> dict[str, Any]:
     """Return the template with a runtime that takes every ONNX graph, whatever it said: runtimes are searched over."""
     device = load_catalog().device(str(template.get("device", "")))
-    able = [name for name in _READING_RUNTIMES if name in device.buildable_runtimes]
-    if not able:
+    reading = graph_runtime(device)
+    if not reading:
         raise EngineFailure(
             FailureReason.TOOLCHAIN_UNAVAILABLE,
             f"This release builds nothing for the device '{device.id}', so there is nothing to search among.",
@@ -138,4 +138,4 @@ def _as_read(template: dict[str, Any], max_batch: int) -> dict[str, Any]:
     components = template.get("components", ())
     if max_batch:
         components = [{**component, "max_batch": max_batch} for component in components]
-    return {**template, "runtime": able[0], "precision": "FP32", "components": components}
+    return {**template, "runtime": reading, "precision": "FP32", "components": components}

@@ -10,13 +10,14 @@ from typing import Any
 from engines.formats import format_of
 from engines.optimization.request import OptimizationRequest
 from engines.package.writer import PackagedComponent
+from engines.runtimes import runtime_packages
 from engines.search.entry import Entry
 from engines.search.search import SearchResult
 from engines.spec.toolchain import hardware, software
 from engines.tensors.samples import Samples
 from engines.tensors.shapes import format_shape
 
-SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "torch")
+_SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxscript")
 SOURCE_NOTE = "the source form, the baseline"
 
 
@@ -57,7 +58,9 @@ def result_fields(work: OptimizationRequest, done: Sequence[OptimizedComponent])
     values: dict[str, Any] = {
         "software_environment": [
             {"software": entry["name"], "version": entry["version"]}
-            for entry in software((*SOFTWARE, *format_of(work.conversion.template.source_format).packages))
+            for entry in software(
+                (*_SOFTWARE, *runtime_packages(), *format_of(work.conversion.template.source_format).packages)
+            )
         ],
         "hardware_environment": {
             "device_type": work.conversion.template.device,

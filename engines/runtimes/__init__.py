@@ -2,9 +2,12 @@
 
 import functools
 import importlib
+import importlib.util
+from collections.abc import Collection
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.protocol import (
+    GRAPH,
     BuildOptions,
     BuildSource,
     BuiltForm,
@@ -15,14 +18,19 @@ from engines.runtimes.protocol import (
 )
 from engines.spec.devices import Device, load_catalog
 
-ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript")
-"""Folders beside this file. Each has a module `runtime`, whose `RUNTIME` says and does what the protocol asks for."""
+ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript", "tensorrt", "tflite", "ascend")
+"""The table: folders beside this file, by the runtimes' names in the device catalog.
+
+Each has a module `serving`; those that this release builds for have a module `runtime`, whose `RUNTIME` follows the
+protocol.
+"""
 
 
 @functools.cache
 def runtimes() -> dict[str, Runtime]:
-    """Return every runtime by name, whether it is installed or not."""
-    rooms = (importlib.import_module(f"{__name__}.{room}.runtime").RUNTIME for room in ROOMS)
+    """Return every runtime that this release has a builder for, by name, whether it is installed or not."""
+    modules = (f"{__name__}.{room}.runtime" for room in ROOMS)
+    rooms = [importlib.import_module(name).RUNTIME for name in modules if importlib.util.find_spec(name)]
     return {room.name: room for room in rooms}
 
 
@@ -41,6 +49,21 @@ def runtime(name: str) -> Runtime:
             suggested_fix="Install it where the worker runs, or choose another runtime in the template.",
         )
     return found
+
+
+def builds_from(name: str, forms: Collection[str]) -> bool:
+    """Return whether a runtime builds from one of the forms that a source offers."""
+    return name in runtimes() and not set(forms).isdisjoint(runtimes()[name].takes)
+
+
+def graph_runtime(device: Device) -> str:
+    """Return the first runtime of a device that builds from graphs, which every source can become; empty if none."""
+    return next((name for name in device.buildable_runtimes if builds_from(name, {GRAPH})), "")
+
+
+def runtime_packages() -> tuple[str, ...]:
+    """Return the packages of all runtimes, whose versions may change a result."""
+    return tuple(dict.fromkeys(name for room in runtimes().values() for name in room.packages))
 
 
 def installed(device: Device) -> list[Runtime]:
@@ -66,6 +89,7 @@ def open_form(form: BuiltForm, threads: int) -> Session:
 
 
 __all__ = [
+    "GRAPH",
     "ROOMS",
     "BuildOptions",
     "BuildSource",
@@ -74,8 +98,11 @@ __all__ = [
     "Runtime",
     "Session",
     "Where",
+    "builds_from",
+    "graph_runtime",
     "installed",
     "open_form",
     "runtime",
+    "runtime_packages",
     "runtimes",
 ]

@@ -208,6 +208,8 @@ class Runtime(Protocol):
     """Name for people."""
     packages: tuple[str, ...]
     """Packages, as `pip` names them, that a form needs where it is served; the first has the runtime's version."""
+    modules: tuple[str, ...]
+    """Modules of its framework, which a worker imports ahead of its tasks."""
     takes: tuple[str, ...]
     """Forms of a source that it builds from, in order of preference."""
     knobs: tuple[Knob, ...]

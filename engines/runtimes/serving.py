@@ -14,9 +14,7 @@ from enum import Enum, auto
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
-
-ROOMS = ("ascend", "inductor", "onnxruntime", "openvino", "tensorrt", "tflite", "torchscript")
-"""Folders beside this file that have a module `serving`, by the runtime's name."""
+from engines.runtimes import ROOMS
 
 
 class VersionRule(Enum):

@@ -16,6 +16,7 @@ from typing import Any, Self
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import external_files, load_model
 from engines.parity.report import OutputParity, ParityReport, Verdict, tolerance_of
+from engines.runtimes import runtime_packages
 from engines.runtimes.form import FormSpec
 from engines.search.entry import Entry
 from engines.spec.toolchain import fingerprint, software
@@ -23,7 +24,7 @@ from engines.tensors.samples import Samples
 from engines.timing.paired import Latency
 
 VERSION = 2
-SOFTWARE = ("torch", "onnx", "onnxruntime", "openvino", "nncf", "numpy", "lathe")
+_SOFTWARE = ("onnx", "nncf", "numpy", "lathe")
 """Packages whose version may change a measurement."""
 _PASSING = frozenset(
     {
@@ -108,7 +109,7 @@ class Conditions:
             for name, array in sorted(feed.items()):
                 digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
                 digest.update(array.tobytes())
-        surroundings = [dict(settings), software(SOFTWARE), fingerprint()]
+        surroundings = [dict(settings), software((*_SOFTWARE, *runtime_packages())), fingerprint()]
         digest.update(json.dumps(surroundings, sort_keys=True).encode())
         return cls(digest.hexdigest(), calibrated_on)
 

@@ -20,18 +20,17 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Runtime(_Entry):
-    """A runtime that serves packages on a device.
+class DeviceRuntime(_Entry):
+    """A runtime on a device.
 
     Attributes:
         name: Name of the runtime: `openvino`.
         precisions: What a conversion can be asked for, on the best processor of this kind.
         quantized: What the quantizer can make for it.
-        computes: What a precision is computed in, where that is another one: `{"FP16": "FP32"}` where values are stored
-            in half precision and there is no arithmetic for it.
+        computes: What a precision is computed in, if that is another one: `{"FP16": "FP32"}` if values are stored in
+            half precision and there is no arithmetic for it.
         toolchain: Pip requirements of what must be installed to build for it.
-        module: Module of the builder; empty where this release has none.
-        needs_network: Whether the builder takes the torch network, and so no source that is a graph already.
+        built: Where its forms are built; empty if this release has no builder.
         precision_flags: Processor flags of which one must be present for a precision.
         fast_flags: Processor flags of which one must be present for a precision to be faster than FP32.
     """
@@ -41,8 +40,7 @@ class Runtime(_Entry):
     toolchain: tuple[str, ...]
     quantized: tuple[Precision, ...] = ()
     computes: dict[Precision, Precision] = {}
-    module: str = ""
-    needs_network: bool = False
+    built: Literal["", "here", "on the device"] = ""
     precision_flags: dict[Precision, tuple[str, ...]] = {}
     fast_flags: dict[Precision, tuple[str, ...]] = {}
 
@@ -68,7 +66,7 @@ class Runtime(_Entry):
         return (*self.precisions_on(flags), *self.quantized)
 
     def missing_fast_flags(self, precision: str, flags: Collection[str]) -> tuple[str, ...]:
-        """Return the processor flags of which one would make a precision fast; none where one is there."""
+        """Return the processor flags of which one would make a precision fast; none if one is there."""
         wanted = next((needed for name, needed in self.fast_flags.items() if name == precision), ())
         return () if _any_of(wanted, flags) else wanted
 
@@ -86,18 +84,16 @@ class Device(_Entry):
         description: One line for people.
         architecture: What builders call it: `x86_64`, `sm_75`, `Ascend310P3`.
         runtimes: Runtimes by name.
-        needs_device_to_build: False where packages are built without the device.
         node_selector: Kubernetes labels of the nodes that workers for it run on.
-        memory_limit_bytes: Memory that a task may take unless it says otherwise.
-        timeout_seconds: Time that one attempt may take unless the task says otherwise.
+        memory_limit_bytes: Memory that a task may take unless it states another limit.
+        timeout_seconds: Time that one attempt may take unless the task states another limit.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
     vendor: str
     description: str
     architecture: str
-    runtimes: dict[str, Runtime]
-    needs_device_to_build: bool
+    runtimes: dict[str, DeviceRuntime]
     node_selector: dict[str, str]
     memory_limit_bytes: Annotated[int, Field(gt=0)]
     timeout_seconds: Annotated[int, Field(gt=0)]
@@ -107,12 +103,12 @@ class Device(_Entry):
     def _name_runtimes(cls, runtimes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {name: {"name": name, **values} for name, values in runtimes.items()}
 
-    def runtime(self, name: str) -> Runtime:
+    def runtime(self, name: str) -> DeviceRuntime:
         """Return the runtime that this release can build for.
 
         Raises:
-            EngineFailure: INVALID_SPEC where the device has no such runtime, TOOLCHAIN_UNAVAILABLE where
-                this release has no builder for it.
+            EngineFailure: INVALID_SPEC if the device has no such runtime, TOOLCHAIN_UNAVAILABLE if this
+                release has no builder for it.
         """
         runtime = self.runtimes.get(name)
         if runtime is None:
@@ -120,7 +116,7 @@ class Device(_Entry):
             raise EngineFailure(
                 FailureReason.INVALID_SPEC, f"Device '{self.id}' has no runtime '{name}'; it has {known}."
             )
-        if not runtime.module:
+        if not runtime.built:
             buildable = ", ".join(sorted(self.buildable_runtimes)) or "none"
             raise EngineFailure(
                 FailureReason.TOOLCHAIN_UNAVAILABLE,
@@ -129,9 +125,9 @@ class Device(_Entry):
         return runtime
 
     @property
-    def buildable_runtimes(self) -> dict[str, Runtime]:
+    def buildable_runtimes(self) -> dict[str, DeviceRuntime]:
         """Runtimes that this release has a builder for."""
-        return {name: runtime for name, runtime in self.runtimes.items() if runtime.module}
+        return {name: runtime for name, runtime in self.runtimes.items() if runtime.built}
 
 
 class Catalog(_Entry):

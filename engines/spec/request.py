@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError
 
 from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
-from engines.spec.devices import Device, Runtime, load_catalog
+from engines.spec.devices import Device, DeviceRuntime, load_catalog
 from engines.spec.template import Component, Template
 from engines.tensors.shapes import check_shape
 
@@ -58,7 +58,7 @@ class ConversionRequest(BaseModel, frozen=True):
         request._check()
         return request
 
-    def runtime(self) -> Runtime:
+    def runtime(self) -> DeviceRuntime:
         """Return the catalog's entry of the runtime.
 
         Raises:

@@ -16,7 +16,7 @@ class ConversionWorkKind(EngineWork):
 
     name = "conversion"
     entry = "engines.api.conversion:run"
-    preload = ("torch.onnx", "torch.export", "onnxscript", "onnxruntime", "openvino", "engines.api.conversion")
+    modules = ("torch.onnx", "torch.export", "onnxscript", "engines.api.conversion")
     work_type = ConversionWork
     outcome_type = ConversionOutcome
     outputs_dir = "package"

@@ -24,7 +24,7 @@ class EvaluationWorkKind(EngineWork):
 
     name = "evaluation"
     entry = "engines.api.evaluation:run"
-    preload = ("onnxruntime", "openvino", "pyarrow.parquet", "engines.api.evaluation")
+    modules = ("pyarrow.parquet", "engines.api.evaluation")
     work_type = EvaluationWork
     outcome_type = EvaluationOutcome
     outputs_dir = "report"

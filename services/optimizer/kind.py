@@ -15,6 +15,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 )
 from lathe.type.v1.precision_pb2 import INT8
 
+from engines.runtimes import graph_runtime
 from engines.spec.devices import load_catalog
 from services.database.pool import Database
 from services.optimizer.places import Places
@@ -23,7 +24,6 @@ from services.optimizer.result import result_of, unsaved
 from services.optimizer.rules import (
     CALIBRATION_SAMPLES,
     JUDGED_SAMPLES,
-    READING_RUNTIME,
     RECORD_FILE,
     judges,
     normalized,
@@ -97,7 +97,9 @@ class OptimizationKind:
         )
         source, own = await self._sources.original(found)
         require_the_source_itself(found.model_version, source)
-        template = await self._recipes.resolve(RecipeRequest(spec.template, spec.device, READING_RUNTIME), source, own)
+        # The runtime in the template is that by which the source is read; the search tries every one.
+        recipe = RecipeRequest(spec.template, spec.device, graph_runtime(device))
+        template = await self._recipes.resolve(recipe, source, own)
         check_inputs(template, description_of(found), text, has_samples=has_samples, max_batch=asked.max_batch)
         conversion = await self._sources.compose(source, template, seed=asked.seed, known=found.architectures)
         if own is not None:

@@ -10,6 +10,7 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPECIFIED, Precision
 
+from engines.runtimes import graph_runtime
 from engines.spec.devices import Device, load_catalog
 from engines.spec.toolchain import version_of
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
@@ -25,9 +26,6 @@ JUDGED_SAMPLES = 1000
 
 RECORD_FILE = "record.json"
 """Record of a search: among the outputs of the task that made it, and among the inputs of the next."""
-
-READING_RUNTIME = "onnxruntime"
-"""Runtime in the template by which the source is read. The search tries every runtime, whatever it says."""
 
 # Beyond the budget, for reading the source, building the form that is recommended, and moving files.
 _MORE_SECONDS = 1800
@@ -132,8 +130,8 @@ def _check_target(spec: OptimizationSpec) -> None:
         raise invalid_argument(
             "task.spec.device", f"there is no device '{spec.device}'; there are {', '.join(devices)}"
         )
-    if READING_RUNTIME not in device.buildable_runtimes:
-        able = [each.id for each in devices.values() if READING_RUNTIME in each.buildable_runtimes]
+    if not graph_runtime(device):
+        able = [each.id for each in devices.values() if graph_runtime(each)]
         raise invalid_argument(
             "task.spec.device", f"this release builds nothing for {device.id}; it does for: {', '.join(able)}"
         )

@@ -11,10 +11,7 @@ from lathe.type.v1.digest_pb2 import Digest
 from engines.spec.source_files import TEST_DATA
 from services.optimizer.rules import RECORD_FILE
 from services.siblings.datasets import INDEX_FILE, calibration_and_evaluation
-from services.tasks.worker.engine_work import READING_PACKAGES, EngineWork
-
-ENGINE_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
-"""Packages beside the device's own toolchains whose versions may change a result."""
+from services.tasks.worker.engine_work import QUANTIZING_PACKAGES, EngineWork
 
 CALIBRATION_FILE = "calibration.bin"
 
@@ -24,13 +21,13 @@ class OptimizationWorkKind(EngineWork):
 
     name = "optimization"
     entry = "engines.api.optimization:run"
-    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.api.optimization")
+    modules = ("torch.onnx", "onnxruntime.quantization", "nncf", "engines.api.optimization")
     work_type = OptimizationWork
     outcome_type = OptimizationOutcome
     outputs_dir = "package"
 
     def __init__(self, device: str) -> None:
-        super().__init__(device, ENGINE_PACKAGES)
+        super().__init__(device, QUANTIZING_PACKAGES)
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return what reads the source, the indexes of the selections, the user's arrays, and the earlier record."""

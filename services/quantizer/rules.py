@@ -16,6 +16,7 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import BF16, FP16, INT4, INT8, PRECISION_UNSPECIFIED, Precision
 
+from engines.runtimes import GRAPH, builds_from
 from engines.spec.devices import load_catalog
 from services.platform.errors import invalid_argument
 from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
@@ -62,7 +63,7 @@ def check_target(template: Template, precision: Precision.ValueType) -> None:
         raise invalid_argument(
             "task.spec.device", f"there is no device '{template.device}'; there are {', '.join(devices)}"
         )
-    runtimes = {name: each for name, each in device.buildable_runtimes.items() if not each.needs_network}
+    runtimes = {name: each for name, each in device.buildable_runtimes.items() if builds_from(name, {GRAPH})}
     if template.runtime not in runtimes:
         offered = ", ".join(runtimes) or "none"
         raise invalid_argument(

@@ -9,10 +9,7 @@ from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, Qua
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.siblings.datasets import INDEX_FILE, calibration_and_evaluation
-from services.tasks.worker.engine_work import READING_PACKAGES, EngineWork
-
-ENGINE_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
-"""Packages beside the device's own toolchains whose versions may change a result."""
+from services.tasks.worker.engine_work import QUANTIZING_PACKAGES, EngineWork
 
 ARTIFACT_FILE = "calibration.bin"
 
@@ -22,13 +19,13 @@ class QuantizationWorkKind(EngineWork):
 
     name = "quantization"
     entry = "engines.api.quantization:run"
-    preload = ("torch.onnx", "onnxruntime.quantization", "nncf", "openvino", "engines.api.quantization")
+    modules = ("torch.onnx", "onnxruntime.quantization", "nncf", "engines.api.quantization")
     work_type = QuantizationWork
     outcome_type = QuantizationOutcome
     outputs_dir = "package"
 
     def __init__(self, device: str) -> None:
-        super().__init__(device, ENGINE_PACKAGES)
+        super().__init__(device, QUANTIZING_PACKAGES)
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return what reads the source, the indexes of the selections, and the artifact of calibration data."""

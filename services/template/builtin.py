@@ -10,7 +10,8 @@ from lathe.type.v1.precision_pb2 import Precision
 
 from engines.formats import CONVERTIBLE, FORMATS
 from engines.formats.protocol import Format
-from engines.spec.devices import Device, Runtime, load_catalog
+from engines.runtimes import builds_from
+from engines.spec.devices import Device, DeviceRuntime, load_catalog
 from services.siblings.recipes import built_in_name
 
 OWNER = "lathe"
@@ -27,12 +28,12 @@ def built_in_templates() -> list[Template]:
         for runtime in device.buildable_runtimes.values()
         for precision in runtime.precisions
         for source in map(FORMATS.__getitem__, CONVERTIBLE)
-        if "network" in source.forms or not runtime.needs_network
+        if builds_from(runtime.name, source.forms)
         for template in _variants(source, device, runtime, precision)
     ]
 
 
-def _variants(source: Format, device: Device, runtime: Runtime, precision: str) -> Iterator[Template]:
+def _variants(source: Format, device: Device, runtime: DeviceRuntime, precision: str) -> Iterator[Template]:
     form = f"{source.name} for {device.id} with {runtime.name} in {precision}"
     place = (device.id, runtime.name, precision)
     common = Template(

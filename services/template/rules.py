@@ -10,6 +10,7 @@ from lathe.template.v1.template_service_pb2 import Component, ComponentInput, Te
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
 from engines.failures import EngineFailure
+from engines.runtimes import builds_from, runtimes
 from engines.spec.devices import Device, load_catalog
 from engines.tensors.shapes import check_shape
 from engines.tensors.signature import NO_BATCH
@@ -70,12 +71,12 @@ def _check_target(template: Template, inside: str) -> None:
             f"{template.device}: {known} '{template.runtime}'; runtimes that can be built for it: {offered}",
             "UNKNOWN_RUNTIME",
         )
-    if runtime.needs_network and "network" not in source_format.forms:
-        others = ", ".join(name for name, other in device.buildable_runtimes.items() if not other.needs_network)
+    if not builds_from(runtime.name, source_format.forms):
+        others = ", ".join(name for name in device.buildable_runtimes if builds_from(name, source_format.forms))
         raise invalid_argument(
             f"{inside}.runtime",
-            f"'{template.runtime}' builds from a torch network, and {source_format.name} holds a "
-            f"graph without one; runtimes that take it: {others}",
+            f"'{runtime.name}' builds from a {' or '.join(runtimes()[runtime.name].takes)}, and {source_format.name} "
+            f"offers a {' or '.join(sorted(source_format.forms))} only; runtimes that take it: {others}",
             "UNSUITABLE_RUNTIME",
         )
     if template.precision != PRECISION_UNSPECIFIED:

@@ -48,6 +48,7 @@ class Inductor:
     name = "inductor"
     title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    modules: tuple[str, ...] = ("torch.export",)
     takes: tuple[str, ...] = (NETWORK,)
     knobs: tuple[Knob, ...] = _KNOBS
 

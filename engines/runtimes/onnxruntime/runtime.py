@@ -59,6 +59,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    modules: tuple[str, ...] = ("onnxruntime",)
     takes: tuple[str, ...] = (GRAPH,)
     knobs: tuple[Knob, ...] = _KNOBS
 

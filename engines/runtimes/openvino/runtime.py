@@ -58,6 +58,7 @@ class OpenVino:
     name = "openvino"
     title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    modules: tuple[str, ...] = ("openvino",)
     takes: tuple[str, ...] = (_IR, GRAPH, NETWORK)
     knobs: tuple[Knob, ...] = _KNOBS
 

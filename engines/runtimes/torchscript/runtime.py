@@ -68,6 +68,7 @@ class TorchScript:
     name = "torchscript"
     title = _TITLE
     packages: tuple[str, ...] = PACKAGES
+    modules: tuple[str, ...] = ("torch",)
     takes: tuple[str, ...] = (NETWORK,)
     knobs: tuple[Knob, ...] = _KNOBS
 

@@ -10,20 +10,25 @@ from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import File
 
 from engines.formats import FORMATS
+from engines.runtimes import installed
 from engines.spec.devices import load_catalog
-from engines.spec.toolchain import fingerprint, software
+from engines.spec.toolchain import fingerprint, versions
 
 READING_PACKAGES = (
     *("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy"),
     *(package for entry in FORMATS.values() for package in entry.packages),
 )
 """Packages that read a source, whatever its format."""
+QUANTIZING_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyarrow", "pycocotools")
+"""Packages that quantize a source and judge it on data; ONNX Runtime's quantizer serves every runtime."""
 
 
 class EngineWork:
     """What these kinds share. The outcome has a field `files`, and the engine names the files that it wrote."""
 
     outcome_type: type[Message]
+    modules: tuple[str, ...]
+    """Modules beside those of the device's runtimes that a warm child has already imported."""
     timed: bool = True
     """Whether a choice or a figure of the outcome depends on how fast the processor is: then its model is part of the
     environment, else only what it can execute."""
@@ -32,6 +37,12 @@ class EngineWork:
         """Serve a device of the catalog; `packages` beside its toolchains have versions that may change a result."""
         self._device = load_catalog().devices[device]
         self._packages = packages
+
+    @property
+    def preload(self) -> Sequence[str]:
+        """Modules that a warm child has already imported."""
+        rooms = (module for room in installed(self._device) for module in room.modules)
+        return tuple(dict.fromkeys((*rooms, *self.modules)))
 
     def request(self, work: Message) -> dict[str, Any]:
         """Return the work message as JSON values."""
@@ -54,8 +65,11 @@ class EngineWork:
 
     def environment(self) -> dict[str, Any]:
         """Return the versions of everything that may change a result, and the processor."""
-        runtimes = {package for runtime in self._device.buildable_runtimes.values() for package in runtime.packages}
+        tools = versions(self._packages)
+        for room in installed(self._device):
+            tools |= room.environment(self._device)
         machine = fingerprint()
         if not self.timed:
             del machine["cpu"]
-        return {"software": software({*self._packages, *runtimes}), "device": self._device.id, **machine}
+        software = [{"name": name, "version": version} for name, version in sorted(tools.items())]
+        return {"software": software, "device": self._device.id, **machine}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from engines.failures import EngineFailure, FailureReason
 from engines.package.compatibility import Judgement, Machine, judge, parse_version
 from engines.package.manifest import Manifest
+from engines.runtimes import ROOMS
 from engines.runtimes.inductor.serving import VECTOR_FLAGS
-from engines.runtimes.serving import ROOMS
 from engines.spec.devices import load_catalog
 from tests.unit.package.test_manifest import MANIFEST
 

@@ -13,6 +13,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import BuildSource, open_form, runtime
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.runtimes.refusals import crashed
+from engines.runtimes.serving import serving
 from engines.spec.devices import load_catalog
 from engines.spec.toolchain import cpu
 from engines.tensors.signature import Signature
@@ -124,7 +125,9 @@ def test_an_unknown_runtime_lists_the_known_ones() -> None:
 def test_the_catalog_points_at_runtimes_that_exist() -> None:
     for device in load_catalog().devices.values():
         for entry in device.buildable_runtimes.values():
-            assert type(runtime(entry.name)).__module__ == entry.module
+            room = runtime(entry.name)
+            assert type(room).__module__ == f"engines.runtimes.{entry.name}.runtime"
+            assert room.packages == serving(entry.name).packages
 
 
 def test_asking_what_is_available_imports_no_framework() -> None:

@@ -1,9 +1,9 @@
-import importlib.util
 import re
 
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes import builds_from, runtimes
 from engines.spec.devices import Catalog, load_catalog
 
 DESIGNED = {
@@ -35,26 +35,24 @@ def test_names_fit_the_api() -> None:
 
 
 def test_every_builder_is_there() -> None:
-    modules = {
-        runtime.module for device in load_catalog().devices.values() for runtime in device.buildable_runtimes.values()
-    }
-    assert modules
-    assert all(importlib.util.find_spec(module) for module in modules)
+    named = {name for device in load_catalog().devices.values() for name in device.buildable_runtimes}
+    assert named == set(runtimes())
 
 
 def test_x86_builds_for_every_runtime_and_bf16_where_the_processor_has_it() -> None:
-    runtimes = load_catalog().device("cpu-x86-64").buildable_runtimes
-    assert set(runtimes) == {"onnxruntime", "openvino", "inductor", "torchscript"}
-    assert {name for name, runtime in runtimes.items() if runtime.needs_network} == {"inductor", "torchscript"}
-    assert runtimes["inductor"].precisions_on(["avx2"]) == runtimes["torchscript"].precisions_on(["avx2"]) == ("FP32",)
-    assert runtimes["onnxruntime"].precisions_on(["avx512_bf16"]) == ("FP32", "FP16")
-    assert runtimes["openvino"].precisions_on(["avx2"]) == ("FP32", "FP16")
-    assert runtimes["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16", "FP16")
+    offered = load_catalog().device("cpu-x86-64").buildable_runtimes
+    assert set(offered) == {"onnxruntime", "openvino", "inductor", "torchscript"}
+    assert {name for name in offered if not builds_from(name, {"graph"})} == {"inductor", "torchscript"}
+    assert all(builds_from(name, {"graph", "network"}) for name in offered)
+    assert offered["inductor"].precisions_on(["avx2"]) == offered["torchscript"].precisions_on(["avx2"]) == ("FP32",)
+    assert offered["onnxruntime"].precisions_on(["avx512_bf16"]) == ("FP32", "FP16")
+    assert offered["openvino"].precisions_on(["avx2"]) == ("FP32", "FP16")
+    assert offered["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16", "FP16")
 
 
 def test_a_flag_that_makes_integers_fast_is_a_hint_and_no_condition() -> None:
     for runtime in load_catalog().device("cpu-x86-64").buildable_runtimes.values():
-        if runtime.needs_network:
+        if not builds_from(runtime.name, {"graph"}):
             continue
         assert runtime.quantized == ("INT8", "INT4")
         assert runtime.computes == {"FP16": "FP32"}
@@ -98,7 +96,7 @@ def test_what_cannot_be_built(device: str, runtime: str, reason: FailureReason, 
     ],
 )
 def test_mistakes_in_the_catalog_are_found(change: str) -> None:
-    head = "cpu:\n  vendor: x\n  description: x\n  architecture: x\n  needs_device_to_build: false\n"
+    head = "cpu:\n  vendor: x\n  description: x\n  architecture: x\n"
     limits = "  node_selector: {}\n  memory_limit_bytes: 1\n  timeout_seconds: 1\n"
     text = f"{head}{limits}  runtimes:\n    r:\n      toolchain: [x]\n      precisions: [FP32]\n"
     assert Catalog.parse(text).device("cpu").runtimes["r"].precisions == ("FP32",)
