@@ -111,15 +111,43 @@ class EngineFailure(Exception):  # noqa: N818 - the API calls it a failure: a ta
         return cls(FailureReason(fields.pop("reason")), fields.pop("message"), **fields)
 
 
+class InvalidField(EngineFailure):
+    """A field of a request that cannot have its value.
+
+    Attributes:
+        field: Path of the field: `device`, `components.net.inputs.x.shape`.
+        objection: What is wrong with it; no whole sentence.
+        code: Name of the mistake for programs, in UPPER_SNAKE_CASE; empty if it has none.
+    """
+
+    def __init__(
+        self,
+        field: str,
+        objection: str,
+        fix: str = "",
+        *,
+        code: str = "",
+        reason: FailureReason = FailureReason.INVALID_SPEC,
+    ) -> None:
+        super().__init__(reason, f"The request's field '{field}' is wrong: {objection}.", suggested_fix=fix)
+        self.field = field
+        self.objection = objection
+        self.code = code
+
+    def under(self, path: str) -> InvalidField:
+        """Return the failure with the path that holds its field in front."""
+        fields = f"{path}.{self.field}", self.objection, self.suggested_fix
+        return InvalidField(*fields, code=self.code, reason=self.reason)
+
+
 def invalid(message: str, fix: str = "") -> EngineFailure:
     """Return the INVALID_SPEC failure of a message, with the suggested fix."""
     return EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix=fix)
 
 
-def invalid_field(error: ValidationError) -> EngineFailure:
-    """Return the INVALID_SPEC failure of a request that does not validate, naming the field."""
-    field, objection = first_objection(error)
-    return invalid(f"The request's field '{field}' is wrong: {objection}.")
+def invalid_field(error: ValidationError) -> InvalidField:
+    """Return the failure of a request that does not validate, naming the field."""
+    return InvalidField(*first_objection(error))
 
 
 def tells_of_no_memory(text: str) -> bool:

@@ -6,14 +6,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
-from engines.runtimes import graph_runtime
+from engines.failures import InvalidField, invalid_field
+from engines.runtimes.targets import reading_runtime
 from engines.spec.devices import Device, load_catalog
 from engines.spec.request import ConversionRequest
-from engines.spec.toolchain import version_of
+from engines.spec.targets import check_engines, check_goal
+from engines.spec.template import check_judged
 
 DEFAULT_BUDGET_SECONDS = 600
-_GOALS = ("FP32", "FP16", "BF16", "INT8")
 
 
 class _Message(BaseModel):
@@ -101,41 +101,18 @@ class OptimizationRequest(_Message):
         return self.spec.error_threshold or self.conversion.template.tolerance("FP32").threshold
 
     def _check(self) -> None:
-        spec = self.spec
-        if spec.goal not in _GOALS:
-            raise invalid(
-                f"An optimization aims at {', '.join(_GOALS)}; {spec.goal} is what a quantization makes.",
-                "Choose one of these as precision_goal, or quantize the model instead.",
-            )
-        if spec.max_degradation and self.evaluation is None:
-            raise invalid(
-                "A bound on lost accuracy needs a dataset to measure it on; the work names none.",
-                "Name a dataset, or leave max_degradation out.",
-            )
-        if self.evaluation is not None and len(self.conversion.template.components) > 1:
-            raise invalid(
-                "Accuracy is measured on models of one component; this one has several.", "Leave out the dataset."
-            )
-        installed = version_of("lathe")
-        if spec.engine_version and installed and spec.engine_version != installed:
-            raise EngineFailure(
-                FailureReason.TOOLCHAIN_UNAVAILABLE,
-                f"The engines here have the version {installed}; the request asks for {spec.engine_version}.",
-                suggested_fix="Leave engine_version empty, or run a worker of that version.",
-            )
+        check_goal(self.device.id, self.spec.goal)
+        check_engines(self.spec.engine_version)
+        if self.evaluation is not None:
+            check_judged(len(self.conversion.template.components), "dataset")
+        elif self.spec.max_degradation:
+            raise InvalidField("max_degradation", "it is about a dataset, and the work has none")
 
 
 def _as_read(template: dict[str, Any], max_batch: int) -> dict[str, Any]:
     """Return the template with a runtime that takes every ONNX graph, whatever it said: runtimes are searched over."""
-    device = load_catalog().device(str(template.get("device", "")))
-    reading = graph_runtime(device)
-    if not reading:
-        raise EngineFailure(
-            FailureReason.TOOLCHAIN_UNAVAILABLE,
-            f"This release builds nothing for the device '{device.id}', so there is nothing to search among.",
-            suggested_fix="Choose a device of the catalog that this release builds for: cpu-x86-64.",
-        )
+    runtime = reading_runtime(str(template.get("device", "")))
     components = template.get("components", ())
     if max_batch:
         components = [{**component, "max_batch": max_batch} for component in components]
-    return {**template, "runtime": reading, "precision": "FP32", "components": components}
+    return {**template, "runtime": runtime, "precision": "FP32", "components": components}

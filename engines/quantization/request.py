@@ -6,12 +6,15 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
+from engines.failures import InvalidField, invalid_field
+from engines.runtimes.targets import quantization_target
 from engines.spec.request import ConversionRequest
+from engines.spec.template import check_judged
 
 DEFAULT_SAMPLES = 128
 HALVES = frozenset({"FP16", "BF16"})
-_PRECISIONS = ("INT8", "INT4", "FP16", "BF16")
+_SCHEMES = {"INT8": ("STATIC", "DYNAMIC", "WEIGHT_ONLY"), "INT4": ("WEIGHT_ONLY",)}
+_UNSAID_SCHEME = "QUANTIZATION_SCHEME_UNSPECIFIED"
 _UNSAID_METHOD = "CALIBRATION_METHOD_UNSPECIFIED"
 _UNSAID_GRANULARITY = "GRANULARITY_UNSPECIFIED"
 
@@ -41,7 +44,7 @@ class QuantizationSpec(_Message):
     """What was asked for; the properties say what that means where nothing was said."""
 
     precision: str = "PRECISION_UNSPECIFIED"
-    scheme: str = "QUANTIZATION_SCHEME_UNSPECIFIED"
+    scheme: str = _UNSAID_SCHEME
     calibration_method: str = _UNSAID_METHOD
     calibration_data: CalibrationData | None = None
     asymmetric: bool = False
@@ -59,7 +62,7 @@ class QuantizationSpec(_Message):
         """STATIC, DYNAMIC, WEIGHT_ONLY, or HALF for a floating-point precision; STATIC where not said, but for INT4."""
         if self.arithmetic in HALVES:
             return "HALF"
-        if self.scheme == "QUANTIZATION_SCHEME_UNSPECIFIED":
+        if self.scheme == _UNSAID_SCHEME:
             return "WEIGHT_ONLY" if self.arithmetic == "INT4" else "STATIC"
         return self.scheme
 
@@ -75,8 +78,17 @@ class QuantizationSpec(_Message):
 
     @property
     def per_channel(self) -> bool:
-        """Whether a weight has one scale per output channel: also where nothing was said."""
+        """Whether a weight has one scale per output channel, the default."""
         return self.granularity != "PER_TENSOR"
+
+    def check_scheme(self) -> None:
+        """Refuse a scheme that does not go with the precision; InvalidField with the field `scheme`."""
+        if self.arithmetic in HALVES and self.scheme == _UNSAID_SCHEME:
+            return
+        scheme, allowed = self.kind if self.scheme == _UNSAID_SCHEME else self.scheme, _SCHEMES.get(self.arithmetic, ())
+        if scheme not in allowed:
+            takes = " or ".join(allowed) or "no scheme"
+            raise InvalidField("scheme", f"{scheme} does not go with {self.arithmetic}, which takes {takes}")
 
 
 class QuantizationRequest(_Message):
@@ -105,24 +117,10 @@ class QuantizationRequest(_Message):
         return request
 
     def _check(self) -> None:
-        spec, runtime = self.spec, self.conversion.runtime()
-        if spec.arithmetic not in _PRECISIONS:
-            raise invalid(
-                f"A quantization makes {', '.join(_PRECISIONS)}; {spec.arithmetic} is what a conversion makes."
-            )
-        offered = [*runtime.quantized, *(name for name in runtime.precisions if name in HALVES)]
-        if spec.arithmetic not in offered:
-            raise EngineFailure(
-                FailureReason.UNSUPPORTED_PRECISION,
-                f"{runtime.name} on {self.conversion.template.device} has no quantization to {spec.arithmetic}; "
-                f"it has {', '.join(offered) or 'none'}.",
-                suggested_fix="Choose one of these, or another runtime.",
-            )
-        if spec.arithmetic == "INT4" and spec.kind != "WEIGHT_ONLY":
-            raise invalid(f"INT4 is for weights alone; the scheme is {spec.kind}. Choose WEIGHT_ONLY, or INT8.")
-        if spec.arithmetic in HALVES and spec.scheme != "QUANTIZATION_SCHEME_UNSPECIFIED":
-            raise invalid(f"{spec.arithmetic} has no quantization scheme; {spec.scheme} is for INT8 and INT4.")
-        if spec.accuracy is not None and self.evaluation is None:
-            raise invalid("A bound on lost accuracy needs an evaluation dataset to measure it on; the work names none.")
-        if spec.accuracy is not None and len(self.conversion.template.components) > 1:
-            raise invalid("Accuracy is measured on models of one component; this one has several. Leave out the bound.")
+        spec, template = self.spec, self.conversion.template
+        quantization_target(template.device, template.runtime, spec.arithmetic)
+        spec.check_scheme()
+        if spec.accuracy is not None:
+            check_judged(len(template.components), "accuracy")
+            if self.evaluation is None:
+                raise InvalidField("accuracy", "a bound on lost accuracy needs a dataset, and the work has none")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import FailureReason, InvalidField
 
 Precision = Literal["FP32", "FP16", "BF16", "INT8", "INT4"]
 
@@ -107,20 +107,20 @@ class Device(_Entry):
         """Return the runtime that this release can build for.
 
         Raises:
-            EngineFailure: INVALID_SPEC if the device has no such runtime, TOOLCHAIN_UNAVAILABLE if this
-                release has no builder for it.
+            InvalidField: INVALID_SPEC if the device has no such runtime, TOOLCHAIN_UNAVAILABLE if this release has no
+                builder for it.
         """
         runtime = self.runtimes.get(name)
         if runtime is None:
             known = ", ".join(sorted(self.runtimes))
-            raise EngineFailure(
-                FailureReason.INVALID_SPEC, f"Device '{self.id}' has no runtime '{name}'; it has {known}."
-            )
+            raise InvalidField("runtime", f"{self.id} has no runtime '{name}'; it has {known}", code="UNKNOWN_RUNTIME")
         if not runtime.built:
             buildable = ", ".join(sorted(self.buildable_runtimes)) or "none"
-            raise EngineFailure(
-                FailureReason.TOOLCHAIN_UNAVAILABLE,
-                f"This release has no builder for '{name}' on '{self.id}'; it can build there: {buildable}.",
+            raise InvalidField(
+                "runtime",
+                f"this release has no builder for '{name}' on '{self.id}'; it can build there: {buildable}",
+                code="UNKNOWN_RUNTIME",
+                reason=FailureReason.TOOLCHAIN_UNAVAILABLE,
             )
         return runtime
 
@@ -149,11 +149,11 @@ class Catalog(_Entry):
         """Return a device.
 
         Raises:
-            EngineFailure: INVALID_SPEC that lists the known devices.
+            InvalidField: The catalog has no such device.
         """
         if name not in self.devices:
-            known = ", ".join(sorted(self.devices))
-            raise EngineFailure(FailureReason.INVALID_SPEC, f"There is no device '{name}'; the catalog has {known}.")
+            known = ", ".join(self.devices)
+            raise InvalidField("device", f"there is no device '{name}'; there are {known}", code="UNKNOWN_DEVICE")
         return self.devices[name]
 
 

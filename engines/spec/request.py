@@ -5,14 +5,15 @@ Protobuf writes 64-bit integers as strings and leaves defaults out; both forms a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
-from engines.failures import EngineFailure, FailureReason, invalid, invalid_field
+from engines.failures import InvalidField, invalid_field
 from engines.spec.devices import Device, DeviceRuntime, load_catalog
+from engines.spec.targets import conversion_target
 from engines.spec.template import Component, Template
-from engines.tensors.shapes import check_shape
 
 
 class WorkArchitecture(BaseModel, frozen=True):
@@ -78,32 +79,25 @@ class ConversionRequest(BaseModel, frozen=True):
 
     def _check(self) -> None:
         template = self.template
-        runtime = self.runtime()
-        if template.arithmetic not in runtime.precisions:
-            others = load_catalog().devices[template.device].runtimes.values()
-            who = [other.name for other in others if template.arithmetic in other.precisions]
-            raise EngineFailure(
-                FailureReason.UNSUPPORTED_PRECISION,
-                f"{template.runtime} on {template.device} does not offer {template.arithmetic}; "
-                f"it offers {', '.join(runtime.precisions)}.",
-                suggested_fix=f"Convert in FP32 and create a quantization task with {template.arithmetic}."
-                if template.arithmetic in runtime.quantized
-                else f"Choose one of these, or the runtime {' or '.join(who)}."
-                if who
-                else "Choose one of these.",
-            )
+        conversion_target(template.device, template.runtime, template.arithmetic)
         names = [component.name for component in template.components]
         if len(set(names)) != len(names):
-            raise invalid(f"Component names are unique; the template has {', '.join(names)}.")
-        for name in self.parity_waivers.keys() - set(names):
-            raise invalid(f"A parity waiver names the component '{name}'; the template has {', '.join(names)}.")
+            raise InvalidField("template.components", f"component names are unique, but these are {', '.join(names)}")
+        check_waivers(self.parity_waivers, names)
         for component in template.components:
             self._check_component(component)
 
     def _check_component(self, component: Component) -> None:
-        for entry in component.inputs:
-            check_shape(entry.shape, entry.name)
-            if entry.sample_min > entry.sample_max:
-                raise invalid(
-                    f"Input '{entry.name}': sample_min {entry.sample_min} is over sample_max {entry.sample_max}."
-                )
+        try:
+            component.check()
+        except InvalidField as failure:
+            raise failure.under(f"template.components.{component.name}") from None
+
+
+def check_waivers(waivers: Collection[str], components: Collection[str]) -> None:
+    """Refuse parity waivers for components that do not exist; InvalidField with the field `parity_waivers`."""
+    unknown = sorted(set(waivers).difference(components))
+    if unknown:
+        raise InvalidField(
+            "parity_waivers", f"no component is named {', '.join(unknown)}; the template has {', '.join(components)}"
+        )

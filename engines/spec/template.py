@@ -6,11 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from engines.failures import InvalidField
 from engines.spec.tolerances import TOLERANCES, Tolerance
-from engines.tensors.inputs import ComponentInput
+from engines.tensors.inputs import ComponentInput, check_input
 
 CLASSIFIERS = frozenset({"classification", "multi_classification"})
 """Postprocessing methods whose outputs are one score per class."""
+DETECTORS = frozenset({"detection", "yolo"})
+"""Postprocessing methods that find boxes."""
 
 
 class Component(BaseModel, frozen=True):
@@ -28,8 +31,31 @@ class Component(BaseModel, frozen=True):
 
     @property
     def largest_batch(self) -> int:
-        """The largest batch: 1 where nothing was said."""
+        """The largest batch: 1 by default."""
         return max(1, self.max_batch)
+
+    def check(self) -> None:
+        """Refuse declared inputs that cannot be; see `check_input`.
+
+        Raises:
+            InvalidField: The field within the component, such as `inputs.x.shape`.
+        """
+        names = [given.name for given in self.inputs]
+        if len(set(names)) != len(names):
+            raise InvalidField("inputs", f"input names are unique, but these are {', '.join(names)}")
+        for given in self.inputs:
+            try:
+                check_input(given, self.largest_batch)
+            except InvalidField as failure:
+                raise failure.under(f"inputs.{given.name}") from None
+
+
+def check_judged(components: int, field: str) -> None:
+    """Refuse to measure the accuracy of a model of several components; InvalidField with the field."""
+    if components > 1:
+        raise InvalidField(
+            field, f"accuracy is measured on models of one component, and this one has {components}; leave it out"
+        )
 
 
 class ClassTaxonomy(BaseModel, frozen=True):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import BaseModel
 
-from engines.failures import invalid
+from engines.failures import EngineFailure, InvalidField
 from engines.tensors.preprocessing import Preprocessing, check_preprocessing
-from engines.tensors.shapes import check_shape, format_shape
+from engines.tensors.shapes import Shape, check_shape, format_shape
 from engines.tensors.signature import NO_BATCH, TensorSpec
 
 
@@ -41,31 +42,96 @@ class ComponentInput(BaseModel, frozen=True):
     sample_values: tuple[float, ...] = ()
 
 
-def package_inputs(declared: Sequence[ComponentInput], max_batch: int) -> tuple[TensorSpec, ...]:
-    """Return the inputs of the package as the template declares them, the batch dynamic up to the largest.
+def check_input(given: ComponentInput, max_batch: int) -> None:
+    """Refuse a declared input that cannot be: its shapes, batch axis, preprocessing and values of samples.
+
+    Args:
+        given: The input, with the shape of one sample.
+        max_batch: Largest batch of the component.
 
     Raises:
-        EngineFailure: INVALID_SPEC where a shape cannot be, or preprocessing does not fit its channels.
+        InvalidField: The field within the input, such as `shape`.
+    """
+    axis = _checked_batch_axis(given, max_batch)
+    _check_elements("shape", given, given.shape, axis, max_batch)
+    _check_ends(given, axis)
+    _check_elements("max_shape", given, given.max_shape, axis, max_batch)
+    if given.sample_min > given.sample_max:
+        raise InvalidField("sample_min", f"sample_min {given.sample_min} is over sample_max {given.sample_max}")
+    if given.shape:  # without one, tensor information may still say it
+        check_preprocessing(given.name, given.preprocessing, given.shape)
+    if len(given.sample_values) not in {0, 1, math.prod(given.shape)}:
+        raise InvalidField(
+            "sample_values",
+            f"{len(given.sample_values)} values; give 1 for all elements, or one for each of the "
+            f"{math.prod(given.shape)} elements of {format_shape(given.shape)}",
+        )
+
+
+def _checked_batch_axis(given: ComponentInput, max_batch: int) -> int:
+    """Return the batch axis, `NO_BATCH` if there is none; InvalidField if it cannot be that."""
+    axis = given.batch_axis or 0
+    if not given.shape or axis == NO_BATCH:
+        return NO_BATCH
+    if axis >= len(given.shape):
+        raise InvalidField("batch_axis", f"the shape {format_shape(given.shape)} has no axis {axis}; count from 0")
+    if given.shape[axis] == 1:
+        return axis
+    if given.batch_axis is None and max_batch == 1:
+        return NO_BATCH
+    raise InvalidField(
+        "shape" if given.batch_axis is None else "batch_axis",
+        f"the shape {format_shape(given.shape)} of input '{given.name}' is that of one sample: its batch axis, axis "
+        f"{axis}, is 1 and not {given.shape[axis]}",
+        "Say in batch_axis which axis counts the samples, or -1 if none does (in tensor information batch=1 or "
+        "batch=none); or leave max_batch at 1.",
+    )
+
+
+def _check_elements(field: str, given: ComponentInput, shape: Shape, axis: int, max_batch: int) -> None:
+    try:
+        check_shape([max_batch if place == axis else extent for place, extent in enumerate(shape)], given.name)
+    except EngineFailure as failure:
+        raise InvalidField(field, f"at the largest batch: {failure.message.rstrip('.')}") from None
+
+
+def _check_ends(given: ComponentInput, batch_axis: int) -> None:
+    """Refuse ends that are not around the shape: in each axis `min_shape`, `shape`, `max_shape` must rise."""
+    ends = {"min_shape": given.min_shape, "max_shape": given.max_shape}
+    if not any(ends.values()):
+        return
+    for field, extents in ends.items():
+        if not extents or len(extents) != len(given.shape):
+            raise InvalidField(
+                field,
+                f"min_shape, shape and max_shape have one extent per axis: {list(extents)} beside {list(given.shape)}",
+            )
+        if batch_axis != NO_BATCH and extents[batch_axis] != 1:
+            raise InvalidField(
+                field,
+                f"its batch axis, axis {batch_axis}, is 1 and not {extents[batch_axis]}: the batch is `max_batch` of "
+                "the component",
+            )
+    for axis, (least, extent, most) in enumerate(zip(given.min_shape, given.shape, given.max_shape, strict=True)):
+        if not 1 <= least <= extent <= most:
+            field = "max_shape" if 1 <= least <= extent else "min_shape"
+            raise InvalidField(field, f"axis {axis}: min {least}, shape {extent} and max {most} must rise from 1")
+
+
+def package_inputs(declared: Sequence[ComponentInput], max_batch: int) -> tuple[TensorSpec, ...]:
+    """Return the inputs of the package as they are declared, the batch dynamic up to the largest.
+
+    Raises:
+        EngineFailure: INVALID_SPEC if a shape cannot be, or preprocessing does not fit its channels.
     """
     specs = []
     for given in declared:
         check_preprocessing(given.name, given.preprocessing, given.shape)
         if max_batch > 1:
-            _check_one_sample(given)
+            _checked_batch_axis(given, max_batch)
         spec = _declared(given, given.dtype or "float32", declared)
         specs.append(spec.batched(max_batch) if max_batch > 1 and spec.has_batch else spec)
     return tuple(specs)
-
-
-def _check_one_sample(given: ComponentInput) -> None:
-    axis = given.batch_axis or 0
-    if given.shape and axis != NO_BATCH and given.shape[axis : axis + 1] != (1,):
-        raise invalid(
-            f"Input '{given.name}' is declared with the shape {format_shape(given.shape)}; of one sample, its batch "
-            f"axis, axis {axis}, is 1.",
-            "Say in batch_axis which axis counts the samples, -1 if none does (in tensor information batch=1 or "
-            "batch=none); or leave max_batch at 1.",
-        )
 
 
 def network_inputs(declared: Sequence[ComponentInput]) -> tuple[TensorSpec, ...]:
@@ -89,11 +155,6 @@ def _declared(given: ComponentInput, dtype: str, inputs: Sequence[ComponentInput
     batch_axis = _batch_axis(given, inputs)
     if not given.min_shape and not given.max_shape:
         return replace(TensorSpec.fixed(given.name, dtype, given.shape), batch_axis=batch_axis)
-    if not len(given.min_shape) == len(given.shape) == len(given.max_shape):
-        raise invalid(
-            f"Input '{given.name}': min_shape {format_shape(given.min_shape)}, shape {format_shape(given.shape)} and "
-            f"max_shape {format_shape(given.max_shape)} differ in their number of axes."
-        )
     most = check_shape(given.max_shape, given.name)
     return TensorSpec(
         given.name, dtype, given.min_shape, given.shape, most, members=given.shapes, batch_axis=batch_axis

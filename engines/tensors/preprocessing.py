@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel
 
-from engines.failures import invalid
+from engines.failures import InvalidField
 from engines.tensors import Array
 from engines.tensors.shapes import format_shape
 
@@ -72,20 +72,22 @@ def check_preprocessing(name: str, steps: Preprocessing, shape: Sequence[int]) -
     Steps with one value for all channels fit every shape.
 
     Raises:
-        EngineFailure: INVALID_SPEC saying what does not fit.
+        InvalidField: The field within the input, such as `preprocessing.mean_values`.
     """
+    whose = f"input '{name}' of shape {format_shape(shape)}"
     if 0 in steps.scale_values:
-        raise invalid(f"Input '{name}' has a scale value of 0; its values are divided by it.")
+        raise InvalidField("preprocessing.scale_values", f"{whose} has a scale value of 0, by which it is divided")
     counts = _channel_counts(steps)
-    whose = f"Input '{name}' of shape {format_shape(shape)}"
     if len(counts) > 1:
-        raise invalid(f"{whose} has preprocessing for {' and '.join(map(str, sorted(counts)))} channels at once.")
-    if counts and len(shape) < 2:
-        raise invalid(f"{whose} has preprocessing, but no channel axis.")
-    if counts and shape[channel_axis(steps, shape)] not in counts:
-        raise invalid(
-            f"{whose} has no axis of {max(counts)} channels (second or last); give one mean and scale value, or one "
-            "per channel. Only inputs with 3 channels have a colour order."
+        several = " and ".join(map(str, sorted(counts)))
+        raise InvalidField("preprocessing", f"{whose} has preprocessing for {several} channels at once")
+    if counts and (len(shape) < 2 or shape[channel_axis(steps, shape)] not in counts):
+        values = {"mean_values": steps.mean_values, "scale_values": steps.scale_values}
+        field = next((name for name, given in values.items() if len(given) > 1), "input_color")
+        raise InvalidField(
+            f"preprocessing.{field}",
+            f"{whose} has no axis of {max(counts)} channels (second or last)",
+            "Give one mean and one scale value, or one per channel; only 3 channels have a colour order.",
         )
 
 

@@ -26,8 +26,9 @@ from lathe.template.v1.template_service_pb2 import ResolvedTemplate, ResolveTemp
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from engines.spec.devices import load_catalog
+from engines.spec.request import check_waivers
 from services.converter.uses import architectures_of, used_by
-from services.platform.errors import invalid_argument
+from services.platform.errors import engine_rules
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
 from services.siblings.overrides import named_only
@@ -35,7 +36,7 @@ from services.siblings.packages import Packages, manifest_of, output_model
 from services.siblings.resolution import complete as complete_template
 from services.siblings.sources import Sources
 from services.storage import ContentStore
-from services.tasks.kind import MINIMUM_MEMORY, Prepared
+from services.tasks.kind import Prepared, check_memory
 
 
 class ConversionKind:
@@ -70,11 +71,9 @@ class ConversionKind:
         complete_template(resolved, version)
         template = resolved.template
         device = load_catalog().devices[template.device]
-        unknown = set(spec.parity_waivers) - {component.name for component in template.components}
-        if unknown:
-            raise invalid_argument("task.spec.parity_waivers", f"no component is named {', '.join(sorted(unknown))}")
-        if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
-            raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+        with engine_rules("task.spec"):
+            check_waivers(spec.parity_waivers, [component.name for component in template.components])
+        check_memory(spec.memory_limit_bytes)
         has_samples = spec.HasField("samples")
         check_inputs(template, description_of(found), spec.tensor_information, has_samples=has_samples)
         work = await self._sources.compose(

@@ -15,12 +15,11 @@ from engines.evaluation.arguments import check_arguments
 from engines.failures import EngineFailure, first_objection
 from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
-from services.platform.errors import failed_precondition, invalid_argument
+from engines.spec.template import DETECTORS
+from services.platform.errors import engine_rules, failed_precondition, invalid_argument
 from services.siblings.datasets import refuse_steps_on_tensors
 from services.siblings.packages import MANIFEST
-from services.tasks.kind import MINIMUM_MEMORY
-
-DETECTORS = frozenset({"detection", "yolo"})
+from services.tasks.kind import check_memory
 
 
 def require_package(version: ModelVersion) -> None:
@@ -65,8 +64,7 @@ def check_spec(spec: EvaluationSpec, version: ModelVersion, manifest: Manifest) 
     _check_names(
         "class_tasks", spec.class_tasks, [entry.task for entry in manifest.taxonomies], "taxonomies", "package"
     )
-    if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
-        raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+    check_memory(spec.memory_limit_bytes)
 
 
 def check_dataset(spec: EvaluationSpec, dataset: Dataset) -> None:
@@ -79,10 +77,9 @@ def check_dataset(spec: EvaluationSpec, dataset: Dataset) -> None:
 def _check_target(spec: EvaluationSpec, version: ModelVersion) -> None:
     package = version.package
     devices = load_catalog().devices
-    if spec.device and spec.device not in devices:
-        raise invalid_argument(
-            "task.spec.device", f"there is no device '{spec.device}'; there are {', '.join(devices)}"
-        )
+    if spec.device:
+        with engine_rules("task.spec"):
+            load_catalog().device(spec.device)
     if spec.device and spec.device != package.device:
         raise failed_precondition(
             "DEVICE_NOT_SERVED",

@@ -15,6 +15,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 )
 from lathe.type.v1.precision_pb2 import INT8
 
+from engines.quantization.request import DEFAULT_SAMPLES
 from engines.runtimes import graph_runtime
 from engines.spec.devices import load_catalog
 from services.database.pool import Database
@@ -22,7 +23,6 @@ from services.optimizer.places import Places
 from services.optimizer.records import Record, Records
 from services.optimizer.result import result_of, unsaved
 from services.optimizer.rules import (
-    CALIBRATION_SAMPLES,
     JUDGED_SAMPLES,
     RECORD_FILE,
     judges,
@@ -168,7 +168,7 @@ class OptimizationKind:
         if judges(asked, dataset, work.conversion.template):
             work.evaluation.CopyFrom(await self._datasets.select(asked.dataset, JUDGED_SAMPLES, asked.seed))
         if asked.precision_goal == INT8 and not asked.HasField("calibration_samples"):
-            work.calibration.CopyFrom(await self._datasets.select(asked.dataset, CALIBRATION_SAMPLES, asked.seed))
+            work.calibration.CopyFrom(await self._datasets.select(asked.dataset, DEFAULT_SAMPLES, asked.seed))
 
     async def _with_record(self, bare: OptimizationWork, device: str) -> OptimizationWork:
         """Return the work with the newest record of the same source, where there is one."""

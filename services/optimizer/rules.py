@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from lathe.optimizer.v1.optimization_service_pb2 import LATENCY, OptimizationSpec
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
-from lathe.type.v1.precision_pb2 import BF16, FP16, FP32, INT8, PRECISION_UNSPECIFIED, Precision
+from lathe.type.v1.precision_pb2 import FP32, INT8, PRECISION_UNSPECIFIED, Precision
 
-from engines.runtimes import graph_runtime
-from engines.spec.devices import Device, load_catalog
-from engines.spec.toolchain import version_of
-from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from engines.optimization.request import DEFAULT_BUDGET_SECONDS
+from engines.runtimes.targets import reading_runtime
+from engines.spec.devices import Device
+from engines.spec.targets import check_engines, check_goal
+from engines.spec.template import check_judged
+from services.platform.errors import engine_rules, failed_precondition, invalid_argument
 from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
 from services.storage.folders import OWN_PREFIXES
-from services.tasks.kind import MINIMUM_MEMORY
+from services.tasks.kind import check_memory
 
-DEFAULT_BUDGET_SECONDS = 600
 DEFAULT_LOCATION = "optimized"
-CALIBRATION_SAMPLES = 128
 JUDGED_SAMPLES = 1000
 """Samples of a dataset on which each form that gets so far is judged."""
 
@@ -31,7 +29,6 @@ RECORD_FILE = "record.json"
 _MORE_SECONDS = 1800
 _QUANTIZING = frozenset({"quantizationTasks", "optimizationTasks"})
 """Tasks that choose another arithmetic than their source's. A conversion computes what its source says."""
-_GOALS = (FP32, FP16, BF16, INT8)
 
 
 def normalized(spec: OptimizationSpec) -> OptimizationSpec:
@@ -46,8 +43,10 @@ def normalized(spec: OptimizationSpec) -> OptimizationSpec:
         made.precision_goal = FP32
     made.objective = made.objective or LATENCY
     made.search_budget_seconds = made.search_budget_seconds or DEFAULT_BUDGET_SECONDS
-    _check_target(made)
-    _check_engine(made)
+    with engine_rules("task.spec"):
+        reading_runtime(made.device)
+        check_goal(made.device, Precision.Name(made.precision_goal))
+        made.engine_version = check_engines(made.engine_version)
     _check_calibration(made)
     _check_accuracy(made)
     _check_limits(made)
@@ -79,12 +78,8 @@ def judges(spec: OptimizationSpec, dataset: Dataset, template: Template) -> bool
     if not asks_for_judgement(spec):
         return False
     field = "max_degradation" if spec.max_degradation else "metric"
-    if len(template.components) > 1:
-        raise invalid_argument(
-            f"task.spec.{field}",
-            f"accuracy is measured on models of one component, and this one has {len(template.components)}; leave it "
-            "out",
-        )
+    with engine_rules("task.spec"):
+        check_judged(len(template.components), field)
     if template.method == "raw":
         raise invalid_argument(
             f"task.spec.{field}",
@@ -121,44 +116,6 @@ def place_of(task: str, spec: OptimizationSpec) -> str:
     _, model, _, number = spec.model_version.split("/")
     location = spec.output_location or f"{DEFAULT_LOCATION}/{task.rpartition('/')[2]}"
     return f"{location}/m-{model}/mv-{number}"
-
-
-def _check_target(spec: OptimizationSpec) -> None:
-    devices = load_catalog().devices
-    device = devices.get(spec.device)
-    if device is None:
-        raise invalid_argument(
-            "task.spec.device", f"there is no device '{spec.device}'; there are {', '.join(devices)}"
-        )
-    if not graph_runtime(device):
-        able = [each.id for each in devices.values() if graph_runtime(each)]
-        raise invalid_argument(
-            "task.spec.device", f"this release builds nothing for {device.id}; it does for: {', '.join(able)}"
-        )
-    if spec.precision_goal not in _GOALS:
-        raise _wrong_goal(spec, [Precision.Name(goal) for goal in _GOALS])
-    runtimes = device.buildable_runtimes.values()
-    offered = {name for each in runtimes for name in (*each.precisions, *each.quantized)}
-    if Precision.Name(spec.precision_goal) not in offered:
-        raise _wrong_goal(spec, [Precision.Name(goal) for goal in _GOALS if Precision.Name(goal) in offered])
-
-
-def _wrong_goal(spec: OptimizationSpec, others: Sequence[str]) -> LatheError:
-    name = Precision.Name(spec.precision_goal)
-    return invalid_argument(
-        "task.spec.precision_goal", f"{name} is no goal of a search for {spec.device}; goals are {', '.join(others)}"
-    )
-
-
-def _check_engine(spec: OptimizationSpec) -> None:
-    installed = version_of("lathe")
-    if spec.engine_version not in {"", installed}:
-        raise invalid_argument(
-            "task.spec.engine_version",
-            f"there is no version '{spec.engine_version}' of the engines here; there is: {installed}. Leave the field "
-            "empty for the newest",
-        )
-    spec.engine_version = installed
 
 
 def _check_calibration(spec: OptimizationSpec) -> None:
@@ -199,8 +156,7 @@ def _check_limits(spec: OptimizationSpec) -> None:
             f"an attempt may take {spec.timeout_seconds} s, which the search alone takes with its budget of "
             f"{spec.search_budget_seconds} s; give it more, or 0",
         )
-    if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
-        raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+    check_memory(spec.memory_limit_bytes)
 
 
 def _check_location(location: str) -> None:

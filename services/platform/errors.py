@@ -11,12 +11,15 @@ reads them again on the other side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+
+from engines.failures import InvalidField
 
 DOMAIN = "lathe"
 _VERDICTS = frozenset(
@@ -93,6 +96,17 @@ def invalid_fields(fields: Sequence[tuple[str, str]], reason: str = "INVALID_ARG
     """Return the error for several wrong fields at once: (path in the request, description)."""
     message = "; ".join(f"{field}: {description}" if field else description for field, description in fields)
     return LatheError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, fields=fields)
+
+
+@contextmanager
+def engine_rules(inside: str) -> Iterator[None]:
+    """Answer INVALID_ARGUMENT if a rule of the engines refuses a field; `inside` is where the request holds it."""
+    try:
+        yield
+    except InvalidField as failure:
+        description = f"{failure.objection}. {failure.suggested_fix}" if failure.suggested_fix else failure.objection
+        reason = failure.code or "INVALID_ARGUMENT"
+        raise invalid_argument(f"{inside}.{failure.field}", description, reason) from None
 
 
 def not_found(kind: str, name: str) -> LatheError:

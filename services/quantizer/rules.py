@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+from google.protobuf.json_format import MessageToDict
 from lathe.quantizer.v1.quantization_service_pb2 import (
-    DYNAMIC,
     PER_CHANNEL,
-    QUANTIZATION_SCHEME_UNSPECIFIED,
     STATIC,
-    WEIGHT_ONLY,
     CalibrationData,
     QuantizationScheme,
     QuantizationSpec,
 )
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.template.v1.template_service_pb2 import Template
-from lathe.type.v1.precision_pb2 import BF16, FP16, INT4, INT8, PRECISION_UNSPECIFIED, Precision
+from lathe.type.v1.precision_pb2 import INT8, Precision
 
-from engines.runtimes import GRAPH, builds_from
-from engines.spec.devices import load_catalog
-from services.platform.errors import invalid_argument
+from engines.quantization import request as quantization
+from engines.runtimes.targets import quantization_target
+from engines.spec.targets import check_quantized
+from services.platform.errors import engine_rules, invalid_argument
 from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
-from services.tasks.kind import MINIMUM_MEMORY
-
-DEFAULT_SAMPLES = 128
-_HALF = frozenset({FP16, BF16})
+from services.tasks.kind import check_memory
 
 
 def normalized(spec: QuantizationSpec) -> QuantizationSpec:
@@ -37,48 +33,26 @@ def normalized(spec: QuantizationSpec) -> QuantizationSpec:
     """
     made = QuantizationSpec()
     made.CopyFrom(spec)
-    if made.precision == PRECISION_UNSPECIFIED:
-        made.precision = INT8
-    if made.precision not in (INT8, INT4, *_HALF):
-        name = Precision.Name(made.precision)
-        raise invalid_argument(
-            "task.spec.precision", f"{name} needs no quantization: convert the version. INT8, INT4, FP16 and BF16 do"
-        )
-    _set_scheme(made)
+    said = quantization.QuantizationSpec.model_validate(MessageToDict(spec, preserving_proto_field_name=True))
+    made.precision = Precision.Value(said.arithmetic)
+    with engine_rules("task.spec"):
+        check_quantized(said.arithmetic)
+        said.check_scheme()
+    if said.kind != "HALF":
+        made.scheme = QuantizationScheme.Value(said.kind)
     made.granularity = made.granularity or PER_CHANNEL
     if made.HasField("calibration_data"):
-        made.calibration_data.samples = made.calibration_data.samples or DEFAULT_SAMPLES
+        made.calibration_data.samples = made.calibration_data.samples or quantization.DEFAULT_SAMPLES
         made.calibration_data.batch_size = made.calibration_data.batch_size or 1
     _check_calibration(made)
-    if 0 < spec.memory_limit_bytes < MINIMUM_MEMORY:
-        raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+    check_memory(spec.memory_limit_bytes)
     return made
 
 
 def check_target(template: Template, precision: Precision.ValueType) -> None:
     """Refuse a device, runtime or precision that this release cannot make; LatheError INVALID_ARGUMENT."""
-    devices = load_catalog().devices
-    device = devices.get(template.device)
-    if device is None:
-        raise invalid_argument(
-            "task.spec.device", f"there is no device '{template.device}'; there are {', '.join(devices)}"
-        )
-    runtimes = {name: each for name, each in device.buildable_runtimes.items() if builds_from(name, {GRAPH})}
-    if template.runtime not in runtimes:
-        offered = ", ".join(runtimes) or "none"
-        raise invalid_argument(
-            "task.spec.runtime",
-            f"this release cannot build for '{template.runtime}' on {device.id}; it can for: {offered}",
-        )
-    name = Precision.Name(precision)
-    makes = {each.name: (*each.precisions, *each.quantized) for each in runtimes.values()}
-    if name not in makes[template.runtime]:
-        others = ", ".join(runtime for runtime, precisions in makes.items() if name in precisions) or "no runtime"
-        raise invalid_argument(
-            "task.spec.precision",
-            f"{template.runtime} on {device.id} does not compute in {name}; it offers "
-            f"{', '.join(makes[template.runtime])}. {name} there is offered by {others}",
-        )
+    with engine_rules("task.spec"):
+        quantization_target(template.device, template.runtime, Precision.Name(precision))
 
 
 def check_calibration_dataset(spec: QuantizationSpec, dataset: Dataset) -> None:
@@ -104,19 +78,6 @@ def check_judged_dataset(spec: QuantizationSpec, dataset: Dataset, method: str) 
     if not can_judge(dataset, method):
         raise annotations_missing(dataset, method)
     refuse_steps_on_tensors(dataset, len(spec.accuracy.preprocessing), "task.spec.accuracy.preprocessing")
-
-
-def _set_scheme(spec: QuantizationSpec) -> None:
-    """Write the scheme out: none for half precision, weights alone for INT4, static for INT8 where nothing is said."""
-    if spec.precision in _HALF and spec.scheme == QUANTIZATION_SCHEME_UNSPECIFIED:
-        return
-    if spec.scheme == QUANTIZATION_SCHEME_UNSPECIFIED:
-        spec.scheme = WEIGHT_ONLY if spec.precision == INT4 else STATIC
-    allowed = {INT8: (STATIC, DYNAMIC, WEIGHT_ONLY), INT4: (WEIGHT_ONLY,)}.get(spec.precision, ())
-    if spec.scheme not in allowed:
-        asked, name = QuantizationScheme.Name(spec.scheme), Precision.Name(spec.precision)
-        fits = " or ".join(QuantizationScheme.Name(each) for each in allowed) or "no scheme"
-        raise invalid_argument("task.spec.scheme", f"{asked} does not go with {name}, which takes {fits}")
 
 
 def _check_calibration(spec: QuantizationSpec) -> None:

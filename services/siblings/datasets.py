@@ -21,12 +21,11 @@ from lathe.registry.v1.dataset_service_pb2 import (
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from lathe.type.v1.digest_pb2 import DatasetSelection
 
+from engines.spec.template import DETECTORS
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 
 INDEX_FILE = "index.parquet"
 """Where a worker finds the index of a selection, in the selection's folder; the files of its list lie beside it."""
-
-_DETECTORS = frozenset({"detection", "yolo"})
 
 
 class Calibrated(Protocol):
@@ -86,7 +85,7 @@ def can_judge(dataset: Dataset, method: str) -> bool:
     """Return whether a dataset has the annotations by which predictions of a method are judged; `raw` has none."""
     if method == "raw":
         return False
-    if method in _DETECTORS:
+    if method in DETECTORS:
         return dataset.type in (DETECTION, CLASSIFICATION_AND_DETECTION)
     tensors = dataset.type == TENSORS and bool(dataset.classes)
     return tensors or dataset.type in (CLASSIFICATION, CLASSIFICATION_AND_DETECTION)
@@ -94,7 +93,7 @@ def can_judge(dataset: Dataset, method: str) -> bool:
 
 def annotations_missing(dataset: Dataset, method: str) -> LatheError:
     """Return the error for a dataset that cannot judge a method."""
-    needed = "boxes" if method in _DETECTORS else "classes of whole items"
+    needed = "boxes" if method in DETECTORS else "classes of whole items"
     has = ", ".join(dict.fromkeys(entry.key for entry in dataset.classes)) or "none"
     return failed_precondition(
         "ANNOTATIONS_MISSING",

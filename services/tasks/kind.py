@@ -12,11 +12,19 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import Digest, File
 
+from services.platform.errors import invalid_argument
+
 MINIMUM_MEMORY = 1 << 30
 """Below this many bytes the frameworks themselves do not load."""
 
 DETAILS = ("spec", "resolved", "result")
 """Fields of a task that lists leave out, as far as the kind has them: they may be long."""
+
+
+def check_memory(limit_bytes: int) -> None:
+    """Refuse a memory limit under which no task could run; 0 stands for the device's."""
+    if 0 < limit_bytes < MINIMUM_MEMORY:
+        raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
 
 
 def nothing_to_fill(task: Message) -> None:

@@ -127,7 +127,7 @@ def test_a_network_that_fixes_an_axis_cannot_have_a_range(bench: Bench) -> None:
     ("fields", "words"),
     [
         ({"min_shape": [1, 3, 8]}, "min_shape 1*3*8, shape 1*3*12*12 and max_shape 1*3*32*16 differ in their number"),
-        ({"min_shape": [1, 3, 13, 8]}, "axis 2: min 13, opt 12, max 32 must rise from 1"),
+        ({"min_shape": [1, 3, 13, 8]}, "axis 2: min 13, shape 12 and max 32 must rise from 1"),
     ],
 )
 def test_a_profile_that_is_none_is_refused(fields: dict[str, Any], words: str, bench: Bench) -> None:

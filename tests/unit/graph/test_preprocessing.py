@@ -80,7 +80,7 @@ def test_argument_is_not_changed_and_empty_preprocessing_adds_nothing() -> None:
     [
         ({"mean_values": (1.0, 2.0)}, "'x' of shape 0*3*6*6 has no axis of 2 channels"),
         ({"mean_values": (1.0, 2.0, 3.0), "scale_values": (1.0, 2.0)}, "for 2 and 3 channels at once"),
-        ({"scale_values": (1.0, 0.0, 2.0)}, "'x' has a scale value of 0"),
+        ({"scale_values": (1.0, 0.0, 2.0)}, "'x' of shape 0*3*6*6 has a scale value of 0"),
     ],
 )
 def test_wrong_values_name_the_input(steps: dict[str, Any], words: str) -> None:

@@ -180,7 +180,7 @@ def test_a_scalar_stays_one_and_the_callers_state_as_it_was(tmp_path: Path) -> N
     ("arguments", "words"),
     [
         ((Net(), 2, "cpu", ["1*8"]), "0 (lossless) or 1 (half precision)"),
-        ((Net(), 0, "toaster", ["1*8"]), "There is no device 'toaster'"),
+        ((Net(), 0, "toaster", ["1*8"]), "there is no device 'toaster'"),
         ((Net(), 0, "nvidia-t4", ["1*8"]), "nvidia-t4"),
         ((Net(), 0, "cpu", ["1*8", "1*4", "1"]), "'forward' takes 2: features, scale"),
         ((Net(), 0, "cpu", ["1*x"]), "input_shapes[0]"),

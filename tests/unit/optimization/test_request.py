@@ -51,11 +51,11 @@ def test_the_largest_batch_is_the_requests_own_where_it_says_one() -> None:
 @pytest.mark.parametrize(
     ("values", "reason", "words"),
     [
-        (work(precision_goal="INT4"), FailureReason.INVALID_SPEC, "INT4 is what a quantization makes"),
-        (work(max_degradation=0.5), FailureReason.INVALID_SPEC, "needs a dataset"),
-        (work(engine_version="0.0.0"), FailureReason.TOOLCHAIN_UNAVAILABLE, "asks for 0.0.0"),
+        (work(precision_goal="INT4"), FailureReason.INVALID_SPEC, "INT4 is no goal of a search"),
+        (work(max_degradation=0.5), FailureReason.INVALID_SPEC, "is about a dataset"),
+        (work(engine_version="0.0.0"), FailureReason.TOOLCHAIN_UNAVAILABLE, "no version '0.0.0' of the engines here"),
         (work(search_budget_seconds="soon"), FailureReason.INVALID_SPEC, "search_budget_seconds"),
-        ({}, FailureReason.INVALID_SPEC, "There is no device"),
+        ({}, FailureReason.INVALID_SPEC, "there is no device"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(values: dict[str, Any], reason: FailureReason, words: str) -> None:
@@ -77,7 +77,7 @@ def test_accuracy_is_measured_on_models_of_one_component() -> None:
     first = values["conversion"]["template"]["components"][0]
     source = {"source_file": "m.onnx"}
     values["conversion"]["template"]["components"] = [{**first, **source}, {**first, **source, "name": "other"}]
-    assert "several" in refused(values).message
+    assert "this one has 2" in refused(values).message
 
 
 def test_its_quantization_is_static_and_bounded_as_the_optimization_is() -> None:

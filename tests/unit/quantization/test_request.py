@@ -43,11 +43,19 @@ def test_protobufs_strings_for_integers_are_read() -> None:
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
-        ({"precision": "FP32"}, FailureReason.INVALID_SPEC, "FP32 is what a conversion makes"),
-        ({"precision": "BF16"}, FailureReason.UNSUPPORTED_PRECISION, "onnxruntime on cpu-x86-64 has no quantization"),
-        ({"precision": "INT4", "scheme": "STATIC"}, FailureReason.INVALID_SPEC, "weights alone"),
-        ({"precision": "FP16", "scheme": "DYNAMIC"}, FailureReason.INVALID_SPEC, "has no quantization scheme"),
-        ({"accuracy": {"max_degradation": 1}}, FailureReason.INVALID_SPEC, "needs an evaluation dataset"),
+        ({"precision": "FP32"}, FailureReason.INVALID_SPEC, "FP32 needs no quantization"),
+        (
+            {"precision": "BF16"},
+            FailureReason.UNSUPPORTED_PRECISION,
+            "onnxruntime on cpu-x86-64 does not compute in BF16",
+        ),
+        (
+            {"precision": "INT4", "scheme": "STATIC"},
+            FailureReason.INVALID_SPEC,
+            "STATIC does not go with INT4, which takes WEIGHT_ONLY",
+        ),
+        ({"precision": "FP16", "scheme": "DYNAMIC"}, FailureReason.INVALID_SPEC, "which takes no scheme"),
+        ({"accuracy": {"max_degradation": 1}}, FailureReason.INVALID_SPEC, "needs a dataset"),
         ({"calibration_data": {"samples": "many"}}, FailureReason.INVALID_SPEC, "spec.calibration_data.samples"),
     ],
 )

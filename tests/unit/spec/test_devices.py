@@ -77,7 +77,7 @@ def test_packages_are_named_without_versions() -> None:
 @pytest.mark.parametrize(
     ("device", "runtime", "reason", "words"),
     [
-        ("cpu-x86", "openvino", FailureReason.INVALID_SPEC, "no device 'cpu-x86'; the catalog has ascend-310, "),
+        ("cpu-x86", "openvino", FailureReason.INVALID_SPEC, "no device 'cpu-x86'; there are cpu-x86-64, "),
         ("cpu-x86-64", "tensorrt", FailureReason.INVALID_SPEC, "no runtime 'tensorrt'; it has inductor, onnxruntime"),
         ("nvidia-t4", "tensorrt", FailureReason.TOOLCHAIN_UNAVAILABLE, "no builder for 'tensorrt' on 'nvidia-t4'"),
     ],

@@ -69,9 +69,9 @@ def test_a_protobuf_message_survives_the_journey(seed: int, batch: int, threshol
 @pytest.mark.parametrize(
     ("values", "reason", "words"),
     [
-        (changed(device="toaster"), "INVALID_SPEC", "There is no device 'toaster'"),
+        (changed(device="toaster"), "INVALID_SPEC", "'device' is wrong: there is no device 'toaster'"),
         (changed(runtime="tensorrt"), "INVALID_SPEC", "has no runtime 'tensorrt'"),
-        (changed(runtime="onnxruntime", precision="BF16"), "UNSUPPORTED_PRECISION", "does not offer BF16"),
+        (changed(runtime="onnxruntime", precision="BF16"), "UNSUPPORTED_PRECISION", "does not compute in BF16"),
         (changed(components=[]), "INVALID_SPEC", "template.components"),
         (changed(components=MINIMAL["template"]["components"] * 2), "INVALID_SPEC", "names are unique"),
         (component(inputs=[{"name": "x", "shape": [0, 3]}], max_batch=1), "INVALID_SPEC", "axis"),

@@ -152,8 +152,8 @@ def test_a_scalar_and_a_batch_on_any_axis_are_inputs_like_others() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device": "cpu-z80"}, "no device of the catalog"),
-        ({"runtime": "tensorrt"}, "does not run 'tensorrt'"),
+        ({"device": "cpu-z80"}, "there is no device 'cpu-z80'"),
+        ({"runtime": "tensorrt"}, "no runtime 'tensorrt'"),
         ({"runtime": "onnxruntime", "precision": "BF16"}, "does not compute in BF16"),
         (_one_input(2, shape=[2, 3]), "its batch axis, axis 0, is 1 and not 2. Say in batch_axis"),
         (_one_input(1, shape=[2, 3], batch_axis=0), "its batch axis, axis 0, is 1 and not 2"),

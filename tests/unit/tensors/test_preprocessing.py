@@ -36,7 +36,7 @@ def test_channels_are_second_or_last(given: Preprocessing, shape: tuple[int, ...
         (steps(mean=2), (1, 3, 8, 8), r"'x' of shape 1\*3\*8\*8 has no axis of 2 channels"),
         (steps(mean=3, scale=2), (1, 3), "for 2 and 3 channels at once"),
         (steps(mean=2, swaps=True), (1, 3), "for 2 and 3 channels at once"),
-        (steps(mean=3), (3,), "no channel axis"),
+        (steps(mean=3), (3,), "no axis of 3 channels"),
         (steps(swaps=True), (1, 4), "no axis of 3 channels"),
         (Preprocessing(scale_values=(0.0,)), (1, 3), "scale value of 0"),
     ],

@@ -1,0 +1,76 @@
+"""Rules about the runtime of a task that depend on what a runtime builds from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from engines.failures import FailureReason, InvalidField
+from engines.runtimes import GRAPH, builds_from, graph_runtime, runtimes
+from engines.spec.devices import DeviceRuntime, load_catalog
+from engines.spec.targets import QUANTIZED, check_quantized, unsupported
+
+
+def check_forms(device: str, runtime: str, source_format: str, forms: Collection[str]) -> None:
+    """Refuse a runtime that builds from none of the forms that a source format offers.
+
+    Raises:
+        InvalidField: INVALID_SPEC naming the runtimes that take the source, or as `conversion_target`.
+    """
+    found = load_catalog().device(device)
+    chosen = found.runtime(runtime)
+    if builds_from(chosen.name, forms):
+        return
+    others = ", ".join(name for name in found.buildable_runtimes if builds_from(name, forms))
+    raise InvalidField(
+        "runtime",
+        f"'{runtime}' builds from a {' or '.join(runtimes()[runtime].takes)}, and {source_format} offers a "
+        f"{' or '.join(sorted(forms))} only; runtimes that take it: {others}",
+        code="UNSUITABLE_RUNTIME",
+    )
+
+
+def quantization_target(device: str, runtime: str, precision: str) -> DeviceRuntime:
+    """Return the runtime of the catalog that a quantization builds for; a precision of `QUANTIZED`.
+
+    Raises:
+        InvalidField: INVALID_SPEC for another precision, an unknown device or a runtime that builds from no
+            graph, TOOLCHAIN_UNAVAILABLE if this release has no builder, UNSUPPORTED_PRECISION if the runtime does
+            not compute in the precision.
+    """
+    check_quantized(precision)
+    found = load_catalog().device(device)
+    offered = {
+        name: [each for each in (*known.quantized, *known.precisions) if each in QUANTIZED]
+        for name, known in found.buildable_runtimes.items()
+        if builds_from(name, {GRAPH})
+    }
+    if runtime not in offered:
+        able = ", ".join(offered) or "none"
+        raise InvalidField(
+            "runtime",
+            f"this release cannot build quantized forms for '{runtime}' on {found.id}; it can for: {able}",
+            code="UNKNOWN_RUNTIME",
+        )
+    if precision not in offered[runtime]:
+        others = [name for name, precisions in offered.items() if precision in precisions]
+        raise unsupported(found, found.runtimes[runtime], precision, offered[runtime], others)
+    return found.runtimes[runtime]
+
+
+def reading_runtime(device: str) -> str:
+    """Return the runtime in the template by which a search reads its source: one that takes every graph.
+
+    Raises:
+        InvalidField: INVALID_SPEC for an unknown device, TOOLCHAIN_UNAVAILABLE if this release builds nothing for it.
+    """
+    catalog = load_catalog()
+    found = graph_runtime(catalog.device(device))
+    if not found:
+        able = ", ".join(name for name, each in catalog.devices.items() if graph_runtime(each))
+        raise InvalidField(
+            "device",
+            f"this release builds nothing for {device}; it does for: {able}",
+            f"Choose one of the devices {able}.",
+            reason=FailureReason.TOOLCHAIN_UNAVAILABLE,
+        )
+    return found
