@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelVersion, PackageInfo
 from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
 
+from engines.package.manifest import Manifest
 from services.platform.errors import invalid_argument
 from services.registry import naming
 
@@ -41,20 +41,19 @@ def complete_package(version: ModelVersion) -> None:
 
 
 def fill_from_manifest(package: PackageInfo, manifest: bytes) -> None:
-    """Set device, runtime and precision from the text of a manifest that has been read as one already.
+    """Set device, runtime and precision from the text of a manifest that has been described already.
 
-    Runtime and precision are those of the first component, which evaluations run.
+    Runtime and precision are those of the first component, which is the one that evaluations run.
 
     Raises:
         LatheError: INVALID_ARGUMENT for a field that says something else than the manifest.
     """
-    values: dict[str, Any] = json.loads(manifest)
-    first: dict[str, Any] = next(iter(values.get("components", [])), {})
-    values |= {key: first[key] for key in ("runtime", "precision") if first.get(key)}
-    found = {
-        "device": values.get("device", ""),
-        "runtime": values.get("runtime", {}).get("name", ""),
-        "precision": dict(Precision.items()).get(values.get("precision", ""), PRECISION_UNSPECIFIED),
+    read = Manifest.model_validate_json(manifest)
+    first = read.forms[0]
+    found: dict[str, Any] = {
+        "device": read.device,
+        "runtime": first.runtime.name,
+        "precision": dict(Precision.items()).get(first.precision, PRECISION_UNSPECIFIED),
     }
     for field, value in found.items():
         given = getattr(package, field)

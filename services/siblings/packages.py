@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from lathe.registry.v1.model_service_pb2 import (
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
+from engines.package.manifest import Manifest
 from services.storage import ContentStore
 
 MANIFEST = "manifest.json"
@@ -124,26 +124,26 @@ def package_version(
         asked: The version that the task started from.
         manifest: Text of the package's manifest.
     """
-    values: dict[str, Any] = json.loads(manifest)
+    read = Manifest.model_validate_json(manifest)
     # The original comes last: what is made of a package in turn is read from there.
     sources = dict.fromkeys([asked.name, *asked.lineage.sources[-1:]])
     template = task.spec.template or asked.lineage.template
     version = ModelVersion(
         format=PACKAGE,
         files=files,
-        description=f"{asked.name} in {values['precision']} for {values['device']} with {values['runtime']['name']}",
+        description=f"{asked.name} for {read.device}: {' and '.join(map(str, read.forms))}",
         # Device, runtime and precision are in the manifest, where the registry reads them.
         package=PackageInfo(
-            repo=values["repo"],
+            repo=read.repo,
             package_name=output_model(task.spec).removeprefix("models/"),
-            method=values["method"],
-            version=values["version"],
+            method=read.method,
+            version=read.version,
             template=template,
         ),
         lineage=Lineage(sources=sources, architectures=architectures, template=template, task=task.name),
     )
-    for component in values["components"]:
-        ParseDict(component["parity"], version.parity[component["name"]], ignore_unknown_fields=True)
+    for component in read.components:
+        ParseDict(component.parity, version.parity[component.name], ignore_unknown_fields=True)
     return version
 
 

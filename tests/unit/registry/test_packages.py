@@ -10,8 +10,9 @@ from lathe.type.v1.precision_pb2 import BF16, FP32
 
 from services.platform.errors import LatheError
 from services.registry.packages import complete_package, fill_from_manifest
+from tests.unit.package.test_manifest import MANIFEST as COMPLETE
 
-MANIFEST = json.dumps({"device": "cpu-x86-64", "runtime": {"name": "openvino"}, "precision": "BF16"}).encode()
+MANIFEST = json.dumps({**COMPLETE, "precision": "BF16"}).encode()
 
 
 def _version(**fields: str) -> ModelVersion:
@@ -66,6 +67,14 @@ def test_the_manifest_fills_what_was_not_given() -> None:
     package = PackageInfo(device="cpu-x86-64")
     fill_from_manifest(package, MANIFEST)
     assert (package.device, package.runtime, package.precision) == ("cpu-x86-64", "openvino", BF16)
+
+
+def test_a_package_is_listed_by_the_form_of_its_first_component() -> None:
+    (component,) = COMPLETE["components"]
+    parts = [{**component, "precision": "BF16", "runtime": {"name": "onnxruntime", "version": "1"}}, component]
+    package = PackageInfo()
+    fill_from_manifest(package, json.dumps({**COMPLETE, "components": parts}).encode())
+    assert (package.runtime, package.precision) == ("onnxruntime", BF16)
 
 
 @pytest.mark.parametrize(
