@@ -15,7 +15,7 @@ from engines.api.structure import filled
 from engines.api.test_data import array_of
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, Tensor
-from engines.runtimes import BuiltForm, Session, open_form
+from engines.package.opening import open_session
 from engines.spec.toolchain import available_threads
 from engines.tensors import Array, Arrays
 from engines.tensors.shapes import format_extents
@@ -55,7 +55,7 @@ class OptimizedModel(ABC):
         self._tensors = component.signature.inputs
         self.inputs = tuple(tensor.name for tensor in self._tensors)
         self.outputs = tuple(tensor.name for tensor in component.signature.outputs)
-        self._session = _opened(package, component, self.runtime, self.precision)
+        self._session = open_session(package.directory, package.manifest, component, available_threads())
 
     @abstractmethod
     def __call__(self, *arguments: Any, **named: Any) -> Any:
@@ -133,14 +133,6 @@ def _tensor(array: Array) -> Any:
     import torch
 
     return torch.from_numpy(np.asarray(array, order="C"))
-
-
-def _opened(package: OpenPackage, component: ComponentEntry, runtime: str, precision: str) -> Session:
-    files = tuple(Path(name).relative_to(component.name).as_posix() for name in component.files)
-    outputs = tuple(tensor.name for tensor in component.signature.outputs)
-    folder, device = package.directory / component.name, package.manifest.device
-    form = BuiltForm(runtime, device, precision, folder, files, outputs, component.options)
-    return open_form(form, available_threads())
 
 
 def _fitting(tensor: Tensor, array: Array) -> Array:

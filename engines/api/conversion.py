@@ -12,8 +12,8 @@ from typing import Any
 
 from engines.conversion.component import ComponentJob, convert
 from engines.formats.reading import check_sources, with_components
-from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
-from engines.package.writer import PackageContent, PackagedComponent
+from engines.package.content import PackageContent, PackagedComponent
+from engines.package.writer import PACKAGING, finish_package, fresh_package, share_of
 from engines.runtimes import runtime, runtime_packages
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
@@ -62,7 +62,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         done.append(convert(ComponentJob(work, component, chosen, workdir, package, progress, threads)))
     report.progress(PACKAGING, "writing the package")
     return {
-        **finish_package(workdir, PackageContent(work, chosen, done, request["template"]), report),
+        **finish_package(workdir, PackageContent(work, done, request["template"]), report),
         "components": [
             {
                 "component": entry.component.name,

@@ -16,7 +16,6 @@ from engines.datasets.selection import Selection, unpack_selection
 from engines.evaluation.bootstrap import RESAMPLES, generator
 from engines.evaluation.feeder import Feeder
 from engines.evaluation.groups import groups
-from engines.evaluation.loading import OpenedPackage, open_package
 from engines.evaluation.passes import Findings, Passes, refuse_empty
 from engines.evaluation.predictions import FILE_NAME, PredictionsHeader
 from engines.evaluation.predictor import MAIN_METRICS, Predictor
@@ -24,6 +23,7 @@ from engines.evaluation.report import EvaluationReport, MetricValue, PackageInfo
 from engines.evaluation.request import EvaluationRequest, Spec
 from engines.evaluation.times import to_message
 from engines.imaging import Steps
+from engines.package.opening import OpenedComponent, open_component
 from engines.runtimes.serving import serving
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
@@ -58,12 +58,12 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     report.progress(0.0, "opening the package")
     work = EvaluationRequest.parse(request)
     threads = len(os.sched_getaffinity(0))
-    with open_package(workdir / "package", None, threads) as package:
+    with open_component(workdir / "package", None, threads) as package:
         return _evaluated(work, package, workdir, report, threads)
 
 
 def _evaluated(
-    work: EvaluationRequest, package: OpenedPackage, workdir: Path, report: Reporter, threads: int
+    work: EvaluationRequest, package: OpenedComponent, workdir: Path, report: Reporter, threads: int
 ) -> dict[str, Any]:
     method, args = work.method(package.manifest, package.form.precision)
     log.info("Opened '%s' in %s for the method %s", package.component.name, package.form.runtime.name, method)
@@ -85,6 +85,7 @@ def _evaluated(
     collector = findings.collector
     ignored = bool(work.spec.preprocessing) and selection.is_tensors
     metrics = collector.metrics(parts, RESAMPLES, work.spec.seed)
+    packages = (*_SOFTWARE, *serving(package.form.runtime.name).packages)
     whole = EvaluationReport(
         package=_package_info(package),
         spec=_spec_info(work, method, args, feeder),
@@ -98,9 +99,7 @@ def _evaluated(
             *selection.warnings,
             *_warnings(package, findings, warnings, len(items), ignored_steps=ignored),
         ),
-        software=tuple(
-            Software(**entry) for entry in software((*_SOFTWARE, *serving(package.form.runtime.name).packages))
-        ),
+        software=tuple(Software(**entry) for entry in software(packages)),
         hardware=hardware(),
         **collector.parts(),
     )
@@ -130,7 +129,7 @@ def _selection(work: EvaluationRequest, workdir: Path) -> Selection:
     return unpack_selection(workdir / "images.bin", workdir / "images")
 
 
-def _feeder(selection: Selection, package: OpenedPackage, spec: Spec) -> Feeder:
+def _feeder(selection: Selection, package: OpenedComponent, spec: Spec) -> Feeder:
     component = package.component_dict()
     steps = Steps.parse(spec.preprocessing, component["signature"]["inputs"][0]) if spec.preprocessing else None
     count = len(selection.items)
@@ -142,7 +141,7 @@ def _feeder(selection: Selection, package: OpenedPackage, spec: Spec) -> Feeder:
 
 
 def _warnings(
-    package: OpenedPackage, findings: Findings, before: list[str], samples: int, *, ignored_steps: bool
+    package: OpenedComponent, findings: Findings, before: list[str], samples: int, *, ignored_steps: bool
 ) -> list[str]:
     found = [*before, *findings.collector.warnings()]
     others = [entry.name for entry in package.manifest.components if entry.name != package.component.name]
@@ -160,7 +159,7 @@ def _warnings(
     return found
 
 
-def _package_info(package: OpenedPackage) -> PackageInfo:
+def _package_info(package: OpenedComponent) -> PackageInfo:
     manifest = package.manifest
     return PackageInfo(
         repo=manifest.repo,

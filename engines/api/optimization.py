@@ -18,9 +18,8 @@ from engines.optimization.component import ComponentJob, optimize_component
 from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent, result_fields
-from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
-from engines.package.writer import PackageContent
-from engines.runtimes import runtime
+from engines.package.content import PackageContent
+from engines.package.writer import PACKAGING, finish_package, fresh_package, share_of
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
 from engines.search.journal import LASTING, Death, Journal, deaths_of
@@ -123,7 +122,6 @@ def _content(work: OptimizationRequest, done: Sequence[OptimizedComponent], resu
     form = done[0].packaged.form
     return PackageContent(
         _resolved(work.conversion, form.runtime, form.precision),
-        runtime(form.runtime),
         [entry.packaged for entry in done],
         work.template,
         quantization_entry(done),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engines.api.display import show_report, shown
 from engines.api.test_data import write_test_data
 from engines.failures import EngineFailure, invalid
-from engines.package.work import PACKAGE_DIR
+from engines.package.writer import PACKAGE_DIR
 from engines.spec.devices import Device, load_catalog
 from engines.spec.request import ConversionRequest
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from engines.formats.reading import check_sources, with_components
+from engines.package.content import PackageContent
 from engines.package.manifest import QuantizationEntry
 from engines.package.manifest import QuantizedComponent as ManifestComponent
-from engines.package.work import PACKAGING, finish_package, fresh_package, share_of
-from engines.package.writer import PackageContent
+from engines.package.writer import PACKAGING, finish_package, fresh_package, share_of
 from engines.quantization.component import QuantizedComponent, quantize
 from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
@@ -72,7 +72,6 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     _write_html(package / HTML_NAME, work, result)
     content = PackageContent(
         work.conversion,
-        chosen,
         [entry.packaged for entry in done],
         request["conversion"]["template"],
         _manifest_entry(work, done),

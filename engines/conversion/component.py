@@ -11,7 +11,7 @@ from typing import Any
 from engines.failures import EngineFailure
 from engines.formats.preparation import Progress, prepare
 from engines.formats.source import Source
-from engines.package.writer import PackagedComponent
+from engines.package.content import PackagedComponent
 from engines.parity.divergence import Suspect
 from engines.parity.verification import describe, judged, verify
 from engines.runtimes import BuildOptions, Runtime, Session

@@ -18,7 +18,7 @@ from engines.optimization.component_data import ComponentData, find_component_da
 from engines.optimization.eight_bit import EightBit, EightBitForm
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent
-from engines.package.writer import PackagedComponent
+from engines.package.content import PackagedComponent
 from engines.parity.report import Verdict
 from engines.parity.verification import describe
 from engines.quantization.data import ARTIFACT

@@ -9,7 +9,7 @@ from typing import Any
 
 from engines.formats import format_of
 from engines.optimization.request import OptimizationRequest
-from engines.package.writer import PackagedComponent
+from engines.package.content import PackagedComponent
 from engines.runtimes import runtime_packages
 from engines.search.entry import Entry
 from engines.search.search import SearchResult

@@ -5,95 +5,77 @@ The same inputs give the same bytes in every file but the reports, which hold wh
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import json
-import platform
+import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from engines.failures import invalid
+from engines.formats.preparation import Progress
+from engines.package.content import REPORT_NAME, PackageContent, PackagedComponent, make_manifest
+from engines.package.description import describe_package
 from engines.package.manifest import (
     FILE_NAME,
-    ComponentEntry,
-    Interface,
-    Lineage,
     Manifest,
-    QuantizationEntry,
-    Requirements,
-    RuntimeEntry,
     Tensor,
     read_manifest,
 )
-from engines.package.readme import readme
-from engines.parity.report import ParityReport
-from engines.runtimes import BuiltForm, Runtime
+from engines.parity.report import tolerance_of
 from engines.runtimes.serving import serving
-from engines.spec.devices import load_catalog
-from engines.spec.request import ConversionRequest
-from engines.spec.template import Component
-from engines.spec.toolchain import version_of
-from engines.tensors.samples import SampleRange
-from engines.tensors.signature import Signature, TensorSpec
-from engines.timing.paired import ProfileReport
+from engines.sandbox import Reporter
+from engines.tensors.shapes import format_extents
 
-REPORT_NAME = "report.json"
+log = logging.getLogger(__name__)
+
+PACKAGE_DIR = "package"
+PACKAGING = 0.97
+"""Progress at which every component is done and the package is written."""
+
+
 TEMPLATE_NAME = "template.json"
 """The specification that the package was made with: a quantization reads the source again as it says."""
 
 
-@dataclass(frozen=True)
-class PackagedComponent:
-    """What the package tells of one component.
+def fresh_package(workdir: Path) -> Path:
+    """Return an empty `workdir/package`; what an earlier attempt left in it and in `workdir/scratch` is removed."""
+    package = workdir / PACKAGE_DIR
+    for folder in (package, workdir / "scratch"):
+        shutil.rmtree(folder, ignore_errors=True)
+    package.mkdir(parents=True)
+    return package
 
-    Attributes:
-        component: The component as it was specified.
-        form: What was built, in the package.
-        signature: Its interface.
-        ranges: Values that random inputs take, by input.
-        parity: Parity with the source.
-        profile: What was measured.
-        companions: Files that travel with the component, by their path in the package: `tokenizer/vocab.txt`.
-        warnings: What a user should know: defaults that were taken because nobody said otherwise.
+
+def share_of(report: Reporter, index: int, count: int) -> Progress:
+    """Return what takes the progress of one of `count` components, each of which has an equal part of the work."""
+    span = PACKAGING / count
+
+    def progress(fraction: float, message: str) -> None:
+        report.progress(span * (index + fraction), message)
+
+    return progress
+
+
+def finish_package(workdir: Path, content: PackageContent, report: Reporter) -> dict[str, Any]:
+    """Write everything beside the models that lie in the package, and remove `workdir/scratch`.
+
+    Returns:
+        What the outcomes of all entries have: `files`, without digests; `description`, the graphs that they contain;
+        and `architecture_digests`.
     """
-
-    component: Component
-    form: BuiltForm
-    signature: Signature
-    ranges: Mapping[str, SampleRange]
-    parity: ParityReport
-    profile: ProfileReport
-    companions: Mapping[str, Path] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-
-    @property
-    def files(self) -> list[str]:
-        """Paths of the component's files in the package."""
-        return [f"{self.component.name}/{name}" for name in self.form.files]
-
-
-@dataclass(frozen=True)
-class PackageContent:
-    """What a package is made of, beside the components' model files.
-
-    Attributes:
-        request: The conversion; of a quantization, the one that reads its source.
-        runtime: What built the components; a component that another built says so itself.
-        components: The components.
-        template: JSON form of the full specification, as the work named it.
-        quantization: How the components were quantized, where they were.
-        details: More for `report.json`: what was measured while the package was made.
-    """
-
-    request: ConversionRequest
-    runtime: Runtime
-    components: Sequence[PackagedComponent]
-    template: Mapping[str, Any]
-    quantization: QuantizationEntry | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    package = workdir / PACKAGE_DIR
+    files = write_package(package, content)
+    shutil.rmtree(workdir / "scratch", ignore_errors=True)
+    log.info("Package written: %d files, %d bytes", len(files), sum((package / name).stat().st_size for name in files))
+    report.progress(1.0, "done")
+    architectures = content.request.architectures.values()
+    return {
+        "files": [{"path": name} for name in files],
+        "description": {"graphs": describe_package(package)},
+        "architecture_digests": {entry.name: entry.digest for entry in architectures if entry.name},
+    }
 
 
 def write_package(directory: Path, content: PackageContent) -> list[str]:
@@ -104,7 +86,7 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     """
     for entry in content.components:
         _copy_companions(directory, entry)
-    manifest = _manifest(content)
+    manifest = make_manifest(content)
     _write(directory / FILE_NAME, manifest.to_json())
     profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components}
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
@@ -142,93 +124,54 @@ def write_scripts(directory: Path, runtimes: Iterable[str]) -> None:
         _write(directory / name, engines.joinpath(original).read_text(encoding="utf-8"))
 
 
-def template_digest(request: ConversionRequest) -> str:
-    """Return the sha256 of the full specification, in a canonical form."""
-    values = request.template.model_dump(mode="json", exclude={"name"})
-    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def readme(manifest: Manifest) -> str:
+    """Return the text, in Markdown."""
+    needs, several = manifest.requirements, len(manifest.forms) > 1
+    packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
+    flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
+    lines = [
+        f"# {manifest.repo or 'Package'} {manifest.version}".rstrip(),
+        "",
+        f"For `{manifest.device}`, computed in {' and '.join(map(str, manifest.forms))}. "
+        f"Needs {needs.architecture}{flags}.",
+        "",
+        f"    pip install {packages}",
+        "    python infer.py                                  # a smoke run on random values",
+        "    python infer.py --input x.npy --output y.npz",
+        "",
+    ]
+    for component in manifest.components:
+        parity = component.parity
+        lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
+        for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
+            lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
+        asked = tolerance_of(parity)
+        figures = ", ".join(
+            f"`{output['output']}` {float(output[asked.measure.lower()]):.5g}" for output in parity["outputs"]
+        )
+        lines += [
+            "",
+            f"Parity with the source: {parity['verdict']}. Required: {asked}; measured: {figures}.",
+        ]
+        lines += [line for words in component.warnings or () for line in ("", f"Note: {words}")]
+        if several:
+            lines += ["", f"Computed in {manifest.form_of(component)}."]
+        if component.preprocessing:
+            lines.append(
+                f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."
+            )
+        lines.append("")
+    lines += [f"Everything else stands in `{FILE_NAME}`; measured latencies in `{manifest.report}`.", ""]
+    return "\n".join(lines)
 
 
-def _manifest(content: PackageContent) -> Manifest:
-    request, runtime, components = content.request, content.runtime, content.components
-    template, precision = request.template, components[0].form.precision
-    needed = dict.fromkeys(name for entry in components for name in serving(entry.form.runtime).packages)
-    versions = {name: version_of(name) for name in ("numpy", *needed)}
-    flags = dict.fromkeys(flag for entry in components for flag in _flags(template.device, entry.form))
-    return Manifest(
-        repo=template.repo,
-        version=template.version,
-        device=template.device,
-        runtime=_runtime(runtime.name),
-        precision=precision,
-        method=template.method or "raw",
-        args={name: _typed(value) for name, value in template.args.items()},
-        taxonomies=template.taxonomies,
-        components=tuple(_component(entry, runtime.name, precision) for entry in components),
-        lineage=Lineage(
-            source_format=template.source_format,
-            source_digest=request.source_digest,
-            template=template.name,
-            template_digest=template_digest(request),
-            architectures={name: entry.digest for name, entry in sorted(request.architectures.items())},
-        ),
-        requirements=Requirements(
-            architecture=platform.machine(),
-            packages=versions,
-            cpu_flags_any=tuple(flags),
-        ),
-        report=REPORT_NAME,
-        quantization=content.quantization,
-    )
-
-
-def _runtime(name: str) -> RuntimeEntry:
-    return RuntimeEntry(name=name, version=version_of(serving(name).packages[0]))
-
-
-def _flags(device: str, form: BuiltForm) -> tuple[str, ...]:
-    runtime = load_catalog().device(device).runtime(form.runtime)
-    return next((value for name, value in runtime.precision_flags.items() if name == form.precision), ())
-
-
-def _typed(value: dict[str, Any]) -> dict[str, Any]:
-    """Return an argument as `{"vi": [1, 2]}`: protobuf writes integers as strings, a package does not."""
-    kind, content = next(iter(value.items()))
-    values = content.get("values", []) if kind.startswith("v") else [content]
-    plain = [int(item) if kind.endswith("i") else float(item) if kind.endswith("f") else item for item in values]
-    return {kind: plain if kind.startswith("v") else plain[0]}
-
-
-def _component(entry: PackagedComponent, runtime: str, precision: str) -> ComponentEntry:
-    component, form = entry.component, entry.form
-    own = (form.runtime, form.precision) != (runtime, precision)
-    return ComponentEntry(
-        name=component.name,
-        model_type=component.model_type,
-        entry=entry.files[0],
-        files=tuple(entry.files),
-        options=entry.form.options,
-        max_batch=component.largest_batch,
-        num_classes=component.num_classes,
-        signature=Interface(
-            inputs=tuple(_tensor(spec, entry.ranges.get(spec.name)) for spec in entry.signature.inputs),
-            outputs=tuple(_tensor(spec, None) for spec in entry.signature.outputs),
-        ),
-        preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
-        parity=entry.parity.to_dict(),
-        runtime=_runtime(form.runtime) if own else None,
-        precision=form.precision if own else None,
-        warnings=tuple(entry.warnings) or None,
-    )
-
-
-def _tensor(spec: TensorSpec, values: SampleRange | None) -> Tensor:
-    span = None
-    if values is not None and (values.low, values.high) != (0.0, 0.0):
-        span = (values.low, values.high)
-    elif values is not None and values.pixels:
-        span = (0.0, 255.0)
-    value = values.values if values is not None and values.values else None
-    return Tensor.model_validate({**spec.to_dict(), "range": span, "value": value})
+def _extents(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return "any"
+    shape = format_extents(tensor.shape.min, tensor.shape.max, tensor.axis_names or ()).replace("*", " * ")
+    batch = f", the batch is axis {tensor.batch_axis}" if (tensor.batch_axis or 0) > 0 else ""
+    value = f", {tensor.value[0]:g} in a smoke run" if tensor.value and len(tensor.value) == 1 else ""
+    return f"{shape}{batch}{value}"
 
 
 def _json(values: Any) -> str:

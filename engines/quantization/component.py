@@ -14,7 +14,7 @@ from engines.formats.preparation import Prepared
 from engines.graph.hygiene import load_model
 from engines.graph.nodes import check_excluded
 from engines.graph.quantized import quantized_nodes
-from engines.package.writer import PackagedComponent
+from engines.package.content import PackagedComponent
 from engines.parity.report import Verdict, judged_by_accuracy
 from engines.quantization.choosing import FINAL_SECONDS, Stopwatch, latency_of
 from engines.quantization.data import Data, find_data

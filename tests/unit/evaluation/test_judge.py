@@ -9,15 +9,15 @@ from engines.datasets.index import write_index
 from engines.datasets.items import Box
 from engines.datasets.selection import Selection
 from engines.evaluation.judge import Judge
-from engines.evaluation.loading import open_package
 from engines.failures import EngineFailure, FailureReason
+from engines.package.opening import open_component
 from tests.unit.evaluation.kit import Desk, detector, scorer
 
 KINDS = [("kind", ["car", "van", "bus"])]
 
 
 def judge(desk: Desk, **values: Any) -> Judge:
-    package = open_package(desk.folder / "package", None, 1)
+    package = open_component(desk.folder / "package", None, 1)
     write_index(desk.folder / "dataset" / "index.parquet", desk.items)
     selection, method = Selection(desk.folder / "dataset"), package.manifest.method
     component, taxonomies = package.component_dict(), package.taxonomies()
@@ -29,7 +29,7 @@ def test_it_scores_forms_of_a_classifier(desk: Desk) -> None:
     for number, kind in enumerate(["car", "van", "bus", "car", "van"]):
         desk.put_scores([9 if number != 4 else 0, 9, 0] if number % 3 else [9, 0, 0], classifications={"kind": kind})
     ours = judge(desk, batch_size=2)
-    run = open_package(desk.folder / "package", None, 1).run
+    run = open_component(desk.folder / "package", None, 1).run
     assert ours.metric == "top1"
     assert ours.score(run) == desk.run().figure("top1")
     for path in (desk.folder / "dataset" / "content").iterdir():
@@ -43,7 +43,7 @@ def test_it_scores_forms_of_a_classifier(desk: Desk) -> None:
 def test_it_scores_detectors_by_any_figure(desk: Desk) -> None:
     desk.put_package(detector(), "detection", [("label", ["cat", "dog"])])
     desk.put_boxes([[10, 60, 30, 80, 250, 0]], [Box("cat", 10, 60, 20, 15), Box("dog", 90, 90, 20, 20)])
-    run = open_package(desk.folder / "package", None, 1).run
+    run = open_component(desk.folder / "package", None, 1).run
     assert judge(desk, metric="ap50").score(run) == pytest.approx(0.5)
     assert judge(desk).score(run) == pytest.approx(0.5 * 6 / 10)  # the overlap is 0.75: six of COCO's ten thresholds
     with pytest.raises(EngineFailure, match="no figure 'top1' of this model on this data; there are map, ap50"):
@@ -53,7 +53,7 @@ def test_it_scores_detectors_by_any_figure(desk: Desk) -> None:
 def test_what_cannot_be_judged_is_refused(desk: Desk) -> None:
     desk.put_package(scorer([3]), "classification", KINDS)
     desk.put_scores([9, 0, 0], classifications={"color": "red"})
-    run = open_package(desk.folder / "package", None, 1).run
+    run = open_component(desk.folder / "package", None, 1).run
     with pytest.raises(EngineFailure, match="No item of the data is annotated with a class of the model") as caught:
         judge(desk).score(run)
     assert caught.value.reason == FailureReason.INVALID_DATA
@@ -61,4 +61,4 @@ def test_what_cannot_be_judged_is_refused(desk: Desk) -> None:
     with pytest.raises(EngineFailure, match="raw gives outputs without a judgement"):
         judge(desk)
     with pytest.raises(EngineFailure, match="no component 'tail'; it has net"):
-        open_package(desk.folder / "package", "tail", 1)
+        open_component(desk.folder / "package", "tail", 1)

@@ -9,7 +9,7 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import SOURCE_NOTE, OptimizedComponent, result_fields
-from engines.package.writer import PackagedComponent
+from engines.package.content import PackagedComponent
 from engines.parity.report import OutputParity, ParityReport, Verdict
 from engines.runtimes import BuiltForm
 from engines.runtimes.form import FormSpec

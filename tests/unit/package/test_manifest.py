@@ -8,7 +8,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import Manifest, read_manifest
-from engines.package.readme import readme
+from engines.package.writer import readme
 
 TENSOR = {"name": "x", "dtype": "float32", "shape": {"min": [1, 4], "opt": [1, 4], "max": [8, 4]}}
 MANIFEST: dict[str, Any] = {

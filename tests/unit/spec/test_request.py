@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lathe.converter.v1.conversion_service_pb2 import ConversionWork
 
 from engines.failures import EngineFailure, FailureReason
-from engines.package.writer import template_digest
+from engines.package.content import template_digest
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
 from engines.spec.tolerances import TOLERANCES

@@ -1,4 +1,4 @@
-"""Opens a package in its runtime."""
+"""Opens components of a package, each in its own runtime."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from engines.tensors import Array
 
 
 @dataclass(frozen=True)
-class OpenedPackage:
+class OpenedComponent:
     """One component of a package, ready to run; a context manager that closes it.
 
     Attributes:
         manifest: The package's manifest.
         component: The component.
-        session: The component, open in its runtime; it is closed with the package.
+        session: The component, open in its runtime; it is closed with the component.
         form: Its runtime and precision.
         max_batch: Most samples of one call.
         size_bytes: Size of the component's files.
@@ -38,7 +38,7 @@ class OpenedPackage:
         return self.session.run(inputs)
 
     def __enter__(self) -> Self:
-        """Return the package."""
+        """Return the component."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,25 +54,34 @@ class OpenedPackage:
         return [entry.model_dump(mode="json") for entry in self.manifest.taxonomies]
 
 
-def open_package(directory: Path, component: str | None, threads: int) -> OpenedPackage:
-    """Open a component of the package in a directory, the first where none is named.
+def open_component(directory: Path, name: str | None, threads: int) -> OpenedComponent:
+    """Open a component of the package in a directory; the first if no name is given.
 
     Raises:
-        EngineFailure: INVALID_MODEL where the package is damaged, INVALID_SPEC where it has no such component, and what
-            the runtime raises.
+        EngineFailure: INVALID_MODEL if the package is damaged, INVALID_SPEC if it has no such component, and what the
+            runtime raises.
     """
     manifest = read_manifest(directory)
     entries = {entry.name: entry for entry in manifest.components}
-    if component is not None and component not in entries:
-        message = f"The package has no component '{component}'; it has {', '.join(entries)}."
+    if name is not None and name not in entries:
+        message = f"The package has no component '{name}'; it has {', '.join(entries)}."
         raise EngineFailure(FailureReason.INVALID_SPEC, message)
-    entry = entries[component or next(iter(entries))]
-    served = manifest.form_of(entry)
-    files = (entry.entry, *(name for name in entry.files if name != entry.entry))
-    outputs = tuple(output.name for output in entry.signature.outputs)
-    form = BuiltForm(
-        *(served.runtime.name, manifest.device, served.precision, directory, files, outputs, dict(entry.options))
-    )
-    session = open_form(form, threads)
+    entry = entries[name or next(iter(entries))]
+    session = open_session(directory, manifest, entry, threads)
     size = sum((directory / name).stat().st_size for name in entry.files)
-    return OpenedPackage(manifest, entry, session, served, entry.max_batch, size)
+    return OpenedComponent(manifest, entry, session, manifest.form_of(entry), entry.max_batch, size)
+
+
+def open_session(directory: Path, manifest: Manifest, component: ComponentEntry, threads: int) -> Session:
+    """Return a session of a component in its own runtime.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_UNAVAILABLE if its runtime is not here, and what the runtime raises.
+    """
+    served = manifest.form_of(component)
+    files = (component.entry, *(name for name in component.files if name != component.entry))
+    outputs = tuple(output.name for output in component.signature.outputs)
+    form = BuiltForm(
+        served.runtime.name, manifest.device, served.precision, directory, files, outputs, dict(component.options)
+    )
+    return open_form(form, threads)
