@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 from engines.optimization.result import OptimizedComponent
 from engines.package.manifest import QuantizationEntry, QuantizedComponent
+from engines.runtimes import runtimes
 
-EIGHT_BIT_WEIGHTS = "INT8 weights, integer products"
-"""What the knob `weights` of OpenVINO does, as quantizations call it."""
-DYNAMIC = "onnxruntime dynamic per channel"
-"""What that of ONNX Runtime does."""
 _KEPT = "kept as it is"
 _ASYMMETRIC = "asymmetric"
+_DYNAMIC = "dynamic"
+_WEIGHTS = "INT8 weights"
 
 
 def quantization_entry(done: Sequence[OptimizedComponent]) -> QuantizationEntry | None:
-    """Return how components were quantized; None where none was.
+    """Return how components were quantized; None if none was.
 
     The method is left open, as it was left to the search: each component says what quantized it. Of a source that
     carried its quantization only that is known.
@@ -35,8 +34,8 @@ def quantization_entry(done: Sequence[OptimizedComponent]) -> QuantizationEntry 
     return QuantizationEntry(
         scheme=_scheme(made),
         method="",
-        granularity="PER_CHANNEL" if made else "",
-        asymmetric=any(quantizer == EIGHT_BIT_WEIGHTS or _ASYMMETRIC in quantizer.split() for quantizer in made),
+        granularity="" if not made else "PER_TENSOR" if all("per tensor" in name for name in made) else "PER_CHANNEL",
+        asymmetric=any(_WEIGHTS in name or _ASYMMETRIC in name.split() for name in made),
         components=components,
     )
 
@@ -44,16 +43,15 @@ def quantization_entry(done: Sequence[OptimizedComponent]) -> QuantizationEntry 
 def _scheme(quantizers: Sequence[str]) -> str:
     if not quantizers:
         return ""
-    if set(quantizers) <= {EIGHT_BIT_WEIGHTS, DYNAMIC}:
-        return "DYNAMIC" if DYNAMIC in quantizers else "WEIGHT_ONLY"
-    return "STATIC"
+    if not all(_WEIGHTS in name or _DYNAMIC in name.split() for name in quantizers):
+        return "STATIC"
+    return "DYNAMIC" if any(_DYNAMIC in name.split() for name in quantizers) else "WEIGHT_ONLY"
 
 
 def _quantizer(entry: OptimizedComponent) -> str:
-    """Return what quantized the recommended form of a component; empty where nothing did."""
+    """Return what quantized the recommended form of a component; empty if nothing did."""
     if entry.quantizer:
         return entry.quantizer
     spec = entry.found.recommended.spec
-    if not spec.knob("weights"):
-        return ""
-    return EIGHT_BIT_WEIGHTS if spec.runtime == "openvino" else DYNAMIC
+    named = (knob.quantizers.get(spec.knob(knob.name), "") for knob in runtimes()[spec.runtime].knobs)
+    return next(filter(None, named), "")

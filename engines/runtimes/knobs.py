@@ -17,11 +17,13 @@ class Knob:
         name: Name in forms and records.
         good_for: When it helps, for people.
         values: What it takes, each with what reports call it; empty if it takes any whole number above 0.
+        quantizers: What values quantize with, as manifests name it; without those that quantize nothing.
     """
 
     name: str
     good_for: str
     values: Mapping[str, str] = field(default_factory=dict)
+    quantizers: Mapping[str, str] = field(default_factory=dict)
 
     def in_words(self, value: str) -> str:
         """Return what reports call the knob with a value: `2 streams`, `fused attention`."""

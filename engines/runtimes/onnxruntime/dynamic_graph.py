@@ -1,4 +1,4 @@
-"""Products in integers whose ranges are found at run time, by ONNX Runtime's own quantizer: nothing is calibrated."""
+"""Integers whose ranges are found at run time, by ONNX Runtime's own quantizer: nothing is calibrated."""
 
 from __future__ import annotations
 
@@ -28,19 +28,17 @@ def quantize_products(
 
     Args:
         graph: The graph in floating point.
-        target: Where it goes.
+        target: File to write.
         per_channel: One scale for each output channel of a weight, or one for each weight.
         seven_bits: Weights take 7 bits, for processors whose sums of 8-bit products saturate.
         excluded: Names of nodes that stay in floating point.
 
     Raises:
-        EngineFailure: INVALID_SPEC where no product has a weight.
+        EngineFailure: INVALID_SPEC if no product has a weight.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    model = load_model(graph)
-    _transpose_weights(model)
-    name_nodes(model)
+    model = _ready(graph)
     left_out = excluded | products_of_activations(model)
     if left_out.issuperset(node.name for node in model.graph.node if node.op_type in OPERATORS):
         raise EngineFailure(
@@ -49,7 +47,6 @@ def quantize_products(
             "quantization is for.",
             suggested_fix="Choose the scheme STATIC, with calibration data.",
         )
-    del model.graph.value_info[:]  # the quantizer turns weights round, and then trips over their old shapes
     quantize_dynamic(
         model,
         target,
@@ -62,8 +59,38 @@ def quantize_products(
     return target
 
 
+def quantize_by_default(graph: Path, target: Path) -> Path:
+    """Write the graph as ONNX Runtime's quantizer makes it if it is told nothing: every operator, one scale per weight.
+
+    Convolutions and embeddings are quantized, too.
+
+    Raises:
+        EngineFailure: INVALID_SPEC if the graph has nothing to quantize.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = _ready(graph)
+    before = len(model.graph.node)
+    quantize_dynamic(model, target, weight_type=QuantType.QInt8, extra_options={"MatMulConstBOnly": True})
+    if len(load_model(target, weights=False).graph.node) == before:
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            "The graph has no operator with a weight that dynamic quantization is for.",
+            suggested_fix="Choose another precision.",
+        )
+    return target
+
+
+def _ready(graph: Path) -> onnx.ModelProto:
+    model = load_model(graph)
+    _transpose_weights(model)
+    name_nodes(model)
+    del model.graph.value_info[:]  # the quantizer transposes weights, and then fails on their old shapes
+    return model
+
+
 def _transpose_weights(model: onnx.ModelProto) -> None:
-    """Put the transposed weight where a product takes one that the graph transposes: a head tied to an embedding."""
+    """Store a weight transposed if the graph transposes it for a product: a head tied to an embedding."""
     from onnx import numpy_helper
 
     weights = {tensor.name: tensor for tensor in model.graph.initializer}

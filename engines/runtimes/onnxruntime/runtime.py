@@ -20,7 +20,7 @@ from engines.graph.stated import QUANTIZED, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import FormSpec
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
-from engines.runtimes.onnxruntime.dynamic_graph import quantize_products
+from engines.runtimes.onnxruntime.dynamic_graph import quantize_by_default, quantize_products
 from engines.runtimes.onnxruntime.opener import EXACT, PACKAGES, open_form
 from engines.runtimes.onnxruntime.transformer_graph import fused_graph
 from engines.runtimes.protocol import (
@@ -45,11 +45,17 @@ _KNOBS = (
     Knob("binding", "tiny models: tensors of the session's own are bound once", {"bound": "pre-bound tensors"}),
     Knob("graph", "transformers: attention and its neighbours become one operator", {"transformer": "fused attention"}),
     Knob("spinning", "machines that have other work: idle threads sleep", {"off": "spinning off"}),
-    Knob("weights", "products: computed in integers whose ranges are found in each call", {"int8": "8-bit weights"}),
+    Knob(
+        "weights",
+        "products: computed in integers whose ranges are found in each call",
+        {"int8": "8-bit weights", "int8_default": "8-bit weights by the quantizer's defaults"},
+        {"int8": "onnxruntime dynamic per channel", "int8_default": "onnxruntime dynamic per tensor"},
+    ),
     STREAMS,
     THREADS,
 )
 _BOUND = ("binding", "bound")
+_DEFAULT_WEIGHTS = ("weights", "int8_default")
 _UNKNOWN_OPERATOR = re.compile(r"(?:(?P<domain>[\w.]+):)?(?P<op>\w+)\(-?\d*\) is not a registered function/op")
 
 
@@ -81,8 +87,9 @@ class OnnxRuntime:
             raise unsupported_precision(_TITLE, precision, why, "OpenVINO offers BF16 on CPUs that have bfloat16.")
         out_dir.mkdir(parents=True, exist_ok=True)
         onnx_path = source.graph()
-        if knobs.get("weights") == "int8":
-            onnx_path = quantize_products(onnx_path, out_dir / "model.onnx")
+        if "weights" in knobs:
+            quantize = quantize_products if knobs["weights"] == "int8" else quantize_by_default
+            onnx_path = quantize(onnx_path, out_dir / "model.onnx")
         onnx_path = stated_graph(onnx_path, precision, out_dir)
         if knobs.get("graph") == "transformer":
             onnx_path = fused_graph(onnx_path, out_dir / "model.onnx")
@@ -114,6 +121,8 @@ class OnnxRuntime:
             yield Candidate(self._form("FP32", ("spinning", "off")), 54)
         if now.is_transformer:
             yield Candidate(self._form("FP32", ("graph", "transformer")), 52)
+        if now.goal == "INT8":  # what other tools make by default, even if it seldom wins with images
+            yield Candidate(self._form("INT8", _DEFAULT_WEIGHTS), 51)
 
     def baselines(self, now: Situation) -> Iterator[Candidate]:
         """Yield the graph as it is: it stands for sources that are graphs, and for networks that nothing else runs."""
@@ -134,6 +143,7 @@ class OnnxRuntime:
         yield Candidate(self._form("FP32"), 87)
         if has_products:
             yield Candidate(weights, 77)
+            yield Candidate(self._form("INT8", _DEFAULT_WEIGHTS), 76)
         if now.quantizes:
             yield Candidate(self._form("INT8", quantizer="quantized"), 67)
 

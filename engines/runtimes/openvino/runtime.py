@@ -45,7 +45,12 @@ _IR = "xml"
 """Kind of source that is an IR: OpenVINO's own form."""
 _KNOBS = (
     Knob("reader", "networks whose export to ONNX makes them slower", {"pytorch": "read from PyTorch"}),
-    Knob("weights", "products: weights in eight bits, without calibration", {"int8": "8-bit weights"}),
+    Knob(
+        "weights",
+        "products: weights in eight bits, without calibration",
+        {"int8": "8-bit weights"},
+        {"int8": "INT8 weights, integer products"},
+    ),
     STREAMS,
     THREADS,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.optimization.packaged_quantization import DYNAMIC, EIGHT_BIT_WEIGHTS, quantization_entry
+from engines.optimization.packaged_quantization import quantization_entry
 from engines.quantization.direct_quantizers import AsItIs
 from engines.quantization.nncf_quantizers import Nncf
 from engines.quantization.onnxruntime_quantizers import StaticQdq
@@ -41,13 +41,17 @@ def test_a_source_that_carries_its_own_is_said_to_be_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "scheme", "asymmetric", "name"),
-    [("openvino", "WEIGHT_ONLY", True, EIGHT_BIT_WEIGHTS), ("onnxruntime", "DYNAMIC", False, DYNAMIC)],
+    ("runtime", "weights", "told", "name"),
+    [
+        ("openvino", "int8", ("WEIGHT_ONLY", "PER_CHANNEL", True), "INT8 weights, integer products"),
+        ("onnxruntime", "int8", ("DYNAMIC", "PER_CHANNEL", False), "onnxruntime dynamic per channel"),
+        ("onnxruntime", "int8_default", ("DYNAMIC", "PER_TENSOR", False), "onnxruntime dynamic per tensor"),
+    ],
 )
-def test_weights_in_eight_bits_are_told_too(runtime: str, scheme: str, asymmetric: bool, name: str) -> None:
+def test_weights_in_eight_bits_are_told_too(runtime: str, weights: str, told: tuple[str, str, bool], name: str) -> None:
     done = component("a")
-    done.found.recommended.spec = FormSpec(runtime, "INT8", knobs=(("weights", "int8"),))
+    done.found.recommended.spec = FormSpec(runtime, "INT8", knobs=(("weights", weights),))
     found = quantization_entry([done])
     assert found is not None
-    assert (found.scheme, found.asymmetric) == (scheme, asymmetric)
+    assert (found.scheme, found.granularity, found.asymmetric) == told
     assert found.components["a"].quantizer == name

@@ -77,8 +77,10 @@ def test_a_failed_call_on_streams_is_a_failure_and_the_next_one_works(tmp_path: 
     np.testing.assert_allclose(session.run_many([{"x": x}])[0]["y"], np.maximum(x @ weights, 0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_weights_in_eight_bits_need_no_calibration(runtime: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "weights_knob"), [("openvino", "int8"), ("onnxruntime", "int8"), ("onnxruntime", "int8_default")]
+)
+def test_weights_in_eight_bits_need_no_calibration(runtime: str, weights_knob: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((256, 64)).astype(np.float32)
     # As the head of a language model takes the transposed embedding.
@@ -89,7 +91,7 @@ def test_weights_in_eight_bits_need_no_calibration(runtime: str, tmp_path: Path)
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "g.onnx")
     source = BuildSource.of_file(tmp_path / "g.onnx", graphs.SIGNATURE)
     plain = build(runtime, source, tmp_path / "plain", "FP32")
-    form = build(runtime, source, tmp_path / "out", "INT8", {"weights": "int8"})
+    form = build(runtime, source, tmp_path / "out", "INT8", {"weights": weights_knob})
     assert form.size_bytes * 2.5 < plain.size_bytes
     x = rng.standard_normal((4, 256)).astype(np.float32)
     only = dataclasses.replace(form, outputs=("y",))
@@ -159,3 +161,19 @@ def test_copying_and_computing_are_timed_apart(runtime: str, knobs: dict[str, st
         np.testing.assert_array_equal(outputs["y"], session.run(feed)["y"])
     assert times.compute > 0
     assert (times.host_to_device > 0, times.device_to_host > 0) == (bool(knobs), bool(knobs))
+
+
+def test_the_quantizers_defaults_take_convolutions_too_and_refuse_a_graph_without_weights(tmp_path: Path) -> None:
+    def saved(node: onnx.NodeProto, *weights: onnx.TensorProto) -> BuildSource:
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, 8, 8]) for name in "xy"]
+        made = helper.make_graph([node], "g", ends[:1], ends[1:], list(weights))
+        opset = [helper.make_opsetid("", 18)]
+        onnx.save(helper.make_model(made, opset_imports=opset, ir_version=10), tmp_path / "g.onnx")
+        return BuildSource.of_file(tmp_path / "g.onnx", graphs.SIGNATURE)
+
+    weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
+    source, knobs = saved(helper.make_node("Conv", ["x", "w"], ["y"]), weight), {"weights": "int8_default"}
+    form = build("onnxruntime", source, tmp_path / "out", "INT8", knobs)
+    assert "ConvInteger" in {node.op_type for node in onnx.load(form.entry).graph.node}
+    with pytest.raises(EngineFailure, match="no operator with a weight"):
+        build("onnxruntime", saved(helper.make_node("Relu", ["x"], ["y"])), tmp_path / "none", "INT8", knobs)
