@@ -1,4 +1,4 @@
-"""Files to and from the store: by presigned URL, in parts, resumed where they were broken off, with progress bars."""
+"""Files to and from the store: by signed request, resumed after an interruption, with progress bars."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.cli.failures import CliError
 from services.cli.packing import files_of
 
 if TYPE_CHECKING:
-    import httpx
+    import urllib3
     from lathe.registry.v1.artifact_service_pb2 import Upload, UploadPart
     from lathe.type.v1.digest_pb2 import Digest, File
 
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
 PARALLEL_PARTS = 4
 ATTEMPTS = 4
-"""Rounds of sending what has not arrived, before the upload is given up; it can be resumed later."""
+"""Rounds of sending the parts that have not arrived, before the upload is given up; it can be resumed later."""
 CHUNK_BYTES = 1 << 20
+AT_ONCE_BYTES = 1 << 30
+"""Larger files go in parts, because an interruption costs the whole request."""
 TIMEOUT_SECONDS = 60.0
 
 OnBytes = Callable[[int], None]
-"""Told of bytes that went on; negative for bytes that must be sent again."""
+"""Called with a number of bytes that were sent or received; negative for bytes that must be sent again."""
 
 
 @contextmanager
 def byte_progress(description: str, total: int) -> Iterator[OnBytes]:
-    """Show a progress bar on stderr while bytes go on."""
+    """Show a progress bar on stderr while bytes are sent or received."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -61,7 +63,7 @@ def digest_of(path: Path) -> Digest:
 def upload_file(connection: Connection, path: Path, on_bytes: OnBytes) -> Digest:
     """Store a file and return its digest; one that is stored already is not sent again.
 
-    The upload is named by content and caller, so that the same command, run again after an interruption, goes on
+    The upload is named by content and caller, so that the same command, run again after an interruption, continues
     where the first one stopped.
 
     Raises:
@@ -69,7 +71,6 @@ def upload_file(connection: Connection, path: Path, on_bytes: OnBytes) -> Digest
         grpc.RpcError: The registry refuses.
     """
     import grpc
-    import httpx
     from lathe.registry.v1.artifact_service_pb2 import FinalizeUploadRequest, GetArtifactRequest, GetUploadRequest
 
     digest = digest_of(path)
@@ -82,8 +83,10 @@ def upload_file(connection: Connection, path: Path, on_bytes: OnBytes) -> Digest
         on_bytes(digest.size_bytes)
         return digest
     upload = _open_upload(connection, path, digest)
-    on_bytes(sum(part.size_bytes for part in upload.parts if part.received))
-    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+    client = _http_client()
+    if not _send_at_once(client, path, upload, on_bytes):
+        upload = connection.artifacts.GetUpload(GetUploadRequest(name=upload.name))
+        on_bytes(sum(part.size_bytes for part in upload.parts if part.received))
         for _ in range(ATTEMPTS):
             missing = [part for part in upload.parts if not part.received]
             with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
@@ -93,7 +96,7 @@ def upload_file(connection: Connection, path: Path, on_bytes: OnBytes) -> Digest
             upload = connection.artifacts.GetUpload(GetUploadRequest(name=upload.name))
         else:
             raise CliError(f"{path}: not every part arrived; run the same command again to send the rest.")
-    # Hashing a large file again takes the registry its time.
+    # The registry reads a file that came in parts.
     request = FinalizeUploadRequest(name=upload.name, digest=digest)
     connection.artifacts.FinalizeUpload(request, timeout=TIMEOUT_SECONDS + digest.size_bytes / 50e6)
     return digest
@@ -106,20 +109,17 @@ def download_file(connection: Connection, digest: Digest, path: Path, on_bytes: 
         CliError: The bytes do not arrive, or are not those of the digest.
         grpc.RpcError: The registry refuses.
     """
-    import httpx
     from lathe.registry.v1.artifact_service_pb2 import GetDownloadRequest
+    from urllib3.exceptions import HTTPError
 
     request = GetDownloadRequest(name=f"artifacts/{digest.sha256}", file_name=path.name)
     url = connection.artifacts.GetDownload(request).url
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     sha256 = hashlib.sha256()
-    with (
-        httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client,
-        partial.open("wb") as file,
-        # Hashing leaves the interpreter to others, so that the next bytes arrive meanwhile.
-        ThreadPoolExecutor(1) as hasher,
-    ):
+    client = _http_client()
+    # Hashing releases the interpreter's lock, so that the next bytes arrive meanwhile.
+    with partial.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
         hashed: Future[None] | None = None
         for _ in range(ATTEMPTS):
             try:
@@ -130,29 +130,29 @@ def download_file(connection: Connection, digest: Digest, path: Path, on_bytes: 
                     file.write(chunk)
                     on_bytes(len(chunk))
                 break
-            except httpx.TransportError:
+            except HTTPError:
                 continue  # the next attempt asks for the rest
     if sha256.hexdigest() != digest.sha256:
         partial.unlink()
-        raise CliError(f"{path.name}: what arrived is not what was stored under {digest.sha256}; try again.")
+        raise CliError(f"{path.name}: the download does not have the digest {digest.sha256}; try again.")
     partial.replace(path)
 
 
 def download_url(url: str, path: Path) -> None:
-    """Fetch what a presigned URL gives into a file, which appears only once it is whole.
+    """Fetch a presigned URL into a file, which appears only once it is whole.
 
     Raises:
         CliError: The store refuses, or does not answer.
     """
-    import httpx
+    from urllib3.exceptions import HTTPError
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client, partial.open("wb") as file:
-            for chunk in _read_from(client, url, 0):
+        with partial.open("wb", buffering=0) as file:
+            for chunk in _read_from(_http_client(), url, 0):
                 file.write(chunk)
-    except httpx.TransportError as error:
+    except HTTPError as error:
         raise CliError(f"The store did not answer to a download: {error}; try again.") from error
     partial.replace(path)
 
@@ -183,43 +183,72 @@ def download_files(connection: Connection, files: Sequence[File], folder: Path) 
 def _open_upload(connection: Connection, path: Path, digest: Digest) -> Upload:
     from lathe.registry.v1.artifact_service_pb2 import OPEN, CreateUploadRequest
 
-    request = CreateUploadRequest(display_name=path.name, size_bytes=digest.size_bytes)
+    request = CreateUploadRequest(display_name=path.name, size_bytes=digest.size_bytes, sha256=digest.sha256)
     request.request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{digest.sha256}/{path.name}"))
     upload = connection.artifacts.CreateUpload(request)
-    if upload.state != OPEN:  # an earlier one that ended: start afresh
+    if upload.state != OPEN:  # an earlier one that has ended
         request.request_id = ""
         upload = connection.artifacts.CreateUpload(request)
     return upload
 
 
-def _send_part(client: httpx.Client, path: Path, part: UploadPart, on_bytes: OnBytes) -> bool:
-    """Send one part; False where it did not arrive."""
-    import httpx
+def _send_at_once(client: urllib3.PoolManager, path: Path, upload: Upload, on_bytes: OnBytes) -> bool:
+    """Send the whole file if the upload allows it and no part has arrived; False if the parts must be sent."""
+    if not upload.HasField("direct") or upload.size_bytes > AT_ONCE_BYTES or any(p.received for p in upload.parts):
+        return not upload.size_bytes
+    headers = dict(upload.direct.headers)
+    # 412: the same bytes were stored meanwhile.
+    return _send(client, path, 0, upload.size_bytes, upload.direct.url, headers, on_bytes) in {200, 412}
+
+
+def _send_part(client: urllib3.PoolManager, path: Path, part: UploadPart, on_bytes: OnBytes) -> bool:
+    """Send one part; False if it did not arrive."""
+    headers = {"Content-Length": str(part.size_bytes)}
+    return _send(client, path, part.offset, part.size_bytes, part.url, headers, on_bytes) == 200
+
+
+def _send(
+    client: urllib3.PoolManager,
+    path: Path,
+    offset: int,
+    size: int,
+    url: str,
+    headers: dict[str, str],
+    on_bytes: OnBytes,
+) -> int:
+    """PUT a piece of a file to a URL; return the status, 0 if there was no answer."""
+    from urllib3.exceptions import HTTPError
 
     sent = 0
 
     def chunks() -> Iterator[bytes]:
         nonlocal sent
-        with path.open("rb") as file:
-            file.seek(part.offset)
-            while sent < part.size_bytes and (chunk := file.read(min(CHUNK_BYTES, part.size_bytes - sent))):
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            while sent < size and (chunk := file.read(min(CHUNK_BYTES, size - sent))):
                 sent += len(chunk)
                 on_bytes(len(chunk))
                 yield chunk
 
     try:
-        answer = client.put(part.url, content=chunks(), headers={"Content-Length": str(part.size_bytes)})
-    except httpx.TransportError:
-        answer = None
-    if answer is None or not answer.is_success:
+        status = client.request("PUT", url, body=chunks(), headers=headers).status
+    except HTTPError:
+        status = 0
+    if status not in {200, 412}:
         on_bytes(-sent)
-        return False
-    return True
+    return status
 
 
-def _read_from(client: httpx.Client, url: str, offset: int) -> Iterator[bytes]:
+def _read_from(client: urllib3.PoolManager, url: str, offset: int) -> Iterator[bytes]:
     headers = {"Range": f"bytes={offset}-"} if offset else {}
-    with client.stream("GET", url, headers=headers) as answer:
-        if not answer.is_success:
-            raise CliError(f"The store answered {answer.status_code} to a download; try again.")
-        yield from answer.iter_bytes(CHUNK_BYTES)
+    with client.request("GET", url, headers=headers, preload_content=False) as answer:
+        if answer.status not in {200, 206}:
+            raise CliError(f"The store answered {answer.status} to a download; try again.")
+        yield from answer.stream(CHUNK_BYTES, decode_content=False)
+
+
+def _http_client() -> urllib3.PoolManager:
+    """Return a client that neither repeats requests by itself nor reads proxies from the environment."""
+    import urllib3
+
+    return urllib3.PoolManager(timeout=TIMEOUT_SECONDS, retries=False, maxsize=PARALLEL_PARTS)

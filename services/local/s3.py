@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import http.client
 import json
 import os
 import threading
@@ -13,7 +11,6 @@ from services.local.ports import free_port, is_free
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret, write_private
 from services.local.server import LocalServer, installed_binary
-from services.local.sigv4 import signed_headers
 
 _INNER_PORTS = (
     "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "volume.port.public",
@@ -87,20 +84,24 @@ class S3Server(LocalServer):
         return {"identities": [{"name": "lathe", "credentials": credentials, "actions": ["Admin"]}]}
 
     def answers(self) -> bool:
-        """Make the bucket: a store that answers this, be it "exists already", is ready."""
-        host, path = f"127.0.0.1:{self.port}", f"/{self.bucket}"
-        now = datetime.datetime.now(datetime.UTC)
-        headers = signed_headers(
-            "PUT", host, path, region=self.region, access_key=self.access_key, secret_key=self.secret_key, now=now
-        )
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("PUT", path, headers=headers)
-            return connection.getresponse().status in (200, 409)
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        """Make the bucket, if it is missing: a store that does this for our account is ready, and ours."""
+        # Loaded here, where there is nothing to do but wait for the store.
+        import urllib3
+        from minio import Minio
+        from minio.error import MinioException
+        from urllib3.exceptions import HTTPError
+
+        with urllib3.PoolManager(timeout=5, retries=False) as http:
+            address = f"127.0.0.1:{self.port}"
+            client = Minio(
+                address, self.access_key, self.secret_key, secure=False, region=self.region, http_client=http
+            )
+            try:
+                if not client.bucket_exists(self.bucket):
+                    client.make_bucket(self.bucket)
+            except (MinioException, HTTPError):
+                return False
+            return True
 
     @property
     def _ports_file(self) -> Path:

@@ -1,4 +1,4 @@
-"""ArtifactService: what comes in and what goes out."""
+"""ArtifactService: from messages to handlers and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be done with uploads and stored bytes."""
+"""Uploads and stored bytes: the handlers of ArtifactService."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ from uuid_utils.compat import uuid7
 
 from services.database.leases import Lease, Leases
 from services.database.pool import Connection, Database, Record
+from services.platform.background import end
 from services.platform.errors import failed_precondition, invalid_argument, not_found
 from services.platform.identity import current_user
 from services.registry.blobs import Blobs
 from services.resources.idempotency import claim_first, find_first, made_once
-from services.storage import ContentStore, StagedPart, Uploads
-from services.storage.parts import spans
+from services.storage import ContentStore, StagedPart, Uploads, spans
 
 UPLOAD_LIFETIME = timedelta(days=7)
 DOWNLOAD_LIFETIME = timedelta(hours=6)
-# Each one that is verified reads the whole file.
-_FINALIZED_AT_ONCE = 4
+# An open upload has the SHA-256 that was announced, if any; a finalized one that of its bytes.
 _GET = "SELECT * FROM uploads WHERE uid = $1"
 _EXPIRED = "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time LIMIT 100"
-_FINALIZE = "UPDATE uploads SET state = $2, sha256 = $3 WHERE uid = $1"
+_FINALIZE = "UPDATE uploads SET state = $2, sha256 = $3, verified_bytes = size_bytes WHERE uid = $1"
+_PROGRESS = "UPDATE uploads SET verified_bytes = $2 WHERE uid = $1"
+_PROGRESS_SECONDS = 1.0
 _INSERT = """
-INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *
+INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time, sha256)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
 """
 
 
@@ -52,7 +53,6 @@ class Artifacts:
         self._uploads = uploads
         self._blobs = blobs
         self._leases = Leases(database)
-        self._slots = asyncio.Semaphore(_FINALIZED_AT_ONCE)
 
     async def open(self, request: CreateUploadRequest) -> Upload:
         """Open an upload; LatheError INVALID_ARGUMENT for a `request_id` that stood for another request."""
@@ -69,21 +69,24 @@ class Artifacts:
 
     async def _open(self, request: CreateUploadRequest) -> Upload:
         uid: UUID = uuid7()
-        # Begun in the store first: a row without it would look complete. What is left without a row is swept by age.
-        parts = await self._uploads.open(str(uid), request.size_bytes)
         async with self._database.transaction() as connection:
             earlier = await claim_first(connection, request, uid)
             if earlier is None:
                 now = datetime.now(UTC)
                 values = (request.display_name, request.size_bytes, OPEN, current_user(), now, now + UPLOAD_LIFETIME)
-                row = await connection.fetchrow(_INSERT, uid, *values)
-        return _message(row, parts) if earlier is None else await self.get(f"uploads/{earlier}")
+                row = await connection.fetchrow(_INSERT, uid, *values, request.sha256)
+        if earlier is not None:
+            return await self.get(f"uploads/{earlier}")
+        return await self._shown(row, await self._uploads.open(str(uid), request.size_bytes))
 
     async def get(self, name: str) -> Upload:
         """Return an upload, with fresh URLs for the parts that have not arrived; LatheError NOT_FOUND."""
         async with self._database.connection() as connection:
             row = await _find(connection, name)
-        return await self._shown(row)
+        if row["state"] == OPEN:
+            return await self._shown(row, await self._uploads.parts(str(row["uid"]), row["size_bytes"]))
+        received = row["state"] == FINALIZED
+        return await self._shown(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
 
     async def finalize(self, name: str, digest: Digest) -> Artifact:
         """Verify what has arrived and store it under its digest.
@@ -92,7 +95,7 @@ class Artifacts:
             LatheError: NOT_FOUND; INVALID_ARGUMENT, reason DIGEST_MISMATCH or SIZE_MISMATCH, after which the upload
                 stays open; FAILED_PRECONDITION, reason UPLOAD_INCOMPLETE or UPLOAD_ABORTED.
         """
-        async with self._alone(name) as (lease, row), self._slots:
+        async with self._alone(name) as (lease, row):
             if row["state"] == ABORTED:
                 raise failed_precondition(
                     "UPLOAD_ABORTED", f"'{name}' was cancelled or has expired. Open another upload.", subject=name
@@ -100,7 +103,7 @@ class Artifacts:
             if row["state"] == FINALIZED:
                 _require_same(row, digest)
             else:
-                await self._uploads.verify_and_commit(str(row["uid"]), row["size_bytes"], digest)
+                await self._verify(row, digest)
                 async with self._database.transaction() as connection:
                     await lease.confirm(connection)
                     await self._blobs.record([digest], connection)
@@ -111,7 +114,7 @@ class Artifacts:
         """Give up an upload and remove what had arrived.
 
         Raises:
-            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason UPLOAD_FINALIZED, where it is stored already.
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason UPLOAD_FINALIZED, if it is stored already.
         """
         async with self._alone(name) as (lease, row):
             if row["state"] == FINALIZED:
@@ -121,11 +124,11 @@ class Artifacts:
             await self._give_up(lease, row)
 
     async def artifact(self, sha256: str) -> Artifact:
-        """Return what is known of stored bytes; LatheError NOT_FOUND where there are none."""
+        """Return what is known of stored bytes; LatheError NOT_FOUND if there are none."""
         return await self._blobs.get(sha256)
 
     async def download(self, sha256: str, file_name: str) -> Download:
-        """Return a URL from which stored bytes can be read; LatheError NOT_FOUND where there are none."""
+        """Return a URL from which stored bytes can be read; LatheError NOT_FOUND if there are none."""
         artifact = await self._blobs.get(sha256)
         expire_time = datetime.now(UTC) + DOWNLOAD_LIFETIME
         url = await self._content.presigned_get(artifact.digest, file_name, DOWNLOAD_LIFETIME)
@@ -134,10 +137,10 @@ class Artifacts:
         return download
 
     async def expire(self) -> None:
-        """Give up open uploads whose time is over, forget those that ended long ago, sweep what they left."""
+        """Give up open uploads that have expired, forget those that ended long ago, and sweep what they left."""
         while rows := await self._database.fetch(_EXPIRED, OPEN):
             for row in rows:
-                # One that is being finalized at this moment is waited for, and found FINALIZED then.
+                # If it is being finalized at this moment, this waits, and finds it FINALIZED.
                 async with self._alone(f"uploads/{row['uid']}") as (lease, current):
                     if current["state"] == OPEN:
                         await self._give_up(lease, current)
@@ -148,7 +151,7 @@ class Artifacts:
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[tuple[Lease, Record]]:
-        """Let finalizing and cancelling an upload take turns, on every replica; yields the upload as it is then."""
+        """Keep others, on any replica, from finalizing or cancelling an upload meanwhile; yields its current row."""
         async with self._database.connection() as connection:
             upload = f"uploads/{(await _find(connection, name))['uid']}"
         async with self._leases.hold(upload) as lease:
@@ -162,11 +165,35 @@ class Artifacts:
             await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], ABORTED)
         await self._uploads.abort(str(row["uid"]))
 
-    async def _shown(self, row: Record) -> Upload:
-        if row["state"] == OPEN:
-            return _message(row, await self._uploads.parts(str(row["uid"]), row["size_bytes"]))
-        received = row["state"] == FINALIZED
-        return _message(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
+    async def _verify(self, row: Record, digest: Digest) -> None:
+        """Verify and store what has arrived; write down from time to time how far that is."""
+        verified = 0
+
+        def count(more: int) -> None:
+            nonlocal verified
+            verified += more
+
+        async def report() -> None:
+            while True:
+                await asyncio.sleep(_PROGRESS_SECONDS)
+                await self._database.execute(_PROGRESS, row["uid"], verified)
+
+        reporting = asyncio.create_task(report())
+        try:
+            await self._uploads.verify_and_commit(str(row["uid"]), row["size_bytes"], digest, count)
+        finally:
+            await end([reporting])
+
+    async def _shown(self, row: Record, parts: list[StagedPart]) -> Upload:
+        """Return an upload as a message, with a request that sends the file at once if there can be one."""
+        upload = _message(row, parts)
+        if row["state"] == OPEN and row["sha256"]:
+            direct = await self._uploads.direct(Digest(sha256=row["sha256"], size_bytes=row["size_bytes"]))
+            if direct is not None:
+                upload.direct.url = direct.url
+                upload.direct.headers.update(direct.headers)
+                upload.direct.expire_time.FromDatetime(direct.expire_time)
+        return upload
 
 
 async def _find(connection: Connection, name: str) -> Record:
@@ -196,6 +223,7 @@ def _message(row: Record, parts: list[StagedPart]) -> Upload:
         size_bytes=row["size_bytes"],
         state=row["state"],
         owner=row["owner"],
+        verified_bytes=row["verified_bytes"],
         parts=[
             UploadPart(
                 number=part.span.number,

@@ -1,4 +1,4 @@
-"""Which bytes are stored, and since when."""
+"""The table of stored bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Blobs:
         self._content = content
 
     async def record(self, digests: Iterable[Digest], connection: Connection | None = None) -> None:
-        """Remember stored bytes; those that are known keep the time at which they were first stored."""
+        """Add stored bytes to the table; known ones keep the time at which they were first stored."""
         unique = {digest.sha256: digest.size_bytes for digest in digests}
         await (connection or self._database).execute(
             "INSERT INTO blobs (sha256, size_bytes, create_time) "
@@ -35,7 +35,7 @@ class Blobs:
         )
 
     async def get(self, sha256: str) -> Artifact:
-        """Return what is known of stored bytes; LatheError NOT_FOUND where there are none."""
+        """Return what is known of stored bytes; LatheError NOT_FOUND if there are none."""
         row = await self._database.fetchrow(_GET, sha256)
         if row is None and (digest := await self._content.find(sha256)):
             await self.record([digest])
@@ -47,7 +47,7 @@ class Blobs:
         return artifact
 
     async def known(self, digests: Sequence[Digest]) -> set[tuple[str, int]]:
-        """Return SHA-256 and size of those of the digests that are remembered in exactly their size."""
+        """Return SHA-256 and size of the digests that the table has in exactly their size."""
         rows = await self._database.fetch(
             "SELECT sha256, size_bytes FROM blobs WHERE sha256 = ANY($1)", [digest.sha256 for digest in digests]
         )

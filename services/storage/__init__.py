@@ -1,10 +1,10 @@
-"""Bytes by their SHA-256: a port, its S3 adapter, decorators for caching and metering, and uploads by presigned URL.
+"""Bytes by their SHA-256: a port, its S3 adapter, decorators for caching and metering, and uploads by signed request.
 
 ContentStore (port)
 ├── S3ContentStore      any S3 store
 ├── CachingStore        a bounded folder in front of another store
 └── MeteredStore        Prometheus metrics around another store
-Uploads                 large files from users, straight into the store
+Uploads                 files from users, straight into the store
 """
 
 from services.storage.caching import CachingStore
@@ -12,7 +12,7 @@ from services.storage.hashing import hash_bytes, hash_file
 from services.storage.metering import MeteredStore
 from services.storage.s3_store import S3ContentStore
 from services.storage.store import ContentStore
-from services.storage.uploads import StagedPart, Uploads
+from services.storage.uploads import StagedPart, Uploads, spans
 
 __all__ = [
     "CachingStore",
@@ -23,4 +23,5 @@ __all__ = [
     "Uploads",
     "hash_bytes",
     "hash_file",
+    "spans",
 ]

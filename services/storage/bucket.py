@@ -1,33 +1,48 @@
-"""One bucket of any S3 store: a tuned client, threads to run it in, presigned URLs.
+"""One bucket of any S3 store: a tuned client, threads to run it in, and signed requests for others to send.
 
-botocore is used without boto3, which is a thin layer over it that costs 10 MB more in every process; and it is loaded
-by the first call, so that a process which stores nothing never pays for it.
+The client is loaded by the first call, so that a process that stores nothing does not pay for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
+import os
 import threading
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from urllib.parse import urlsplit
+
+from lathe.type.v1.digest_pb2 import Digest
 
 from services.platform.settings import Settings
+from services.storage.hashing import BLOCK_BYTES
+from services.storage.signing import STAGING, SignedPut, Signer, find_guard
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+    import urllib3
+    from minio import Minio
+    from minio.datatypes import Object
 
-__all__ = ["Bucket", "is_missing"]
+__all__ = ["SINGLE_PUT_BYTES", "Bucket", "is_missing"]
 
 T = TypeVar("T")
+Body = bytes | BinaryIO | Iterable[bytes]
 CONNECTIONS = 16
-MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchBucket", "NotFound"})
+MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound"})
+SINGLE_PUT_BYTES = 5 << 30
+"""The most that S3 takes in one PUT."""
+PART_BYTES = 64 << 20
+EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
 class Bucket:
-    """One bucket. It is made by the first call where it is missing."""
+    """One bucket. The first call makes it if it is missing."""
 
     def __init__(
         self, *, endpoint: str, public_endpoint: str, access_key: str, secret_key: str, region: str, name: str
@@ -35,14 +50,12 @@ class Bucket:
         self.name = name
         self._endpoint = endpoint
         self._public_endpoint = public_endpoint or endpoint
-        self._credentials = {
-            "aws_access_key_id": access_key,
-            "aws_secret_access_key": secret_key,
-            "region_name": region,
-        }
+        self._signer = Signer(name, region, access_key, secret_key)
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="s3")
         self._lock = threading.Lock()
-        self._is_there = False
+        self._exists = False
+        # What probing the store found; empty until then.
+        self._guard: list[tuple[str, ...] | None] = []
 
     @classmethod
     def of(cls, settings: Settings) -> Bucket:
@@ -57,27 +70,24 @@ class Bucket:
         )
 
     @cached_property
-    def client(self) -> S3Client:
+    def client(self) -> Minio:
         """The client; thread-safe. Call it through `run`, which keeps the event loop free."""
         return self._connect(self._endpoint)
 
-    @cached_property
-    def _public_client(self) -> S3Client:
-        return self.client if self._public_endpoint == self._endpoint else self._connect(self._public_endpoint)
-
-    async def run(self, work: Callable[[S3Client, threading.Event], T]) -> T:
+    async def run(self, work: Callable[[Minio, threading.Event], T]) -> T:
         """Run blocking work in a thread.
 
         Args:
-            work: gets the client, and an event that is set when the caller is cancelled; long work looks at it.
+            work: Gets the client, and an event that is set when the caller is cancelled; long work looks at it.
 
         Raises:
-            botocore.exceptions.BotoCoreError, ClientError: what the store answers, or that it does not.
+            minio.error.MinioException: The store refuses.
+            urllib3.exceptions.HTTPError: The store does not answer.
         """
         stop = threading.Event()
 
         def call() -> T:
-            self._make_sure_it_is_there()
+            self._make_sure_it_exists()
             return work(self.client, stop)
 
         try:
@@ -86,70 +96,155 @@ class Bucket:
             stop.set()
             raise
 
-    async def presign(self, operation: str, expires: timedelta, **parameters: Any) -> str:
-        """Return a URL that carries out one operation for whoever has it."""
-        return (await self.presign_all(operation, expires, [parameters]))[0]
+    async def presign(self, method: str, keys: list[str], expires: timedelta, query: dict[str, str]) -> list[str]:
+        """Return a URL per key that lets its holder send this request until it expires."""
+        public = self._connect(self._public_endpoint) if self._public_endpoint != self._endpoint else self.client
+        return [
+            public.get_presigned_url(method, self.name, key, expires, extra_query_params=dict(query)) for key in keys
+        ]
 
-    async def presign_all(self, operation: str, expires: timedelta, each: list[dict[str, Any]]) -> list[str]:
-        """Return a URL per set of parameters."""
-        seconds = int(expires.total_seconds())
+    async def signed_put(self, key: str, digest: Digest) -> SignedPut | None:
+        """Return a request with which anybody can store these bytes, and no others, under a key that is free.
 
-        def sign(_client: S3Client, _stop: threading.Event) -> list[str]:
-            client: Any = self._public_client
-            return [
-                client.generate_presigned_url(operation, Params={"Bucket": self.name, **parameters}, ExpiresIn=seconds)
-                for parameters in each
-            ]
+        None if one PUT cannot hold them, or if the store would accept other bytes.
+        """
+        # MinIO accepts any body with the digest of an empty one.
+        if digest.sha256 == EMPTY_SHA256 or not 0 < digest.size_bytes <= SINGLE_PUT_BYTES:
+            return None
+        guard = await self.run(lambda client, _: self._probed(client))
+        return None if guard is None else self._signer.put(self._public_endpoint, key, digest, guard, only_new=True)
 
-        return await self.run(sign)
+    def put(self, key: str, body: Body, digest: Digest) -> None:
+        """Store bytes of this digest under a key; a store that verifies digests refuses others.
 
-    def _make_sure_it_is_there(self) -> None:
-        if self._is_there:
+        Raises:
+            minio.error.MinioException, urllib3.exceptions.HTTPError: As `run`.
+        """
+        if digest.size_bytes > SINGLE_PUT_BYTES:
+            stream = body if isinstance(body, io.IOBase) else _Reader(iter(cast("Iterable[bytes]", body)))
+            part_bytes = max(PART_BYTES, -(-digest.size_bytes // (10_000 << 20)) << 20)
+            self.client.put_object(
+                self.name,
+                key,
+                cast("BinaryIO", stream),
+                digest.size_bytes,
+                part_size=part_bytes,
+                num_parallel_uploads=1,
+            )
             return
-        from botocore.exceptions import ClientError
+        answer = self._send(self._signer.put(self._endpoint, key, digest), body)
+        if answer.status != 200:
+            from minio.error import S3Error, ServerError
+
+            if answer.data:
+                raise S3Error.fromxml(answer)
+            raise ServerError(f"The store answered {answer.status} to a PUT.", answer.status)
+
+    def size(self, key: str) -> int | None:
+        """Return the size of an object in bytes, or None if there is none."""
+        from minio.error import S3Error
+
+        try:
+            return self.client.stat_object(self.name, key).size
+        except S3Error as error:
+            if is_missing(error):
+                return None
+            raise
+
+    def objects(self, prefix: str) -> Iterator[Object]:
+        """Yield the objects whose keys begin with a prefix."""
+        found: Iterator[Object] = self.client.list_objects(self.name, prefix=prefix, recursive=True)
+        return found
+
+    def _send(self, request: SignedPut, body: Body) -> urllib3.BaseHTTPResponse:
+        retries = None if isinstance(body, bytes) else False  # a stream cannot be sent twice
+        return self._http.request("PUT", request.url, body=body, headers=request.headers, retries=retries)
+
+    def _probed(self, client: Minio) -> tuple[str, ...] | None:
+        """Return the guard that makes the store refuse other bytes than signed ones, or None if none does.
+
+        The answer is kept. A store that cannot be probed now is not trusted, and probed again by the next call.
+        """
+        from minio.error import MinioException
+        from urllib3.exceptions import HTTPError
+
+        if not self._guard:
+            folder = f"{STAGING}probe-{uuid.uuid4().hex}"
+            try:
+                guard = find_guard(self._signer, self._endpoint, folder, lambda put, body: self._send(put, body).status)
+                for each in list(self.objects(folder)):
+                    client.remove_object(self.name, str(each.object_name))
+            except (MinioException, HTTPError):
+                return None
+            self._guard.append(guard)
+        return self._guard[0]
+
+    def _make_sure_it_exists(self) -> None:
+        if self._exists:
+            return
+        from minio.error import S3Error
 
         with self._lock:
             try:
-                self.client.head_bucket(Bucket=self.name)
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-                self._create()
-            self._is_there = True
+                if not self.client.bucket_exists(self.name):
+                    self.client.make_bucket(self.name)
+            except S3Error as error:
+                if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise  # else another process was faster
+            self._exists = True
 
-    def _create(self) -> None:
-        client = self.client
-        try:
-            client.create_bucket(Bucket=self.name)
-        except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
-            return  # another process was faster
+    @cached_property
+    def _http(self) -> urllib3.PoolManager:
+        import certifi
+        import urllib3
 
-    def _connect(self, endpoint: str) -> S3Client:
-        import botocore.session
-        from botocore.config import Config
-
-        config = Config(
-            signature_version="s3v4",
-            # MinIO and SeaweedFS have no host name per bucket.
-            s3={"addressing_style": "path"},
-            # The store is checked by SHA-256, which says more than the CRC that newer clients add to every body.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            max_pool_connections=CONNECTIONS,
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            tcp_keepalive=True,
+        return urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=5, read=60),
+            maxsize=CONNECTIONS,
+            blocksize=BLOCK_BYTES,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+            retries=urllib3.Retry(
+                total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
+            ),
         )
-        session: Any = botocore.session.get_session()
-        client: S3Client = session.create_client("s3", endpoint_url=endpoint, config=config, **self._credentials)
-        return client
+
+    def _connect(self, endpoint: str) -> Minio:
+        from minio import Minio
+
+        address, signer = urlsplit(endpoint), self._signer
+        return Minio(
+            address.netloc,
+            access_key=signer.access_key,
+            secret_key=signer.secret_key,
+            region=signer.region,
+            secure=address.scheme == "https",
+            http_client=self._http,
+        )
+
+
+class _Reader:
+    """Blocks as a file, for the client."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, or fewer at the end."""
+        got = [self._rest]
+        count = len(self._rest)
+        while count < size and (block := next(self._blocks, b"")):
+            got.append(block)
+            count += len(block)
+        joined = b"".join(got)
+        self._rest = joined[size:]
+        return joined[:size]
 
 
 def is_missing(error: Exception) -> bool:
-    """Return whether an S3 error says that the bucket, object or upload is not there."""
-    answer = getattr(error, "response", {})
-    return answer.get("Error", {}).get("Code") in MISSING
+    """Return whether an S3 error says that the bucket or object is not there."""
+    return getattr(error, "code", None) in MISSING
 
 
 @lru_cache(maxsize=8)

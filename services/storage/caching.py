@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lathe.type.v1.digest_pb2 import Digest
 
-from services.storage.hashing import hash_stream
+from services.storage.hashing import blocks_of, hash_blocks
 from services.storage.store import ContentStore
 
 __all__ = ["CachingStore"]
@@ -132,7 +132,7 @@ def _copy_verified(entry: Path, digest: Digest, path: Path) -> bool:
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         with entry.open("rb", buffering=0) as source, partial.open("wb") as target:
-            found = hash_stream(source, target.write)
+            found = hash_blocks(blocks_of(source), target.write)
         if found != digest:
             entry.unlink(missing_ok=True)
             return False

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket
-from services.storage.copying import PART_BYTES, PendingCopy
-from services.storage.s3_store import content_key, stored_size
+from services.storage.s3_store import content_key
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+    from minio import Minio
 
 __all__ = ["OWN_PREFIXES", "Folders"]
 
 OWN_PREFIXES = ("cas", "staging", "triton")
-"""First parts of the keys that Lathe gives a meaning: stored bytes, uploads under way, repositories of releases."""
+"""First parts of the keys that have a meaning for Lathe: stored bytes, open uploads, repositories of releases."""
 
 _COPIES_AT_ONCE = 4
+# A store copies this much well within the time that a request may take.
+PART_BYTES = 256 << 20
 
 
 class Folders:
@@ -37,12 +39,12 @@ class Folders:
     async def copy(self, folder: str, files: Iterable[File], *, missing_only: bool) -> None:
         """Copy files from their digests to their paths in a folder.
 
-        Files beside each other are copied in their order, so that what is opened can come after what is read with it.
+        Files of the same subfolder are copied in their order, so that a file can come after those that it needs.
 
         Args:
             folder: Where to.
             files: Paths in the folder, with digests of stored bytes.
-            missing_only: Leaves alone what is there in its size.
+            missing_only: Skips files that are there in the right size.
         """
         groups: dict[str, list[File]] = {}
         for file in files:
@@ -52,9 +54,10 @@ class Folders:
         async def one_group(inside: list[File]) -> None:
             for file in inside:
                 async with slots:
-                    key = f"{folder}/{file.path}"
-                    if not (missing_only and await self._size(key) == file.digest.size_bytes):
-                        await self._copy(file.digest, key)
+                    work = partial(
+                        self._copy, digest=file.digest, key=f"{folder}/{file.path}", missing_only=missing_only
+                    )
+                    await self._bucket.run(work)
 
         async with asyncio.TaskGroup() as group:
             for inside in groups.values():
@@ -65,30 +68,29 @@ class Folders:
     ) -> None:
         """Remove everything in a folder but the paths to keep, in the order of a sort key of their paths."""
         prefix = f"{folder}/"
-        found = await self._bucket.run(lambda client, _: self._keys(client, prefix))
-        extra = {path for path in (key.removeprefix(prefix) for key in found) if path not in keep}
-        for path in sorted(extra, key=order):  # type: ignore[arg-type]  # whatever it returns can be compared
-            await self._remove(prefix + path)
 
-    async def _remove(self, key: str) -> None:
-        await self._bucket.run(lambda client, _: client.delete_object(Bucket=self._bucket.name, Key=key))
+        def remove(client: Minio, _stop: object) -> None:
+            found = (str(each.object_name).removeprefix(prefix) for each in self._bucket.objects(prefix))
+            extra = {path for path in found if path not in keep}
+            for path in sorted(extra, key=order):  # type: ignore[arg-type]  # whatever it returns can be compared
+                client.remove_object(self._bucket.name, prefix + path)
 
-    async def _size(self, key: str) -> int | None:
-        return await self._bucket.run(lambda client, _: stored_size(client, self._bucket.name, key))
+        await self._bucket.run(remove)
 
-    async def _copy(self, digest: Digest, key: str) -> None:
-        source = content_key(digest)
-        if digest.size_bytes <= PART_BYTES:
-            await self._bucket.run(lambda client, _: self._copy_whole(client, source, key))
+    def _copy(self, client: Minio, _stop: object, *, digest: Digest, key: str, missing_only: bool) -> None:
+        from minio.commonconfig import ComposeSource, CopySource
+
+        name, source, size = self._bucket.name, content_key(digest), digest.size_bytes
+        if missing_only and self._bucket.size(key) == size:
             return
-        async with PendingCopy(self._bucket, source, key, digest.size_bytes) as pending:
-            await pending.transfer()
-            await pending.complete()
-
-    def _copy_whole(self, client: S3Client, source: str, key: str) -> None:
-        name = self._bucket.name
-        client.copy_object(Bucket=name, Key=key, CopySource={"Bucket": name, "Key": source})
-
-    def _keys(self, client: S3Client, prefix: str) -> list[str]:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket.name, Prefix=prefix)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+        if size <= PART_BYTES:
+            client.copy_object(name, key, CopySource(name, source))
+            return
+        # The last part takes the rest, because the store refuses small ones.
+        starts = range(0, size - size % PART_BYTES, PART_BYTES)
+        ends = [*starts[1:], size]
+        parts = [
+            ComposeSource(name, source, offset=start, length=end - start)
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        client.compose_object(name, key, parts)

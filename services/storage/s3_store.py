@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -17,48 +17,42 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.platform.errors import LatheError
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket, is_missing
-from services.storage.hashing import hash_bytes, hash_file, hash_stream
+from services.storage.hashing import BLOCK_BYTES, ahead, hash_blocks, hash_bytes, hash_file
 from services.storage.store import corrupt, missing
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+    from minio import Minio
 
-__all__ = ["S3ContentStore", "content_key", "stored_size"]
+__all__ = ["S3ContentStore", "content_key"]
 
 T = TypeVar("T")
 FETCH_ATTEMPTS = 3
-MULTIPART_BYTES = 64 << 20
-PART_BYTES = 32 << 20
-PARTS_AT_ONCE = 3
 
 
 class S3ContentStore:
-    """Stores bytes in one bucket of any S3 store.
-
-    What comes out is verified, because not every store verifies what goes in (SeaweedFS accepts a body that does not
-    have the `x-amz-content-sha256` that it came with).
-    """
+    """Stores bytes in one bucket of any S3 store. It verifies everything that it hands out."""
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = Bucket.of(settings)
 
     async def exists(self, digest: Digest) -> bool:
         """Return whether bytes with this digest, in this size, are stored."""
-        return await self._bucket.run(lambda client, _: self._has(client, digest))
+        return await self._bucket.run(lambda *_: self._has(digest))
 
     async def find(self, sha256: str) -> Digest | None:
         """Return the digest of stored bytes of which only the SHA-256 is known, or None."""
         key = content_key(Digest(sha256=sha256))
-        size = await self._bucket.run(lambda client, _: stored_size(client, self._bucket.name, key))
+        size = await self._bucket.run(lambda *_: self._bucket.size(key))
         return None if size is None else Digest(sha256=sha256, size_bytes=size)
 
     async def put_file(self, path: Path) -> Digest:
-        """Store a file, in parts where it is large, and return its digest."""
+        """Store a file and return its digest."""
 
-        def put(client: S3Client, _stop: threading.Event) -> Digest:
+        def put(_client: Minio, _stop: threading.Event) -> Digest:
             digest = hash_file(path)
-            if not self._has(client, digest):
-                self._upload(client, path, content_key(digest))
+            if not self._has(digest):
+                with path.open("rb") as file:
+                    self._bucket.put(content_key(digest), file, digest)
             return digest
 
         return await self._bucket.run(put)
@@ -67,9 +61,9 @@ class S3ContentStore:
         """Store bytes and return their digest."""
         digest = hash_bytes(data)
 
-        def put(client: S3Client, _stop: threading.Event) -> None:
-            if not self._has(client, digest):
-                client.put_object(Bucket=self._bucket.name, Key=content_key(digest), Body=data)
+        def put(_client: Minio, _stop: threading.Event) -> None:
+            if not self._has(digest):
+                self._bucket.put(content_key(digest), data, digest)
 
         await self._bucket.run(put)
         return digest
@@ -77,7 +71,7 @@ class S3ContentStore:
     async def fetch(self, digest: Digest, path: Path) -> None:
         """Write stored bytes to a file, which appears only when size and SHA-256 are right."""
 
-        def download(client: S3Client, stop: threading.Event) -> None:
+        def download(client: Minio, stop: threading.Event) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{uuid.uuid4().hex}.partial")
             try:
@@ -92,30 +86,29 @@ class S3ContentStore:
     async def read(self, digest: Digest) -> bytes:
         """Return stored bytes, verified."""
 
-        def download(client: S3Client, stop: threading.Event) -> bytes:
-            content = io.BytesIO()
+        def download(client: Minio, stop: threading.Event) -> bytes:
+            content = BytesIO()
             self._get(client, digest, content.write, stop)
             return content.getvalue()
 
         return await self._retried(download)
 
     async def presigned_get(self, digest: Digest, file_name: str, expires: timedelta) -> str:
-        """Return a URL from which the bytes can be read; LatheError NOT_FOUND where they are not stored."""
+        """Return a URL from which the bytes can be read; LatheError NOT_FOUND if they are not stored."""
         if not await self.exists(digest):
             raise missing(digest)
-        parameters = {"Key": content_key(digest)}
-        if file_name:
-            parameters["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
-        return await self._bucket.presign("get_object", expires, **parameters)
+        disposition = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
+        query = {"response-content-disposition": disposition} if file_name else {}
+        return (await self._bucket.presign("GET", [content_key(digest)], expires, query))[0]
 
-    async def _retried(self, download: Callable[[S3Client, threading.Event], T]) -> T:
-        # botocore repeats a request that fails, but not a body that breaks off or arrives changed.
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
+    async def _retried(self, download: Callable[[Minio, threading.Event], T]) -> T:
+        # The client repeats a request that fails, but not a body that breaks off or arrives changed.
+        from urllib3.exceptions import HTTPError
 
         for attempt in range(1, FETCH_ATTEMPTS + 1):
             try:
                 return await self._bucket.run(download)
-            except (HTTPClientError, IncompleteReadError):
+            except HTTPError:
                 if attempt == FETCH_ATTEMPTS:
                     raise
             except LatheError as error:
@@ -123,32 +116,24 @@ class S3ContentStore:
                     raise
         raise AssertionError("unreachable")
 
-    def _has(self, client: S3Client, digest: Digest) -> bool:
-        return stored_size(client, self._bucket.name, content_key(digest)) == digest.size_bytes
+    def _has(self, digest: Digest) -> bool:
+        return self._bucket.size(content_key(digest)) == digest.size_bytes
 
-    def _get(
-        self, client: S3Client, digest: Digest, write: Callable[[memoryview], object], stop: threading.Event
-    ) -> None:
+    def _get(self, client: Minio, digest: Digest, write: Callable[[bytes], object], stop: threading.Event) -> None:
+        from minio.error import S3Error
+
         try:
-            body = client.get_object(Bucket=self._bucket.name, Key=content_key(digest))["Body"]
-        except client.exceptions.NoSuchKey:
-            raise missing(digest) from None
-        with body:
-            found = hash_stream(body, write, stop)
+            answer = client.get_object(self._bucket.name, content_key(digest))
+        except S3Error as error:
+            if is_missing(error):
+                raise missing(digest) from None
+            raise
+        with answer:
+            # An uploader may have named an encoding: what counts are the bytes that are stored.
+            found = hash_blocks(ahead(answer.stream(BLOCK_BYTES, decode_content=False)), write, stop)
+            answer.release_conn()
         if found != digest:
             raise corrupt(digest, found)
-
-    def _upload(self, client: S3Client, path: Path, key: str) -> None:
-        from s3transfer.manager import TransferConfig, TransferManager
-
-        config = TransferConfig(
-            multipart_threshold=MULTIPART_BYTES,
-            multipart_chunksize=PART_BYTES,
-            max_request_concurrency=PARTS_AT_ONCE,
-            max_submission_concurrency=1,
-        )
-        with TransferManager(client, config) as transfers:
-            transfers.upload(str(path), self._bucket.name, key).result()
 
 
 def content_key(digest: Digest) -> str:
@@ -156,18 +141,7 @@ def content_key(digest: Digest) -> str:
     return f"cas/sha256/{digest.sha256[:2]}/{digest.sha256}"
 
 
-def stored_size(client: S3Client, bucket: str, key: str) -> int | None:
-    """Return the size of an object in bytes, or None where there is none."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return client.head_object(Bucket=bucket, Key=key)["ContentLength"]
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
-
-
-def _write_all(file: io.RawIOBase | io.FileIO, block: memoryview) -> None:
-    while block:
-        block = block[os.write(file.fileno(), block) :]
+def _write_all(file: FileIO, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(file.fileno(), rest) :]

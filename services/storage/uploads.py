@@ -1,50 +1,79 @@
 """Uploads: files of any size, sent by users straight to the S3 store, verified before they count.
 
-    open → PUT each part to its URL → verify_and_commit        parts() says at any time what is still to be sent
+There are two ways for a file to get its name:
 
-The parts are a multipart upload of the object `staging/<upload id>`. Nothing about it is remembered but in the store,
-so every process can serve every step. `verify_and_commit` puts the parts together and reads them back to compute the
-SHA-256, while the store itself copies them to their place under the digest; the copy is a multipart upload too, and
-only completed when the digest is right: until then nobody can see it.
+    direct            → PUT to its name                       the store itself refuses bytes of another digest
+    open → PUT parts  → verify_and_commit                     parts() says at any time what is still to be sent
+
+Each part is an object below `staging/<upload id>/`. The store alone remembers which have arrived, so that every process
+can serve every step. A part can be replaced for as long as its URL is valid, even while it is verified. Therefore
+nothing is copied to its name inside the store: `verify_and_commit` sends on what it has read itself, and keeps back the
+last bytes until the digest of all is known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.platform.errors import LatheError, failed_precondition, invalid_argument, invalid_fields
 from services.platform.settings import Settings
-from services.storage.bucket import Bucket, is_missing
-from services.storage.copying import PendingCopy
-from services.storage.hashing import hash_bytes, hash_stream
-from services.storage.parts import Span, spans
-from services.storage.s3_store import content_key, stored_size
+from services.storage.bucket import Bucket
+from services.storage.hashing import BLOCK_BYTES, Cancelled, WrongBytes, ahead, checked, hash_bytes
+from services.storage.s3_store import content_key
+from services.storage.signing import STAGING, SignedPut
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+    from minio import Minio
 
-__all__ = ["StagedPart", "Uploads"]
+__all__ = ["Span", "StagedPart", "Uploads", "spans"]
 
-STAGING = "staging/"
 URL_LIFETIME = timedelta(hours=6)
+MEBIBYTE = 1 << 20
+# The URLs of all parts travel in one gRPC message of at most 4 MiB, which holds some 6 000.
+MAX_PARTS = 2000
+# Small enough to send again after an interruption, large enough that the requests cost nothing.
+SMALLEST_PART = 16 * MEBIBYTE
+LARGEST_FILE = 5 << 40
+# Files up to this size do not wait for larger ones; they are read within some 100 ms.
+SMALL_BYTES = 16 * MEBIBYTE
+_SMALL_AT_ONCE, _LARGE_AT_ONCE = 4, 2
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One part of a file: its number from 1, where it begins, and its size in bytes."""
+
+    number: int
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
 class StagedPart:
-    """One part of an upload: where it lies in the file, whether it has arrived, and else the URL to PUT it to."""
+    """One part of an upload: its place in the file, whether it has arrived, and else the URL to PUT it to."""
 
     span: Span
     received: bool
     url: str
+
+
+def spans(size: int) -> list[Span]:
+    """Return the parts of a file of `size` bytes: all of one size but the last; none for an empty file."""
+    if not 0 <= size <= LARGEST_FILE:
+        raise ValueError(f"{size} bytes are not between 0 and 5 TiB")
+    even = -(-size // MAX_PARTS)
+    part = max(SMALLEST_PART, -(-even // MEBIBYTE) * MEBIBYTE)
+    return [
+        Span(number, offset, min(part, size - offset)) for number, offset in enumerate(range(0, size, part), start=1)
+    ]
 
 
 class Uploads:
@@ -52,29 +81,35 @@ class Uploads:
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = Bucket.of(settings)
+        self._small = asyncio.Semaphore(_SMALL_AT_ONCE)
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+
+    async def direct(self, digest: Digest) -> SignedPut | None:
+        """Return a request that stores the whole file under its digest, or None if the store cannot be trusted."""
+        return await self._bucket.signed_put(content_key(digest), digest)
 
     async def open(self, upload_id: str, size: int) -> list[StagedPart]:
-        """Begin an upload of `size` bytes and return its parts, each with its URL."""
-        if size:
-            await self._bucket.run(lambda client, _: self._begin(client, _key(upload_id)))
-        return await self.parts(upload_id, size)
+        """Return the parts of a new upload of `size` bytes, each with its URL."""
+        return await self._shown(upload_id, size, _Round(1, {}))
 
     async def parts(self, upload_id: str, size: int) -> list[StagedPart]:
         """Return the parts of an open upload: those that have arrived, and a fresh URL for each of the others."""
-        multipart, arrived = await self._bucket.run(lambda client, _: self._progress(client, upload_id, size))
-        waiting = [span for span in spans(size) if span.number not in arrived]
-        base = {"Key": _key(upload_id), "UploadId": multipart}
-        # The size is part of the signature: the store refuses a part of another size.
-        parameters = [base | {"PartNumber": span.number, "ContentLength": span.size} for span in waiting]
-        urls = await self._bucket.presign_all("upload_part", URL_LIFETIME, parameters) if multipart else []
-        url_of = {span.number: url for span, url in zip(waiting, urls, strict=False)}
-        return [StagedPart(span, span.number in arrived, url_of.get(span.number, "")) for span in spans(size)]
+        rounds = await self._bucket.run(lambda *_: self._rounds(upload_id))
+        return await self._shown(upload_id, size, rounds[-1])
 
-    async def verify_and_commit(self, upload_id: str, size: int, digest: Digest) -> None:
+    async def verify_and_commit(
+        self, upload_id: str, size: int, digest: Digest, on_bytes: OnBytes = lambda _count: None
+    ) -> None:
         """Store what has arrived under its digest, if it is what the digest says.
 
         After a mismatch nothing is stored under the digest. The upload can be committed again with another digest, or
         its parts sent again first. A repeat after success does nothing.
+
+        Args:
+            upload_id: The upload.
+            size: What it was opened for.
+            digest: What the bytes must be.
+            on_bytes: Called in another thread with the number of bytes that were read, again and again.
 
         Raises:
             LatheError: INVALID_ARGUMENT with reason SIZE_MISMATCH or DIGEST_MISMATCH; FAILED_PRECONDITION with reason
@@ -87,137 +122,109 @@ class Uploads:
                 "Open another upload if the file has changed.",
                 reason="SIZE_MISMATCH",
             )
-        if size == 0:
-            await self._commit_nothing(digest)
-        elif await self._bucket.run(lambda client, _: self._assemble(client, upload_id, digest)):
-            await self._verify(upload_id, digest)
+        if size == 0 and digest != hash_bytes(b""):
+            raise _mismatch(hash_bytes(b""), digest)
+        complete = await self._bucket.run(lambda *_: self._complete(upload_id, digest))
+        if complete is None:
+            return
+        async with self._small if size <= SMALL_BYTES else self._large:
+            try:
+                keys = [_key(upload_id, complete.number, span.number) for span in spans(size)]
+                await self._bucket.run(lambda _, stop: self._commit(stop, keys, digest, on_bytes))
+            except WrongBytes as error:
+                await self._bucket.run(lambda *_: self._begin_again(upload_id, complete))
+                raise _mismatch(error.found, digest) from None
+        await self.abort(upload_id)
 
     async def abort(self, upload_id: str) -> None:
-        """Give up an upload and remove what has arrived. Giving up twice is no error."""
-        await self._bucket.run(lambda client, _: self._discard(client, _key(upload_id)))
+        """Remove what has arrived of an upload. Doing it twice is no error. A PUT that comes later is swept."""
+        await self._bucket.run(lambda client, _: self._remove(client, f"{STAGING}{upload_id}/"))
 
     async def sweep(self, older_than: timedelta) -> int:
-        """Remove what uploads and interrupted copies have left behind for longer than this; return how much it was."""
-        return await self._bucket.run(lambda client, _: self._sweep(client, datetime.now(UTC) - older_than))
+        """Remove what uploads have left behind for longer than this; return the number of objects."""
+        before = datetime.now(UTC) - older_than
+        return await self._bucket.run(lambda client, _: self._remove(client, STAGING, before))
 
-    def _begin(self, client: S3Client, key: str) -> str:
-        return client.create_multipart_upload(Bucket=self._bucket.name, Key=key)["UploadId"]
+    async def _shown(self, upload_id: str, size: int, arrived: _Round) -> list[StagedPart]:
+        waiting = [span for span in spans(size) if not arrived.has(span)]
+        keys = [_key(upload_id, arrived.number, span.number) for span in waiting]
+        urls = await self._bucket.presign("PUT", keys, URL_LIFETIME, {})
+        url_of = {span.number: url for span, url in zip(waiting, urls, strict=True)}
+        return [StagedPart(span, arrived.has(span), url_of.get(span.number, "")) for span in spans(size)]
 
-    def _multiparts(self, client: S3Client, prefix: str) -> Iterator[Any]:
-        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket.name, Prefix=prefix)
-        for page in pages:
-            yield from page.get("Uploads", [])
+    def _rounds(self, upload_id: str) -> list[_Round]:
+        """Return what has arrived: the parts as first sent, then those of each round after a mismatch."""
+        sizes: dict[int, dict[int, int]] = {1: {}}
+        prefix = f"{STAGING}{upload_id}/"
+        for each in self._bucket.objects(prefix):
+            sent, part = map(int, str(each.object_name).removeprefix(prefix).split("/"))
+            sizes.setdefault(sent, {})[part] = each.size or 0
+        return [_Round(number, parts) for number, parts in sorted(sizes.items())]
 
-    def _multipart(self, client: S3Client, key: str) -> str:
-        """Return the id of the open multipart upload of a key, the oldest if there are several; empty without one."""
-        found = [(each["Initiated"], each["UploadId"]) for each in self._multiparts(client, key) if each["Key"] == key]
-        return min(found)[1] if found else ""
-
-    def _arrived(self, client: S3Client, key: str, multipart: str, size: int) -> dict[int, str]:
-        """Return number → ETag of the parts that have arrived in their right size.
-
-        Of a part that was sent twice, some stores list both. The last one counts. Times are of whole seconds: a part of
-        which two with different bytes came in the last one has to be sent again.
-        """
-        if not multipart:
-            return {}
-        expected = {span.number: span.size for span in spans(size)}
-        pages = client.get_paginator("list_parts").paginate(Bucket=self._bucket.name, Key=key, UploadId=multipart)
-        parts: list[Any] = [part for page in pages for part in page.get("Parts", [])]
-        sent: defaultdict[int, defaultdict[datetime, set[str]]] = defaultdict(lambda: defaultdict(set))
-        for part in parts:
-            if expected.get(part["PartNumber"]) == part["Size"]:
-                sent[part["PartNumber"]][part["LastModified"]].add(part["ETag"])
-        last = {number: etags[max(etags)] for number, etags in sent.items()}
-        return {number: next(iter(etags)) for number, etags in last.items() if len(etags) == 1}
-
-    def _progress(self, client: S3Client, upload_id: str, size: int) -> tuple[str, set[int]]:
-        key = _key(upload_id)
-        multipart = self._multipart(client, key)
-        if not multipart and size:  # put together already, by a commit that was interrupted
-            return "", {span.number for span in spans(size)}
-        return multipart, set(self._arrived(client, key, multipart, size))
-
-    def _assemble(self, client: S3Client, upload_id: str, digest: Digest) -> bool:
-        """Make one object of the parts; return whether there is one to verify (false: it was committed before)."""
-        key, size, bucket = _key(upload_id), digest.size_bytes, self._bucket.name
-        multipart = self._multipart(client, key)
-        arrived = self._arrived(client, key, multipart, size)
-        missing = [span.number for span in spans(size) if span.number not in arrived]
+    def _complete(self, upload_id: str, digest: Digest) -> _Round | None:
+        """Return the parts to verify, or None if the bytes have their name already."""
+        rounds = self._rounds(upload_id)
+        if rounds[-1].sizes.keys() == {0}:
+            rounds.pop()  # nothing was sent again after a mismatch: it was the digest that was wrong
+        missing = [span.number for span in spans(digest.size_bytes) if not rounds[-1].has(span)]
         if not missing:
-            parts: Any = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(arrived.items())]
-            client.complete_multipart_upload(
-                Bucket=bucket, Key=key, UploadId=multipart, MultipartUpload={"Parts": parts}
-            )
-            return True
-        if not arrived and stored_size(client, bucket, key) == size:
-            return True  # what an earlier commit put together, and perhaps found wrong
-        if not multipart and stored_size(client, bucket, content_key(digest)) == size:
-            return False
+            return rounds[-1]
+        if self._bucket.size(content_key(digest)) == digest.size_bytes:
+            return None
         raise failed_precondition(
             "UPLOAD_INCOMPLETE",
-            f"{len(missing)} of {len(spans(size))} parts have not arrived in their full size: {_shortened(missing)}. "
-            "Send them to the URLs that GetUpload returns, then finalize again. A part that arrived twice within a "
-            "second with different bytes counts as missing.",
+            f"{len(missing)} of {len(spans(digest.size_bytes))} parts have not arrived in their full size: "
+            f"{_shortened(missing)}. Send them to the URLs that GetUpload returns, then finalize again.",
             subject=f"uploads/{upload_id}",
         )
 
-    async def _verify(self, upload_id: str, digest: Digest) -> None:
-        bucket, key = self._bucket, _key(upload_id)
-        known = await bucket.run(lambda client, _: stored_size(client, bucket.name, content_key(digest)))
-        copy = PendingCopy(bucket, key, content_key(digest), digest.size_bytes)
-        async with copy:
-            async with asyncio.TaskGroup() as group:
-                reading = group.create_task(bucket.run(lambda client, stop: self._hash(client, key, stop)))
-                if known != digest.size_bytes:
-                    group.create_task(copy.transfer())
-            found = reading.result()
-            if found == digest:
-                await copy.complete()
-        if found != digest:
-            await bucket.run(lambda client, _: self._multipart(client, key) or self._begin(client, key))
-            raise _mismatch(found, digest)
-        await self.abort(upload_id)
+    def _commit(self, stop: threading.Event, keys: list[str], digest: Digest, on_bytes: OnBytes) -> None:
+        """Read the parts under `keys` one after the other, and store them as one object under their digest."""
 
-    def _hash(self, client: S3Client, key: str, stop: threading.Event) -> Digest:
-        with client.get_object(Bucket=self._bucket.name, Key=key)["Body"] as body:
-            return hash_stream(body, stop=stop)
+        def sent() -> Iterator[bytes]:
+            for key in keys:
+                with self._bucket.client.get_object(self._bucket.name, key) as answer:
+                    for block in answer.stream(BLOCK_BYTES, decode_content=False):
+                        if stop.is_set():
+                            raise Cancelled
+                        yield block
+                        on_bytes(len(block))
+                    answer.release_conn()
 
-    async def _commit_nothing(self, digest: Digest) -> None:
-        empty = hash_bytes(b"")
-        if digest != empty:
-            raise _mismatch(empty, digest)
-        key = content_key(empty)
-        await self._bucket.run(lambda client, _: client.put_object(Bucket=self._bucket.name, Key=key, Body=b""))
+        blocks = checked(ahead(sent()), digest)
+        if self._bucket.size(content_key(digest)) == digest.size_bytes:
+            for _ in blocks:
+                pass
+        elif digest.size_bytes <= SMALL_BYTES:
+            self._bucket.put(content_key(digest), b"".join(blocks), digest)
+        else:
+            self._bucket.put(content_key(digest), blocks, digest)
 
-    def _discard(self, client: S3Client, key: str) -> None:
-        for each in list(self._multiparts(client, key)):
-            if each["Key"] == key:
-                self._abort(client, each)
-        client.delete_object(Bucket=self._bucket.name, Key=key)
+    def _begin_again(self, upload_id: str, wrong: _Round) -> None:
+        self._bucket.put(_key(upload_id, wrong.number + 1, 0), b"", hash_bytes(b""))
 
-    def _abort(self, client: S3Client, multipart: Any) -> None:
-        with _gone_is_fine():
-            client.abort_multipart_upload(
-                Bucket=self._bucket.name, Key=multipart["Key"], UploadId=multipart["UploadId"]
-            )
-
-    def _sweep(self, client: S3Client, before: datetime) -> int:
+    def _remove(self, client: Minio, prefix: str, before: datetime | None = None) -> int:
         count = 0
-        for each in list(self._multiparts(client, "")):
-            if each["Initiated"] < before:
-                self._abort(client, each)
+        for each in list(self._bucket.objects(prefix)):
+            if before is None or (each.last_modified and each.last_modified < before):
+                client.remove_object(self._bucket.name, str(each.object_name))
                 count += 1
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket.name, Prefix=STAGING):
-            for item in page.get("Contents", []):
-                if item["LastModified"] < before:
-                    client.delete_object(Bucket=self._bucket.name, Key=item["Key"])
-                    count += 1
         return count
 
 
-def _key(upload_id: str) -> str:
-    return STAGING + upload_id
+@dataclass(frozen=True)
+class _Round:
+    """Parts that were sent for one attempt to commit: part number → size; number 0 only says that it has begun."""
+
+    number: int
+    sizes: dict[int, int]
+
+    def has(self, span: Span) -> bool:
+        return self.sizes.get(span.number) == span.size
+
+
+def _key(upload_id: str, sent: int, part: int) -> str:
+    return f"{STAGING}{upload_id}/{sent}/{part:05}"
 
 
 def _mismatch(found: Digest, expected: Digest) -> LatheError:
@@ -225,7 +232,7 @@ def _mismatch(found: Digest, expected: Digest) -> LatheError:
         [
             (
                 "digest.sha256",
-                f"What arrived has the SHA-256 {found.sha256} ({found.size_bytes} bytes), expected was "
+                f"The uploaded bytes have the SHA-256 {found.sha256} ({found.size_bytes} bytes), expected was "
                 f"{expected.sha256} ({expected.size_bytes} bytes), so nothing was stored. "
                 "Finalize again with the right digest, or send the parts again to the URLs that GetUpload returns.",
             )
@@ -236,14 +243,3 @@ def _mismatch(found: Digest, expected: Digest) -> LatheError:
 
 def _shortened(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:10])) + (" …" if len(numbers) > 10 else "")
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    from botocore.exceptions import ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        if not is_missing(error):
-            raise

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import boto3
 import grpc
 import psutil
 from lathe.converter.v1 import conversion_service_pb2 as converter
@@ -22,6 +21,7 @@ from lathe.registry.v1 import dataset_service_pb2 as dataset
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import task_pb2
 from lathe.type.v1.digest_pb2 import File
+from minio import Minio
 
 from services.cli.client import Connection
 from services.cli.task_services import TASK_SERVICES, service_of
@@ -181,30 +181,20 @@ class Desk:
         return few and not self.busy() and not imports and len(self.workdirs()) <= len(WORKERS)
 
     @cached_property
-    def _s3(self) -> Any:
+    def _s3(self) -> Minio:
         server = S3Server(self.suite.data_dir / "s3")
-        return boto3.client(
-            "s3",
-            endpoint_url=f"http://{self.suite.parts['s3']['address']}",
-            aws_access_key_id=server.access_key,
-            aws_secret_access_key=server.secret_key,
-            region_name=server.region,
-        )
+        address = self.suite.parts["s3"]["address"]
+        return Minio(address, server.access_key, server.secret_key, secure=False, region=server.region)
 
     def keys(self, prefix: str = "") -> set[str]:
         """Return the keys of the bucket."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=S3Server.bucket, Prefix=prefix)
-        return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+        found = self._s3.list_objects(S3Server.bucket, prefix=prefix, recursive=True)
+        return {str(entry.object_name) for entry in found}
 
     def read(self, key: str) -> bytes:
         """Return what the bucket holds under a key."""
-        content: bytes = self._s3.get_object(Bucket=S3Server.bucket, Key=key)["Body"].read()
-        return content
-
-    def open_multiparts(self) -> set[str]:
-        """Return the keys of multipart uploads that are neither completed nor aborted."""
-        answer = self._s3.list_multipart_uploads(Bucket=S3Server.bucket)
-        return {entry["Key"] for entry in answer.get("Uploads", [])}
+        with self._s3.get_object(S3Server.bucket, key) as answer:
+            return answer.read()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:

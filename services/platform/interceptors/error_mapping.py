@@ -16,7 +16,7 @@ _SERVERS = {
     "asyncpg": "PostgreSQL",
     "nats": "NATS",
     "services.bus": "NATS",
-    "botocore": "the object store",
+    "minio": "the object store",
     "urllib3": "the object store",
     "services.storage": "the object store",
 }
@@ -39,9 +39,7 @@ _NO_ANSWER = {
     "nats.errors.TimeoutError",
     "nats.js.errors.NoStreamResponseError",
     "nats.js.errors.ServiceUnavailableError",
-    "botocore.exceptions.ConnectionError",
-    "botocore.exceptions.HTTPClientError",
-    "botocore.exceptions.NoCredentialsError",
+    "urllib3.exceptions.HTTPError",
 }
 _LOST_RACE = {
     "asyncpg.exceptions.DeadlockDetectedError",
@@ -132,10 +130,8 @@ def _only_leaf(error: BaseException) -> BaseException:
 
 def _is_server_fault(error: BaseException) -> bool:
     """Return whether it is an S3 answer that says "not now": a status of 500 and above."""
-    response = getattr(error, "response", None)
-    if not isinstance(response, dict):
-        return False
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    answer = getattr(error, "response", None)
+    status = getattr(answer, "status", getattr(error, "status_code", 0))
     return isinstance(status, int) and status >= 500
 
 

@@ -40,13 +40,11 @@ class Shelf:
         self._bucket = Bucket.of(workplace.settings)
 
     async def paths(self, folder: str) -> list[str]:
-        name = self._bucket.name
-        found = await self._bucket.run(lambda client, _: client.list_objects_v2(Bucket=name, Prefix=f"{folder}/"))
-        return [item["Key"].removeprefix(f"{folder}/") for item in found.get("Contents", [])]
+        found = await self._bucket.run(lambda *_: list(self._bucket.objects(f"{folder}/")))
+        return [str(item.object_name).removeprefix(f"{folder}/") for item in found]
 
     async def read(self, key: str) -> bytes:
-        name = self._bucket.name
-        return await self._bucket.run(lambda client, _: client.get_object(Bucket=name, Key=key)["Body"].read())
+        return await self._bucket.run(lambda client, _: client.get_object(self._bucket.name, key).data)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
-import botocore.exceptions
 import grpc
+import minio.error
 import nats.errors
 import pytest
+import urllib3
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 
 from services.bus.connection import BusUnavailableError
@@ -21,7 +22,8 @@ from .conftest import Client, refused
 
 Lines = Callable[[], list[dict[str, Any]]]
 
-SLOW_DOWN: Any = {"ResponseMetadata": {"HTTPStatusCode": 503}}
+_POOL = urllib3.connectionpool.HTTPConnectionPool("s3.internal", 9000)
+_SLOW_DOWN = urllib3.HTTPResponse(status=503)
 
 EACH_KIND: list[LatheError] = [
     errors.invalid_argument("spec.template", "names no template", reason="UNKNOWN_TEMPLATE"),
@@ -76,11 +78,9 @@ async def test_an_error_in_the_middle_of_a_stream_ends_it_with_its_status(client
         (nats.errors.NoServersError(), "NATS"),
         (nats.errors.TimeoutError(), "NATS"),
         (BusUnavailableError("NATS does not answer; x was not published."), "NATS"),
-        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://s3.internal:9000"), "the object store"),
-        (
-            botocore.exceptions.ClientError(SLOW_DOWN, "GetObject"),
-            "the object store",
-        ),
+        (urllib3.exceptions.MaxRetryError(_POOL, "http://s3.internal:9000/"), "the object store"),
+        (minio.error.S3Error(_SLOW_DOWN, "SlowDown", "Reduce your request rate", "/b/k", "1", "2"), "the object store"),
+        (minio.error.ServerError("server failed with HTTP status code 503", 503), "the object store"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

@@ -1,9 +1,10 @@
-"""Bytes go in by presigned URL, are believed only after they were read, and are stored once."""
+"""Uploads and downloads by signed requests: only bytes that were verified get a name, and they are stored once."""
 
 import asyncio
 import uuid
 
 import grpc
+import pytest
 from lathe.registry.v1.artifact_service_pb2 import (
     ABORTED,
     FINALIZED,
@@ -103,17 +104,63 @@ async def test_a_wrong_size_is_told(registry: Registry) -> None:
     assert "301" in wrong.message
 
 
-async def test_fewer_bytes_than_announced_are_refused_by_the_store_itself(registry: Registry) -> None:
+async def test_fewer_bytes_than_announced_do_not_count(registry: Registry) -> None:
     data = random_bytes(300)
     upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=301))
-    assert (await registry.http.put(upload.parts[0].url, content=data)).status_code == 403
+    await registry.put(upload, data)
     digest = digest_of(data)
     digest.size_bytes = 301
     early = await registry.refused(
         registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest))
     )
     assert early.reason == "UPLOAD_INCOMPLETE"
-    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == OPEN
+    again = await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))
+    assert (again.state, [part.received for part in again.parts]) == (OPEN, [False])
+
+
+async def test_a_file_whose_digest_is_announced_is_sent_at_once(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, other = random_bytes(20 * MIB), random_bytes(20 * MIB)
+    digest = digest_of(data)
+    request = CreateUploadRequest(size_bytes=len(data), sha256=digest.sha256)
+    upload = await registry.artifacts.CreateUpload(request)
+    assert digest.sha256 in upload.direct.url
+    early = registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest))
+    assert (await registry.refused(early)).reason == "UPLOAD_INCOMPLETE"
+    fresh = (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).direct
+    assert fresh.expire_time.ToDatetime() >= upload.direct.expire_time.ToDatetime()
+    headers = dict(fresh.headers)
+    assert (await registry.http.put(fresh.url, content=other, headers=headers, timeout=60)).status_code >= 400
+    assert (await registry.http.put(fresh.url, content=data, headers=headers, timeout=60)).status_code == 200
+    monkeypatch.setattr("services.storage.uploads.checked", None)  # nothing is read
+    artifact = await registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest))
+    assert artifact.digest == digest
+    ended = await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))
+    assert (ended.state, ended.HasField("direct"), ended.verified_bytes) == (FINALIZED, False, len(data))
+
+
+async def test_an_announced_digest_does_not_bind_the_parts(registry: Registry) -> None:
+    data = random_bytes(100)
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=100, sha256="0" * 64))
+    await registry.put(upload, data)
+    artifact = await registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
+    assert artifact.digest == digest_of(data)
+    malformed = registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=1, sha256="A" * 64))
+    assert (await registry.refused(malformed)).fields[0][0] == "sha256"
+
+
+async def test_the_progress_of_a_large_file_is_reported(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.registry.artifacts._PROGRESS_SECONDS", 0.02)
+    data = random_bytes(40 * MIB)
+    upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=len(data)))
+    await registry.put(upload, data)
+    finalizing = registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
+    seen = set()
+    while not finalizing.done():
+        seen.add((await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).verified_bytes)
+    await finalizing
+    assert any(0 < count < len(data) for count in seen), seen
 
 
 async def test_finalizing_twice_returns_the_same(registry: Registry) -> None:

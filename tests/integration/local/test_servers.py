@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import boto3
 import nats
 import psutil
 import pytest
+from minio import Minio
 
 from services.local.errors import LocalError
 from services.local.nats import NatsServer
@@ -37,14 +38,9 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def s3_client(server: S3Server) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name=server.region,
-    )
+def s3_client(server: S3Server) -> Minio:
+    address = server.endpoint.removeprefix("http://")
+    return Minio(address, server.access_key, server.secret_key, secure=False, region=server.region)
 
 
 def listening_addresses(server: Server) -> set[str]:
@@ -129,13 +125,13 @@ def test_s3_has_its_bucket_at_once_and_keeps_its_objects_on_other_ports(tmp_path
     server = S3Server(tmp_path / "s3")
     server.start()
     try:
-        s3_client(server).put_object(Bucket="lathe", Key="cas/a", Body=b"x" * 100_000)
+        s3_client(server).put_object("lathe", "cas/a", io.BytesIO(b"x" * 100_000), 100_000)
         assert listening_addresses(server) == {"127.0.0.1"}
         server.stop()
         server.port = 0
         server.start()
-        body = s3_client(server).get_object(Bucket="lathe", Key="cas/a")["Body"].read()
-        assert body == b"x" * 100_000
+        with s3_client(server).get_object("lathe", "cas/a") as answer:
+            assert answer.read() == b"x" * 100_000
     finally:
         server.stop()
     ports = json.loads((tmp_path / "s3" / "ports.json").read_text()).values()

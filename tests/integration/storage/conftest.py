@@ -3,9 +3,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -35,16 +34,11 @@ def uploads(storage_settings: Settings) -> Uploads:
 
 
 @pytest.fixture
-def keys(bucket: Bucket) -> Callable[[str], Any]:
-    """Return the keys under a prefix, with the multipart uploads that are open there."""
+def keys(bucket: Bucket) -> Callable[[str], Awaitable[list[str]]]:
+    """Return the keys under a prefix."""
 
-    async def list_keys(prefix: str) -> tuple[list[str], list[str]]:
-        def look(client: Any, _stop: object) -> tuple[list[str], list[str]]:
-            objects = client.list_objects_v2(Bucket=bucket.name, Prefix=prefix).get("Contents", [])
-            open_ones = client.list_multipart_uploads(Bucket=bucket.name, Prefix=prefix).get("Uploads", [])
-            return [each["Key"] for each in objects], [each["Key"] for each in open_ones]
-
-        return await bucket.run(look)
+    async def list_keys(prefix: str) -> list[str]:
+        return await bucket.run(lambda *_: [str(each.object_name) for each in bucket.objects(prefix)])
 
     return list_keys
 

@@ -35,7 +35,7 @@ def _entries(folder: Path) -> set[str]:
 
 
 async def _remove(bucket: Bucket, digest: Digest) -> None:
-    await bucket.run(lambda client, _: client.delete_object(Bucket=bucket.name, Key=content_key(digest)))
+    await bucket.run(lambda client, _: client.remove_object(bucket.name, content_key(digest)))
 
 
 async def test_the_second_fetch_needs_no_store(

@@ -12,7 +12,19 @@ import pytest
 
 from services.local.endpoints import Endpoint, write_endpoints
 
-HEAVY = {"grpc", "google.protobuf", "torch", "numpy", "onnx", "openvino", "boto3", "nats", "asyncpg", "psutil"}
+HEAVY = {
+    "grpc",
+    "google.protobuf",
+    "torch",
+    "numpy",
+    "onnx",
+    "openvino",
+    "minio",
+    "urllib3",
+    "nats",
+    "asyncpg",
+    "psutil",
+}
 
 
 def lathe(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -37,8 +37,8 @@ def test_two_failures_have_two_ids() -> None:
         ("asyncpg.exceptions", "UniqueViolationError", grpc.StatusCode.INTERNAL),
         ("nats.errors", "NoRespondersError", grpc.StatusCode.UNAVAILABLE),
         ("nats.errors", "BadSubjectError", grpc.StatusCode.INTERNAL),
-        ("botocore.exceptions", "ReadTimeoutError", grpc.StatusCode.UNAVAILABLE),
-        ("botocore.exceptions", "ParamValidationError", grpc.StatusCode.INTERNAL),
+        ("urllib3.exceptions", "ReadTimeoutError", grpc.StatusCode.UNAVAILABLE),
+        ("minio.error", "InvalidResponseError", grpc.StatusCode.INTERNAL),
     ],
 )
 def test_drivers_errors_are_told_apart(module: str, name: str, code: grpc.StatusCode) -> None:

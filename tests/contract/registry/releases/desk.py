@@ -54,16 +54,12 @@ class Shelf:
     async def paths(self, channel: str) -> list[str]:
         """Return the paths of all files in a channel's repository."""
         prefix = self.prefix(channel)
-        found = await self.bucket.run(
-            lambda client, _: client.list_objects_v2(Bucket=self.bucket.name, Prefix=prefix).get("Contents", [])
-        )
-        return sorted(item["Key"].removeprefix(prefix) for item in found)
+        found = await self.bucket.run(lambda *_: list(self.bucket.objects(prefix)))
+        return sorted(str(item.object_name).removeprefix(prefix) for item in found)
 
     async def read(self, channel: str, path: str) -> bytes:
         key = self.prefix(channel) + path
-        return await self.bucket.run(
-            lambda client, _: client.get_object(Bucket=self.bucket.name, Key=key)["Body"].read()
-        )
+        return await self.bucket.run(lambda client, _: client.get_object(self.bucket.name, key).data)
 
     async def config(self, channel: str, model: str = "") -> Any:
         """Return the configuration of a Triton model, read by Triton's own message."""

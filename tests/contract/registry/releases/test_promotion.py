@@ -7,7 +7,6 @@ import json
 import uuid
 
 import grpc
-import pytest
 from lathe.registry.v1.model_service_pb2 import PTH, ModelVersion
 from lathe.registry.v1.release_service_pb2 import PROMOTION, GetReleaseRequest, ListReleasesRequest
 
@@ -89,12 +88,6 @@ async def test_openvino_and_labels_get_the_names_that_triton_wants(desk: Desk) -
     assert (config.backend, config.output[0].label_filename) == ("openvino", "labels-1-0.txt")
     assert config.parameters["HINT_BF16"].string_value == "YES"
     assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
-
-
-async def test_large_files_are_copied_in_parts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.storage.folders.PART_BYTES", 10)
-    channel, _ = await desk.released(1)
-    assert await desk.shelf.read(channel, f"{channel.split('/')[1]}/1/model.onnx") == samples.onnx_model()
 
 
 async def test_the_folders_of_old_releases_are_swept(desk: Desk) -> None:

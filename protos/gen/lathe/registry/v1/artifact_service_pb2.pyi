@@ -67,7 +67,9 @@ class UploadPart(_message.Message):
     size_bytes: _builtins.int
     """Number of bytes."""
     url: _builtins.str
-    """Presigned URL for an HTTP PUT of exactly these bytes; empty once the part has arrived."""
+    """Presigned URL for an HTTP PUT of exactly these bytes; empty once the part has arrived. A part of another size
+    counts as missing.
+    """
     received: _builtins.bool
     """True once the part has arrived."""
     def __init__(
@@ -88,6 +90,60 @@ class UploadPart(_message.Message):
 Global___UploadPart: _TypeAlias = UploadPart  # noqa: Y015
 
 @_typing.final
+class DirectUpload(_message.Message):
+    """An HTTP request that sends a whole file. The store takes no other bytes for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    URL_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """URL for an HTTP PUT of the whole file."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers to send, as they are: they are signed. An answer of 412 means that the same bytes are stored already."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """The PUT must begin before this time. GetUpload returns a fresh request."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "headers", b"headers", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectUpload: _TypeAlias = DirectUpload  # noqa: Y015
+
+@_typing.final
 class Upload(_message.Message):
     """An upload in progress."""
 
@@ -101,6 +157,8 @@ class Upload(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
+    VERIFIED_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`uploads/{upload}`."""
     display_name: _builtins.str
@@ -111,6 +169,8 @@ class Upload(_message.Message):
     """State of the task."""
     owner: _builtins.str
     """Who opened it."""
+    verified_bytes: _builtins.int
+    """Number of bytes that FinalizeUpload has read so far."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadPart]:
         """The parts, in order. A file of 0 bytes has none."""
@@ -123,6 +183,12 @@ class Upload(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When an open upload is given up by the service."""
 
+    @_builtins.property
+    def direct(self) -> Global___DirectUpload:
+        """Sends the whole file at once, instead of the parts. Absent if the upload was created without `sha256`, has ended, or is
+        larger than 5 GiB, and if the store does not verify what it takes.
+        """
+
     def __init__(
         self,
         *,
@@ -134,10 +200,12 @@ class Upload(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         owner: _builtins.str = ...,
+        direct: Global___DirectUpload | None = ...,
+        verified_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "direct", b"direct", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "name", b"name", "owner", b"owner", "parts", b"parts", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "direct", b"direct", "display_name", b"display_name", "expire_time", b"expire_time", "name", b"name", "owner", b"owner", "parts", b"parts", "size_bytes", b"size_bytes", "state", b"state", "verified_bytes", b"verified_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,22 +288,26 @@ class CreateUploadRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """The file's name, for people."""
     size_bytes: _builtins.int
     """Number of bytes that will come, at most 5 TiB."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    sha256: _builtins.str
+    """SHA-256 of the file in hexadecimal digits, if known: with it, `direct` may be returned."""
     def __init__(
         self,
         *,
         display_name: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "request_id", b"request_id", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,8 +9,12 @@ from lathe.registry.v1 import artifact_service_pb2 as lathe_dot_registry_dot_v1_
 class ArtifactServiceStub(object):
     """Bytes, by presigned URL: gRPC carries only their names.
 
-    CreateUpload → PUT every part to its URL → FinalizeUpload. An interrupted upload is resumed with GetUpload, which says
-    which parts have arrived and gives fresh URLs for the others.
+    There are two ways to send a file:
+
+    * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
+    other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
+    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
+    is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     def __init__(self, channel):
@@ -54,12 +58,16 @@ class ArtifactServiceStub(object):
 class ArtifactServiceServicer(object):
     """Bytes, by presigned URL: gRPC carries only their names.
 
-    CreateUpload → PUT every part to its URL → FinalizeUpload. An interrupted upload is resumed with GetUpload, which says
-    which parts have arrived and gives fresh URLs for the others.
+    There are two ways to send a file:
+
+    * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
+    other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
+    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
+    is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     def CreateUpload(self, request, context):
-        """Opens an upload and returns a presigned URL for each part.
+        """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,9 +81,10 @@ class ArtifactServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FinalizeUpload(self, request, context):
-        """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
-        file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+        """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
+        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
+        that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+        GetUpload reports the progress in `verified_bytes`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,8 +154,12 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 class ArtifactService(object):
     """Bytes, by presigned URL: gRPC carries only their names.
 
-    CreateUpload → PUT every part to its URL → FinalizeUpload. An interrupted upload is resumed with GetUpload, which says
-    which parts have arrived and gives fresh URLs for the others.
+    There are two ways to send a file:
+
+    * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
+    other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
+    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
+    is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     @staticmethod

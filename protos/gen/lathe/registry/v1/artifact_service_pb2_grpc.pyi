@@ -30,8 +30,12 @@ GRPC_VERSION: str
 class ArtifactServiceStub:
     """Bytes, by presigned URL: gRPC carries only their names.
 
-    CreateUpload → PUT every part to its URL → FinalizeUpload. An interrupted upload is resumed with GetUpload, which says
-    which parts have arrived and gives fresh URLs for the others.
+    There are two ways to send a file:
+
+      * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
+        other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
+      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
+        is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     @_typing.overload
@@ -39,13 +43,14 @@ class ArtifactServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.CreateUploadRequest, _artifact_service_pb2.Upload]
-    """Opens an upload and returns a presigned URL for each part."""
+    """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once."""
     GetUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.Upload]
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
     FinalizeUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Artifact]
-    """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
-    file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+    """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
+    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
+    that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+    GetUpload reports the progress in `verified_bytes`.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]
     """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
@@ -58,19 +63,24 @@ class ArtifactServiceStub:
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Bytes, by presigned URL: gRPC carries only their names.
 
-    CreateUpload → PUT every part to its URL → FinalizeUpload. An interrupted upload is resumed with GetUpload, which says
-    which parts have arrived and gives fresh URLs for the others.
+    There are two ways to send a file:
+
+      * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
+        other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
+      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
+        is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CreateUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
-    """Opens an upload and returns a presigned URL for each part."""
+    """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once."""
     GetUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
     FinalizeUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Artifact]  # type: ignore[assignment]
-    """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
-    file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+    """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
+    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
+    that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+    GetUpload reports the progress in `verified_bytes`.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
@@ -82,8 +92,12 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
     """Bytes, by presigned URL: gRPC carries only their names.
 
-    CreateUpload → PUT every part to its URL → FinalizeUpload. An interrupted upload is resumed with GetUpload, which says
-    which parts have arrived and gives fresh URLs for the others.
+    There are two ways to send a file:
+
+      * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
+        other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
+      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
+        is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     @_abc_1.abstractmethod
@@ -92,7 +106,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_service_pb2.CreateUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_service_pb2.Upload, _abc.Awaitable[_artifact_service_pb2.Upload]]:
-        """Opens an upload and returns a presigned URL for each part."""
+        """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once."""
 
     @_abc_1.abstractmethod
     def GetUpload(
@@ -108,9 +122,10 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_service_pb2.FinalizeUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_service_pb2.Artifact, _abc.Awaitable[_artifact_service_pb2.Artifact]]:
-        """Verifies size and SHA-256 of what was uploaded and stores it under its digest. On a mismatch nothing is stored
-        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. The whole
-        file is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+        """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
+        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
+        that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
+        GetUpload reports the progress in `verified_bytes`.
         """
 
     @_abc_1.abstractmethod
