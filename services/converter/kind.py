@@ -36,7 +36,7 @@ from services.siblings.packages import Packages, manifest_of, output_model
 from services.siblings.resolution import complete as complete_template
 from services.siblings.sources import Sources
 from services.storage import ContentStore
-from services.tasks.kind import Prepared, check_memory
+from services.tasks.kind import PreparedTask, check_memory
 
 
 class ConversionKind:
@@ -59,7 +59,7 @@ class ConversionKind:
         assert isinstance(spec, ConversionSpec)
         return used_by(spec)
 
-    async def prepare(self, spec: Message) -> Prepared:
+    async def prepare(self, spec: Message) -> PreparedTask:
         """Resolve the template for the version and gather all that a worker needs.
 
         Raises:
@@ -85,7 +85,7 @@ class ConversionKind:
             known=found.architectures,
         )
         work.tensor_information = spec.tensor_information
-        return Prepared(
+        return PreparedTask(
             work=work,
             device=template.device,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",

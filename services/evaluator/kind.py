@@ -26,7 +26,7 @@ from services.siblings.holds import Holds
 from services.siblings.packages import manifest_of
 from services.siblings.sources import Sources
 from services.storage import ContentStore
-from services.tasks.kind import Prepared
+from services.tasks.kind import PreparedTask
 
 REPORTS = {"report.json": "json_report", "report.html": "html_report", "predictions.parquet": "predictions"}
 """Files of an outcome, and the fields of the result that name them."""
@@ -54,7 +54,7 @@ class EvaluationKind:
         assert isinstance(spec, EvaluationSpec)
         return [name for name in (spec.model_version, spec.dataset) if name]
 
-    async def prepare(self, spec: Message) -> Prepared:
+    async def prepare(self, spec: Message) -> PreparedTask:
         """Check everything that needs no engine, and have the items of the dataset chosen.
 
         Raises:
@@ -68,7 +68,7 @@ class EvaluationKind:
         # In a thread: the first time it imports NumPy.
         await asyncio.to_thread(check_spec, spec, version, manifest)
         device = load_catalog().devices[version.package.device]
-        return Prepared(
+        return PreparedTask(
             work=await self._work(spec, version),
             device=device.id,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",

@@ -38,7 +38,7 @@ from services.siblings.packages import Packages, manifest_of
 from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources, files_digest, require_same_architectures
 from services.storage import ContentStore
-from services.tasks.kind import Prepared
+from services.tasks.kind import PreparedTask
 
 # What names a resource, or does not change the work: equal work is equal bytes.
 _NAMES = (
@@ -76,7 +76,7 @@ class OptimizationKind:
         assert isinstance(spec, OptimizationSpec)
         return list(dict.fromkeys(name for name in (*_read(spec), spec.template, spec.output_model) if name))
 
-    async def prepare(self, spec: Message) -> Prepared:
+    async def prepare(self, spec: Message) -> PreparedTask:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.
 
         Raises:
@@ -107,7 +107,7 @@ class OptimizationKind:
         bare = OptimizationWork(conversion=conversion, spec=asked)
         await self._choose(bare, asked)
         _forget_names(bare.spec)
-        return Prepared(
+        return PreparedTask(
             work=await self._with_record(bare, device.id),
             bare=bare,
             device=device.id,

@@ -1,4 +1,4 @@
-"""Starts and stops an API process: the one main of every service, and the same server inside a test.
+"""Starts and stops an API process: the one main of every service.
 
 def main() -> None:
     run("registry", build)
@@ -30,7 +30,7 @@ from services.platform.interceptors.pipeline import Pipeline
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
 from services.process.reflection import add_reflection
-from services.process.startup import StartupError, prepare_schema, prepare_schema_apart, refuse, tune_collector
+from services.process.startup import StartupError, prepare_schema_apart, refuse, tune_collector
 
 _OPTIONS = [
     # Two servers on one port would each get some of the calls.
@@ -96,29 +96,6 @@ def run(name: str, build: Build, needs: Collection[Need] = EVERYTHING) -> None:
         sys.exit(0)
 
 
-@asynccontextmanager
-async def serve_in_process(
-    name: str,
-    build: Build,
-    settings: Settings,
-    needs: Collection[Need] = EVERYTHING,
-    listen: str = "127.0.0.1:0",
-) -> AsyncIterator[str]:
-    """Serve within the running event loop; gives the address. For tests.
-
-    Args:
-        name: The service.
-        build: Builds its parts.
-        settings: Where its servers are; host and port are not used.
-        needs: The servers that are connected; `()` for a service that needs none.
-        listen: host:port; a free port where it is 0.
-    """
-    if Need.DATABASE in needs:
-        await prepare_schema(settings, name)
-    async with _serving(name, build, settings, needs, listen) as address:
-        yield address
-
-
 async def _run(name: str, build: Build, settings: Settings, needs: Collection[Need]) -> None:
     stop = asyncio.Event()
     me = asyncio.current_task()
@@ -129,7 +106,7 @@ async def _run(name: str, build: Build, settings: Settings, needs: Collection[Ne
         loop.add_signal_handler(each, me.cancel)
     try:
         pause = settings.shutdown_pause_seconds
-        async with _serving(name, build, settings, needs, settings.listen_address(name), pause=pause) as address:
+        async with serving(name, build, settings, needs, settings.listen_address(name), pause=pause) as address:
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(each, stop.set)
             _log.info("ready", address=address)
@@ -147,9 +124,20 @@ async def _run(name: str, build: Build, settings: Settings, needs: Collection[Ne
 
 
 @asynccontextmanager
-async def _serving(
+async def serving(
     name: str, build: Build, settings: Settings, needs: Collection[Need], listen: str, *, pause: float | None = None
 ) -> AsyncIterator[str]:
+    """Serve within the running event loop; gives the address.
+
+    Args:
+        name: The service.
+        build: Builds its parts.
+        settings: Where its servers are; host and port are not used.
+        needs: The servers that are connected.
+        listen: host:port; a free port if it is 0.
+        pause: Seconds between the refusal of new calls and the end, in a process that ends with the server. None stops
+            the server itself.
+    """
     authenticator = authenticator_for(settings)
     async with open_platform(settings, name, needs) as platform:
         parts = await build(platform)

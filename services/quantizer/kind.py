@@ -27,7 +27,7 @@ from services.siblings.packages import Packages, manifest_of, package_version
 from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
-from services.tasks.kind import Prepared
+from services.tasks.kind import PreparedTask
 
 # What names a resource, or does not change the work: equal work is equal bytes.
 _NAMES = ("model_version", "template", "output_model", "timeout_seconds", "memory_limit_bytes", "tensor_information")
@@ -56,7 +56,7 @@ class QuantizationKind:
         assert isinstance(spec, QuantizationSpec)
         return list(dict.fromkeys(name for name in (*_read(spec), spec.template, spec.output_model) if name))
 
-    async def prepare(self, spec: Message) -> Prepared:
+    async def prepare(self, spec: Message) -> PreparedTask:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.
 
         Raises:
@@ -84,7 +84,7 @@ class QuantizationKind:
         await self._choose(work, asked, template.method)
         _forget_names(work.spec)
         device = load_catalog().devices[template.device]
-        return Prepared(
+        return PreparedTask(
             work=work,
             device=device.id,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",

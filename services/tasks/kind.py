@@ -32,7 +32,7 @@ def nothing_to_fill(task: Message) -> None:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTask:
     """A checked and resolved specification.
 
     Attributes:
@@ -89,7 +89,7 @@ class TaskKind(Protocol):
     def uses(self, spec: Message) -> Sequence[str]:
         """Return the names of the resources that a specification names, by which tasks are found; each once."""
 
-    async def prepare(self, spec: Message) -> Prepared:
+    async def prepare(self, spec: Message) -> PreparedTask:
         """Check and resolve a specification. Raises LatheError for what the caller can mend."""
 
     async def hold(self, task_name: str, spec: Message) -> bool:
@@ -115,7 +115,7 @@ class TaskKind(Protocol):
 
         Usually `original.result` itself. If the task wants the outcome elsewhere (another output model), or if
         `original` has no result because it could not be recorded, do what `complete` does. None if what `original` made
-        is gone: the work is then done again. `standing` is that of `Prepared`, or empty.
+        is gone: the work is then done again. `standing` is that of `PreparedTask`, or empty.
         """
 
 

@@ -22,8 +22,8 @@ from services.process.startup import tune_collector
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.service import build_engine
 from services.tasks.api.servicer import TaskServicer
-from services.tasks.worker.runner import InProcessRunner
 from services.tasks.worker.worker import Pool, Worker
+from tests.in_process import InProcessRunner
 from tests.integration.tasks.kit import DEVICE, EchoKind, EchoWork, FolderStore
 
 CONCURRENCY = 64

@@ -18,7 +18,6 @@ from services.converter import main as converter
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.template import main as template
@@ -26,6 +25,7 @@ from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.dataset_desk import image_folder
 from tests.contract.registry.samples import manifest, onnx_model, state_dict
 from tests.contract.requests import CHANNEL, METHODS, MODEL, RULED_CHANNEL, SPECS, request_of, right
+from tests.in_process import serve_in_process
 
 # A stream that waits for more is well.
 STREAM_SECONDS = 0.3

@@ -29,17 +29,16 @@ from services.converter import main as converter
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.storage import S3ContentStore
 from services.tasks.kind import WorkKind
-from services.tasks.worker.runner import Function, InProcessRunner
 from services.tasks.worker.worker import Pool, Worker
 from services.template import main as template
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.dataset_desk import Desk
 from tests.contract.registry.samples import manifest, onnx_model
+from tests.in_process import Function, InProcessRunner, serve_in_process
 
 DEVICE = "cpu-x86-64"
 CLASSES = ("0", "1", "2")

@@ -24,7 +24,7 @@ from services.tasks.api.ledger import Ledger
 from services.tasks.api.relay import Relay
 from services.tasks.api.settling import Settler
 from services.tasks.api.workers import WorkersView
-from services.tasks.kind import Prepared
+from services.tasks.kind import PreparedTask
 from services.tasks.state.keys import work_key
 from services.tasks.state.machine import TaskSnapshot, pending
 from services.tasks.state.rows import NewTask, OutboxItem, TaskRow, searchable, timestamp
@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TaskRequest:
     """What a caller wants: a specification and what surrounds it. `fingerprint` tells two requests apart.
 
     `retried` is the row of the task of which this is a retry: what its work made serves again, whichever workers live.
@@ -64,7 +64,7 @@ class Creator:
         self._cache = ActionCache(ledger, settler, workers)
         self._requests = KeyedLocks()
 
-    async def create(self, wanted: Wanted) -> TaskRow:
+    async def create(self, wanted: TaskRequest) -> TaskRow:
         """Create a task, or return what the same request created before.
 
         Raises:
@@ -78,7 +78,7 @@ class Creator:
             # First of all: a repeat is answered even if what it refers to is gone, or does not answer.
             return await self._first(request_id, wanted) or await self._make(wanted, request_id)
 
-    async def _make(self, wanted: Wanted, request_id: UUID | None) -> TaskRow:
+    async def _make(self, wanted: TaskRequest, request_id: UUID | None) -> TaskRow:
         prepared = await self._kind.prepare(wanted.spec)
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row)
@@ -95,7 +95,7 @@ class Creator:
                 raise
             return first
 
-    async def _first_soon(self, request_id: UUID, wanted: Wanted) -> TaskRow | None:
+    async def _first_soon(self, request_id: UUID, wanted: TaskRequest) -> TaskRow | None:
         """Return what the same request creates at this moment; None where nothing comes of it."""
         for _ in range(_LOOKS):
             if (first := await self._first(request_id, wanted)) is not None:
@@ -121,7 +121,7 @@ class Creator:
             self._relay.hand(OutboxItem(row.uid, draft.subject, draft.msg_id, row.assignment, created.outbox_id))
         return row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
 
-    def _draft(self, wanted: Wanted, prepared: Prepared, request_id: UUID | None) -> NewTask:
+    def _draft(self, wanted: TaskRequest, prepared: PreparedTask, request_id: UUID | None) -> NewTask:
         uid = uuid_utils.compat.uuid7()
         now = datetime.now(UTC)
         name = self._codec.name_of(uid)
@@ -179,7 +179,7 @@ class Creator:
             uses=self._kind.uses(wanted.spec),
         )
 
-    def _assignment(self, uid: UUID, prepared: Prepared, work: Message) -> event_pb2.TaskAssignment:
+    def _assignment(self, uid: UUID, prepared: PreparedTask, work: Message) -> event_pb2.TaskAssignment:
         assignment = event_pb2.TaskAssignment(
             kind=self._kind.name,
             task_id=str(uid),
@@ -208,7 +208,7 @@ class Creator:
                 reason="WORK_TOO_LARGE",
             )
 
-    async def _first(self, request_id: UUID, wanted: Wanted) -> TaskRow | None:
+    async def _first(self, request_id: UUID, wanted: TaskRequest) -> TaskRow | None:
         found = await self._store.find_request(current_user(), request_id)
         row, digest = found or (None, await self._store.find_deleted(current_user(), request_id))
         if digest is None:

@@ -13,7 +13,7 @@ from services.platform.interceptors.validation import check
 from services.platform.messages import reduced
 from services.resources.idempotency import fingerprint
 from services.resources.listing import ListQuery
-from services.tasks.api.creation import Creator, Wanted
+from services.tasks.api.creation import Creator, TaskRequest
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import DETAILS
@@ -40,7 +40,7 @@ class TaskHandlers:
     async def create(self, request: Any) -> Any:
         """Create a task."""
         task = request.task
-        wanted = Wanted(
+        wanted = TaskRequest(
             spec=task.spec,
             display_name=task.display_name,
             labels=dict(task.labels),
@@ -60,7 +60,7 @@ class TaskHandlers:
                 f"'{request.name}' is {_state(row)}; only a FAILED or CANCELLED task can be retried.",
                 request.name,
             )
-        wanted = Wanted(
+        wanted = TaskRequest(
             spec=old.spec,
             display_name=old.display_name,
             labels=dict(old.labels),
@@ -75,7 +75,7 @@ class TaskHandlers:
     async def resubmit(self, request: Any) -> Any:
         """Create a task with an edited specification."""
         old = self._codec.message(await self.row(request.name))
-        wanted = Wanted(
+        wanted = TaskRequest(
             spec=request.spec,
             display_name=request.display_name,
             labels=dict(old.labels),

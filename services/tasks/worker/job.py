@@ -25,7 +25,7 @@ from services.tasks.state.tasklog import AttemptLog
 from services.tasks.worker.attempt import Attempt
 from services.tasks.worker.blobs import Blobs
 from services.tasks.worker.report import AttemptReport
-from services.tasks.worker.runner import Runner
+from services.tasks.worker.runner import JobRunner
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class JobTools:
 
     bus: Bus
     blobs: Blobs
-    runner: Runner
+    runner: JobRunner
     timing: Timing
     worker: str
     environment: str

@@ -1,4 +1,4 @@
-"""Where a worker runs a job: in a sandboxed child, or in its own process where a kind is trusted and light."""
+"""Where a worker runs a job: in a sandboxed child of which one is kept warm."""
 
 from __future__ import annotations
 
@@ -38,14 +38,11 @@ class Slot(Protocol):
     ) -> dict[str, Any]:
         """Run the job. Raises EngineFailure."""
 
-    async def stop(self) -> None:
-        """End the job and everything that it started, at once. Harmless where it has ended."""
-
     async def discard(self) -> None:
-        """Stop, and remove the work directory."""
+        """End the job and everything that it started, at once, and remove the work directory."""
 
 
-class Runner(Protocol):
+class JobRunner(Protocol):
     """Gives slots."""
 
     async def warm(self) -> None:
@@ -149,57 +146,3 @@ class SandboxRunner:
         workdir = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
         spawn = partial(Child.spawn, workdir, self._preload)
         return ChildSlot(await spawn(), workdir, self._entry, spawn)
-
-
-Function = Callable[[Request, Slot, OnProgress, OnLog], Awaitable[dict[str, Any]]]
-
-
-class InProcessSlot:
-    """A slot whose job is a coroutine of this process."""
-
-    def __init__(self, function: Function, root: Path) -> None:
-        self._function = function
-        self._root = root
-        self._made: Path | None = None
-        self._job: asyncio.Task[dict[str, Any]] | None = None
-
-    @property
-    def workdir(self) -> Path:
-        """The work directory; made when somebody first asks for it."""
-        if self._made is None:
-            self._root.mkdir(parents=True, exist_ok=True)
-            self._made = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
-        return self._made
-
-    async def run(
-        self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
-    ) -> dict[str, Any]:
-        """Await the function, within the time limit."""
-        async with asyncio.timeout(limits.timeout_seconds):
-            return await self._function(request, self, on_progress, on_log)
-
-    async def stop(self) -> None:
-        """Do nothing: whoever runs the job cancels its own task."""
-
-    async def discard(self) -> None:
-        """Remove the work directory, where one was made."""
-        if self._made is not None:
-            await asyncio.to_thread(shutil.rmtree, self._made, ignore_errors=True)
-
-
-class InProcessRunner:
-    """Runs jobs as coroutines: for kinds that only call other services, and for measuring the engine itself."""
-
-    def __init__(self, function: Function, root: Path) -> None:
-        self._function = function
-        self._root = root
-
-    async def warm(self) -> None:
-        """Do nothing: there is nothing to warm."""
-
-    async def acquire(self) -> Slot:
-        """Return a slot."""
-        return InProcessSlot(self._function, self._root)
-
-    async def close(self) -> None:
-        """Do nothing: nothing waits."""

@@ -31,7 +31,7 @@ from services.platform.telemetry import bind_task, continue_trace
 from services.tasks.kind import WorkKind
 from services.tasks.worker.blobs import Blobs
 from services.tasks.worker.job import Job, JobTools
-from services.tasks.worker.runner import Runner
+from services.tasks.worker.runner import JobRunner
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class Worker:
         pool: Pool,
         bus: Bus,
         blobs: Blobs,
-        runner: Runner,
+        runner: JobRunner,
         *,
         timing: Timing | None = None,
         drain_seconds: float = 10.0,

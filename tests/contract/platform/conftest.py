@@ -19,7 +19,7 @@ from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceS
 from services.platform.errors import LatheError, from_rpc_error
 from services.platform.logs import configure_logs
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
+from tests.in_process import serve_in_process
 
 from .toy import Toy
 

@@ -15,7 +15,7 @@ from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceS
 
 from services.platform.health import LIVE, Health
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
+from tests.in_process import serve_in_process
 
 from .conftest import GET, Client, refused, serving
 from .toy import NAMES, Toy

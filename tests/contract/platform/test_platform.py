@@ -15,8 +15,8 @@ from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceS
 from services.local.nats import NatsServer
 from services.platform.settings import Settings
 from services.process.composition import Need, Platform, open_platform
-from services.process.server import serve_in_process
 from services.process.startup import StartupError
+from tests.in_process import serve_in_process
 
 from .conftest import GET, refused
 from .toy import Toy

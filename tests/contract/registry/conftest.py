@@ -23,9 +23,9 @@ from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.errors import LatheError, from_rpc_error
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 from services.template import main as template
+from tests.in_process import serve_in_process
 
 
 def digest_of(data: bytes) -> Digest:

@@ -28,8 +28,8 @@ from pydantic import SecretStr
 
 from services.platform.errors import from_rpc_error
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
+from tests.in_process import serve_in_process
 
 USER = (("authorization", "Bearer of-ann"),)
 SERVICE = (("authorization", "Bearer between-services"), ("x-lathe-user", "ann"))

@@ -14,9 +14,9 @@ from services.cli import transfers
 from services.cli.client import Connection
 from services.cli.failures import CliError
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import digest_of, random_bytes
+from tests.in_process import serve_in_process
 
 MIB = 1 << 20
 

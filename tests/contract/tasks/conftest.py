@@ -11,9 +11,10 @@ from lathe.converter.v1 import conversion_service_pb2_grpc as rpc
 
 from services.platform.settings import Settings
 from services.process.composition import Platform
-from services.process.server import ServiceParts, serve_in_process
+from services.process.server import ServiceParts
 from services.tasks.api.servicer import TaskServicer
 from tests.contract.tasks.calls import Served
+from tests.in_process import serve_in_process
 from tests.integration.tasks.kit import open_site
 
 

@@ -23,10 +23,10 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from services.database.pool import Database
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.template import handlers
 from services.template.builtin import built_in_templates
 from services.template.main import NEEDS, build
+from tests.in_process import serve_in_process
 
 BUILT_IN = "templates/pth-cpu-x86-64-openvino-fp32"
 

@@ -13,8 +13,8 @@ from services.bus.connection import Bus
 from services.platform.logs import configure_logs
 from services.platform.settings import load_settings
 from services.tasks.api.options import TaskOptions
-from services.tasks.worker.runner import InProcessRunner
 from services.tasks.worker.worker import Pool, Worker
+from tests.in_process import InProcessRunner
 from tests.integration.tasks.kit import DEVICE, EchoWork, FolderStore
 
 CONCURRENCY = 4

@@ -22,12 +22,12 @@ from lathe.type.v1.failure_pb2 import WORKER_LOST
 
 from services.database.pool import Database
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.registry.datasets import imports
 from services.registry.datasets.leases import Leases
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import Registry, unique
 from tests.contract.registry.dataset_desk import Desk, archive, png
+from tests.in_process import serve_in_process
 
 PATIENCE_SECONDS = 60
 

@@ -27,10 +27,11 @@ from services.platform.errors import LatheError, invalid_argument, not_found, un
 from services.platform.settings import Settings
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.service import TaskEngine, build_engine
-from services.tasks.kind import Prepared
+from services.tasks.kind import PreparedTask
 from services.tasks.state.outbox import Outbox
-from services.tasks.worker.runner import InProcessRunner, Slot
+from services.tasks.worker.runner import Slot
 from services.tasks.worker.worker import Pool, Worker
+from tests.in_process import InProcessRunner
 from tests.integration.tasks import migrations
 
 DEVICE = "cpu-x86-64"
@@ -73,7 +74,7 @@ class EchoKind:
         assert isinstance(spec, pb.ConversionSpec)
         return [spec.model_version, spec.template]
 
-    async def prepare(self, spec: Message) -> Prepared:
+    async def prepare(self, spec: Message) -> PreparedTask:
         assert isinstance(spec, pb.ConversionSpec)
         self.prepared += 1
         await asyncio.sleep(0)
@@ -90,11 +91,11 @@ class EchoKind:
         )
         device = spec.output_model.removeprefix("models/") or DEVICE
         if not self.hint:
-            return Prepared(work, device, "an echo", 30, 1 << 30)
+            return PreparedTask(work, device, "an echo", 30, 1 << 30)
         hinted = pb.ConversionWork()
         hinted.CopyFrom(work)
         hinted.source_digest = self.hint
-        return Prepared(hinted, device, "an echo", 30, 1 << 30, bare=work)
+        return PreparedTask(hinted, device, "an echo", 30, 1 << 30, bare=work)
 
     async def hold(self, task_name: str, spec: Message) -> bool:
         assert isinstance(spec, pb.ConversionSpec)

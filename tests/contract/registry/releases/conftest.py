@@ -14,10 +14,10 @@ from lathe.evaluator.v1.evaluation_service_pb2_grpc import (
 )
 
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.releases.desk import Desk, Shelf
+from tests.in_process import serve_in_process
 
 
 class Evaluations(EvaluationServiceServicer):

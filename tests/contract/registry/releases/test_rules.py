@@ -19,12 +19,12 @@ from lathe.registry.v1.release_service_pb2 import (
 from lathe.type.v1.measurement_pb2 import FAIL, WARN, ParityReport, Verdict
 
 from services.platform.settings import Settings
-from services.process.server import serve_in_process
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.dataset_desk import Desk as DatasetDesk
 from tests.contract.registry.dataset_desk import image_folder
 from tests.contract.registry.releases.desk import Desk
+from tests.in_process import serve_in_process
 
 BOUNDS = [
     MetricBound(metric="top1", min=0.9),
