@@ -1,11 +1,11 @@
-"""Comparison: evaluations on the same samples in, paired differences out. The entry that the evaluator runs in a
-sandboxed child.
+"""Comparison: evaluations on the same samples in, paired differences out. The evaluator runs this entry in a sandboxed
+child.
 
-pair the samples → hold each evaluation against the first → figures by class and slice → what got worse → report
+pair the samples → compare each evaluation with the first → figures by class and slice → what got worse → report
 
-A difference is of figures over the same samples, and its interval comes from draws of samples that are the same for
-both sides: what makes a sample hard for both cancels out. The reference and one other side are in memory at a time, as
-a few numbers per sample.
+Both sides' figures are over the same samples, and the interval of their difference uses the same draws of samples for
+both, so the difficulty of samples cancels out. The reference and one other side are in memory at a time, with a few
+numbers per sample.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from engines.sandbox import Reporter
 
 OUT_DIR = "out"
 MOST_DELTAS = 5000
-"""Most differences in the answer, which travels in a message; the report has every one."""
+"""Most differences in the result, which must fit into a message; the report has all."""
 
 _BY_CLASS = ("precision/", "recall/", "f1/", "ap/")
 _PAIRED, _READ, _COMPARED, _WRITING = 0.05, 0.2, 0.9, 0.95
@@ -46,15 +46,14 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         request: `{"evaluations": [{"name", "predictions", "report"}, …], "seed"}`; paths are relative to `workdir`, the
             first evaluation is the reference.
         workdir: Directory to work in.
-        report: Takes progress.
+        report: Receives the progress.
 
     Returns:
-        The JSON form of `lathe.evaluator.v1.EvaluationComparison`, as far as it is known here: `deltas`, `regressions`,
-        `agreement` and `samples`.
+        The fields `deltas`, `regressions`, `agreement` and `samples` of the JSON form of
+        `lathe.evaluator.v1.EvaluationComparison`.
 
     Raises:
-        EngineFailure: INVALID_SPEC if the evaluations do not belong together, INVALID_DATA if a file is not what
-            it should be.
+        EngineFailure: INVALID_SPEC if the evaluations are not comparable, INVALID_DATA if a file is not valid.
     """
     report.progress(0.0, "pairing the samples")
     entries = request["evaluations"]
@@ -70,10 +69,10 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
 
 
 class Comparison:
-    """Holds the evaluations against the first, one after the other.
+    """Compares the evaluations with the first, one after another.
 
     Args:
-        evaluations: The evaluations, of one method and with the same classes.
+        evaluations: The evaluations, with the same method and classes.
         reports: Their reports.
         pairing: Their shared samples.
         seed: Seed of the draws.
@@ -138,7 +137,7 @@ class Comparison:
         )
 
     def _reference(self) -> Side:
-        """Return the reference's side, once the slices that its samples fall into are known."""
+        """Return the reference's side, after finding the slices of its samples."""
         asked = set.intersection(*(set(entry.header.slices) for entry in self._evaluations))
         attributes = [Sliced({})] * self._pairing.samples
         for position, values in self._pairing.attributes(self._evaluations) if asked else ():
@@ -162,8 +161,8 @@ class Comparison:
             return cast(Side, EmbeddingSide(samples, len(figures.retrieval_keys) if figures else 0))
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
-            f"Evaluations by the method {header.method} have no figures that could be compared.",
-            suggested_fix="Evaluate by a method that judges: classification, detection, yolo or embedding.",
+            f"Evaluations with the method {header.method} have no figures to compare.",
+            suggested_fix="Evaluate with a method that has figures: classification, detection, yolo or embedding.",
         )
 
     def _fill(self, side: Side, place: int) -> None:
@@ -193,8 +192,8 @@ class Comparison:
 
     def _left_out(self) -> list[str]:
         return [
-            f"{len(positions) - self._pairing.samples:,} of {len(positions):,} samples of '{entry.name}' are not in "
-            "every other evaluation, and were left out."
+            f"{len(positions) - self._pairing.samples:,} of {len(positions):,} samples of '{entry.name}' were left "
+            "out, because not all evaluations have them."
             for entry, positions in zip(self._evaluations, self._pairing.positions, strict=True)
             if len(positions) > self._pairing.samples
         ]
@@ -202,7 +201,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Sliced:
-    """What a sample is sliced by."""
+    """The attributes of a sample that it is sliced by."""
 
     attributes: Mapping[str, str]
 
@@ -216,7 +215,7 @@ def _report(name: str, path: Path) -> EvaluationReport:
     try:
         return EvaluationReport.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        message = f"The report of '{name}' is no report of an evaluation: {first_line(error)}."
+        message = f"The report of '{name}' is not the report of an evaluation: {first_line(error)}."
         raise EngineFailure(FailureReason.INVALID_DATA, message) from error
 
 
@@ -226,7 +225,7 @@ def _outcome(whole: ComparisonReport, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.json").write_text(whole.to_json(), encoding="utf-8")
     (folder / "comparison.html").write_text(comparison_html(whole), encoding="utf-8")
-    # What is of all data and of no single class goes first where not everything fits.
+    # If not everything fits, figures over all data and all classes come first.
     order = sorted(whole.deltas, key=lambda entry: (entry.delta.name.startswith(_BY_CLASS), bool(entry.delta.slice)))
     kept = whole.deltas if len(order) <= MOST_DELTAS else order[:MOST_DELTAS]
     outcome: dict[str, Any] = {

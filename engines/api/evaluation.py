@@ -1,6 +1,6 @@
-"""Evaluation: a package and data in, figures with intervals out. The entry that workers run in the sandboxed child.
+"""Evaluation: a package and data in, figures with intervals out. Workers run this entry in a sandboxed child.
 
-open the package → bring each item to its input → run → postprocess → judge → figures by slice → report
+open the package → bring each item to its input → run → postprocess → evaluate → figures by slice → report
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ log = logging.getLogger(__name__)
 
 REPORT_DIR = "report"
 MOST_METRICS = 5000
-"""Most figures in the answer, which travels in a message; the report has every one."""
+"""Most figures in the result, which must fit into a message; the report has all."""
 
 _SOFTWARE = ("lathe", "numpy", "pillow", "pycocotools")
 _RUNNING, _JUDGING, _WRITING = 0.05, 0.85, 0.95
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
-    """Evaluate what a request asks for, and write the reports to `workdir/report`.
+    """Run an evaluation, and write the reports to `workdir/report`.
 
     Args:
-        request: The JSON form of `lathe.evaluator.v1.EvaluationWork`. The package lies in `workdir/package`, a
-            dataset's items in `workdir/dataset`, uploaded images in `workdir/images.bin`.
+        request: The JSON form of `lathe.evaluator.v1.EvaluationWork`. The package is in `workdir/package`, a dataset's
+            items in `workdir/dataset`, uploaded images in `workdir/images.bin`.
         workdir: Directory to work in.
-        report: Takes progress.
+        report: Receives the progress.
 
     Returns:
-        The JSON form of `lathe.evaluator.v1.EvaluationOutcome`, its files without digests.
+        The JSON form of `lathe.evaluator.v1.EvaluationOutcome`, with files without digests.
 
     Raises:
-        EngineFailure: with the reason that names what went wrong.
+        EngineFailure: With the reason of the failure.
     """
     log_to_stdout()
     report.progress(0.0, "opening the package")
@@ -147,15 +147,15 @@ def _warnings(
     others = [entry.name for entry in package.manifest.components if entry.name != package.component.name]
     if others:
         names = ", ".join(others)
-        found.insert(0, f"The package has several components; '{package.component.name}' was evaluated, not {names}.")
+        found.insert(0, f"Only the component '{package.component.name}' was evaluated. The package also has {names}.")
     if ignored_steps:
-        found.append("The data is tensors, so the preprocessing steps that were asked for were not used.")
+        found.append("The requested preprocessing steps were not used, because the data is tensors.")
     if findings.not_finite:
         found.append(
-            f"{findings.not_finite} of {samples} samples have outputs that are not finite; such values predict nothing."
+            f"{findings.not_finite} of {samples} samples have outputs that are not finite, which predict nothing."
         )
     if not findings.collector.main_metric and findings.collector.classes:
-        found.append("Nothing could be judged, as no item is annotated with a class of the model.")
+        found.append("Nothing could be evaluated, because no item is annotated with a class of the model.")
     return found
 
 
@@ -196,7 +196,7 @@ def _outcome(whole: EvaluationReport, folder: Path) -> dict[str, Any]:
     chosen = most_telling(whole.metrics)
     warnings = list(whole.warnings)
     if len(chosen) < len(whole.metrics):
-        warnings.append(f"{len(whole.metrics) - len(chosen)} figures of classes and slices stand in the report alone.")
+        warnings.append(f"{len(whole.metrics) - len(chosen)} figures of classes and slices are only in the report.")
     return {
         "files": [{"path": name} for name in ("report.json", "report.html", FILE_NAME)],
         "result": {
@@ -212,7 +212,7 @@ def _outcome(whole: EvaluationReport, folder: Path) -> dict[str, Any]:
 
 
 def most_telling(metrics: Sequence[MetricValue]) -> list[MetricValue]:
-    """Return at most `MOST_METRICS`, in their order: those of all data and of no single class go first."""
+    """Return at most `MOST_METRICS` in their order, preferably those over all data and all classes."""
     order = sorted(range(len(metrics)), key=lambda number: _detail(metrics[number]))
     return [metrics[number] for number in sorted(order[:MOST_METRICS])]
 

@@ -1,4 +1,4 @@
-"""The arguments that postprocess methods take, and what can be wrong with them."""
+"""The arguments of postprocess methods, and their check."""
 
 from __future__ import annotations
 
@@ -39,44 +39,43 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "embedding": {"vector": "", "pooling": ("none", "mean", "first"), "normalize": _FLAG},
     "raw": {},
 }
-"""Arguments by method: an example that shows the type, or a tuple of all values. `engines.postprocess` explains them.
-"""
+"""Arguments by method: an example of the type, or a tuple of all values. `engines.postprocess` documents them."""
 
 _KINDS = {str: "a string", int: "an integer", float: "a number", list: "a list"}
 _AT_LEAST = {"max_detections": 1, "num_classes": 1, "label_offset": 0}
 
 
 def check_arguments(method: str, args: Mapping[str, Any]) -> None:
-    """Refuse a method that does not exist and arguments that it does not take.
+    """Reject an unknown method and arguments that it does not take.
 
     Raises:
-        EngineFailure: INVALID_SPEC naming the argument and what it may be.
+        EngineFailure: INVALID_SPEC naming the argument and its allowed values.
     """
     known = ARGUMENTS.get(method)
     if known is None:
-        raise _bad(f"There is no postprocess method '{method}'; there are {', '.join(ARGUMENTS)}.")
+        raise _bad(f"There is no postprocess method '{method}'. The methods are: {', '.join(ARGUMENTS)}.")
     for name, value in args.items():
         if name not in known:
-            raise _bad(f"The method {method} has no argument '{name}'; it has {', '.join(known) or 'none'}.")
+            raise _bad(f"The method {method} has no argument '{name}'. Its arguments: {', '.join(known) or 'none'}.")
         _check_value(name, value, known[name])
 
 
 def _check_value(name: str, value: Any, example: Any) -> None:
     if isinstance(example, tuple):
         if value not in example:
-            raise _bad(f"The argument '{name}' is {value!r}; it is one of {', '.join(map(str, example))}.")
+            raise _bad(f"The argument '{name}' is {value!r}; it must be one of {', '.join(map(str, example))}.")
         return
     if not _alike(value, example):
-        of = f" of which each is {_KINDS[type(example[0])]}" if isinstance(example, list) else ""
-        raise _bad(f"The argument '{name}' is {value!r}; it is {_KINDS[type(example)]}{of}.")
+        of = f" with each element {_KINDS[type(example[0])]}" if isinstance(example, list) else ""
+        raise _bad(f"The argument '{name}' is {value!r}; it must be {_KINDS[type(example)]}{of}.")
     if name.endswith("_threshold") and not 0 <= value <= 1:
-        raise _bad(f"The argument '{name}' is {value}; it lies between 0 and 1.")
+        raise _bad(f"The argument '{name}' is {value}; it must be between 0 and 1.")
     if name == "iou_threshold" and value == 0:
-        raise _bad("The argument 'iou_threshold' is 0; it lies over 0, up to 1, which suppresses nothing.")
+        raise _bad("The argument 'iou_threshold' is 0; it must be over 0 and at most 1, which suppresses nothing.")
     if name in _AT_LEAST and value < _AT_LEAST[name]:
-        raise _bad(f"The argument '{name}' is {value}; it is at least {_AT_LEAST[name]}.")
+        raise _bad(f"The argument '{name}' is {value}; it must be at least {_AT_LEAST[name]}.")
     if name in {"anchors", "strides"} and not (value and all(0 < entry < 1e6 for entry in value)):
-        raise _bad(f"The argument '{name}' is {value}; it is one number or more, each over 0.")
+        raise _bad(f"The argument '{name}' is {value}; it must be a list of numbers over 0.")
 
 
 def _alike(value: Any, example: Any) -> bool:

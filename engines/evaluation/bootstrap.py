@@ -1,7 +1,7 @@
 """The bootstrap over samples: draws with replacement, as counts, and percentile intervals.
 
-Efron & Tibshirani, An Introduction to the Bootstrap, 13.3. A draw of n samples with replacement is a vector of counts,
-so a figure that is a function of weighted sums is computed for all draws at once.
+See Efron & Tibshirani, An Introduction to the Bootstrap, 13.3. A draw of n samples with replacement is a vector of
+counts, so a figure that is a function of weighted sums is computed for all draws at once.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _PERCENTILES = (2.5, 97.5)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """Return the generator of a part of the data: the same for the same seed and name."""
+    """Return the random generator of a part of the data, the same for the same seed and name."""
     return np.random.default_rng([seed, *name.encode()])
 
 
 def draws(counts: NDArray[np.int64], resamples: int, random: np.random.Generator) -> Floats:
-    """Return how often each cell comes up in each draw of as many samples as there are: (resamples, cells).
+    """Return how often each cell occurs in each draw of as many samples as the data has: (resamples, cells).
 
     Args:
-        counts: Samples of each cell; ones, where every sample is a cell of its own.
-        resamples: Number of draws; fewer, at least 100, where so many would take over 320 MB.
+        counts: Samples in each cell; ones if every sample is a cell of its own.
+        resamples: Number of draws; fewer, but at least 100, if they would take over 320 MB.
         random: Source of randomness.
     """
     total = int(counts.sum())
@@ -46,19 +46,19 @@ def draws(counts: NDArray[np.int64], resamples: int, random: np.random.Generator
 
 
 def metric(name: str, value: float, drawn: Floats, part: str) -> MetricValue | None:
-    """Return a figure with its interval; None if it is not defined.
+    """Return a figure with its interval; None if it is undefined.
 
     Args:
         name: Name of the metric.
-        value: The figure on the samples themselves.
-        drawn: The figure on each draw, NaN if it is not defined there.
+        value: The figure of the samples themselves.
+        drawn: The figure of each draw; NaN if it is undefined there.
         part: Name of the slice.
     """
     if not np.isfinite(value):
         return None
     known = drawn[np.isfinite(drawn)]
     low, high = np.percentile(known, _PERCENTILES) if len(known) else (value, value)
-    # A percentile interval can miss the figure itself where a draw cannot reach it; it never should for a reader.
+    # A percentile interval can miss the figure itself if no draw reaches it, which would confuse readers.
     return MetricValue(name=name, value=value, low=min(low, value), high=max(high, value), slice=part)
 
 

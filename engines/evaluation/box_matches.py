@@ -1,6 +1,6 @@
-"""Matches predicted boxes with true ones, image by image, by pycocotools' own `COCOeval`.
+"""Matches predicted boxes with true ones, image by image, with pycocotools' `COCOeval`.
 
-The matches are kept in arrays, so that average precision over any part or draw of the images needs no new matching.
+The matches are kept in arrays, so that average precision over any part or draw of the images needs no rematching.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ AREAS: dict[str, tuple[float, float]] = {
 
 COCO_THRESHOLDS = tuple(float(value) for value in np.linspace(0.5, 0.95, 10))
 MOST_DETECTIONS = 100
-"""Most boxes per image and class that count, those with the highest scores."""
+"""Only the boxes with the highest scores count, at most this many per image and class."""
 
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """Detections and true boxes of one class over all images; detections go by falling score.
+    """Detections and true boxes of one class over all images, detections in descending order of score.
 
     Attributes:
-        image: (n,) position of the image of each detection.
-        rank: (n,) place of the detection in its image, from 0.
+        image: (n,) index of the image of each detection.
+        rank: (n,) rank of the detection in its image, from 0.
         right: (areas, thresholds, n) whether it is matched with a true box of that size.
-        ignored: (areas, thresholds, n) whether it does not count: matched with a crowd, or of another size.
-        truths: (areas, images) true boxes, without crowds.
+        ignored: (areas, thresholds, n) whether it does not count, because it matches a crowd or has another size.
+        truths: (areas, images) number of true boxes, without crowds.
     """
 
     image: NDArray[np.int64]
@@ -49,7 +49,7 @@ class ClassMatches:
     truths: NDArray[np.int64]
 
     def within(self, chosen: Flags) -> ClassMatches:
-        """Return what lies in the chosen images (images,)."""
+        """Return the matches in the chosen images (images,)."""
         kept = chosen[self.image]
         parts = self.image[kept], self.rank[kept], self.right[..., kept], self.ignored[..., kept]
         return ClassMatches(*parts, self.truths * chosen)
@@ -57,7 +57,7 @@ class ClassMatches:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What an image comes to at the threshold 0.5: `loss`, and whether all is found and nothing but what is there."""
+    """The result of an image at the threshold 0.5: its loss, and whether exactly its true boxes were found."""
 
     loss: float
     correct: bool
@@ -74,10 +74,10 @@ class _Pile:
 
 
 class Matcher:
-    """Matches one image after the other.
+    """Matches one image after another.
 
     Args:
-        thresholds: Intersections over union, rising; one of them is 0.5.
+        thresholds: Intersections over union in ascending order, including 0.5.
     """
 
     def __init__(self, thresholds: Sequence[float]) -> None:
@@ -118,7 +118,7 @@ class Matcher:
         return ClassMatches(images, ranks, right, ignored, truths)
 
     def _unmatched(self, label: int, detections: list[DetectedBox]) -> tuple[Flags, Flags, int]:
-        """Return what `_match` would where there is no true box: most false detections are such."""
+        """Return the same as `_match` for no true box, which is the case of most false detections."""
         found = detections[:MOST_DETECTIONS]
         area = np.array([box.width * box.height for box in found])
         other = np.stack([(area < low) | (area > high) for low, high in AREAS.values()])
@@ -137,7 +137,7 @@ class Matcher:
         return pile
 
     def _match(self, label: int, truths: list[TrueBox], detections: list[DetectedBox]) -> tuple[Flags, Flags, int]:
-        """Return which detections are right and ignored at 0.5, and how many true boxes are not found there."""
+        """Return which detections are right and ignored at 0.5, and how many true boxes are missed there."""
         evaluator, key = self._evaluator, (0, label)
         evaluator._gts = defaultdict(list, {key: [_true(number, box) for number, box in enumerate(truths, 1)]})
         evaluator._dts = defaultdict(list, {key: [_found(number, box) for number, box in enumerate(detections, 1)]})

@@ -1,4 +1,4 @@
-"""Judges classifiers, of one task or of several."""
+"""Evaluates classifiers of one task or several."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class ClassificationCollector(Collector):
 
     @property
     def main_metric(self) -> str:
-        """`top1`, where any sample has a known class."""
+        """`top1` if any sample has a known class, else empty."""
         return "top1" if self._judged() else ""
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
-        """Take the scores of one sample."""
+        """Add the scores of one sample."""
         known = self._truth.of(sample.item)
         answers = tuple(answer(task, prediction["tasks"][task], number) for task, number in known.items())
         for given in answers:
@@ -67,7 +67,7 @@ class ClassificationCollector(Collector):
         return {"classification": tuple(self._table(task) for task in self._judged())}
 
     def warnings(self) -> list[str]:
-        """Return what could not be judged."""
+        """Return warnings about what could not be evaluated."""
         lines = self._truth.warnings()
         for task in self._judged():
             present = set(self._columns[task]["truth"])
@@ -96,7 +96,7 @@ class ClassificationCollector(Collector):
         yield from metrics({name: figure[0] for name, figure in values.items()}, drawn, group.name)
 
     def _over_tasks(self, judged: list[str], group: Group, resamples: int, seed: int) -> Iterator[MetricValue]:
-        """Yield the mean of the tasks' accuracies; draws take whole samples, as answers of one sample go together."""
+        """Yield the mean accuracy of the tasks; draws take whole samples, since their answers are not independent."""
         truths = np.stack([self._column(task, "truth", group) for task in judged], 1)
         ranks = np.stack([self._column(task, "rank", group) for task in judged], 1)
         known = truths >= 0
@@ -131,9 +131,9 @@ class ClassificationCollector(Collector):
 
 
 def answer(task: str, scores: Floats, truth: int) -> TaskPrediction:
-    """Return the prediction that scores of classes make, logits or probabilities.
+    """Return the prediction for scores of classes, which are logits or probabilities.
 
-    Among equal scores the class with the lower number goes first. Scores that are not finite predict nothing.
+    Of equal scores, the class with the lower number wins. Scores that are not finite predict nothing.
     """
     if not np.isfinite(scores).all():
         loss = -np.log(_LEAST_PROBABILITY) if truth >= 0 else 0.0
@@ -148,7 +148,7 @@ def answer(task: str, scores: Floats, truth: int) -> TaskPrediction:
 
 
 def probabilities(scores: Floats) -> Floats:
-    """Return scores as they are where they are probabilities, none negative and 1 in sum, else their softmax."""
+    """Return the scores if they are probabilities (not negative, with the sum 1), else their softmax."""
     if scores.min() >= 0 and abs(scores.sum() - 1) <= _SUM_TOLERANCE:
         return scores
     powers = np.exp(scores - scores.max())
@@ -163,7 +163,7 @@ def figures(cells: Cells, weights: Floats, names: Sequence[str], task: str = "")
         cells: The samples.
         weights: (weightings, cells).
         names: Names of the classes.
-        task: Name of the task, where the model has several: names of figures then carry it.
+        task: Name of the task if the model has several; it then becomes part of the figures' names.
     """
     suffix, prefix = (f"/{task}", f"{task}:") if task else ("", "")
     by = cells.by_class(weights, len(names))
@@ -179,7 +179,7 @@ def figures(cells: Cells, weights: Floats, names: Sequence[str], task: str = "")
 
 
 def mean_part(patterns: NDArray[np.bool_], weights: Floats, tasks: int, place: int) -> Floats:
-    """Return the mean over tasks of the weighted part of known answers that the columns of a place mark."""
+    """Return the mean over tasks of the weighted share of known answers that are marked in the columns of a place."""
     known = weights @ patterns[:, :tasks]
     marked = weights @ patterns[:, place * tasks : (place + 1) * tasks]
     parts = np.divide(marked, known, out=np.full(known.shape, np.nan), where=known > 0)

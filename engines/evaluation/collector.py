@@ -1,4 +1,4 @@
-"""What every method of evaluation does: take predictions sample by sample, then say how good they are."""
+"""The protocol of evaluation methods: take predictions sample by sample, then return figures of their quality."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from engines.evaluation.report import MetricValue
 
 
 class Collector(Protocol):
-    """Judges predictions against what is true."""
+    """Evaluates predictions against the truth."""
 
     classes: Mapping[str, tuple[str, ...]]
     """Names of the classes by task."""
 
     late: bool = False
-    """Whether rows are complete only after `settled`; the caller keeps them until then."""
+    """True if rows are complete only after `settled`; the caller keeps them until then."""
 
     @property
     def main_metric(self) -> str:
-        """Name of the figure that counts most; empty if nothing can be judged."""
+        """Name of the main figure; empty if nothing can be evaluated."""
         ...
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
-        """Take one sample; `finite` says whether every value of its outputs is.
+        """Add one sample; `finite` tells whether all values of its outputs are finite.
 
-        Samples come in order, the first at position 0.
+        Samples arrive in order, the first at position 0.
         """
         ...
 
@@ -37,20 +37,20 @@ class Collector(Protocol):
         return rows
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
-        """Return every figure of every group, with intervals from so many draws."""
+        """Return every figure of every group, with intervals from `resamples` draws."""
         ...
 
     def parts(self) -> dict[str, Any]:
-        """Return the fields of `EvaluationReport` that belong to the method."""
+        """Return the fields of `EvaluationReport` that are specific to the method."""
         ...
 
     def warnings(self) -> list[str]:
-        """Return what a user should know, a sentence each."""
+        """Return warnings for the user, a sentence each."""
         ...
 
 
 def row(sample: Sample, **values: Any) -> SamplePrediction:
-    """Return the prediction of a sample: what its item says, and the values."""
+    """Return the prediction of a sample, with the fields of its item and the given values."""
     item = sample.item
     return SamplePrediction(
         number=sample.number,

@@ -1,4 +1,4 @@
-"""Judges detectors: COCO's figures, over all data, per slice and per class."""
+"""Evaluates detectors with COCO's figures, over all data, per slice and per class."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST_RESAMPLES = 50
 
 
 def thresholds(asked: Sequence[float]) -> tuple[float, ...]:
-    """Return COCO's thresholds and those asked for, rising."""
+    """Return COCO's thresholds and the requested ones in ascending order."""
     extra = [value for value in asked if not any(abs(value - known) < 1e-9 for known in COCO_THRESHOLDS)]
     return tuple(sorted({*COCO_THRESHOLDS, *extra}))
 
@@ -34,7 +34,7 @@ class DetectionCollector(Collector):
 
     Args:
         classes: Names of the classes by the one task.
-        annotated: Whether the data has true boxes at all.
+        annotated: True if the data has true boxes.
         asked: Thresholds of intersection over union that have figures of their own.
     """
 
@@ -53,11 +53,11 @@ class DetectionCollector(Collector):
 
     @property
     def main_metric(self) -> str:
-        """`map`, where the data has boxes of the model's classes."""
+        """`map` if the data has boxes of the model's classes, else empty."""
         return "map" if self._labels() else ""
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
-        """Take the boxes of one sample, brought to the image's pixels."""
+        """Add the boxes of one sample, converted to the image's pixels."""
         found = self._found(sample, prediction)
         if not self._annotated:
             return row(sample, detections=found)
@@ -79,7 +79,7 @@ class DetectionCollector(Collector):
         return found
 
     def parts(self) -> dict[str, Any]:
-        """Return the tables of classes and the curves of precision over recall."""
+        """Return the tables of classes and the precision-recall curves."""
         if not self.main_metric:
             return {}
         figures = detection_figures(
@@ -88,16 +88,17 @@ class DetectionCollector(Collector):
         return {"detection": figures}
 
     def warnings(self) -> list[str]:
-        """Return what could not be judged."""
+        """Return warnings about what could not be evaluated."""
         lines = self._truth.warnings()
         if self._dropped:
             labels = ", ".join(map(str, sorted(self._labels_out)[:10]))
             lines.append(
-                f"{self._dropped} predicted boxes were left out, as their label is no number of the {len(self._names)} "
-                f"classes: {labels}. Where the background is label 0, set the argument label_offset to 1."
+                f"{self._dropped} predicted boxes were left out, because their labels are not among the "
+                f"{len(self._names)} classes: {labels}. If label 0 is the background, set the argument "
+                "label_offset to 1."
             )
         if self._fewer:
-            lines.append(f"Intervals are from {self._fewer} draws, as there are many predicted boxes.")
+            lines.append(f"Intervals use only {self._fewer} draws, because there are many predicted boxes.")
         present = self._labels()
         absent = [name for number, name in enumerate(self._names) if number not in present]
         if absent and present:
@@ -123,7 +124,7 @@ class DetectionCollector(Collector):
         return {label: self._matcher.matches(label) for label in self._labels()}
 
     def _labels(self) -> list[int]:
-        """Return the classes that have a true box that is no crowd: COCO leaves the others out."""
+        """Return the classes with a true box other than a crowd; COCO leaves the others out."""
         return sorted({box.label for box in self._boxes if not box.crowd})
 
     def _of_group(
@@ -140,7 +141,7 @@ class DetectionCollector(Collector):
 
 
 def affordable_draws(matches: Mapping[int, ClassMatches], known: int, groups: Sequence[Group]) -> int:
-    """Return how many draws of all groups can be computed in seconds, at `known` thresholds; at least 50."""
+    """Return the number of draws of all groups, at `known` thresholds, that takes seconds; at least 50."""
     width = known * sum(len(entry.image) for entry in matches.values())
     parts = 1 + len({group.name.partition("=")[0] for group in groups})
     return max(_LEAST_RESAMPLES, int(_WORK / max(1, 2 * width * parts)))
@@ -156,9 +157,9 @@ def figures(
     """Return every figure by name, each (weightings,).
 
     Args:
-        matches: Matches by class, of the classes that have a true box.
+        matches: Matches by class, for classes with a true box.
         names: Names of all classes.
-        known: Thresholds that were matched at, COCO's among them.
+        known: Thresholds of the matches, including COCO's.
         asked: Thresholds that have figures of their own.
         weights: (weightings, images).
     """
@@ -187,7 +188,7 @@ def _stack(parts: list[Floats]) -> Floats:
 
 
 def _mean(values: Floats) -> Floats:
-    """Return the mean over classes and thresholds (classes, weightings, thresholds), of the classes with true boxes."""
+    """Return the mean of (classes, weightings, thresholds) over thresholds and over classes with true boxes."""
     by_class = values.mean(2)
     count = np.isfinite(by_class).sum(0)
     mean: Floats = np.divide(np.nansum(by_class, 0), count, out=np.full(len(count), np.nan), where=count > 0)

@@ -19,7 +19,7 @@ from engines.evaluation.predictions import TrueBox
 from engines.evaluation.report_figures import DetectionClass, DetectionFigures, PrecisionRecallCurve
 
 _DIGITS = 5
-"""Digits of the points of curves, which people look at: a report stays small."""
+"""Digits of the points of curves, which keep a report small."""
 
 
 def detection_figures(
@@ -31,13 +31,13 @@ def detection_figures(
     boxes: Sequence[TrueBox],
     detections: NDArray[np.int64],
 ) -> DetectionFigures:
-    """Return the figures of all classes and the curves at the asked thresholds.
+    """Return the figures of all classes, and the curves at the requested thresholds.
 
     Args:
-        matches: Matches by class, for classes that have a true box.
+        matches: Matches by class, for classes with a true box.
         names: Names of all classes.
-        matcher: What made the matches.
-        asked: Thresholds that have curves.
+        matcher: The matcher of the matches.
+        asked: Thresholds of the curves.
         boxes: All true boxes.
         detections: Predicted boxes by class.
     """

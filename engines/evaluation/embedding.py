@@ -1,4 +1,4 @@
-"""Judges embedding models: by retrieval where samples share classes, else by statistics alone."""
+"""Evaluates embedding models: by retrieval if samples share classes, else by statistics only."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from engines.evaluation.truth import check_tasks
 from engines.failures import EngineFailure, FailureReason
 
 MOST_SEARCHED = 20_000
-"""Most samples of a search, as its time grows with their square; of more, the first of a random order are taken."""
+"""Most samples of a search, whose time grows with their square; of more samples, a random part is searched."""
 _BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """For each sample: whether its nearest other has its class, and 1 / the place of the first that has.
+    """For each sample: whether its nearest neighbour has its class, and 1 / the rank of the first one that has.
 
-    Both are NaN for samples without a class or whose class no other has. Where similarities are equal, others of
-    another class go first: vectors that are all the same find nothing.
+    Both are NaN for samples without a class or with a class of their own. Of equal similarities, samples of another
+    class come first, so vectors that are all the same find nothing.
     """
 
     nearest: Floats
@@ -39,11 +39,11 @@ class Retrieval:
 
 
 def retrieval(vectors: Floats, classes: NDArray[np.int64]) -> Retrieval:
-    """Search for every sample among all others.
+    """Search for each sample's class among all other samples, by cosine similarity.
 
     Args:
-        vectors: (samples, dimension); one with values that are not finite finds nothing and is found last.
-        classes: (samples,) number of each class; -1 if there is none.
+        vectors: (samples, dimension); one with values that are not finite finds nothing and comes last.
+        classes: (samples,) number of the class; -1 for none.
     """
     finite = np.asarray(np.isfinite(vectors).all(axis=1))
     lengths = np.linalg.norm(np.where(finite[:, None], vectors, 0), axis=1, keepdims=True)
@@ -69,8 +69,8 @@ class EmbeddingCollector(Collector):
 
     Args:
         items: All items, in order.
-        tasks: Keys of the items' classes that are judged; all if empty.
-        seed: Seed by which samples are chosen where there are too many.
+        tasks: Keys of the items' classes to evaluate by; all if empty.
+        seed: Seed of the choice of samples if there are too many.
 
     Raises:
         EngineFailure: INVALID_SPEC for a key that no item has.
@@ -90,7 +90,7 @@ class EmbeddingCollector(Collector):
 
     @property
     def main_metric(self) -> str:
-        """`precision_at_1`, where samples share a class."""
+        """`precision_at_1` if samples share a class, else empty."""
         return "precision_at_1" if self._retrievals() else ""
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
@@ -125,7 +125,7 @@ class EmbeddingCollector(Collector):
         return settled
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
-        """Return precision at 1 and the mean reciprocal rank, per key where there are several."""
+        """Return precision at 1 and the mean reciprocal rank, per key if there are several."""
         found: list[MetricValue] = []
         for group in groups:
             ones = np.ones(len(group.members), np.int64)
@@ -148,20 +148,20 @@ class EmbeddingCollector(Collector):
             norm_min=float(norms.min()),
             norm_mean=float(norms.mean()),
             norm_max=float(norms.max()),
-            # Of all ordered pairs the sum of cosines is |sum of unit vectors|², less each vector with itself.
+            # The sum of cosines over all ordered pairs is |sum of unit vectors|², minus each vector with itself.
             mean_cosine=float((total @ total - (norms > 0).sum()) / pairs) if pairs else 1.0,
             retrieval_keys=tuple(self._retrievals()),
         )
         return {"embedding": figures}
 
     def warnings(self) -> list[str]:
-        """Return what could not be judged."""
+        """Return warnings about what could not be evaluated."""
         if not self._keys:
             return []
         if not self._retrievals():
-            return ["No two samples share a class, so retrieval is not judged."]
+            return ["No two samples share a class, so retrieval is not evaluated."]
         if len(self._vectors) > MOST_SEARCHED:
-            return [f"Retrieval was judged on {MOST_SEARCHED} of {len(self._vectors)} samples."]
+            return [f"Retrieval was evaluated on {MOST_SEARCHED:,} of {len(self._vectors):,} samples."]
         return []
 
     def _figures(self, group: Group, weights: Floats) -> dict[str, Floats]:
@@ -178,7 +178,7 @@ class EmbeddingCollector(Collector):
         return values
 
     def _retrievals(self) -> dict[str, Retrieval]:
-        """Return the searches by key, of those that have a class that two samples share."""
+        """Return the searches by key, for keys with a class that two samples share."""
         if not self._found and self._vectors and self._keys:
             chosen = np.arange(len(self._vectors))
             if len(chosen) > MOST_SEARCHED:
@@ -199,7 +199,7 @@ class EmbeddingCollector(Collector):
 
 
 def weighted(weights: Floats, values: Floats) -> Floats:
-    """Return the mean of values that are not NaN for each row of weights (draws, samples); NaN if there are none."""
+    """Return the weighted mean of the values that are not NaN, for each row of weights (draws, samples)."""
     known = np.isfinite(values)
     whole = weights[:, known].sum(1)
     part = weights[:, known] @ values[known]
@@ -208,7 +208,7 @@ def weighted(weights: Floats, values: Floats) -> Floats:
 
 
 def _mean_known(values: Floats) -> Floats:
-    """Return the mean of each row over what is not NaN; NaN if all is."""
+    """Return the mean of each row over values that are not NaN; NaN if there are none."""
     count = np.isfinite(values).sum(1)
     mean: Floats = np.divide(np.nansum(values, 1), count, out=np.full(len(values), np.nan), where=count > 0)
     return mean

@@ -1,4 +1,4 @@
-"""Brings the items of a selection to a model's inputs, batch by batch; never more than one batch is held."""
+"""Brings the items of a selection to a model's inputs, batch by batch; only one batch is in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from engines.tensors import Array
 
 @dataclass(frozen=True)
 class Sample:
-    """An item as it went into the model; `geometry` is None for tensors."""
+    """An item that was fed to the model; `geometry` is None for tensors."""
 
     number: int
     item: Item
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples that run in one call. If the model takes no smaller batch, the last is `repeated` so often in `feed`."""
+    """Samples of one call. If the model needs a larger batch, the last one is `repeated` that often in `feed`."""
 
     samples: tuple[Sample, ...]
     feed: dict[str, Array]
@@ -36,11 +36,11 @@ class Batch:
 
     @property
     def input_size(self) -> tuple[int, int] | None:
-        """Height and width that places in the outputs relate to; None for tensors that are no images."""
+        """Height and width that positions in the outputs refer to; None for tensors that are not images."""
         return input_size(next(iter(self.feed.values())).shape)
 
     def cut(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return outputs without the rows of repeated samples."""
+        """Return the outputs without the rows of repeated samples."""
         if not self.repeated:
             return dict(outputs)
         kept = len(self.samples)
@@ -48,18 +48,18 @@ class Batch:
 
 
 class Feeder:
-    """Makes batches of a selection for one component.
+    """Makes batches from a selection for one component.
 
     Args:
         selection: Items with their images or tensors.
-        component: The component as `manifest.json` has it.
-        steps: What happens to images; the default where None brings them to the input's size, colours and layout.
+        component: The component as in `manifest.json`.
+        steps: Preprocessing of images; None brings them to the input's size, colours and layout.
         batch_size: Samples per call.
-        numbers: Numbers of the items to take, in order; all if None.
+        numbers: Numbers of the items to use, in order; all if None.
 
     Raises:
-        EngineFailure: INVALID_SPEC if the batch is too large, the model takes several inputs and the items are
-            images, or the input takes no images.
+        EngineFailure: INVALID_SPEC if the batch is too large, or if the items are images and the model takes several
+            inputs or none for images.
     """
 
     def __init__(
@@ -76,19 +76,19 @@ class Feeder:
         self.numbers = list(range(len(selection.items))) if numbers is None else list(numbers)
         self._least, most = _batch_bounds(self.inputs, component["max_batch"])
         if batch_size > most:
-            raise _bad(f"The batch size {batch_size} was asked for; the package takes at most {most}.")
+            raise _bad(f"The batch size is {batch_size}, but the package takes at most {most}.")
         self.steps = None if selection.is_tensors else self._image_steps(component, steps)
 
     def batches(self) -> Iterator[Batch]:
         """Yield every item once, in order.
 
         Raises:
-            EngineFailure: INVALID_DATA for an item that cannot be read, INVALID_SPEC for one that does not fit.
+            EngineFailure: INVALID_DATA if an item cannot be read, INVALID_SPEC if it does not fit the input.
         """
         waiting: list[tuple[Sample, dict[str, Array]]] = []
         for number in self.numbers:
             entry = self._prepared(number)
-            # Sequences of another length go into a call of their own.
+            # Sequences of another length need a call of their own.
             if waiting and (len(waiting) == self.batch_size or not self._alike(waiting[0][1], entry[1])):
                 yield self._batch(waiting)
                 waiting = []
@@ -118,7 +118,7 @@ class Feeder:
         return Batch(tuple(sample for sample, _ in entries), feed, len(missing))
 
     def _alike(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
-        """Return whether two samples go into one call: of one shape, and equal in what the whole call shares."""
+        """Return whether two samples fit into one call: equal shapes, and equal values of inputs without a batch."""
         return all(
             one[entry["name"]].shape == other[entry["name"]].shape
             and (_has_batch(entry) or np.array_equal(one[entry["name"]], other[entry["name"]]))
@@ -129,8 +129,8 @@ class Feeder:
         if len(self.inputs) != 1:
             names = ", ".join(entry["name"] for entry in self.inputs)
             raise _bad(
-                f"The model takes {len(self.inputs)} inputs ({names}), and the data is images.",
-                "Use a dataset of tensors, with an array per input.",
+                f"The model takes {len(self.inputs)} inputs ({names}), but the data is images.",
+                "Use a dataset of tensors with one array per input.",
             )
         if steps is not None:
             return steps
@@ -139,7 +139,7 @@ class Feeder:
 
 
 def _batch_bounds(inputs: Sequence[Mapping[str, Any]], max_batch: int) -> tuple[int, int]:
-    """Return the fewest and the most rows of one call."""
+    """Return the least and the most rows of one call."""
     axes = [
         (entry["shape"], entry.get("batch_axis") or 0) for entry in inputs if entry.get("shape") and _has_batch(entry)
     ]
@@ -157,7 +157,7 @@ def _stacked(rows: Sequence[Array], tensor: Mapping[str, Any]) -> Array:
 
 
 def _value_of(arrays: Mapping[str, Array], tensor: Mapping[str, Any]) -> Array:
-    """Return an input's value in an item: its array, else the value that the package gives for it."""
+    """Return an input's value in an item: its array, or else the value in the package."""
     name = tensor["name"]
     if name in arrays:
         return arrays[name]
@@ -167,7 +167,7 @@ def _value_of(arrays: Mapping[str, Array], tensor: Mapping[str, Any]) -> Array:
         return array.astype(tensor["dtype"])
     raise EngineFailure(
         FailureReason.INVALID_DATA,
-        f"The tensors have no array named '{name}', which the model takes; they have {', '.join(arrays) or 'none'}.",
+        f"The model's input '{name}' has no array in the data. The arrays are: {', '.join(arrays) or 'none'}.",
         suggested_fix="Name the arrays of the dataset like the model's inputs.",
     )
 

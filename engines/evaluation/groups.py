@@ -1,4 +1,4 @@
-"""The parts of the data that figures are given of: all of it, and a slice per value of each asked attribute."""
+"""Parts of the data with figures of their own: all data, and a slice per value of each requested attribute."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from engines.failures import EngineFailure, FailureReason
 
 MOST_VALUES = 50
-"""Values of one attribute that become slices: those with the most samples."""
+"""Most slices of one attribute: the values with the most samples."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A part of the samples: `scene=night`, or all under an empty name; `members` are their positions, rising."""
+    """A part of the samples, such as `scene=night`, or all with an empty name; `members` are ascending positions."""
 
     name: str
     members: NDArray[np.int64]
 
 
 class Attributed(Protocol):
-    """What has free attributes: an item, or the prediction of one."""
+    """Anything with attributes: an item, or the prediction of one."""
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -33,14 +33,14 @@ class Attributed(Protocol):
 
 
 def groups(items: Sequence[Attributed], slices: Sequence[str]) -> tuple[list[Group], list[str]]:
-    """Return all data, then the slices by attribute and value, and warnings about what was left out.
+    """Return a group of all data, then the slices by attribute and value, and warnings about what was left out.
 
     Args:
         items: The samples, in their order.
         slices: Attributes to slice by.
 
     Raises:
-        EngineFailure: INVALID_SPEC for an attribute that no item has, naming those there are.
+        EngineFailure: INVALID_SPEC for an attribute that no item has, naming the existing ones.
     """
     found = [Group("", np.arange(len(items)))]
     warnings: list[str] = []
@@ -53,11 +53,11 @@ def groups(items: Sequence[Attributed], slices: Sequence[str]) -> tuple[list[Gro
             known = sorted({name for item in items for name in item.attributes})
             raise EngineFailure(
                 FailureReason.INVALID_SPEC,
-                f"The data has no attribute '{attribute}' to slice by; it has {', '.join(known) or 'none'}.",
+                f"The data has no attribute '{attribute}' to slice by. Its attributes: {', '.join(known) or 'none'}.",
             )
         values = sorted(members, key=lambda value: (-len(members[value]), value))
         if len(values) > MOST_VALUES:
-            most = f"the {MOST_VALUES} with the most samples are shown"
+            most = f"only the {MOST_VALUES} with the most samples are used"
             warnings.append(f"The attribute '{attribute}' has {len(values)} values; {most}.")
         unknown = len(items) - sum(map(len, members.values()))
         if unknown:

@@ -1,4 +1,4 @@
-"""One figure for one form of a model, as often as asked: what accuracy control compares forms by."""
+"""Scores forms of a model by one figure, for accuracy control."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _MOST_KEPT_BYTES = 512 << 20
 class Judge:
     """Scores forms of one model on one selection.
 
-    Prepared inputs are kept up to 512 MiB, so that the next form does not wait for images to be decoded again.
+    Preprocessed inputs are kept, up to 512 MiB, so that images are not decoded again for the next form.
 
     Args:
         selection: Annotated items.
-        steps: What happens to images; None brings them to the input's size, colours and layout.
-        manifest_component: The component as `manifest.json` has it.
+        steps: Preprocessing of images; None brings them to the input's size, colours and layout.
+        manifest_component: The component as in `manifest.json`.
         method: Postprocess method.
         args: Its plain arguments.
         taxonomies: `{"task", "classes"}` of each task.
-        metric: Name of the figure: any that evaluations give over all data; the method's main one where empty.
+        metric: Name of the figure: any that an evaluation has over all data; the method's main one if empty.
         batch_size: Samples per call.
-        seed: Seed of choices.
+        seed: Seed of random choices.
 
     Raises:
-        EngineFailure: INVALID_SPEC for wrong arguments, or a method without figures; what `Feeder` raises.
+        EngineFailure: INVALID_SPEC for wrong arguments or a method without figures, and as `Feeder` does.
     """
 
     def __init__(  # noqa: PLR0917 - the first six all must be given, in the order of a manifest
@@ -53,7 +53,7 @@ class Judge:
     ) -> None:
         check_arguments(method, args)
         if method not in MAIN_METRICS:
-            message = f"The method {method} gives outputs without a judgement, so there is no accuracy to hold."
+            message = f"The method {method} has no figures, so there is no accuracy to keep."
             raise EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix="Name another postprocess method.")
         self.metric = metric or MAIN_METRICS[method]
         self._feeder = Feeder(selection, manifest_component, steps, batch_size)
@@ -67,8 +67,8 @@ class Judge:
             run: Returns every output by name for every input by name, the batch first.
 
         Raises:
-            EngineFailure: OUTPUT_MISMATCH if outputs do not fit the method, INVALID_DATA if nothing can be
-                judged, INVALID_SPEC if there is no such figure.
+            EngineFailure: OUTPUT_MISMATCH if the outputs do not fit the method, INVALID_DATA if nothing can be
+                evaluated, INVALID_SPEC if the figure does not exist.
         """
         predictor = Predictor(self._method, self._args, self._taxonomies)
         items = self._feeder.selection.items
@@ -82,14 +82,14 @@ class Judge:
         if collector is None or not collector.main_metric:
             raise EngineFailure(
                 FailureReason.INVALID_DATA,
-                "No item of the data is annotated with a class of the model, so accuracy cannot be judged.",
+                "No item of the data is annotated with a class of the model, so accuracy cannot be evaluated.",
                 evidence=" ".join(collector.warnings()) if collector else "",
                 suggested_fix="Map the dataset's keys and values to the model's classes when it is imported.",
             )
         found = {entry.name: entry.value for entry in collector.metrics([Group("", np.arange(len(items)))], 0, 0)}
         if self.metric not in found:
             shown = ", ".join(list(found)[:30])
-            message = f"There is no figure '{self.metric}' of this model on this data; there are {shown}."
+            message = f"This model has no figure '{self.metric}' on this data. Its figures are: {shown}."
             raise EngineFailure(FailureReason.INVALID_SPEC, message)
         return found[self.metric]
 

@@ -1,4 +1,4 @@
-"""Runs a model over the data: once for predictions, and as often as asked for times."""
+"""Runs a model over the data: once for predictions, and further times for timing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 @dataclass
 class Findings:
-    """What the passes over the data gave."""
+    """The results of the passes over the data."""
 
     collector: Collector
     clock: Clock = field(default_factory=Clock)
@@ -35,8 +35,8 @@ class Passes:
     Args:
         feeder: Makes the batches.
         run: The model.
-        predictor: Makes predictions of its outputs.
-        progress: Takes the fraction that is done.
+        predictor: Turns its outputs into predictions.
+        progress: Receives the fraction that is done.
     """
 
     def __init__(self, feeder: Feeder, run: Run, predictor: Predictor, progress: Callable[[float], None]) -> None:
@@ -46,7 +46,7 @@ class Passes:
         self._progress = progress
 
     def first(self) -> Prediction:
-        """Return a prediction of the first batch, by a call that no clock counts: it warms the runtime up.
+        """Return a prediction of the first batch, by an untimed call that warms up the runtime.
 
         Raises:
             EngineFailure: OUTPUT_MISMATCH if the outputs do not fit the method.
@@ -55,7 +55,7 @@ class Passes:
         return self._predictor.predict(batch, self._run(batch.feed))[0][0]
 
     def run(self, findings: Findings, loops: int, path: Path, header: PredictionsHeader) -> None:
-        """Run the data through so many times; the first pass writes its predictions to `path`."""
+        """Run over the data `loops` times; the first pass writes its predictions to `path`."""
         with ExitStack() as stack:
             writer = stack.enter_context(PredictionsWriter(path, header))
             kept: list[SamplePrediction] = []
@@ -98,10 +98,10 @@ class Passes:
 
 
 def refuse_empty(numbers: Sequence[int]) -> None:
-    """Refuse data without samples.
+    """Reject data without samples.
 
     Raises:
         EngineFailure: INVALID_DATA.
     """
     if not numbers:
-        raise EngineFailure(FailureReason.INVALID_DATA, "The data holds no samples, so there is nothing to evaluate.")
+        raise EngineFailure(FailureReason.INVALID_DATA, "The data has no samples to evaluate.")

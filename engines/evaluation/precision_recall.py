@@ -1,9 +1,9 @@
 """Average precision and recall as COCO defines them, from matches, for many weightings of the images at once.
 
-A weighting says how often each image counts: once each for the figure itself, a bootstrap draw's counts for its
-interval. COCO interpolates: precision at a recall is the largest at that recall or beyond, read at 101 recalls from 0
-to 1. Precision only rises at right detections, so these alone are looked at: the one that lifts recall from a to b
-covers the recalls in (a, b].
+A weighting is how often each image counts: once each for the figure itself, the counts of a bootstrap draw for its
+interval. COCO interpolates: the precision at a recall is the largest at that recall or a higher one, read at 101
+recalls from 0 to 1. Precision only rises at right detections, so only these matter: one that raises the recall from a
+to b covers the recalls in (a, b].
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def average_precision(matches: ClassMatches, weights: Floats, area: str = "all")
 
 
 def average_recall(matches: ClassMatches, weights: Floats, area: str = "all", most: int = 100) -> Floats:
-    """Return the recall (weightings, thresholds) with at most so many detections per image; NaN without true boxes."""
+    """Return the recall (weightings, thresholds) with at most `most` detections per image; NaN without true boxes."""
     positives = _positives(matches, weights, area)[:, None]
     counted = matches.right[_AREA_NUMBERS[area]] & (matches.rank < most)
     by_image = np.zeros((weights.shape[1], counted.shape[0]))
@@ -52,7 +52,7 @@ def average_recall(matches: ClassMatches, weights: Floats, area: str = "all", mo
 
 
 def interpolated_precision(matches: ClassMatches, weights: Floats, area: str = "all") -> Floats:
-    """Return the precision (thresholds, 101) at each of `RECALLS` for one weighting (images,); 0 beyond the last."""
+    """Return the precision (thresholds, 101) at each of `RECALLS` for one weighting (images,); 0 after the last."""
     curves = np.zeros((matches.right.shape[1], len(RECALLS)))
     for threshold, (recall, precision) in enumerate(_steps(matches, weights[None], _AREA_NUMBERS[area])):
         places = np.searchsorted(recall[0], RECALLS, side="left")

@@ -1,4 +1,4 @@
-"""`predictions.parquet`: what a model said of every sample, one row each, with what is true where it is known.
+"""`predictions.parquet`: a model's prediction for each sample, one row each, and the truth if it is known.
 
 | column | type | meaning |
 |---|---|---|
@@ -7,8 +7,8 @@
 | row | int64 | row of a tensor file; 0 for images |
 | width, height | int32 | of the image, in pixels; 0 for tensors |
 | attributes | map | free attributes of the item |
-| loss | double | how wrong; null where nothing is known to be true |
-| correct | bool | null where nothing is known to be true |
+| loss | double | how wrong the prediction is; null if the truth is unknown |
+| correct | bool | null if the truth is unknown |
 | tasks | list | per classification task: truth and prediction as numbers of classes, -1 for none |
 | truths, detections | list | boxes in pixels of the image, x and y of the top left corner |
 | vector | list of float32 | embedding |
@@ -36,9 +36,9 @@ _ROWS = 1024
 
 
 class PredictionsHeader(BaseModel):
-    """What all rows share: the method, the names of classes by task, COCO's or the asked thresholds, the main metric.
+    """Properties of all rows: the method, the names of classes by task, the requested thresholds, the main metric.
 
-    A detector has one entry in `classes`. Two evaluations can be compared where `method` and `classes` are equal.
+    A detector has one entry in `classes`. Two evaluations are comparable if `method` and `classes` are equal.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -56,12 +56,12 @@ class TaskPrediction:
 
     Attributes:
         task: Name of the task.
-        truth: Number of the true class; -1 if it is not known.
+        truth: Number of the true class; -1 if unknown.
         predicted: Number of the predicted class; -1 if the scores were not finite.
         score: Probability of the predicted class.
         truth_score: Probability of the true class.
-        rank: Classes that score higher than the true one; -1 if it is not known, or where nothing is predicted.
-        loss: Cross-entropy; 0 if the truth is not known.
+        rank: Number of classes that score higher than the true one; -1 if it is unknown or nothing is predicted.
+        loss: Cross-entropy; 0 if the truth is unknown.
     """
 
     task: str
@@ -74,7 +74,7 @@ class TaskPrediction:
 
     @property
     def correct(self) -> bool:
-        """Whether the prediction is the known truth."""
+        """Whether the truth is known and predicted."""
         return self.truth >= 0 and self.truth == self.predicted
 
 
@@ -92,7 +92,7 @@ class DetectedBox:
 
 @dataclass(frozen=True)
 class TrueBox:
-    """A true box, in pixels of the image; `area` is that of the object, in pixels."""
+    """A true box, in pixels of the image; `area` is the object's, in pixels."""
 
     label: int
     x: float
@@ -123,7 +123,7 @@ class SamplePrediction:
 
 
 class PredictionsWriter:
-    """Writes rows as they come; use it as a context manager."""
+    """Writes rows as they arrive; use it as a context manager."""
 
     def __init__(self, path: Path, header: PredictionsHeader) -> None:
         import pyarrow.parquet as pq
@@ -149,14 +149,14 @@ class PredictionsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        """Write what is left and close the file."""
+        """Write the remaining rows and close the file."""
         if kind is None:
             self._flush()
         self._writer.close()
 
 
 def read_header(path: Path) -> PredictionsHeader:
-    """Return what all rows share.
+    """Return the header of a file.
 
     Raises:
         EngineFailure: INVALID_DATA if the file is no `predictions.parquet`.
@@ -168,16 +168,16 @@ def read_header(path: Path) -> PredictionsHeader:
         metadata = pq.read_schema(str(path)).metadata or {}
         return PredictionsHeader.model_validate_json(metadata[_KEY])
     except (OSError, KeyError, pa.ArrowException, ValidationError) as error:
-        message = f"'{path.name}' is no file of predictions: {first_line(error)}."
+        message = f"'{path.name}' is not a file of predictions: {first_line(error)}."
         raise EngineFailure(FailureReason.INVALID_DATA, message) from error
 
 
 def read_predictions(path: Path, rows: Sequence[int] | None = None) -> Iterator[SamplePrediction]:
-    """Yield every row, or those of the given places, in the order written; not the whole file is held in memory.
+    """Yield all rows, or those at the given indexes, in their order; the whole file is never in memory.
 
     Args:
         path: The file.
-        rows: Places of rows, from 0, rising; every row if None.
+        rows: Ascending indexes of rows, from 0; all rows if None.
 
     Raises:
         EngineFailure: INVALID_DATA if the file is no `predictions.parquet`.

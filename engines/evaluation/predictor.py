@@ -1,4 +1,4 @@
-"""From a model's outputs to predictions, and what to say where they do not fit the method."""
+"""Turns a model's outputs into predictions, with a clear failure if they do not fit the method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engines.evaluation.embedding import EmbeddingCollector
 from engines.evaluation.feeder import Batch
 from engines.evaluation.raw import RawCollector
 from engines.evaluation.truth import ClassTruth, check_tasks
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, count
 from engines.postprocess import OutputMismatch, run
 from engines.tensors import Array
 
@@ -29,14 +29,14 @@ MAIN_METRICS = {
     "yolo": "map",
     "embedding": "precision_at_1",
 }
-"""The figure that counts most, by method; `raw` has none."""
+"""The main figure by method; `raw` has none."""
 
 
 class Predictor:
     """A postprocess method with its arguments.
 
     Attributes:
-        taxonomies: `{"task", "classes"}` of each task, with numbers for names where the package has none.
+        taxonomies: `{"task", "classes"}` of each task, with numbers as names if the package has none.
     """
 
     def __init__(self, method: str, args: Mapping[str, Any], taxonomies: Taxonomies) -> None:
@@ -48,7 +48,7 @@ class Predictor:
         """Return the prediction of each sample of a batch, and whether all of its outputs are finite.
 
         Raises:
-            EngineFailure: OUTPUT_MISMATCH with what was found and what was expected.
+            EngineFailure: OUTPUT_MISMATCH with the actual and the expected outputs.
         """
         outputs = batch.cut(outputs)
         if self.method != "raw":
@@ -60,25 +60,24 @@ class Predictor:
         if len(found) != len(batch.samples) and self.method == "raw" and len(batch.samples) == 1:
             found = [{"outputs": dict(outputs)}]
         if len(found) != len(batch.samples):
-            count = len(batch.samples)
-            expected = f"one row per sample is expected, and the batch has {count}, the outputs {len(found)}"
-            raise self._mismatch(expected, outputs)
+            sizes = f"the batch has {count(len(batch.samples), 'sample')}, the outputs {count(len(found), 'row')}"
+            raise self._mismatch(f"one row per sample is expected, but {sizes}", outputs)
         return found, _finite(outputs, len(found))
 
     def collector(
         self, items: Sequence[Item], first: Prediction, tasks: Sequence[str], thresholds: Sequence[float], seed: int
     ) -> Collector:
-        """Return what judges the predictions.
+        """Return the collector that evaluates the predictions.
 
         Args:
-            items: All items that will be judged, in order.
-            first: A prediction, which tells the number of classes where the package has no names for them.
-            tasks: Classification tasks that are judged; all if empty.
-            thresholds: Asked intersections over union.
-            seed: Seed of choices.
+            items: All items to evaluate, in order.
+            first: A prediction, which tells the number of classes if the package does not name them.
+            tasks: Classification tasks to evaluate; all if empty.
+            thresholds: Requested intersections over union.
+            seed: Seed of random choices.
 
         Raises:
-            EngineFailure: INVALID_SPEC for a task that is not there.
+            EngineFailure: INVALID_SPEC for an unknown task.
         """
         if self.method == "raw":
             check_tasks(tasks, [])
@@ -100,7 +99,7 @@ class Predictor:
         return DetectionCollector({entry["task"]: tuple(entry["classes"])}, annotated=annotated, asked=thresholds)
 
     def _numbers(self, items: Sequence[Item]) -> list[str]:
-        """Return numbers as names of a detector's classes: as many as it is said to have, or the data has."""
+        """Return numbers as names of a detector's classes: as many as its arguments or else the data tell."""
         labels = {box.label for item in items for box in item.boxes}
         most = max((int(label) + 1 for label in labels if label.isdecimal() and len(label) < 6), default=1)
         return [str(number) for number in range(self.args.get("num_classes") or most)]
@@ -108,7 +107,7 @@ class Predictor:
     def _check_numbers(self, outputs: Mapping[str, Array]) -> None:
         for name, array in outputs.items():
             if array.dtype.kind not in "biuf":
-                raise self._mismatch(f"numbers are expected, and output '{name}' holds none", outputs)
+                raise self._mismatch(f"numbers are expected, but output '{name}' has none", outputs)
 
     def _mismatch(self, expected: str, outputs: Mapping[str, Array]) -> EngineFailure:
         found = ", ".join(f"{name} {array.dtype} {_shape(array)}" for name, array in outputs.items())
@@ -116,16 +115,15 @@ class Predictor:
             FailureReason.OUTPUT_MISMATCH,
             f"The model's outputs do not fit the method {self.method}: {expected}; found: {found}.",
             evidence=f"found: {found}; expected: {expected}",
-            suggested_fix="Choose the method that the model was made for, or name its outputs and their format in the "
-            "method's arguments.",
+            suggested_fix="Choose the model's postprocess method, or describe its outputs in the method's arguments.",
         )
 
 
-def _finite(outputs: Mapping[str, Array], count: int) -> list[bool]:
-    good = np.ones(count, np.bool_)
+def _finite(outputs: Mapping[str, Array], samples: int) -> list[bool]:
+    good = np.ones(samples, np.bool_)
     for array in outputs.values():
         if array.dtype.kind == "f":
-            by_sample = array.reshape(count, -1) if array.shape[:1] == (count,) else array.reshape(1, -1)
+            by_sample = array.reshape(samples, -1) if array.shape[:1] == (samples,) else array.reshape(1, -1)
             good &= np.isfinite(by_sample).all(1)
     return [bool(value) for value in good]
 

@@ -1,4 +1,4 @@
-"""Outputs without judgement: whether they are finite, and their statistics."""
+"""Statistics of raw outputs, which are not evaluated otherwise."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class RawCollector(Collector):
         self._outputs: dict[str, _Statistics] = {}
 
     def add(self, sample: Sample, prediction: Mapping[str, Any], *, finite: bool) -> SamplePrediction:
-        """Take the outputs of one sample."""
+        """Add the outputs of one sample."""
         for name, array in prediction["outputs"].items():
             self._outputs.setdefault(name, _Statistics(array)).add(array)
         return row(sample)
 
     def metrics(self, groups: Sequence[Group], resamples: int, seed: int) -> list[MetricValue]:
-        """Return nothing: what raw outputs should be is not known."""
+        """Return nothing, because the true values of raw outputs are unknown."""
         return []
 
     def parts(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class _Statistics:
         self._mean = self._squares = 0.0
 
     def add(self, array: Array) -> None:
-        """Take an array into account: Chan's way to merge means and sums of squares, which loses no digits."""
+        """Add an array, with Chan's numerically stable way to merge means and sums of squares."""
         self._elements += array.size
         if array.dtype.kind not in "biuf":
             self._finite += array.size
@@ -71,7 +71,7 @@ class _Statistics:
         self._finite = count
 
     def figures(self, name: str) -> OutputFigures:
-        """Return what was found."""
+        """Return the statistics."""
         known = self._finite and self._low <= self._high
         return OutputFigures(
             name=name,

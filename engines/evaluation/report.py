@@ -1,7 +1,7 @@
-"""The report of an evaluation: `report.json` is this model, whole.
+"""The report of an evaluation, which is written as `report.json`.
 
-All figures are fractions from 0 to 1, times are milliseconds, boxes are pixels of the image. A figure that is not
-defined (the AP of a class without boxes) is absent or None, never NaN.
+Figures are fractions from 0 to 1, times are in milliseconds, boxes in pixels of the image. An undefined figure (the AP
+of a class without boxes) is absent or None, never NaN.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class SliceInfo(Part):
 
 
 class Histogram(Part):
-    """Counts between edges; one edge more than counts."""
+    """Counts between edges; there is one more edge than counts."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
 
 class Times(Part):
-    """Where the time goes. The first four are means per sample; latencies are of one call of the model with a batch."""
+    """Times. The first four are means per sample; latencies are of one call of the model with a batch."""
 
     total_ms: float
     preprocess_ms: float
@@ -68,7 +68,7 @@ class Times(Part):
 
 
 class TaskAnswer(Part):
-    """Truth and prediction of one classification task; `truth` is empty if it is not known."""
+    """Truth and prediction of one classification task; `truth` is empty if unknown."""
 
     task: str
     truth: str
@@ -82,12 +82,12 @@ class WorstSample(Part):
 
     Attributes:
         number: Number of the item in the selection, from 0.
-        loss: What it was sorted by: cross-entropy of classifications; for detections the true boxes, each less the
-            score of its match, plus the scores of false boxes.
-        image_png: Thumbnail as base64: for detections with predictions and truth drawn; empty for tensors.
+        loss: The sort key: cross-entropy for classification; for detection the number of true boxes minus the scores
+            of their matches plus the scores of false boxes.
+        image_png: Thumbnail as base64, for detection with predicted and true boxes drawn; empty for tensors.
         answers: Truth and prediction of each classification task.
         truths: Labels of the true boxes.
-        detections: Labels of the predicted boxes with their scores, as `car 0.93`.
+        detections: Labels of the predicted boxes with their scores, for example `car 0.93`.
     """
 
     number: int
@@ -114,7 +114,7 @@ class PackageInfo(Part):
 
 
 class SpecInfo(Part):
-    """What was asked for, with defaults filled in. `preprocessing` has a phrase per step."""
+    """The request with defaults filled in. `preprocessing` describes each step."""
 
     method: str
     args: dict[str, int | float | str | list[int] | list[float] | list[str]]
@@ -128,14 +128,14 @@ class SpecInfo(Part):
 
 
 class Software(Part):
-    """A program that took part."""
+    """A library in use."""
 
     name: str
     version: str
 
 
 class EvaluationReport(Part):
-    """The whole of `report.json`. What belongs to another method is empty or None."""
+    """The contents of `report.json`. Fields of other methods are empty or None."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     package: PackageInfo

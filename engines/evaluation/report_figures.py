@@ -1,4 +1,4 @@
-"""The figures of an evaluation report that belong to one postprocess method: classes, boxes, vectors, outputs."""
+"""The figures of an evaluation report that are specific to a method: classes, boxes, vectors, outputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Part(BaseModel):
-    """A part of a report: no other fields than its own, no figure that is not finite."""
+    """A part of a report, without unknown fields and with finite figures only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -22,9 +22,9 @@ class Averages(Part):
 
 
 class ClassFigures(Part):
-    """One class of a classification task. `support` counts true samples, `predicted` those predicted as it.
+    """One class of a classification task. `support` counts its samples, `predicted` the samples predicted as it.
 
-    Precision is 0 if nothing was predicted, recall 0 if nothing was true, as in scikit-learn.
+    Precision is 0 if nothing was predicted as the class, recall is 0 if it has no sample, as in scikit-learn.
     """
 
     name: str
@@ -39,10 +39,10 @@ class ConfusionMatrix(Part):
     """How often a true class (row) was predicted as another (column).
 
     Attributes:
-        classes: Names of rows and columns. Of many classes only the most confused are shown; the last is then the rest.
+        classes: Names of rows and columns. Of many classes only the most confused are listed, then one for the rest.
         counts: Samples, one list per true class.
-        left_out: Number of classes that the last row and column stand for; 0 if every class is shown.
-        not_predicted: Samples without a prediction, because the scores were not finite: in no cell.
+        left_out: Number of classes in the last row and column; 0 if every class has its own.
+        not_predicted: Samples without a prediction, because their scores were not finite; they are in no cell.
     """
 
     classes: tuple[str, ...]
@@ -52,7 +52,7 @@ class ConfusionMatrix(Part):
 
 
 class ClassificationTask(Part):
-    """One classification task of the model. `top5` is absent if there are no more than five classes."""
+    """One classification task of the model. `top5` is None if there are at most five classes."""
 
     task: str
     samples: int
@@ -65,7 +65,7 @@ class ClassificationTask(Part):
 
 
 class DetectionClass(Part):
-    """One class of a detector. Figures are absent if the data has no box of it.
+    """One class of a detector. Figures are None if the data has no box of it.
 
     `ap` is over COCO's range of thresholds, `ar100` with at most 100 boxes per image.
     """
@@ -80,9 +80,9 @@ class DetectionClass(Part):
 
 
 class PrecisionRecallCurve(Part):
-    """Precision over recall at one threshold of intersection over union; `name` is a class, empty for the mean of all.
+    """Precision over recall at one threshold of intersection over union; `name` is a class, or empty for the mean.
 
-    `precision` is interpolated as COCO does: the largest at this recall or beyond, at 101 recalls from 0 to 1.
+    `precision` is interpolated as in COCO: the largest at this recall or a higher one, at 101 recalls from 0 to 1.
     """
 
     name: str
@@ -93,7 +93,7 @@ class PrecisionRecallCurve(Part):
 
 
 class DetectionFigures(Part):
-    """What a detector found. `areas` counts the true boxes by size: small < 32² ≤ medium < 96² ≤ large, in pixels."""
+    """Results of a detector. `areas` counts the true boxes by size: small < 32² ≤ medium < 96² ≤ large, in pixels."""
 
     iou_thresholds: tuple[float, ...]
     truths: int
@@ -104,9 +104,9 @@ class DetectionFigures(Part):
 
 
 class EmbeddingFigures(Part):
-    """The vectors of an embedding model: lengths, spread, and by which keys of the data retrieval was judged.
+    """The vectors of an embedding model: lengths, spread, and the keys of the data that retrieval is evaluated by.
 
-    `mean_cosine` is the mean cosine of the angle between two different vectors, near 1 if all point the same way.
+    `mean_cosine` is the mean cosine similarity of two different vectors, near 1 if all have the same direction.
     """
 
     dimension: int
@@ -118,7 +118,7 @@ class EmbeddingFigures(Part):
 
 
 class OutputFigures(Part):
-    """One output of the model over all samples. Statistics are of the finite elements; absent if there are none."""
+    """One output of the model over all samples. Statistics are of the finite elements; None if there are none."""
 
     name: str
     dtype: str

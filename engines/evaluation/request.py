@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do: the JSON form of `lathe.evaluator.v1.EvaluationWork`, read and checked."""
+"""The request of an evaluation: the JSON form of `lathe.evaluator.v1.EvaluationWork`, parsed and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Message(BaseModel):
 
 
 class Spec(_Message):
-    """What was asked for, as `lathe.evaluator.v1.EvaluationSpec`; defaults are filled in by the properties below."""
+    """The fields of `lathe.evaluator.v1.EvaluationSpec`; the properties below fill in defaults."""
 
     batch_size: int = 0
     loops: int = 0
@@ -38,19 +38,19 @@ class Spec(_Message):
 
     @property
     def passes(self) -> int:
-        """Times that the data is run through."""
+        """Number of passes over the data."""
         return max(1, self.loops)
 
 
 class EvaluationRequest(_Message):
-    """Everything that an evaluation needs; `dataset` is None if images were uploaded."""
+    """The request of an evaluation; `dataset` is None if images were uploaded."""
 
     dataset: dict[str, Any] | None = None
     spec: Spec
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
-        """Return the request of a JSON form, with everything checked that needs no file.
+        """Return the request from its JSON form, after all checks that need no file.
 
         Raises:
             EngineFailure: INVALID_SPEC naming the field.
@@ -61,28 +61,28 @@ class EvaluationRequest(_Message):
             raise invalid_field(error) from error
         for threshold in request.spec.iou_thresholds:
             if not 0 < threshold <= 1:
-                raise invalid(f"The IoU threshold {threshold:g} is not over 0 and at most 1.")
+                raise invalid(f"The IoU threshold is {threshold:g}; it must be over 0 and at most 1.")
         return request
 
     def method(self, manifest: Manifest, precision: str) -> tuple[str, dict[str, Any]]:
-        """Return method and plain arguments: those asked for over those of the package.
+        """Return the method and its plain arguments; requested ones override those of the package.
 
         Args:
             manifest: The package's manifest.
-            precision: What the component that is evaluated computes in.
+            precision: Precision of the component.
 
         Raises:
-            EngineFailure: INVALID_SPEC for what does not exist, and if the component has another precision.
+            EngineFailure: INVALID_SPEC for an unknown method or argument, or if the component has another precision.
         """
         asked = self.spec.precision
         if asked not in {"PRECISION_UNSPECIFIED", "", precision}:
-            raise invalid(f"The precision {asked} was asked for; the package computes in {precision}.")
+            raise invalid(f"The requested precision is {asked}, but the package has {precision}.")
         method = self.spec.method or manifest.method
-        # Arguments belong to their method: those of the package stay behind where another one is asked for.
+        # Arguments belong to their method, so those of the package do not apply to another one.
         own = plain(manifest.args) if method == manifest.method else {}
         try:
             args = own | plain(self.spec.args)
         except (KeyError, StopIteration, TypeError, ValueError) as error:
-            raise invalid(f"An argument of the method is not written as a typed argument: {self.spec.args}.") from error
+            raise invalid(f"The method's arguments are not valid typed arguments: {self.spec.args}.") from error
         check_arguments(method, args)
         return method, args

@@ -1,7 +1,6 @@
 """Figures of classifiers: accuracy, precision, recall and F1, for one set of counts or for many draws at once.
 
-Definitions are scikit-learn's with `zero_division=0`: averages are over the classes that are true or predicted
-somewhere.
+Definitions are scikit-learn's with `zero_division=0`: averages are over the classes that occur as truth or prediction.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 MOST_CLASSES = 100
-"""Most rows of a confusion matrix; of more classes those are shown that are confused most often."""
+"""Most rows of a confusion matrix; of more classes, the most confused are shown."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Samples of one task, equal ones counted together.
+    """Samples of one task, with equal ones counted together.
 
     Attributes:
         truth: (cells,) number of the true class.
-        predicted: (cells,) number of the predicted class; -1 if there is no prediction.
+        predicted: (cells,) number of the predicted class; -1 for no prediction.
         in_top5: (cells,) whether the true class is among the five with the highest scores.
-        counts: (cells,) samples.
+        counts: (cells,) number of samples.
     """
 
     truth: Integers
@@ -46,11 +45,11 @@ class Cells:
         return cls(cells[:, 0], cells[:, 1], cells[:, 2].astype(bool), counts)
 
     def top1(self, weights: Floats) -> Floats:
-        """Return the part of right predictions of each row of weights (draws, cells); NaN if the row is empty."""
+        """Return the share of right predictions for each row of weights (draws, cells); NaN if it is empty."""
         return _ratio(weights[:, self.truth == self.predicted].sum(1), weights.sum(1), np.nan)
 
     def top5(self, weights: Floats) -> Floats:
-        """Return the part of samples whose class is among the best five."""
+        """Return the share of samples whose class is among the best five."""
         return _ratio(weights[:, self.in_top5].sum(1), weights.sum(1), np.nan)
 
     def by_class(self, weights: Floats, classes: int) -> ByClass:
@@ -80,12 +79,12 @@ class ByClass:
 
     @property
     def precision(self) -> Floats:
-        """Right predictions of all predictions of a class."""
+        """Share of right predictions among all predictions of a class."""
         return _ratio(self.right, self.predicted, 0.0)
 
     @property
     def recall(self) -> Floats:
-        """Right predictions of all samples of a class."""
+        """Share of right predictions among all samples of a class."""
         return _ratio(self.right, self.support, 0.0)
 
     @property
@@ -120,7 +119,7 @@ def _ratio(part: Floats, whole: Floats, otherwise: float) -> Floats:
 
 
 def confusion_matrix(cells: Cells, names: Sequence[str]) -> ConfusionMatrix:
-    """Return true classes by predicted ones; of many classes the rest is one row and one column."""
+    """Return the confusion matrix; of many classes, the least confused share one row and column."""
     lost = int(cells.counts[cells.predicted < 0].sum())
     if len(names) <= MOST_CLASSES:
         table = cells.confusion(len(names))
@@ -131,7 +130,7 @@ def confusion_matrix(cells: Cells, names: Sequence[str]) -> ConfusionMatrix:
     shown = np.sort(np.argsort(-confused, kind="stable")[: MOST_CLASSES - 1])
     place = np.full(len(names) + 1, len(shown))
     place[shown] = np.arange(len(shown))
-    place[-1] = -1  # what has no prediction keeps none
+    place[-1] = -1  # samples without a prediction stay so
     fewer = Cells(place[cells.truth], place[cells.predicted], cells.in_top5, cells.counts)
     left_out = len(names) - len(shown)
     labels = (*(names[number] for number in shown), f"the other {left_out} classes")

@@ -1,4 +1,4 @@
-"""Where the time of an evaluation goes."""
+"""Times of an evaluation by stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Result = TypeVar("_Result")
 
 @dataclass
 class Clock:
-    """Seconds by part, over all passes, and the seconds of every call of the model."""
+    """Seconds by stage over all passes, and the seconds of each call of the model."""
 
     preprocess: float = 0.0
     postprocess: float = 0.0
@@ -26,7 +26,7 @@ class Clock:
     samples: int = 0
 
     def preparing(self, work: Callable[[], _Result]) -> _Result:
-        """Do work that belongs before the model."""
+        """Do work of preprocessing."""
         start = perf_counter()
         result = work()
         self.preprocess += perf_counter() - start
@@ -40,7 +40,7 @@ class Clock:
         return result
 
     def finishing(self, work: Callable[[], _Result]) -> _Result:
-        """Do work that belongs after the model."""
+        """Do work of postprocessing."""
         start = perf_counter()
         result = work()
         self.postprocess += perf_counter() - start
@@ -73,7 +73,7 @@ class Clock:
 
 
 def to_message(times: Times, form: str) -> dict[str, Any]:
-    """Return the JSON form of `lathe.evaluator.v1.EvaluationTimes`; `form` names what was measured."""
+    """Return the JSON form of `lathe.evaluator.v1.EvaluationTimes`; `form` names the measured form."""
     latency = {"median_ms": times.latency_p50_ms, "p90_ms": times.latency_p90_ms, "p99_ms": times.latency_p99_ms}
     return {
         "total_ms": times.total_ms,

@@ -1,4 +1,4 @@
-"""What is true of an item, in the numbers of the model's classes; what fits no class is counted, not guessed."""
+"""The truth of an item in numbers of the model's classes; values that are not a class are counted, not guessed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from engines.datasets.items import LABEL, Item
 from engines.evaluation.predictions import TrueBox
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, count
 
 _SHOWN = 5
 
@@ -16,13 +16,13 @@ _SHOWN = 5
 class ClassTruth:
     """Classes of items by classification task.
 
-    A task takes the values of the dataset's key of its name. Where the model has one task and the data has one key, the
-    names need not agree.
+    A task uses the dataset's key of the same name. If the model has one task and the data has one key, their names may
+    differ.
 
     Args:
         items: All items.
         taxonomies: `{"task", "classes"}` of each task.
-        tasks: Tasks that are judged; all if empty.
+        tasks: Tasks to evaluate; all if empty.
 
     Raises:
         EngineFailure: INVALID_SPEC for a task that the model does not have.
@@ -44,7 +44,7 @@ class ClassTruth:
         self._without: Counter[str] = Counter()
 
     def of(self, item: Item) -> dict[str, int]:
-        """Return the number of the true class by task; -1 if the item has none, or one that is not a class."""
+        """Return the number of the true class by task; -1 if the item has none or an unknown one."""
         found = {}
         for task, numbers in self._numbers.items():
             value = item.classifications.get(self._keys.get(task, ""))
@@ -56,17 +56,18 @@ class ClassTruth:
         return found
 
     def warnings(self) -> list[str]:
-        """Return what of the items seen so far could not be judged."""
+        """Return warnings about values that could not be evaluated so far."""
         lines = []
         for task, names in self.classes.items():
             if not self._key_names:
                 continue
             if task not in self._keys:
                 keys = ", ".join(self._key_names)
-                lines.append(f"The task '{task}' is not judged: the data has classes for {keys} alone.")
+                lines.append(f"The task '{task}' is not evaluated, because the data only has classes for {keys}.")
             elif self._without[task]:
                 lines.append(
-                    f"{self._without[task]} samples have no class for the task '{task}' and are not judged by it."
+                    f"{count(self._without[task], 'sample has', 'samples have')} no class for the task '{task}' and "
+                    f"{'does' if self._without[task] == 1 else 'do'} not count for it."
                 )
             if self._unmapped[task]:
                 lines.append(_unmapped(self._unmapped[task], f"samples of the task '{task}'", names))
@@ -74,7 +75,7 @@ class ClassTruth:
 
 
 class BoxTruth:
-    """True boxes of items with the numbers of a detector's classes."""
+    """True boxes of items, with numbers of a detector's classes."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = classes
@@ -82,7 +83,7 @@ class BoxTruth:
         self._unmapped: Counter[str] = Counter()
 
     def of(self, item: Item) -> tuple[TrueBox, ...]:
-        """Return the item's boxes whose label is a class; `area` is that of the box where no other is known."""
+        """Return the item's boxes whose label is a class; `area` is the box's if the object's is unknown."""
         found = []
         for box in item.boxes:
             number = self._numbers.get(box.label)
@@ -94,19 +95,19 @@ class BoxTruth:
         return tuple(found)
 
     def warnings(self) -> list[str]:
-        """Return what of the items seen so far could not be judged."""
+        """Return warnings about values that could not be evaluated so far."""
         return [_unmapped(self._unmapped, "boxes", self._classes)] if self._unmapped else []
 
 
 def check_tasks(asked: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse tasks that the model does not have.
+    """Reject tasks that the model does not have.
 
     Raises:
-        EngineFailure: INVALID_SPEC naming the task and those there are.
+        EngineFailure: INVALID_SPEC naming the task and the existing ones.
     """
     for task in asked:
         if task not in known:
-            message = f"The model has no classification task '{task}'; it has {', '.join(known) or 'none'}."
+            message = f"The model has no classification task '{task}'. Its tasks are: {', '.join(known) or 'none'}."
             raise EngineFailure(FailureReason.INVALID_SPEC, message)
 
 
@@ -116,6 +117,6 @@ def _unmapped(values: Counter[str], what: str, classes: Sequence[str]) -> str:
     names = ", ".join(classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
     key = LABEL if what == "boxes" else "class"
     return (
-        f"{values.total()} {what} were left out, as their {key} is none of the model's {len(classes)} classes "
+        f"{values.total()} {what} were left out, because their {key} is not among the model's {len(classes)} classes "
         f"({names}): {shown}{more}."
     )

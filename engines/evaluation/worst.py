@@ -1,4 +1,4 @@
-"""The samples with the largest loss, with thumbnails that show what went wrong."""
+"""The samples with the largest loss, with thumbnails."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MOST = 24
 _LONGEST_SIDE = 480
 _MOST_BOXES = 30
 _LEAST_SCORE = 0.3
-"""Boxes with a lower score are not drawn, as a thumbnail shows what a user would see; the best box always is."""
+"""Least score of a box that is drawn in a thumbnail; the best box always is."""
 
 
 class Worst:
-    """Keeps the samples with the largest loss while they come."""
+    """Collects the samples with the largest loss."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, SamplePrediction]] = []
 
     def add(self, sample: SamplePrediction) -> None:
-        """Take a sample; one without a loss does not count."""
+        """Add a sample, unless it has no loss."""
         if not sample.loss:
             return
         entry = sample.loss, -sample.number, sample
@@ -57,7 +57,7 @@ def _worst(sample: SamplePrediction, selection: Selection, classes: Mapping[str,
 
 
 def task_answer(given: TaskPrediction, names: tuple[str, ...]) -> TaskAnswer:
-    """Return truth and prediction of a task by the names of its classes."""
+    """Return truth and prediction of a task with the names of its classes."""
     return TaskAnswer(
         task=given.task,
         truth=names[given.truth] if given.truth >= 0 else "",
@@ -73,7 +73,7 @@ def _thumbnail(sample: SamplePrediction, selection: Selection, names: tuple[str,
     try:
         image = selection.image(selection.items[sample.number])
     except EngineFailure:
-        return ""  # It was read before; a report without one picture is better than none.
+        return ""  # A report without one picture is better than no report.
     image, scale = _smaller(image)
     boxes = [
         DrawnBox(names[box.label], box.x * scale, box.y * scale, box.width * scale, box.height * scale, dashed=True)
@@ -90,7 +90,7 @@ def _thumbnail(sample: SamplePrediction, selection: Selection, names: tuple[str,
 
 
 def _smaller(image: Image) -> tuple[Image, float]:
-    """Return the image with at most so many pixels along its longer side, and by how much it was scaled."""
+    """Return the image with its longer side limited, and its scale."""
     height, width = image.shape[:2]
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     if scale == 1.0:

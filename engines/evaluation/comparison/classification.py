@@ -1,4 +1,4 @@
-"""Compares classifiers, of one task or of several."""
+"""Compares classifiers of one task or several."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ClassificationSide:
         self._correct = np.full(samples, np.nan)
 
     def take(self, position: int, sample: SamplePrediction) -> None:
-        """Take the answers of one sample."""
+        """Add the answers of one sample."""
         for given in sample.tasks:
             if given.task in self._classes:
                 self._truth[given.task][position] = given.truth
@@ -45,7 +45,7 @@ class ClassificationSide:
     def differences(
         self, reference: ClassificationSide, group: Group, resamples: int, seed: int
     ) -> Iterator[Difference]:
-        """Yield the figures of every task, and of several tasks together."""
+        """Yield the figures of each task, and of all tasks together if there are several."""
         judged = [task for task in self._classes if (self._known(reference, task)[group.members]).any()]
         for task in judged:
             yield from self._of_task(reference, task, group, resamples, seed)
@@ -59,7 +59,7 @@ class ClassificationSide:
         return everywhere
 
     def losses(self, reference: ClassificationSide) -> Floats:
-        """Return the part of the judged tasks that are right in the reference and wrong here, less the reverse."""
+        """Return the share of tasks that are right in the reference and wrong here, minus the reverse."""
         known = np.stack([self._known(reference, task) for task in self._classes])
         before, after = (
             np.stack([side._truth[task] == side._predicted[task] for task in self._classes]) & known
@@ -71,16 +71,16 @@ class ClassificationSide:
         return part
 
     def severity(self, reference: ClassificationSide) -> Floats:
-        """Return the rise of the cross-entropy."""
+        """Return the increase of the cross-entropy."""
         rise: Floats = self._loss - reference._loss
         return rise
 
     def correct(self) -> Floats:
-        """Return whether every judged task is right."""
+        """Return whether every evaluated task is right."""
         return self._correct
 
     def _known(self, reference: ClassificationSide, task: str) -> NDArray[np.bool_]:
-        """Return the samples whose class is known, to both as the same."""
+        """Return the samples whose class is known and the same on both sides."""
         known: NDArray[np.bool_] = (self._truth[task] >= 0) & (self._truth[task] == reference._truth[task])
         return known
 
@@ -106,7 +106,7 @@ class ClassificationSide:
     def _over_tasks(
         self, reference: ClassificationSide, judged: list[str], group: Group, resamples: int, seed: int
     ) -> Iterator[Difference]:
-        """Yield the mean of the tasks' accuracies; draws take whole samples."""
+        """Yield the mean accuracy of the tasks; draws take whole samples."""
         known = np.stack([self._known(reference, task)[group.members] for task in judged], 1)
         ranks = [np.stack([side._rank[task][group.members] for task in judged], 1) for side in (reference, self)]
         hits = [known & (rank >= 0) & (rank < best) for rank in ranks for best in (1, _TOP5)]

@@ -16,9 +16,9 @@ from engines.evaluation.groups import Group
 from engines.evaluation.predictions import DetectedBox, SamplePrediction
 
 SURE = 0.5
-"""Least score of a box on which the other side has to agree."""
+"""Least score of a box on which the other side must agree."""
 HALF_SURE = 0.25
-"""Least score of a box that may be the partner of a sure one."""
+"""Least score of a box that can match such a box."""
 _LEAST_OVERLAP = 0.5
 
 Boxes = NDArray[np.float32]
@@ -30,8 +30,8 @@ class DetectionSide:
     Args:
         samples: Shared samples.
         names: Names of the classes.
-        asked: Thresholds of intersection over union that both sides have figures of.
-        groups: Parts of the data that figures are asked of; so many draws are taken as can be computed in seconds.
+        asked: Thresholds of intersection over union for which both sides have figures.
+        groups: Parts of the data with figures of their own; they limit the draws to what can be computed in seconds.
     """
 
     def __init__(self, samples: int, names: Sequence[str], asked: Sequence[float], groups: Sequence[Group]) -> None:
@@ -48,7 +48,7 @@ class DetectionSide:
         self._found: dict[int, ClassMatches] | None = None
 
     def take(self, position: int, sample: SamplePrediction) -> None:
-        """Take the boxes of one sample."""
+        """Add the boxes of one sample."""
         self._boxes[position] = _kept(sample.detections)
         if sample.loss is None:
             return
@@ -59,7 +59,7 @@ class DetectionSide:
         self._order.append(position)
 
     def differences(self, reference: DetectionSide, group: Group, resamples: int, seed: int) -> Iterator[Difference]:
-        """Yield COCO's figures and those of every class. Draws take whole images."""
+        """Yield COCO's figures and those of each class. Draws take whole images."""
         sides = [side._matches() for side in (reference, self)]
         if not sides[0] or not sides[1]:
             return
@@ -78,31 +78,31 @@ class DetectionSide:
             yield Difference(name, float(before[name][0]), float(after[name][0]), drawn_before[name], drawn_after[name])
 
     def agreement(self, reference: DetectionSide) -> Floats:
-        """Return 1 for images on which both find the same boxes.
+        """Return 1 for images on which both sides find the same boxes.
 
-        They do where every sure box of either, of a score of at least 0.5, has a partner of its own among the other's
-        boxes of a score of at least 0.25: of the same class, and with an intersection over union of at least 0.5.
-        Partners are chosen by falling score, each the one that overlaps most.
+        They do if every box of either side with a score of at least 0.5 has its own match among the other side's boxes
+        with a score of at least 0.25: a box of the same class with an intersection over union of at least 0.5.
+        Boxes are matched in descending order of score, each with the box that overlaps most.
         """
         both = zip(self._boxes, reference._boxes, strict=True)
         return np.array([float(_covered(mine, theirs) and _covered(theirs, mine)) for mine, theirs in both])
 
     def losses(self, reference: DetectionSide) -> Floats:
-        """Return the rise of the image's loss, per true box."""
+        """Return the increase of the image's loss per true box."""
         per_box: Floats = self.severity(reference) / np.maximum(self._truths, 1)
         return per_box
 
     def severity(self, reference: DetectionSide) -> Floats:
-        """Return the rise of the image's loss: missed and false boxes, weighed by score."""
+        """Return the increase of the image's loss: missed and false boxes, weighted by score."""
         rise: Floats = self._loss - reference._loss
         return rise
 
     def correct(self) -> Floats:
-        """Return whether all is found at an overlap of 0.5, and nothing but what is there."""
+        """Return whether exactly the true boxes are found at an overlap of 0.5."""
         return self._correct
 
     def _matches(self) -> dict[int, ClassMatches]:
-        """Return the matches of each class that has a true box, by the positions of the shared samples."""
+        """Return the matches of each class with a true box, by the positions of the shared samples."""
         if self._found is None:
             order = np.array(self._order, np.int64)
             self._found = {label: self._placed(self._matcher.matches(label), order) for label in sorted(self._labels)}
@@ -120,7 +120,7 @@ def _kept(detections: Sequence[DetectedBox]) -> Boxes:
 
 
 def _covered(sure: Boxes, others: Boxes) -> bool:
-    """Return whether every sure box has a partner of its own among the others."""
+    """Return whether every sure box has its own match among the others."""
     from pycocotools import mask
 
     wanted = sure[sure[:, 1] >= SURE]

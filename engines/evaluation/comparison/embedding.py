@@ -19,8 +19,8 @@ _BLOCK = 4096
 class EmbeddingSide:
     """One side of a comparison of embedding models; see `Side`.
 
-    Retrieval was judged when each side was evaluated, every sample among all of its data: a sample's own figures are
-    compared. `keys` is the number of keys that it was judged by; precision at 1 is compared where that is one.
+    Each side's evaluation has already searched for every sample among all of its data; the samples' own figures are
+    compared. `keys` is the number of keys in that search; precision at 1 is compared if there is only one.
     """
 
     def __init__(self, samples: int, keys: int) -> None:
@@ -31,7 +31,7 @@ class EmbeddingSide:
         self._correct = np.full(samples, np.nan)
 
     def take(self, position: int, sample: SamplePrediction) -> None:
-        """Take the vector of one sample."""
+        """Add the vector of one sample."""
         if self._vectors is None:
             self._vectors = np.zeros((self._samples, len(sample.vector)), np.float32)
         self._vectors[position] = sample.vector
@@ -39,7 +39,7 @@ class EmbeddingSide:
         self._correct[position] = flag(sample.correct)
 
     def differences(self, reference: EmbeddingSide, group: Group, resamples: int, seed: int) -> Iterator[Difference]:
-        """Yield the mean reciprocal rank and, of one key, precision at 1."""
+        """Yield the mean reciprocal rank and, if there is one key, precision at 1."""
         columns = {"mrr": (1 - reference._loss, 1 - self._loss)}
         if self._keys == reference._keys == 1:
             columns = {"precision_at_1": (reference._correct, self._correct), **columns}
@@ -52,7 +52,7 @@ class EmbeddingSide:
             yield Difference(name, float(values[0][0]), float(values[2][0]), values[1], values[3])
 
     def agreement(self, reference: EmbeddingSide) -> Floats:
-        """Return the cosine of the angle between both vectors; NaN if they have different lengths or are zero."""
+        """Return the cosine similarity of both vectors; NaN if their dimensions differ or one is zero."""
         found = np.full(self._samples, np.nan)
         mine, theirs = self._vectors, reference._vectors
         if mine is None or theirs is None or mine.shape != theirs.shape:
@@ -66,11 +66,11 @@ class EmbeddingSide:
         return found
 
     def losses(self, reference: EmbeddingSide) -> Floats:
-        """Return the reciprocal rank lost."""
+        """Return the decrease of the reciprocal rank."""
         return self.severity(reference)
 
     def severity(self, reference: EmbeddingSide) -> Floats:
-        """Return the rise of the sample's loss, 1 less the reciprocal rank."""
+        """Return the increase of the sample's loss, which is 1 minus the reciprocal rank."""
         rise: Floats = self._loss - reference._loss
         return rise
 

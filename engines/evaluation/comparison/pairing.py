@@ -1,4 +1,4 @@
-"""Which samples of several evaluations are the same ones, and whether the evaluations belong together at all."""
+"""Pairs the samples of several evaluations, and checks that the evaluations are comparable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Key = tuple[str, str, int, int]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The predictions of one evaluation: its name, the file, and what all rows share."""
+    """The predictions of one evaluation: its name, the file and the file's header."""
 
     name: str
     path: Path
@@ -31,7 +31,7 @@ class Evaluation:
 
     @property
     def kind(self) -> str:
-        """What is judged: `classification`, `detection`, `embedding` or `raw`, whatever method found it."""
+        """The kind of its predictions: `classification`, `detection`, `embedding` or `raw`."""
         return _KINDS.get(self.header.method, self.header.method)
 
 
@@ -41,7 +41,7 @@ class Pairing:
 
     Attributes:
         samples: Number of shared samples.
-        positions: For each evaluation and each of its rows, the shared sample's position; -1 for one not shared.
+        positions: For each evaluation and each of its rows, the position of the shared sample; -1 if not shared.
     """
 
     samples: int
@@ -54,8 +54,8 @@ class Pairing:
 
         Args:
             evaluations: The evaluations.
-            place: The one whose samples are read.
-            wanted: Positions of the samples that are read; every shared one if None.
+            place: Index of the evaluation whose samples are read.
+            wanted: Positions of the samples to read; all if None.
         """
         positions = self.positions[place]
         chosen = np.flatnonzero(positions >= 0 if wanted is None else np.isin(positions, wanted)).tolist()
@@ -63,32 +63,32 @@ class Pairing:
             yield int(positions[row]), sample
 
     def attributes(self, evaluations: Sequence[Evaluation]) -> Iterator[tuple[int, dict[str, str]]]:
-        """Yield the attributes of the shared samples with their positions, as the reference has them."""
+        """Yield the attributes of the shared samples in the reference, with their positions."""
         for position, (values,) in zip(self.positions[0], _columns(evaluations[0].path, ["attributes"]), strict=True):
             if position >= 0:
                 yield int(position), dict(values)
 
 
 def opened(name: str, path: Path) -> Evaluation:
-    """Return an evaluation. Raises EngineFailure INVALID_DATA if its file is no `predictions.parquet`."""
+    """Return an evaluation. Raises EngineFailure INVALID_DATA if its file is not a `predictions.parquet`."""
     return Evaluation(name, path, read_header(path))
 
 
 def require_alike(evaluations: Sequence[Evaluation]) -> None:
-    """Refuse evaluations whose figures mean different things.
+    """Reject evaluations that are not comparable.
 
     Raises:
-        EngineFailure: INVALID_SPEC if there are fewer than two, or where methods or classes differ, saying how.
+        EngineFailure: INVALID_SPEC if there are fewer than two, or naming how their methods or classes differ.
     """
     if len(evaluations) < 2:
-        raise EngineFailure(FailureReason.INVALID_SPEC, "A comparison takes two evaluations or more.")
+        raise EngineFailure(FailureReason.INVALID_SPEC, "A comparison needs two evaluations or more.")
     first = evaluations[0]
     for other in evaluations[1:]:
         if other.kind != first.kind:
             raise _refusal(
-                f"'{first.name}' was judged by the method {first.header.method}, '{other.name}' by "
-                f"{other.header.method}: their figures mean different things.",
-                "Evaluate both by the same method.",
+                f"'{first.name}' was evaluated with the method {first.header.method}, but '{other.name}' with "
+                f"{other.header.method}, so their figures are not comparable.",
+                "Evaluate both with the same method.",
             )
         told = _class_difference(first, other)
         if told:
@@ -98,9 +98,9 @@ def require_alike(evaluations: Sequence[Evaluation]) -> None:
 def _class_difference(first: Evaluation, other: Evaluation) -> str:
     mine, theirs = first.header.classes, other.header.classes
     if set(mine) != set(theirs) and len(mine) == len(theirs) == 1 and first.kind == "detection":
-        theirs = dict(zip(mine, theirs.values(), strict=True))  # a detector's one task has whatever name
+        theirs = dict(zip(mine, theirs.values(), strict=True))  # the name of a detector's only task does not matter
     if set(mine) != set(theirs):
-        return f"'{first.name}' judges the tasks {', '.join(mine)}, '{other.name}' {', '.join(theirs)}."
+        return f"'{first.name}' has the tasks {', '.join(mine)}, but '{other.name}' has {', '.join(theirs)}."
     for task, names in mine.items():
         found = theirs[task]
         if names == found:
@@ -109,13 +109,13 @@ def _class_difference(first: Evaluation, other: Evaluation) -> str:
         added = [name for name in found if name not in names]
         if missing or added:
             parts = [f"lacks {_listed(missing)}"] if missing else []
-            parts += [f"has {_listed(added)} besides"] if added else []
+            parts += [f"has the additional {_listed(added)}"] if added else []
             return (
                 f"The classes of the task '{task}' differ: '{other.name}' {' and '.join(parts)}, unlike '{first.name}'."
             )
         place = next(number for number, pair in enumerate(zip(names, found, strict=False)) if pair[0] != pair[1])
         return (
-            f"The classes of the task '{task}' are in another order: number {place} is '{names[place]}' in "
+            f"The classes of the task '{task}' are in a different order: number {place} is '{names[place]}' in "
             f"'{first.name}' and '{found[place]}' in '{other.name}'."
         )
     return ""
@@ -131,9 +131,9 @@ def _refusal(message: str, fix: str) -> EngineFailure:
 
 
 def pair(evaluations: Sequence[Evaluation]) -> Pairing:
-    """Find the samples that every evaluation has, by path, content and row.
+    """Find the samples that all evaluations share, by path, content and row.
 
-    A sample that a dataset holds several times is paired in the order of its occurrences.
+    A sample that occurs several times in a dataset is paired in the order of its occurrences.
 
     Raises:
         EngineFailure: INVALID_SPEC if there are none.
@@ -146,15 +146,20 @@ def pair(evaluations: Sequence[Evaluation]) -> Pairing:
     shared = present == len(evaluations)
     if not shared.any():
         counts = "; ".join(
-            f"'{entry.name}' has {len(positions)}, such as '{next(_keys(entry.path), ('nothing',))[0]}'"
+            f"'{entry.name}' has {len(positions)}{_example(entry.path)}"
             for entry, positions in zip(evaluations, found, strict=True)
         )
         raise _refusal(
-            f"The evaluations share no sample: {counts}.",
-            "Evaluate them on the same dataset; where only some samples are taken, with the same number and seed.",
+            f"The evaluations share no samples: {counts}.",
+            "Evaluate them on the same dataset; if you limit the samples, use the same number and seed.",
         )
     renumbered = np.where(shared, np.cumsum(shared) - 1, -1)
     return Pairing(int(shared.sum()), tuple(np.where(rows >= 0, renumbered[rows], -1) for rows in found))
+
+
+def _example(path: Path) -> str:
+    first = next(_keys(path), None)
+    return f", such as '{first[0]}'" if first else ""
 
 
 def _keys(path: Path) -> Iterator[Key]:

@@ -1,4 +1,4 @@
-"""The report of a comparison: `comparison.json` is this model, whole. Units are those of `report.py`."""
+"""The report of a comparison, which is written as `comparison.json`. Units are those of `evaluation/report.py`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from engines.evaluation.report_figures import Part
 
 
 class ExactTest(Part):
-    """McNemar's exact test: of the samples that one side alone has right, is the split a coin's?
+    """McNemar's exact test: could the samples that only one side has right be split between the sides by chance?
 
     Attributes:
         lost: Samples that the reference has right and the evaluation wrong.
         won: Samples that the evaluation has right and the reference wrong.
-        p_value: Chance of a split at least as uneven, were both equally good (two-sided binomial test).
+        p_value: Probability of a split at least as uneven if both are equally good (two-sided binomial test).
     """
 
     lost: int
@@ -26,11 +26,11 @@ class ComparedEvaluation(Part):
     """One of the evaluations.
 
     Attributes:
-        name: Name that it was given, `evaluationTasks/…`.
-        samples: Samples that it judged; those that not all evaluations judged are left out of every figure.
-        agreement: Part of the shared samples on which it agrees with the reference: the same class in every task; the
-            same boxes; for embeddings the mean cosine of the angle between both vectors. None if not defined.
-        test: Of right and wrong samples; absent for the reference, and where nothing is known to be true.
+        name: Name of the evaluation, `evaluationTasks/…`.
+        samples: Number of its samples; those that are not in all evaluations are left out of every figure.
+        agreement: Share of the shared samples on which it agrees with the reference: the same class in every task, or
+            the same boxes; for embeddings the mean cosine similarity of both vectors. None if not defined.
+        test: Test of right and wrong samples; None for the reference, and if the truth is unknown.
     """
 
     name: str
@@ -44,7 +44,8 @@ class ComparedEvaluation(Part):
 class Delta(Part):
     """Difference of a metric between an evaluation and the reference, on the shared samples.
 
-    `reference` and `value` are the metric of both; `delta` is their difference with its paired interval.
+    `reference` and `value` are the metric of the reference and of the evaluation; `delta` is their difference with its
+    paired interval.
     """
 
     task: str
@@ -54,17 +55,17 @@ class Delta(Part):
 
 
 class Regression(Part):
-    """A sample that the reference has right, or better, and the evaluation worse.
+    """A sample on which the evaluation is worse than the reference.
 
     Attributes:
         sample: Its path in the dataset; rows of a tensor file as `path[row]`.
         task: The evaluation.
-        loss: How much worse: for classifiers the part of its tasks that turned wrong; for detectors the rise of the
-            image's loss (missed and false boxes, weighed by score) per true box; for embeddings the reciprocal rank
-            lost.
-        image_png: Thumbnail as base64, where one of the reports has one.
-        before: What the reference says, by task.
-        after: What the evaluation says, by task.
+        loss: How much worse: for classifiers the share of tasks that became wrong; for detectors the increase of the
+            image's loss (missed and false boxes, weighted by score) per true box; for embeddings the decrease of the
+            reciprocal rank.
+        image_png: Thumbnail as base64, if one of the reports has one.
+        before: The reference's answers by task.
+        after: The evaluation's answers by task.
         truths: Labels of the true boxes.
         boxes_before: Labels and scores of the reference's boxes.
         boxes_after: Labels and scores of the evaluation's boxes.
@@ -83,10 +84,10 @@ class Regression(Part):
 
 
 class ComparisonReport(Part):
-    """The whole of `comparison.json`; the first evaluation is the reference.
+    """The contents of `comparison.json`; the first evaluation is the reference.
 
-    `regressed` counts all samples that got worse by evaluation; `regressions` holds the worst of them.
-    `agreement` is the part of the samples on which all evaluations agree; None if that is not defined.
+    `regressed` has the number of samples that got worse, by evaluation; `regressions` lists the worst of them.
+    `agreement` is the share of the samples on which all evaluations agree; None if not defined.
     """
 
     schema_version: Literal[1] = 1

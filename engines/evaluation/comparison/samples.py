@@ -1,4 +1,4 @@
-"""The samples that got worse: which they are, and what both sides say of them."""
+"""Finds the samples that got worse, and describes both sides' answers on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_LOSS = 1e-9
 
 @dataclass(frozen=True)
 class Worse:
-    """A shared sample that got worse: the evaluation's place, the position, and by how much."""
+    """A shared sample that got worse: the evaluation's index, the sample's position, and by how much."""
 
     place: int
     position: int
@@ -30,14 +30,14 @@ class Worse:
 
 
 def worse(place: int, losses: Floats, severity: Floats) -> tuple[list[Worse], int]:
-    """Return the samples that got worse, the worst first and at most `MOST`, and how many there are in all."""
+    """Return the samples that got worse, the worst first and at most `MOST`, and their total number."""
     count = int((losses > _LEAST_LOSS).sum())
     order = np.lexsort((-np.nan_to_num(severity), -np.nan_to_num(losses, nan=-np.inf)))[: min(count, MOST)]
     return [Worse(place, int(at), float(losses[at]), float(np.nan_to_num(severity[at]))) for at in order], count
 
 
 def exact_test(before: Floats, after: Floats) -> ExactTest | None:
-    """Return McNemar's exact test of right and wrong samples; None if none is known to be either.
+    """Return McNemar's exact test of right and wrong samples; None if the truth of no sample is known.
 
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12
     (1947); exact as a two-sided binomial test of the samples on which the sides differ.
@@ -58,13 +58,13 @@ def described(
     pairing: Pairing,
     pictures: Sequence[Mapping[int, str]],
 ) -> tuple[Regression, ...]:
-    """Return what both sides say of the samples.
+    """Return both sides' answers on the samples.
 
     Args:
         chosen: The samples, the worst first.
         evaluations: All evaluations, the reference first.
         pairing: Their shared samples.
-        pictures: For each evaluation, the thumbnails of its report by the sample's number.
+        pictures: For each evaluation, the thumbnails in its report by the sample's number.
     """
     wanted: dict[int, set[int]] = {0: {entry.position for entry in chosen}}
     for entry in chosen:

@@ -1,4 +1,4 @@
-"""What every kind of evaluation does when it is compared: take a side's predictions, hold them against another's."""
+"""The protocol of comparisons: take one side's predictions, then compare them with another side's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of the reference and of the other side, on the samples themselves and on the same draws of them."""
+    """A metric of the reference and the other side, for the samples themselves and for the same draws of them."""
 
     name: str
     before: float
@@ -30,33 +30,33 @@ class Side(Protocol):
     """The predictions of one evaluation for the shared samples."""
 
     def take(self, position: int, sample: SamplePrediction) -> None:
-        """Take the sample at a position, from 0; in any order, each once."""
+        """Add the sample at a position, from 0; each once, in any order."""
         ...
 
     def differences(self, reference: Self, group: Group, resamples: int, seed: int) -> Iterator[Difference]:
-        """Yield every metric that both sides have. Draws are the same for both: the difference is paired."""
+        """Yield every metric of both sides. Both use the same draws, so the difference is paired."""
         ...
 
     def agreement(self, reference: Self) -> Floats:
-        """Return for each sample how far both sides agree, 1 if they do; NaN if that is not defined."""
+        """Return the agreement of both sides on each sample, 1 if they agree; NaN if undefined."""
         ...
 
     def losses(self, reference: Self) -> Floats:
-        """Return how much worse each sample is than in the reference, in the metric's unit; NaN if not known.
+        """Return how much worse each sample is than in the reference, in the metric's unit; NaN if unknown.
 
-        Only samples that count as regressed are over 0; better ones are 0 or less.
+        Samples that count as regressions are over 0; better ones are 0 or less.
         """
         ...
 
     def severity(self, reference: Self) -> Floats:
-        """Return what orders samples of equal loss: the rise of the sample's own loss."""
+        """Return the increase of the sample's own loss, which orders samples of equal loss."""
         ...
 
     def correct(self) -> Floats:
-        """Return 1 for each sample that is right, 0 for each that is wrong, NaN if nothing is known to be true."""
+        """Return 1 for each right sample, 0 for each wrong one, NaN if the truth is unknown."""
         ...
 
 
 def flag(value: bool | None) -> float:
-    """Return a verdict as a number: NaN if there is none."""
+    """Return a verdict as a number; NaN for None."""
     return np.nan if value is None else float(value)

@@ -257,13 +257,13 @@ def refused(evaluations: Evaluations, reason: FailureReason) -> str:
 def test_what_does_not_belong_together_is_refused_with_what_differs(tmp_path: Path) -> None:
     row = [classified(0, 0, 0)]
     cases: list[tuple[PredictionsHeader, list[Any], str]] = [
-        (boxes_header(), [detected(0, [], [])], "by the method classification, 'evaluationTasks/1' by yolo"),
-        (classes_header(classes={"kind": CLASSES}), row, "judges the tasks animal, 'evaluationTasks/1' kind"),
-        (classes_header(classes={"animal": (*CLASSES, "yak")}), row, "'evaluationTasks/1' has 'yak' besides"),
+        (boxes_header(), [detected(0, [], [])], "the method classification, but 'evaluationTasks/1' with yolo"),
+        (classes_header(classes={"kind": CLASSES}), row, "has the tasks animal, but 'evaluationTasks/1' has kind"),
+        (classes_header(classes={"animal": (*CLASSES, "yak")}), row, "'evaluationTasks/1' has the additional 'yak'"),
         (classes_header(classes={"animal": CLASSES[1:]}), row, "'evaluationTasks/1' lacks 'cat'"),
         (classes_header(classes={"animal": CLASSES[::-1]}), row, "number 0 is 'cat' in 'evaluationTasks/0' and 'wolf'"),
-        (classes_header(), [classified(9, 0, 0)], "share no sample: 'evaluationTasks/0' has 1, such as 'images/00000"),
-        (classes_header(), [], "'evaluationTasks/1' has 0, such as 'nothing'"),
+        (classes_header(), [classified(9, 0, 0)], "share no samples: 'evaluationTasks/0' has 1, such as 'images/00000"),
+        (classes_header(), [], "'evaluationTasks/1' has 0."),
     ]
     for number, (header, rows, words) in enumerate(cases):
         (tmp_path / str(number)).mkdir()
@@ -286,7 +286,7 @@ def test_files_that_are_something_else_are_refused_by_name(file: str, evaluation
     for _ in range(2):
         evaluations.add(classes_header(), [classified(0, 0, 0)])
     (evaluations.folder / "1" / file).write_text("{}")
-    assert "is no" in refused(evaluations, FailureReason.INVALID_DATA)
+    assert "is not" in refused(evaluations, FailureReason.INVALID_DATA)
 
 
 def test_the_answer_is_json_and_bounded(evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,8 +107,8 @@ def test_rows_and_worst_samples_say_what_happened(desk: Desk) -> None:
     assert worst.answers[0].correct is None
     assert worst.image_png.startswith("iVBOR")
     assert ran.figure("top1") == 0.5
-    assert "The task 'color' is not judged: the data has classes for kind alone." in ran.report.warnings
-    assert "1 samples have no class for the task 'kind' and are not judged by it." in ran.report.warnings
+    assert "The task 'color' is not evaluated, because the data only has classes for kind." in ran.report.warnings
+    assert "1 sample has no class for the task 'kind' and does not count for it." in ran.report.warnings
     times = ran.report.times
     assert (times.calls, times.batch_size, times.loops, sum(times.latency_histogram.counts)) == (6, 2, 3, 6)
     assert ran.outcome["result"]["times"]["latency"]["form"] == "onnxruntime"
@@ -151,7 +151,7 @@ def test_only_the_asked_tasks_are_judged(desk: Desk) -> None:
     ran = desk.run(class_tasks=["kind"])
     assert [entry.task for entry in ran.report.classification] == ["kind"]
     assert {task.task for row in ran.rows for task in row.tasks} == {"kind"}
-    with pytest.raises(EngineFailure, match="no classification task 'size'; it has color, kind") as caught:
+    with pytest.raises(EngineFailure, match=r"no classification task 'size'. Its tasks are: color, kind") as caught:
         desk.run(class_tasks=["size"])
     assert caught.value.reason == FailureReason.INVALID_SPEC
 
@@ -165,7 +165,7 @@ def test_scores_that_are_not_finite_are_wrong_and_counted(desk: Desk) -> None:
     ran = desk.run()
     assert ran.figure("top1") == 0.0
     assert ran.report.classification[0].confusion.not_predicted == 4
-    assert "4 of 4 samples have outputs that are not finite; such values predict nothing." in ran.report.warnings
+    assert "4 of 4 samples have outputs that are not finite, which predict nothing." in ran.report.warnings
 
 
 def test_scores_that_are_not_finite_are_among_no_best_five() -> None:

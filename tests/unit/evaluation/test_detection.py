@@ -135,17 +135,17 @@ def test_data_without_boxes_gives_predictions_and_times_alone(desk: Desk) -> Non
     assert ran.report.detection is None
     assert ran.rows[0].loss is None
     assert len(ran.rows[0].detections) == 1
-    assert "Nothing could be judged, as no item is annotated with a class of the model." in ran.report.warnings
+    assert "Nothing could be evaluated, because no item is annotated with a class of the model." in ran.report.warnings
 
 
 def test_a_wrong_threshold_is_refused(desk: Desk) -> None:
     ready(desk)
     desk.put_boxes([])
     for threshold in (1.5, 0, -1):
-        with pytest.raises(EngineFailure, match="is not over 0 and at most 1") as caught:
+        with pytest.raises(EngineFailure, match="must be over 0 and at most 1") as caught:
             desk.run(iou_thresholds=[threshold])
         assert caught.value.reason == FailureReason.INVALID_SPEC
-    with pytest.raises(EngineFailure, match=r"'iou_threshold' is 1.5; it lies between 0 and 1"):
+    with pytest.raises(EngineFailure, match=r"'iou_threshold' is 1.5; it must be between 0 and 1"):
         desk.run(args={"iou_threshold": {"sf": 1.5}})
 
 

@@ -38,7 +38,7 @@ def test_tensors_go_by_the_names_of_the_inputs(desk: Desk) -> None:
     assert [row.row for row in ran.rows] == [0, 1, 2, 3]
     desk.items.clear()
     desk.put_tensors({"left": np.eye(4, 3, dtype=np.float32)}, [{}])
-    assert "no array named 'right'" in refused(desk, FailureReason.INVALID_DATA)
+    assert "'right' has no array" in refused(desk, FailureReason.INVALID_DATA)
 
 
 def test_a_component_runs_in_its_own_runtime(desk: Desk) -> None:
@@ -50,7 +50,7 @@ def test_a_component_runs_in_its_own_runtime(desk: Desk) -> None:
     desk.put_scores([0, 0, 255], classifications={"kind": "bus"})
     package = desk.run(precision="FP32").report.package
     assert (package.runtime, package.precision) == ("onnxruntime", "FP32")
-    assert "computes in FP32" in refused(desk, FailureReason.INVALID_SPEC, precision="BF16")
+    assert "the package has FP32" in refused(desk, FailureReason.INVALID_SPEC, precision="BF16")
 
 
 def test_sequences_of_other_lengths_run_in_calls_of_their_own(desk: Desk) -> None:
@@ -115,9 +115,10 @@ def test_what_does_not_fit_is_refused_with_what_was_found(desk: Desk) -> None:
     assert "no such file" not in refused(desk, FailureReason.INVALID_DATA).lower()
     desk.put_scores([1, 2, 3], classifications={"kind": "car"}, attributes={"scene": "night", "light": "low"})
     spec = FailureReason.INVALID_SPEC
-    assert "batch size 5 was asked for; the package takes at most 4" in refused(desk, spec, batch_size=5)
-    assert "FP16 was asked for; the package computes in FP32" in refused(desk, spec, precision="FP16")
-    assert "no attribute 'weather' to slice by; it has light, scene" in refused(desk, spec, slices=["weather"])
+    assert "batch size is 5, but the package takes at most 4" in refused(desk, spec, batch_size=5)
+    assert "precision is FP16, but the package has FP32" in refused(desk, spec, precision="FP16")
+    said = refused(desk, spec, slices=["weather"])
+    assert "no attribute 'weather' to slice by. Its attributes: light, scene" in said
     assert "no postprocess method 'magic'" in refused(desk, spec, method="magic")
     assert "has no argument 'size'" in refused(desk, spec, args={"size": {"si": "3"}})
     assert "'label_offset' is 'one'" in refused(desk, spec, args={"label_offset": {"ss": "one"}})
@@ -133,7 +134,7 @@ def test_what_does_not_fit_is_refused_with_what_was_found(desk: Desk) -> None:
         desk, FailureReason.OUTPUT_MISMATCH
     )
     desk.put_package(identity({"a": ("x", 0), "b": ("y", 1)}, 3), "raw")
-    assert "takes 2 inputs (a, b), and the data is images" in refused(desk, spec)
+    assert "takes 2 inputs (a, b), but the data is images" in refused(desk, spec)
 
 
 def test_an_output_that_is_not_one_row_per_sample_is_refused(desk: Desk) -> None:
@@ -142,7 +143,7 @@ def test_an_output_that_is_not_one_row_per_sample_is_refused(desk: Desk) -> None
     desk.put_package(graph(nodes, {"x": (TensorProto.FLOAT, ["N", 3])}, made, {}), "classification", KINDS)
     desk.put_tensors({"x": np.ones((4, 3), np.float32)}, [{}] * 4)
     message = refused(desk, FailureReason.OUTPUT_MISMATCH, batch_size=4)
-    assert "the batch has 4, the outputs 1" in message
+    assert "the batch has 4 samples, the outputs 1 row" in message
 
 
 def test_raw_outputs_are_described_but_not_judged(desk: Desk) -> None:
@@ -150,7 +151,7 @@ def test_raw_outputs_are_described_but_not_judged(desk: Desk) -> None:
     values = np.array([[1, 2, np.inf], [3, 4, 5]], np.float32)
     desk.put_tensors({"x": values}, [{}, {}])
     ran = desk.run(preprocessing=[{"cvt_rgb": True}])
-    assert any("preprocessing steps that were asked for were not used" in line for line in ran.report.warnings)
+    assert any("requested preprocessing steps were not used" in line for line in ran.report.warnings)
     (output,) = ran.report.outputs
     assert (output.name, output.dtype, output.shape, output.elements, output.not_finite) == ("y", "float32", (3,), 6, 1)
     finite = values[np.isfinite(values)]

@@ -46,7 +46,7 @@ def test_it_scores_detectors_by_any_figure(desk: Desk) -> None:
     run = open_component(desk.folder / "package", None, 1).run
     assert judge(desk, metric="ap50").score(run) == pytest.approx(0.5)
     assert judge(desk).score(run) == pytest.approx(0.5 * 6 / 10)  # the overlap is 0.75: six of COCO's ten thresholds
-    with pytest.raises(EngineFailure, match="no figure 'top1' of this model on this data; there are map, ap50"):
+    with pytest.raises(EngineFailure, match=r"no figure 'top1' on this data. Its figures are: map, ap50"):
         judge(desk, metric="top1").score(run)
 
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_judged_is_refused(desk: Desk) -> None:
         judge(desk).score(run)
     assert caught.value.reason == FailureReason.INVALID_DATA
     desk.put_package(scorer([3]), "raw")
-    with pytest.raises(EngineFailure, match="raw gives outputs without a judgement"):
+    with pytest.raises(EngineFailure, match="raw has no figures"):
         judge(desk)
     with pytest.raises(EngineFailure, match="no component 'tail'; it has net"):
         open_component(desk.folder / "package", "tail", 1)

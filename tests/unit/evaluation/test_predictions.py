@@ -58,6 +58,6 @@ def test_an_empty_file_has_its_header(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(EngineFailure, match=r"'p.parquet' is no file of predictions") as caught:
+    with pytest.raises(EngineFailure, match=r"'p.parquet' is not a file of predictions") as caught:
         list(read_predictions(path))
     assert caught.value.reason == FailureReason.INVALID_DATA
