@@ -41,6 +41,22 @@ class Spec(_Message):
         """Number of passes over the data."""
         return max(1, self.loops)
 
+    def method_of(self, manifest: Manifest) -> tuple[str, dict[str, Any]]:
+        """Return method and plain arguments: those of the request over those of the package.
+
+        Raises:
+            EngineFailure: INVALID_SPEC for a method or an argument that does not exist.
+        """
+        method = self.method or manifest.method
+        # Arguments belong to their method: those of the package do not apply to another one.
+        own = plain(manifest.args) if method == manifest.method else {}
+        try:
+            args = own | plain(self.args)
+        except (KeyError, StopIteration, TypeError, ValueError) as error:
+            raise invalid(f"The method's arguments are not valid typed arguments: {self.args}.") from error
+        check_arguments(method, args)
+        return method, args
+
 
 class EvaluationRequest(_Message):
     """The request of an evaluation; `dataset` is None if images were uploaded."""
@@ -77,12 +93,4 @@ class EvaluationRequest(_Message):
         asked = self.spec.precision
         if asked not in {"PRECISION_UNSPECIFIED", "", precision}:
             raise invalid(f"The requested precision is {asked}, but the package has {precision}.")
-        method = self.spec.method or manifest.method
-        # Arguments belong to their method, so those of the package do not apply to another one.
-        own = plain(manifest.args) if method == manifest.method else {}
-        try:
-            args = own | plain(self.spec.args)
-        except (KeyError, StopIteration, TypeError, ValueError) as error:
-            raise invalid(f"The method's arguments are not valid typed arguments: {self.spec.args}.") from error
-        check_arguments(method, args)
-        return method, args
+        return self.spec.method_of(manifest)

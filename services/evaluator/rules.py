@@ -11,7 +11,7 @@ from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelFormat, ModelVersi
 from lathe.type.v1.precision_pb2 import Precision
 from pydantic import ValidationError
 
-from engines.evaluation.arguments import check_arguments
+from engines.evaluation.request import Spec
 from engines.failures import EngineFailure, first_objection
 from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
@@ -52,8 +52,7 @@ def check_spec(spec: EvaluationSpec, version: ModelVersion, manifest: Manifest) 
             is not for.
     """
     _check_target(spec, version)
-    method = spec.method or manifest.method
-    _check_method(spec, method, manifest)
+    method = _method(spec, manifest)
     if spec.iou_thresholds and method not in DETECTORS:
         raise invalid_argument("task.spec.iou_thresholds", f"the method {method} finds no boxes; leave them out")
     most = manifest.components[0].max_batch  # the one that is evaluated
@@ -100,14 +99,11 @@ def _check_target(spec: EvaluationSpec, version: ModelVersion) -> None:
         )
 
 
-def _check_method(spec: EvaluationSpec, method: str, manifest: Manifest) -> None:
-    from engines.postprocess import plain  # it imports NumPy, which this process needs for nothing else
-
-    # Arguments belong to their method: those of the package stay behind where another one is asked for.
-    own = plain(manifest.args) if method == manifest.method else {}
-    given = plain({name: MessageToDict(value) for name, value in spec.args.items()})
+def _method(spec: EvaluationSpec, manifest: Manifest) -> str:
+    """Return the method; LatheError INVALID_ARGUMENT if it does not exist or does not take its arguments."""
+    args = {name: MessageToDict(value) for name, value in spec.args.items()}
     try:
-        check_arguments(method, own | given)
+        return Spec(method=spec.method, args=args).method_of(manifest)[0]
     except EngineFailure as failure:
         field = "task.spec.args" if spec.args else "task.spec.method"
         raise invalid_argument(field, failure.message) from None
