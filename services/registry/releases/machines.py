@@ -9,7 +9,7 @@ from engines.failures import EngineFailure
 from engines.package.compatibility import Machine, judge
 from engines.spec.devices import load_catalog
 from services.database.pool import Database
-from services.platform.errors import invalid_argument
+from services.platform.errors import engine_rules, invalid_argument
 from services.registry.kinds import VERSIONS
 from services.registry.releases.layout import read_manifest
 from services.resources.store import ResourceStore
@@ -31,9 +31,9 @@ class Machines:
                 INVALID_ARGUMENT for a device that is not in the catalog or a version that cannot be read.
         """
         asked, catalog = request.machine, load_catalog()
-        if asked.device and asked.device not in catalog.devices:
-            known = ", ".join(sorted(catalog.devices))
-            raise invalid_argument("machine.device", f"There is no device '{asked.device}'; the catalog has {known}.")
+        if asked.device:
+            with engine_rules("machine"):
+                catalog.device(asked.device)
         manifest = await read_manifest(self._content, await self._versions.get(request.model_version))
         versions = dict(asked.runtime_versions)
         machine = Machine(asked.device, asked.runtime_version, asked.driver_version, tuple(asked.cpu_flags), versions)
