@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engines.formats.reading import Reader, read_source, with_inputs
 from engines.formats.source import Source
-from engines.graph.readiness import make_ready
+from engines.graph.execution import make_ready
 from engines.runtimes.protocol import BuildSource, Network
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside

@@ -1,10 +1,9 @@
-"""Writes out what ONNX lets a graph abbreviate, for runtimes that do not read the short forms."""
+"""Writes the short forms that ONNX allows out in full, and drops idle loops: some runtimes read neither."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engines.graph.loops import drop_idle_loops
 from engines.graph.repair import name_nodes_apart
 from engines.graph.walk import all_graphs, all_tensors
 
@@ -53,3 +52,64 @@ def _pack(tensor: Any) -> None:
     if packed.data_type == tensor.data_type:
         tensor.ClearField("int32_data")
         tensor.raw_data = packed.raw_data
+
+
+def drop_idle_loops(model: onnx.ModelProto) -> bool:
+    """Replace, in place, each Loop whose count is the constant 0, or whose condition is the constant false.
+
+    What the loop carries is what came in, and what it collects is empty. A loop that collects values of a shape that
+    the graph does not say stays. Returns whether there was any such loop.
+    """
+    changed = False
+    for graph in all_graphs(model):
+        constants = _constants(graph)
+        for position, node in enumerate(graph.node):
+            if node.op_type != "Loop" or not _idle(node, constants):
+                continue
+            replacements = _replacements(node)
+            if replacements is None:
+                continue
+            graph.node[position].CopyFrom(replacements[0])
+            for offset, replacement in enumerate(replacements[1:], 1):
+                graph.node.insert(position + offset, replacement)
+            changed = True
+    return changed
+
+
+def _constants(graph: Any) -> dict[str, Any]:
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return found
+
+
+def _idle(node: Any, constants: dict[str, Any]) -> bool:
+    from onnx import numpy_helper
+
+    given = (constants.get(name) for name in node.input[:2] if name)
+    return any(tensor is not None and not numpy_helper.to_array(tensor).any() for tensor in given)
+
+
+def _replacements(node: Any) -> list[Any] | None:
+    """Return the nodes that make what an idle loop gives; None if the shape of something is not known."""
+    from onnx import TensorProto, helper
+
+    body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+    carried = len(node.input) - 2
+    made = []
+    for index, name in enumerate(node.output):
+        if not name:
+            continue
+        if index < carried:
+            made.append(helper.make_node("Identity", [node.input[2 + index]], [name]))
+            continue
+        value = body.output[1 + index].type.tensor_type
+        axes = list(value.shape.dim)
+        if not value.HasField("shape") or any(axis.WhichOneof("value") != "dim_value" for axis in axes):
+            return None
+        shape = helper.make_tensor("", TensorProto.INT64, [1 + len(axes)], [0, *(axis.dim_value for axis in axes)])
+        element = helper.make_tensor("", value.elem_type, [1], [0])
+        made.append(helper.make_node("Constant", [], [f"{name}/shape"], value=shape))
+        made.append(helper.make_node("ConstantOfShape", [f"{name}/shape"], [name], value=element))
+    return made or None

@@ -1,4 +1,6 @@
-"""Half precision written into the graph: explicit FP16 or BF16 types, weights cast once, inputs and outputs float32.
+"""The precision that a graph states: builders choose none. Half precision is written into it as explicit types.
+
+Weights are cast once, inputs and outputs stay float32.
 
 ONNX Runtime's `float16.convert_float_to_float16` (of onnxconverter-common) was tried first. It knows no BF16, cuts
 constants beyond 65504 off without a word (which turns a mask into numbers), writes invalid graphs where a node that
@@ -15,20 +17,53 @@ What the types mean where the graph runs:
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.half import convert_graph
 from engines.graph.half_constants import HalfType
-from engines.graph.hygiene import tidy
+from engines.graph.hygiene import load_model, save_model, tidy
+from engines.graph.quantized import quantized_nodes
 from engines.graph.versions import raise_opset
 from engines.graph.walk import all_nodes, all_tensors
 
 if TYPE_CHECKING:
     import onnx
 
+QUANTIZED = frozenset({"INT8", "INT4"})
+"""Precisions that a graph has from a quantizer or from its training."""
+
 _BF16_OPSET = 22
 """The operator set in which convolutions and poolings learnt bfloat16."""
+
+
+def stated_graph(onnx_path: Path, precision: str, out_dir: Path) -> Path:
+    """Return a graph that says the precision: the one given, or one written to `out_dir/model.onnx`.
+
+    FP16 is written into a graph that has no FP16 constants yet. FP32 and BF16 stand in no graph: the runtime is told.
+
+    Raises:
+        EngineFailure: UNSUPPORTED_PRECISION where a graph in floating point is to be built in INT8 or INT4, or where no
+            node can compute in FP16.
+    """
+    if precision in QUANTIZED:
+        if not quantized_nodes(load_model(onnx_path, weights=False)):
+            raise not_quantized(precision)
+    elif precision == "FP16":
+        model = load_model(onnx_path)
+        if "FP16" not in half_elements(model):
+            return save_model(to_half(model, "FP16"), out_dir / "model.onnx")[0]
+    return onnx_path
+
+
+def not_quantized(precision: str) -> EngineFailure:
+    """Return the failure of a graph in floating point that was to be built in integers."""
+    return EngineFailure(
+        FailureReason.UNSUPPORTED_PRECISION,
+        f"The graph is in floating point and cannot be built in {precision}: a conversion does not quantize.",
+        suggested_fix=f"Convert it in FP32 and create a quantization task with the precision {precision}.",
+    )
 
 
 def to_half(model: onnx.ModelProto, precision: str, keep: AbstractSet[str] = frozenset()) -> onnx.ModelProto:
@@ -50,8 +85,6 @@ def to_half(model: onnx.ModelProto, precision: str, keep: AbstractSet[str] = fro
     """
     import onnx
     import onnx.inliner
-
-    from engines.graph.quantized import quantized_nodes
 
     converted = onnx.ModelProto()
     converted.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.preparation import Prepared
+from engines.graph.execution import make_ready
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.nodes import name_nodes
 from engines.graph.quantized import quantized_nodes
-from engines.graph.readiness import make_ready
 from engines.optimization.eight_bit_time import BoundedWorkshop, BriefStopwatch, TimeIsUp
 from engines.optimization.request import OptimizationRequest
 from engines.quantization.choosing import fastest

@@ -12,16 +12,17 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engines.failures import EngineFailure
+from engines.formats.torch_export.forward import run_module
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.instrumentation import Value, expose_intermediates, list_values
-from engines.parity.module_trace import module_outputs, values_of_modules
+from engines.graph.scopes import scopes
 from engines.runtimes import BuildOptions, BuildSource, Runtime
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.devices import Device
@@ -39,6 +40,8 @@ T = TypeVar("T")
 VALUES_AT_A_TIME = 48
 """Values that one instrumented graph exposes: bounds memory, and builds a graph of hundreds of nodes a few times."""
 BUDGET_SECONDS = 60.0
+MOST_BYTES = 2**29
+"""Activations of a network that are kept, 512 MiB; modules that run after that are not compared."""
 
 
 @dataclass(frozen=True)
@@ -186,3 +189,40 @@ def largest_error(expected: Mapping[str, Array], actual: Mapping[str, Array]) ->
 def _chunks(values: list[T]) -> Iterator[list[T]]:
     for start in range(0, len(values), VALUES_AT_A_TIME):
         yield values[start : start + VALUES_AT_A_TIME]
+
+
+def module_outputs(network: torch.nn.Module, samples: Sequence[Array]) -> Arrays:
+    """Return the output of each module's first call, by its dotted path, in the order in which they end."""
+    import torch
+
+    found: Arrays = {}
+    room = MOST_BYTES
+
+    def keep(path: str, value: Any) -> None:
+        nonlocal room
+        if isinstance(value, torch.Tensor) and path not in found and value.nbytes <= room:
+            room -= value.nbytes
+            found[path] = value.detach().float().numpy().copy()
+
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, value, path=path: keep(path, value))
+        for path, module in network.named_modules()
+        if path
+    ]
+    try:
+        run_module(network, samples)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def values_of_modules(nodes: Sequence[Any], modules: Collection[str]) -> dict[str, str]:
+    """Return the last value that a node of each module computes, by module, in the order of the nodes."""
+    last: dict[str, str] = {}
+    for node in nodes:
+        for path in scopes(node):
+            if path in modules and node.output[0]:
+                last.pop(path, None)
+                last[path] = node.output[0]
+    return last

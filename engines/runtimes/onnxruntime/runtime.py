@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from engines.graph.hygiene import external_files, load_model
-from engines.graph.stated import QUANTIZED, stated_graph
+from engines.graph.precision import QUANTIZED, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import FormSpec
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure
-from engines.graph.stated import QUANTIZED, not_quantized, stated_graph
+from engines.graph.precision import QUANTIZED, not_quantized, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import FormSpec
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options

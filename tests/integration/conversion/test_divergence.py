@@ -15,8 +15,7 @@ from engines.formats.torch_export.forward import run_module
 from engines.formats.torch_export.module_source import export_onnx
 from engines.graph.scopes import scopes
 from engines.parity import divergence
-from engines.parity.divergence import Divergence, Suspect, locate
-from engines.parity.module_trace import module_outputs, values_of_modules
+from engines.parity.divergence import Divergence, Suspect, locate, module_outputs, values_of_modules
 from engines.runtimes import runtime as runtime_named
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.tolerances import TOLERANCES

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.graph.loops import drop_idle_loops
-from engines.graph.plain import plain
+from engines.graph.plain import drop_idle_loops, plain
 from engines.graph.repair import repair
 from tests.unit.graph import graphs
 

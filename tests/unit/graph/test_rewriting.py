@@ -3,10 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.graph.fusion import fuse_operators
+from engines.graph.execution import copy_parameters, fuse_operators
 from engines.graph.hygiene import tidy
 from engines.graph.instrumentation import expose_intermediates, list_values
-from engines.graph.parameters import copy_parameters
 from tests.unit.graph import graphs
 
 RNG = np.random.default_rng(2)

@@ -33,7 +33,7 @@ def test_versions_of_what_is_installed() -> None:
 
 def test_no_framework_is_imported_before_it_is_needed() -> None:
     script = (
-        "import sys, engines.formats.pytorch.reader, engines.graph.fusion, engines.graph.preprocessing, "
+        "import sys, engines.formats.pytorch.reader, engines.graph.execution, engines.graph.preprocessing, "
         "engines.api.description, engines.formats.pytorch.description, engines.package.description, "
         "engines.spec.devices, engines.spec.toolchain as t\n"
         "t.fingerprint(); t.software(['torch', 'onnx'])\n"
