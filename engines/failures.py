@@ -1,10 +1,9 @@
-"""What engines raise when a model, an architecture or a tool fails.
+"""Failures of models, architectures and tools, as the engines raise them.
 
-One exception type carries every failure that can be named, so that a caller of the library and a task of the services
-see the same reason, the same offending node and the same advice:
+Callers of the library and tasks of the services see the same reason, node and advice:
 
-    EngineFailure
-    └── .reason: FailureReason   one of the names that the API promises
+    EngineFailure          .reason is a `FailureReason`, one of the names that the API documents
+    └── InvalidField       a field of a request, by its path
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FailureReason(StrEnum):
-    """Why work failed. The names are those of `lathe.type.v1.FailureReason`; a test proves that they agree."""
+    """Reason of a failure, with the names of `lathe.type.v1.FailureReason`; a test compares the two."""
 
     INVALID_MODEL = "INVALID_MODEL"
     UNSAFE_MODEL = "UNSAFE_MODEL"
@@ -43,7 +42,7 @@ class FailureReason(StrEnum):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error that says something, at most 300 characters; its type where none does."""
+    """Return the first line of an error that is not empty, at most 300 characters; its type if there is none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line[:300] for line in lines if line), type(error).__name__)
 
@@ -54,7 +53,7 @@ def count(value: int, noun: str, plural: str = "") -> str:
 
 
 def first_objection(error: ValidationError, whole: str = "the whole") -> tuple[str, str]:
-    """Return where a value is wrong first, as a dotted path (`whole` where all of it is), and what is wrong there."""
+    """Return the dotted path of the first invalid value (`whole` for the value itself), and the objection to it."""
     first = error.errors()[0]
     return ".".join(map(str, first["loc"])) or whole, first["msg"]
 
@@ -67,9 +66,9 @@ class EngineFailure(Exception):  # noqa: N818 - the API calls it a failure: a ta
         message: One or two sentences for a person.
         node: Graph node or module concerned, or empty.
         operator: Operator type concerned, or empty.
-        evidence: What was seen: keys and shapes, an error against its threshold.
+        evidence: Observations: keys and shapes, an error and its threshold.
         suggested_fix: What to do about it.
-        retryable: True where the same work may succeed when tried again.
+        retryable: Whether the same work may succeed when it is repeated.
     """
 
     def __init__(
@@ -151,7 +150,7 @@ def invalid_field(error: ValidationError) -> InvalidField:
 
 
 def tells_of_no_memory(text: str) -> bool:
-    """Return whether an error's words say that memory could not be had, as the frameworks and runtimes say it."""
+    """Return whether an error message of a framework or runtime reports that memory ran out."""
     return _NO_MEMORY.search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""How a model is called: the names of its arguments, and where among them the tensors stand that its graph takes."""
+"""Calling convention of a model: the names of its arguments, and the places of its graph's tensors among them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engines.tensors.tree import is_positional
 
 @dataclass(frozen=True)
 class Place:
-    """Where the tensor of an input stands: the argument, and the way from there into nested lists, tuples and dicts."""
+    """Place of an input's tensor: the argument, and the path from there into nested lists, tuples and dicts."""
 
     argument: str
     steps: tuple[Step, ...] = ()
@@ -31,7 +31,7 @@ class Convention:
 
     Attributes:
         parameters: Names of what it takes by position, in order.
-        places: Where the tensor of each input stands, in the order of the inputs.
+        places: Place of each input's tensor, in the order of the inputs.
     """
 
     parameters: tuple[str, ...]
@@ -87,7 +87,7 @@ def declared(
 
 
 def place_of(element: TensorElement, parameters: Sequence[str]) -> Place:
-    """Return where the tensor of an element stands.
+    """Return the place of an element's tensor.
 
     Raises:
         EngineFailure: INVALID_SPEC for a position that the model does not have.
@@ -98,7 +98,7 @@ def place_of(element: TensorElement, parameters: Sequence[str]) -> Place:
 def _in_a_row(
     elements: Sequence[TensorElement], places: Sequence[Place], leading: list[str], component: Component
 ) -> tuple[Component, list[Place]]:
-    """Return inputs and their places where each is an argument by itself, in the order of the arguments."""
+    """Return inputs and their places if each is an argument by itself, in the order of the arguments."""
     pairs = sorted(zip(places, elements, strict=True), key=lambda pair: leading.index(pair[0].argument))
     named = [
         dataclasses.replace(element, argument=f"input_{index}", tensor_name=element.tensor_name or place.argument)

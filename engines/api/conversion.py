@@ -1,6 +1,6 @@
-"""Conversion: a trained model in, a verified package out. The entry that workers run in the sandboxed child.
+"""Conversion of a trained model into a verified package: the entry that workers run in the sandboxed child.
 
-read → make ready → build → verify against the source → measure      for each component
+read → prepare → build → verify against the source → measure      for each component
 then manifest, report, infer.py and README                            for the package
 """
 
@@ -26,18 +26,18 @@ _SOFTWARE = ("lathe", "numpy", "onnx", "onnxscript")
 
 
 def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, Any]:
-    """Convert what a request asks for, and write the package to `workdir/package`.
+    """Convert a model and write the package to `workdir/package`.
 
     Args:
         request: The JSON form of `lathe.converter.v1.ConversionWork`; its inputs lie in `workdir`.
         workdir: Directory to work in.
-        report: Takes progress.
+        report: Receives progress.
 
     Returns:
         The JSON form of `lathe.converter.v1.ConversionOutcome`, its files without digests.
 
     Raises:
-        EngineFailure: with the reason that names what went wrong.
+        EngineFailure: The failure of any step.
     """
     log_to_stdout()
     report.progress(0.0, "reading the specification")

@@ -1,4 +1,4 @@
-"""What `optimize()` is given, as a request that the engines read: a module in memory, or files in any format."""
+"""The model given to `optimize()`, as a request that the engines read: a module in memory, or files in any format."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _IN_MEMORY = StateDict.name
 
 
 class GivenModel:
-    """A model as it was given, laid out in a work directory, and what was found out about it when it was read.
+    """A model laid out in a work directory, and the facts found while it was read.
 
     Attributes:
         conversion: How it is read.
@@ -91,8 +91,8 @@ def given_module(module: torch.nn.Module, input_shapes: Any, device: Device, tes
 
     Args:
         module: The module.
-        input_shapes: Shapes of its inputs, as `optimize` takes them; those of the test data where empty.
-        device: Where it will run.
+        input_shapes: Shapes of its inputs, as `optimize` takes them; those of the test data if empty.
+        device: Device that it will run on.
         test_data: The user's samples. Inputs are of their element types if nothing else says, without samples of that
             of the weights.
 
@@ -125,8 +125,8 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
     """Return a model on disk, its files linked or copied into `workdir/source`.
 
     Raises:
-        EngineFailure: INVALID_MODEL where the files are in no known format; INVALID_SPEC where nothing is there, where
-            the format cannot be read without more, or the shapes do not fit.
+        EngineFailure: INVALID_MODEL if the files are in no known format; INVALID_SPEC if there are none, if the format
+            cannot be read without more information, or if the shapes do not fit.
     """
     if not path.exists():
         raise invalid(f"There is no file or folder '{path}'.")
@@ -176,10 +176,10 @@ def _elements(input_shapes: Any) -> list[TensorElement]:
 
 
 def _elements_of_data(test_data: Any, parameters: Sequence[str]) -> list[TensorElement]:
-    """Return the inputs that test data are of.
+    """Return the inputs that test data belong to.
 
     Raises:
-        EngineFailure: INVALID_SPEC where there are none.
+        EngineFailure: INVALID_SPEC if there are none.
     """
     if test_data is None:
         raise invalid(

@@ -29,7 +29,7 @@ class Node:
 
 
 def structure_of(value: Any) -> Any:
-    """Return the structure of a result; None stays None, as it is passed over where tensors are counted."""
+    """Return the structure of a result; None stays None and counts as no tensor."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -84,7 +84,7 @@ def _as_complex(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _mapping(kind: type[Any], parts: dict[Any, Any]) -> Any:
-    """Return a mapping of a library's own type, which takes its parts by name; a plain dictionary where it does not."""
+    """Return a mapping of a library's own type, built from its parts by name; a plain dictionary if that fails."""
     try:
         return kind(**parts)
     except TypeError:

@@ -27,7 +27,7 @@ def write_test_data(
         names: Names of the first component's inputs, in order.
 
     Raises:
-        EngineFailure: INVALID_SPEC where it is none of these, or there are more arrays than inputs.
+        EngineFailure: INVALID_SPEC if it is none of these, or there are more arrays than inputs.
     """
     if test_data is None:
         return conversion
@@ -42,7 +42,7 @@ def named_arrays(test_data: Any, names: Sequence[str]) -> dict[str, Array]:
     """Return test data as arrays by input.
 
     Raises:
-        EngineFailure: INVALID_SPEC where it is nothing that can be read so.
+        EngineFailure: INVALID_SPEC if it cannot be read as arrays.
     """
     if isinstance(test_data, str | Path):
         try:
@@ -75,7 +75,7 @@ def array_of(value: Any) -> Array:
 
 
 def dtypes_of(test_data: Any, names: Sequence[str]) -> dict[str, str]:
-    """Return the element type of each array, by input; none where there are no test data."""
+    """Return the element type of each array, by input; empty if there are no test data."""
     if test_data is None:
         return {}
     return {name: str(array.dtype) for name, array in named_arrays(test_data, names).items()}

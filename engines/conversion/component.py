@@ -1,4 +1,4 @@
-"""Converts one component: read, make ready, build, verify, measure. Each step says in the log what it did."""
+"""Converts one component: read, prepare, build, verify, measure. Each step logs its result."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class ComponentJob:
 
     Attributes:
         request: The conversion.
-        component: Which component.
-        runtime: What builds it.
-        workdir: Where the inputs lie.
-        package: Where the package grows.
-        progress: Takes the fraction of this component that is done, and what is being done.
+        component: The component.
+        runtime: Runtime that it is built for.
+        workdir: Directory of the inputs.
+        package: Directory of the package.
+        progress: Receives the finished fraction of this component, and the current step.
         threads: Threads of every session.
     """
 
@@ -54,7 +54,7 @@ def convert(job: ComponentJob) -> PackagedComponent:
     """Convert one component; its files are in the package afterwards.
 
     Raises:
-        EngineFailure: whatever step fails, with its reason.
+        EngineFailure: The failure of any step.
     """
     name, template, target = job.component.name, job.request.template, job.request.target
     prepared = prepare(job.request, job.component, job.workdir, job.progress)
@@ -111,9 +111,9 @@ def _measure(job: ComponentJob, source: Source, session: Session, samples: Sampl
 
 
 def _baseline(job: ComponentJob, source: Source, samples: Samples, sessions: ExitStack) -> tuple[str, Call]:
-    """Return what users run today: frozen TorchScript on preprocessed inputs, eager if it cannot be traced.
+    """Return the baseline that users run today: frozen TorchScript on preprocessed inputs, eager if tracing fails.
 
-    What is opened for it is closed with `sessions`.
+    Sessions that it opens are closed with `sessions`.
     """
     arguments = [array.copy() for array in source.arguments(samples.feeds[0])]  # a network may write into them
     inputs = [spec.name for spec in source.signature.inputs]

@@ -1,1 +1,1 @@
-"""What is asked for: requests and templates, their rules, tolerances, and the catalog of devices."""
+"""Requests and templates, their rules, tolerances, and the catalog of devices."""

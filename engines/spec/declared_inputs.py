@@ -20,7 +20,7 @@ def check_declared(component: Component, signature: Signature) -> None:
 
     Raises:
         EngineFailure: INVALID_SPEC naming the input, what is declared and what the graph has: another number of inputs,
-            other names, another dtype or number of axes, an extent that is fixed in the graph and may vary, or differs.
+            other names, another dtype or number of axes, an extent that differs, or may vary and is fixed in the graph.
     """
     graph = {spec.name: spec for spec in signature.inputs}
     declared = [given.name for given in component.inputs]
@@ -84,21 +84,21 @@ def check_information(
     *,
     fixed_inputs: bool = False,
 ) -> None:
-    """Refuse a text that does not fit the inputs of a graph, and axes that nothing gives an extent.
+    """Refuse tensor information that does not fit the inputs of a graph, and open axes without an extent.
 
-    What nobody knows of them is not compared.
+    Parts of the inputs that the description does not state are not compared.
 
     Args:
         text: Tensor information; empty if there is none.
-        component: The component that the graph is read as; its own inputs, where it declares some, count.
-        signature: `lathe.type.v1.TensorSignature` of the graph, as JSON; empty where its description has none, as of
-            TorchScript, which keeps no shapes.
-        with_default: Inputs of the graph that may be left out, and are not in its signature. Nothing is compared if one
-            of them is declared: the reader does that.
+        component: The component that the graph is read as; inputs that it declares itself count.
+        signature: `lathe.type.v1.TensorSignature` of the graph, as JSON; empty if its description has none, like that
+            of TorchScript, which keeps no shapes.
+        with_default: Inputs of the graph that are optional and not in its signature. If one of them is declared,
+            nothing is compared here; the reader does it.
         fixed_inputs: Whether a component of this format has all the inputs of the graph, under their names.
 
     Raises:
-        EngineFailure: INVALID_SPEC saying which input does not fit, and how, or which axis is open, and what to type.
+        EngineFailure: INVALID_SPEC naming the input that does not fit or the axis that is open, and what to type.
     """
     if not {given.name for given in component.inputs}.union(names_in(text)).isdisjoint(with_default):
         return
@@ -120,6 +120,6 @@ def _chooses(component: Component) -> bool:
 
 
 def _opened(spec: TensorSpec) -> TensorSpec:
-    """Return the spec with axes that vary open: between which bounds, the graph itself will say."""
+    """Return the spec with every axis that varies open: only the graph states the bounds."""
     most = tuple(high if low == high else OPEN_EXTENT for low, high in zip(spec.min, spec.max, strict=True))
     return replace(spec, max=most)

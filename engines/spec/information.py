@@ -17,7 +17,7 @@ from engines.tensors.tree import is_positional
 
 
 def apply(text: str, component: Component) -> Component:
-    """Return the component with its inputs as a text says; as it is where the text is empty.
+    """Return the component with its inputs as a text describes them; unchanged if the text is empty.
 
     Raises:
         EngineFailure: INVALID_SPEC with line and column, or naming the input that does not fit, and both sides.
@@ -26,14 +26,14 @@ def apply(text: str, component: Component) -> Component:
 
 
 def apply_elements(elements: Sequence[TensorElement], component: Component) -> Component:
-    """Return the component with its inputs as elements say.
+    """Return the component with its inputs as elements describe them.
 
-    Elements are matched with declared inputs by name, where each has the name of one, else by position. An axis is the
-    batch, the first if the element says no other, if it ranges from 1 to one number in every input that has one; if it
-    is 1 in all, the component's largest batch stays.
+    Elements are matched with declared inputs by name if each has the name of one, else by position. The batch axis of
+    an element, the first by default, counts as the batch if it ranges from 1 to the same number in every input that has
+    one. If it is 1 in all of them, the component's largest batch stays.
 
     Raises:
-        EngineFailure: INVALID_SPEC naming the input that does not fit, and both sides.
+        EngineFailure: INVALID_SPEC naming the input that does not fit, and what each side says.
     """
     ordered = _ordered(elements)
     declared = _matched(ordered, component)
@@ -60,7 +60,7 @@ def _ordered(elements: Sequence[TensorElement]) -> list[TensorElement]:
 
 
 def _matched(elements: Sequence[TensorElement], component: Component) -> Sequence[ComponentInput | None]:
-    """Return the declared input of each element; None for all where the component declares none."""
+    """Return the declared input of each element; None for all if the component declares no inputs."""
     inputs = component.inputs
     if not inputs:
         return [None] * len(elements)
@@ -85,7 +85,7 @@ def _matched(elements: Sequence[TensorElement], component: Component) -> Sequenc
 
 
 def _inputs(elements: Sequence[TensorElement], declared: Sequence[ComponentInput | None]) -> tuple[ComponentInput, ...]:
-    """Return the inputs; with their places where some nest, or stand under names that nothing declares as inputs."""
+    """Return the inputs, with their places if some are nested or have names that no input declares."""
     nested = any(element.steps for element in elements)
     placed = nested or (not is_positional(elements) and None in declared)
     return tuple(
@@ -113,14 +113,14 @@ def _to_input(element: TensorElement, given: ComponentInput | None, place: str) 
 
 
 def _dtype(element: TensorElement, given: ComponentInput | None) -> str:
-    """Return the element's dtype; the declared one where the element says none, or any whole numbers."""
+    """Return the element's dtype; the declared one if the element has none or stands for any integers."""
     if given is not None and (not element.dtype or (element.dtype == "int" and "int" in given.dtype)):
         return given.dtype
     return {"": "float32", "int": "int64"}.get(element.dtype, element.dtype)
 
 
 def _batch(elements: Sequence[TensorElement]) -> int:
-    """Return the largest batch; 0 if no batch axis says one, 1 if they cannot be a batch."""
+    """Return the largest batch; 0 if no batch axis states one, 1 if the axes cannot be a batch."""
     counted = [(element.shapes, element.counted_axis) for element in elements]
     ends = {(shapes.min[axis], shapes.max[axis]) for shapes, axis in counted if axis is not None}
     if ends <= {(1, 1)}:
@@ -131,7 +131,7 @@ def _batch(elements: Sequence[TensorElement]) -> int:
 
 
 def _per_sample(given: ComponentInput) -> ComponentInput:
-    """Return the input with a batch axis of 1: the batch is the component's."""
+    """Return the input with a batch axis of 1, because the component states the batch."""
     axis = given.batch_axis or 0
     if not given.shape or axis == NO_BATCH:
         return given

@@ -1,4 +1,4 @@
-"""Axes that a graph leaves open: their extents are found in samples, stand in a default, or have to be declared."""
+"""Axes that a graph leaves open: their extents come from samples, from a default or from a declaration."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from engines.tensors.shapes import Shape, format_extents, format_shape
 from engines.tensors.signature import TensorSpec
 
 _TOKENS, _PIXELS, _IMAGE_AXES = 128, 224, 4
-"""Extents in the example of what to declare: of the axes of a text, and of those of an image."""
+"""Extents in the example declaration of a message: for the axes of a text, and for those of an image."""
 
 
 class Declared(NamedTuple):
-    """A component whose inputs are declared, and what a user should know of how that came about."""
+    """A component whose inputs are declared, and warnings about extents that were assumed."""
 
     component: Component
     warnings: tuple[str, ...] = ()
@@ -31,16 +31,16 @@ def shape_in_words(given: ComponentInput) -> str:
 
 
 def as_stated(component: Component, inputs: Sequence[TensorSpec]) -> Component:
-    """Return the component with the inputs of its graph, open axes at their smallest extent, to be declared over."""
+    """Return the component with the inputs of its graph, open axes at their smallest extent, to be overridden."""
     stated = [ComponentInput(name=spec.name, shape=spec.opt, dtype=spec.dtype) for spec in inputs]
     return component.model_copy(update={"inputs": tuple(stated)})
 
 
 def settle(component: Component, inputs: Sequence[TensorSpec], samples: Mapping[str, Shape]) -> Declared:
-    """Return a component that declares no inputs with those of its graph, each axis with an extent.
+    """Return a component without declared inputs with the inputs of its graph, each axis with an extent.
 
-    An open batch axis is 1, so that the component's largest batch holds; if that is 1, a warning says so. The extent
-    of any other open axis is that of the samples.
+    An open batch axis becomes 1, so that the component's largest batch applies; a warning follows if that is 1. Any
+    other open axis takes its extent from the samples.
 
     Args:
         component: The component.
@@ -48,13 +48,13 @@ def settle(component: Component, inputs: Sequence[TensorSpec], samples: Mapping[
         samples: Shapes of the user's samples by input; empty if there are none.
 
     Raises:
-        EngineFailure: INVALID_SPEC naming each open axis that nothing gives an extent, and what to type; or the input
-            whose shape the graph does not say, or whose samples do not fit.
+        EngineFailure: INVALID_SPEC naming each open axis without an extent, and what to type; or the input whose shape
+            the graph does not state, or whose samples do not fit.
     """
     unsaid = next((spec.name for spec in inputs if not spec.known), None)
     if unsaid is not None:
         raise invalid(
-            f"The graph does not say the shape of its input '{unsaid}'.",
+            f"The graph does not state the shape of its input '{unsaid}'.",
             "Declare all inputs in the template's component, or in tensor information: "
             f"--tensor-information '{unsaid}:float(1*3*224*224)'.",
         )
@@ -76,7 +76,7 @@ def settle(component: Component, inputs: Sequence[TensorSpec], samples: Mapping[
 
 
 def batch_axes(inputs: Sequence[TensorSpec]) -> dict[str, int]:
-    """Return the open batch axis of each input that has one, as far as the graph tells; empty if it cannot be told.
+    """Return the open batch axis of each input that has one, as far as the graph tells; empty if it does not.
 
     It is the first axis, if that is open in every input that has axes. An input whose first axis is fixed may have the
     batch elsewhere, under the name that it has in the others: a state of 2*batch*128 beside batch*512.
@@ -87,7 +87,7 @@ def batch_axes(inputs: Sequence[TensorSpec]) -> dict[str, int]:
     for spec in sized:
         elsewhere = [axis for axis, name in enumerate(spec.axis_names) if axis and name in names]
         if spec.name in found and elsewhere:
-            return {}  # what is the first axis of one and a later one of another is a length
+            return {}  # an axis that comes first in one input and later in another is a length, not a batch
         if spec.name not in found:
             if len(elsewhere) != 1:
                 return {}
@@ -96,7 +96,7 @@ def batch_axes(inputs: Sequence[TensorSpec]) -> dict[str, int]:
 
 
 def _check_samples(spec: TensorSpec, shape: Shape) -> None:
-    """Refuse samples that the graph does not take; a fixed first axis may be there several times, for more samples."""
+    """Refuse samples that the graph does not take; a fixed first axis may be a multiple, for more samples."""
     fits = len(shape) == len(spec.max) and all(
         extent > 0 and (axis in spec.open_axes or (extent % high == 0 if axis == 0 else extent == high))
         for axis, (extent, high) in enumerate(zip(shape, spec.max, strict=True))
@@ -119,7 +119,7 @@ def _check_settled(inputs: Sequence[TensorSpec], batch: Mapping[str, int], sampl
     if places:
         text = " ".join(str(_example(spec, batch.get(spec.name))) for spec in inputs)
         raise invalid(
-            f"The graph leaves the extent of {', '.join(places)} open, and nothing says it.",
+            f"The graph leaves the extent of {', '.join(places)} open, and nothing states it.",
             f"Declare the inputs with the extents that the model is used with, such as --tensor-information '{text}' "
             "(a range as 1*1,1*512), or in the template's component; or give samples of the right shape (--samples of "
             "convert, --test-data of optimize).",

@@ -1,6 +1,6 @@
-"""What a conversion is asked to do: the JSON form of `lathe.converter.v1.ConversionWork`, read and checked.
+"""The request of a conversion: the JSON form of `lathe.converter.v1.ConversionWork`, read and checked.
 
-Protobuf writes 64-bit integers as strings and leaves defaults out; both forms are read here.
+Protobuf writes 64-bit integers as strings and omits defaults; numbers are read as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class WorkInput(BaseModel, frozen=True):
 
 
 class ConversionRequest(BaseModel, frozen=True):
-    """Everything that a conversion needs."""
+    """The request of a conversion, complete."""
 
     inputs: tuple[WorkInput, ...] = ()
     template: Template
@@ -47,10 +47,10 @@ class ConversionRequest(BaseModel, frozen=True):
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
-        """Return the request of a JSON form, with everything checked that needs no file.
+        """Return the request of a JSON form, checked as far as that needs no file.
 
         Raises:
-            EngineFailure: INVALID_SPEC naming the field; UNSUPPORTED_PRECISION naming who offers it.
+            EngineFailure: INVALID_SPEC naming the field; UNSUPPORTED_PRECISION naming the runtimes that offer it.
         """
         try:
             request = cls.model_validate(values)
@@ -63,14 +63,14 @@ class ConversionRequest(BaseModel, frozen=True):
         """Return the catalog's entry of the runtime.
 
         Raises:
-            EngineFailure: INVALID_SPEC where the device or its runtime is unknown, TOOLCHAIN_UNAVAILABLE where
-                this release has no builder for it.
+            EngineFailure: INVALID_SPEC if the device or its runtime is unknown, TOOLCHAIN_UNAVAILABLE if this release
+                has no builder for it.
         """
         return load_catalog().device(self.template.device).runtime(self.template.runtime)
 
     @property
     def target(self) -> Device:
-        """The device that is built for."""
+        """The device of the package."""
         return load_catalog().device(self.template.device)
 
     def is_first(self, component: Component) -> bool:

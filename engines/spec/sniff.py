@@ -1,4 +1,4 @@
-"""Says what a file looks like from its first bytes, for messages about files that are not what they were said to be."""
+"""Recognizes files by their first bytes, for messages about files in another format than expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a model version in a work directory: where they are, and that no path leads out of it."""
+"""The files of a model version in a work directory; no path may lead out of it."""
 
 from __future__ import annotations
 

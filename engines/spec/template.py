@@ -66,14 +66,14 @@ class ClassTaxonomy(BaseModel, frozen=True):
 
 
 class Execution(BaseModel, frozen=True):
-    """How the graph is made ready."""
+    """Execution parameters: how the graph is prepared for the builder."""
 
     copy_parameters: bool = False
     fuse_operators: bool = False
 
 
 class Template(BaseModel, frozen=True):
-    """The full specification."""
+    """The complete specification of a package."""
 
     name: str = ""
     repo: str = ""
@@ -91,9 +91,9 @@ class Template(BaseModel, frozen=True):
 
     @property
     def arithmetic(self) -> str:
-        """The precision; FP32 where nothing was said."""
+        """The precision; FP32 by default."""
         return "FP32" if self.precision == "PRECISION_UNSPECIFIED" else self.precision
 
     def tolerance(self, precision: str) -> Tolerance:
-        """Return what a form in a precision is held to: `error_threshold` is for the template's own precision."""
+        """Return the tolerance of a form in a precision; `error_threshold` applies to the template's own precision."""
         return TOLERANCES[precision].at(self.error_threshold if precision == self.arithmetic else 0.0)

@@ -1,7 +1,7 @@
-"""How far a built form may be from its source, by precision: the one table behind every parity verdict.
+"""How much a built form may differ from its source, by precision: the table behind every parity verdict.
 
 PASS: the error is at most the threshold. WARN: it is over the threshold and at most the limit; the form is made, and
-somebody has to accept it before it is released. FAIL: it is over the limit, or not finite where the source is.
+somebody must accept it before a release. FAIL: it is over the limit, or not finite while the source is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Measure(StrEnum):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What a form is held to.
+    """Tolerance of a form.
 
     Attributes:
         measure: The figure that is compared.
@@ -38,8 +38,8 @@ class Tolerance:
     def at(self, threshold: float) -> Self:
         """Return the tolerance with a user's threshold; 0 stands for the precision's own.
 
-        A lower threshold lowers the limit by the same factor. A higher one never raises the limit: once it is over
-        the limit, nothing is a WARN.
+        A lower threshold lowers the limit by the same factor. A higher one never raises the limit: if it is over the
+        limit, there is no WARN.
         """
         if not threshold:
             return self
@@ -47,7 +47,7 @@ class Tolerance:
         return replace(self, threshold=threshold, limit=limit)
 
     def __str__(self) -> str:
-        """Return what is asked for, in words."""
+        """Return the tolerance in words."""
         if self.measure is Measure.COSINE:
             return f"cosine at least {1 - self.threshold:g}, WARN down to {1 - self.limit:g}"
         warn = f", WARN up to {self.limit:g}" if self.limit > self.threshold else ""
@@ -59,7 +59,7 @@ TOLERANCES = {
     "FP32": Tolerance(Measure.MAX_REL_ERROR, 1e-4, 1e-3, unequal=0.0),
     # One rounding is 5e-4, which tens of layers add up.
     "FP16": Tolerance(Measure.MAX_REL_ERROR, 1e-2, 5e-2),
-    # One rounding is 4e-3, eight times that of FP16; a tenth of the output's scale is no rounding any more.
+    # One rounding is 4e-3, eight times that of FP16; a tenth of the output's scale is more than rounding.
     "BF16": Tolerance(Measure.MAX_REL_ERROR, 5e-2, 1e-1),
     "INT8": Tolerance(Measure.COSINE, 1e-3, 1e-2),
     "INT4": Tolerance(Measure.COSINE, 1e-3, 1e-2),

@@ -1,6 +1,6 @@
-"""Versions of the programs that take part in work, and what hardware it ran on, found without importing any framework.
+"""Versions of the programs that take part in work, and the hardware, found without importing any framework.
 
-Both enter the key of the action cache: equal work on equal tools and equal hardware is done once.
+Both are part of the action cache's key: equal work with equal tools on equal hardware is done once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CPU_FLAGS = (
     "i8mm",
     "sve",
 )
-"""Flags of a processor by which runtimes choose other kernels, and so other results."""
+"""Processor flags by which runtimes choose kernels, which changes results."""
 
 
 def software(packages: Iterable[str]) -> list[dict[str, str]]:
@@ -81,7 +81,7 @@ def hardware() -> str:
 
 
 def fingerprint() -> dict[str, str]:
-    """Return what of this machine may change a result: architecture, processor model and flags."""
+    """Return the properties of this machine that may change a result: architecture, processor model and flags."""
     model, flags = cpu()
     return {"machine": platform.machine(), "cpu": model, "flags": " ".join(flags)}
 

@@ -1,4 +1,4 @@
-"""One element of tensor information: where a tensor stands among a model's inputs, its type and its shapes."""
+"""One element of tensor information: the place of a tensor among a model's inputs, its type and its shapes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DTYPES = {
 PLAIN_ARGUMENT = re.compile(r"[^\s\x00-\x1f\x7f-\x9f:\[\]()*,'\"]+")
 """A name of level 1 that needs no quotes."""
 PLAIN_KEY = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\[\]'\"]+")
-"""What needs no quotes in brackets: a tensor's name, or a key that is not digits alone."""
+"""Text that needs no quotes in brackets: a tensor's name, or a key that is not digits alone."""
 
 ESCAPES = {"\\": "\\\\", "'": "\\'"}
 """Characters of a quoted key that are escaped, and how they are written; the backslash first."""
@@ -53,7 +53,7 @@ class Step:
 class Shapes:
     """The shapes that a tensor may take: one, a range from the first to the second, or the members of a set.
 
-    All have one number of axes; of a range, no extent of the first is over that of the second.
+    All have the same number of axes. In a range, no extent of the first is over that of the second.
     """
 
     kind: Literal["fixed", "range", "discrete"]
@@ -71,7 +71,7 @@ class Shapes:
 
     @property
     def opt(self) -> Shape:
-        """What a form is tuned for: the first member of a set, the middle of a range."""
+        """Shape that a form is tuned for: the first member of a set, the middle of a range."""
         if self.kind != "range":
             return self.shapes[0]
         return tuple(_middle(low, high) for low, high in zip(*self.shapes, strict=True))
@@ -87,13 +87,13 @@ class TensorElement:
 
     Attributes:
         argument: Level 1: `input_0`, `input_1`… of a list or tuple, else a key of a dict.
-        steps: The way from there into nested lists, tuples and dicts.
-        tensor_name: Name of the tensor in the model, of an argument that is no list, tuple or dict; empty where unsaid.
-        dtype: As NumPy writes it; in `input_shapes` also `int`, any whole numbers, and empty where it is not said.
+        steps: Path from there into nested lists, tuples and dicts.
+        tensor_name: Name of the tensor in the model, for an argument that is not nested; empty if not stated.
+        dtype: As NumPy writes it; in `input_shapes` also `int`, any integers, or empty if not stated.
         shapes: The shapes.
-        batch_axis: Axis that counts the samples of a batch, `NO_BATCH` if none does; None where unsaid.
-        values: Value in generated samples: one for all elements, or one for each; empty where unsaid.
-        line: Line of the text that says so, from 1; 0 where no text does.
+        batch_axis: Axis that counts the samples of a batch, `NO_BATCH` if none does; None if not stated.
+        values: Value in generated samples: one for all elements, or one for each; empty if not stated.
+        line: Line of the text, from 1; 0 if the element comes from no text.
     """
 
     argument: str
@@ -107,16 +107,16 @@ class TensorElement:
 
     @property
     def position(self) -> int | None:
-        """Position that the argument's name says; None for any other name than `input_0`, `input_1`…"""
+        """Position stated by the argument's name; None for any other name than `input_0`, `input_1`…"""
         found = _POSITION.fullmatch(self.argument)
         return int(found[1]) if found else None
 
     @property
     def place(self) -> str:
-        """Where the tensor stands, as users write it: `input_0[key](1)`."""
+        """Place of the tensor, as users write it: `input_0[key](1)`."""
         argument = self.argument if PLAIN_ARGUMENT.fullmatch(self.argument) else in_quotes(self.argument)
         if len(self.steps) == 1 and isinstance(self.steps[0].key, str):
-            return f"{argument}[{in_quotes(self.steps[0].key)}]"  # without quotes it would be the tensor's name
+            return f"{argument}[{in_quotes(self.steps[0].key)}]"  # without quotes it would be read as the tensor's name
         return argument + "".join(map(str, self.steps))
 
     @property
@@ -126,7 +126,7 @@ class TensorElement:
 
     @property
     def counted_axis(self) -> int | None:
-        """The batch axis: what is said, else the first; None if no axis counts samples."""
+        """The batch axis: the stated one, else the first; None if no axis counts samples."""
         axis = self.batch_axis or 0
         return axis if self.shapes.min and axis != NO_BATCH else None
 
@@ -163,6 +163,6 @@ def _is_plain(key: str) -> bool:
 
 
 def _middle(low: int, high: int) -> int:
-    """Return the middle, rounded down so that what divides both ends by powers of two up to 64 divides it too."""
+    """Return the middle, rounded down so that powers of two up to 64 that divide both ends divide it too."""
     step = math.gcd(low, high, _STEP_OF_TWO)
     return low + (high - low) // 2 // step * step

@@ -2,12 +2,12 @@
 
     ['1*3*224*224']                                  one input, one shape
     [['1*3*224*224'], ['1*3*512*512']]               one input, two shapes; each inner list holds one of every input
-    [{'seperate': ['1*3*224*224', '1*3*512*512']}]   the same (`separate` does as well)
+    [{'seperate': ['1*3*224*224', '1*3*512*512']}]   the same (`separate` works as well)
     [{'range': ['1*3*224*224', '8*3*224*224'], 'dtype': 'half'}]
     {'image': '1*3*224*224', 'scale': {'range': ['1', '8']}}        the same by name
 
-A dictionary in the list stands for one input; `dtype` is `float`, `int` (any whole numbers) or `half`; unsaid, the
-model's own.
+A dictionary in the list stands for one input; `dtype` is `float`, `int` (any integers) or `half`;
+without it, the model's own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engines.tensors.element import Shapes, TensorElement
 from engines.tensors.shapes import Shape, check_shape
 
 DTYPES = {"float": "float32", "int": "int", "half": "float16"}
-"""Words of the `dtype` key, to dtypes of a `TensorElement`."""
+"""Values of the `dtype` key, to dtypes of a `TensorElement`."""
 
 _SETS = ("seperate", "separate")
 _SHAPE = re.compile(r"\s*[0-9]{1,9}\s*(\*\s*[0-9]{1,9}\s*){0,15}")

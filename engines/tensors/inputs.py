@@ -43,7 +43,7 @@ class ComponentInput(BaseModel, frozen=True):
 
 
 def check_input(given: ComponentInput, max_batch: int) -> None:
-    """Refuse a declared input that cannot be: its shapes, batch axis, preprocessing and values of samples.
+    """Refuse an impossible declared input: its shapes, batch axis, preprocessing and values of samples.
 
     Args:
         given: The input, with the shape of one sample.
@@ -58,7 +58,7 @@ def check_input(given: ComponentInput, max_batch: int) -> None:
     _check_elements("max_shape", given, given.max_shape, axis, max_batch)
     if given.sample_min > given.sample_max:
         raise InvalidField("sample_min", f"sample_min {given.sample_min} is over sample_max {given.sample_max}")
-    if given.shape:  # without one, tensor information may still say it
+    if given.shape:  # without one, tensor information may still state it
         check_preprocessing(given.name, given.preprocessing, given.shape)
     if len(given.sample_values) not in {0, 1, math.prod(given.shape)}:
         raise InvalidField(
@@ -69,7 +69,7 @@ def check_input(given: ComponentInput, max_batch: int) -> None:
 
 
 def _checked_batch_axis(given: ComponentInput, max_batch: int) -> int:
-    """Return the batch axis, `NO_BATCH` if there is none; InvalidField if it cannot be that."""
+    """Return the batch axis, `NO_BATCH` if there is none; raise InvalidField if it cannot be the batch."""
     axis = given.batch_axis or 0
     if not given.shape or axis == NO_BATCH:
         return NO_BATCH
@@ -122,7 +122,7 @@ def package_inputs(declared: Sequence[ComponentInput], max_batch: int) -> tuple[
     """Return the inputs of the package as they are declared, the batch dynamic up to the largest.
 
     Raises:
-        EngineFailure: INVALID_SPEC if a shape cannot be, or preprocessing does not fit its channels.
+        EngineFailure: INVALID_SPEC if a shape is impossible, or preprocessing does not fit its channels.
     """
     specs = []
     for given in declared:
@@ -138,7 +138,7 @@ def network_inputs(declared: Sequence[ComponentInput]) -> tuple[TensorSpec, ...]
     """Return the network's own inputs for one sample: as `package_inputs`, without the batch, in the network's dtypes.
 
     Raises:
-        EngineFailure: INVALID_SPEC where a shape cannot be.
+        EngineFailure: INVALID_SPEC if a shape is impossible.
     """
     return tuple(_declared(given, network_dtype(given), declared) for given in declared)
 
@@ -162,6 +162,6 @@ def _declared(given: ComponentInput, dtype: str, inputs: Sequence[ComponentInput
 
 
 def network_dtype(given: ComponentInput) -> str:
-    """Return the dtype that the network takes: float32 where preprocessing makes numbers of whole pixel values."""
+    """Return the dtype that the network takes: float32 if preprocessing turns integers into fractions."""
     dtype = given.dtype or "float32"
     return "float32" if given.preprocessing.active and not dtype.startswith("float") else dtype

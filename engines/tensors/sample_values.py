@@ -1,11 +1,11 @@
-"""Values as inputs may have them in use, beside the noise that generated samples hold otherwise.
+"""Plausible values for inputs, in addition to the noise of generated samples.
 
-Noise alone misleads about reduced precisions: it excites every channel alike and has none of the smooth areas, silence
-and repetition of real data. What an input is, its shape, element type and name tell:
+Noise alone misleads about reduced precisions: it excites every channel alike, and lacks the smooth areas, the silence
+and the repetition of real data. Shape, element type and name tell the kind of an input:
 
     images   (N, C, H, W) or (N, H, W, C) of 1, 3 or 4 channels: smooth waves with a few flat rectangles on them
     tones    (N, T) or (N, C, T) with T of at least 480, 30 ms of speech: some sines under an envelope
-    tokens   integers in a range of at least 16: Zipf's law, as words have it; masks, positions and segments to match
+    tokens   integers in a range of at least 16: Zipf's law, like words; masks, positions and segments to match
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LEAST_LENGTH = 480
 _MOST_TRACKS = 2
 _LEAST_VOCABULARY = 16
 _MEAN, _DEVIATION = 0.45, 0.225
-"""Of photographs with values from 0 to 1, by which image networks normalize."""
+"""Of photographs with values from 0 to 1; image networks normalize with them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Field:
 
 
 def plausible(rng: np.random.Generator, fields: Sequence[Field]) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """Return values for those inputs whose kind can be told, by name, and the kinds among them, sorted.
+    """Return values for the inputs of known kind, by name, and the kinds, sorted.
 
     Values are float64 or int64, and lie in the field's span if it has one.
     """
@@ -121,14 +121,14 @@ def _track(rng: np.random.Generator, length: int) -> Array:
 
 
 def _tokens(rng: np.random.Generator, shape: Shape, span: tuple[float, float]) -> Array:
-    """Return numbers of words: how often one comes is as 1 / rank."""
+    """Return token numbers whose frequency is proportional to 1 / rank."""
     low, high = int(np.ceil(span[0])), int(np.floor(span[1]))
     ranks = np.exp(rng.uniform(0, np.log(high - low + 1), shape)).astype(np.int64)
     return np.asarray(np.minimum(low + ranks - 1, high))
 
 
 def _beside_tokens(field: Field) -> Array | None:
-    """Return what a mask, positions or segments hold, by the input's name: the last quarter is padding."""
+    """Return values for a mask, positions or segments, by the input's name: the last quarter is padding."""
     if np.dtype(field.dtype).kind not in "iub" or not field.shape:
         return None
     name, places = field.name.lower(), np.broadcast_to(np.arange(field.shape[-1]), field.shape)
@@ -141,7 +141,7 @@ def _beside_tokens(field: Field) -> Array | None:
 
 
 def _within(field: Field, values: Array) -> Array:
-    """Return values cut to those that the input takes."""
+    """Return values clipped to the range of the input."""
     if field.span is None:
         return values
     return np.clip(values, int(np.ceil(field.span[0])), int(np.floor(field.span[1])))

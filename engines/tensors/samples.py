@@ -30,12 +30,12 @@ MAX_FEED_BYTES = 2**28
 
 @dataclass(frozen=True)
 class SampleRange:
-    """Values that one input's generated samples take; both ends 0 stands for the dtype's usual range.
+    """Range of one input's generated samples; if both ends are 0, the dtype's usual range.
 
     Attributes:
         low: Smallest value.
         high: Largest value.
-        pixels: Whether they are whole numbers in 0..255 if no range says otherwise.
+        pixels: Whether they are integers in 0..255 if no range is declared.
         values: The values themselves: one for all elements, or one for each element at the tuned shape of one sample.
     """
 
@@ -46,7 +46,7 @@ class SampleRange:
 
     @property
     def declared(self) -> bool:
-        """Whether the smallest and largest value are said."""
+        """Whether a range is declared."""
         return (self.low, self.high) != (0.0, 0.0)
 
 
@@ -60,7 +60,7 @@ class Samples:
         seed: Seed of generated feeds.
         batch_sizes: Batch sizes among the feeds, rising.
         count: Samples in all feeds together.
-        values: What generated feeds hold: `noise`, and the kinds of `engines.tensors.sample_values`.
+        values: Kinds of generated values: `noise`, and those of `engines.tensors.sample_values`.
     """
 
     feeds: tuple[Arrays, ...]
@@ -72,7 +72,7 @@ class Samples:
 
 
 def batch_sizes(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
-    """Return the batch sizes to compare: 1, 2 and the largest, as far as the inputs allow and memory holds."""
+    """Return the batch sizes to compare: 1, 2 and the largest, as far as inputs and memory allow."""
     largest = largest_batch(inputs)
     bytes_of_one = sum(
         math.prod(spec.at_batch(spec.max, 1)) * dtype_of(spec).itemsize for spec in inputs if is_batched(spec, largest)
@@ -85,9 +85,9 @@ def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], s
     """Return seeded random feeds for every batch size of `batch_sizes`, then one for each other shape.
 
     If an input looks like an image, a signal or a text, one more feed holds such values, at a small batch.
-    Floating-point inputs are standard normal, or uniform in a declared range; pixels are whole numbers in 0..255;
-    integers are uniform in a declared range, both ends included, else in their whole range where they have 8 bits, else
-    0 or 1, which are indices in every vocabulary. An input whose values are given has these.
+    Floating-point inputs are standard normal, or uniform in a declared range; pixels are integers in 0..255;
+    integers are uniform in a declared range, both ends included, else in their whole range if they have 8 bits, else
+    0 or 1, which are indices in every vocabulary. An input with given values has these.
     """
     rng = np.random.default_rng(seed)
     sizes = batch_sizes(inputs)
@@ -111,7 +111,7 @@ def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], s
 def _plausible(
     rng: np.random.Generator, inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], shapes: Sequence[Shape]
 ) -> tuple[Arrays, tuple[str, ...]]:
-    """Return a feed of values as they may come in use, and of which kinds they are; noise if nothing tells."""
+    """Return a feed of plausible values, and their kinds; noise for inputs of unknown kind."""
     drawn: Arrays = {}
     fields = []
     for spec, shape in zip(inputs, shapes, strict=True):
@@ -134,9 +134,7 @@ def dtype_of(spec: TensorSpec) -> np.dtype[Any]:
     try:
         return np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
     except TypeError:
-        raise invalid(
-            f"Input '{spec.name}' has the element type {spec.dtype}, for which there are no samples."
-        ) from None
+        raise invalid(f"Input '{spec.name}' has the element type {spec.dtype}, which samples cannot have.") from None
 
 
 def _draw(rng: np.random.Generator, spec: TensorSpec, values: SampleRange, shape: Shape) -> Array:

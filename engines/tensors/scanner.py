@@ -1,4 +1,4 @@
-"""Reads one line of tensor information from left to right, and says where it is wrong."""
+"""Reads one line of tensor information from left to right, and reports line and column of an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Scanner:
         return value
 
     def _integer(self, digits: str) -> int:
-        """Return the number; one of more digits than any that is allowed stands for all such."""
+        """Return the number; numbers with more digits than allowed become one that is out of every range."""
         return int(digits) if len(digits) <= 18 else -1 if digits.startswith("-") else 10**18
 
     def _take(self, character: str, expected: str) -> None:

@@ -12,21 +12,21 @@ Shape = tuple[int, ...]
 """One extent per axis; empty for a scalar."""
 
 MAX_ELEMENTS = 2**29
-"""Most elements that one tensor may have: 2 GiB of float32, far over any real input."""
+"""Most elements that one tensor may have: 2 GiB of float32, far more than any real input."""
 
 OPEN_EXTENT = 2**31 - 1
-"""`max` of an open axis: one whose upper bound nobody has said."""
+"""`max` of an open axis: one without a stated upper bound."""
 
 
 def check_shape(shape: Iterable[int], name: str = "") -> Shape:
-    """Return the extents when each is at least 1 and their product at most `MAX_ELEMENTS`.
+    """Return the extents if each is at least 1 and their product at most `MAX_ELEMENTS`.
 
     Args:
         shape: One extent per axis; none for a scalar.
         name: Tensor that the message names.
 
     Raises:
-        EngineFailure: INVALID_SPEC with the sentence that says which extent is wrong.
+        EngineFailure: INVALID_SPEC naming the extent that is wrong.
     """
     extents = tuple(shape)
     whose = f"The shape of '{name}', " if name else "The shape "

@@ -14,7 +14,7 @@ from engines.failures import invalid
 from engines.tensors.shapes import OPEN_EXTENT, Shape, check_shape
 
 NO_BATCH = -1
-"""`batch_axis` of a tensor none of whose axes counts the samples of a batch."""
+"""`batch_axis` of a tensor without an axis that counts the samples of a batch."""
 
 MAX_AXIS_NAME = 100
 """Longest name of an axis that is kept, in characters."""
@@ -47,13 +47,13 @@ class TensorSpec:
         dtype: One of `DTYPES`.
         min: Smallest extent of each axis.
         opt: Extent of each axis that a form is tuned for.
-        max: Largest extent of each axis; `OPEN_EXTENT` where it has no known bound.
-        known: False where the graph does not say even the number of axes; the profile is empty then.
-        members: The only shapes that the tensor may take, where not all between `min` and `max` are; not compared,
-            and no part of the JSON form.
+        max: Largest extent of each axis; `OPEN_EXTENT` if it has no known bound.
+        known: False if the graph does not state even the number of axes; the profile is empty then.
+        members: The only allowed shapes, if not all between `min` and `max` are allowed. Not compared, and not part of
+            the JSON form.
         axis_names: Name of each axis as the graph gives it, empty for an axis without one; no entries if no axis has a
             name. Not compared.
-        batch_axis: Axis that counts the samples of a batch; `NO_BATCH` if none does. Of no meaning without axes.
+        batch_axis: Axis that counts the samples of a batch; `NO_BATCH` if none does. Meaningless without axes.
 
     Raises:
         EngineFailure: INVALID_SPEC for an unknown dtype or a profile that is not in order.
@@ -90,7 +90,7 @@ class TensorSpec:
 
     @classmethod
     def unknown(cls, name: str, dtype: str) -> Self:
-        """Return a spec whose shape the graph does not say."""
+        """Return a spec whose shape the graph does not state."""
         return cls(name, dtype, (), (), (), known=False)
 
     @property
@@ -140,13 +140,15 @@ class TensorSpec:
         if max_batch < 1:
             raise invalid(f"The largest batch is {max_batch}; it is at least 1.")
         if not self.has_batch:
-            raise invalid(f"Tensor '{self.name}' has no batch axis: its shape is empty or unknown, or it says so.")
+            raise invalid(
+                f"Tensor '{self.name}' has no batch axis: its shape is empty or unknown, or it declares none."
+            )
         most = check_shape(self.at_batch(self.max, max_batch), self.name)
         tuned = self.at_batch(self.opt, min(self.opt[self.batch_axis], max_batch))
         return replace(self, min=self.at_batch(self.min, 1), opt=tuned, max=most)
 
     def including(self, shape: Shape) -> TensorSpec:
-        """Return the spec widened where it must be to hold a shape that was seen; `unknown` where that cannot be."""
+        """Return the spec widened to include an observed shape; `unknown` if the number of axes differs."""
         if not self.known or len(shape) != len(self.max) or 0 in shape:
             return TensorSpec.unknown(self.name, self.dtype)
         low, high = (tuple(map(pick, extents, shape)) for pick, extents in ((min, self.min), (max, self.max)))

@@ -1,6 +1,6 @@
-"""Reads and writes tensor information, the text in which users say what a model takes.
+"""Reads tensor information, the text in which users describe the inputs of a model.
 
-One element a line, or several with spaces between them: `place:dtype(shape)`, then what else is to be said.
+One element per line, or several with spaces between them: `place:dtype(shape)`, then options.
 
     input_0:float(1*3*224*224)                 first input of a list or tuple, one shape
     input_ids:int32(1*4,8*384)                 key of a dict; a range from the first shape to the second
@@ -96,7 +96,7 @@ class _Line(Scanner):
         return self._with_options(element)
 
     def _with_options(self, element: TensorElement) -> TensorElement:
-        """Return the element with what is said after its shape: `batch=1`, `value=16000`."""
+        """Return the element with the options after its shape: `batch=1`, `value=16000`."""
         while (found := _OPTION.match(self._rest())) is not None:
             said = element.batch_axis is not None if found[1] == "batch" else bool(element.values)
             if said:

@@ -1,4 +1,4 @@
-"""The nested lists, tuples and dicts that elements of tensor information stand for: checked, and filled with values."""
+"""The nested lists, tuples and dicts that elements of tensor information describe: checked, and filled with values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Way = tuple[Step, ...]
 
 
 def check_structure(elements: Sequence[TensorElement]) -> tuple[int, str] | None:
-    """Return the first element that does not fit those before it, by its index, and why; None where all fit."""
+    """Return the first element that does not fit those before it, by its index, and why; None if all fit."""
     kinds: dict[tuple[str, Way], str] = {}
     names: dict[str, str] = {}
     for index, element in enumerate(elements):
@@ -27,7 +27,7 @@ def check_structure(elements: Sequence[TensorElement]) -> tuple[int, str] | None
 
 
 def _first_gap(elements: Sequence[TensorElement]) -> tuple[int, str] | None:
-    """Return the first item of a list or tuple before which one is missing."""
+    """Return the first item of a list or tuple whose predecessor is missing."""
     items = {(e.argument, e.steps[: depth + 1]) for e in elements for depth in range(len(e.steps))}
     for index, element in enumerate(elements):
         for depth, step in enumerate(element.steps):
@@ -48,7 +48,7 @@ def is_positional(elements: Sequence[TensorElement]) -> bool:
 
 
 def assemble(elements: Sequence[TensorElement], arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the positional and the keyword arguments of a call, nested as the elements say.
+    """Return the positional and the keyword arguments of a call, nested as the elements describe.
 
     Args:
         elements: The elements.
@@ -68,7 +68,7 @@ def assemble(elements: Sequence[TensorElement], arrays: Sequence[Any]) -> tuple[
 
 
 def _collected(value: Any) -> Any:
-    """Return steps and their values as the list, tuple or dict that they are; any other value as it is."""
+    """Return steps and their values as the list, tuple or dict that they describe; any other value unchanged."""
     if not (isinstance(value, dict) and value and all(isinstance(step, Step) for step in value)):
         return value
     items = {step.key: _collected(item) for step, item in value.items()}

@@ -48,7 +48,7 @@ def from_npz(
         path: The NPZ file.
         component: Name of the component.
         inputs: Its inputs.
-        ranges: What is said of an input's values: one whose values are given needs no array.
+        ranges: Declared values by input; an input with given values needs no array.
         only: Whether bare input names are this component's.
 
     Raises:
@@ -104,7 +104,7 @@ def _rows(array: Array, spec: TensorSpec, indices: Array, batch: int) -> Array:
 
 
 def _count(array: Array, spec: TensorSpec, batch: int) -> int:
-    """Return how many samples an array holds: its rows, or as often as it has all rows of one; 1 if these vary."""
+    """Return the number of samples in an array: its rows, or whole multiples of a fixed batch; 1 if that varies."""
     rows, (low, high) = int(array.shape[spec.batch_axis]), spec.batch_ends
     if is_batched(spec, batch):
         return rows

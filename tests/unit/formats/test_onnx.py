@@ -51,7 +51,7 @@ def test_a_graph_may_leave_its_shapes_unsaid(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     model = graphs.model([graphs.node("Relu", ["x"], ["y"])], [("x", "float32", None)], [("y", "float32", None)])
     (tmp_path / "source" / "net.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(EngineFailure, match="does not say the shape of its input 'x'") as caught:
+    with pytest.raises(EngineFailure, match="does not state the shape of its input 'x'") as caught:
         read("ONNX", tmp_path)
     assert "--tensor-information 'x:float(" in caught.value.suggested_fix
     assert_equal(read("ONNX", tmp_path, inputs=[{"name": "x", "shape": [1, 3]}]))
