@@ -10,7 +10,7 @@ from pathlib import Path
 from engines.formats.reading import Reader, read_source, with_inputs
 from engines.formats.source import Source
 from engines.graph.execution import make_ready
-from engines.runtimes.protocol import BuildSource, Network
+from engines.runtimes.source import BuildSource, Network
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
 from engines.spec.template import Component, Execution

@@ -7,15 +7,14 @@ from collections.abc import Collection
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.protocol import (
-    GRAPH,
     BuildOptions,
-    BuildSource,
     BuiltForm,
-    Network,
+    Integers,
     Runtime,
     Session,
     Where,
 )
+from engines.runtimes.source import GRAPH, BuildSource, Network
 from engines.spec.devices import Device, load_catalog
 
 ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript", "tensorrt", "tflite", "ascend")
@@ -94,6 +93,7 @@ __all__ = [
     "BuildOptions",
     "BuildSource",
     "BuiltForm",
+    "Integers",
     "Network",
     "Runtime",
     "Session",

@@ -1,4 +1,4 @@
-"""What the search chooses among: a form before it is built, and after.
+"""A form before it is built, and after: what a search chooses among.
 
 FormSpec ──Maker──▶ Made (files, options) ──FormProcess──▶ outputs, times, memory
 """
@@ -14,7 +14,7 @@ from engines.runtimes import runtimes
 from engines.runtimes.protocol import BuiltForm
 
 _PRECISIONS_BY_COST = ("FP32", "BF16", "FP16", "INT8", "INT4")
-"""From what changes least to what changes most of the source."""
+"""From the precision that changes least of the source to the one that changes most."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FormSpec:
 
     @property
     def name(self) -> str:
-        """What reports call it: `openvino BF16, 2 streams`."""
+        """Name in reports: `openvino BF16, 2 streams`."""
         parts = [f"{self.runtime} {self.precision}"]
         if self.reader:
             parts.append("read from PyTorch" if self.reader == "pytorch" else f"{self.reader} reader")
@@ -52,7 +52,7 @@ class FormSpec:
 
     @property
     def simplicity(self) -> tuple[int, int, str]:
-        """Sorts the simpler form first: one with less in it that a person has to know; then the wider precision."""
+        """Sorts the simpler form first: the one with fewer settings; then the wider precision."""
         settings = len(self.knobs) + bool(self.reader) + 2 * bool(self.quantizer)
         rank = (
             _PRECISIONS_BY_COST.index(self.precision)
@@ -67,7 +67,7 @@ class FormSpec:
 
     @property
     def is_default(self) -> bool:
-        """Whether it is a runtime's own default in its precision: nothing is set, and nothing quantized."""
+        """Whether it is a runtime's default in its precision: nothing is set, and nothing is quantized."""
         return not (self.knobs or self.reader or self.quantizer)
 
     def to_dict(self) -> dict[str, Any]:

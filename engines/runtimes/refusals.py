@@ -8,7 +8,7 @@ from engines.failures import EngineFailure, FailureReason, first_line, tells_of_
 
 
 def unsupported_precision(runtime: str, precision: str, why: str, offered_by: str) -> EngineFailure:
-    """Return the failure of a runtime that cannot compute in a precision, with who can."""
+    """Return the failure of a runtime that cannot compute in a precision, naming one that can."""
     return EngineFailure(
         FailureReason.UNSUPPORTED_PRECISION,
         f"{runtime} cannot compute in {precision} here: {why}",
@@ -17,7 +17,7 @@ def unsupported_precision(runtime: str, precision: str, why: str, offered_by: st
 
 
 def unsupported_operator(runtime: str, onnx_path: Path, operator: str, domain: str, raw: str) -> EngineFailure:
-    """Return the failure that names the first node of an operator that a runtime does not know."""
+    """Return the failure that names the first node whose operator a runtime does not have."""
     import onnx
 
     graph = onnx.load(str(onnx_path), load_external_data=False).graph
@@ -36,7 +36,7 @@ def unsupported_operator(runtime: str, onnx_path: Path, operator: str, domain: s
 
 
 def crashed(runtime: str, action: str, error: Exception) -> EngineFailure:
-    """Return the failure of a runtime that gave no usable answer: OUT_OF_MEMORY where it says so."""
+    """Return the failure of a runtime that failed: OUT_OF_MEMORY if it says so."""
     if tells_of_no_memory(str(error)):
         return EngineFailure(
             FailureReason.OUT_OF_MEMORY,

@@ -85,7 +85,7 @@ def open_session(
         raise EngineFailure(
             FailureReason.UNSUPPORTED_PRECISION,
             f"{title}: {error}.",
-            suggested_fix="Build it on a machine like the one that serves it, or choose openvino or onnxruntime.",
+            suggested_fix="Build it on a machine like the one that serves it, or choose another runtime.",
         ) from error
     except Exception as error:
         raise (translate(error) if translate else crashed(title, "load the model", error)) from error

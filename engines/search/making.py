@@ -43,9 +43,9 @@ class Maker:
     Attributes:
         prepared: The component.
         target: Device that is built for.
-        workdir: Where the forms go, each into a folder of its own.
+        workdir: Folder of the forms, each in a folder of its own.
         threads: Threads of every session.
-        seed: Seed of whatever is drawn.
+        seed: Seed of random numbers.
         eight_bit: Returns the component quantized for a runtime; None if there is nothing to calibrate on.
     """
 
@@ -60,7 +60,7 @@ class Maker:
         """Build a form; one that was built before is built anew, in the same place.
 
         Raises:
-            EngineFailure: why it cannot be built: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR, OUT_OF_MEMORY,
+            EngineFailure: it cannot be built: UNSUPPORTED_PRECISION, UNSUPPORTED_OPERATOR, OUT_OF_MEMORY,
                 TOOLCHAIN_UNAVAILABLE, TOOLCHAIN_CRASHED, or INVALID_SPEC for a spec that its runtime does not take.
             Overrun: There is no time left (`engines.sandbox.deadline`).
         """
@@ -82,14 +82,14 @@ class Maker:
                 f"{spec.name} takes more memory to build than there is.",
                 suggested_fix="Raise the task's memory limit.",
             ) from error
-        except Exception as error:  # a runtime's tools raise what they like
+        except Exception as error:  # a runtime's tools may raise anything
             log.exception("%s could not be built", spec.name)
             raise crashed(spec.runtime, f"build {spec.name}", error) from error
         log.info("%s: built %s, %d bytes, %s", spec.name, ", ".join(form.files), form.size_bytes, form.options)
         return Made(spec, form, quantized.quantizer if quantized else "")
 
     def directory(self, spec: FormSpec) -> Path:
-        """Return the folder of a form: a name that people recognise, and a digest that tells forms apart."""
+        """Return the folder of a form: a readable name, and a digest that tells forms apart."""
         digest = hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
         return self.workdir / "forms" / f"{spec.runtime}-{spec.precision.lower()}-{digest}"
 

@@ -30,11 +30,11 @@ _TAIL = 2000
 
 
 def compile_program(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Compile a program to a package, in a process that is ended if the work has no time left.
+    """Compile a program to a package, in a process that is killed if the work has no time left.
 
     Raises:
         Overrun: There was not enough time.
-        RuntimeError: It cannot be compiled, with the end of what the compiler said.
+        RuntimeError: It cannot be compiled; the message ends with the compiler's output.
     """
     import torch
 
@@ -58,15 +58,15 @@ def compile_program(program: torch.export.ExportedProgram, path: Path) -> None:
 
 
 def _compile(program: Path, path: Path) -> None:
-    """Compile a program; what the compiler leaves behind lies in a folder that is removed afterwards."""
+    """Compile a program; the compiler's files are in a folder that is removed afterwards."""
     import torch
     from torch._inductor import config
 
     settings = {
-        "freezing": True,  # weights are constants: laid out once, when the library is made
+        "freezing": True,  # weights are constants: their layout is chosen once, at compile time
         "cpp.march": _LEVELS[capability()],
         "cpp_cache_precompile_headers": False,  # compiling torch's headers once costs more than one network saves
-        "cpp.vec_isa_ok": True,  # what vectors the processor has it says itself: no program is compiled to find out
+        "cpp.vec_isa_ok": True,  # trust the processor's flags: compile no test program
         "compile_threads": 1,
     }
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -1,12 +1,11 @@
 """TorchInductor ahead of time on CPUs: the network compiled to a shared library by the C++ compiler of the machine.
 
 `torch.export` → `torch._inductor.aoti_compile_and_package` → `model.pt2`. The library is compiled for a level of x86
-(v3 with AVX2, v4 with AVX-512), not for the very processor, so that the package says what it needs: `cpu_capability`.
+(v3 with AVX2, v4 with AVX-512), not for this one processor; the package states the level: `cpu_capability`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -16,33 +15,25 @@ from pathlib import Path
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.form import FormSpec
+from engines.runtimes.host import HostRuntime
 from engines.runtimes.inductor.compile_process import compile_program
 from engines.runtimes.inductor.opener import CAPABILITY, capability, open_form
 from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
-from engines.runtimes.protocol import (
-    NETWORK,
-    BuildOptions,
-    BuildSource,
-    BuiltForm,
-    Runtime,
-    Session,
-    Where,
-    where_on_host,
-)
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Runtime, Session
 from engines.runtimes.refusals import crashed
 from engines.runtimes.session import open_session
+from engines.runtimes.source import NETWORK, BuildSource
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, packaged_network
 from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES
 from engines.spec.devices import Device
-from engines.spec.toolchain import versions
 
 _TITLE = "TorchInductor"
 _KNOBS = (ALLOCATOR, THREADS)
 _COMPILER = "g++"
 
 
-class Inductor:
+class Inductor(HostRuntime):
     """TorchInductor, ahead of time, on CPUs."""
 
     name = "inductor"
@@ -51,14 +42,6 @@ class Inductor:
     modules: tuple[str, ...] = ("torch.export",)
     takes: tuple[str, ...] = (NETWORK,)
     knobs: tuple[Knob, ...] = _KNOBS
-
-    def available(self) -> str | None:
-        """Return None if torch is installed, else what is missing; a compiler is needed to build only."""
-        return None if importlib.util.find_spec("torch") else "the package `torch`"
-
-    def where(self, device: Device) -> Where:
-        """Return HERE on a machine like the device."""
-        return where_on_host(device)
 
     def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Compile the network to `out_dir/model.pt2`.
@@ -97,14 +80,6 @@ class Inductor:
             yield Candidate(FormSpec(self.name, "BF16", knobs=allocator_knobs(now)), 37)
         if now.has_module:
             yield Candidate(FormSpec(self.name, "FP32", knobs=allocator_knobs(now)), 36)
-
-    def baselines(self, now: Situation) -> Iterator[Candidate]:
-        """Yield nothing: it takes minutes to compile."""
-        yield from ()
-
-    def environment(self, target: Device) -> dict[str, str]:
-        """Return the versions of what builds and runs."""
-        return versions(self.packages)
 
 
 RUNTIME: Runtime = Inductor()

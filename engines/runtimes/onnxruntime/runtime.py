@@ -1,15 +1,13 @@
-"""ONNX Runtime on CPUs: the graph as it is, optimised in full when it is loaded.
+"""ONNX Runtime on CPUs: the graph as it is, fully optimized when it is loaded.
 
-The runtime's optimised graph depends on the processor that optimised it, so the package carries the ONNX file itself.
-FP16 graphs are computed in float32 between casts, weights cast once at the start: half the file, no less time. There
-are no BF16 kernels. Integers are computed exactly: without `session.x64quantprecision` the kernels for x86 processors
-that have no VNNI let sums of products of unsigned and signed bytes overflow. Others are not told: with it they compute
-the same in kernels of half the speed.
+The optimized graph depends on the processor, so the package carries the original ONNX file. FP16 graphs are computed in
+float32 between casts, and weights are cast once at the start: half the file, no less time. There are no BF16 kernels.
+Integers are computed exactly: without `session.x64quantprecision`, the kernels for x86 processors without VNNI let sums
+of products of unsigned and signed bytes overflow. Other processors do not get the option: it only halves the speed.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,24 +17,16 @@ from engines.graph.hygiene import external_files, load_model
 from engines.graph.precision import QUANTIZED, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import FormSpec
+from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.onnxruntime.dynamic_graph import quantize_by_default, quantize_products
 from engines.runtimes.onnxruntime.opener import EXACT, PACKAGES, open_form
 from engines.runtimes.onnxruntime.transformer_graph import fused_graph
-from engines.runtimes.protocol import (
-    GRAPH,
-    BuildOptions,
-    BuildSource,
-    BuiltForm,
-    Runtime,
-    Session,
-    Where,
-    where_on_host,
-)
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Runtime, Session
 from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import OpenedSession, open_session
+from engines.runtimes.source import GRAPH, BuildSource
 from engines.spec.devices import Device
-from engines.spec.toolchain import versions
 
 _TITLE = "ONNX Runtime"
 _PLAIN = {"graph_optimization_level": "ORT_ENABLE_ALL", "execution_mode": "ORT_SEQUENTIAL"}
@@ -59,7 +49,7 @@ _DEFAULT_WEIGHTS = ("weights", "int8_default")
 _UNKNOWN_OPERATOR = re.compile(r"(?:(?P<domain>[\w.]+):)?(?P<op>\w+)\(-?\d*\) is not a registered function/op")
 
 
-class OnnxRuntime:
+class OnnxRuntime(HostRuntime):
     """ONNX Runtime's CPU provider."""
 
     name = "onnxruntime"
@@ -67,15 +57,8 @@ class OnnxRuntime:
     packages: tuple[str, ...] = PACKAGES
     modules: tuple[str, ...] = ("onnxruntime",)
     takes: tuple[str, ...] = (GRAPH,)
+    integers: Integers | None = Integers()
     knobs: tuple[Knob, ...] = _KNOBS
-
-    def available(self) -> str | None:
-        """Return None if ONNX Runtime is installed, else what is missing."""
-        return None if importlib.util.find_spec("onnxruntime") else "the package `onnxruntime`"
-
-    def where(self, device: Device) -> Where:
-        """Return HERE on a machine like the device."""
-        return where_on_host(device)
 
     def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Write the graph, with its external data, to `out_dir/model.onnx`."""
@@ -128,10 +111,6 @@ class OnnxRuntime:
         """Yield the graph as it is: it stands for sources that are graphs, and for networks that nothing else runs."""
         yield Candidate(self._form("INT8", quantizer="quantized") if now.is_quantized else self._form("FP32"), 0)
 
-    def environment(self, target: Device) -> dict[str, str]:
-        """Return the versions of what builds and runs."""
-        return versions(self.packages)
-
     def _main(self, now: Situation) -> Iterator[Candidate]:
         weights = self._form("INT8", ("weights", "int8"))
         # convolutions stay in floating point there, so that images gain nothing
@@ -165,7 +144,7 @@ def _options(precision: str, knobs: Mapping[str, str]) -> dict[str, str]:
 
 
 class OnnxRuntimeSession(OpenedSession):
-    """An ONNX graph in ONNX Runtime; with `optimise` off, the reference that other forms are compared with."""
+    """An ONNX graph in ONNX Runtime; without `optimise`, the reference that other forms are compared with."""
 
     def __init__(self, path: Path, threads: int, *, optimise: bool) -> None:
         level = {} if optimise else {"graph_optimization_level": "ORT_DISABLE_ALL"}

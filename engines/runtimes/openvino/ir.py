@@ -1,4 +1,4 @@
-"""Says what an OpenVINO IR contains: the XML file of its graph, without OpenVINO.
+"""Describes an OpenVINO IR from the XML file of its graph, without OpenVINO.
 
 Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
@@ -21,13 +21,13 @@ def describe_ir(path: Path, shown_path: str) -> dict[str, Any]:
     """Return the `GraphDescription` of an IR, without its signature.
 
     Raises:
-        EngineFailure: INVALID_MODEL where the file is no IR.
+        EngineFailure: INVALID_MODEL if the file is no IR.
     """
     operators: Counter[str] = Counter()
     elements = size = 0
     version = ""
     try:
-        # Expat bounds the expansion of entities, ElementTree opens no external ones, and the sandbox holds the rest.
+        # Expat bounds the expansion of entities, ElementTree opens no external ones, and the sandbox contains the rest.
         for event, element in ElementTree.iterparse(path, ("start", "end")):  # noqa: S314
             if event == "start" and element.tag == "net":
                 version = element.get("version", "")

@@ -1,4 +1,4 @@
-"""OpenVINO's models before they are compiled: read from a torch network, compressed, named so that bytes repeat."""
+"""OpenVINO's models before they are compiled: read from a torch network, compressed, with names that repeat."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import io
 import warnings
 from typing import Any
 
-from engines.runtimes.protocol import BuildSource
 from engines.runtimes.refusals import crashed
+from engines.runtimes.source import BuildSource
 from engines.runtimes.torch_networks.modules import example_of, packaged_network
 from engines.runtimes.torch_networks.state import kept_state
 
 _INTEGERS = frozenset({"i8", "u8", "i4", "u4"})
 _PRODUCTS_GROUP = "32"
-"""Activations that share a scale where products with compressed weights are computed in int8: the plug-in's default."""
+"""Activations that share a scale in int8 products with compressed weights: the plug-in's default."""
 
 
 def read_network(source: BuildSource) -> Any:
     """Return the model that OpenVINO's own PyTorch reader makes of the torch network, its inputs and outputs named.
 
     Raises:
-        EngineFailure: INVALID_SPEC where there is no network, TOOLCHAIN_CRASHED where it cannot be read.
+        EngineFailure: INVALID_SPEC if there is no network, TOOLCHAIN_CRASHED if it cannot be read.
     """
     import openvino as ov
     import torch
@@ -73,7 +73,7 @@ def is_quantized(model: Any) -> bool:
 
 
 def name_by_position(model: Any) -> None:
-    """Replace names that hold a counter of the process, so that equal graphs give equal bytes."""
+    """Replace names that contain a counter of the process, so that equal graphs give equal bytes."""
     model.set_friendly_name("model")
     for position, operation in enumerate(model.get_ordered_ops()):
         generated = operation.get_friendly_name() == operation.get_name()

@@ -1,14 +1,13 @@
 """OpenVINO on x86 CPUs: the graph as OpenVINO's IR, compiled with its precision always stated.
 
-Without a stated precision OpenVINO computes in bfloat16 on CPUs that have it, whatever the graph says; asked for
-float16 on one without that, too. So FP16 graphs are compiled for float32: weights in half the bytes, products in
-float32. So are INT8 and INT4 graphs: what the graph quantizes is computed in integers, the rest in float32. Whether
-activations are brought to int8 for compressed weights is what the IR says (`runtime_options`), else they are not.
+Without a stated precision, OpenVINO computes in bfloat16 on CPUs that have it, whatever the graph says; it also does so
+if it is asked for float16 on a CPU without float16. Therefore FP16 graphs are compiled for float32: weights in half the
+bytes, products in float32. So are INT8 and INT4 graphs: quantized nodes compute in integers, the others in float32.
+Activations become int8 for compressed weights only if the IR says so (`runtime_options`).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,24 +18,15 @@ from engines.failures import EngineFailure
 from engines.graph.precision import QUANTIZED, not_quantized, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import FormSpec
+from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.openvino.models import compress_weights, is_quantized, name_by_position, read_network
 from engines.runtimes.openvino.opener import PACKAGES, open_form
-from engines.runtimes.protocol import (
-    GRAPH,
-    NETWORK,
-    BuildOptions,
-    BuildSource,
-    BuiltForm,
-    Runtime,
-    Session,
-    Where,
-    where_on_host,
-)
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Runtime, Session
 from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import open_session
+from engines.runtimes.source import GRAPH, NETWORK, BuildSource
 from engines.spec.devices import Device
-from engines.spec.toolchain import versions
 
 _TITLE = "OpenVINO"
 _HINTS = {"FP32": "f32", "BF16": "bf16", "FP16": "f32", "INT8": "f32", "INT4": "f32"}
@@ -57,7 +47,7 @@ _KNOBS = (
 _NO_RULE = re.compile(r"No conversion rule found for operations: (?P<op>[\w.]+)")
 
 
-class OpenVino:
+class OpenVino(HostRuntime):
     """OpenVINO's CPU plug-in."""
 
     name = "openvino"
@@ -65,15 +55,9 @@ class OpenVino:
     packages: tuple[str, ...] = PACKAGES
     modules: tuple[str, ...] = ("openvino",)
     takes: tuple[str, ...] = (_IR, GRAPH, NETWORK)
+    integers: Integers | None = Integers(own_form=True, saturate=True)
+    tools = ("nncf",)
     knobs: tuple[Knob, ...] = _KNOBS
-
-    def available(self) -> str | None:
-        """Return None if OpenVINO is installed, else what is missing."""
-        return None if importlib.util.find_spec("openvino") else "the package `openvino`"
-
-    def where(self, device: Device) -> Where:
-        """Return HERE on a machine like the device."""
-        return where_on_host(device)
 
     def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Write the graph as `out_dir/model.xml` and `model.bin`, weights as they are, dynamic axes kept.
@@ -120,14 +104,6 @@ class OpenVino:
         if now.allows_half and now.objective != "SIZE":  # half the bytes for those who look at the size as well
             yield Candidate(self._form("FP16"), 19)
 
-    def baselines(self, now: Situation) -> Iterator[Candidate]:
-        """Yield nothing: nobody runs a source by OpenVINO before it is converted."""
-        yield from ()
-
-    def environment(self, target: Device) -> dict[str, str]:
-        """Return the versions of what builds and runs."""
-        return versions((*self.packages, "nncf"))
-
     def _main(self, now: Situation) -> Iterator[Candidate]:
         weights = self._form("INT8", ("weights", "int8"))
         if now.objective == "SIZE" and now.goal == "INT8":
@@ -172,10 +148,10 @@ def compile_options(precision: str, streams: int = 1) -> dict[str, str]:
     """Return the options for a precision and a number of streams.
 
     Raises:
-        EngineFailure: UNSUPPORTED_PRECISION where this CPU cannot compute in it.
+        EngineFailure: UNSUPPORTED_PRECISION if this CPU cannot compute in it.
     """
     if precision not in _HINTS:
-        why = f"its CPU plug-in is asked for {', '.join(_HINTS)} only."
+        why = f"its CPU plug-in takes {', '.join(_HINTS)} only."
         raise unsupported_precision(_TITLE, precision, why, "It offers FP32, and BF16 on CPUs that have bfloat16.")
     if precision == "BF16" and "BF16" not in capabilities():
         why = "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX)."
@@ -195,7 +171,7 @@ def capabilities() -> frozenset[str]:
 
 
 def _stated_group_size(model: Any) -> str:
-    """Return how many activations share a scale where products are computed in int8, as the IR says; 0 for none."""
+    """Return how many activations share a scale in int8 products, as the IR says; 0 if products are not in int8."""
     path = ["runtime_options", _GROUP_SIZE]
     return str(model.get_rt_info(path).astype(str)) if model.has_rt_info(path) else "0"
 

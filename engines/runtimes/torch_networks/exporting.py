@@ -1,4 +1,4 @@
-"""`torch.export` of a packaged network, its batch and ranged axes dynamic, and its failures in words."""
+"""`torch.export` of a packaged network with a dynamic batch and dynamic ranged axes, and its failures in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.runtimes.protocol import BuildSource
+from engines.runtimes.source import BuildSource
 from engines.runtimes.torch_networks.modules import example_of
 from engines.runtimes.torch_networks.state import kept_state
 from engines.sandbox.tasklog import quiet
@@ -28,7 +28,7 @@ def export_program(title: str, network: torch.nn.Module, source: BuildSource) ->
 
     Raises:
         EngineFailure: UNSUPPORTED_OPERATOR for control flow that depends on values, with the line that decides;
-            TOOLCHAIN_CRASHED for whatever else `torch.export` refuses.
+            TOOLCHAIN_CRASHED for anything else that `torch.export` refuses.
     """
     import torch
 
@@ -45,7 +45,7 @@ def export_program(title: str, network: torch.nn.Module, source: BuildSource) ->
 def _dynamic_axes(source: BuildSource, example: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
     """Return, for each input, the axes that vary; one name for all batch axes, so that they are known to be equal.
 
-    An axis whose example has an extent of 0 or 1 would be fixed by the exporter, so it is left to be found out.
+    The exporter would fix an axis whose example has an extent of 0 or 1, so such an axis is not declared.
     """
     from torch.export import Dim
 
@@ -78,8 +78,8 @@ def _explained(title: str, error: Exception) -> EngineFailure:
             node=module or where,
             operator="control flow",
             evidence=raw.strip()[-1000:],
-            suggested_fix="Write the decision with torch.where or torch.cond. Forms built from the ONNX graph hold "
-            "what was decided for the samples, and are tried as well.",
+            suggested_fix="Write the decision with torch.where or torch.cond. Forms built from the ONNX graph "
+            "keep the decision that the samples led to; they are tried as well.",
         )
     return EngineFailure(
         FailureReason.TOOLCHAIN_CRASHED,

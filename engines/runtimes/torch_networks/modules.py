@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.knobs import ALLOCATOR
-from engines.runtimes.protocol import BuildSource
+from engines.runtimes.source import BuildSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +29,11 @@ def packaged_network(
 ) -> torch.nn.Module:
     """Return a network that takes the package's inputs in order and returns a tuple of its outputs in order.
 
-    Preprocessing comes first, in float32. For BF16 parameters and activations are in bfloat16, brought there behind the
-    preprocessing and back to float32 at the outputs. The source's own network stays as it is.
+    Preprocessing comes first, in float32. For BF16, parameters and activations are cast to bfloat16 after the
+    preprocessing, and outputs back to float32. The source's own network stays as it is.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the source has no network, UNSUPPORTED_PRECISION where this CPU has no
+        EngineFailure: INVALID_SPEC if the source has no network, UNSUPPORTED_PRECISION if this CPU has no
             arithmetic for the precision.
     """
     import torch
@@ -42,7 +42,7 @@ def packaged_network(
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
             f"{runtime} builds from a torch network, and this source is a graph without one.",
-            suggested_fix="Choose onnxruntime or openvino, which build from graphs, or upload the network itself: a "
+            suggested_fix="Choose a runtime that builds from graphs, or upload the network itself: a "
             "state dict with its architecture, TorchScript, an exported program or a Hugging Face folder.",
         )
     dtype = _dtype(runtime, precision)
@@ -96,7 +96,7 @@ def _dtype(runtime: str, precision: str) -> torch.dtype | None:
                 if precision == "BF16"
                 else "it is built in FP32 and BF16 only."
             ),
-            suggested_fix="Choose the precision FP32, or for INT8 the runtime onnxruntime or openvino.",
+            suggested_fix="Choose the precision FP32, or a runtime that offers the precision.",
         )
     return torch.bfloat16
 

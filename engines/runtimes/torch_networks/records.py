@@ -1,4 +1,4 @@
-"""Records of what a call of a torch network may change: each tells whether it did, and puts back what was there."""
+"""Records of what a call of a torch network may change: each detects a change and can undo it."""
 
 from __future__ import annotations
 

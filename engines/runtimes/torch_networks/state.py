@@ -1,8 +1,8 @@
-"""What calls of a torch network may change, and how it is put back: the state that its file holds is its own.
+"""The state that calls of a torch network may change, and how it is restored to what the network's file holds.
 
 A network may keep something from one call to the next: a buffer, a cache in a list, a counter, an attribute of a
-TorchScript program. Whoever runs or traces one puts back what it was afterwards, in place, so that whatever shares its
-tensors has them back, too.
+TorchScript program. Code that runs or traces a network restores this state afterwards, in place, so that objects which
+share its tensors see the restored values.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ class NetworkState:
     """The state of a network when this was made."""
 
     def __init__(self, network: torch.nn.Module) -> None:
-        """Remember the state: the network's, and that of everything that it holds."""
+        """Record the state of the network and of everything that it holds."""
         self._records = [record for _, record in sorted(_records(network), key=lambda pair: pair[0])]
 
     def changes(self) -> list[str]:
-        """Return the names of what is no longer as it was: `cache`, `encoder.state`."""
+        """Return the names of what has changed: `cache`, `encoder.state`."""
         changed = (record for record in self._records if record.changed())
         return list(dict.fromkeys(name for record in changed for name in _names(record)))
 
     def restore(self) -> None:
-        """Put everything back but parameters, which are weights: `changes` tells of those."""
+        """Restore everything but parameters, which are weights: `changes` names those."""
         for record in self._records:
             record.restore()
 
 
 @contextmanager
 def kept_state(network: torch.nn.Module) -> Iterator[NetworkState]:
-    """Put the network's state back on leaving. To be entered outside of torch's inference mode."""
+    """Restore the network's state on leaving. Enter it outside of torch's inference mode."""
     state = NetworkState(network)
     try:
         yield state
@@ -65,7 +65,7 @@ def kept_state(network: torch.nn.Module) -> Iterator[NetworkState]:
 
 
 def _records(network: torch.nn.Module) -> Iterator[tuple[int, Record]]:
-    """Yield what may change, each thing once, with its rank: a tensor's content comes after who holds the tensor."""
+    """Yield records of what may change, each once, with its rank: a tensor's content comes after its holder."""
     import torch
 
     seen: set[int] = set()
@@ -103,7 +103,7 @@ def _of_every_module() -> frozenset[str]:
 
 
 def _names(record: Record) -> list[str]:
-    """Return what a record that changed is called: of attributes and dictionaries, the keys that are concerned."""
+    """Return the names of a changed record: for attributes and dictionaries, the keys that changed."""
     if not isinstance(record, ContainerRecord) or not isinstance(record.held, dict):
         return [record.name]
     before, now = record.content, record.held

@@ -1,13 +1,12 @@
 """TorchScript on CPUs: the network traced and frozen, as users run it before they convert.
 
-It is the baseline of every latency table, and a target of its own where a network wins with it: in BF16, channels last.
-A package holds the frozen program, which is optimised where it is loaded. The program in `mode` eager holds the network
-as `torch.export` writes it, and runs operator by operator: what is left for networks that cannot be traced.
+It is the baseline of every latency table, and a target of its own if a network wins with it: in BF16, channels last. A
+package holds the frozen program, which is optimized when it is loaded. With `mode` eager, the program holds the network
+as `torch.export` writes it and runs operator by operator: the last resort for networks that cannot be traced.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import warnings
@@ -20,19 +19,12 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.form import FormSpec
+from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
-from engines.runtimes.protocol import (
-    NETWORK,
-    BuildOptions,
-    BuildSource,
-    BuiltForm,
-    Runtime,
-    Session,
-    Where,
-    where_on_host,
-)
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Runtime, Session
 from engines.runtimes.refusals import crashed
 from engines.runtimes.session import OpenedSession, open_session
+from engines.runtimes.source import NETWORK, BuildSource
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, example_of, packaged_network
 from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, Network
@@ -40,7 +32,6 @@ from engines.runtimes.torch_networks.state import kept_state
 from engines.runtimes.torchscript.opener import open_form
 from engines.sandbox.tasklog import quiet
 from engines.spec.devices import Device
-from engines.spec.toolchain import versions
 from engines.tensors import Array
 
 if TYPE_CHECKING:
@@ -62,7 +53,7 @@ _KNOBS = (
 )
 
 
-class TorchScript:
+class TorchScript(HostRuntime):
     """TorchScript's interpreter on CPUs."""
 
     name = "torchscript"
@@ -71,14 +62,6 @@ class TorchScript:
     modules: tuple[str, ...] = ("torch",)
     takes: tuple[str, ...] = (NETWORK,)
     knobs: tuple[Knob, ...] = _KNOBS
-
-    def available(self) -> str | None:
-        """Return None if torch is installed, else what is missing."""
-        return None if importlib.util.find_spec("torch") else "the package `torch`"
-
-    def where(self, device: Device) -> Where:
-        """Return HERE on a machine like the device."""
-        return where_on_host(device)
 
     def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Write the network as `out_dir/model.pt`, frozen, or as `out_dir/model.pt2` in eager mode."""
@@ -124,10 +107,6 @@ class TorchScript:
         if now.has_module:
             yield Candidate(FormSpec(self.name, "FP32"), 20)
             yield Candidate(FormSpec(self.name, "FP32", knobs=(("mode", "eager"),)), 10)
-
-    def environment(self, target: Device) -> dict[str, str]:
-        """Return the versions of what builds and runs."""
-        return versions(self.packages)
 
 
 RUNTIME: Runtime = TorchScript()

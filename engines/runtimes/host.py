@@ -1,0 +1,38 @@
+"""What the runtimes share that need nothing of a device but its processor."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Iterable
+
+from engines.runtimes.candidates import Candidate, Situation
+from engines.runtimes.protocol import Integers, Where
+from engines.spec.devices import Device
+from engines.spec.toolchain import versions
+
+
+class HostRuntime:
+    """A runtime whose forms run on any machine with the device's kind of processor."""
+
+    packages: tuple[str, ...]
+    integers: Integers | None = None
+    tools: tuple[str, ...] = ()
+    """More packages that take part in building, for some forms."""
+
+    def available(self) -> str | None:
+        """Return None if the runtime is installed, else what is missing. Imports no framework."""
+        missing = [name for name in self.packages if not importlib.util.find_spec(name)]
+        return f"the package `{missing[0]}`" if missing else None
+
+    def where(self, device: Device) -> Where:
+        """Return HERE on a machine with the device's kind of processor."""
+        return Where.HERE if platform.machine() == device.architecture else Where.DEVICE
+
+    def baselines(self, now: Situation) -> Iterable[Candidate]:
+        """Yield nothing: a runtime has none unless it says so."""
+        return ()
+
+    def environment(self, target: Device) -> dict[str, str]:
+        """Return the versions of what builds and runs."""
+        return versions((*self.packages, *self.tools))
