@@ -15,7 +15,7 @@ from engines.api.structure import filled
 from engines.api.test_data import array_of
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, Tensor
-from engines.package.opening import open_session
+from engines.package.opening import component_session
 from engines.spec.toolchain import available_threads
 from engines.tensors import Array, Arrays
 from engines.tensors.shapes import format_extents
@@ -27,8 +27,8 @@ class OpenPackage:
 
     Attributes:
         directory: The package.
-        manifest: What it tells of itself.
-        keep: What has to live as long as its models: the temporary directory that it lies in.
+        manifest: Its manifest.
+        keep: Lives as long as the models: the temporary directory of the package.
     """
 
     directory: Path
@@ -41,8 +41,8 @@ class OptimizedModel(ABC):
 
     Attributes:
         directory: The package that it was opened from.
-        runtime: What computes it.
-        precision: In which arithmetic.
+        runtime: Name of its runtime.
+        precision: Arithmetic that it computes in.
         inputs: Names of its inputs, in the order of its arguments.
         outputs: Names of its outputs.
     """
@@ -55,7 +55,7 @@ class OptimizedModel(ABC):
         self._tensors = component.signature.inputs
         self.inputs = tuple(tensor.name for tensor in self._tensors)
         self.outputs = tuple(tensor.name for tensor in component.signature.outputs)
-        self._session = open_session(package.directory, package.manifest, component, available_threads())
+        self._session = component_session(package.directory, package.manifest, component, available_threads())
 
     @abstractmethod
     def __call__(self, *arguments: Any, **named: Any) -> Any:
@@ -65,7 +65,7 @@ class OptimizedModel(ABC):
         """Return every output by name.
 
         Raises:
-            EngineFailure: INVALID_SPEC where an input is missing or unknown, SHAPE_MISMATCH where one does not fit.
+            EngineFailure: INVALID_SPEC if an input is missing or unknown, SHAPE_MISMATCH if one does not fit.
         """
         if set(inputs) != set(self.inputs):
             given = ", ".join(map(str, inputs)) or "none"
@@ -73,7 +73,7 @@ class OptimizedModel(ABC):
         return self._session.run({tensor.name: _fitting(tensor, inputs[tensor.name]) for tensor in self._tensors})
 
     def close(self) -> None:
-        """Let go of the runtime, its threads and its memory; nothing is computed afterwards."""
+        """Release the runtime, its threads and its memory. A closed model computes nothing."""
         self._session.close()
 
     def __enter__(self) -> Self:
@@ -85,13 +85,13 @@ class OptimizedModel(ABC):
         self.close()
 
     def __repr__(self) -> str:
-        """Say what it is."""
+        """Return its class, form and inputs."""
         takes = ", ".join(f"{tensor.name}: {tensor.dtype} {_extents(tensor)}" for tensor in self._tensors)
         return f"<{type(self).__name__}: {self.runtime} {self.precision}, takes {takes}>"
 
 
 class OptimizedModule(OptimizedModel):
-    """Takes torch tensors and returns what the module returned: tensors, in the structure that it gave them."""
+    """Takes torch tensors and returns tensors in the structure that the source's module returns."""
 
     def __init__(self, package: OpenPackage, component: ComponentEntry, convention: Convention, structure: Any) -> None:
         """Open a component.
@@ -113,7 +113,7 @@ class OptimizedModule(OptimizedModel):
 
 
 class OptimizedGraph(OptimizedModel):
-    """Takes arrays, by position, by name or in one dictionary; returns one, or a tuple where it has several outputs.
+    """Takes arrays, by position, by name or in one dictionary; returns one, or a tuple if there are several outputs.
 
     Called with torch tensors, it returns torch tensors.
     """
@@ -136,10 +136,10 @@ def _tensor(array: Array) -> Any:
 
 
 def _fitting(tensor: Tensor, array: Array) -> Array:
-    """Return an input in its element type; refuse one whose type or shape is another.
+    """Return an input in its element type; refuse one of another type or shape.
 
     Raises:
-        EngineFailure: SHAPE_MISMATCH saying what was expected; INVALID_SPEC for integers that the type does not hold.
+        EngineFailure: SHAPE_MISMATCH with the expected type and shape; INVALID_SPEC for integers that do not fit.
     """
     dtype = np.dtype(np.str_ if tensor.dtype == "string" else tensor.dtype)
     fits = np.can_cast(array.dtype, dtype, "same_kind") and (array.dtype.kind == "U") == (dtype.kind == "U")
@@ -155,7 +155,7 @@ def _fitting(tensor: Tensor, array: Array) -> Array:
         )
     made = array.astype(dtype, copy=False)
     if dtype.kind in "iu" and not np.array_equal(made, array):
-        raise _wrong(f"The input '{tensor.name}' takes {dtype}, which does not hold all of the given values.")
+        raise _wrong(f"The input '{tensor.name}' takes {dtype}, which cannot hold all of the given values.")
     return made
 
 

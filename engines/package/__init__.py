@@ -1,1 +1,1 @@
-"""Packages: what a task of Lathe hands over, and what serving systems load."""
+"""Packages: the results of tasks, which serving systems load."""

@@ -1,4 +1,4 @@
-"""The content of a package, and the manifest that tells of it."""
+"""The content of a package, and its manifest."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ REPORT_NAME = "report.json"
 
 @dataclass(frozen=True)
 class PackagedComponent:
-    """What the package tells of one component.
+    """One component of a package.
 
     Attributes:
         component: The component as it was specified.
-        form: What was built, in the package.
+        form: The built form; its files are in the package.
         signature: Its interface.
         ranges: Values that random inputs take, by input.
         parity: Parity with the source.
-        profile: What was measured.
+        profile: Measured latencies.
         companions: Files that travel with the component, by their path in the package: `tokenizer/vocab.txt`.
-        warnings: What a user should know: defaults that were taken because nobody said otherwise.
+        warnings: Notes for users, such as defaults that were assumed.
     """
 
     component: Component
@@ -66,14 +66,14 @@ class PackagedComponent:
 
 @dataclass(frozen=True)
 class PackageContent:
-    """What a package is made of, beside the components' model files.
+    """Everything that a package is written from, except the components' model files.
 
     Attributes:
-        request: The conversion; of a quantization, the one that reads its source.
+        request: The conversion; for a quantization, the one that reads its source.
         components: The components.
-        template: JSON form of the full specification, as the work named it.
-        quantization: How the components were quantized, where they were.
-        details: More for `report.json`: what was measured while the package was made.
+        template: JSON form of the full specification, as the task gave it.
+        quantization: How the components were quantized; None if they were not.
+        details: More entries for `report.json`: measurements made while the package was built.
     """
 
     request: ConversionRequest
@@ -127,7 +127,7 @@ def _flags(device: str, form: BuiltForm) -> tuple[str, ...]:
 
 
 def _typed(value: dict[str, Any]) -> dict[str, Any]:
-    """Return an argument as `{"vi": [1, 2]}`: protobuf writes integers as strings, a package does not."""
+    """Return an argument as `{"vi": [1, 2]}`: protobuf writes integers as strings, the manifest as numbers."""
     kind, content = next(iter(value.items()))
     values = content.get("values", []) if kind.startswith("v") else [content]
     plain = [int(item) if kind.endswith("i") else float(item) if kind.endswith("f") else item for item in values]

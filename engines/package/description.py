@@ -1,4 +1,4 @@
-"""Says what a package contains: its manifest, and the graphs among its files."""
+"""Describes a package by its manifest and the graphs among its files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def describe_package(workdir: Path) -> list[dict[str, Any]]:
     """Return a `GraphDescription` for each component that the manifest names; its signature is the manifest's.
 
     Raises:
-        EngineFailure: INVALID_MODEL where there is no manifest, it is not as it should be, it names files that are not
-            there, or a graph cannot be read.
+        EngineFailure: INVALID_MODEL if the manifest is missing or wrong, names files that are not there, or a graph
+            cannot be read.
     """
     manifest = read_manifest(workdir)
     return [_describe(component, manifest, workdir) for component in manifest.components]
@@ -26,7 +26,7 @@ def describe_package(workdir: Path) -> list[dict[str, Any]]:
 def _describe(component: ComponentEntry, manifest: Manifest, workdir: Path) -> dict[str, Any]:
     reader = _READERS.get(Path(component.entry).suffix)
     graph = reader(workdir / component.entry, component.entry) if reader else _unread(component)
-    samples = {"__all__": {"range", "value"}}  # what random inputs take is no part of the interface
+    samples = {"__all__": {"range", "value"}}  # bounds of random inputs are not part of the interface
     signature = component.signature.model_dump(
         mode="json", exclude_none=True, exclude={"inputs": samples, "outputs": samples}
     )
@@ -44,5 +44,5 @@ def _describe(component: ComponentEntry, manifest: Manifest, workdir: Path) -> d
 
 
 def _unread(component: ComponentEntry) -> dict[str, Any]:
-    """Return the description of a form whose file nothing here can read."""
+    """Return the description of a form whose file cannot be read here."""
     return {"path": component.entry, "operators": [], "parameter_count": 0, "parameter_bytes": 0, "metadata": {}}

@@ -1,6 +1,6 @@
-"""The manifest of a package: its only index, read by serving systems, by `infer.py` and by the registry.
+"""The manifest of a package: its index, which serving systems, `infer.py` and the registry read.
 
-`schema_version` rises when a reader of the older version would misread a newer manifest; fields may be added without.
+`schema_version` rises if a reader of the older version would misread a newer manifest, not for new fields alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Part(BaseModel):
 
 
 class Extents(_Part):
-    """Extents of a tensor's axes; an axis is dynamic where `min` and `max` differ."""
+    """Extents of a tensor's axes; an axis is dynamic if `min` and `max` differ."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -34,9 +34,8 @@ class Extents(_Part):
 class Tensor(_Part):
     """One input or output.
 
-    `range` holds the ends of what random inputs take; `value` the values themselves, one for all elements or one for
-    each; `axis_names` what the source calls the axes; `batch_axis` the one that counts samples, the first if absent, -1
-    if none does.
+    `range` holds the bounds of random inputs; `value` their values, one for all elements or one for each; `axis_names`
+    the source's names of the axes; `batch_axis` the axis that counts samples: the first if absent, -1 if there is none.
     """
 
     name: str
@@ -65,10 +64,10 @@ class RuntimeEntry(_Part):
 class ComponentEntry(_Part):
     """One graph: `entry` is the file that the runtime opens, with `options`.
 
-    `runtime` and `precision` are said if they are not the package's: ask `Manifest.form_of`, which knows both.
+    `runtime` and `precision` are present if they differ from the package's; `Manifest.form_of` covers both cases.
     """
 
-    # As templates allow it: names become paths where packages are laid out, and anybody may upload a manifest.
+    # The same pattern as in templates: names become paths in model repositories, and anybody may upload a manifest.
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     model_type: str
     entry: str
@@ -85,7 +84,7 @@ class ComponentEntry(_Part):
 
 
 class Lineage(_Part):
-    """What the package was made of: digests, so that equal work gives equal bytes."""
+    """Origin of the package, by digests, so that equal work gives equal bytes."""
 
     source_format: str
     source_digest: str
@@ -95,7 +94,7 @@ class Lineage(_Part):
 
 
 class Requirements(_Part):
-    """What a machine must have: each package, and one of the processor flags where any is named."""
+    """Requirements of a machine: each package, and at least one of the processor flags if any are listed."""
 
     architecture: str
     packages: dict[str, str]
@@ -103,14 +102,14 @@ class Requirements(_Part):
 
 
 class QuantizedComponent(_Part):
-    """How one component was quantized: by what, and which nodes of its graph compute in floating point nevertheless."""
+    """How one component was quantized: the quantizer, and the nodes of its graph that stay in floating point."""
 
     quantizer: str
     floating_point_nodes: tuple[str, ...] = ()
 
 
 class QuantizationEntry(_Part):
-    """How the package was quantized: what was asked for, and what became of each component."""
+    """How the package was quantized: the request, and the result for each component."""
 
     scheme: str
     method: str
@@ -121,18 +120,18 @@ class QuantizationEntry(_Part):
 
 @dataclass(frozen=True)
 class ServedForm:
-    """What a component computes in: a runtime and a precision."""
+    """The runtime and the precision that a component computes in."""
 
     runtime: RuntimeEntry
     precision: str
 
     def __str__(self) -> str:
-        """Return it in words: `FP32 by onnxruntime 1.31.1`."""
+        """Return it in words, as `FP32 by onnxruntime 1.31.1`."""
         return f"{self.precision} by {self.runtime.name} {self.runtime.version}"
 
 
 class Manifest(_Part):
-    """The whole manifest. `runtime` and `precision` are those of components that do not say their own."""
+    """The whole manifest. `runtime` and `precision` apply to components that do not state their own."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     repo: str
@@ -150,12 +149,12 @@ class Manifest(_Part):
     quantization: QuantizationEntry | None = None
 
     def form_of(self, component: ComponentEntry) -> ServedForm:
-        """Return what a component computes in."""
+        """Return the runtime and the precision that a component computes in."""
         return ServedForm(component.runtime or self.runtime, component.precision or self.precision)
 
     @property
     def forms(self) -> tuple[ServedForm, ...]:
-        """What the components compute in, each form once, in the order of the components."""
+        """The forms of the components, each once, in the order of the components."""
         return tuple(dict.fromkeys(map(self.form_of, self.components)))
 
     def to_json(self) -> str:
@@ -164,7 +163,7 @@ class Manifest(_Part):
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Return the manifest of a package, checked: every file that it names is there, inside the package.
+    """Return the manifest of a package, and check that every file that it names is inside the package.
 
     Raises:
         EngineFailure: INVALID_MODEL naming the field or the file that is wrong.
@@ -179,7 +178,7 @@ def read_manifest(directory: Path) -> Manifest:
     for component in manifest.components:
         if component.entry not in component.files:
             raise _invalid(
-                f"The package's component '{component.name}' opens '{component.entry}', which is none of its files."
+                f"The package's component '{component.name}' opens '{component.entry}', which is not one of its files."
             )
         for name in component.files:
             path = (directory / name).resolve()

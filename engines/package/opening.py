@@ -67,12 +67,12 @@ def open_component(directory: Path, name: str | None, threads: int) -> OpenedCom
         message = f"The package has no component '{name}'; it has {', '.join(entries)}."
         raise EngineFailure(FailureReason.INVALID_SPEC, message)
     entry = entries[name or next(iter(entries))]
-    session = open_session(directory, manifest, entry, threads)
+    session = component_session(directory, manifest, entry, threads)
     size = sum((directory / name).stat().st_size for name in entry.files)
     return OpenedComponent(manifest, entry, session, manifest.form_of(entry), entry.max_batch, size)
 
 
-def open_session(directory: Path, manifest: Manifest, component: ComponentEntry, threads: int) -> Session:
+def component_session(directory: Path, manifest: Manifest, component: ComponentEntry, threads: int) -> Session:
     """Return a session of a component in its own runtime.
 
     Raises:

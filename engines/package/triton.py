@@ -1,13 +1,13 @@
-"""Lays a package out as a Triton model repository: which file goes where, under which configuration.
+"""Lays a package out as a Triton model repository: paths of files, and configurations.
 
 One Triton model per component:
 
-    {model}/config.pbtxt                    the configuration; it serves the version `number` alone
+    {model}/config.pbtxt                    the configuration; it serves only the version `number`
     {model}/labels-{number}-{output}.txt    classes, one per line, if an output is scored against a taxonomy
     {model}/{number}/…                      the model's files, under the names that the runtime's backend looks for
 
 Labels carry the number in their name, so that they change with the configuration that names them and not before it.
-What Triton does not know (the manifest, `infer.py`) stays in the package: the parameters of the configuration name it.
+Files that Triton does not use (the manifest, `infer.py`) stay in the package; the configuration's parameters name it.
 Source: Triton's "Model Repository" page, and `src/model_config_utils.cc` of its core.
 """
 
@@ -83,12 +83,12 @@ def _files(manifest: Manifest, component: ComponentEntry) -> list[tuple[str, str
     backend = triton_backend(manifest.form_of(component).runtime.name, component.name)
     entry = PurePosixPath(component.entry)
     if component.entry not in component.files:
-        raise _invalid(component, f"its entry '{component.entry}' is none of its files")
+        raise _invalid(component, f"its entry '{component.entry}' is not one of its files")
     placed: dict[str, str] = {}
     for source in component.files:
         path = PurePosixPath(source)
         if not path.is_relative_to(entry.parent):
-            raise _invalid(component, f"'{source}' does not lie beside or below '{component.entry}'")
+            raise _invalid(component, f"'{source}' is not beside or below '{component.entry}'")
         target = path.relative_to(entry.parent).as_posix()
         if path == entry:
             target = backend.file_name

@@ -1,6 +1,6 @@
 """Writes a package: model files, manifest, report, a stand-alone `infer.py` and a README.
 
-The same inputs give the same bytes in every file but the reports, which hold what was measured in time.
+The same inputs give the same bytes in every file except the reports, which hold measured times.
 """
 
 from __future__ import annotations
@@ -32,15 +32,13 @@ log = logging.getLogger(__name__)
 
 PACKAGE_DIR = "package"
 PACKAGING = 0.97
-"""Progress at which every component is done and the package is written."""
-
-
+"""Progress when every component is done and the package is about to be written."""
 TEMPLATE_NAME = "template.json"
-"""The specification that the package was made with: a quantization reads the source again as it says."""
+"""The specification that the package was made with; a quantization reads the source by it again."""
 
 
 def fresh_package(workdir: Path) -> Path:
-    """Return an empty `workdir/package`; what an earlier attempt left in it and in `workdir/scratch` is removed."""
+    """Return an empty `workdir/package`; files of an earlier attempt, also in `workdir/scratch`, are removed."""
     package = workdir / PACKAGE_DIR
     for folder in (package, workdir / "scratch"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -49,7 +47,7 @@ def fresh_package(workdir: Path) -> Path:
 
 
 def share_of(report: Reporter, index: int, count: int) -> Progress:
-    """Return what takes the progress of one of `count` components, each of which has an equal part of the work."""
+    """Return a function that takes the progress of one of `count` components; each is an equal part of the work."""
     span = PACKAGING / count
 
     def progress(fraction: float, message: str) -> None:
@@ -59,11 +57,11 @@ def share_of(report: Reporter, index: int, count: int) -> Progress:
 
 
 def finish_package(workdir: Path, content: PackageContent, report: Reporter) -> dict[str, Any]:
-    """Write everything beside the models that lie in the package, and remove `workdir/scratch`.
+    """Write all files of a package except the models, which are in it already, and remove `workdir/scratch`.
 
     Returns:
-        What the outcomes of all entries have: `files`, without digests; `description`, the graphs that they contain;
-        and `architecture_digests`.
+        Fields of the outcome of any task: `files`, without digests; `description`, with their graphs; and
+        `architecture_digests`.
     """
     package = workdir / PACKAGE_DIR
     files = write_package(package, content)
@@ -79,7 +77,7 @@ def finish_package(workdir: Path, content: PackageContent, report: Reporter) -> 
 
 
 def write_package(directory: Path, content: PackageContent) -> list[str]:
-    """Write everything beside the components' model files, which lie in the package already.
+    """Write all files of a package except the models, which are in it already.
 
     Returns:
         Paths of all files of the package, sorted.
@@ -101,17 +99,17 @@ def _copy_companions(directory: Path, entry: PackagedComponent) -> None:
     for name, original in entry.companions.items():
         target = directory / name
         if not target.resolve().is_relative_to(directory.resolve()):
-            raise invalid(f"The file '{name}' beside component '{entry.component.name}' leads out of the package.")
+            raise invalid(f"The file '{name}' beside component '{entry.component.name}' is outside the package.")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, target)
 
 
 def write_scripts(directory: Path, runtimes: Iterable[str]) -> None:
-    """Write `infer.py`, which runs the package alone, and what it imports: copies of files of this library.
+    """Write `infer.py`, which runs the package without Lathe, and the modules that it imports, copied from here.
 
     Args:
         directory: The package.
-        runtimes: Names of the runtimes of its components, whose openers it needs.
+        runtimes: Names of its components' runtimes, for their openers.
     """
     engines = importlib.resources.files("engines")
     openers = dict.fromkeys(name for runtime in runtimes for name in serving(runtime).carried)
@@ -125,7 +123,7 @@ def write_scripts(directory: Path, runtimes: Iterable[str]) -> None:
 
 
 def readme(manifest: Manifest) -> str:
-    """Return the text, in Markdown."""
+    """Return the README of a package, in Markdown."""
     needs, several = manifest.requirements, len(manifest.forms) > 1
     packages = " ".join(f"{name}=={version}" for name, version in needs.packages.items())
     flags = f" and one of the processor flags {', '.join(needs.cpu_flags_any)}" if needs.cpu_flags_any else ""
@@ -161,7 +159,7 @@ def readme(manifest: Manifest) -> str:
                 f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."
             )
         lines.append("")
-    lines += [f"Everything else stands in `{FILE_NAME}`; measured latencies in `{manifest.report}`.", ""]
+    lines += [f"`{FILE_NAME}` has all other details, `{manifest.report}` the measured latencies.", ""]
     return "\n".join(lines)
 
 

@@ -1,1 +1,1 @@
-"""What a package carries to run alone."""
+"""Files that packages carry to run without Lathe."""

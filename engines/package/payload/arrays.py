@@ -1,4 +1,4 @@
-"""Arrays that a component takes and gives: what fits, random values, and files. `infer.py` beside it uses it."""
+"""Inputs and outputs of a component: checks, random values and files. Used by `infer.py`, in the same folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPEN = 2**31 - 1
 
 
 class InputError(ValueError):
-    """An input that the package does not take: the message says which, why, and what it takes."""
+    """An input that the package does not take; the message names it, and says why and what to give."""
 
 
 def checked(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
@@ -38,7 +38,7 @@ def checked(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
             raise InputError(f"input {name!r} takes the shape {wanted}; given was {given}")
     made = array.astype(dtype, copy=False)
     if dtype.kind in "iu" and not np.array_equal(made, array):
-        raise InputError(f"input {name!r} takes {dtype}, which does not hold all of the given values")
+        raise InputError(f"input {name!r} takes {dtype}, which cannot hold all of the given values")
     return np.ascontiguousarray(made) if made.ndim else made
 
 

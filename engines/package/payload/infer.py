@@ -1,12 +1,12 @@
-"""Runs this package: needs NumPy and the package's runtime, and nothing of the suite that made it.
+"""Runs this package. Needs NumPy and the package's runtime, and nothing of the suite that made it.
 
     python infer.py                                    a smoke run on random input
     python infer.py --input x.npy --output y.npz       one input, any number of samples; an .npz names several
     from infer import Model; Model().run({"image": x}) the same from Python; `predictions` has classes and boxes
 
-What it takes and gives stands in `manifest.json` beside it.
+`manifest.json`, in the same folder, has its inputs and outputs.
 """
-# ruff: noqa: T201  # a script answers by printing
+# ruff: noqa: T201  # a script prints its answer
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMED_RUNS = 20
 
 
 def _beside(name: str) -> Any:
-    """Import a module that lies beside this file, however this file was started."""
+    """Import a module from the folder of this file, however this file was started."""
     here = str(Path(__file__).resolve().parent)
     root = f"package_{zlib.crc32(here.encode()):08x}"  # several packages may be open in one process
     if root not in sys.modules:
@@ -76,8 +76,8 @@ class Model:
         """Return the outputs by name.
 
         Args:
-            inputs: Arrays by name; one array alone if the component has one input. Any number of samples: more than
-                the largest batch are run in batches of that size, and the outputs joined.
+            inputs: Arrays by name; an array alone if the component has one input. Any number of samples: more than
+                the largest batch run in batches of that size, and the outputs are joined.
 
         Raises:
             InputError: if a name, dtype or shape is not what the component takes.
@@ -136,15 +136,15 @@ class Model:
         return np.concatenate(values, counted[0])
 
     def random_inputs(self, batch: int = 1, seed: int = 0) -> dict[str, Any]:
-        """Return random inputs of the component's dtypes and shapes; those whose values are given have these."""
+        """Return random inputs of the component's dtypes and shapes; inputs with stated values have those."""
         rng = np.random.default_rng(seed)
         axes = self.batched()
         return {each["name"]: _arrays.random(rng, each, batch, axes.get(each["name"])) for each in self.inputs}
 
     def predictions(self, inputs: Any, outputs: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return what the outputs say of each sample, by the package's method, as `postprocess/__init__.py` says.
+        """Return the prediction for each sample, by the package's method (see `postprocess/__init__.py`).
 
-        Classes come as `{"tasks": {task: scores}}`, detections as `{"boxes", "scores", "labels"}` with boxes as x, y,
+        Classes are `{"tasks": {task: scores}}`, detections `{"boxes", "scores", "labels"}` with boxes as x, y,
         x, y in pixels of the model's input.
         """
         size = _postprocess.input_size(self.check(inputs)[self.inputs[0]["name"]].shape)
@@ -160,7 +160,7 @@ class Model:
             return "a build of another name"
 
     def describe(self, inputs: Any, outputs: dict[str, Any], most: int) -> list[str]:
-        """Return the predictions of the first samples for people, a line each."""
+        """Return the predictions of the first samples in words, a line each."""
         try:
             found = self.predictions(inputs, outputs)[:most]
         except _postprocess.OutputMismatch as mismatch:

@@ -18,7 +18,7 @@ from services.registry.releases.settling import Settling
 
 @dataclass(frozen=True)
 class ReleaseParts:
-    """What the process runs: the servicer, and what finishes interrupted work beside it."""
+    """Parts that the process runs: the servicer, and the settling of interrupted work."""
 
     servicer: ReleaseServicer
     settling: Settling

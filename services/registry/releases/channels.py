@@ -65,7 +65,7 @@ class Channels:
         return self._shown(made)
 
     async def get(self, name: str) -> Channel:
-        """Return a channel; LatheError NOT_FOUND where there is none."""
+        """Return a channel; LatheError NOT_FOUND if there is none."""
         return self._shown(await self._store.get(name))
 
     async def page(self, request: ListChannelsRequest) -> tuple[list[Channel], str]:
@@ -120,6 +120,6 @@ class Channels:
             )
 
     def _shown(self, channel: Channel) -> Channel:
-        """Set what follows from the name and the settings: it is not in the body."""
+        """Set the fields that follow from the name and the settings, which the stored body does not have."""
         channel.repository_uri = self._repositories.uri(channel.name)
         return channel

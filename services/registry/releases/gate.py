@@ -1,4 +1,4 @@
-"""Lets a promotion through, or says which rules of the channel are broken."""
+"""Accepts a promotion, or says which rules of the channel it breaks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from services.registry.releases.rules import findings, need_evaluation
 if TYPE_CHECKING:
     from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceAsyncStub
 
-# A promotion holds its channel meanwhile.
+# A promotion holds its channel while it waits.
 _SECONDS = 10.0
 
 
 class Gate:
-    """Holds promotions against the rules of their channels. Asks the evaluator only where a rule needs it."""
+    """Checks promotions against the rules of their channels. Asks the evaluator only if a rule needs it."""
 
     def __init__(self, evaluations: EvaluationServiceAsyncStub) -> None:
         self._evaluations = evaluations
@@ -29,13 +29,13 @@ class Gate:
     async def check(
         self, channel: Channel, version: ModelVersion, components: Collection[str], release: Release
     ) -> list[str]:
-        """Return the rules that are kept, a sentence each.
+        """Return the rules that the promotion keeps, a sentence each.
 
         Args:
             channel: The channel, with its rules.
             version: The version to be promoted.
             components: Names of the package's components.
-            release: What is to be made: the evaluation to show to the rules, and the waivers.
+            release: The release to make: it names the evaluation that the rules look at, and the waivers.
 
         Raises:
             LatheError: INVALID_ARGUMENT for a waiver of a component that the package does not have;
@@ -62,7 +62,7 @@ class Gate:
         return [each.sentence for each in found]
 
     async def _ask(self, evaluation: str) -> EvaluationTask | None:
-        """Return the evaluation; None where there is none of that name."""
+        """Return the evaluation; None if there is none of that name."""
         try:
             return await self._evaluations.GetEvaluationTask(
                 GetEvaluationTaskRequest(name=evaluation), timeout=_SECONDS

@@ -1,4 +1,4 @@
-"""Promotions and roll backs: which package of a model serves, since when, by whose hand."""
+"""Promotions and roll backs: which package of a model serves, since when, and who decided it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from uuid_utils.compat import uuid7
 
 from services.database.leases import Lease
 from services.database.pool import Connection, Database
-from services.platform.errors import aborted, failed_precondition, invalid_argument, unavailable
+from services.platform.errors import aborted, invalid_argument, unavailable
 from services.platform.identity import current_user
 from services.registry import holds, naming
 from services.registry.kinds import CHANNELS, VERSIONS
 from services.registry.releases.gate import Gate
 from services.registry.releases.layout import lay_out_release, read_manifest
 from services.registry.releases.repository import ModelRepositories
-from services.registry.releases.rollback import find_release, restored
+from services.registry.releases.rollback import find_release, release_made, restored
 from services.registry.releases.settling import Settling, mark_unsettled, repository_lease
 from services.resources.idempotency import claim_first, find_first, made_once
 from services.resources.listing import Listing, ListQuery, list_page
@@ -43,12 +43,12 @@ _INSERT = "INSERT INTO releases (uid, name, parent, number, model_version, body)
 _HOLD = timedelta(hours=1)
 
 Draft = Callable[[Connection, Channel], Awaitable[Release]]
-"""Says what is to serve in a channel, as it is while its repository is in the hands of this process."""
+"""Makes the release that a channel should serve next; this process holds the channel's repository meanwhile."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is about to be released, and what that was decided on."""
+    """A release before it is written, with the channel and the version that the decision is based on."""
 
     channel: Channel
     version: ModelVersion
@@ -56,7 +56,7 @@ class _Plan:
 
 
 class Releases:
-    """Makes and reads releases. Those of a channel take turns; their numbers have no gaps."""
+    """Makes and reads releases. Releases of one channel take turns; their numbers have no gaps."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Releases:
         Raises:
             LatheError: NOT_FOUND for the channel or the version; INVALID_ARGUMENT for a version of another model or a
                 waiver of a component that it does not have;
-                FAILED_PRECONDITION where the version is no package (NOT_A_PACKAGE), Triton cannot serve it
-                (NOT_SERVABLE), or a rule is broken (PROMOTION_REFUSED, a violation per rule); UNAVAILABLE where the
-                rules ask for an evaluation and the evaluator does not answer.
+                FAILED_PRECONDITION if the version is not a package (NOT_A_PACKAGE), Triton cannot serve it
+                (NOT_SERVABLE), or a rule is broken (PROMOTION_REFUSED, a violation per rule); UNAVAILABLE if the
+                rules need an evaluation and the evaluator does not answer.
         """
         model = naming.channel_model(request.name)
         if naming.model_of(request.model_version) != model:
             raise invalid_argument(
-                "model_version", f"'{request.model_version}' is no version of {model}, whose channel this is."
+                "model_version", f"'{request.model_version}' is not a version of {model}, to which the channel belongs."
             )
 
         async def draft(_connection: Connection, _channel: Channel) -> Release:
@@ -103,21 +103,21 @@ class Releases:
         return await self._make(request, draft)
 
     async def roll_back(self, request: RollBackRequest) -> Release:
-        """Make an earlier release's version current again: without a name, that of the one before the one being left.
+        """Make the version of an earlier release current again: of the named one, or of the one before the current one.
 
         Releases that were left by a roll back are skipped, so that a second roll back goes further back.
 
         Raises:
             LatheError: NOT_FOUND for the channel or the release; INVALID_ARGUMENT for a release of another channel or
-                the one that serves; FAILED_PRECONDITION, reason NO_EARLIER_RELEASE, where none is named and no other
+                the one that serves; FAILED_PRECONDITION, reason NO_EARLIER_RELEASE, if none is named and no other
                 version ever served.
         """
         if request.release and naming.channel_of(request.release) != request.name:
-            raise invalid_argument("release", f"'{request.release}' is no release of {request.name}.")
+            raise invalid_argument("release", f"'{request.release}' is not a release of {request.name}.")
 
         async def draft(connection: Connection, channel: Channel) -> Release:
             if request.release and request.release == channel.current_release:
-                raise invalid_argument("release", f"'{request.release}' is the one that serves; name an earlier one.")
+                raise invalid_argument("release", f"'{request.release}' is already serving; name an earlier one.")
             earlier = await restored(connection, channel, request.release)
             return Release(
                 kind=ROLLBACK,
@@ -130,7 +130,7 @@ class Releases:
         return await self._make(request, draft)
 
     async def get(self, name: str) -> Release:
-        """Return a release; LatheError NOT_FOUND where there is none."""
+        """Return a release; LatheError NOT_FOUND if there is none."""
         async with self._database.connection() as connection:
             return self._shown(await find_release(connection, name))
 
@@ -158,12 +158,12 @@ class Releases:
 
         async def find() -> Release | None:
             first = await find_first(self._database, request)
-            return None if first is None else await _made(self._database, first)
+            return None if first is None else await release_made(self._database, first)
 
         async def make() -> Release:
             async with self._leases.hold(repository_lease(channel)) as lease:
                 plan = await self._plan(channel, draft)
-                # What is copied is kept meanwhile; the hold ends by itself should this process die.
+                # The hold keeps the files while they are copied; it ends by itself if this process dies.
                 await holds.hold(self._database, plan.version.name, channel, _HOLD)
                 try:
                     await self._lay_out(plan)
@@ -176,7 +176,7 @@ class Releases:
         return self._shown(made)
 
     async def _plan(self, name: str, draft: Draft) -> _Plan:
-        """Decide what is to serve. Nothing is written, and no connection is held while others are asked."""
+        """Decide on the release. Nothing is written, and no connection is held while other services are asked."""
         async with self._database.connection() as connection:
             channel = await self._channels.get(name, connection=connection)
             release = await draft(connection, channel)
@@ -193,12 +193,12 @@ class Releases:
         return _Plan(channel, version, release)
 
     async def _lay_out(self, plan: _Plan) -> None:
-        # The mark has to stay if this is broken off.
+        # The mark has to stay if this is interrupted.
         await mark_unsettled(self._database, plan.channel.name)
         await self._repositories.copy(plan.channel.name, plan.release.files, missing_only=False)
 
     async def _commit(self, lease: Lease, plan: _Plan, request: Any) -> Release:
-        """Write the release, if all that it was decided on still holds."""
+        """Write the release if the channel is still as it was when the release was decided on."""
         release, name = plan.release, plan.channel.name
         release.create_time.FromDatetime(datetime.now(UTC))
 
@@ -209,7 +209,7 @@ class Releases:
             await lease.confirm(connection)
             first = await claim_first(connection, request, UUID(release.uid))
             if first is not None:  # a repeat overtook this one
-                return await _made(connection, first)
+                return await release_made(connection, first)
             # The model's row before the channel's, as a deletion of the model takes them.
             await connection.execute("SELECT 1 FROM models WHERE name = $1 FOR KEY SHARE", naming.channel_model(name))
             channel = await self._channels.get(name, for_update=True, connection=connection)
@@ -227,7 +227,7 @@ class Releases:
     async def _publish(self, channel: str, release: Release) -> None:
         try:
             await self._settling.settle(channel)
-        except Exception as error:  # whatever it was, the release stands, and the caller has to know
+        except Exception as error:  # the release exists in any case, and the caller has to know
             raise unavailable(
                 "the object store",
                 f"'{release.name}' is recorded, but the model repository could not be switched to it yet. That is "
@@ -235,18 +235,6 @@ class Releases:
             ) from error
 
     def _shown(self, release: Release) -> Release:
-        """Set what follows from the name and the settings: it is not in the body."""
+        """Set the fields that follow from the name and the settings, which the stored body does not have."""
         release.repository_uri = self._repositories.uri(naming.channel_of(release.name))
         return release
-
-
-async def _made(reader: Connection | Database, uid: UUID) -> Release:
-    """Return what a request made; LatheError FAILED_PRECONDITION, reason ALREADY_DELETED, if its channel is gone."""
-    body = await reader.fetchval("SELECT body FROM releases WHERE uid = $1", uid)
-    if body is None:
-        raise failed_precondition(
-            "ALREADY_DELETED",
-            "A request with this request_id made a release, whose channel has been deleted since. "
-            "Use a new request_id to make another one.",
-        )
-    return Release.FromString(body)

@@ -1,4 +1,4 @@
-"""What a release puts into the model repository: the package's files under Triton's names, labels, configurations."""
+"""The files of a release in the model repository: the package's under Triton's names, labels, configurations."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ async def read_manifest(content: ContentStore, version: ModelVersion) -> Manifes
     """Return the manifest of a package version.
 
     Raises:
-        LatheError: FAILED_PRECONDITION where it is no package (NOT_A_PACKAGE), or its manifest is not one that this
-            release reads (INVALID_MANIFEST).
+        LatheError: FAILED_PRECONDITION if it is not a package (NOT_A_PACKAGE), or this release of Lathe cannot read its
+            manifest (INVALID_MANIFEST).
     """
     if version.format != PACKAGE:
         raise failed_precondition(
             "NOT_A_PACKAGE",
-            f"'{version.name}' is {ModelFormat.Name(version.format)}, and only a PACKAGE serves: convert it first.",
+            f"'{version.name}' is {ModelFormat.Name(version.format)}, and only a PACKAGE can serve. Convert it first.",
             subject=version.name,
         )
     file = next(file for file in version.files if file.path == MANIFEST)
@@ -50,14 +50,14 @@ async def lay_out_release(
     """Return the files of a release by their paths in the repository, each stored; configurations come last.
 
     Args:
-        content: Where labels and configurations are stored as everything else is: by digest.
+        content: Store for labels and configurations, by digest like all files.
         version: The package.
         manifest: Its manifest.
         model: Name of the Triton model.
         number: Number of the release.
 
     Raises:
-        LatheError: FAILED_PRECONDITION, reason NOT_SERVABLE, where Triton cannot serve the package.
+        LatheError: FAILED_PRECONDITION, reason NOT_SERVABLE, if Triton cannot serve the package.
     """
     try:
         models = lay_out(manifest, model, number, version.name)
@@ -66,7 +66,7 @@ async def lay_out_release(
             for _, source in each.files:
                 if source not in digests:
                     raise _not_servable(version, f"its manifest names the file '{source}', which it does not have")
-        # Reading protobuf's text takes tritonclient, which is slow to import: away from the calls.
+        # tritonclient is slow to import: a thread keeps it from delaying other calls.
         configs = [await asyncio.to_thread(config_text, each.config) for each in models]
     except EngineFailure as failure:
         raise _not_servable(version, f"{failure.message} {failure.suggested_fix}".rstrip(" .")) from failure
@@ -86,14 +86,14 @@ def config_text(config: dict[str, Any]) -> str:
     """Return a `config.pbtxt`, made by Triton's own message and read again.
 
     Raises:
-        google.protobuf.json_format.ParseError: a field that Triton's message does not have.
+        google.protobuf.json_format.ParseError: for a field that Triton's message does not have.
     """
     from tritonclient.grpc import model_config_pb2
 
     message: Message = json_format.ParseDict(config, model_config_pb2.ModelConfig())
     text = text_format.MessageToString(message)
     again = text_format.Parse(text, model_config_pb2.ModelConfig())
-    assert again == message, "protobuf reads what it has written"
+    assert again == message, "protobuf reads its own text"
     return text
 
 

@@ -17,7 +17,7 @@ from services.storage import ContentStore
 
 
 class Machines:
-    """Holds packages against machines."""
+    """Checks packages against machines."""
 
     def __init__(self, database: Database, content: ContentStore) -> None:
         self._content = content
@@ -27,7 +27,7 @@ class Machines:
         """Return whether a package can run on a machine, and why not.
 
         Raises:
-            LatheError: NOT_FOUND for the version; FAILED_PRECONDITION where it is no package (NOT_A_PACKAGE);
+            LatheError: NOT_FOUND for the version; FAILED_PRECONDITION if it is not a package (NOT_A_PACKAGE);
                 INVALID_ARGUMENT for a device that is not in the catalog or a version that cannot be read.
         """
         asked, catalog = request.machine, load_catalog()

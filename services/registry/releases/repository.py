@@ -4,7 +4,8 @@
     triton/{model}/{channel}/{triton model}/{release number}/…  copied inside the store, never through this process
 
 A copy appears whole or not at all (`services.storage.folders`), and a configuration names the one version that
-it serves, so that nothing is seen half: until the configuration is written, Triton serves what it served before.
+it serves, so that Triton
+never sees half a release: until the configuration is written, it serves what it served before.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class ModelRepositories:
         self._folders = Folders(settings)
 
     def uri(self, channel: str) -> str:
-        """Return `s3://{bucket}/triton/{model}/{channel}`: what Triton is given as its model repository."""
+        """Return `s3://{bucket}/triton/{model}/{channel}`: the address of Triton's model repository."""
         return self._folders.uri(_folder(channel))
 
     async def copy(self, channel: str, files: Iterable[File], *, missing_only: bool) -> None:
@@ -34,7 +35,7 @@ class ModelRepositories:
         Args:
             channel: Whose repository.
             files: Paths in the repository, with digests of stored bytes.
-            missing_only: Leaves alone what is there in its size.
+            missing_only: Skip the files that are there in the right size.
         """
         copied = [file for file in files if not is_config(file.path)]
         await self._folders.copy(_folder(channel), copied, missing_only=missing_only)

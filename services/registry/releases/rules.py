@@ -30,22 +30,23 @@ class Finding:
 
 
 def check_rules(rules: PromotionRules) -> None:
-    """Refuse rules that nothing could keep: LatheError INVALID_ARGUMENT naming the field."""
+    """Refuse rules that no version can keep: LatheError INVALID_ARGUMENT naming the field."""
     for index, bound in enumerate(rules.bounds):
         field = f"{_RULES}.bounds[{index}]"
         ends = ([bound.min] if bound.HasField("min") else []) + ([bound.max] if bound.HasField("max") else [])
         if not ends:
             raise invalid_argument(field, f"The bound of '{bound.metric}' has neither min nor max; give one or both.")
         if not all(math.isfinite(value) for value in ends):
-            raise invalid_argument(field, f"The bound of '{bound.metric}' is no finite number.")
+            raise invalid_argument(field, f"The bound of '{bound.metric}' is not a finite number.")
         if len(ends) == 2 and bound.min > bound.max:
             raise invalid_argument(
-                field, f"The bound of '{bound.metric}' has min {bound.min:g} over max {bound.max:g}; nothing keeps it."
+                field,
+                f"The bound of '{bound.metric}' has min {bound.min:g} over max {bound.max:g}; no figure can keep it.",
             )
 
 
 def need_evaluation(rules: PromotionRules, named: str) -> bool:
-    """Return whether the evaluation has to be looked at to tell whether the rules are kept."""
+    """Return whether the rules cannot be judged without the evaluation."""
     return rules.require_evaluation or len(rules.bounds) > 0 or bool(rules.dataset and named)
 
 
@@ -56,14 +57,14 @@ def findings(
     release: Release,
     evaluation: EvaluationTask | None,
 ) -> list[Finding]:
-    """Return what became of every rule: of the channel's, and that a WARN or a FAIL needs somebody who accepted it.
+    """Return the finding of every rule: the channel's rules, and the rule that somebody has to accept a WARN or a FAIL.
 
     Args:
         rules: The channel's.
         version: The version to be promoted.
         components: Names of the package's components.
-        release: What is to be made: the evaluation that it names, if any, and the verdicts that it accepts.
-        evaluation: What is known of that evaluation; None if there is none of that name.
+        release: The release to make: it may name an evaluation, and accept verdicts.
+        evaluation: That evaluation; None if there is none of that name.
     """
     named, waivers = release.evaluation_task, release.parity_waivers
     found = [each for name in sorted(components) if (each := _parity(rules, version, name, waivers.get(name, "")))]
@@ -73,7 +74,7 @@ def findings(
 
 
 def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str) -> Finding | None:
-    """Return what the parity of a component means for a promotion; None if it is no FAIL or WARN and nobody asks."""
+    """Return the finding about a component's parity; None if the verdict is neither FAIL nor WARN and no rule asks."""
     report = version.parity.get(name)
     if report is None or report.verdict == PASS:
         return _required(version, name, report) if rules.require_parity else None
@@ -81,7 +82,7 @@ def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str
     if report.verdict == WARN and rules.allow_warn:
         kept, sentence = True, f"{has}, which the channel allows."
     elif rules.require_parity:
-        waived = f", accepted as '{accepted}', but the channel takes no waiver" if accepted else ""
+        waived = f", accepted as '{accepted}', but the channel accepts no waivers" if accepted else ""
         kept, sentence = False, f"{has}{waived}; the channel requires {'PASS or WARN' if rules.allow_warn else 'PASS'}."
     elif accepted:
         kept, sentence = True, f"{has}, accepted: {accepted}."
@@ -101,7 +102,7 @@ def _required(version: ModelVersion, name: str, report: ParityReport | None) -> 
 
 
 def _figures(report: ParityReport) -> str:
-    """Return the error of the worst output; empty in reports that say nothing of it."""
+    """Return the error of the worst output in words; empty if the report does not say it."""
     worst = next((output for output in report.outputs if output.verdict == report.verdict), None)
     if worst is None:
         return ""
@@ -134,7 +135,7 @@ def _evaluation(
 
 
 def _unusable(version: ModelVersion, named: str, evaluation: EvaluationTask | None) -> str:
-    """Return why an evaluation says nothing about a version; empty where it does."""
+    """Return why an evaluation cannot be used for a version; empty if it can."""
     required = f"A SUCCEEDED evaluation of {version.name} is needed"
     if not named:
         return f"{required}; none was named. Evaluate the version and name the task in `evaluation_task`."
@@ -164,7 +165,7 @@ def _bound(bound: MetricBound, known: Mapping[tuple[str, str], float]) -> Findin
     value = known.get((bound.metric, bound.slice))
     if value is None:
         return Finding("METRIC", bound.metric, False, f"{_asked(bound)}; {_absent(bound, known)}.")
-    # A figure that is no number keeps no bound: every comparison with it is false.
+    # NaN keeps no bound: every comparison with it is false.
     kept = (not bound.HasField("min") or value >= bound.min) and (not bound.HasField("max") or value <= bound.max)
     kept = kept and not math.isnan(value)
     sentence = f"{_asked(bound)}; it is {value:.6g}."

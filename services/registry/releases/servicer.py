@@ -1,4 +1,4 @@
-"""ReleaseService: what comes in and what goes out."""
+"""ReleaseService: requests and answers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Brings the model repository of a channel in line with the rows, whatever was interrupted.
+"""Brings the model repository of a channel in line with the database, whatever was interrupted.
 
-Who is about to touch a repository marks its channel first, and the mark goes when both agree. A process that dies in
-between leaves the mark, and `heal` finds it: files of a promotion that never was are swept, a configuration that was
-not written yet is written, the folder of a deleted channel goes.
+A process that is about to change a repository marks its channel first, and removes the mark when both agree. If it dies
+in between, the mark stays, and `heal` finds it: it sweeps the files of a promotion that was not recorded, writes a
+configuration that is missing, and removes the folder of a deleted channel.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _log: Any = structlog.get_logger("lathe.releases")
 
 
 async def mark_unsettled(connection: Connection | Database, channel: str) -> None:
-    """Note that a channel's repository may not be what the rows say."""
+    """Note that a channel's repository may differ from the database."""
     await connection.execute(_MARK, channel)
 
 
 def repository_lease(channel: str) -> str:
-    """Return the lease of everybody who works on a channel's repository, on every replica.
+    """Return the name of the lease for work on a channel's repository, shared by all replicas.
 
-    It is of the name: a channel that is deleted has no row, but its folder may still be there.
+    It is made of the channel's name: a deleted channel has no row, but its folder may still be there.
     """
     return f"repository of {channel}"
 
@@ -53,11 +53,11 @@ class Settling:
     def __init__(self, database: Database, repositories: ModelRepositories) -> None:
         self._database = database
         self._repositories = repositories
-        # Releases take the same ones, so that those who wait in this process queue up.
+        # Releases use the same object, so that waiting calls of this process queue up.
         self.leases = Leases(database)
 
     async def settle(self, channel: str) -> None:
-        """Make a channel's repository serve its current release, and hold nothing but what belongs to it."""
+        """Make a channel's repository serve its current release, and remove all files that do not belong to it."""
         async with self.leases.hold(repository_lease(channel)):
             mark = await self._database.fetchval(_GET_MARK, channel)
             rows = await self._database.fetch(_NEWEST, channel, KEPT_RELEASES)
@@ -65,13 +65,13 @@ class Settling:
             await self._database.execute(_UNMARK, channel, mark)
 
     async def heal(self) -> None:
-        """Settle what interrupted calls have left, for ever."""
+        """Settle the channels that interrupted calls have left behind, forever."""
         while True:
             await self.heal_once(timedelta(seconds=HEAL_SECONDS))
             await asyncio.sleep(HEAL_SECONDS)
 
     async def heal_once(self, older_than: timedelta) -> None:
-        """Settle what has been marked for longer than this; one that cannot be is left for the next time."""
+        """Settle the channels that have been marked for longer than this; one that fails is left for the next time."""
         for row in await self._database.fetch(_LEFT, older_than):
             try:
                 await self.settle(row["channel"])
@@ -84,6 +84,6 @@ class Settling:
         await self._repositories.switch(channel, current)
         serving = {file.path.split("/", 1)[0] for file in current}
         kept = {file.path for release in releases for file in release.files if not is_config(file.path)}
-        # A model that the current release does not have would be served on, and without its configuration guessed at.
+        # Triton would go on serving a model that the current release does not have, and guess its configuration.
         keep = {path for path in kept if path.split("/", 1)[0] in serving} | {file.path for file in current}
         await self._repositories.sweep(channel, keep)

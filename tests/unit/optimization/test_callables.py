@@ -1,4 +1,4 @@
-"""What an optimized model makes of its arguments: nothing is brought to another type that loses its value."""
+"""Arguments of an optimized model: converted to its element types only if no value is lost."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,13 @@ def tensor(dtype: str) -> Tensor:
     return Tensor.model_validate({"name": "x", "dtype": dtype, "shape": {"min": [2], "opt": [2], "max": [2]}})
 
 
-def test_what_a_type_holds_is_brought_to_it() -> None:
+def test_values_that_a_type_can_hold_are_converted() -> None:
     assert _fitting(tensor("int8"), np.array([-128, 127])).tolist() == [-128, 127]
     assert _fitting(tensor("float32"), np.array([1, 2])).dtype == np.float32
 
 
-def test_integers_that_a_type_does_not_hold_are_refused() -> None:
-    with pytest.raises(EngineFailure, match="takes int8, which does not hold all of the given values"):
+def test_integers_that_a_type_cannot_hold_are_refused() -> None:
+    with pytest.raises(EngineFailure, match="takes int8, which cannot hold all of the given values"):
         _fitting(tensor("int8"), np.array([1, 300]))
 
 

@@ -82,7 +82,7 @@ def test_what_is_broken_is_named(package: Path) -> None:
     )
     assert "'../model.xml', which is not there" in refusal(package, outside)
     elsewhere = json.dumps(MANIFEST).replace('"entry": "net/model.xml"', '"entry": "../model.xml"')
-    assert "'net' opens '../model.xml', which is none of its files" in refusal(package, elsewhere)
+    assert "'net' opens '../model.xml', which is not one of its files" in refusal(package, elsewhere)
     # A name becomes a path: of a Triton model, in a bucket that holds others.
     leading_out = json.dumps(MANIFEST).replace('"name": "net"', '"name": "../../other/net"')
     assert "wrong at components.0.name" in refusal(package, leading_out)

@@ -146,8 +146,8 @@ def test_what_triton_cannot_serve_is_said() -> None:
     unknown = interface([{"name": "x", "dtype": "float32"}], [tensor("y", [3], [3])])
     assert "its number of axes is not known" in failure(**unknown).message
     for files, words in (
-        (["net/other.onnx"], "is none of its files"),
-        (["net/model.onnx", "shared/w.bin"], "does not lie beside or below"),
+        (["net/other.onnx"], "is not one of its files"),
+        (["net/model.onnx", "shared/w.bin"], "is not beside or below"),
     ):
         assert words in failure(entry="net/model.onnx", files=files).message
     clash = failure("openvino", entry="net/a.xml", files=["net/a.xml", "net/a.bin", "net/model.bin"])
