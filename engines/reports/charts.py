@@ -1,6 +1,6 @@
-"""Charts of curves and amounts, as inline SVG: curves, bars, histograms, scatter plots.
+"""Charts of curves and amounts as inline SVG: curves, bars, histograms, scatter plots.
 
-Every function takes `key`, which no other chart of a page may have, and `label`, what the chart shows in words.
+Every function takes `key`, which must be unique in a page, and `label`, a description of the chart in words.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_BARS = 40
 
 @dataclass(frozen=True)
 class Curve:
-    """A line: its points, and its name in the legend. `strong` draws it over the others."""
+    """A line: its points, and its name in the legend. A `strong` one is drawn over the others."""
 
     name: str
     x: Sequence[float]
@@ -34,7 +34,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bar:
-    """A value from 0 to 1 or an amount, with what the pointer shows. `role` is a colour of the theme."""
+    """A fraction or an amount, with the text of its tooltip. `role` is a colour of the theme."""
 
     name: str
     value: float
@@ -44,9 +44,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a scatter plot: its `mark` is drawn, its `name` shown by the pointer; the chosen one is `strong`.
+    """A point of a scatter plot, with its label `mark` and its `name` in the tooltip; the chosen one is `strong`.
 
-    `role` is a colour of the theme; where empty, the strong one is in the accent and the others are not.
+    `role` is a colour of the theme; if empty, the strong point has the accent colour.
     """
 
     name: str
@@ -66,7 +66,7 @@ def curves(key: str, label: str, lines: Sequence[Curve], x_label: str, y_label: 
         for position, line in enumerate(shown):
             color = stand_in("ink" if line.strong else SERIES[position])
             width, order = (2.4, 3) if line.strong else (1.6, 2)
-            # A legend leaves out what begins with an underscore.
+            # A legend leaves out names that begin with an underscore.
             name = f"\u2060{_name(line.name)}" if line.name.startswith("_") else _name(line.name)
             axes.plot(line.x, line.y, color=color, linewidth=width, zorder=order, label=name, gid=f"line-{position}")
         axes.set(xlim=(0, 1.005), ylim=(0, 1.03), xlabel=x_label, ylabel=y_label)
@@ -88,16 +88,16 @@ def bars(
     limit: float | None = None,
     tick: Callable[[float], str] | None = None,
 ) -> Markup:
-    """Draw at most `MOST_BARS` horizontal bars, the first on top, each with its value as `show` writes it.
+    """Draw at most `MOST_BARS` horizontal bars, the first on top, each with its value.
 
     Args:
         key: Identifier of the chart.
-        label: What it shows.
+        label: Description of the chart.
         entries: The bars.
-        x_label: What their length means.
-        show: How a value is written.
-        limit: Right end of the axis; the largest value where absent.
-        tick: How a value is written at the axis; as `show` does where absent.
+        x_label: Label of the axis.
+        show: Formats a value.
+        limit: Right end of the axis; the largest value if None.
+        tick: Formats a value at the axis; `show` if None.
     """
     shown = entries[:MOST_BARS]
     largest = limit or max((bar.value for bar in shown), default=0) or 1
@@ -150,7 +150,7 @@ def histogram(
 
 
 def scatter(key: str, label: str, points: Sequence[Point], x_label: str, y_label: str) -> Markup:
-    """Draw points with their marks; the pointer shows names and values; the strong one is larger."""
+    """Draw points with their marks; tooltips show names and values; the strong point is larger."""
     with canvas(270) as figure:
         axes = figure.add_subplot()
         for place, point in enumerate(points):
@@ -158,7 +158,7 @@ def scatter(key: str, label: str, points: Sequence[Point], x_label: str, y_label
             area = 95 if point.strong else 48
             axes.scatter([point.x], [point.y], s=area, color=color, zorder=3, gid=f"point-{place}")
         for place, point in enumerate(sorted(points, key=lambda each: each.x)):
-            above = place % 2 == 0  # neighbours take turns, so that marks of close points do not cover each other
+            above = place % 2 == 0  # alternating, so that marks of close points do not overlap
             axes.annotate(
                 clean(point.mark),
                 (point.x, point.y),
@@ -171,7 +171,7 @@ def scatter(key: str, label: str, points: Sequence[Point], x_label: str, y_label
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.ticklabel_format(useOffset=False)
         axes.margins(0.16)
-        if points and len({point.y for point in points}) == 1:  # one value has no range of its own
+        if points and len({point.y for point in points}) == 1:  # a single value has no range
             around = max(abs(points[0].y) * 0.005, 1e-6)
             axes.set_ylim(points[0].y - around, points[0].y + around)
         axes.grid(visible=True)

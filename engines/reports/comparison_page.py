@@ -1,4 +1,4 @@
-"""The report of a comparison of evaluations as a page."""
+"""The page of a comparison of evaluations."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from engines.reports.comparison_sections import (
 from engines.reports.page import Cell, Facts, Notes, Page, Section, Table, Tile, Tone, render
 
 _AGREEMENT = {
-    "embedding": "mean cosine of the angle between both vectors",
+    "embedding": "mean cosine similarity of both vectors",
     "classification": "same class in every task",
     "multi_classification": "same class in every task",
 }
 
 
 def comparison_html(report: ComparisonReport) -> str:
-    """Return the report as one self-contained HTML file, the same text for the same report."""
+    """Return the report as one self-contained HTML file; equal reports give equal text."""
     names = names_of(report)
     words, tone = _verdict(report, names)
     first = report.evaluations[0]
     return render(
         Page(
             kind="Comparison",
-            title=" against ".join(
+            title=" compared with ".join(
                 [_joined([names[entry.name] for entry in report.evaluations[1:]]), names[first.name]]
             ),
             subtitle=f"{text.count(report.samples, 'shared sample')}; {names[first.name]} is the reference",
@@ -56,7 +56,7 @@ def _main(report: ComparisonReport) -> list[Delta]:
 def _verdict(report: ComparisonReport, names: dict[str, str]) -> tuple[str, Tone]:
     found = _main(report)
     if not found:
-        return "Nothing could be judged on the shared samples; the evaluations agree as far as is said below.", ""
+        return "Nothing could be evaluated on the shared samples; see below how far the evaluations agree.", ""
     sentences = []
     for entry in found:
         outcome = metric_text.conclusion(entry.delta.low, entry.delta.high)
@@ -64,7 +64,7 @@ def _verdict(report: ComparisonReport, names: dict[str, str]) -> tuple[str, Tone
         span = metric_text.delta_interval(entry.delta.name, entry.delta.low, entry.delta.high)
         what = metric_text.title(entry.delta.name)
         if outcome == "no difference shown":
-            sentences.append(f"{names[entry.task]}: no difference in {what} is shown ({changed}, {span}).")
+            sentences.append(f"{names[entry.task]}: no significant difference in {what} ({changed}, {span}).")
         else:
             sentences.append(f"{names[entry.task]} is {outcome} in {what} by {changed.lstrip('+−')} ({span}).")
     tones = [tone_of(entry.delta) for entry in found]
@@ -84,10 +84,10 @@ def _tiles(report: ComparisonReport) -> list[Tile]:
         tiles.append(Tile("Difference", metric_text.delta(delta.name, delta.value), span, tone_of(delta)))
     if report.agreement is not None:
         written = text.number(report.agreement, 4) if report.method == "embedding" else text.percent(report.agreement)
-        tiles.append(Tile("Agreement", written, _AGREEMENT.get(report.method, "images with the same sure boxes")))
+        tiles.append(Tile("Agreement", written, _AGREEMENT.get(report.method, "images with the same boxes")))
     tiles.append(Tile("Got worse", f"{sum(report.regressed.values()):,}", text.count(report.samples, "shared sample")))
     if len(report.evaluations) == 2:
-        was = f"from {text.milliseconds(first.times.latency_p50_ms)}, not paired"
+        was = f"from {text.milliseconds(first.times.latency_p50_ms)}, in separate runs"
         tiles.append(Tile("Latency, p50", text.milliseconds(last.times.latency_p50_ms), was))
         was = f"from {text.size(first.package.size_bytes)}"
         tiles.append(Tile("Package size", text.size(last.package.size_bytes), was))
@@ -152,24 +152,27 @@ def _package(entry: ComparedEvaluation, names: dict[str, str]) -> Facts:
             ("runtime", f"{package.runtime} {package.runtime_version}"),
             ("device", package.device),
             ("size", text.size(package.size_bytes)),
-            ("samples judged", f"{entry.samples:,}"),
+            ("samples", f"{entry.samples:,}"),
         ],
     )
 
 
 def _small_print(report: ComparisonReport) -> list[str]:
     lines = [
-        f"Differences are of figures over the same {text.count(report.samples, 'sample')}. Their 95 % intervals are of "
-        f"at most {report.resamples} paired bootstrap draws, the same samples for both sides, seed {report.seed}. "
-        "Where an interval holds 0, this data shows no difference; it does not show that there is none.",
-        "Many intervals are looked at at once, by class and by slice: one in twenty misses by chance alone.",
-        "McNemar's exact test asks whether the samples that one side alone has right (lost, won) are split like a "
-        "coin's throws; a small p says that they are not.",
-        "Latencies come from separate runs, at other times and maybe on other machines: this is no paired measurement.",
+        f"Both sides' figures are over the same {text.count(report.samples, 'sample')}. The 95 % intervals of the "
+        f"differences use at most {report.resamples} paired bootstrap draws, with the same samples for both sides and "
+        f"the seed {report.seed}. An interval that includes 0 means that this data shows no difference, not that there "
+        "is none.",
+        "There are many intervals, one per class and slice; one in twenty misses the true value by chance.",
+        "McNemar's exact test considers the samples that only one side has right (lost, won). A small p means that "
+        "their split is unlikely to be chance.",
+        "Latencies are from separate runs, possibly at different times and on different machines. They are not a "
+        "paired measurement.",
     ]
     if report.method in ("detection", "yolo"):
         lines.append(
-            "Two detectors agree on an image where every box of a score of at least 0.5 of either has a partner of its "
-            "own among the other's boxes: same class, intersection over union of at least 0.5, score of at least 0.25."
+            "Two detectors agree on an image if every box of either with a score of at least 0.5 has its own match "
+            "among the other's boxes: the same class, an intersection over union of at least 0.5, and a score of at "
+            "least 0.25."
         )
     return lines

@@ -1,4 +1,4 @@
-"""Sections of a comparison's page."""
+"""Sections of the page of a comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN_BOXES = 5
 
 
 def names_of(report: ComparisonReport) -> dict[str, str]:
-    """Return a name for people of each evaluation: its package, with a number where two are alike."""
+    """Return a display name of each evaluation: its package, with a number if two have the same name."""
     titles = [f"{entry.package.repo} {entry.package.version}".strip() or entry.name for entry in report.evaluations]
     with_form = [f"{title} {entry.package.precision}" for title, entry in zip(titles, report.evaluations, strict=True)]
     chosen = titles if len(set(titles)) == len(titles) else with_form
@@ -33,7 +33,7 @@ def names_of(report: ComparisonReport) -> dict[str, str]:
 
 
 def tone_of(delta: MetricValue) -> Tone:
-    """Return good or bad where the interval of a difference leaves 0."""
+    """Return good or bad if the interval of a difference excludes 0."""
     return "good" if delta.low > 0 else ("bad" if delta.high < 0 else "")
 
 
@@ -101,7 +101,7 @@ def delta_section(report: ComparisonReport, names: dict[str, str]) -> Iterator[S
     found.sort(key=lambda entry: entry.delta.name != report.main_metric)
     rows = [(metric_text.title(entry.delta.name), entry) for entry in found]
     marks = [(_label(entry, name, names, report), entry) for name, entry in rows]
-    note = "Green and red where the whole interval leaves the line at 0."
+    note = "Green or red if the whole interval is on one side of 0."
     chart = _forest("differences", "Differences from the reference, with 95 % intervals", marks, note)
     yield Section("Differences", [chart, _table("Figures over all data", "metric", rows, report, names)])
 
@@ -120,7 +120,7 @@ def slice_section(report: ComparisonReport, names: dict[str, str]) -> Iterator[S
 
 
 def class_section(report: ComparisonReport, names: dict[str, str]) -> Iterator[Section]:
-    """Yield the differences by class, of F1 or of AP, the largest losses first."""
+    """Yield the differences of F1 or AP by class, the largest losses first."""
     found = [entry for entry in report.deltas if not entry.delta.slice and entry.delta.name.startswith(("f1/", "ap/"))]
     if not found:
         return
@@ -133,7 +133,7 @@ def class_section(report: ComparisonReport, names: dict[str, str]) -> Iterator[S
 
 
 def regression_section(report: ComparisonReport, names: dict[str, str]) -> Iterator[Section]:
-    """Yield the samples that got worse, those with a picture as a grid and the others as a table."""
+    """Yield the samples that got worse: a grid of those with a picture, and a table of the others."""
     if not report.regressions:
         return
     several = len(report.evaluations) > 2
@@ -142,7 +142,7 @@ def regression_section(report: ComparisonReport, names: dict[str, str]) -> Itera
     blocks: list[Gallery | Table] = []
     if with_picture:
         pictures = [Picture(row.image_png, row.sample, _lines(row, names, several=several)) for row in with_picture]
-        blocks.append(Gallery("The worst that a report has a picture of", pictures))
+        blocks.append(Gallery("The worst samples with a picture", pictures))
     if others:
         blocks.append(_regression_table(others, names, several=several))
     count = sum(report.regressed.values())
@@ -175,11 +175,13 @@ def _regression_table(rows: Sequence[Regression], names: dict[str, str], *, seve
 
 
 def _said(row: Regression) -> tuple[str, str]:
-    """Return in words what the reference says of a sample, and what the other evaluation does."""
+    """Return the reference's and the evaluation's answers on a sample in words."""
     if row.before or row.after:
         return _answers(row.before), _answers(row.after)
     if row.boxes_before or row.boxes_after or row.truths:
-        return _boxes(row.boxes_before), f"{_boxes(row.boxes_after)} of {len(row.truths)} true"
+        return _boxes(
+            row.boxes_before
+        ), f"{_boxes(row.boxes_after)} ({text.count(len(row.truths), 'true box', 'true boxes')})"
     return text.NONE, text.NONE
 
 
@@ -223,9 +225,9 @@ def speed_section(report: ComparisonReport, names: dict[str, str]) -> Section:
     columns = ["evaluation", "p50", "p90", "p99", "throughput", "peak memory", "size"]
     batches = {entry.times.batch_size for entry in report.evaluations}
     threads = {entry.times.threads for entry in report.evaluations}
-    note = "Separate runs, not a paired measurement."
+    note = "From separate runs, not a paired measurement."
     if len(batches) > 1 or len(threads) > 1:
-        note += " Batch sizes or threads differ: these latencies cannot be compared."
+        note += " Batch sizes or threads differ, so these latencies are not comparable."
     return Section(
         "Speed", [Chart(chart, "Latency of one call, median"), Table("Side by side", columns, rows, note=note)]
     )

@@ -1,4 +1,4 @@
-"""Sections of an evaluation's page about classes: bars, the confusion matrix, the figures of each class."""
+"""Sections of the page of an evaluation about classes: bars, the confusion matrix, the figures of each class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAIRS = 25
 
 
 def classification_sections(report: EvaluationReport) -> Iterator[Section]:
-    """Yield a section per classification task: bars by class, the confusion matrix, the figures of each class."""
+    """Yield a section per task, with bars by class, the confusion matrix, and the figures of each class."""
     for place, task in enumerate(report.classification):
         title = "Classes" if len(report.classification) == 1 else f"Task {task.task}"
         blocks: list[Block] = [_class_bars(task, place), confusion_block(task.confusion, f"confusion-{place}")]
@@ -56,17 +56,15 @@ def _class_bars(task: ClassificationTask, place: int) -> Chart:
 
 
 def confusion_block(matrix: ConfusionMatrix, key: str) -> Block:
-    """Return a confusion matrix as a chart, or, of many classes, its most confused pairs as a table."""
+    """Return a confusion matrix as a chart, or for many classes its most confused pairs as a table."""
     note = (
-        f"{text.count(matrix.not_predicted, 'sample')} without a prediction: in no cell. "
-        if matrix.not_predicted
-        else ""
+        f"{text.count(matrix.not_predicted, 'sample')} without a prediction not shown. " if matrix.not_predicted else ""
     )
     if len(matrix.classes) > matrix_charts.MOST_CLASSES or matrix.left_out:
         return _confused_pairs(matrix, note)
     label = f"Confusion matrix of {len(matrix.classes)} classes: " + _confusion_words(matrix)
     chart = matrix_charts.confusion(key, label, matrix.classes, matrix.counts)
-    return Chart(chart, "Confusion matrix", f"{note}Rows are what is true; the shade is the part of its row.")
+    return Chart(chart, "Confusion matrix", f"{note}Rows are true classes; the shade is the share of the row.")
 
 
 def _pairs(matrix: ConfusionMatrix) -> list[tuple[int, int, int]]:
@@ -82,9 +80,9 @@ def _pairs(matrix: ConfusionMatrix) -> list[tuple[int, int, int]]:
 def _confusion_words(matrix: ConfusionMatrix) -> str:
     pairs = _pairs(matrix)
     if not pairs:
-        return "no sample was taken for another class."
+        return "no sample was confused."
     count, true, predicted = pairs[0]
-    return f"most often {matrix.classes[true]} was taken for {matrix.classes[predicted]}, {count} times."
+    return f"most often {matrix.classes[true]} was predicted as {matrix.classes[predicted]}, {count} times."
 
 
 def _confused_pairs(matrix: ConfusionMatrix, note: str) -> Table:
@@ -98,13 +96,13 @@ def _confused_pairs(matrix: ConfusionMatrix, note: str) -> Table:
         for count, true, predicted in _pairs(matrix)[:_PAIRS]
     ]
     if matrix.left_out:
-        note += f"{matrix.left_out} classes are counted together as {matrix.classes[-1]}. "
+        note += f"{matrix.left_out} classes are combined as {matrix.classes[-1]}. "
     return Table(
         "Most confused classes",
         ["true", "predicted as", "samples", "of the class"],
         rows,
         frozenset({0, 1}),
-        f"{note}The whole matrix is too large for a picture.",
+        f"{note}The whole matrix is too large to show.",
     )
 
 

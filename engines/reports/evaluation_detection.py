@@ -1,4 +1,4 @@
-"""The section of an evaluation's page about a detector: precision over recall, AP by class."""
+"""The section of the page of an evaluation about a detector: precision over recall, AP by class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def detection_section(report: EvaluationReport) -> Iterator[Section]:
     words = (
         f"{text.count(found.truths, 'true box', 'true boxes')} "
         f"({', '.join(f'{count:,} {name}' for name, count in found.areas.items())}), "
-        f"{found.detections:,} found, over all scores."
+        f"{found.detections:,} predicted with any score."
     )
     yield Section("Detection", [*_curve_block(found), *_ap_bars(found), _detection_table(found)], words)
 
@@ -42,7 +42,7 @@ def _curve_block(found: DetectionFigures) -> list[Block]:
     label = f"Precision over recall at IoU {threshold:g}: " + ", ".join(line.name for line in lines)
     chart = charts.curves("precision-recall", label, lines, "recall", "precision")
     rest = len(named) - (len(chosen) - len(mean))
-    note = f"The classes with the most boxes; {rest} more are in report.json." if rest else ""
+    note = f"The classes with the most boxes; report.json has {rest} more." if rest else ""
     return [Chart(chart, f"Precision and recall at IoU {threshold:g}, with AP", note)]
 
 
@@ -77,5 +77,5 @@ def _detection_table(found: DetectionFigures) -> Table:
         ]
         for entry in found.classes[:_MOST_ROWS]
     ]
-    columns = ["class", "AP", "AP50", "AP75", "AR100", "true boxes", "found"]
+    columns = ["class", "AP", "AP50", "AP75", "AR100", "true boxes", "predicted"]
     return Table("Figures by class", columns, rows, note=text.left_out(len(found.classes), _MOST_ROWS), wide=True)

@@ -1,4 +1,4 @@
-"""Sections of an evaluation's page with the figures over all data and by slice, of vectors and of outputs."""
+"""Sections of the page of an evaluation with figures over all data and by slice, of vectors and of outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OVERALL = 30
 
 
 def other_sections(report: EvaluationReport) -> Iterator[Section]:
-    """Yield the figures over all data, of embeddings and of raw outputs."""
+    """Yield the figures over all data, and those of embeddings and raw outputs."""
     rows = [
         [metric_text.title(metric.name), metric_text.value(metric.name, metric.value), _range(metric)]
         for metric in report.metrics
@@ -22,17 +22,17 @@ def other_sections(report: EvaluationReport) -> Iterator[Section]:
     ]
     blocks: list[Block] = []
     if rows:
-        note = f"The first {_OVERALL} of {len(rows)}; report.json has all." if len(rows) > _OVERALL else ""
+        note = text.left_out(len(rows), _OVERALL)
         blocks.append(Table("Figures over all data", ["metric", "value", "95 % interval"], rows[:_OVERALL], note=note))
     if report.embedding is not None:
         vectors = report.embedding
         pairs = [
             ("dimension", str(vectors.dimension)),
-            ("length, least", text.number(vectors.norm_min)),
+            ("length, minimum", text.number(vectors.norm_min)),
             ("length, mean", text.number(vectors.norm_mean)),
-            ("length, most", text.number(vectors.norm_max)),
-            ("mean cosine of two vectors", text.number(vectors.mean_cosine)),
-            ("retrieval judged by", ", ".join(vectors.retrieval_keys) or "nothing"),
+            ("length, maximum", text.number(vectors.norm_max)),
+            ("mean cosine similarity of two vectors", text.number(vectors.mean_cosine)),
+            ("retrieval by", ", ".join(vectors.retrieval_keys) or "nothing"),
         ]
         blocks.append(Facts("Vectors", pairs))
     if report.outputs:
@@ -54,12 +54,12 @@ def _output_table(report: EvaluationReport) -> Table:
         ]
         for output in report.outputs
     ]
-    columns = ["output", "type", "not finite", "least", "mean", "most", "deviation"]
+    columns = ["output", "type", "not finite", "minimum", "mean", "maximum", "deviation"]
     return Table("Outputs", columns, rows, frozenset({0, 1}), wide=True)
 
 
 def slice_section(report: EvaluationReport) -> Iterator[Section]:
-    """Yield the main metric by slice, as an interval plot and as a table with the other overall metrics."""
+    """Yield the main metric by slice, as a chart of intervals and as a table with other metrics."""
     if not report.slices:
         return
     overall = {metric.name: metric for metric in report.metrics if not metric.slice and "/" not in metric.name}
@@ -116,7 +116,7 @@ def _slice_chart(report: EvaluationReport, main: MetricValue, sliced: dict[tuple
         center=main.value,
         tick=lambda value: metric_text.short(main.name, value),
     )
-    note = "The line is the figure over all data; red where the whole interval lies below that of all data."
+    note = "The line is the figure over all data; red if the whole interval is below that of all data."
     if len(rows) > matrix_charts.MOST_INTERVALS:
         note += f" The weakest {matrix_charts.MOST_INTERVALS} of {len(rows)} slices."
     return Chart(chart, f"{metric_text.title(main.name)} by slice, with 95 % intervals", note)

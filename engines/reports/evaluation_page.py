@@ -1,4 +1,4 @@
-"""The report of an evaluation as a page."""
+"""The page of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SHOWN_BOXES = 6
 
 
 def evaluation_html(report: EvaluationReport) -> str:
-    """Return the report as one self-contained HTML file, the same text for the same report."""
+    """Return the report as one self-contained HTML file; equal reports give equal text."""
     package = report.package
     return render(
         Page(
             kind="Evaluation",
             title=f"{package.repo} {package.version}".strip(),
-            subtitle=f"{package.precision} by {package.runtime} {package.runtime_version} on {package.device}",
+            subtitle=f"{package.precision} in {package.runtime} {package.runtime_version} on {package.device}",
             verdict=_verdict(report),
             tiles=_tiles(report),
             sections=list(_sections(report)),
@@ -38,13 +38,15 @@ def _verdict(report: EvaluationReport) -> str:
     main, samples = _main(report), text.count(report.samples, "sample")
     data = "the dataset" if report.spec.data == "dataset" else "uploaded images"
     if main is None:
-        return f"Ran on {samples} of {data}. Nothing was judged: the data has nothing to hold this method against."
+        return (
+            f"Ran on {samples} of {data}. Nothing was evaluated, because the data has no annotations for this method."
+        )
     reached = f"{metric_text.title(main.name)} of {metric_text.value(main.name, main.value)} on {samples} of {data}."
     parts = sorted(
         (metric for metric in report.metrics if metric.slice and metric.name == main.name), key=lambda part: part.value
     )
     if parts and parts[0].high < main.low:
-        reached += f" Clearly worse where {parts[0].slice}: {metric_text.value(main.name, parts[0].value)}."
+        reached += f" Clearly worse for {parts[0].slice}: {metric_text.value(main.name, parts[0].value)}."
     return reached
 
 
@@ -76,14 +78,14 @@ def _sections(report: EvaluationReport) -> Iterator[Section]:
 def _worst(report: EvaluationReport) -> Section:
     note = ""
     if report.detection is not None:
-        note = "Predictions and true boxes are drawn into the pictures."
+        note = "The pictures show predicted boxes, and true boxes dashed."
     pictures = [_picture(sample) for sample in report.worst]
     return Section("Worst samples", [Gallery("The largest losses first", pictures, note)])
 
 
 def _picture(sample: WorstSample) -> Picture:
     lines = [_answer(answer.truth, answer.predicted, answer.score, answer.correct) for answer in sample.answers]
-    for what, names in (("found", sample.detections), ("true", sample.truths)):
+    for what, names in (("predicted", sample.detections), ("true", sample.truths)):
         if names or sample.detections or sample.truths:
             more = f" and {len(names) - _SHOWN_BOXES} more" if len(names) > _SHOWN_BOXES else ""
             lines.append(Cell(f"{what}: {', '.join(names[:_SHOWN_BOXES]) or 'nothing'}{more}"))
@@ -149,18 +151,19 @@ def _setting(report: EvaluationReport) -> Section:
 
 def _small_print(report: EvaluationReport) -> list[str]:
     lines = [
-        f"Intervals are 95 % percentile bootstrap intervals over samples, {report.spec.resamples} draws, "
-        f"seed {report.spec.seed}. They say what another sample of the same kind of data could have shown, "
-        "not what other data would.",
+        f"Intervals are 95 % percentile bootstrap intervals over samples, with {report.spec.resamples} draws and the "
+        f"seed {report.spec.seed}. They show how the figures vary between samples of the same kind of data, not for "
+        "other data.",
         "Latency is of one call of the model with a whole batch, without preprocessing and postprocessing; "
-        "throughput counts every stage. One process was measured on its own, so a difference between two evaluations "
-        "can be the machine's: a paired measurement, as conversions and quantizations make, tells what a form wins.",
+        "throughput includes all stages. A single process was measured, so a difference between two evaluations can be "
+        "due to the machine. Conversions and quantizations compare forms by paired measurements.",
     ]
     if report.detection is not None:
         lines.append(
-            "AP is COCO's: precision interpolated at 101 recalls, averaged over thresholds of intersection over "
-            "union and classes. Small boxes are below 32² pixels, large ones from 96² on, of the original image."
+            "AP is defined as in COCO: precision interpolated at 101 recalls, averaged over classes and thresholds of "
+            "intersection over union. Small boxes have less than 32² pixels of the original image, large ones at least "
+            "96²."
         )
     if report.classification:
-        lines.append("Precision is 0 if nothing was predicted as a class, recall 0 if no sample has it.")
+        lines.append("Precision is 0 if nothing was predicted as a class, recall is 0 if no sample has it.")
     return lines

@@ -1,4 +1,4 @@
-"""Charts with one row per thing: intervals, confusion matrices, the ladder of accuracy control. See `charts.py`."""
+"""Charts of intervals, confusion matrices and the ladder of accuracy control. See `charts.py`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ROW_HEIGHT = 21
 _FRAME_HEIGHT = 46
 MOST_INTERVALS = 40
 MOST_CLASSES = 40
-"""Largest side of a confusion matrix that can be read as a picture."""
+"""Most classes of a confusion matrix that is readable as a chart."""
 _NUMBERED_CLASSES = 16
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its interval. `role` is a colour of the theme, `detail` what the pointer shows besides."""
+    """A value with its interval. `role` is a colour of the theme, `detail` is added to the tooltip."""
 
     name: str
     value: float
@@ -35,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Step:
-    """One rung of accuracy control: nodes kept in floating point, the metric, the median latency in milliseconds."""
+    """A step of accuracy control: nodes kept in floating point, the metric, the median latency in milliseconds."""
 
     kept: int
     accuracy: float
@@ -53,10 +53,9 @@ def intervals(
     tick: Callable[[float], str] | None = None,
     most: float | None = None,
 ) -> Markup:
-    """Draw at most `MOST_INTERVALS` values as dots with whiskers, the first on top, and a line at `center`.
+    """Draw at most `MOST_INTERVALS` values as dots with intervals, the first on top, and a line at `center`.
 
-    `show` writes a value, `tick` one at the axis (as `show` does where absent). The axis ends at `most`, where whiskers
-    go beyond it.
+    `show` formats a value, `tick` one at the axis (`show` if None). The axis ends at `most` if an interval exceeds it.
     """
     shown = rows[:MOST_INTERVALS]
     with canvas(_FRAME_HEIGHT + max(80, _ROW_HEIGHT * len(shown))) as figure:
@@ -87,12 +86,12 @@ def intervals(
 
 
 def confusion(key: str, label: str, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
-    """Draw a confusion matrix: rows are true, columns predicted, the shade is the part of the row.
+    """Draw a confusion matrix: rows are true classes, columns predicted ones, the shade is the share of the row.
 
-    What is right is drawn in the accent, what is wrong in the colour of errors; empty cells are left out.
+    Right predictions have the accent colour, wrong ones the colour of errors; empty cells are left out.
 
     Raises:
-        ValueError: where there are more than `MOST_CLASSES` classes: a table of pairs says more then.
+        ValueError: If there are more than `MOST_CLASSES` classes, for which a table of pairs is clearer.
     """
     side = len(classes)
     if side > MOST_CLASSES:
@@ -139,7 +138,7 @@ def _short(names: Sequence[str]) -> bool:
 
 
 def ladder(key: str, label: str, steps: Sequence[Step], metric: str, bound: float | None) -> Markup:
-    """Draw what keeping nodes in floating point does: the metric above, latency below, and the bound as a line."""
+    """Draw the effect of nodes kept in floating point: the metric above, latency below, and the bound as a line."""
     kept = [step.kept for step in steps]
     with canvas(340) as figure:
         above, below = figure.subplots(2, 1, sharex=True)

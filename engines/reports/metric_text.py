@@ -1,4 +1,4 @@
-"""How metrics are called and written for people."""
+"""Names and formatted values of metrics, for people."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Figure(Protocol):
 
     @property
     def name(self) -> str:
-        """Name as the API gives it."""
+        """Name in the API."""
 
     @property
     def value(self) -> float:
@@ -59,14 +59,14 @@ class Figure(Protocol):
 
 
 def title(name: str) -> str:
-    """Return a metric's name for people: `Top-1 accuracy · color` of `top1/color`; unknown names stay as they are."""
+    """Return a metric's display name: `Top-1 accuracy · color` for `top1/color`; unknown names stay as they are."""
     head, _, rest = name.partition("/")
     known = _NAMES.get(head) or _at_threshold(head)
     return f"{known} · {rest}" if rest else known
 
 
 def _at_threshold(name: str) -> str:
-    """Return `AP at IoU 0.5` of `ap50`; any other name as it is."""
+    """Return `AP at IoU 0.5` for `ap50`; any other name stays as it is."""
     found = re.fullmatch(r"(ap|recall)(\d+(?:\.\d+)?)", name)
     if found is None:
         return name
@@ -74,7 +74,7 @@ def _at_threshold(name: str) -> str:
 
 
 def value(name: str, number: float | None) -> str:
-    """Return a metric's value: per cent, or the number itself for what is no part of a whole."""
+    """Return a metric's value as a percentage, or as a plain number if it is not a fraction."""
     return text.number(number, 4) if name.startswith(_PLAIN) else text.percent(number, 2)
 
 
@@ -91,13 +91,13 @@ def interval(name: str, low: float, high: float) -> str:
 def tile(figure: Figure | None, fallback: str = "Accuracy") -> Tile:
     """Return the tile of a metric with its interval."""
     if figure is None:
-        return Tile(fallback, text.NONE, "nothing could be judged", "muted")
+        return Tile(fallback, text.NONE, "nothing could be evaluated", "muted")
     detail = f"95 % interval {interval(figure.name, figure.low, figure.high)}"
     return Tile(title(figure.name), value(figure.name, figure.value), detail)
 
 
 def delta(name: str, number: float) -> str:
-    """Return a difference of a metric: percentage points, or the number itself."""
+    """Return a difference of a metric in percentage points, or as a plain number."""
     return text.signed(number, 4) if name.startswith(_PLAIN) else f"{text.points(number)}{text.SPACE}pt"
 
 
@@ -118,7 +118,7 @@ def delta_unit(name: str) -> str:
 
 
 def conclusion(low: float, high: float) -> str:
-    """Return what an interval of a difference allows to say: `better`, `worse` or `no difference shown`."""
+    """Return the conclusion from the interval of a difference: `better`, `worse` or `no difference shown`."""
     if low > 0:
         return "better"
     return "worse" if high < 0 else "no difference shown"

@@ -1,7 +1,7 @@
-"""The toolkit of pages: blocks of content, and one self-contained HTML file made of them.
+"""Pages: blocks of content, rendered as one self-contained HTML file.
 
-A page loads nothing from anywhere and runs no script: its own Content-Security-Policy forbids both. All text is foreign
-text and is escaped by Jinja2; only charts, which `svg.py` has made, go in as they are.
+A page loads nothing and runs no script; its Content-Security-Policy forbids both. All text is untrusted and escaped by
+Jinja2; only charts from `svg.py` are inserted as they are.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a caption. Columns named in `text_columns` are aligned left, the others hold numbers."""
+    """Rows under a caption. Columns in `text_columns` are aligned left; the others are numbers."""
 
     caption: str
     columns: Sequence[str]
@@ -67,7 +67,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Facts:
-    """Pairs of a name and a value; in columns beside each other where wide."""
+    """Pairs of a name and a value; in several columns if wide."""
 
     caption: str
     pairs: Sequence[tuple[str, str]]
@@ -77,7 +77,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Notes:
-    """Sentences, each a paragraph of its own, in a tone."""
+    """Sentences in a tone, each a paragraph."""
 
     sentences: Sequence[str]
     tone: Tone = ""
@@ -110,7 +110,7 @@ Block = Table | Chart | Facts | Notes | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a heading, side by side where there is room."""
+    """Blocks under a heading, side by side if there is room."""
 
     title: str
     blocks: Sequence[Block]
@@ -122,14 +122,14 @@ class Page:
     """A report.
 
     Attributes:
-        kind: What it is a report of: `Evaluation`.
-        title: What it is about.
-        subtitle: The circumstances, in a line.
+        kind: The kind of report, for example `Evaluation`.
+        title: The subject.
+        subtitle: The circumstances in one line.
         verdict: The finding in a sentence or two.
         tone: Tone of the verdict.
-        tiles: The figures to see first.
+        tiles: The most important figures.
         sections: Everything else.
-        small_print: How it was measured, a paragraph each.
+        small_print: Paragraphs about how it was measured.
     """
 
     kind: str
@@ -143,7 +143,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """Return a page as one HTML file, the same text for the same page."""
+    """Return a page as one HTML file; equal pages give equal text."""
     return str(_environment().get_template("page.html").render(page=page))
 
 

@@ -1,4 +1,4 @@
-"""Thumbnails of a page: whatever their number, all of them together stay small."""
+"""Thumbnails of a page, limited in their total size."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MOST_PIXELS = 4_000_000
 
 
 def data_uris(pictures: Sequence[str], total: int = TOTAL_BYTES) -> list[str]:
-    """Return a `data:` URI for each PNG in base64; an empty one for what is no PNG, or where there is no room.
+    """Return a `data:` URI for each PNG in base64; empty if it is not a PNG or does not fit.
 
-    A picture that takes more than its part of the room is stored anew, smaller and as JPEG.
+    A picture that exceeds its share of the total is stored as a smaller JPEG.
     """
     present = sum(1 for picture in pictures if picture)
     share = total // max(1, present)

@@ -1,7 +1,7 @@
-"""From a Matplotlib figure to an inline SVG that fits the page around it.
+"""Turns a Matplotlib figure into an inline SVG in the style of the page.
 
-The drawing gets the page's fonts and colours, loses what would reach beyond itself (a style sheet, ids that another
-chart of the page has too, links), and is the same bytes whenever it is drawn from the same values.
+The drawing uses the page's fonts and colours, has no parts that affect the rest of the page (a style sheet, shared ids,
+links), and is the same bytes for the same values.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from xml.etree import ElementTree  # what is parsed is our own drawing, never a user's file
+from xml.etree import ElementTree  # parses only our own drawings, never a user's file
 
 from markupsafe import Markup
 
@@ -20,7 +20,7 @@ from engines.reports.text import clean
 from engines.reports.theme import SERIES, VARIABLES, stand_in
 
 WIDTH = 400
-"""Width of a chart in its own units; the page scales it to the room there is."""
+"""Width of a chart in its own units; the page scales it."""
 FONT_SIZE = 12
 _POINTS_PER_INCH = 72
 _SVG = "http://www.w3.org/2000/svg"
@@ -32,8 +32,8 @@ _DROPPED = ("metadata", "style")
 
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: selectable, and in the page's font
-    "svg.hashsalt": "lathe",  # ids do not differ from run to run
-    "text.parse_math": False,  # a class called "$x" is no formula
+    "svg.hashsalt": "lathe",  # gives the same ids in every run
+    "text.parse_math": False,  # a class named "$x" is not a formula
     "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": True,
     "axes.spines.top": False,
@@ -56,7 +56,7 @@ _SETTINGS: dict[str, Any] = {
 
 @contextmanager
 def canvas(height: float, width: float = WIDTH) -> Iterator[Any]:
-    """Give a Figure of `width` × `height` chart units in the page's style; draw on it and turn it into SVG inside."""
+    """Yield a Figure of `width` × `height` chart units in the page's style; draw and call `inline` inside."""
     import matplotlib as mpl
     from cycler import cycler
     from matplotlib.figure import Figure
@@ -72,21 +72,21 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[Any]:
         "grid.color": stand_in("line"),
         "axes.prop_cycle": cycler(color=[stand_in(role) for role in SERIES]),
     }
-    # Only the style of this figure: whatever a caller set up for itself must not show.
+    # The style of this figure must not depend on the caller's settings.
     with mpl.rc_context(style), warnings.catch_warnings():
-        # A glyph that Matplotlib's font lacks is drawn by the reader's browser.
+        # The reader's browser draws glyphs that Matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         yield Figure(figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
 
 
 def inline(figure: Any, key: str, label: str, tips: Mapping[str, str] | None = None) -> Markup:
-    """Return a figure as an `<svg>` element, to be put into a page as it is.
+    """Return a figure as an `<svg>` element to insert into a page.
 
     Args:
-        figure: The Figure that `canvas` gave.
-        key: Identifier of the chart, which no other chart of the page may have: letters, digits and hyphens.
-        label: What the chart shows, for those who cannot see it.
-        tips: Text shown when the pointer rests on an artist, by the artist's gid.
+        figure: The Figure from `canvas`.
+        key: Identifier of the chart, unique in the page: letters, digits and hyphens.
+        label: Description of the chart for those who cannot see it.
+        tips: Tooltips by the gid of the artist.
     """
     from matplotlib.text import Text
 
@@ -129,7 +129,7 @@ def _add_tips(root: ElementTree.Element, tips: Mapping[str, str]) -> None:
 
 
 def _isolate(root: ElementTree.Element, key: str) -> None:
-    """Keep only ids that are referred to, under the chart's own prefix, and colours and fonts that the page decides."""
+    """Keep only ids that are referred to, with the chart's prefix, and replace colours and fonts by the page's."""
     elements = list(root.iter())
     used = {element.attrib[_LINK].removeprefix("#") for element in elements if _LINK in element.attrib}
     for element in elements:

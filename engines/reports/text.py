@@ -1,4 +1,4 @@
-"""Numbers and foreign text as people read them."""
+"""Formats numbers and untrusted text for people."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import re
 from engines.failures import count as count  # noqa: PLC0414 - a report calls it beside the others, as text.count
 
 NONE = "–"
-"""Stands where there is no number."""
+"""Shown instead of a missing number."""
 SPACE = "\u202f"
-"""Between a number and its unit: narrow, and no place to break the line."""
+"""Separates a number from its unit: a narrow space without a line break."""
 
-# Control characters but line feed and tab, bidirectional overrides (a file name must not turn the line around),
-# surrogates that no encoder takes, and what XML does not allow.
+# Control characters except line feed and tab, bidirectional overrides (a file name must not reverse a line),
+# surrogates, and other characters that XML does not allow.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def clean(value: str) -> str:
-    """Return foreign text with every character that cannot be shown replaced by U+FFFD. It is not escaped yet."""
+    """Return untrusted text with characters that cannot be shown replaced by U+FFFD. It is not escaped."""
     return _UNPRINTABLE.sub("\ufffd", value)
 
 
 def shorten(value: str, length: int) -> str:
-    """Return at most `length` characters of a text, cut in the middle: names often differ at their ends."""
+    """Return at most `length` characters of a text, cut in the middle, because names often differ at their ends."""
     if len(value) <= length:
         return value
     head = (length - 1) // 2
@@ -32,7 +32,7 @@ def shorten(value: str, length: int) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with `digits` significant digits, without exponent where that stays short."""
+    """Return a number with `digits` significant digits, without an exponent if that is short."""
     if value is None or math.isnan(value):
         return NONE
     if math.isinf(value):
@@ -46,25 +46,25 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
-    """Return a part of one as per cent."""
+    """Return a fraction as a percentage."""
     return (
         NONE if value is None or not math.isfinite(value) else f"{100 * value:.{decimals}f}{SPACE}%".replace("-", "−")
     )
 
 
 def points(value: float | None, decimals: int = 2) -> str:
-    """Return a difference of parts of one as signed percentage points."""
+    """Return a difference of fractions as signed percentage points."""
     return NONE if value is None or not math.isfinite(value) else signed(100 * value, decimals)
 
 
 def signed(value: float, decimals: int = 2) -> str:
-    """Return a number with its sign, which a zero has not."""
+    """Return a number with its sign, except for zero."""
     text = f"{value:+.{decimals}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a time given in milliseconds, in the unit that suits it."""
+    """Return a time in milliseconds in a suitable unit."""
     if value is None or not math.isfinite(value):
         return NONE
     if value >= 1000:
@@ -73,7 +73,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Return a number of bytes in the unit that suits it."""
+    """Return a number of bytes in a suitable unit."""
     if value is None:
         return NONE
     amount, unit = float(value), 0
@@ -83,5 +83,5 @@ def size(value: float | None) -> str:
 
 
 def left_out(count: int, most: int) -> str:
-    """Return a note where a table shows only the first of many rows."""
+    """Return a note if a table shows only the first `most` of `count` rows."""
     return f"The first {most} of {count:,}; report.json has all." if count > most else ""

@@ -1,7 +1,7 @@
 """Colours of the pages, light and dark, and how charts refer to them.
 
-Matplotlib knows fixed colours alone. Charts are therefore drawn in one stand-in colour per role, and `svg.py` replaces
-each by the style sheet's variable of that role: one chart reads well on white, on black and on paper.
+Matplotlib only knows fixed colours. Charts are therefore drawn in one stand-in colour per role, and `svg.py` replaces
+each by the style sheet's variable for that role, so that one chart suits light and dark pages and paper.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ VARIABLES = MappingProxyType({stand_in: f"var(--{role})" for role, stand_in in _
 
 
 def stand_in(role: str) -> str:
-    """Return the colour in which a chart draws what has this role."""
+    """Return the colour in which charts draw this role."""
     return _STAND_INS[role]
 
 

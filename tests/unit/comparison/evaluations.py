@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from engines.api.comparison import run
+from engines.evaluation.comparison.report import ComparisonReport
 from engines.evaluation.predictions import (
     FILE_NAME,
     DetectedBox,
@@ -107,3 +108,12 @@ def detected(
     number: int, truths: Sequence[TrueBox], found: Sequence[DetectedBox], loss: float = 0.0
 ) -> SamplePrediction:
     return sample(number, truths=tuple(truths), detections=tuple(found), loss=loss, correct=loss < 0.5)
+
+
+def delta(found: dict[str, Any], name: str, part: str = "", task: str = "evaluationTasks/1") -> dict[str, float]:
+    deltas = [entry["delta"] for entry in found["deltas"] if entry["task"] == task]
+    return next(entry for entry in deltas if (entry["name"], entry["slice"]) == (name, part))
+
+
+def stored(evaluations: Evaluations) -> ComparisonReport:
+    return ComparisonReport.model_validate_json((evaluations.folder / "out" / "comparison.json").read_text())

@@ -33,13 +33,13 @@ def test_differences_slices_classes_and_samples_are_shown(count: int, tmp_path: 
         evaluations.add(classes_header(), rows, report.model_copy(update={"package": package}))
     words = page(evaluations).words
     others = "animals v1" if count == 2 else "animals v1 and animals v2"
-    assert f"{others} against animals v0" in words
+    assert f"{others} compared with animals v0" in words
     for part in (
         "animals v1 is worse in Top-1 accuracy",
         "McNemar",
         "light=night",
         "F1 by class",
-        "no paired measurement",
+        "not a paired measurement",
     ):
         assert part in words
     assert "Samples that got worse" in words
@@ -55,6 +55,6 @@ def test_detectors_with_hostile_names_and_equal_packages_are_shown(tmp_path: Pat
         ]
         evaluations.add(header, rows)
     document = page(evaluations)
-    assert "animals v3 INT8 (2) against animals v3 INT8 (1)" in document.words
+    assert "animals v3 INT8 (2) compared with animals v3 INT8 (1)" in document.words
     assert "onerror=alert(1)>" in document.words
-    assert "nothing of 2 true" in document.words
+    assert "nothing (2 true boxes)" in document.words

@@ -54,7 +54,7 @@ def test_a_classifier_has_bars_a_matrix_slices_and_its_worst_samples() -> None:
         "Intervals are 95",
     ):
         assert words in document.words
-    assert "Clearly worse where light=night" in document.words
+    assert "Clearly worse for light=night" in document.words
     assert document.tags["img"] == 12
 
 
@@ -65,7 +65,7 @@ def test_a_detector_has_curves_with_the_mean_and_the_largest_classes() -> None:
         "all classes",
         "traffic light",
         "AR100",
-        "found: car 0.93",
+        "predicted: car 0.93",
         "420 small",
     ):
         assert words in document.words
@@ -74,7 +74,7 @@ def test_a_detector_has_curves_with_the_mean_and_the_largest_classes() -> None:
 def test_embeddings_and_raw_outputs_have_their_figures() -> None:
     assert "384" in Document(evaluation_html(examples.embedding())).words
     words = Document(evaluation_html(examples.raw())).words
-    assert "Nothing was judged" in words
+    assert "Nothing was evaluated" in words
     assert "float32 (2 × 64 × 64)" in words
 
 
