@@ -1,7 +1,7 @@
-"""Element types that ONNX's own operator schemas allow: which values of a node can be half precision, and which are.
+"""Element types that ONNX's operator schemas allow, and so which values of a node can be in half precision.
 
 A schema types its inputs and outputs by variables (`T` of Conv: float16, float, double, bfloat16) or fixed types (the
-scales of Resize: float). Everything here is read from these.
+scales of Resize: float).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 MAIN = ("", "ai.onnx")
 FLOAT = "tensor(float)"
 UNKNOWN = "?"
-"""Type of a value that no schema says: of an operator of another domain."""
+"""Type of a value without a schema: of an operator of another domain."""
 
 
 @dataclass(frozen=True)
 class Formal:
-    """One input or output of an operator, as its schema has it.
+    """One input or output of an operator in its schema.
 
     Attributes:
-        variable: Name of the type variable; the type itself where it is fixed.
+        variable: Name of the type variable; the type itself if it is fixed.
         allowed: Types that it may have.
     """
 
@@ -32,7 +32,7 @@ class Formal:
 
 @dataclass(frozen=True)
 class OperatorTypes:
-    """Types of an operator's inputs and outputs; the last of each repeats where the operator is variadic."""
+    """Types of an operator's inputs and outputs; the last of each repeats if the operator is variadic."""
 
     inputs: tuple[Formal, ...]
     outputs: tuple[Formal, ...]
@@ -50,7 +50,7 @@ class OperatorTypes:
 
 @functools.cache
 def operator_types(operator: str, domain: str, opset: int) -> OperatorTypes | None:
-    """Return the types of an operator; None where no schema is known, or it is experimental."""
+    """Return the types of an operator; None if no schema is known, or it is experimental."""
     import onnx
 
     try:
@@ -98,7 +98,7 @@ def _output_type(formal: Formal | None, bound: Mapping[str, str], stated: str) -
 
 
 def _stated(node: Any) -> str:
-    """Return the type that an attribute states for outputs; float where it may and does not, unknown elsewhere."""
+    """Return the output type that an attribute states; float if the attribute is optional and absent, else unknown."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
     for name in ("to", "dtype", "output_dtype", "output_datatype"):
         if name in attributes and attributes[name].i:

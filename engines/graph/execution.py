@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 def make_ready(source: Path, target: Path, inputs: Sequence[ComponentInput], execution: Execution) -> list[str]:
-    """Write the graph as a builder takes it; return what it was, what was done to it and what it is, in words.
+    """Write the graph as a builder takes it; return a summary before, the steps, and a summary after, in words.
 
     Operators are fused before parameters are copied, because fusing may join equal ones again, and before preprocessing
-    is put in front, because a mean folded into a padded convolution is not the same at the borders.
+    is added in front, because a mean folded into a padded convolution differs at the borders.
 
     Args:
         source: The exported graph.
-        target: Where the ready graph goes.
+        target: Path of the prepared graph.
         inputs: Inputs of the package; preprocessing of these is baked in.
         execution: Execution parameters.
 
@@ -55,12 +55,12 @@ def make_ready(source: Path, target: Path, inputs: Sequence[ComponentInput], exe
 
 
 def fuse_operators(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with constants folded, unused nodes gone, and neighbours fused where that is exact.
+    """Return the model with constants folded, unused nodes gone, and neighbours fused if that is exact.
 
     Batch normalization goes into the Conv, ConvTranspose or Gemm before it. Inputs and outputs keep names and order.
 
     Raises:
-        EngineFailure: TOOLCHAIN_CRASHED where the optimizer fails, or changes the interface.
+        EngineFailure: TOOLCHAIN_CRASHED if the optimizer fails, or changes the interface.
     """
     from onnxscript import optimizer, rewriter
 
@@ -78,15 +78,15 @@ def fuse_operators(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _crashed(message: str) -> EngineFailure:
     return EngineFailure(
-        FailureReason.TOOLCHAIN_CRASHED, f"{message}.", suggested_fix="Convert without the fusing of operators."
+        FailureReason.TOOLCHAIN_CRASHED, f"{message}.", suggested_fix="Convert without fusing operators."
     )
 
 
 def copy_parameters(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model in which no two uses read the same initializer of the main graph.
 
-    The first use keeps the name; others read `<name>_copy1`, `<name>_copy2`… A parameter that callers may override,
-    because it is an input of the graph too, and one whose name a subgraph hides, stay shared.
+    The first use keeps the name; others read `<name>_copy1`, `<name>_copy2`… Parameters that callers may override,
+    because they are inputs of the graph too, and those whose name a subgraph hides, stay shared.
     """
     import onnx
 

@@ -1,8 +1,8 @@
 """Rewrites a graph into half precision: which nodes are converted, and the casts between them and the others.
 
-A value keeps its name and changes its type where its node is converted; readers that want the other type read a cast
-of it, which all readers of a graph share. Subgraphs of a converted If, Loop or Scan take and give half precision; those
-of a kept one are left as they are.
+A value keeps its name and changes its type if its node is converted; readers that need the other type read a cast of
+it, which all readers in a graph share. Subgraphs of a converted If, Loop or Scan take and return half precision; those
+of a node that is kept stay unchanged.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _KEPT = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
     | {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike"}
 )
-"""Operators that stay in float32: what quantizes, and what takes its output's type from its input unseen."""
+"""Operators that stay in float32: those that quantize, and those whose output type is not visible in the schema."""
 _WIDE_THROUGH = frozenset(
     {"Add", "Sub", "Mul", "Where", "Neg", "Cast", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Slice"}
     | {"Concat", "Identity", "Tile"}
 )
 _TINY_THROUGH = frozenset({"Add", "Max", "Clip", "Sqrt", "Expand", "Reshape", "Unsqueeze", "Identity", "Cast"})
 _HANDED_ON = {Range.WIDE: _WIDE_THROUGH, Range.TINY: _TINY_THROUGH}
-"""Operators that hand on that a value may be beyond FP16's range, or below its smallest value."""
+"""Operators that pass on values beyond FP16's range, or below its smallest value."""
 
 
 def convert_graph(model: onnx.ModelProto, half: HalfType, kept: AbstractSet[str]) -> int:
-    """Convert a model in place; return how many nodes were converted.
+    """Convert a model in place; return the number of converted nodes.
 
     Args:
         model: A model without local functions.
         half: The type.
-        kept: Names of nodes that stay in float32, with all that is in them; a node without one is named by its output.
+        kept: Names of nodes that stay in float32, with their subgraphs; a node without a name goes by its output.
     """
     opset = max((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), default=1)
     work = Work(half, kept, opset, value_names(model))
@@ -109,14 +109,14 @@ def _half_inputs(scope: Scope, node: Any, types: OperatorTypes | None) -> set[in
 
 
 def _may_convert(scope: Scope, node: Any) -> bool:
-    """Return whether neither a node's name nor a value that it reads asks for float32."""
+    """Return whether a node may be converted: neither its name nor a value that it reads requires float32."""
     values = [scope.find(name) for name in reads(node)]
     named = (node.name or next(iter(node.output), "")) in scope.work.kept
     return not named and all(value.range is Range.FITS and value.type != UNKNOWN for value in values)
 
 
 def _handed_on(node: Any, inputs: list[Value], half: HalfType) -> Range:
-    """Return whether what a node gives may not fit, because of what it reads."""
+    """Return whether a node's outputs may not fit into half precision, because its inputs do not."""
     for kind, operators in _HANDED_ON.items():
         if node.op_type in operators and any(value.range is kind for value in inputs):
             return kind
@@ -127,7 +127,7 @@ def _handed_on(node: Any, inputs: list[Value], half: HalfType) -> Range:
 
 
 def _read_captured(scope: Scope, node: Any) -> None:
-    """Let the subgraphs of a node that stays in float32 read what is around them in float32."""
+    """Let the subgraphs of a node that stays in float32 read outer values in float32."""
     import onnx
 
     if node.op_type not in _CONTROL:
@@ -140,7 +140,7 @@ def _read_captured(scope: Scope, node: Any) -> None:
 
 
 def _convert_control(scope: Scope, node: Any) -> bool:
-    """Convert an If, Loop or Scan with its subgraphs; return False where it must stay in float32."""
+    """Convert an If, Loop or Scan with its subgraphs; return False if it must stay in float32."""
     bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     takes = {"Loop": 2, "Scan": 0}.get(node.op_type, len(node.input))
     matching = node.op_type == "If" or len(bodies[0].input) == len(node.input)
@@ -168,7 +168,7 @@ def _convert_control(scope: Scope, node: Any) -> bool:
 
 
 def _drop_unread(model: onnx.ModelProto) -> None:
-    """Remove parameters that only nodes read which have them in half precision now."""
+    """Remove parameters whose readers all read them in half precision now."""
     for graph in all_graphs(model):
         read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
         inputs = {value.name for value in graph.input}

@@ -1,4 +1,4 @@
-"""Constants in half precision: cast once, and looked at for what the type cannot hold."""
+"""Constants in half precision: cast once, and checked for values that the type cannot hold."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class HalfType:
 
         array = onnx.numpy_helper.to_array(tensor)
         target: Any = np.float16
-        if self.precision == "BF16":  # float32's largest values, of masks, would be rounded up to infinity
+        if self.precision == "BF16":  # float32's largest values, common in masks, would round up to infinity
             target, largest = ml_dtypes.bfloat16, np.float32(2.0**128 - 2.0**120)
             array = np.where(np.isfinite(array), np.clip(array, -largest, largest), array)
         return onnx.helper.make_tensor(name, self.element, array.shape, array.astype(target).tobytes(), raw=True)
@@ -72,8 +72,8 @@ class HalfType:
     def range_of(self, tensor: Any) -> Range:
         """Return whether a constant fits: finite values that would become infinite, or a scalar that becomes zero.
 
-        Infinities stay what they are. Zeros among a parameter's many values are rounding; a lone one is an epsilon.
-        BF16 has the range of float32.
+        Infinities stay. Zeros among a parameter's many values are rounding; a lone one is an epsilon. BF16 has the
+        range of float32.
         """
         import onnx
 
@@ -88,6 +88,6 @@ class HalfType:
 
 
 def is_matrix(tensor: Any) -> bool:
-    """Return whether a tensor has more than one element along two axes, as the parameters of layers have."""
+    """Return whether a tensor has more than one element along two axes, like the parameters of layers."""
     dims = [int(extent) for extent in tensor.dims]
     return math.prod(dims) > 0 and sum(extent > 1 for extent in dims) >= 2

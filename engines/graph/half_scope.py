@@ -1,4 +1,4 @@
-"""One graph while it is rewritten into half precision: its values, their types now, and casts that readers share."""
+"""One graph while it is rewritten into half precision: its values, their current types, and shared casts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Value:
     """A value of the graph.
 
     Attributes:
-        type: Its type before, as schemas write it.
-        name: Its name now.
-        half: Whether it is in half precision now.
+        type: Its original type, as schemas write it.
+        name: Its current name.
+        half: Whether it is now in half precision.
         data: Whether it depends on a floating-point input or a parameter; else it comes from indices and sizes.
         range: Whether half precision can hold it.
-        constant: Its tensor, where it is one.
+        constant: Its tensor, if it is a constant.
     """
 
     type: str
@@ -33,7 +33,7 @@ class Value:
 
 @dataclass
 class Work:
-    """What all graphs of a conversion share: the type, nodes that stay, the operator set, names taken."""
+    """State shared by all graphs of a conversion: the type, nodes that stay, the operator set, names in use."""
 
     half: HalfType
     kept: AbstractSet[str]
@@ -42,7 +42,7 @@ class Work:
     converted: int = 0
 
     def new_name(self, wanted: str) -> str:
-        """Return a name that nothing has."""
+        """Return an unused name."""
         name, number = wanted, 1
         while name in self.taken:
             name, number = f"{wanted}_{number}", number + 1
@@ -50,12 +50,12 @@ class Work:
         return name
 
     def suffix(self, *, half: bool) -> str:
-        """Return how casts are called."""
+        """Return the name of a cast."""
         return self.half.precision.lower() if half else "fp32"
 
 
 class Scope:
-    """One graph, its values by the names that they had, and its nodes as they become.
+    """One graph, its values by their original names, and its rewritten nodes.
 
     Args:
         work: The conversion.
@@ -81,20 +81,20 @@ class Scope:
                 self.values[tensor.name] = Value(type_, tensor.name, range=fits, constant=tensor)
 
     def find(self, name: str) -> Value:
-        """Return a value of this graph or of one around it, by the name that it had."""
+        """Return a value of this graph or of an outer one, by its original name."""
         if name in self.values or self.parent is None:
             return self.values.get(name) or Value(UNKNOWN, name)
         return self.parent.find(name)
 
     def read(self, name: str, *, half: bool) -> str:
-        """Return the name under which a value is read in a precision; adds a cast where there is none yet."""
+        """Return the name under which a value is read in a precision; adds a cast if there is none yet."""
         value = self.find(name)
         if not name or value.type != FLOAT or value.half == half:
             return value.name
         return self._cast_of(name, half) or self._add_cast(name, value, half)
 
     def give(self, node: Any, position: int, value: Value) -> None:
-        """Note what a node gives; an output of the main graph stays float32 under its own name."""
+        """Note the outputs of a node; an output of the main graph stays float32 under its own name."""
         name = value.name
         self.values[name] = value
         if self.parent is None and value.half and any(output.name == name for output in self.graph.output):
@@ -103,7 +103,7 @@ class Scope:
             self.casts[name, False] = name
 
     def add(self, node: Any) -> None:
-        """Take a node, and behind it the casts of the graph's outputs that it gives."""
+        """Add a node, and after it the casts of those of its outputs that the graph returns."""
         self.nodes.append(node)
         for (name, _), cast in list(self.casts.items()):
             if cast == name and self.values[name].name in node.output:
@@ -140,7 +140,7 @@ def declared(value: Any) -> str:
 
 
 def _make_initializers(graph: Any) -> None:
-    """Turn nodes that give a constant tensor of floats into initializers, so that both are treated alike."""
+    """Turn nodes with a constant float tensor into initializers, so that both are treated alike."""
     import numpy as np
     import onnx
 

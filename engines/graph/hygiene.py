@@ -23,10 +23,10 @@ MAX_PROTOBUF_BYTES = 2**31 - 1
 """Largest protobuf message; larger models keep their weights in a file beside it."""
 
 _SMALL = 1024
-"""Elements up to which a constant is looked at when shapes are inferred: shapes, axes and the like."""
+"""Largest constants that shape inference reads, in elements: shapes, axes and the like."""
 
 _KEPT_METADATA = frozenset({SCOPES_KEY})
-"""Metadata of nodes that stays: the module of the network that a node comes from."""
+"""Node metadata that is kept: the module of the network that a node comes from."""
 
 
 def load_model(path: Path, *, weights: bool = True) -> onnx.ModelProto:
@@ -34,11 +34,11 @@ def load_model(path: Path, *, weights: bool = True) -> onnx.ModelProto:
 
     Args:
         path: The file; files of external data lie in the same directory or below it.
-        weights: False leaves external data where it is, and weights in the file: see `read_light`.
+        weights: False skips weights and external data: see `read_light`.
 
     Raises:
-        EngineFailure: INVALID_MODEL for another or a truncated file, with what it looks like, or where external data is
-            missing; UNSAFE_MODEL where external data lies outside the directory.
+        EngineFailure: INVALID_MODEL for another or a truncated file, with what it looks like, or if external data is
+            missing; UNSAFE_MODEL if external data lies outside the directory.
     """
     import onnx
 
@@ -103,13 +103,13 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model checked, with inferred shapes and without documentation strings and traces of its making.
+    """Return the model checked, with inferred shapes and without documentation strings and exporters' traces.
 
-    It is changed in place, so that its weights are not in memory twice. Checker and inference look at the graph without
-    its larger weights, which makes them quick and independent of the model's size.
+    It is changed in place, so that its weights are not in memory twice. Checker and inference see the graph without its
+    larger weights, which makes them fast whatever the model's size.
 
     Raises:
-        EngineFailure: INVALID_MODEL where the checker refuses it.
+        EngineFailure: INVALID_MODEL if the checker refuses it.
     """
     import onnx
 
@@ -127,10 +127,10 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def check(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Hold a model against the rules of ONNX, and return it without its larger weights.
+    """Check a model against the rules of ONNX, and return it without its larger weights.
 
     Raises:
-        EngineFailure: INVALID_MODEL as `refuse_broken`, or with what the checker says.
+        EngineFailure: INVALID_MODEL as `refuse_broken`, or with the checker's message.
     """
     import onnx
 
@@ -138,7 +138,7 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
     light = _without_weights(model)
     ends = [value.type.tensor_type for value in (*light.graph.input, *light.graph.output)]
     unsaid = [end for end in ends if end.elem_type and not end.HasField("shape")]
-    for end in unsaid:  # the checker alone wants to know how many axes there are
+    for end in unsaid:  # only the checker needs the number of axes
         end.shape.SetInParent()
     try:
         onnx.checker.check_model(light)
@@ -147,8 +147,8 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
             f"The ONNX checker refuses the graph: {reason}",
-            suggested_fix="Export the model anew; where you made it, onnx.checker.check_model(model, full_check=True) "
-            "says what is wrong with it.",
+            suggested_fix="Export the model again; onnx.checker.check_model(model, full_check=True) reports what is "
+            "wrong.",
         ) from error
     for end in unsaid:
         end.ClearField("shape")
@@ -156,7 +156,7 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with inputs in the place of initializers of the main graph that are large or in other files."""
+    """Return the model with inputs in place of initializers of the main graph that are large or in other files."""
     import onnx
 
     graph = model.graph
@@ -174,7 +174,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(value)
     for tensor in all_tensors(light):
-        if tensor.data_location != there:  # of a subgraph or a node, where no input can stand for it
+        if tensor.data_location != there:  # of a subgraph or a node, which no input can replace
             tensor.data_location = there
             tensor.dims[:] = [0]
     return light
@@ -186,7 +186,7 @@ def summary(model: onnx.ModelProto) -> str:
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
-    """Write the model, its weights in a file beside it where it is larger than 2 GiB; return the files."""
+    """Write the model, with its weights in a file beside it if it is larger than 2 GiB; return the files."""
     import onnx
 
     if weight_bytes(model) < MAX_PROTOBUF_BYTES:
@@ -228,6 +228,6 @@ def _strip(model: onnx.ModelProto) -> None:
 def _invalid(path: Path, why: str) -> EngineFailure:
     return EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"'{path.name}' is no ONNX model that can be used: {why}.",
+        f"'{path.name}' is not a usable ONNX model: {why}.",
         suggested_fix="Upload the whole file that the exporter wrote, with its external data.",
     )

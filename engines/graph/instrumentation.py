@@ -1,4 +1,4 @@
-"""Makes values inside a graph visible as outputs: how the first node that diverges is found."""
+"""Exposes values inside a graph as outputs, to find the first node that diverges."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Value:
 
     Attributes:
         name: Name of the value.
-        node: Name of the node; the value's where it has none.
+        node: Name of the node; the value's if it has none.
         operator: Operator type of the node.
-        module: Module of the PyTorch network that the node comes from; empty where the graph does not say.
+        module: Module of the PyTorch network that the node comes from; empty if the graph does not state it.
     """
 
     name: str
@@ -40,11 +40,11 @@ def list_values(model: onnx.ModelProto) -> list[Value]:
 
 
 def expose_intermediates(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """Return the model with more outputs: the named values, behind its own and in the given order.
+    """Return the model with more outputs: the named values, after its own, in the given order.
 
     Args:
         model: A model; run `tidy` on it first, so that the new outputs carry types.
-        names: Values of `list_values`; those that are outputs already are passed over.
+        names: Values of `list_values`; those that are outputs already are skipped.
 
     Raises:
         ValueError: A name is not one of a value that a node computes.

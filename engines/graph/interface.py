@@ -15,12 +15,12 @@ _NAMES = {"float": "float32", "double": "float64"}
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
-    """Return inputs (those that are no weights) and outputs, in the order of the graph.
+    """Return inputs (without weights) and outputs, in the order of the graph.
 
-    A symbolic extent is 1 to `OPEN_EXTENT`, tuned for 1, and keeps its name.
+    A symbolic extent ranges from 1 to `OPEN_EXTENT`, tuned for 1, and keeps its name.
 
     Raises:
-        EngineFailure: INVALID_MODEL for an input or output that is no tensor, or of a type that nothing computes with.
+        EngineFailure: INVALID_MODEL for an input or output that is no tensor, or of an unsupported type.
     """
     return Signature(
         tuple(_spec(value) for value in graph_inputs(model)), tuple(_spec(value) for value in model.graph.output)
@@ -34,7 +34,7 @@ def graph_inputs(model: onnx.ModelProto) -> list[Any]:
 
 
 def refuse_empty_inputs(model: onnx.ModelProto) -> None:
-    """Refuse a graph with an input that never has an element.
+    """Refuse a graph with an input that is always empty.
 
     Raises:
         EngineFailure: INVALID_MODEL naming the input and the axis.
@@ -44,8 +44,8 @@ def refuse_empty_inputs(model: onnx.ModelProto) -> None:
         if 0 in extents:
             raise EngineFailure(
                 FailureReason.INVALID_MODEL,
-                f"The input '{value.name}' of the graph has the extent 0 on axis {extents.index(0)}, so that it never "
-                "has an element and nothing can be compared.",
+                f"The input '{value.name}' of the graph has the extent 0 on axis {extents.index(0)}, so that it is "
+                "always empty and nothing can be compared.",
                 node=value.name,
                 suggested_fix="Export the model with a larger extent there, or with an open axis.",
             )
@@ -73,9 +73,9 @@ def _spec(value: Any) -> TensorSpec:
         words = kind.removesuffix("_type").replace("_", " ")
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"'{value.name}' of the graph is of the type '{words}'; only tensors can go in and come out.",
+            f"'{value.name}' of the graph is of the type '{words}'; inputs and outputs must be tensors.",
             node=value.name,
-            suggested_fix="Give the values of a sequence or an optional as tensors. A classifier of scikit-learn gives "
+            suggested_fix="Pass the values of a sequence or an optional as tensors. A scikit-learn classifier returns "
             "tensors if it is converted with options={'zipmap': False}.",
         )
     tensor = value.type.tensor_type
@@ -88,7 +88,7 @@ def _spec(value: Any) -> TensorSpec:
             FailureReason.INVALID_MODEL,
             f"'{value.name}' of the graph has the element type '{dtype}'; known are {', '.join(DTYPES)}.",
             node=value.name,
-            suggested_fix="Give the real and the imaginary part as an axis of two, or as two tensors."
+            suggested_fix="Pass the real and the imaginary part as an axis of two, or as two tensors."
             if dtype.startswith("complex")
             else "Convert it inside the graph, with a Cast to one of these.",
         )

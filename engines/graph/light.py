@@ -1,7 +1,7 @@
-"""Reads an ONNX file without its weights: the memory that this takes depends on the graph, not on the size of the file.
+"""Reads an ONNX file without its weights, so that memory depends on the graph and not on the size of the file.
 
-The file is mapped, and its messages are walked by the descriptors of the `onnx` package. What is long and no part of
-the structure is skipped, so that its pages are never read: the elements of tensors, and long lists of attributes.
+The file is mapped, and its messages are walked with the descriptors of the `onnx` package. Long values outside the
+structure are skipped, and their pages never read: the elements of tensors, and long lists of attributes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 _SKIPPED_FROM = 1024
-"""Bytes from which contents are skipped: axes, shapes and scales stay."""
+"""Size in bytes from which contents are skipped; axes, shapes and scales are shorter."""
 
 _CONTENTS = {
     "TensorProto": frozenset(
@@ -33,7 +33,7 @@ _WHOLE = frozenset({"SparseTensorProto"})
 def read_light(path: Path) -> onnx.ModelProto:
     """Return the model of an ONNX file without its weights.
 
-    A tensor whose elements were skipped says that they are external data in the file itself, without an offset.
+    A tensor whose elements were skipped states external data in the file itself, without an offset.
 
     Raises:
         ValueError: The file is no whole message, or protobuf does not take it.
@@ -66,7 +66,7 @@ def _light(message: memoryview, descriptor: Any, elsewhere: bytes) -> Iterator[b
 
 @functools.cache
 def _plan(descriptor: Any) -> tuple[dict[int, Any], frozenset[int]]:
-    """Return the messages in a message that may hold weights, by field number, and its fields that are skipped."""
+    """Return the submessages that may hold weights, by field number, and the fields to skip."""
     inner = {
         field.number: field.message_type
         for field in descriptor.fields
@@ -77,7 +77,7 @@ def _plan(descriptor: Any) -> tuple[dict[int, Any], frozenset[int]]:
 
 
 def _elsewhere(name: str) -> bytes:
-    """Return the fields of a tensor that say where its elements are."""
+    """Return the fields of a tensor that locate its elements."""
     import onnx
 
     tensor = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)

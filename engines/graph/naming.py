@@ -1,4 +1,4 @@
-"""Names of values in an ONNX graph: new ones, and other ones for what nodes read."""
+"""Names of values in an ONNX graph: new names, and renaming the values that nodes read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def value_names(model: Any) -> set[str]:
 
 
 def unused_name(model: Any, wanted: str) -> str:
-    """Return the wanted name, with a number behind it where a value has it already."""
+    """Return the wanted name, with a number appended if a value has it already."""
     taken = value_names(model)
     name, number = wanted, 1
     while name in taken:
@@ -25,7 +25,7 @@ def unused_name(model: Any, wanted: str) -> str:
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """Return the name with the lowest number from 2 that makes it a new one, and note it as taken."""
+    """Return the name with the lowest unused number from 2 appended, and note it as taken."""
     number = 2
     while f"{name}_{number}" in taken:
         number += 1
@@ -34,7 +34,7 @@ def free_name(name: str, taken: set[str]) -> str:
 
 
 def rename_uses(graph: Any, old: str, new: str) -> None:
-    """Make every node that reads a value read another one, in subgraphs too unless these define the name anew."""
+    """Make every node that reads a value read another one, also in subgraphs that do not redefine the name."""
     for node in graph.node:
         for position, name in enumerate(node.input):
             if name == old:
@@ -47,7 +47,7 @@ def rename_uses(graph: Any, old: str, new: str) -> None:
 
 
 def _rename_outputs(graph: Any, old: str, new: str) -> None:
-    """Make a subgraph that returns a value of the graph around it return another one."""
+    """Make a subgraph that returns a value of the outer graph return another one."""
     for output in graph.output:
         if output.name == old:
             output.name = new

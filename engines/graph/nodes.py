@@ -1,4 +1,4 @@
-"""Nodes of graphs for quantizers: every one gets a name, names that users give are looked up, kinds are told apart."""
+"""Nodes of graphs for quantizers: names for all of them, users' names looked up, kinds told apart."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def name_nodes(model: Any) -> None:
 
 
 def products_of_activations(model: Any) -> frozenset[str]:
-    """Return the products that have no weight among their factors: those of attention."""
+    """Return the matrix products without a weight among their factors, like those of attention."""
     constants = {tensor.name for tensor in model.graph.initializer}
     products = (node for node in model.graph.node if node.op_type == "MatMul")
     return frozenset(node.name for node in products if constants.isdisjoint(node.input))
 
 
 def separate_integers(model: Any) -> None:
-    """Give every use of an int8 parameter one of its own: zero points, which tools share where they are equal.
+    """Give every use of an int8 parameter its own copy: zero points, which tools share if they are equal.
 
-    ONNX Runtime turns int8 parameters into unsigned ones where it is asked for exact sums, and fails on a shared one.
+    For exact sums, ONNX Runtime turns int8 parameters into unsigned ones, and fails on a shared one.
     """
     import onnx
 
@@ -52,12 +52,12 @@ def check_excluded(excluded: Iterable[str], names: Collection[str]) -> None:
     """Refuse names that no node has.
 
     Raises:
-        EngineFailure: INVALID_SPEC with the name and those that come close.
+        EngineFailure: INVALID_SPEC with the name and similar ones.
     """
     for name in excluded:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-            near = f"Close to it are {', '.join(close)}." if close else "None comes close to it."
+            near = f"Similar names: {', '.join(close)}." if close else "There is no similar name."
             raise EngineFailure(
                 FailureReason.INVALID_SPEC,
                 f"The graph has no node '{name}' to keep in floating point. {near}",

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model without local functions, idle loops, sparse weights, and narrow weights in wide fields.
 
-    Local functions become the nodes that they stand for. Weights of 16 bits and less may lie in a field of 32-bit
-    numbers, where OpenVINO misreads them; they become bytes. The argument may be changed.
+    Local functions are inlined. Weights of 16 bits and less may be stored in a field of 32-bit numbers, which OpenVINO
+    misreads; they become bytes. The argument may be changed.
     """
     import onnx.inliner
 
@@ -57,8 +57,8 @@ def _pack(tensor: Any) -> None:
 def drop_idle_loops(model: onnx.ModelProto) -> bool:
     """Replace, in place, each Loop whose count is the constant 0, or whose condition is the constant false.
 
-    What the loop carries is what came in, and what it collects is empty. A loop that collects values of a shape that
-    the graph does not say stays. Returns whether there was any such loop.
+    Carried values become the incoming ones, collected values become empty. A loop that collects values of a shape that
+    the graph does not state stays. Returns whether there was any such loop.
     """
     changed = False
     for graph in all_graphs(model):
@@ -92,7 +92,7 @@ def _idle(node: Any, constants: dict[str, Any]) -> bool:
 
 
 def _replacements(node: Any) -> list[Any] | None:
-    """Return the nodes that make what an idle loop gives; None if the shape of something is not known."""
+    """Return the nodes that produce the outputs of an idle loop; None if a shape is unknown."""
     from onnx import TensorProto, helper
 
     body = next(attribute.g for attribute in node.attribute if attribute.name == "body")

@@ -2,15 +2,15 @@
 
 Weights are cast once, inputs and outputs stay float32.
 
-ONNX Runtime's `float16.convert_float_to_float16` (of onnxconverter-common) was tried first. It knows no BF16, cuts
-constants beyond 65504 off without a word (which turns a mask into numbers), writes invalid graphs where a node that
-stays in float32 lies in an If or a Loop, and gives QuantizeLinear types that it does not take.
+ONNX Runtime's `float16.convert_float_to_float16` (of onnxconverter-common) was tried first. It has no BF16, silently
+clips constants beyond 65504 (which turns a mask into numbers), writes invalid graphs if a node in an If or a Loop stays
+in float32, and gives QuantizeLinear types that it does not take.
 
-What the types mean where the graph runs:
+Effect of the types at run time:
 
-    OpenVINO      computes BF16 graphs in bfloat16 where the CPU has it. FP16 weights halve the file; a CPU without
-                  FP16 arithmetic computes on them in float32, no faster. (Asked for float16 there, it computes in
-                  bfloat16 without a word: the builder asks for float32 instead.)
+    OpenVINO      computes BF16 graphs in bfloat16 if the CPU has it. FP16 weights halve the file; a CPU without
+                  FP16 arithmetic computes on them in float32, no faster. (Asked for float16 there, it silently computes
+                  in bfloat16, so the builder asks for float32 instead.)
     ONNX Runtime  on CPUs computes FP16 graphs in float32 between casts, which is slower, and has no BF16 kernels.
 """
 
@@ -32,20 +32,21 @@ if TYPE_CHECKING:
     import onnx
 
 QUANTIZED = frozenset({"INT8", "INT4"})
-"""Precisions that a graph has from a quantizer or from its training."""
+"""Precisions that only a quantizer or the training brings into a graph."""
 
 _BF16_OPSET = 22
-"""The operator set in which convolutions and poolings learnt bfloat16."""
+"""The operator set in which convolutions and poolings accept bfloat16."""
 
 
 def stated_graph(onnx_path: Path, precision: str, out_dir: Path) -> Path:
-    """Return a graph that says the precision: the one given, or one written to `out_dir/model.onnx`.
+    """Return a graph that states the precision: the given one, or one written to `out_dir/model.onnx`.
 
-    FP16 is written into a graph that has no FP16 constants yet. FP32 and BF16 stand in no graph: the runtime is told.
+    FP16 is written into a graph that has no FP16 constants yet. FP32 and BF16 are options of the runtime, not of the
+    graph.
 
     Raises:
-        EngineFailure: UNSUPPORTED_PRECISION where a graph in floating point is to be built in INT8 or INT4, or where no
-            node can compute in FP16.
+        EngineFailure: UNSUPPORTED_PRECISION if a graph in floating point is to be built in INT8 or INT4, or if no node
+            can compute in FP16.
     """
     if precision in QUANTIZED:
         if not quantized_nodes(load_model(onnx_path, weights=False)):
@@ -58,7 +59,7 @@ def stated_graph(onnx_path: Path, precision: str, out_dir: Path) -> Path:
 
 
 def not_quantized(precision: str) -> EngineFailure:
-    """Return the failure of a graph in floating point that was to be built in integers."""
+    """Return the failure of building a floating-point graph in integers."""
     return EngineFailure(
         FailureReason.UNSUPPORTED_PRECISION,
         f"The graph is in floating point and cannot be built in {precision}: a conversion does not quantize.",
@@ -69,19 +70,19 @@ def not_quantized(precision: str) -> EngineFailure:
 def to_half(model: onnx.ModelProto, precision: str, keep: AbstractSet[str] = frozenset()) -> onnx.ModelProto:
     """Return the model in half precision.
 
-    Kept in float32, with casts around them, are nodes: named in `keep`; that compute on quantized values; whose schema
-    allows no half precision; that read a constant which FP16 would make infinite or zero, and what computes with the
-    result before it is back in range (a mask up to its Softmax); that compute on indices and sizes alone (positions,
-    masks, scales of Resize). Reductions that overflow at run time are found by the parity check, not here.
+    These nodes stay in float32, with casts around them: nodes named in `keep`; nodes on quantized values; nodes whose
+    schema allows no half precision; nodes that read a constant which FP16 would make infinite or zero, and those that
+    follow until the value is back in range (a mask up to its Softmax); nodes on indices and sizes alone (positions,
+    masks, scales of Resize). The parity check finds reductions that overflow at run time.
 
     Args:
         model: A tidied model.
         precision: `FP16` or `BF16`.
-        keep: Nodes that stay in float32, by name; one that has none, by its first output.
+        keep: Nodes that stay in float32, by name; a node without a name goes by its first output.
 
     Raises:
-        EngineFailure: INVALID_SPEC where `keep` names no node of the model; UNSUPPORTED_PRECISION where no node is left
-            to convert.
+        EngineFailure: INVALID_SPEC if `keep` names no node of the model; UNSUPPORTED_PRECISION if no node is left to
+            convert.
     """
     import onnx
     import onnx.inliner
@@ -115,7 +116,7 @@ def _check_names(model: onnx.ModelProto, keep: AbstractSet[str]) -> None:
     for name in sorted(keep - names):
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
-            f"There is no node '{name}' in the graph, which was to stay in float32.",
+            f"The graph has no node '{name}' to keep in float32.",
             node=name,
-            suggested_fix="Take the names of nodes from the graph: `describe` of the model version lists them.",
+            suggested_fix="Take names of nodes from the graph: `describe` of the model version lists them.",
         )

@@ -1,6 +1,6 @@
-"""Quantization that a graph already carries: from an export after quantization-aware training, or another quantizer.
+"""Quantization that a graph already has, from quantization-aware training or another quantizer.
 
-Forms that are known: QuantizeLinear/DequantizeLinear around floating-point operators (QDQ), operators on integers
+Known forms: QuantizeLinear/DequantizeLinear around floating-point operators (QDQ), operators on integers
 (QLinearConv, MatMulInteger, …), compressed weights (MatMulNBits, GatherBlockQuantized, an integer parameter that is
 cast and scaled by plain operators), and OpenVINO's FakeQuantize.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
-"""Operators that bring values to integers and back."""
+"""Operators that convert values to integers and back."""
 
 _MAIN = ("", "ai.onnx")
 _OTHER_FORMS = re.compile(
@@ -27,11 +27,11 @@ _OTHER_FORMS = re.compile(
 PASSIVE = frozenset(
     {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Expand", "Slice", "Split"}
 )
-"""Operators that only move values: what reads a quantized value through them reads a quantized value."""
+"""Operators that only move values: a quantized value stays quantized through them."""
 
 
 def is_quantization(node: Any) -> bool:
-    """Return whether a node quantizes, dequantizes or computes on quantized values by its very operator."""
+    """Return whether a node quantizes, dequantizes or computes on quantized values by its operator alone."""
     return node.op_type in QDQ or _OTHER_FORMS.fullmatch(node.op_type) is not None
 
 
@@ -47,16 +47,16 @@ def quantized_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def places_on_integers(nodes: Sequence[Any], integers: frozenset[str]) -> list[int]:
-    """Return the places of the nodes that compute on quantized values, rising.
+    """Return the positions of the nodes that compute on quantized values, ascending.
 
-    A DequantizeLinear stands for itself if nothing but the graph's output reads it.
+    A DequantizeLinear counts itself if only the graph's output reads it.
 
     Args:
         nodes: All nodes of a model.
         integers: Its `integer_parameters`.
     """
     carried = {output for node in nodes if _gives_quantized(node, integers) for output in node.output}
-    for node in nodes:  # nodes come in topological order, so that one pass carries through chains
+    for node in nodes:  # nodes are in topological order, so one pass follows whole chains
         if node.op_type in PASSIVE and node.input and node.input[0] in carried:
             carried.update(node.output)
     read = {name for node in nodes for name in node.input}

@@ -1,6 +1,6 @@
-"""Changes a graph that ONNX allows and some runtime refuses, so that every runtime takes it and it computes the same.
+"""Repairs graphs that ONNX allows but some runtime refuses; they compute the same afterwards.
 
-The changes are made in place, and look at no weights.
+Repairs are made in place, without reading weights.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _SPELLED_OUT = "ai.onnx"
 _DEFAULTS_FROM = 4
-"""The IR version from which on an initializer that is an input, too, is a default that callers may override."""
+"""The IR version from which an initializer that is also an input is a default that callers may override."""
 
 
 def repair(model: onnx.ModelProto, wanted: Collection[str]) -> bool:
-    """Repair what can be repaired, and return whether anything was.
+    """Repair a model in place; return whether anything changed.
 
     Args:
         model: The model.
@@ -40,7 +40,7 @@ def repair(model: onnx.ModelProto, wanted: Collection[str]) -> bool:
 def name_nodes_apart(model: onnx.ModelProto) -> bool:
     """Give nodes that share a name names of their own, except the first; return whether there were any.
 
-    The names of nodes are for people, but runtimes refuse a graph in which two are the same.
+    ONNX gives node names no meaning, but runtimes refuse a graph with duplicates.
     """
     scopes = [[node for graph in all_graphs(model) for node in graph.node]]
     scopes += [list(function.node) for function in model.functions]
@@ -48,7 +48,7 @@ def name_nodes_apart(model: onnx.ModelProto) -> bool:
 
 
 def separate_outputs(model: onnx.ModelProto) -> bool:
-    """Make each output of a graph a value of its own; return whether one was listed several times, or is an input.
+    """Make each output of a graph a value of its own; return whether one was duplicate, or an input.
 
     The first keeps its name: if `y` is listed twice, the outputs are `y` and `y_2`. Branches and bodies are treated
     like the graph.
@@ -70,7 +70,7 @@ def separate_outputs(model: onnx.ModelProto) -> bool:
 
 
 def type_outputs(model: onnx.ModelProto) -> bool:
-    """Give outputs that have no type the one that follows from the graph; return whether there are any."""
+    """Give outputs without a type the inferred one; return whether there are any."""
     import onnx
 
     untyped = [output for output in model.graph.output if not output.type.WhichOneof("value")]
@@ -83,7 +83,7 @@ def type_outputs(model: onnx.ModelProto) -> bool:
 
 
 def defaults(model: onnx.ModelProto) -> list[str]:
-    """Return the inputs that a caller may leave out, because an initializer of the same name is their default."""
+    """Return the optional inputs: those with an initializer of the same name as their default."""
     if model.ir_version < _DEFAULTS_FROM:
         return []
     graph = model.graph
@@ -92,7 +92,7 @@ def defaults(model: onnx.ModelProto) -> list[str]:
 
 
 def settle_defaults(model: onnx.ModelProto, wanted: Collection[str]) -> bool:
-    """Make inputs that have a default usual inputs, if they are wanted, and else constants; return whether any has."""
+    """Make inputs with a default required if they are wanted, else constants; return whether there are any."""
     names = set(defaults(model))
     kept = names.intersection(wanted)
     _drop(model.graph.initializer, lambda tensor: tensor.name in kept)
@@ -102,7 +102,7 @@ def settle_defaults(model: onnx.ModelProto, wanted: Collection[str]) -> bool:
 
 
 def _complete(model: onnx.ModelProto) -> bool:
-    """Name graphs that have no name, and ONNX's operators as every tool does: by no domain."""
+    """Name graphs without a name, and write the domain of ONNX's operators as empty, like every tool."""
     unnamed = [graph for graph in all_graphs(model) if not graph.name]
     for graph in unnamed:
         graph.name = "graph"
@@ -114,7 +114,7 @@ def _complete(model: onnx.ModelProto) -> bool:
 
 
 def _drop_unused_outputs(model: onnx.ModelProto) -> bool:
-    """Drop the empty names at the end of the outputs of nodes, which stand for outputs that nobody wants."""
+    """Drop empty names at the end of node outputs, which stand for unused outputs."""
     changed = False
     for node in all_nodes(model):
         while node.output and not node.output[-1]:

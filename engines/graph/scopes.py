@@ -1,4 +1,4 @@
-"""Where a node comes from: the modules of the torch network that both exporters note in the graph.
+"""Origin of a node: the modules of the torch network, which both exporters note in the graph.
 
 The newer exporter notes them in the metadata `pkg.torch.onnx.name_scopes`, `['', 'body', 'body.0', 'conv2d']`, the
 operation last; the older one in the node's name, `/network/body/body.0/Conv`: a sequence's parts repeat its name.
@@ -38,5 +38,5 @@ def _named(parts: list[str]) -> list[str]:
 
 
 def innermost(node: Any) -> str:
-    """Return the path of the innermost module; empty where the graph does not say."""
+    """Return the path of the innermost module; empty if the graph does not state it."""
     return next(reversed(scopes(node)), "")

@@ -1,4 +1,4 @@
-"""Refuses graphs that cannot be computed, with words for people: what ONNX's own checker says in its own."""
+"""Refuses graphs that cannot be computed, in plainer words than ONNX's checker."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
 def refuse_broken(model: onnx.ModelProto) -> None:
-    """Refuse a model with a cycle, an unknown operator, values that nothing makes, empty weights, or no output.
+    """Refuse a model with a cycle, an unknown operator, values that no node computes, empty weights, or no output.
 
-    Operators of other domains are left to the runtimes, which may know them.
+    Operators of other domains are left to the runtimes, which may have them.
 
     Raises:
         EngineFailure: INVALID_MODEL naming the node, its operator or the value.
@@ -37,7 +37,7 @@ def _check_operators(model: onnx.ModelProto) -> None:
         known = (node.domain, node.op_type) in own or onnx.defs.has(node.op_type)
         if node.domain in _DEFAULT_DOMAINS and not known:
             _refuse(
-                f"The node '{_name(node)}' is a '{node.op_type}', which is no operator of ONNX.",
+                f"The node '{_name(node)}' is a '{node.op_type}', which is not an ONNX operator.",
                 node,
                 "Export the model with operators of ONNX, or name the domain of the library that defines this one.",
             )
@@ -50,7 +50,7 @@ def _check_weights(model: onnx.ModelProto) -> None:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or 0 in tensor.dims or not tensor.data_type:
             continue
         if not any(len(getattr(tensor, field.name)) for field in tensor.DESCRIPTOR.fields if field.name in _DATA):
-            _refuse(f"The weights '{tensor.name}' of shape {list(tensor.dims)} have 0 bytes; they did not arrive.")
+            _refuse(f"The weights '{tensor.name}' of shape {list(tensor.dims)} have 0 bytes; the file is incomplete.")
 
 
 _DATA = frozenset({"raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data"})
@@ -64,16 +64,17 @@ def _check_graph(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
         for name in filter(None, node.output):
             if name in makers:
                 _refuse(
-                    f"Two nodes make the value '{name}': '{_name(graph.node[makers[name]])}' and '{_name(node)}'.", node
+                    f"Two nodes compute the value '{name}': '{_name(graph.node[makers[name]])}' and '{_name(node)}'.",
+                    node,
                 )
             makers[name] = index
     for node in graph.node:
         missing = next((name for name in node.input if name and name not in given and name not in makers), None)
         if missing is not None:
-            _refuse(f"The node '{_name(node)}' reads the value '{missing}', which nothing in the graph makes.", node)
+            _refuse(f"The node '{_name(node)}' reads the value '{missing}', which nothing in the graph computes.", node)
     lost = next((value.name for value in graph.output if value.name not in given and value.name not in makers), None)
     if lost is not None:
-        _refuse(f"The output '{lost}' of the graph is made by none of its {len(graph.node)} nodes.")
+        _refuse(f"None of the graph's {len(graph.node)} nodes computes its output '{lost}'.")
     _check_order(graph.node, given, makers)
     seen = given | makers.keys()
     for node in graph.node:
@@ -113,7 +114,9 @@ def _name(node: Any) -> str:
     return str(node.name or f"{node.op_type} of {', '.join(node.output)}")
 
 
-def _refuse(message: str, node: Any = None, fix: str = "Export the model anew, and upload the whole file.") -> NoReturn:
+def _refuse(
+    message: str, node: Any = None, fix: str = "Export the model again, and upload the whole file."
+) -> NoReturn:
     raise EngineFailure(
         FailureReason.INVALID_MODEL,
         message,

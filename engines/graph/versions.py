@@ -1,9 +1,9 @@
-"""Changes the versions that an ONNX file states, down to those that ONNX Runtime reads or up, if no meaning changes.
+"""Changes the versions that an ONNX file states to ones that ONNX Runtime reads, if that changes no meaning.
 
-The `onnx` package is released ahead of runtimes, and states its newest versions unless told otherwise. The IR version
-says how the file is written: a lower one is legal while the runtime reads the file. The operator set says which schema
-each operator has: a lower one is legal where every operator has the same schema in both. A model of a set that is too
-old is rewritten by ONNX's own converter.
+The `onnx` package is released ahead of runtimes, and states its newest versions by default. The IR version describes
+how the file is written; a lower one is legal as long as the runtime reads the file. The operator set selects the schema
+of each operator; a lower one is legal if every operator has the same schema in both. ONNX's own converter rewrites a
+model of an operator set that is too old.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OLDEST_OPSET = 7
-"""The oldest operator set of which ONNX Runtime has every operator."""
+"""The oldest operator set that ONNX Runtime implements completely."""
 
 _MISREAD = frozenset({"PRelu"})
-"""Operators that the converter leaves as they are, although their values were broadcast along another axis before."""
+"""Operators that the converter does not change, although they broadcast along another axis before."""
 
 _MAIN = ("", "ai.onnx")
 _COMPARABLE = 18
-"""The operator set from which on schemas tell what changed; before it, attributes became inputs."""
+"""The operator set from which schemas record changes; before it, attributes became inputs."""
 _REWRITTEN = frozenset({"GridSample", "GroupNormalization", "DFT", "AffineGrid"})
 """Operators whose meaning changed after that set under the same names."""
 
@@ -38,8 +38,8 @@ def lower_versions(model: onnx.ModelProto) -> bool:
     """Lower the versions of a model in place, and return whether it was changed.
 
     Raises:
-        EngineFailure: INVALID_MODEL where a version is newer than every tool here; UNSUPPORTED_OPERATOR with the node
-            whose operator has another form in the operator sets that ONNX Runtime reads.
+        EngineFailure: INVALID_MODEL if a version is newer than every tool here; UNSUPPORTED_OPERATOR with the node
+            whose operator differs in the operator sets that ONNX Runtime reads.
     """
     import onnx
 
@@ -64,7 +64,7 @@ def is_old(model: onnx.ModelProto) -> bool:
 
 
 def modernized(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """Return a model of an old operator set in `OLDEST_OPSET`; None if ONNX's converter does not know how."""
+    """Return a model of an old operator set in `OLDEST_OPSET`; None if ONNX's converter cannot convert it."""
     import onnx.version_converter
 
     if not _MISREAD.isdisjoint(node.op_type for node in all_nodes(model)):
@@ -77,10 +77,10 @@ def modernized(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def raise_opset(model: onnx.ModelProto, wanted: int) -> bool:
-    """State a newer operator set in place, where that changes no meaning; return whether it is stated now.
+    """State a newer operator set in place if that changes no meaning; return whether it is stated now.
 
-    The set is raised where each operator that has a form of its own in the newer set has the same inputs, outputs and
-    attributes there, or attributes more that are optional: such forms differ in the types that they allow.
+    The set is raised if each operator that is redefined in the newer set has the same inputs, outputs and attributes
+    there, or only additional optional attributes: such versions differ in the types that they allow.
     """
     import onnx
 
@@ -106,7 +106,7 @@ def raise_opset(model: onnx.ModelProto, wanted: int) -> bool:
 
 @functools.cache
 def runtime_limits() -> tuple[int, int]:
-    """Return the newest IR version and operator set that ONNX Runtime reads; it tells them only when it refuses one."""
+    """Return the newest IR version and operator set that ONNX Runtime reads, from its refusals of newer ones."""
     import onnx
 
     ir = _limit(_probe(onnx.IR_VERSION, 1), r"max supported IR version: (\d+)", onnx.IR_VERSION)
@@ -155,7 +155,7 @@ def _check_same_schemas(model: onnx.ModelProto, stated: int, most: int) -> None:
             raise EngineFailure(
                 FailureReason.UNSUPPORTED_OPERATOR,
                 f"The ONNX file states operator set {stated}, in which {node.op_type} (node "
-                f"'{node.name or node.output[0]}') has a form of set {since}; ONNX Runtime reads sets up to {most}.",
+                f"'{node.name or node.output[0]}') was redefined in set {since}; ONNX Runtime reads sets up to {most}.",
                 node=node.name or node.output[0],
                 operator=node.op_type,
                 suggested_fix=f"Export the model with operator set {most} or an older one.",

@@ -1,4 +1,4 @@
-"""Walks over the nodes and tensors of an ONNX model, those of subgraphs and local functions included."""
+"""Walks the nodes and tensors of an ONNX model, including those of subgraphs and local functions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def all_tensors(model: Any) -> Iterator[Any]:
 
 
 def reads(node: Any) -> list[str]:
-    """Return the values that a node reads, those that its subgraphs take from the graph around it included."""
+    """Return the values that a node reads, including those that its subgraphs take from the outer graph."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in _subgraphs(attribute):
@@ -50,7 +50,7 @@ def reads(node: Any) -> list[str]:
 
 
 def subgraphs(node: Any) -> Iterator[Any]:
-    """Yield the graphs that a node holds: branches, bodies of loops."""
+    """Yield the subgraphs of a node: branches, bodies of loops."""
     for attribute in node.attribute:
         yield from _subgraphs(attribute)
 

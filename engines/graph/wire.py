@@ -1,8 +1,7 @@
-"""Walks the fields of protobuf messages without parsing them, so that long values are skipped where they are.
+"""Walks the fields of protobuf messages without parsing them, so that long values can be skipped.
 
 protobuf's own parser takes a whole message and copies every value, known or unknown. A model's weights are most of its
-file, and descriptions leave them out: of a memory map, the pages of a value that is skipped are never read. Format of
-the bytes: https://protobuf.dev/programming-guides/encoding/
+file, and descriptions do not need them: in a memory map, the pages of a skipped value are never read. Wire format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _MAX_VARINT_BYTES = 10
 
 
 class MalformedMessageError(ValueError):
-    """What was read is no whole protobuf message."""
+    """The bytes are not a complete protobuf message."""
 
 
 class Field(NamedTuple):
@@ -32,7 +31,7 @@ class Field(NamedTuple):
 
 
 def fields(data: memoryview) -> Iterator[Field]:
-    """Yield the fields of a message; of a memory map, pages that only a value lies on are not read.
+    """Yield the fields of a message; in a memory map, pages that hold only a value are not read.
 
     Raises:
         MalformedMessageError: It ends within a field, or a field is of an unknown kind.
@@ -76,7 +75,7 @@ def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
 
 
 def varint_bytes(number: int) -> bytes:
-    """Return the bytes of a number that is not negative."""
+    """Return the bytes of a number of at least 0."""
     found = bytearray()
     while number >= 0x80:
         found.append(number & 0x7F | 0x80)

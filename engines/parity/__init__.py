@@ -1,1 +1,1 @@
-"""Whether a form computes what its source computes, and where it begins to differ."""
+"""Parity of a form with its source: metrics, verdict, and the first diverging node."""

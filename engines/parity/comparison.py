@@ -1,20 +1,20 @@
-"""Whether a built form computes what its source computes: metrics per output, and the verdict.
+"""Compares a built form with its source: metrics per output, and the verdict.
 
 With `s` the source's output and `t` the target's, over all samples, in float64:
 
     max abs   max |t - s|
     max rel   max |t - s| / max |s|: an error relative to the output's own scale, so that a value near zero among large
               ones does not blow up (the relative L-infinity norm; Golub & Van Loan, Matrix Computations, 2.3)
-    cosine    s·t / (|s| |t|), 1 where both are zero
+    cosine    s·t / (|s| |t|), 1 if both are zero
     SQNR      10 log10(sum s² / sum (t - s)²) decibels, at most 200 (Oppenheim & Schafer, Discrete-Time Signal
               Processing, 4.8: quantization noise against signal)
     top-1     part of the samples whose largest source element is also a largest element of the target
 
 A verdict holds max rel, or 1 - cosine, to the tolerance of the form's precision (engines/spec/tolerances.py).
 
-Elements that are not finite compare by kind: NaN with NaN, and infinities of one sign; any other meeting with one is a
-FAIL. Integers, booleans and texts compare exactly, but for the part of them that the tolerance leaves to reduced
-precisions: a class flips if two scores are close.
+Elements that are not finite match by kind: NaN with NaN, and infinities of one sign; anything else is a FAIL. Integers,
+booleans and texts compare exactly, except for the part that the tolerance allows reduced precisions: a class flips if
+two scores are close.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class Comparison:
     _unequal: int = 0
 
     def add(self, source: Array, target: Array) -> float:
-        """Take one feed's output into account; return its largest relative error, infinite where kinds differ.
+        """Add one feed's output; return its largest relative error, infinite if non-finite elements differ.
 
         Raises:
-            EngineFailure: SHAPE_MISMATCH where the shapes differ.
+            EngineFailure: SHAPE_MISMATCH if the shapes differ.
         """
         if source.shape != target.shape:
             raise EngineFailure(
                 FailureReason.SHAPE_MISMATCH,
                 f"The output '{self.output}' has the shape {format_shape(target.shape)}; in the source it has "
                 f"{format_shape(source.shape)}.",
-                suggested_fix="A constant in the model may hold the batch size that it was traced with; "
-                "take sizes from the tensor itself, or set max_batch to 1.",
+                suggested_fix="A constant in the model may be the batch size of its tracing; take sizes from the "
+                "tensor itself, or set max_batch to 1.",
             )
         if source.dtype.kind in "OSU":
             return self._add_text(source, target)
@@ -113,7 +113,7 @@ class Comparison:
         if self._differing_non_finite:
             return Verdict.FAIL, f"{self._differing_non_finite} elements are not finite on one side only"
         if not self._compared and self._matching_non_finite:
-            return Verdict.FAIL, "the source itself gives no finite element on any of the samples"
+            return Verdict.FAIL, "the source itself returns no finite element on any sample"
         if self._unequal:
             share = self._unequal / max(1, self._compared)
             verdict = Verdict.FAIL if share > tolerance.unequal else Verdict.WARN
@@ -152,7 +152,7 @@ class Parity:
         self._comparisons = {name: Comparison(name, classifier) for name in outputs}
 
     def add(self, source: Mapping[str, Array], target: Mapping[str, Array]) -> float:
-        """Take the outputs of one feed into account; return the largest relative error over them."""
+        """Add the outputs of one feed; return the largest relative error over them."""
         return max(comparison.add(source[name], target[name]) for name, comparison in self._comparisons.items())
 
     def report(self, tolerance: Tolerance, samples: Samples) -> ParityReport:

@@ -1,10 +1,10 @@
-"""Where a built form begins to differ from its source: the first node, in topological order, whose output diverges.
+"""Finds the first node, in topological order, at which a built form differs from its source.
 
-First the graph in a reference session, ONNX Runtime without optimisations, is held against the source. Where it
-differs more than the built form differs from it, the export is wrong, and the outputs of the source's modules are
-compared with the values that the graph computes for them. Else the builder is wrong: every intermediate value of the
-graph is made an output, some at a time, the result is built like the form itself, and compared with the reference. An
-exposed value cannot be fused away, so a fault that only a fusion brings may hide; then the output's own node is named.
+First the graph runs in a reference session, ONNX Runtime without optimisations, and is compared with the source. If it
+differs more from the source than the built form differs from it, the export is wrong, and the outputs of the source's
+modules are compared with the graph's values for them. Otherwise the builder is wrong: every intermediate value of the
+graph becomes an output, some at a time, the result is built like the form, and compared with the reference. An exposed
+value cannot be fused away, so a fault of a fusion may hide; then the output's own node is named.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 VALUES_AT_A_TIME = 48
-"""Values that one instrumented graph exposes: bounds memory, and builds a graph of hundreds of nodes a few times."""
+"""Values that one instrumented graph exposes, which bounds memory and the number of builds."""
 BUDGET_SECONDS = 60.0
 MOST_BYTES = 2**29
-"""Activations of a network that are kept, 512 MiB; modules that run after that are not compared."""
+"""Most bytes of activations that are kept, 512 MiB; modules that run after that are not compared."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first diverging node, the module of the network that it is part of, and a remark where that is not sure."""
+    """The first diverging node, the module of the network that it is part of, and a remark if that is uncertain."""
 
     node: str
     operator: str
@@ -64,18 +64,18 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Suspect:
-    """What diverged, with everything that is needed to look into it.
+    """A form that diverged, with everything needed to examine it.
 
     Attributes:
         onnx_path: The graph that was built.
         signature: Its interface.
-        runtime: What built it.
+        runtime: Runtime that it was built for.
         target: Device that it was built for.
-        precision: In which precision.
+        precision: Its precision.
         threads: Threads of every session.
-        tolerance: What its outputs are held to; a value over the threshold diverges.
-        network: The torch network behind the graph, where there is one.
-        prepare: Turns a feed of the graph into the network's arguments: preprocessing, where it is baked in.
+        tolerance: Tolerance of its outputs; a value over the threshold diverges.
+        network: The torch network behind the graph, if there is one.
+        prepare: Turns a feed of the graph into the network's arguments: applies preprocessing that is baked in.
     """
 
     onnx_path: Path
@@ -93,7 +93,7 @@ def locate(suspect: Suspect, feed: Mapping[str, Array], expected: Arrays, actual
     """Return the first diverging node on one feed.
 
     Args:
-        suspect: What diverged.
+        suspect: The form that diverged.
         feed: A feed on which it does.
         expected: The source's outputs.
         actual: The built form's outputs.
@@ -109,9 +109,9 @@ def locate(suspect: Suspect, feed: Mapping[str, Array], expected: Arrays, actual
         if of_export > suspect.tolerance.threshold and of_export >= of_build:
             found, remark = _wrong_module(suspect, model, feed), "the export differs from the network"
         else:
-            found, remark = _wrong_build(suspect, model, feed, deadline), "no value before it diverges when looked at"
+            found, remark = _wrong_build(suspect, model, feed, deadline), "no earlier value diverges when exposed"
     except EngineFailure as error:
-        found, remark = None, f"the graph could not be looked into: {error.message}"
+        found, remark = None, f"the graph could not be examined: {error.message}"
     return found or dataclasses.replace(fallback, remark=remark)
 
 
@@ -153,7 +153,7 @@ def _wrong_build(
 
 @contextmanager
 def _exposed(suspect: Suspect, model: onnx.ModelProto, names: Sequence[str]) -> Iterator[Path]:
-    """Give the file of the graph with more outputs, in a directory of its own that is removed afterwards."""
+    """Yield the file of the graph with more outputs, in a directory of its own that is removed afterwards."""
     with tempfile.TemporaryDirectory(dir=suspect.onnx_path.parent) as directory:
         path = Path(directory) / "exposed.onnx"
         save_model(expose_intermediates(model, names), path)
@@ -169,7 +169,7 @@ def _build_and_run(suspect: Suspect, path: Path, names: Sequence[str], feed: Map
 
 
 def _reference(suspect: Suspect, path: Path, feed: Mapping[str, Array]) -> Arrays:
-    """Return what a graph computes as it is written."""
+    """Return the outputs of a graph without optimisations."""
     with OnnxRuntimeSession(path, suspect.threads, optimise=False) as session:
         return session.run(feed)
 

@@ -1,4 +1,4 @@
-"""Why a source gives nothing but NaN or infinity: its weights, or the first node that makes such values."""
+"""Why a source returns only NaN or infinity: its weights, or the first node that produces such values."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import onnx
 
 VALUES_AT_A_TIME = 48
-_RETRAIN = "Use a checkpoint from before the loss became NaN, or export the model again; other samples do not help."
+_RETRAIN = "Use a checkpoint from before the loss became NaN, or export the model again; other samples will not help."
 
 
 def has_numbers(value: Array) -> bool:
-    """Return whether an output tells anything: a finite element, or that there is none of any kind."""
+    """Return whether an output can be compared: it has a finite element, or no elements at all."""
     return not value.size or value.dtype.kind != "f" or bool(np.isfinite(value).any())
 
 
@@ -35,7 +35,7 @@ def without_numbers(source: Source, samples: Samples, output: str) -> EngineFail
 
     Args:
         source: The original.
-        samples: What it computed on.
+        samples: Its samples.
         output: Name of the output.
     """
     arguments = source.arguments(samples.feeds[0])
@@ -56,8 +56,8 @@ def without_numbers(source: Source, samples: Samples, output: str) -> EngineFail
         )
     return EngineFailure(
         FailureReason.PARITY_FAILED,
-        f"The source itself gives nothing but NaN or infinity in output '{output}', on all {samples.count} samples "
-        f"({samples.source}), so that no form can be held to it{': ' if cause else ''}{cause}.",
+        f"The source itself returns only NaN or infinity in output '{output}', on all {samples.count} samples "
+        f"({samples.source}), so no form can be compared with it{': ' if cause else ''}{cause}.",
         node=nan.node if nan else "",
         operator=nan.operator if nan else "",
         suggested_fix=fix,
@@ -65,7 +65,7 @@ def without_numbers(source: Source, samples: Samples, output: str) -> EngineFail
 
 
 def broken_weights(model: onnx.ModelProto) -> str:
-    """Return which weights hold NaN, in words; empty if none does. Infinity is no fault by itself: masks hold it."""
+    """Return the weights with NaN, in words; empty if none has any. Infinity is no fault by itself: masks have it."""
     import onnx
     from onnx import numpy_helper
 
@@ -83,7 +83,7 @@ def broken_weights(model: onnx.ModelProto) -> str:
 def _first_values(
     source: Source, model: onnx.ModelProto, feed: Mapping[str, Array]
 ) -> tuple[Value | None, Value | None]:
-    """Return the first value that holds NaN, and the first before it that holds infinity, in topological order."""
+    """Return the first value with NaN, and the first before it with infinity, in topological order."""
     infinite = None
     try:
         for value, array in _computed(source.onnx_path.parent, model, feed):
@@ -93,7 +93,7 @@ def _first_values(
                 return value, infinite
             if infinite is None and np.isinf(array).any():
                 infinite = value
-    except EngineFailure:  # the reference cannot run it: the source alone can
+    except EngineFailure:  # the reference cannot run it, only the source can
         return None, None
     return None, infinite
 

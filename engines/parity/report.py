@@ -1,4 +1,4 @@
-"""The report of a parity comparison: verdicts, metrics per output, and where they diverge."""
+"""The report of a parity comparison: verdicts, metrics per output, and the divergence."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ORDER = (Verdict.PASS, Verdict.WARN, Verdict.FAIL)
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """Return the worst of some verdicts; PASS of none."""
+    """Return the worst of some verdicts; PASS if there are none."""
     return max(verdicts, key=_ORDER.index, default=Verdict.PASS)
 
 
 @dataclass(frozen=True)
 class OutputParity:
-    """How one output of the target compares with the source's. `remark` says what numbers cannot."""
+    """Metrics of one output against the source's; `remark` adds what numbers cannot express."""
 
     output: str
     max_abs_error: float
@@ -58,9 +58,9 @@ class OutputParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """The comparison of all outputs, and where it fails: `divergence` says in words where, `advice` what to do.
+    """The comparison of all outputs; on failure, `divergence` says where, and `advice` what to do, in words.
 
-    `sample_values` names what generated samples hold: see `engines.tensors.sample_values`; empty if the user gave them.
+    `sample_values` names the kinds of generated samples (`engines.tensors.sample_values`); empty for a user's own.
     """
 
     tolerance: Tolerance
@@ -84,7 +84,7 @@ class ParityReport:
 
     @property
     def shortfall(self) -> str:
-        """Which output misses what by how much, in words; empty if the verdict is PASS."""
+        """The worst output with its figure and the requirement, in words; empty if the verdict is PASS."""
         found = next((output for output in self.outputs if output.verdict is self.verdict), None)
         if found is None or self.verdict is Verdict.PASS:
             return ""
@@ -117,17 +117,17 @@ class ParityReport:
 
 
 def judged_by_accuracy(metric: str, points: float) -> str:
-    """Return the waiver of a report whose form is judged by a bound on lost accuracy, in points, in place of parity."""
+    """Return the waiver of a form that is judged by lost accuracy, in points, instead of parity."""
     return f"accuracy is judged instead: {metric} may lose {points:g} points"
 
 
 def tolerance_of(report: Mapping[str, Any]) -> Tolerance:
-    """Return the tolerance that a report was held to, of its JSON form."""
+    """Return the tolerance of a report in its JSON form."""
     return Tolerance(Measure(report["measure"]), report["threshold"], report["limit"])
 
 
 def json_number(value: float) -> float | str:
-    """Return a number as protobuf's JSON writes it: what is not finite as a string."""
+    """Return a number as protobuf's JSON writes it: as a string if it is not finite."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")

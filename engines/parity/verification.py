@@ -1,4 +1,4 @@
-"""Holds a built form to its source: runs both on every sample, judges, and finds where a difference begins."""
+"""Verifies a built form against its source: runs both on every sample, judges, and locates the first difference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engines.tensors import Array, Arrays
 from engines.tensors.samples import Samples
 from engines.tensors.signature import TensorSpec
 
-RANDOM = "the source itself computes something else when the same input is run again: it draws random numbers"
+RANDOM = "the source itself returns other outputs when the same input is run again: it draws random numbers"
 
 
 @dataclass
@@ -33,20 +33,20 @@ class _Worst:
 def verify(
     source: Source, session: Session, samples: Samples, suspect: Suspect, *, classifier: bool
 ) -> tuple[ParityReport, tuple[TensorSpec, ...]]:
-    """Return the parity of a form with its source, and the specs of the outputs, wide enough for every shape seen.
+    """Return the parity of a form with its source, and the specs of the outputs, wide enough for every observed shape.
 
-    Where the verdict is not PASS, the report holds the first diverging node.
+    If the verdict is not PASS, the report names the first diverging node.
 
     Args:
         source: The original.
         session: The built form, in the runtime that will serve it.
         samples: Feeds of the package.
-        suspect: What to look into if they differ; its tolerance is what the outputs are held to.
+        suspect: The form to examine if they differ; its tolerance applies to the outputs.
         classifier: Whether outputs are scores of classes.
 
     Raises:
-        EngineFailure: SHAPE_MISMATCH if an output has another shape; PARITY_FAILED if the source gives no number at
-            all, with the cause; what the original or the runtime raises.
+        EngineFailure: SHAPE_MISMATCH if an output has another shape; PARITY_FAILED if the source returns no finite
+            number, with the cause; any failure of the original or the runtime.
     """
     specs = {spec.name: spec for spec in source.signature.outputs}
     parity, worst = Parity(tuple(specs), classifier=classifier), _Worst()
@@ -84,13 +84,13 @@ def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _
 
 
 def unfit(source: Source, feed: Mapping[str, Array], expected: Arrays, threshold: float) -> tuple[str, str]:
-    """Return why no form can compute what a source computed, and what to do; empty if nothing of it is known.
+    """Return why no form can reproduce a source, and what to do; two empty texts if no reason is known.
 
     Args:
         source: The original.
         feed: A feed of the package.
-        expected: What the source computed of it.
-        threshold: Largest relative error between two runs that compute the same.
+        expected: The source's outputs.
+        threshold: Largest relative error between two equal runs.
     """
     if largest_error(expected, source.run(feed)) > threshold:
         return RANDOM, (
@@ -103,16 +103,16 @@ def unfit(source: Source, feed: Mapping[str, Array], expected: Arrays, threshold
         return "", ""
     lines = ", ".join(source.constants)
     return (
-        f"tracing made constants of decisions about values at {lines}",
+        f"tracing turned decisions about values into constants at {lines}",
         f"Write {lines} with tensor operators (torch.where instead of if).",
     )
 
 
 def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:
-    """Return the report, with the waiver's name if it is what lets a verdict through that is not PASS.
+    """Return the report, with the waiver if a verdict other than PASS needs it.
 
     Raises:
-        EngineFailure: PARITY_FAILED with the evidence, where nobody waived it.
+        EngineFailure: PARITY_FAILED with the evidence, if there is no waiver.
     """
     if report.verdict is not Verdict.PASS and waiver:
         return dataclasses.replace(report, waiver=waiver)
@@ -129,7 +129,7 @@ def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:
         evidence="; ".join(evidence),
         suggested_fix=report.advice
         or "Look at the named node; choose a wider precision or another runtime; raise error_threshold if "
-        f"the model bears the error; or waive it by name: parity_waivers {{'{component}': 'reason'}}.",
+        f"the model tolerates the error; or waive it by name: parity_waivers {{'{component}': 'reason'}}.",
     )
 
 

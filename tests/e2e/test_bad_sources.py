@@ -121,7 +121,7 @@ FAILING = {
     "an archive and channels that it does not take": Bad(
         "cnn", "SHAPE_MISMATCH", ("forward", "channels"), told("input_0:float(1*3*8*8)")
     ),
-    "NaN": Bad("nan", "PARITY_FAILED", ("nothing but NaN or infinity in output 'y'", "4 samples")),
+    "NaN": Bad("nan", "PARITY_FAILED", ("only NaN or infinity in output 'y'", "4 samples")),
     "more than the memory": Bad("huge", "OUT_OF_MEMORY", ("memory",), (("memory_limit_bytes", 3 << 30),)),
 }
 

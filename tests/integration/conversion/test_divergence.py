@@ -106,7 +106,7 @@ def test_a_spent_budget_still_names_the_output(bench: Bench, monkeypatch: pytest
     expected = OnnxRuntimeSession(case.path, 1, optimise=False).run(feed)
     found = locate(case.suspect, feed, expected, {"output_0": expected["output_0"] + 1})
     assert found.operator == "Gemm"
-    assert found.remark == "no value before it diverges when looked at"
+    assert found.remark == "no earlier value diverges when exposed"
 
 
 def test_both_exporters_traces_are_understood() -> None:

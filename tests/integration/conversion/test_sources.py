@@ -171,7 +171,7 @@ def test_versions_that_nobody_knows_are_refused(field: str, words: str, bench: B
 def test_an_operator_of_a_newer_form_is_not_lowered(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
     """As if the runtime read operator sets before 13 only, in which ArgMax has another schema."""
     monkeypatch.setattr(versions, "runtime_limits", lambda: (10, 12))
-    with pytest.raises(EngineFailure, match=r"operator set 18, in which .* has a form of set 1[34]") as caught:
+    with pytest.raises(EngineFailure, match=r"operator set 18, in which .* was redefined in set 1[34]") as caught:
         bench.convert(onnx_request(bench))
     assert caught.value.reason is FailureReason.UNSUPPORTED_OPERATOR
     assert caught.value.node == "multiply"
@@ -190,6 +190,6 @@ def test_a_graph_that_makes_one_value_twice_is_no_model(bench: Bench) -> None:
     model = onnx.load(path)
     model.graph.node.append(model.graph.node[0])
     onnx.save(model, path)
-    with pytest.raises(EngineFailure, match=r"Two nodes make the value '\w+'") as told:
+    with pytest.raises(EngineFailure, match=r"Two nodes compute the value '\w+'") as told:
         bench.convert(request)
     assert told.value.reason is FailureReason.INVALID_MODEL

@@ -163,7 +163,7 @@ def test_an_output_without_a_type_gets_the_one_that_follows(tmp_path: Path) -> N
             "Relu",
             ("x", "float32", [2, 0]),
             ("y", "float32", [2, 0]),
-            "extent 0 on axis 1, so that it never has an element",
+            "extent 0 on axis 1, so that it is always empty",
         ),
         ("Cast", ("x", "float32", [2]), ("y", "bfloat16", [2]), "'y' of the graph is in bfloat16"),
         ("Cast", ("x", "float32", [2]), ("y", "int4", [2]), "'y' of the graph has the element type 'int4'"),

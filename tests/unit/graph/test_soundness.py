@@ -32,10 +32,10 @@ def test_graphs_that_are_sound() -> None:
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
-        ((graphs.node("Fancy", ["x"], ["y"]),), "'Fancy of y' is a 'Fancy', which is no operator of ONNX"),
-        ((graphs.node("Neg", ["gone"], ["y"]),), "reads the value 'gone', which nothing in the graph makes"),
-        ((graphs.node("Neg", ["x"], ["y"]), graphs.node("Abs", ["x"], ["y"])), "Two nodes make the value 'y'"),
-        ((graphs.node("Neg", ["x"], ["z"]),), "The output 'y' of the graph is made by none of its 1 nodes"),
+        ((graphs.node("Fancy", ["x"], ["y"]),), "'Fancy of y' is a 'Fancy', which is not an ONNX operator"),
+        ((graphs.node("Neg", ["gone"], ["y"]),), "reads the value 'gone', which nothing in the graph computes"),
+        ((graphs.node("Neg", ["x"], ["y"]), graphs.node("Abs", ["x"], ["y"])), "Two nodes compute the value 'y'"),
+        ((graphs.node("Neg", ["x"], ["z"]),), "None of the graph's 1 nodes computes its output 'y'"),
         (
             (
                 graphs.node("Add", ["x", "b"], ["a"], name="add"),
@@ -67,7 +67,7 @@ def test_broken_graphs(nodes: tuple[Any, ...], words: str) -> None:
 def test_weights_of_no_bytes(tmp_path: Path) -> None:
     model = graphs.conv_bn()
     model.graph.initializer[0].raw_data = b""
-    with pytest.raises(EngineFailure, match="have 0 bytes; they did not arrive"):
+    with pytest.raises(EngineFailure, match="have 0 bytes; the file is incomplete"):
         refuse_broken(model)
     onnx.save_model(
         graphs.conv_bn(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0

@@ -39,7 +39,7 @@ def test_the_truth_is_what_the_source_computes(truth: Truth) -> None:
 
 def test_a_source_without_numbers_is_no_truth(truth: Truth) -> None:
     nothing = dataclasses.replace(truth.source, runner=lambda given: [given[0] * np.nan])
-    with pytest.raises(EngineFailure, match=r"nothing but NaN or infinity in output 'y', on all 7 samples") as caught:
+    with pytest.raises(EngineFailure, match=r"only NaN or infinity in output 'y', on all 7 samples") as caught:
         _ = Truth(nothing, truth.samples, truth.thresholds).expected
     assert caught.value.reason is FailureReason.PARITY_FAILED
     some = dataclasses.replace(truth.source, runner=lambda given: [np.where(given[0] > 0, given[0], np.nan)])
@@ -76,7 +76,7 @@ def test_decisions_that_tracing_fixed_are_named_where_nothing_holds(truth: Truth
     decided = Truth(dataclasses.replace(truth.source, constants=("net.py:12",)), truth.samples, truth.thresholds)
     failure = decided.objection(ORT, decided.parity(ORT, answers(truth, 0.5)), is_baseline=True)
     told = decided.none_holds([Entry(ORT, failure=failure)])
-    assert "decisions about values at net.py:12." in told.message
+    assert "decisions about values into constants at net.py:12." in told.message
     assert "Write net.py:12 with tensor operators" in told.suggested_fix
 
 

@@ -121,7 +121,7 @@ def test_the_same_infinity_on_both_sides_is_left_out() -> None:
 def test_a_source_without_a_finite_element_proves_nothing() -> None:
     result = compare(np.full(3, np.nan), np.full(3, np.nan))
     assert result.verdict is Verdict.FAIL
-    assert "the source itself gives no finite element" in result.remark
+    assert "the source itself returns no finite element" in result.remark
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])

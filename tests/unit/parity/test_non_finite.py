@@ -1,4 +1,4 @@
-"""Why a source gives nothing but NaN or infinity: the cause that is named is the true one."""
+"""Why a source returns only NaN or infinity: the cause that is named is the true one."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ def test_every_node_gets_a_name_of_its_own() -> None:
 
 def test_an_unknown_node_is_told_with_those_that_come_close() -> None:
     check_excluded(["body.0"], ["body.0", "body.1"])
-    with pytest.raises(EngineFailure, match=r"no node 'body.2' .* Close to it are body\.[01], body\.[01]") as caught:
+    with pytest.raises(EngineFailure, match=r"no node 'body.2' .* Similar names: body\.[01], body\.[01]") as caught:
         check_excluded(["body.2"], ["body.0", "body.1", "head"])
     assert caught.value.node == "body.2"
-    with pytest.raises(EngineFailure, match="None comes close"):
+    with pytest.raises(EngineFailure, match="There is no similar name"):
         check_excluded(["x"], ["body.0"])
 
 
