@@ -1,7 +1,7 @@
-"""Turns a model's outputs into predictions, by the method of its package. Needs NumPy alone: every package has a copy
-of this folder beside its `infer.py`.
+"""Turns a model's outputs into predictions, by the method of its package. It only needs NumPy: every package has a copy
+of this folder next to its `infer.py`.
 
-Arguments, all with a default. Outputs that are not named are found by their names, shapes and order.
+All arguments have defaults. Outputs that are not named in them are found by name, shape and order.
 
 | method | argument | default | meaning |
 |---|---|---|---|
@@ -13,22 +13,22 @@ Arguments, all with a default. Outputs that are not named are found by their nam
 | | activation | none | of scores without labels: `none`, `sigmoid`, `softmax` |
 | | label_offset | 0 | number of the first class: 1 if 0 is the background |
 | | box_format | xyxy | `xyxy`, `yxyx`, `xywh`, `cxcywh` |
-| | iou_threshold | 1 | suppression of boxes of one class that overlap more: none at 1 |
+| | iou_threshold | 1 | boxes of one class that overlap more are suppressed; 1 suppresses none |
 | yolo | outputs | all, in order | heads |
 | | head | by shape | `anchor` (…, 5 + classes), `anchor_free` (batch, 4 + classes, n); boxes are cxcywh |
-| | decoded | 1 for three axes | 0 if (batch, n, 5 + classes) holds raw values |
+| | decoded | 1 for three axes | 0 if (batch, n, 5 + classes) has raw values |
 | | anchors, strides | none | of raw heads: widths and heights in pixels, head by head; a stride per head |
-| | decoding | v5 | how raw boxes are meant: `v5`, `v3` |
+| | decoding | v5 | formula of raw boxes: `v5`, `v3` |
 | | num_classes | of the taxonomy | number of classes |
-| | multi_label | 0 | 1 lets one place be of several classes |
+| | multi_label | 0 | 1 allows several classes per position |
 | | iou_threshold | 0.5 | as above |
 | detection, yolo | normalized | 0 | 1 if boxes are fractions of the input's size |
 | | score_threshold | 0.05 | lower scores are dropped |
 | | max_detections | 100 | most boxes of one sample |
-| | class_agnostic | 0 | 1 suppresses boxes of other classes too |
+| | class_agnostic | 0 | 1 also suppresses boxes of other classes |
 | embedding | vector | by name, the first | output (batch, dimension) or (batch, tokens, dimension) |
 | | pooling | none | of tokens: `none` (one vector of all), `mean`, `first` |
-| | normalize | 0 | 1 brings vectors to length 1 |
+| | normalize | 0 | 1 scales vectors to length 1 |
 
 Detection also takes one output (batch, n, 6) of x, y, x, y, score, label.
 """
@@ -60,7 +60,7 @@ _RUNNERS = {
 
 
 def plain(args: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return typed arguments, `{"iou_threshold": {"sf": 0.5}}` or as protobuf writes JSON, as plain values."""
+    """Return typed arguments, such as `{"iou_threshold": {"sf": 0.5}}` or protobuf's JSON form, as plain values."""
     values = {}
     for name, typed in args.items():
         kind, content = next(iter(typed.items()))
@@ -74,7 +74,7 @@ def plain(args: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def check(method: str, args: Args, output_shapes: Mapping[str, Sequence[int]], taxonomies: Taxonomies) -> str:
-    """Return what does not fit between outputs and method, a sentence; empty if everything fits."""
+    """Return how the outputs do not fit the method, as a sentence; empty if they fit."""
     try:
         run(
             method,
@@ -90,14 +90,14 @@ def check(method: str, args: Args, output_shapes: Mapping[str, Sequence[int]], t
 def run(
     method: str, args: Args, outputs: Outputs, taxonomies: Taxonomies, input_size: Size = None
 ) -> list[dict[str, Any]]:
-    """Return the predictions of every sample of a batch.
+    """Return the prediction of each sample of a batch.
 
     Args:
         method: One of `METHODS`.
-        args: Plain values, as `wrong_args` lets pass.
-        outputs: Outputs of the model by name, the batch first.
-        taxonomies: `{"task", "classes"}` of each classification task; of a detector the first has its classes.
-        input_size: Height and width of the model's input, for boxes that are fractions of it or lie on a raw grid.
+        args: Valid arguments as plain values.
+        outputs: Outputs of the model by name, with the batch as the first axis.
+        taxonomies: `{"task", "classes"}` of each classification task; a detector uses the first.
+        input_size: Height and width of the model's input, for boxes that are fractions of it or on a raw grid.
 
     Returns:
         `classification`, `multi_classification`: `{"tasks": {task: scores}}`, float64 (classes,). `detection`, `yolo`:
@@ -105,13 +105,13 @@ def run(
         highest score first. `embedding`: `{"vector"}`, float64. `raw`: `{"outputs": {name: array}}`.
 
     Raises:
-        OutputMismatch: where the outputs do not fit the method.
+        OutputMismatch: If the outputs do not fit the method.
     """
     return _RUNNERS[method](args, outputs, taxonomies, input_size)
 
 
 def describe(prediction: Mapping[str, Any], taxonomies: Taxonomies, number: int, most: int = 5) -> list[str]:
-    """Return the prediction of the sample of a number for people: the best classes of each task, or the best boxes."""
+    """Return a prediction in words: the best classes of each task, or the best boxes. `number` is the sample's."""
     if "tasks" in prediction:
         classes = {entry["task"]: entry["classes"] for entry in taxonomies}
         lines = []

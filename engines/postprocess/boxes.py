@@ -1,4 +1,4 @@
-"""Boxes: of detectors that give them, and what every detector's boxes go through at the end."""
+"""Boxes: outputs of detectors that have them, and the last steps of every detector."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .shared import Args, OutputMismatch, Outputs, Size, Taxonomies, output, sig
 
 SCORE_THRESHOLD = 0.05
 MOST_CANDIDATES = 10_000
-"""Boxes of one sample that go into suppression, those with the highest scores."""
+"""Most boxes of one sample in suppression: those with the highest scores."""
 
 
 def detection(args: Args, outputs: Outputs, taxonomies: Taxonomies, size: Size) -> list[dict[str, Any]]:
-    """Return the boxes of a model that gives boxes, scores and labels."""
+    """Return the boxes of a model with outputs of boxes, scores and labels."""
     classes = len(taxonomies[0]["classes"]) if taxonomies else 0
     boxes, scores, labels, counts = _box_outputs(args, outputs, classes)
     boxes = corners(boxes, args.get("box_format", "xyxy"))
@@ -29,7 +29,7 @@ def detection(args: Args, outputs: Outputs, taxonomies: Taxonomies, size: Size) 
 
 
 def _box_outputs(args: Args, outputs: Outputs, classes: int) -> tuple[Any, Any, Any, Any]:
-    """Return boxes (batch, n, 4), scores (batch, n), labels (batch, n), and counts where an output has them."""
+    """Return boxes (batch, n, 4), scores (batch, n), labels (batch, n), and counts or None."""
     arrays = {name: np.asarray(value) for name, value in outputs.items()}
     only = next(iter(arrays.values()))
     if len(arrays) == 1 and only.ndim >= 3 and only.shape[-1] == 6:
@@ -39,13 +39,13 @@ def _box_outputs(args: Args, outputs: Outputs, classes: int) -> tuple[Any, Any, 
     left = {name: value for name, value in arrays.items() if name != args.get("count")}
     boxes = _take(left, args.get("boxes"), "boxes", ("box",), lambda a: a.ndim > 1 and a.shape[-1] == 4)
     scores = _take(left, args.get("scores"), "scores", ("score", "logit", "prob", "conf"), lambda a: a.ndim > 0)
-    if boxes.ndim == 2:  # one sample whose detector left the batch axis out
+    if boxes.ndim == 2:  # one sample without a batch axis
         boxes, scores = boxes[None], scores[None]
         left = {name: value[None] for name, value in left.items()}
     boxes, scores = boxes.reshape(len(boxes), -1, 4).astype(np.float64), scores.astype(np.float64)
-    if scores.ndim == 3 and (scores.shape[-1] > 1 or not left):  # of one class, where no output has labels
+    if scores.ndim == 3 and (scores.shape[-1] > 1 or not left):  # a single class if no output has labels
         first = args.get("label_offset", 0)
-        columns = slice(first, first + classes if classes else None)  # what follows, DETR's `no object`, is no class
+        columns = slice(first, first + classes if classes else None)  # without a last `no object`, as in DETR
         scores = _activated(scores, args.get("activation", "none"))[..., columns]
         if scores.shape[-1] < max(classes, 1):
             raise OutputMismatch(f"scores are expected to be (batch, n, {first + max(classes, 1)})")
@@ -54,14 +54,14 @@ def _box_outputs(args: Args, outputs: Outputs, classes: int) -> tuple[Any, Any, 
         labels = _take(left, args.get("labels"), "labels", ("label", "class", "id"), lambda a: a.ndim > 0)
         labels, scores = labels.reshape(len(labels), -1), scores.reshape(len(scores), -1)
     if not boxes.shape[:2] == scores.shape == labels.shape or (counts is not None and len(counts) != len(boxes)):
-        raise OutputMismatch("boxes are expected to be (batch, n, 4), scores and labels (batch, n), of one batch and n")
+        raise OutputMismatch("boxes (batch, n, 4), scores (batch, n) and labels (batch, n) of equal size are expected")
     return boxes, scores, labels, counts
 
 
 def _take(
     left: dict[str, Any], name: str | None, role: str, words: tuple[str, ...], fits: Callable[[Any], bool]
 ) -> Any:
-    """Take the output that is named, or whose name says what it is, or the first that fits."""
+    """Take the named output, or the first that fits, preferably one whose name tells its role."""
     candidates = [key for key, value in left.items() if fits(value)]
     named = [key for key in candidates if any(word in key.lower() for word in words)]
     chosen = name or next(iter([*named, *candidates]), None)
@@ -88,12 +88,12 @@ def finish(args: Args, boxes: Any, scores: Any, labels: Any, *, size: Size, over
         scores: (n,).
         labels: (n,).
         size: Height and width of the input.
-        overlap: `iou_threshold` where the arguments have none.
+        overlap: Default of `iou_threshold`.
     """
     if args.get("normalized"):
         if size is None:
             raise OutputMismatch(
-                "boxes in pixels are expected, as the model's input has no known size: set normalized to 0"
+                "boxes in pixels are expected, because the size of the model's input is unknown: set normalized to 0"
             )
         boxes = boxes * np.array([size[1], size[0], size[1], size[0]], np.float64)
     good = np.isfinite(boxes).all(-1) & np.isfinite(scores) & (scores >= args.get("score_threshold", SCORE_THRESHOLD))
@@ -107,12 +107,12 @@ def finish(args: Args, boxes: Any, scores: Any, labels: Any, *, size: Size, over
 
 
 def suppress(boxes: Any, groups: Any, limit: float, most: int) -> Any:
-    """Return which boxes stay, at most so many: greedily, those that overlap a better one of their group go.
+    """Return the boxes to keep: greedily, each box that overlaps a better one of its group is dropped.
 
     Args:
         boxes: (n, 4) x, y, x, y, the highest score first.
-        groups: (n,) what does not compete has another number.
-        limit: Intersection over union above which the lesser box goes.
+        groups: (n,) number of the group; only boxes of one group compete.
+        limit: Intersection over union above which the worse box is dropped.
         most: Most boxes to keep.
     """
     areas = (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)

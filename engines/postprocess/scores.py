@@ -1,4 +1,4 @@
-"""Methods whose outputs are taken as they are: scores of classes, vectors, raw tensors."""
+"""Methods that use outputs as they are: scores of classes, vectors, raw tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .shared import Args, OutputMismatch, Outputs, Size, Taxonomies, output
 
 
 def classification(args: Args, outputs: Outputs, taxonomies: Taxonomies, _: Size) -> list[dict[str, Any]]:
-    """Return the scores of the one task."""
+    """Return the scores of a single task."""
     return _classes(args, outputs, taxonomies[:1], [args.get("scores") or next(iter(outputs))])
 
 

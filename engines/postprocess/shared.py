@@ -1,4 +1,4 @@
-"""What all methods share: types, the failure, and finding an output."""
+"""Shared by all methods: types, the failure, and access to outputs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Size = tuple[int, int] | None
 
 
 class OutputMismatch(ValueError):  # noqa: N818 - named as the API names it
-    """Outputs that do not fit the method: the message says what was expected."""
+    """Outputs that do not fit the method; the message tells what was expected."""
 
 
 def output(outputs: Outputs, name: str, role: str) -> Any:
-    """Return the output of a name; raises `OutputMismatch` where there is none."""
+    """Return the output of a name; raises `OutputMismatch` if it does not exist."""
     if name not in outputs:
         raise OutputMismatch(f"an output of {role} named '{name}' is expected")
     return outputs[name]
@@ -30,7 +30,7 @@ def sigmoid(values: Any) -> Any:
 
 
 def input_size(extents: Sequence[int]) -> Size:
-    """Return height and width of an image input, N*C*H*W, N*H*W*C or N*H*W; None of any other shape."""
+    """Return height and width of an image input, N*C*H*W, N*H*W*C or N*H*W; None for any other shape."""
     if len(extents) == 3:
         return extents[1], extents[2]
     if len(extents) != 4:

@@ -1,4 +1,4 @@
-"""Heads of the YOLO family: with anchors, raw or decoded, and without."""
+"""Heads of YOLO models: with anchors (raw or decoded), and anchor-free."""
 
 from __future__ import annotations
 
@@ -61,28 +61,28 @@ def _anchored(array: Any, classes: int, args: Args) -> bool:
 
 
 def _anchor_count(args: Args) -> int:
-    """Return the anchors of each head; 0 if none are given."""
+    """Return the number of anchors of each head; 0 if none are given."""
     anchors, strides = args.get("anchors"), args.get("strides")
     if not anchors or not strides:
         return 0
     per, rest = divmod(len(anchors), 2 * len(strides))
     if rest:
         found = f"{len(anchors)} numbers for {len(strides)}"
-        raise OutputMismatch(f"anchors are expected to be widths and heights, as many for every stride, not {found}")
+        raise OutputMismatch(f"anchors are expected as widths and heights, equally many per stride, not {found}")
     return per
 
 
 def _decoded(arrays: list[Any], args: Args, size: Size) -> list[Any]:
-    """Return raw heads as (batch, n, 5 + classes) in pixels: YOLOv5's formulas, or those of YOLOv3."""
+    """Return raw heads as (batch, n, 5 + classes) in pixels, by the formulas of YOLOv5 or YOLOv3."""
     strides, per = args["strides"], _anchor_count(args)
     anchors = np.asarray(args["anchors"], np.float64).reshape(len(strides), per, 2)
     if arrays[0].ndim == 3:
         if size is None:
-            raise OutputMismatch("raw heads with three axes are expected of a model whose input has a known size")
+            raise OutputMismatch("raw heads with three axes need a model whose input has a known size")
         grids = [(int(size[0] / stride), int(size[1] / stride)) for stride in strides]
         ends = np.cumsum([per * h * w for h, w in grids])
         if len(arrays) != 1 or ends[-1] != arrays[0].shape[1]:
-            raise OutputMismatch(f"{ends[-1]} places are expected of strides {strides} and {per} anchors each")
+            raise OutputMismatch(f"{ends[-1]} positions are expected for strides {strides} and {per} anchors each")
         parts = np.split(arrays[0], ends[:-1], axis=1)
         arrays = [part.reshape(len(part), per, h, w, -1) for part, (h, w) in zip(parts, grids, strict=True)]
     if len(arrays) != len(strides):

@@ -164,7 +164,9 @@ def classification(classes: tuple[str, ...] = ANIMALS, *, pictures: int = 12) ->
         slices=infos,
         classification=(task,),
         worst=worst,
-        warnings=("3 samples of the task 'animal' were left out: their class 'yeti' is none of the model's.",),
+        warnings=(
+            "3 samples of the task 'animal' were left out, because their class is not among the model's: yeti (3).",
+        ),
     )
 
 
