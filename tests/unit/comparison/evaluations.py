@@ -72,7 +72,7 @@ def sample(number: int, **fields: Any) -> SamplePrediction:
 
 
 def classified(number: int, truth: int, predicted: int, rank: int = 3, task: str = "animal") -> SamplePrediction:
-    """A sample with one answer; `rank` is that of the true class where it is not the first."""
+    """A sample with one answer; `rank` is that of the true class if it is not the first."""
     correct = truth == predicted
     loss = 0.1 if correct else 1.0 + rank
     answer = TaskPrediction(task, truth, predicted, 0.9, 0.9 if correct else 0.05, 0 if correct else rank, loss)

@@ -1,4 +1,4 @@
-"""Evaluations are compared on the samples they share, by differences whose intervals are paired."""
+"""Evaluations are compared on their shared samples, by differences with paired intervals."""
 
 import json
 from typing import Any
@@ -49,7 +49,7 @@ def test_differences_are_those_of_scikit_learn_and_their_intervals_those_of_pair
     assert found["agreement"] == pytest.approx((before == after).mean())
 
 
-def test_equal_evaluations_differ_in_nothing(evaluations: Evaluations) -> None:
+def test_equal_evaluations_have_no_differences(evaluations: Evaluations) -> None:
     for _ in range(2):
         evaluations.add(classes_header(), random_classified(60, 0.8, 1))
     found = evaluations.compare()
@@ -87,7 +87,7 @@ def test_a_sample_that_a_dataset_holds_twice_is_paired_twice(evaluations: Evalua
     assert delta(found, "top1")["value"] == -0.5
 
 
-def test_several_evaluations_are_each_held_against_the_first(evaluations: Evaluations) -> None:
+def test_several_evaluations_are_each_compared_with_the_first(evaluations: Evaluations) -> None:
     for seed, accuracy in ((1, 0.8), (2, 0.7), (3, 0.95)):
         evaluations.add(classes_header(), random_classified(200, accuracy, seed))
     found = evaluations.compare()
@@ -101,7 +101,7 @@ def test_several_evaluations_are_each_held_against_the_first(evaluations: Evalua
     assert len(losses) <= 100
 
 
-def test_regressions_are_right_before_and_wrong_now_those_furthest_off_first(evaluations: Evaluations) -> None:
+def test_regressions_were_right_and_are_wrong_the_worst_first(evaluations: Evaluations) -> None:
     evaluations.add(classes_header(), [classified(n, 0, 0) for n in range(150)] + [classified(150, 0, 2)])
     after = [classified(number, 0, 1, rank=1 + number % 5) for number in range(150)]
     evaluations.add(classes_header(), [*after, classified(150, 0, 1)])
@@ -148,7 +148,7 @@ def test_several_tasks_have_figures_of_each_and_of_all(evaluations: Evaluations)
     assert found["agreement"] == pytest.approx(0.6)
 
 
-def test_samples_that_nobody_annotated_have_an_agreement_and_nothing_else(evaluations: Evaluations) -> None:
+def test_samples_without_annotations_only_have_an_agreement(evaluations: Evaluations) -> None:
     for predicted in (0, 1):
         evaluations.add(classes_header(), [classified(0, -1, 0), classified(1, -1, predicted)])
     found = evaluations.compare()
@@ -168,7 +168,7 @@ def test_the_exact_test_is_that_of_scipy(lost: int, won: int) -> None:
     assert found.p_value == pytest.approx(expected)
 
 
-def test_the_answer_is_json_and_bounded(evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_is_json_and_limited(evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in (1, 2):
         evaluations.add(classes_header(), random_classified(50, 0.7, seed))
     monkeypatch.setattr("engines.api.comparison.MOST_DELTAS", 10)

@@ -54,9 +54,7 @@ def test_detectors_are_compared_by_coco_figures(evaluations: Evaluations) -> Non
         ([], False),
     ],
 )
-def test_detectors_agree_where_every_sure_box_has_a_partner(
-    said: list[Any], agrees: bool, evaluations: Evaluations
-) -> None:
+def test_detectors_agree_if_every_sure_box_has_a_match(said: list[Any], agrees: bool, evaluations: Evaluations) -> None:
     evaluations.add(boxes_header(), [detected(0, [truth(0, 10, 10)], [hit(0, 10, 10)])])
     evaluations.add(boxes_header(), [detected(0, [truth(0, 10, 10)], said)])
     assert evaluations.compare()["agreement"] == float(agrees)

@@ -25,7 +25,7 @@ def refused(evaluations: Evaluations, reason: FailureReason) -> str:
     return caught.value.message
 
 
-def test_what_does_not_belong_together_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_different_evaluations_are_rejected_with_the_difference(tmp_path: Path) -> None:
     row = [classified(0, 0, 0)]
     cases: list[tuple[PredictionsHeader, list[Any], str]] = [
         (boxes_header(), [detected(0, [], [])], "the method classification, but 'evaluationTasks/1' with yolo"),
@@ -44,7 +44,7 @@ def test_what_does_not_belong_together_is_refused_with_what_differs(tmp_path: Pa
         assert words in refused(pair, FailureReason.INVALID_SPEC)
 
 
-def test_one_evaluation_or_outputs_that_nobody_judged_are_refused(evaluations: Evaluations) -> None:
+def test_one_evaluation_or_raw_outputs_are_rejected(evaluations: Evaluations) -> None:
     header = PredictionsHeader(method="raw", classes={})
     evaluations.add(header, [sample(0)])
     assert "two evaluations or more" in refused(evaluations, FailureReason.INVALID_SPEC)
@@ -53,7 +53,7 @@ def test_one_evaluation_or_outputs_that_nobody_judged_are_refused(evaluations: E
 
 
 @pytest.mark.parametrize("file", ["predictions.parquet", "report.json"])
-def test_files_that_are_something_else_are_refused_by_name(file: str, evaluations: Evaluations) -> None:
+def test_wrong_files_are_rejected_by_name(file: str, evaluations: Evaluations) -> None:
     for _ in range(2):
         evaluations.add(classes_header(), [classified(0, 0, 0)])
     (evaluations.folder / "1" / file).write_text("{}")

@@ -1,4 +1,4 @@
-"""Makes small data sets on disk."""
+"""Makes small datasets on the disk."""
 
 from __future__ import annotations
 

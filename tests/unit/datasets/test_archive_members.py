@@ -1,4 +1,4 @@
-"""Names of the members of archives: none leaves the archive, and every one can be read, stored and sent."""
+"""Names of archive members: none leaves the archive, and each can be read, stored and sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.datasets.kit import imported, png, refused, tar, zipped
 
 
 @given(st.text(st.sampled_from("ab./\\:\0 é") | st.characters(), max_size=20))
-def test_a_name_that_is_taken_stays_inside(name: str) -> None:
+def test_accepted_names_stay_inside_the_archive(name: str) -> None:
     try:
         safe = safe_name(name)
     except EngineFailure:
@@ -59,6 +59,6 @@ def test_every_name_can_be_read_and_stored(tmp_path: Path, content: bytes, name:
     assert any("1 file has a name" in said and name in said for said in result["report"]["warnings"]) is told
 
 
-def test_a_name_that_is_marked_as_utf8_and_is_not_is_told(tmp_path: Path) -> None:
+def test_a_name_marked_as_utf8_that_is_not_is_reported(tmp_path: Path) -> None:
     with refused("gr\\xf6\\xdfe.png", "marked as UTF-8"):
         imported(tmp_path, {"upload.bin": raw_zip(b"gr\xf6\xdfe.png", flags=0x800)})

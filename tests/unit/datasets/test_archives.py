@@ -1,4 +1,4 @@
-"""Archives that nobody vouches for: what is unpacked, and what is refused by name."""
+"""Untrusted archives: files are unpacked, and unsafe members are rejected by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES = {"cat/1.txt": b"one", "dog/2.txt": b"two" * 100_000}
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
-def test_what_was_packed_comes_out(tmp_path: Path, kind: str) -> None:
+def test_packed_files_are_unpacked_unchanged(tmp_path: Path, kind: str) -> None:
     mode = {"tar": "w", "tar.gz": "w:gz"}.get(kind, "")
     members: list[tuple[str, bytes | None, dict[str, Any]]] = [(name, content, {}) for name, content in FILES.items()]
     content = tar(*members, mode=mode) if mode else zipped(FILES)
@@ -44,7 +44,7 @@ def test_archives_among_other_files_are_unpacked_under_their_name(tmp_path: Path
     "name", ["../evil.png", "a/../../evil.png", "a\\..\\..\\evil.png", "/etc/passwd", "C:\\evil.png"]
 )
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str, kind: str) -> None:
+def test_names_that_leave_the_archive_are_rejected(tmp_path: Path, name: str, kind: str) -> None:
     content = zipped({name: "x"}) if kind == "zip" else tar((name, b"x", {}))
     with refused(name):
         unpacked(tmp_path, content)
@@ -60,12 +60,12 @@ def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str, kin
         ({"type": tarfile.FIFOTYPE}, "device or pipe"),
     ],
 )
-def test_links_and_devices_are_refused(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+def test_links_and_devices_are_rejected(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
     with refused("evil", words, "regular files"):
         unpacked(tmp_path, tar(("a", b"x", {}), ("evil", None, fields)))
 
 
-def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+def test_a_symbolic_link_in_a_zip_is_rejected(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         link = zipfile.ZipInfo("evil")
@@ -75,7 +75,7 @@ def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         unpacked(tmp_path, buffer.getvalue())
 
 
-def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+def test_an_encrypted_member_is_rejected(tmp_path: Path) -> None:
     content = bytearray(zipped({"secret.png": "x"}))
     # The flag in the local header and in the directory.
     content[6] |= 1
@@ -86,7 +86,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
-def test_a_truncated_archive_is_refused(tmp_path: Path, kind: str, share: float) -> None:
+def test_a_truncated_archive_is_rejected(tmp_path: Path, kind: str, share: float) -> None:
     noise = {f"{number}.bin": random.randbytes(4000) for number in range(5)}
     mode = {"tar": "w", "tar.gz": "w:gz"}.get(kind, "")
     content = tar(*((name, data, {}) for name, data in noise.items()), mode=mode) if mode else zipped(noise)
@@ -94,7 +94,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, kind: str, share: float)
         unpacked(tmp_path, content[: int(len(content) * share) // 512 * 512 + 100], f"x.{kind}")
 
 
-def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_rejected(tmp_path: Path) -> None:
     plain = bytearray(tar(("a", b"x" * 512, {}), ("b", b"y", {})))
     plain[1024:1034] = b"\xff" * 10
     with refused("damaged", "header"):
@@ -110,7 +110,7 @@ def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_bombs_are_refused_before_they_fill_the_disk(
+def test_bombs_are_rejected_before_they_fill_the_disk(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "FREE_BYTES", 2**20)
@@ -121,7 +121,7 @@ def test_bombs_are_refused_before_they_fill_the_disk(
     assert sum(path.stat().st_size for path in (tmp_path / "scratch").rglob("*") if path.is_file()) < 12 * 2**20
 
 
-def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_members_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_MEMBERS", 10)
     for number, content in enumerate(
         [zipped({str(n): "x" for n in range(11)}), tar(*((str(n), b"", {}) for n in range(11)))]
@@ -131,7 +131,7 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_names_that_come_twice_are_refused(tmp_path: Path) -> None:
+def test_duplicate_names_are_rejected(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.png", "1")
@@ -142,7 +142,7 @@ def test_names_that_come_twice_are_refused(tmp_path: Path) -> None:
         unpacked(tmp_path / "tar", tar(("a.png", b"1", {}), ("a.png", b"2", {})))
 
 
-def test_what_no_data_set_means_is_passed_over(tmp_path: Path) -> None:
+def test_files_that_are_not_data_are_ignored(tmp_path: Path) -> None:
     junk = {"__MACOSX/._a.png": "x", ".DS_Store": "x", "d/Thumbs.db": "x", ".ipynb_checkpoints/a.png": "x"}
     assert unpacked(tmp_path, zipped({**junk, "a.png": "yes"})) == {"a.png": b"yes"}
     with refused("no files"):
@@ -159,12 +159,12 @@ def test_what_no_data_set_means_is_passed_over(tmp_path: Path) -> None:
         ("a.zip", b"PK\x03\x04 cut off", "damaged"),
     ],
 )
-def test_other_packing_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_unsupported_archives_are_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     with refused(words):
         unpacked(tmp_path, content, name)
 
 
-def test_an_empty_upload_is_refused(tmp_path: Path) -> None:
+def test_an_empty_upload_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with refused("no files"):
         gather(tmp_path / "in", tmp_path / "s", lambda share: None)
@@ -199,14 +199,14 @@ def sparse(name: str, size: int) -> bytes:
     return bytes(header) + bytes(1024)
 
 
-def test_holes_are_not_written_out(tmp_path: Path) -> None:
+def test_sparse_files_are_rejected(tmp_path: Path) -> None:
     with refused("'a.png' is a sparse file", "--sparse"):
         unpacked(tmp_path, sparse("a.png", 2**32))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize(("upload", "name"), [("d.zip", "a.png"), ("d.npz", "a.npy")])
-def test_what_decompresses_in_one_piece_is_refused(tmp_path: Path, method: int, upload: str, name: str) -> None:
+def test_other_compression_methods_are_rejected(tmp_path: Path, method: int, upload: str, name: str) -> None:
     # Half a gigabyte from 4 KiB, before the budget could count a byte.
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -216,13 +216,13 @@ def test_what_decompresses_in_one_piece_is_refused(tmp_path: Path, method: int, 
         run({"folder": "files"}, tmp_path, silent())
 
 
-def test_a_long_extended_header_is_refused(tmp_path: Path) -> None:
+def test_a_long_extended_header_is_rejected(tmp_path: Path) -> None:
     packed = tar(("a.png", b"x", {"pax_headers": {"comment": "c" * 2**21}}))
     with refused("damaged"):
         unpacked(tmp_path, packed)
 
 
-def test_a_colon_makes_no_absolute_path(tmp_path: Path) -> None:
+def test_a_colon_does_not_make_a_path_absolute(tmp_path: Path) -> None:
     assert unpacked(tmp_path, zipped({"3:1.txt": "x"})) == {"3:1.txt": b"x"}
     with refused("absolute"):
         safe_name("c:1.txt")

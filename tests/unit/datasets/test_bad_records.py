@@ -1,4 +1,4 @@
-"""Records that are not as they should be: each is left out, counted and named, and the others stay."""
+"""Malformed records are left out, counted and reported; the others stay."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_ids_are_matched_by_their_value(tmp_path: Path, defined: type, referred:
     ]
 
 
-def test_an_id_that_is_there_goes_before_one_of_the_same_value(tmp_path: Path) -> None:
+def test_an_exact_id_is_preferred_to_one_of_the_same_value(tmp_path: Path) -> None:
     values = coco([coco_image(1, "a.png"), coco_image("1", "b.png")], [coco_box(1, 1), coco_box(2, "1", 7)])
     files: dict[str, bytes | str] = {"a.png": png(), "b.png": png(seed=1), "x.json": json.dumps(values)}
     assert imported(tmp_path, files)["report"]["warnings"] == []
@@ -151,7 +151,7 @@ def test_an_id_that_is_there_goes_before_one_of_the_same_value(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("annotations", [[coco_box(of=99)], [coco_box(bbox=[])], [{"id": 1, "image_id": 1}]])
-def test_annotations_of_which_none_can_be_used_are_a_failure(tmp_path: Path, annotations: list[dict[str, Any]]) -> None:
+def test_a_file_without_usable_annotations_is_rejected(tmp_path: Path, annotations: list[dict[str, Any]]) -> None:
     files: dict[str, bytes | str] = {"a.png": png(), "x.json": json.dumps(coco([coco_image()], annotations))}
     with refused("have annotations, but none of them is usable", "x.json"):
         imported(tmp_path / "1", files, mapping={"entries": [{"task": "t", "key": "label", "classes": ["cat"]}]})

@@ -1,4 +1,4 @@
-"""COCO files: read as pycocotools reads them, and what is wrong with one is named."""
+"""COCO files are read as by pycocotools, and their errors are reported."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_several_files_are_merged(tmp_path: Path) -> None:
     ]
 
 
-def test_what_annotations_lack_is_a_warning(tmp_path: Path) -> None:
+def test_missing_parts_of_annotations_are_warnings(tmp_path: Path) -> None:
     annotations = [
         coco_box(),
         {"id": 2, "image_id": 1, "caption": "x"},
@@ -125,7 +125,7 @@ def test_what_annotations_lack_is_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [40, 200, -3])
-def test_a_cut_off_file_is_refused_with_its_line(tmp_path: Path, cut: int) -> None:
+def test_a_truncated_file_is_rejected_with_its_line(tmp_path: Path, cut: int) -> None:
     text = json.dumps(coco([coco_image()], [coco_box(n) for n in range(9)]), indent=1)
     text = text.replace('"info"', '"annotations": [], "images": [], "info"', 1)[:cut]
     with refused("x.json, line", "not valid JSON"):
@@ -144,9 +144,7 @@ def test_a_cut_off_file_is_refused_with_its_line(tmp_path: Path, cut: int) -> No
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
-def test_the_stream_gives_what_json_gives(
-    tmp_path: Path, text: str, chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stream_equals_json(tmp_path: Path, text: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_stream, "_CHUNK", chunk)
     (tmp_path / "x.json").write_text(text)
     whole: dict[str, Any] = {key: [] for key, value in json.loads(text).items() if value == []}
@@ -162,7 +160,7 @@ def test_the_stream_gives_what_json_gives(
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"a" 1}', '{"a": [1 2]}', '{"a": 1} x', "{1: 2}", '{"a": [1', '{"a": tru}']
 )
-def test_the_stream_refuses_what_json_refuses(tmp_path: Path, text: str) -> None:
+def test_the_stream_rejects_what_json_rejects(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with refused("x.json, line 1", "not valid JSON"):
         list(json_stream.members(tmp_path / "x.json", "x.json"))

@@ -1,4 +1,4 @@
-"""Imports: formats found out, bad images left out, boxes brought inside, contents stored once."""
+"""Imports: formats are detected, bad images left out, boxes clipped, contents stored once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_image_folder_gives_the_class_of_each_folder(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.parquet", "content"}
 
 
-def test_what_lies_above_the_classes_is_an_attribute(tmp_path: Path) -> None:
+def test_the_folder_above_the_classes_is_an_attribute(tmp_path: Path) -> None:
     imported(
         tmp_path, {"d/train/cat/1.png": png(seed=1), "d/val/cat/2.png": png(seed=2), "d/val/dog/3.png": png(seed=3)}
     )
@@ -52,7 +52,7 @@ def test_what_lies_above_the_classes_is_an_attribute(tmp_path: Path) -> None:
         ({"format": "IMAGE_FOLDER"}, "CLASSIFICATION"),
     ],
 )
-def test_a_single_folder_is_a_class_only_where_one_is_expected(
+def test_a_single_folder_is_a_class_only_if_one_is_expected(
     tmp_path: Path, request_: dict[str, Any], expected: str
 ) -> None:
     assert imported(tmp_path, {"calibration/1.png": png(), "calibration/2.png": png()}, **request_)["type"] == expected
@@ -99,7 +99,7 @@ def test_a_decompression_bomb_is_left_out(tmp_path: Path) -> None:
     assert "pixels" in result["report"]["warnings"][0]
 
 
-def test_an_import_without_an_item_is_refused(tmp_path: Path) -> None:
+def test_an_import_without_an_item_is_rejected(tmp_path: Path) -> None:
     with refused("no usable item", "a.png"):
         imported(tmp_path, {"a.png": "no image"})
 
@@ -113,7 +113,7 @@ def test_warnings_end_at_ten_thousand(tmp_path: Path) -> None:
     assert report["dropped_annotations"] == 10_200
 
 
-def test_boxes_are_brought_inside_their_image(tmp_path: Path) -> None:
+def test_boxes_are_clipped_to_their_image(tmp_path: Path) -> None:
     boxes = [
         {"label": "inside", "x": 1, "y": 2, "width": 3, "height": 4, "crowd": True, "area": 7.5},
         {"label": "over", "x": 30, "y": -4, "width": 10, "height": 8, "area": 80},
@@ -219,17 +219,17 @@ def test_a_crowd_is_a_truth_value_and_an_area_may_be_unknown(tmp_path: Path, wri
         ({"a.png": png()}, {"type": "DETECTION"}, ["type is DETECTION", "UNANNOTATED"]),
     ],
 )
-def test_files_that_are_not_what_they_should_be(
+def test_wrong_formats_and_types_are_rejected(
     tmp_path: Path, files: dict[str, bytes | str], request_: dict[str, Any], words: list[str]
 ) -> None:
     with refused(*words):
         imported(tmp_path, files, **request_)
 
 
-def test_names_that_are_not_known_are_refused(tmp_path: Path) -> None:
+def test_unknown_names_are_rejected(tmp_path: Path) -> None:
     with refused("'VOC'", "COCO", reason=FailureReason.INVALID_SPEC):
         imported(tmp_path, {"a.png": png()}, format="VOC")
 
 
-def test_images_without_a_telling_name_are_found(tmp_path: Path) -> None:
+def test_images_without_a_suffix_are_found(tmp_path: Path) -> None:
     assert imported(tmp_path, {"images/0001": png()})["item_count"] == 1

@@ -126,12 +126,12 @@ def test_images_and_tensors_do_not_mix(tmp_path: Path) -> None:
         ({"filter": {"key": "scene"}}, ["names no values"]),
     ],
 )
-def test_names_that_no_item_has_are_refused(tmp_path: Path, step: dict[str, Any], words: list[str]) -> None:
+def test_names_that_no_item_has_are_rejected(tmp_path: Path, step: dict[str, Any], words: list[str]) -> None:
     with refused(*words, reason=FailureReason.INVALID_SPEC):
         derived(tmp_path, [ITEMS], step)
 
 
-def test_empty_sources_are_refused(tmp_path: Path) -> None:
+def test_empty_sources_are_rejected(tmp_path: Path) -> None:
     with refused("contain no items", reason=FailureReason.INVALID_SPEC):
         derived(tmp_path, [[], []])
 

@@ -1,4 +1,4 @@
-"""The index returns what was written, and reads pages, filters and samples without the rest."""
+"""The index returns the written items, and reads only the needed parts for pages, filters and samples."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_contents_come_in_the_order_of_their_digests(tmp_path: Path) -> None:
     assert list(index.contents(tmp_path / "empty")) == []
 
 
-def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_index_is_rejected(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Class mapping: what it renames, drops, counts and asks about."""
+"""Class mappings rename, drop and count classes, and ask about mismatches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_mapping_that_fits_goes_through(tmp_path: Path) -> None:
 MISFIT = {f"{name}/{number}.png": png(seed=number) for number, name in enumerate("1778889")}
 
 
-def test_one_that_does_not_fit_waits_and_says_why(tmp_path: Path) -> None:
+def test_a_mapping_that_does_not_fit_waits_with_the_reason(tmp_path: Path) -> None:
     result = imported(tmp_path, MISFIT, mapping={"entries": [entry(classes="17234")]})
     report = result["report"]
     assert result["state"] == "AWAITING_CONFIRMATION"
@@ -51,7 +51,7 @@ def test_one_that_does_not_fit_waits_and_says_why(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "index.parquet").exists()
 
 
-def test_accepted_it_goes_on_and_drops(tmp_path: Path) -> None:
+def test_an_accepted_mapping_drops_values(tmp_path: Path) -> None:
     result = imported(tmp_path, MISFIT, mapping={"entries": [entry(classes="17234")]}, accept_mismatches=True)
     assert (result["state"], result["item_count"], result["report"]["dropped_items"]) == ("READY", 3, 4)
     assert result["report"]["dropped_values"][0] == {"key": "class", "value": "8", "count": 3}
@@ -65,7 +65,7 @@ def test_a_key_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
     assert any("'digt'" in warning and "digit, font" in warning for warning in report["warnings"])
 
 
-def test_a_class_that_no_one_mapped_leaves_nothing(tmp_path: Path) -> None:
+def test_an_import_without_a_mapped_class_is_rejected(tmp_path: Path) -> None:
     with refused("no usable item", "belongs to no class"):
         imported(tmp_path, {"x/a.png": png()}, mapping={"entries": [entry(classes="17")]}, accept_mismatches=True)
 
@@ -103,7 +103,7 @@ def test_keys_can_swap_their_names() -> None:
     assert mapped.classifications == {"a": "2", "b": "1"}
 
 
-def test_a_task_wins_over_a_key_of_its_name() -> None:
+def test_a_task_takes_precedence_over_a_key_of_its_name() -> None:
     mapper = Mapper(parse_mapping([entry("digit", "class", "1")]))
     mapped = mapper.map(Found("x", {"digit": "old", "class": "1"}))
     assert mapped is not None
@@ -118,7 +118,7 @@ def test_a_task_wins_over_a_key_of_its_name() -> None:
         ([entry(classes="17", seven="8")], "the class '8'"),
     ],
 )
-def test_mappings_that_contradict_themselves_are_refused(entries: list[dict[str, Any]], words: str) -> None:
+def test_mappings_that_contradict_themselves_are_rejected(entries: list[dict[str, Any]], words: str) -> None:
     with refused(words, reason=FailureReason.INVALID_SPEC):
         parse_mapping(entries)
 

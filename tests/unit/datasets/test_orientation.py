@@ -1,4 +1,4 @@
-"""Images that EXIF data turns: boxes of the stored pixels are turned with them, if the stated size tells."""
+"""Images turned by EXIF data: boxes of the stored image are turned with it, if the annotated size tells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.datasets.kit import coco, coco_box, coco_image, imported, lines
 
 STORED = (40, 20)
 BOX = (4, 6, 8, 3)
-"""x, y, width, height on the stored pixels: what is white there."""
+"""x, y, width, height of the white area in the stored pixels."""
 
 
 def photo(orientation: int, kind: str = "PNG", size: tuple[int, int] = STORED) -> bytes:
@@ -60,7 +60,7 @@ def test_boxes_of_stored_pixels_are_turned_with_the_image(tmp_path: Path, orient
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_of_shown_pixels_are_taken_as_they_are(tmp_path: Path, orientation: int) -> None:
+def test_boxes_of_the_displayed_image_stay_unchanged(tmp_path: Path, orientation: int) -> None:
     bbox = white(photo(orientation))
     width, height = (20, 40) if orientation > 4 else STORED
     result = imported(tmp_path, annotated(orientation, bbox, width=width, height=height))
@@ -70,7 +70,7 @@ def test_boxes_of_shown_pixels_are_taken_as_they_are(tmp_path: Path, orientation
     assert len(result["report"]["warnings"]) == int(orientation in {2, 3, 4})
 
 
-def test_where_the_size_does_not_tell_one_warning_says_what_is_assumed(tmp_path: Path) -> None:
+def test_if_the_size_does_not_tell_one_warning_states_the_assumption(tmp_path: Path) -> None:
     box = {"label": "a", "x": 1, "y": 1, "width": 3, "height": 3}
     files: dict[str, bytes | str] = {f"{n}.png": photo(6, size=(30, 30)) for n in range(7)}
     files["7.png"] = photo(6)
@@ -83,7 +83,7 @@ def test_where_the_size_does_not_tell_one_warning_says_what_is_assumed(tmp_path:
     assert all(item.boxes[0].x == 1 for item in read_items(tmp_path / "out" / "index.parquet"))
 
 
-def test_a_size_that_is_neither_is_told_and_lines_of_an_export_tell_theirs(tmp_path: Path) -> None:
+def test_a_size_that_fits_neither_is_reported_and_an_export_fits(tmp_path: Path) -> None:
     report = imported(tmp_path / "1", annotated(6, BOX, width=80, height=40))["report"]
     assert "20 x 40 pixels, but its annotations say 80 x 40" in report["warnings"][0]
     (item,) = read_items(tmp_path / "1" / "out" / "index.parquet")

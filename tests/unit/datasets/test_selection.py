@@ -1,4 +1,4 @@
-"""Selections as workers read them, and items drawn."""
+"""Selections as workers read them, and drawn items."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_an_upload_is_unpacked_into_a_selection(tmp_path: Path, content: bytes, 
         assert selection.image(selection.items[0]).shape == (24, 32, 3)
 
 
-def test_annotations_of_an_upload_are_taken(tmp_path: Path) -> None:
+def test_annotations_of_an_upload_are_used(tmp_path: Path) -> None:
     text = lines({"image": "a.png", "classifications": {"digit": "7"}})
     write(tmp_path, {"images.bin": zipped({"a.png": png(), "x.jsonl": text})})
     [item] = unpack_selection(tmp_path / "images.bin", tmp_path / "s").items
     assert item.classifications == {"digit": "7"}
 
 
-def test_what_of_an_upload_is_left_out_is_told(tmp_path: Path) -> None:
+def test_parts_of_an_upload_that_are_left_out_are_reported(tmp_path: Path) -> None:
     write(tmp_path, {"images.bin": npz(x=[1.0, np.nan, 2.0])})
     selection = unpack_selection(tmp_path / "images.bin", tmp_path / "s")
     assert [item.row for item in selection.items] == [0, 2]
@@ -66,13 +66,13 @@ def test_what_of_an_upload_is_left_out_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing at all", zipped({"a.txt": "x"})])
-def test_an_upload_without_images_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_upload_without_images_is_rejected(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, {"images.bin": content})
     with refused("not a dataset"):
         unpack_selection(tmp_path / "images.bin", tmp_path / "s")
 
 
-def test_an_empty_selection_is_refused(tmp_path: Path) -> None:
+def test_an_empty_selection_is_rejected(tmp_path: Path) -> None:
     write_index(tmp_path / INDEX, [])
     with refused("contains no items"):
         _ = Selection(tmp_path).items

@@ -1,4 +1,4 @@
-"""Datasets of tensors: what is taken, and what is refused with array and row."""
+"""Datasets of tensors: valid arrays are read, others are rejected with array and row."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ LIE = npy(np.ones(3)).replace(b"(3,)", b"(9,)")
         ({"a.npz": npz(x=[[1.0]]), "b.npz": npz(x=[1.0])}, ["float64 1", "float64 scalar"]),
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path: Path, files: dict[str, bytes], words: list[str]) -> None:
+def test_unusable_tensors_are_rejected(tmp_path: Path, files: dict[str, bytes], words: list[str]) -> None:
     with refused(*words):
         imported(tmp_path, dict(files))
 
@@ -145,7 +145,7 @@ def test_a_missing_row_is_named(tmp_path: Path) -> None:
         selection.tensors(replace(selection.items[0], row=7))
 
 
-def test_an_archive_with_npz_and_nothing_else(tmp_path: Path) -> None:
+def test_an_archive_of_npz_files_is_unpacked(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as packed:
         packed.writestr("folder/a.npz", npz(x=[1.0, 2.0]))
@@ -153,14 +153,14 @@ def test_an_archive_with_npz_and_nothing_else(tmp_path: Path) -> None:
     assert read_items(tmp_path / "out" / "index.parquet")[0].path == "folder/a.npz"
 
 
-def test_rows_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_rows_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensor_reader, "MAX_ROWS", 5)
     assert imported(tmp_path / "1", {"a.npz": npz(x=range(3)), "b.npz": npz(x=range(2))})["item_count"] == 5
     with refused("6 items", "at most 5", "first axis"):
         imported(tmp_path / "2", {"a.npz": npz(x=range(3)), "b.npz": npz(x=range(3))})
 
 
-def test_an_array_is_named_once(tmp_path: Path) -> None:
+def test_duplicate_arrays_are_rejected(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as packed:
         warnings.simplefilter("ignore", UserWarning)

@@ -1,4 +1,4 @@
-"""Small packages with real graphs, and datasets whose pixels say what the graph answers."""
+"""Small packages with real graphs, and datasets whose pixels determine the graph's answers."""
 
 from __future__ import annotations
 

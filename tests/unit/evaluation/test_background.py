@@ -1,4 +1,4 @@
-"""Images without an object of the model's classes count: what is found on them is wrong, as pycocotools judges it."""
+"""Images without an object of the model's classes count: boxes found in them are wrong, as in pycocotools."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOUND = {
     "crowd.png": [[0, 0, 150, 150, 220, 1], [11, 61, 33, 82, 100, 0]],
     "bad.png": [[5, 5, 50, 50, 245, 0]],
 }
-"""By image, what the detector finds: x, y, x, y, score from 0 to 255, number of cat or dog."""
+"""The detector's boxes by image: x, y, x, y, score from 0 to 255, number of cat or dog."""
 
 
 def pixels(found: list[list[int]]) -> bytes:

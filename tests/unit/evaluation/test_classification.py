@@ -1,4 +1,4 @@
-"""Classifiers: figures are scikit-learn's, intervals hold them, slices are judged alone."""
+"""Classifiers: figures equal scikit-learn's, intervals include them, slices are evaluated on their own."""
 
 from typing import Any
 
@@ -90,7 +90,7 @@ def test_intervals_are_those_of_the_binomial_and_the_seed_repeats_them(desk: Des
     assert all(entry.low <= entry.value <= entry.high for entry in ran.report.metrics)
 
 
-def test_rows_and_worst_samples_say_what_happened(desk: Desk) -> None:
+def test_rows_and_worst_samples_describe_the_answers(desk: Desk) -> None:
     package(desk)
     right, wrong = [0] * 8 + [200, 0, 0], [0, 0, 0, 0, 0, 0, 0, 250, 0, 0, 200]
     for scores in (right, wrong):
@@ -145,7 +145,7 @@ def test_scores_may_be_logits_or_probabilities(desk: Desk, scores: list[float], 
     assert answer("t", np.array(scores), 0).loss == pytest.approx(np.log(4))
 
 
-def test_only_the_asked_tasks_are_judged(desk: Desk) -> None:
+def test_only_the_requested_tasks_are_evaluated(desk: Desk) -> None:
     fill(desk, 10)
     package(desk)
     ran = desk.run(class_tasks=["kind"])

@@ -81,7 +81,7 @@ def test_rows_hold_boxes_in_the_pixels_of_the_image(desk: Desk) -> None:
 
 
 def test_boxes_are_mapped_back_through_the_steps(desk: Desk) -> None:
-    """An image of another size is resized; what is found on the input lies elsewhere on the image."""
+    """An image of another size is resized; boxes on the input are elsewhere on the image."""
     constant = np.array([[[20, 40, 60, 80, 0.9, 0]]], np.float32)
     from onnx import TensorProto, helper
 
@@ -112,7 +112,7 @@ def test_boxes_are_mapped_back_through_the_steps(desk: Desk) -> None:
     assert padded.rows[0].detections[0].y == pytest.approx((40 - 16) * 3, abs=3)
 
 
-def test_labels_that_are_no_classes_are_left_out_and_said(desk: Desk) -> None:
+def test_labels_that_are_not_classes_are_left_out_and_reported(desk: Desk) -> None:
     ready(desk)
     desk.put_boxes(
         [[10, 60, 30, 80, 255, 1], [10, 60, 30, 80, 255, 2]], [Box("cat", 10, 60, 20, 20), Box("cow", 0, 0, 9, 9)]
@@ -126,7 +126,7 @@ def test_labels_that_are_no_classes_are_left_out_and_said(desk: Desk) -> None:
     assert shifted.report.spec.args == {"label_offset": 1}
 
 
-def test_data_without_boxes_gives_predictions_and_times_alone(desk: Desk) -> None:
+def test_data_without_boxes_gives_only_predictions_and_times(desk: Desk) -> None:
     ready(desk)
     desk.put_boxes([[10, 60, 30, 80, 255, 1]])
     ran = desk.run()
@@ -138,7 +138,7 @@ def test_data_without_boxes_gives_predictions_and_times_alone(desk: Desk) -> Non
     assert "Nothing could be evaluated, because no item is annotated with a class of the model." in ran.report.warnings
 
 
-def test_a_wrong_threshold_is_refused(desk: Desk) -> None:
+def test_a_wrong_threshold_is_rejected(desk: Desk) -> None:
     ready(desk)
     desk.put_boxes([])
     for threshold in (1.5, 0, -1):

@@ -1,4 +1,4 @@
-"""COCO's figures from cached matches are those of pycocotools, and draws of images those of repeated images."""
+"""COCO's figures from cached matches equal those of pycocotools, and draws of images those of repeated images."""
 
 import contextlib
 import io
@@ -118,7 +118,7 @@ def test_a_draw_is_what_repeated_images_give() -> None:
                 np.testing.assert_allclose(found[1], expected.mean(1), atol=1e-6)
 
 
-def test_a_part_of_the_images_is_judged_alone() -> None:
+def test_a_part_of_the_images_is_evaluated_on_its_own() -> None:
     images, values = scenes(3, 30), thresholds([])
     chosen = np.arange(30) % 3 == 0
     matcher = matched(images, values)

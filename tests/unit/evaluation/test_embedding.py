@@ -1,4 +1,4 @@
-"""Embedding models are judged by what lies near."""
+"""Embedding models are evaluated by the nearest neighbours."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def ready(desk: Desk, vectors: "np.ndarray[tuple[int, ...], np.dtype[np.float32]
     desk.put_tensors({"x": vectors}, rows)
 
 
-def test_retrieval_counts_what_lies_nearest(desk: Desk) -> None:
+def test_retrieval_counts_the_nearest_neighbours(desk: Desk) -> None:
     vectors = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1], [1, 0.05], [-1, -1]], np.float32)
     ready(desk, vectors, ["a", "a", "b", "b", "b", ""])
     ran = desk.run(batch_size=2, slices=["of"])
@@ -36,7 +36,7 @@ def test_retrieval_counts_what_lies_nearest(desk: Desk) -> None:
     assert figures.mean_cosine == pytest.approx(cosines.mean(), abs=1e-6)
 
 
-def test_without_classes_there_are_statistics_alone(desk: Desk) -> None:
+def test_without_classes_there_are_only_statistics(desk: Desk) -> None:
     ready(desk, np.eye(3, dtype=np.float32), ["", "", ""])
     ran = desk.run()
     assert (ran.report.metrics, ran.report.main_metric) == ((), "")
@@ -57,7 +57,7 @@ def test_vectors_that_are_not_finite_find_nothing_and_are_found_last() -> None:
     np.testing.assert_array_equal(found.nearest, [1, 0, 1, np.nan])
 
 
-def test_vectors_of_different_lengths_are_refused() -> None:
+def test_vectors_of_different_lengths_are_rejected() -> None:
     items = [Item(f"{number}.npy", "0" * 64, 1) for number in range(2)]
     collector = EmbeddingCollector(items, (), 0)
     collector.add(Sample(0, items[0], None), {"vector": np.ones(6)}, finite=True)

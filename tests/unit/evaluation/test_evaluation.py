@@ -1,4 +1,4 @@
-"""What every method has in common: data of all kinds, batches, and what is refused."""
+"""Common to all methods: kinds of data, batches, and rejected requests."""
 
 import io
 import zipfile
@@ -24,7 +24,7 @@ def refused(desk: Desk, reason: FailureReason, **spec: Any) -> str:
     return caught.value.message
 
 
-def test_tensors_go_by_the_names_of_the_inputs(desk: Desk) -> None:
+def test_tensors_are_matched_by_input_name(desk: Desk) -> None:
     model = identity({"left": ("scores", 0), "right": ("other", 1)}, 3)
     desk.put_package(model, "classification", KINDS)
     rows = [
@@ -87,7 +87,7 @@ def test_a_package_of_a_fixed_batch_is_fed_whole_batches(desk: Desk) -> None:
     assert desk.run(batch_size=1).report.times.calls == 5
 
 
-def test_uploaded_images_are_tied_to_no_dataset(desk: Desk) -> None:
+def test_uploaded_images_need_no_dataset(desk: Desk) -> None:
     desk.put_package(scorer([3]), "classification", KINDS)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -110,7 +110,7 @@ def test_samples_are_chosen_by_the_seed(desk: Desk) -> None:
     assert len(set(chosen[0])) == 5
 
 
-def test_what_does_not_fit_is_refused_with_what_was_found(desk: Desk) -> None:
+def test_requests_that_do_not_fit_are_rejected_with_the_difference(desk: Desk) -> None:
     desk.put_package(scorer([3]), "classification", KINDS)
     assert "no such file" not in refused(desk, FailureReason.INVALID_DATA).lower()
     desk.put_scores([1, 2, 3], classifications={"kind": "car"}, attributes={"scene": "night", "light": "low"})
@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused_with_what_was_found(desk: Desk) -> None:
     assert "takes 2 inputs (a, b), but the data is images" in refused(desk, spec)
 
 
-def test_an_output_that_is_not_one_row_per_sample_is_refused(desk: Desk) -> None:
+def test_an_output_that_is_not_one_row_per_sample_is_rejected(desk: Desk) -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["scores"], axes=[0], keepdims=1)]
     made = {"scores": (TensorProto.FLOAT, [1, 3])}
     desk.put_package(graph(nodes, {"x": (TensorProto.FLOAT, ["N", 3])}, made, {}), "classification", KINDS)
@@ -146,7 +146,7 @@ def test_an_output_that_is_not_one_row_per_sample_is_refused(desk: Desk) -> None
     assert "the batch has 4 samples, the outputs 1 row" in message
 
 
-def test_raw_outputs_are_described_but_not_judged(desk: Desk) -> None:
+def test_raw_outputs_have_statistics_only(desk: Desk) -> None:
     desk.put_package(identity({"x": ("y", 0)}, 3), "raw")
     values = np.array([[1, 2, np.inf], [3, 4, 5]], np.float32)
     desk.put_tensors({"x": values}, [{}, {}])
@@ -167,7 +167,7 @@ def test_a_damaged_image_is_named(desk: Desk) -> None:
     assert "night/7.png" in refused(desk, FailureReason.INVALID_DATA)
 
 
-def test_an_answer_carries_the_figures_of_all_data_first() -> None:
+def test_a_result_has_the_figures_of_all_data_first() -> None:
     def entry(name: str, part: str = "") -> MetricValue:
         return MetricValue(name=name, value=0.5, low=0.4, high=0.6, slice=part)
 

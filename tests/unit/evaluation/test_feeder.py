@@ -1,4 +1,4 @@
-"""Items of a dataset as inputs that have their batch on another axis, or none at all."""
+"""Items as inputs with the batch on any axis, or without one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_input_is_stacked_along_its_own_batch_axis(tmp_path: Any) -> None:
     assert first["rate"].shape == ()
 
 
-def test_what_a_call_shares_parts_its_samples(tmp_path: Any) -> None:
+def test_samples_with_different_shared_inputs_run_in_separate_calls(tmp_path: Any) -> None:
     inputs = [tensor("x", 1, 3), tensor("rate"), tensor("table", 2, batch_axis=-1)]
     rates, table = np.array([8, 8, 16], np.float32), np.ones((3, 2), np.float32)
     first, second = feeds(tmp_path, inputs, 4, x=np.ones((3, 3), np.float32), rate=rates, table=table)

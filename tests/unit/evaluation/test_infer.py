@@ -1,4 +1,4 @@
-"""A package's own `infer.py` says what a detector found, in an interpreter that sees nothing of Lathe."""
+"""A package's own `infer.py` prints a detector's boxes, in an interpreter without Lathe."""
 
 import subprocess
 import sys

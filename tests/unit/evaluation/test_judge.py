@@ -1,4 +1,4 @@
-"""The judge gives the figure of an evaluation, for any form of a model."""
+"""The judge returns an evaluation's figure for any form of a model."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_it_scores_detectors_by_any_figure(desk: Desk) -> None:
         judge(desk, metric="top1").score(run)
 
 
-def test_what_cannot_be_judged_is_refused(desk: Desk) -> None:
+def test_data_that_cannot_be_evaluated_is_rejected(desk: Desk) -> None:
     desk.put_package(scorer([3]), "classification", KINDS)
     desk.put_scores([9, 0, 0], classifications={"color": "red"})
     run = open_component(desk.folder / "package", None, 1).run

@@ -1,4 +1,4 @@
-"""Postprocess methods, against the formulas written out box by box."""
+"""Postprocess methods equal the formulas written out box by box."""
 
 import math
 from typing import Any
@@ -36,7 +36,7 @@ def test_suppression_is_greedy_by_score_within_a_class(seed: int, limit: float, 
     assert suppress(boxes, groups, limit, most).tolist() == kept
 
 
-def test_box_formats_say_the_same() -> None:
+def test_box_formats_are_equivalent() -> None:
     box = np.array([[10.0, 20, 40, 80]])
     np.testing.assert_array_equal(corners(box, "xyxy"), box)
     np.testing.assert_array_equal(corners(np.array([[20.0, 10, 80, 40]]), "yxyx"), box)
@@ -62,7 +62,7 @@ def test_detection_finds_its_outputs_by_name_shape_or_argument() -> None:
     assert run("detection", args, named, LABELS, (100, 200))[0]["labels"].tolist() == [0]
 
 
-def test_detection_takes_a_score_per_class_and_suppresses_where_asked() -> None:
+def test_detection_takes_a_score_per_class_and_suppresses_on_request() -> None:
     logits = np.array([[[4.0, 0, 0, 9], [3.9, 0, 0, -9], [-9, -9, -9, 9]]], np.float32)
     boxes = np.array([[[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 9, 9]]], np.float32)
     outputs = {"logits": logits, "boxes": boxes}
@@ -192,7 +192,9 @@ def test_embeddings_are_pooled_and_brought_to_length_1() -> None:
         ("raw", {}, {"o": ()}, ""),
     ],
 )
-def test_what_does_not_fit_is_said(method: str, args: dict[str, Any], shapes: dict[str, Any], expected: str) -> None:
+def test_outputs_that_do_not_fit_are_described(
+    method: str, args: dict[str, Any], shapes: dict[str, Any], expected: str
+) -> None:
     sentence = check(method, args, shapes, LABELS)
     assert (expected in sentence) if expected else (sentence == "")
     assert method in METHODS

@@ -1,4 +1,4 @@
-"""`predictions.parquet` is read as it was written."""
+"""`predictions.parquet` is read back as written."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_an_empty_file_has_its_header(tmp_path: Path) -> None:
     assert list(read_predictions(tmp_path / "p.parquet")) == []
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
+def test_another_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(EngineFailure, match=r"'p.parquet' is not a file of predictions") as caught:

@@ -1,4 +1,4 @@
-"""Images are decoded in blue, green, red, the way up that they are shown; what is no image is refused."""
+"""Images are decoded in BGR order as they are displayed; other files are rejected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_encoding_is_undone_by_decoding() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_way_up_is_the_one_of_the_exif_data(orientation: int) -> None:
+def test_images_are_turned_by_their_exif_orientation(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(Image.fromarray(PIXELS), exif=exif)
@@ -68,7 +68,7 @@ def test_the_way_up_is_the_one_of_the_exif_data(orientation: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Metadata Warning")
-def test_damaged_exif_data_spoils_no_image() -> None:
+def test_damaged_exif_data_is_ignored() -> None:
     # What is no orientation, and an entry that cannot be written again: an import that measures must not let pass what
     # an evaluation then fails to decode.
     exif = Image.Exif()
@@ -129,7 +129,7 @@ def test_the_first_frame_of_an_animation_counts() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe EPSF", b"\xff\xd8\xff\xe0"])
-def test_what_is_no_image_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_rejected(content: bytes, tmp_path: Path) -> None:
     refused(content)
     (tmp_path / "x").write_bytes(content)
     refused(tmp_path / "x")
@@ -137,7 +137,7 @@ def test_what_is_no_image_is_refused(content: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_a_truncated_image_is_refused(kind: str, share: float) -> None:
+def test_a_truncated_image_is_rejected(kind: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8))
     content = encoded(noise, kind)
     refused(content[: int(len(content) * share)])
@@ -155,10 +155,10 @@ def test_damage_is_a_failure_and_nothing_else(noise: bytes, place: int) -> None:
     assert reason is FailureReason.INVALID_DATA
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_rejected_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MAX_PIXELS", 50)
     assert "9 x 6 pixels" in refused(encoded(Image.fromarray(PIXELS)))
 
 
-def test_an_honest_large_image_is_taken() -> None:
+def test_a_large_image_is_accepted() -> None:
     assert decode(encoded(Image.new("1", (4_500, 4_000)))).shape == (4_000, 4_500, 3)

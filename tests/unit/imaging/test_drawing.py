@@ -1,4 +1,4 @@
-"""Drawn images: crisp, coloured by class, readable."""
+"""Drawn images are crisp, coloured by class and readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing steps: what they do to pixels, and where places go."""
+"""Preprocessing steps: their effect on pixels and on positions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_equal_resize_keeps_the_ratio_and_pads_the_rest() -> None:
         ({"transpose": {}}, ["step 2"]),
     ],
 )
-def test_steps_that_cannot_be_are_named(step: dict[str, Any], words: list[str]) -> None:
+def test_invalid_steps_are_named(step: dict[str, Any], words: list[str]) -> None:
     with refused(*words) as caught:
         Steps.parse([{"resize": size(3, 3)}, step])
     assert caught.value.reason is FailureReason.INVALID_SPEC
@@ -102,7 +102,7 @@ def on_input(geometry: Geometry, boxes: Any) -> Any:
 
 
 @given(moves, orders, st.integers(5, 50), st.integers(5, 50))
-def test_places_map_to_the_input_and_back(steps: list[Any], order: Any, height: int, width: int) -> None:
+def test_positions_map_to_the_input_and_back(steps: list[Any], order: Any, height: int, width: int) -> None:
     geometry = Steps.parse([*steps, order]).geometry(height, width)
     boxes = np.array([[0, 0, width, height], [1.5, 2, 4.25, 4.5]])
     np.testing.assert_allclose(geometry.to_image(on_input(geometry, boxes)), boxes, atol=1e-9)
@@ -110,8 +110,8 @@ def test_places_map_to_the_input_and_back(steps: list[Any], order: Any, height: 
 
 @settings(max_examples=50)
 @given(wide, orders, st.data())
-def test_geometry_says_where_pixels_go(steps: list[Any], order: Any, data: st.DataObject) -> None:
-    """A bright square is found on the input where the geometry says, as far as steps keep it whole."""
+def test_geometry_predicts_the_position_of_pixels(steps: list[Any], order: Any, data: st.DataObject) -> None:
+    """A bright square is at the predicted position on the input, as long as the steps keep it whole."""
     image = np.zeros((48, 64, 3), np.uint8)
     left, top = data.draw(st.integers(8, 40)), data.draw(st.integers(8, 24))
     image[top : top + 16, left : left + 16] = 255
@@ -161,7 +161,7 @@ def test_one_channel_takes_grey(extents: tuple[int, ...]) -> None:
         assert set(made.ravel().tolist()) == {round(0.114 * 10 + 0.587 * 20 + 0.299 * 30)}
 
 
-def test_free_axes_take_the_size_they_are_tuned_for() -> None:
+def test_free_axes_take_the_optimal_size() -> None:
     target = tensor(1, 3, 8, 9, low=(1, 3, 4, 4), high=(8, 3, 64, 64))
     assert as_input(steps_for(target).apply(IMAGE), target).shape == (3, 8, 9)
     explicit = Steps.parse([{"resize": size(33, 64)}, {"transpose": {"order": [2, 0, 1]}}], target)
@@ -169,7 +169,7 @@ def test_free_axes_take_the_size_they_are_tuned_for() -> None:
 
 
 @pytest.mark.parametrize("extents", [(1, 77), (1, 4, 8, 8), (1, 3, 4, 8, 8), ()])
-def test_an_input_that_takes_no_images_is_refused(extents: tuple[int, ...]) -> None:
+def test_an_input_that_takes_no_images_is_rejected(extents: tuple[int, ...]) -> None:
     with refused("input 'x'", "not an image") as caught:
         steps_for(tensor(*extents))
     assert caught.value.reason is FailureReason.INVALID_SPEC
@@ -185,7 +185,7 @@ def test_an_input_that_takes_no_images_is_refused(extents: tuple[int, ...]) -> N
         (np.ones(3), tensor(1, 3, dtype="bfloat16"), ["bfloat16"]),
     ],
 )
-def test_a_sample_that_does_not_fit_is_refused(array: Any, target: dict[str, Any], words: list[str]) -> None:
+def test_a_sample_that_does_not_fit_is_rejected(array: Any, target: dict[str, Any], words: list[str]) -> None:
     with refused("'x'", *words) as caught:
         as_input(array, target)
     assert caught.value.reason is FailureReason.INVALID_SPEC

@@ -217,7 +217,7 @@ def embedding() -> EvaluationReport:
 
 
 def raw() -> EvaluationReport:
-    """Return a report of a model whose outputs nobody judges."""
+    """Return a report of raw outputs."""
     outputs = (
         OutputFigures(
             name="mask", dtype="float32", shape=(2, 64, 64), elements=8192, not_finite=3, minimum=-4, maximum=7.2

@@ -1,4 +1,4 @@
-"""Reads a page as a browser would: what it refers to, which ids it has, and which text is seen."""
+"""Reads a page like a browser: its references, ids and visible text."""
 
 from __future__ import annotations
 

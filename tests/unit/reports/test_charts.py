@@ -1,4 +1,4 @@
-"""Charts are inline SVG in the page's colours, with ids of their own, the same bytes every time."""
+"""Charts are inline SVG in the page's colours, with unique ids and reproducible bytes."""
 
 import re
 from xml.etree import ElementTree
@@ -58,7 +58,7 @@ def test_the_same_values_give_the_same_bytes(drawn: dict[str, str]) -> None:
     assert draw("first") == drawn
 
 
-def test_tips_are_titles_of_what_they_explain(drawn: dict[str, str]) -> None:
+def test_tooltips_are_titles_of_their_elements(drawn: dict[str, str]) -> None:
     assert "<title>tip</title>" in drawn["bars"]
     assert "<title>a → b: 1 of 4</title>" in drawn["confusion"]
 
@@ -67,7 +67,7 @@ def test_empty_cells_of_a_matrix_are_not_drawn(drawn: dict[str, str]) -> None:
     assert drawn["confusion"].count("<title>") == 3
 
 
-def test_a_matrix_of_too_many_classes_is_refused() -> None:
+def test_a_matrix_of_too_many_classes_is_rejected() -> None:
     names = [str(number) for number in range(41)]
     with pytest.raises(ValueError, match="41 classes"):
         matrix_charts.confusion("m", "m", names, [[0] * 41] * 41)
@@ -85,7 +85,7 @@ def test_nothing_to_draw_is_still_a_chart() -> None:
         ElementTree.fromstring(svg)
 
 
-def test_names_longer_than_their_room_are_cut_in_the_middle() -> None:
+def test_long_names_are_cut_in_the_middle() -> None:
     svg = charts.bars("k", "x", [Bar("features/block.17/" + "x" * 90 + "/Conv", 1.0)], "x", str)
     assert "…" in svg
     assert "x" * 40 not in svg

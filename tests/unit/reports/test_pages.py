@@ -1,4 +1,4 @@
-"""Pages are one file that loads nothing, say what the report says, and take hostile names."""
+"""Pages are one file that loads nothing, show the report, and are safe against hostile names."""
 
 import re
 import shutil
@@ -99,7 +99,7 @@ def test_hostile_names_are_text_wherever_they_stand() -> None:
     html.encode("utf-8")
 
 
-def test_a_picture_that_is_none_is_left_out_and_all_together_are_bounded() -> None:
+def test_invalid_pictures_are_left_out_and_their_total_size_is_limited() -> None:
     large = examples.picture(3, 900, 1200)
     pictures = [Picture(large, f"{n}", [Cell("x", "bad")]) for n in range(40)]
     pictures += [Picture(text, "none", []) for text in ("", "no base64!", 'aGVsbG8="><script>', "iVBORw0KGgo=")]

@@ -1,4 +1,4 @@
-"""Numbers and foreign text as people read them."""
+"""Formatted numbers and untrusted text."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_sizes(value: float, written: str) -> None:
     assert text.size(value).replace(text.SPACE, " ") == written
 
 
-def test_differences_carry_their_sign_but_zero_has_none() -> None:
+def test_differences_have_a_sign_except_for_zero() -> None:
     assert text.points(0.0123) == "+1.23"
     assert text.points(-0.0123) == "−1.23"
     assert text.points(-0.00001) == "0.00"
