@@ -16,6 +16,7 @@ from engines.parity.divergence import Suspect
 from engines.parity.verification import describe, judged, verify
 from engines.runtimes import BuildOptions, Runtime, Session
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.source import GRAPH
 from engines.runtimes.torchscript.runtime import TorchScriptSession
 from engines.spec.request import ConversionRequest
 from engines.spec.template import CLASSIFIERS, Component
@@ -58,16 +59,21 @@ def convert(job: ComponentJob) -> PackagedComponent:
     """
     name, template, target = job.component.name, job.request.template, job.request.target
     prepared = prepare(job.request, job.component, job.workdir, job.progress)
-    source, ready, samples = prepared.source, prepared.ready, prepared.samples
+    source, samples, build_source = prepared.source, prepared.samples, prepared.build_source()
+    if build_source.form_for(job.runtime.title, job.runtime.takes) == GRAPH:
+        job.progress(0.2, f"{name}: making the graph ready")
+        build_source.graph()
 
     job.progress(0.45, f"{name}: building for {job.runtime.name} in {template.arithmetic}")
-    form = job.runtime.build(prepared.build_source(), target, BuildOptions(template.arithmetic), job.package / name)
+    form = job.runtime.build(build_source, target, BuildOptions(template.arithmetic), job.package / name)
     log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
 
     with job.runtime.open(form, target, job.threads) as session:
         job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
         tolerance = template.tolerance(template.arithmetic)
-        suspect = Suspect(ready, prepared.signature, job.runtime, target, template.arithmetic, job.threads, tolerance)
+        suspect = Suspect(
+            build_source.graph, prepared.signature, job.runtime, target, template.arithmetic, job.threads, tolerance
+        )
         suspect = replace(suspect, network=_network(source), prepare=source.arguments)
         report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
         signature = Signature(prepared.signature.inputs, outputs)
@@ -89,7 +95,7 @@ def convert(job: ComponentJob) -> PackagedComponent:
         report,
         measured,
         source.companions,
-        prepared.warnings,
+        (*prepared.warnings, *form.warnings),
     )
 
 
@@ -120,7 +126,7 @@ def _baseline(job: ComponentJob, source: Source, samples: Samples, sessions: Exi
     outputs = [spec.name for spec in source.signature.outputs]
     feed = dict(zip(inputs, arguments, strict=True))
     if source.module is None:
-        reference = sessions.enter_context(OnnxRuntimeSession(source.onnx_path, job.threads, optimise=True))
+        reference = sessions.enter_context(OnnxRuntimeSession(source.graph.path, job.threads, optimise=True))
         return "onnxruntime (source)", lambda: reference.run(feed)
     try:
         traced = sessions.enter_context(TorchScriptSession(source.module, inputs, outputs, feed, job.threads))

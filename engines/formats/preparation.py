@@ -1,10 +1,11 @@
-"""Reads a component and makes its graph ready for a builder: the first half of whatever is made of a model."""
+"""Reads a component, and makes its graph ready for builders when one takes it: the first half of every job."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from engines.formats.reading import Reader, read_source, with_inputs
@@ -33,20 +34,34 @@ class Prepared:
     Attributes:
         component: The component, its inputs declared.
         source: The original, and its graph as it was read.
-        ready: The graph that builders take: tidied, preprocessing baked in.
-        signature: Its interface, the inputs as the template declares them.
+        make_ready: Makes the graph that builders take; `ready` calls it once.
+        signature: Interface of the package, the inputs as the template declares them.
         ranges: Values that random inputs take, by input.
         samples: Feeds of the package: the user's, else random ones.
-        warnings: What a user should know of its inputs.
+        notes: What a user should know of its inputs.
     """
 
     component: Component
     source: Source
-    ready: Path
+    make_ready: Callable[[], Path]
     signature: Signature
     ranges: dict[str, SampleRange]
     samples: Samples
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def ready(self) -> Path:
+        """The graph that builders take: tidied, preprocessing baked in. Made when it is first asked for.
+
+        Raises:
+            EngineFailure: whatever exporting fails with.
+        """
+        return self.make_ready()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know of the inputs, the source, and its graph if that was made."""
+        return (*self.notes, *self.source.warnings)
 
     def build_source(self) -> BuildSource:
         """Return what runtimes build from: the ready graph, and the torch network if the source has one.
@@ -59,7 +74,7 @@ class Prepared:
         several = (feed for feed in feeds if all(feed[spec.name].shape[spec.batch_axis] > 1 for spec in batched))
         module, steps = self.source.module, self.source.preprocessing
         network = Network(module, steps, next(several, feeds[0])) if module is not None else None
-        return BuildSource(self.signature, lambda: self.ready, network)
+        return BuildSource(self.signature, lambda: self.ready, network, self.source.files)
 
 
 def prepare(
@@ -71,15 +86,15 @@ def prepare(
     *,
     reader: Reader = read_source,
 ) -> Prepared:
-    """Read one component and make its graph ready; intermediate files lie in `workdir/scratch/<component>`.
+    """Read one component; its graph is made when it is taken. Intermediate files are in `workdir/scratch/<component>`.
 
     Args:
         request: How it is read.
         component: Which component.
         workdir: Where the request's files lie.
-        progress: Told 0.05 when reading begins and 0.35 when the graph is made ready.
-        execution: Execution parameters; the template's where None.
-        reader: Writes the component as ONNX; by the template's format where it is not said.
+        progress: Told 0.05 when reading begins.
+        execution: How the graph is made ready; as the template says if None.
+        reader: Reads the component; by the template's format if not given.
 
     Raises:
         EngineFailure: whatever step fails, with its reason.
@@ -94,25 +109,21 @@ def prepare(
     samples = _samples(request, component, workdir, inputs, ranges)
     ranges = {spec.name: _with_scalar(ranges[spec.name], spec, samples) for spec in inputs}
 
-    progress(0.05, f"{component.name}: reading the model and exporting it to ONNX")
+    progress(0.05, f"{component.name}: reading the model")
     feed = samples.feeds[0]
     arguments = [preprocess(feed[given.name], given.preprocessing, network_dtype(given)) for given in component.inputs]
     source = reader(request, component, workdir, arguments, scratch / "source.onnx")
-    log.info("%s: read by %s: %d bytes of ONNX", component.name, source.reader, source.onnx_path.stat().st_size)
+    log.info("%s: read", component.name)
 
-    progress(0.35, f"{component.name}: making the graph ready")
-    ready = scratch / "ready.onnx"
-    steps = make_ready(source.onnx_path, ready, component.inputs, execution or request.template.execution)
-    log.info("%s: made ready: %s", component.name, " → ".join(steps))
-    return Prepared(
-        component,
-        source,
-        ready,
-        Signature(inputs, source.signature.outputs),
-        ranges,
-        samples,
-        (*warnings, *source.warnings),
-    )
+    def ready() -> Path:
+        graph, path = source.graph, scratch / "ready.onnx"
+        log.info("%s: written by %s: %d bytes of ONNX", component.name, graph.writer, graph.path.stat().st_size)
+        steps = make_ready(graph.path, path, component.inputs, execution or request.template.execution)
+        log.info("%s: made ready: %s", component.name, " → ".join(steps))
+        return path
+
+    signature = Signature(inputs, source.signature.outputs)
+    return Prepared(component, source, ready, signature, ranges, samples, warnings)
 
 
 def _range(given: ComponentInput) -> SampleRange:

@@ -1,13 +1,10 @@
-"""The source of a conversion as the truth that its package is held to: the original network, run as it was trained.
-
-Preprocessing that will be baked into the graph is done here in NumPy, by other code than that which bakes it in, so
-that parity proves both.
-"""
+"""The source of a conversion as the truth that its package is held to: the original network, run as it was trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,30 +21,60 @@ Runner = Callable[[Sequence[Array]], list[Array]]
 
 
 @dataclass(frozen=True)
-class Source:
-    """A model read into ONNX, and how to compute what it computed before.
+class SourceGraph:
+    """A source as an ONNX file.
 
     Attributes:
-        onnx_path: The graph, without preprocessing.
-        signature: Its interface.
-        reader: What wrote the graph, for the log.
-        runner: The original.
-        module: The torch network behind it; None where the source is a graph already.
-        preprocessing: What will be baked in, by input.
+        path: The file, without preprocessing.
+        writer: What wrote it, for the log.
         constants: Lines of the source's code whose decisions about values the graph holds as constants.
-        companions: Files that travel with the package, by their path in it: tokenizer, configuration.
-        warnings: What a user should know of the reading: what the source offers and the package does not.
+        warnings: What a user should know of the graph: what the source offers and the graph does not.
     """
 
-    onnx_path: Path
+    path: Path
+    writer: str
+    constants: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that was read, and how to compute what it computed before.
+
+    Attributes:
+        signature: Its interface.
+        make_graph: Writes the ONNX file, which can take minutes; `graph` calls it once, when somebody takes the graph.
+        runner: The original.
+        module: The torch network; None if the source has none.
+        preprocessing: What will be baked in, by input.
+        files: Forms of its own that runtimes can take, by kind: `saved_model`.
+        companions: Files that travel with the package, by their path in it: tokenizer, configuration.
+        notes: What a user should know of the reading.
+    """
+
     signature: Signature
-    reader: str
+    make_graph: Callable[[], SourceGraph]
     runner: Runner
     module: torch.nn.Module | None
     preprocessing: Mapping[str, Preprocessing]
-    constants: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
     companions: Mapping[str, Path] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def graph(self) -> SourceGraph:
+        """The source as an ONNX file, made when it is first asked for.
+
+        Raises:
+            EngineFailure: whatever the exporter fails with.
+        """
+        return self.make_graph()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know: of the reading, and of the graph if it was made."""
+        made = self.__dict__.get("graph")
+        return (*self.notes, *(made.warnings if made else ()))
 
     def arguments(self, feed: Mapping[str, Array]) -> list[Array]:
         """Return the network's arguments for a feed of the package: preprocessed, in the order of `forward`."""

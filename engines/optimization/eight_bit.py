@@ -205,7 +205,7 @@ def _fused(prepared: Prepared, request: OptimizationRequest, scratch: Path) -> P
     ready = scratch / "fused.onnx"
     execution = request.conversion.template.execution.model_copy(update={"fuse_operators": True})
     try:
-        make_ready(prepared.source.onnx_path, ready, prepared.component.inputs, execution)
+        make_ready(prepared.source.graph.path, ready, prepared.component.inputs, execution)
         model = load_model(ready)
     except EngineFailure as failure:
         if failure.reason is not FailureReason.TOOLCHAIN_CRASHED:
@@ -214,7 +214,7 @@ def _fused(prepared: Prepared, request: OptimizationRequest, scratch: Path) -> P
         model = load_model(prepared.ready)
     name_nodes(model)
     save_model(model, ready)
-    return dataclasses.replace(prepared, ready=ready)
+    return dataclasses.replace(prepared, make_ready=lambda: ready)
 
 
 def _none_holds(runtime: str, chosen: JudgedForm) -> EngineFailure:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,7 +68,7 @@ class Suspect:
     """A form that diverged, with everything needed to examine it.
 
     Attributes:
-        onnx_path: The graph that was built.
+        make_graph: Returns the graph that was built; called only if something diverges.
         signature: Its interface.
         runtime: Runtime that it was built for.
         target: Device that it was built for.
@@ -78,7 +79,7 @@ class Suspect:
         prepare: Turns a feed of the graph into the network's arguments: applies preprocessing that is baked in.
     """
 
-    onnx_path: Path
+    make_graph: Callable[[], Path]
     signature: Signature
     runtime: Runtime
     target: Device
@@ -87,6 +88,11 @@ class Suspect:
     tolerance: Tolerance
     network: torch.nn.Module | None = None
     prepare: Callable[[Mapping[str, Array]], list[Array]] | None = None
+
+    @cached_property
+    def onnx_path(self) -> Path:
+        """The graph."""
+        return self.make_graph()
 
 
 def locate(suspect: Suspect, feed: Mapping[str, Array], expected: Arrays, actual: Arrays) -> Divergence:

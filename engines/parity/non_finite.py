@@ -40,7 +40,7 @@ def without_numbers(source: Source, samples: Samples, output: str) -> EngineFail
     """
     arguments = source.arguments(samples.feeds[0])
     feed = {spec.name: array for spec, array in zip(source.signature.inputs, arguments, strict=True)}
-    model = load_model(source.onnx_path)
+    model = load_model(source.graph.path)
     nan: Value | None = None
     cause, fix = broken_weights(model), _RETRAIN
     if not cause:
@@ -86,7 +86,7 @@ def _first_values(
     """Return the first value with NaN, and the first before it with infinity, in topological order."""
     infinite = None
     try:
-        for value, array in _computed(source.onnx_path.parent, model, feed):
+        for value, array in _computed(source.graph.path.parent, model, feed):
             if array.dtype.kind != "f":
                 continue
             if np.isnan(array).any():

@@ -70,6 +70,10 @@ def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _
     cause, advice = unfit(source, worst.feed, worst.expected, suspect.tolerance.threshold)
     if cause == RANDOM:
         return dataclasses.replace(report, divergence=f"nowhere: {cause}", advice=advice)
+    try:
+        suspect.onnx_path  # noqa: B018 - it is made here
+    except EngineFailure as failure:
+        return dataclasses.replace(report, divergence=f"unknown, as the network has no graph: {failure.message}")
     found = locate(suspect, worst.feed, worst.expected, worst.actual)
     report = dataclasses.replace(
         report,
@@ -99,9 +103,13 @@ def unfit(source: Source, feed: Mapping[str, Array], expected: Arrays, threshold
             else "Take random numbers out of 'forward', or hand them in as an input; dropout belongs in a module, "
             "which evaluation switches off."
         )
-    if not source.constants:
+    try:
+        constants = source.graph.constants
+    except EngineFailure:  # the network cannot be exported: it was built from as it is
+        constants = ()
+    if not constants:
         return "", ""
-    lines = ", ".join(source.constants)
+    lines = ", ".join(constants)
     return (
         f"tracing turned decisions about values into constants at {lines}",
         f"Write {lines} with tensor operators (torch.where instead of if).",

@@ -61,12 +61,13 @@ def read_component(job: ComponentJob) -> Prepared:
     execution = request.template.execution.model_copy(update={"fuse_operators": True})
     try:
         prepared = prepare(request, job.component, job.workdir, progress, execution)
+        model = load_model(prepared.ready)
     except EngineFailure as failure:
         if failure.reason is not FailureReason.TOOLCHAIN_CRASHED:
             raise
         log.info("%s: %s The operators stay as they are.", job.component.name, failure.message)
         prepared = prepare(request, job.component, job.workdir, progress)
-    model = load_model(prepared.ready)
+        model = load_model(prepared.ready)
     name_nodes(model)
     save_model(model, prepared.ready)
     return prepared
@@ -82,7 +83,9 @@ def float_form(job: ComponentJob, prepared: Prepared, data: Data, sessions: Exit
     form = job.runtime.build(prepared.build_source(), request.target, BuildOptions("FP32"), folder)
     session = sessions.enter_context(job.runtime.open(form, request.target, job.threads))
     tolerance = request.template.tolerance("FP32")
-    suspect = Suspect(prepared.ready, prepared.signature, job.runtime, request.target, "FP32", job.threads, tolerance)
+    suspect = Suspect(
+        lambda: prepared.ready, prepared.signature, job.runtime, request.target, "FP32", job.threads, tolerance
+    )
     classifier = request.template.method in CLASSIFIERS
     report, _ = verify(prepared.source, session, data.judged, suspect, classifier=classifier)
     for output in report.outputs:

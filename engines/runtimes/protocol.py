@@ -54,6 +54,7 @@ class BuiltForm:
         files: Paths in `directory`, the one that the runtime opens first.
         outputs: Names of the outputs, in the order of the graph.
         options: Options of the runtime under which the form was verified; a serving system sets the same.
+        warnings: What a user should know of the building.
     """
 
     runtime: str
@@ -63,6 +64,7 @@ class BuiltForm:
     files: tuple[str, ...]
     outputs: tuple[str, ...]
     options: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def entry(self) -> Path:

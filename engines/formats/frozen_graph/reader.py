@@ -13,7 +13,7 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.frozen_graph.description import inspect_graph, placeholders
 from engines.formats.protobuf_marks import is_text
-from engines.formats.source import Runner, Source
+from engines.formats.source import Runner, Source, SourceGraph
 from engines.formats.tensorflow.graph import Graph
 from engines.formats.tensorflow.graph_ends import Ends, find_ends, node_of
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
@@ -36,7 +36,7 @@ def read_frozen_graph(path: Path, component: Component, arguments: Sequence[Arra
     signature, runner = convert_graph(path, inputs, component.output_names, onnx_path)
     runner(arguments)
     baked = {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active}
-    return Source(onnx_path, signature, "tf2onnx", runner, None, baked)
+    return Source(signature, lambda: SourceGraph(onnx_path, "tf2onnx"), runner, None, baked)
 
 
 def convert_graph(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.source import Source
+from engines.formats.source import Source, SourceGraph
 from engines.graph.hygiene import check, external_files, load_model
 from engines.graph.interface import refuse_empty_inputs, signature_of
 from engines.graph.repair import defaults, repair
@@ -72,14 +72,14 @@ def read_onnx(original: Path, component: Component, arguments: Sequence[Array], 
         return list(reference.run(feed).values())
 
     runner(arguments)
+    graph = SourceGraph(onnx_path, "the ONNX file itself")
     return Source(
-        onnx_path,
         Signature(tuple(ordered), signature.outputs),
-        "the ONNX file itself",
+        lambda: graph,
         runner,
         None,
         {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
-        warnings=(*_frozen(frozen), *_renamed(named, [output.name for output in model.graph.output])),
+        notes=(*_frozen(frozen), *_renamed(named, [output.name for output in model.graph.output])),
     )
 
 

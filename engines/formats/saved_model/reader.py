@@ -14,7 +14,7 @@ import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.saved_model.files import choose_signature, inspect_saved_model, model_file
-from engines.formats.source import Runner, Source
+from engines.formats.source import Runner, Source, SourceGraph
 from engines.formats.tensorflow.graph import Graph, SavedModel
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
@@ -42,13 +42,13 @@ def read_saved_model(folder: Path, component: Component, arguments: Sequence[Arr
     runner(arguments)
     keys = component.output_names or tuple(spec.name for spec in model.signatures[key][1])
     return Source(
-        onnx_path,
         signature,
-        f"tf2onnx, signature '{key}'",
+        lambda: SourceGraph(onnx_path, f"tf2onnx, signature '{key}'"),
         runner,
         None,
         {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
-        warnings=tuple(
+        files={"saved_model": folder},
+        notes=tuple(
             f"The output '{output}' has the name of an input; in the package it is '{name}'."
             for output, name in apart(names, keys).items()
             if output != name

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.source import Source
-from engines.formats.torch_export.export_job import ExportJob, observe
+from engines.formats.source import Source, SourceGraph
+from engines.formats.torch_export.export_job import ExportJob, Observed, Point, observe
 from engines.formats.torch_export.forward import run_module, users_network
 from engines.formats.torch_export.inference_form import inference_form
 from engines.formats.torch_export.nesting import nested_network
 from engines.formats.torch_export.onnx_export import export, flat_network
 from engines.formats.torch_export.output_shapes import output_specs
 from engines.formats.torch_export.statefulness import refuse_stateful
+from engines.runtimes.torch_networks.decisions import decision_warnings
 from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.inputs import network_inputs
@@ -68,22 +69,31 @@ def listing(title: str, entries: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Export:
-    """A network as ONNX.
+class ExaminedNetwork:
+    """A network that was run at all shapes at which its graph will be traced and checked.
 
     Attributes:
-        onnx_path: The ONNX file, external data beside it where it is larger than 2 GiB.
-        module: The source in evaluation mode: takes the inputs in order, returns a tuple of the outputs in order.
+        module: The network in evaluation mode: takes the inputs in order, returns a tuple of the outputs in order.
         signature: Inputs and outputs, the batch dynamic from 1 to the largest.
-        exporter: `dynamo` or `torchscript`.
-        constants: Lines of code, `net.py:12`, whose decisions about values tracing made constants.
+        job: What will be exported.
+        observed: What the network returned.
     """
 
-    onnx_path: Path
     module: torch.nn.Module
     signature: Signature
-    exporter: str
-    constants: tuple[str, ...] = ()
+    job: ExportJob
+    observed: Mapping[Point, Observed]
+
+    def write_graph(self) -> SourceGraph:
+        """Write the ONNX file, external data beside it if it is larger than 2 GiB.
+
+        Raises:
+            EngineFailure: UNSUPPORTED_OPERATOR, SHAPE_MISMATCH or TOOLCHAIN_CRASHED.
+        """
+        exporter, found = export(self.job, self.observed)
+        log.info("Exported to ONNX by the %s exporter.", exporter)
+        constants = tuple(dict.fromkeys(found))
+        return SourceGraph(self.job.path, f"torch's {exporter} exporter", constants, decision_warnings(constants))
 
 
 def module_source(
@@ -96,7 +106,7 @@ def module_source(
     architecture: Path | None = None,
     companions: Mapping[str, Path] | None = None,
 ) -> Source:
-    """Write a network as ONNX and return it with its original.
+    """Return a network as a source; it is exported to ONNX when somebody takes its graph.
 
     Args:
         network: In evaluation mode; takes the component's inputs by position, or as their places nest. It is changed
@@ -109,11 +119,11 @@ def module_source(
         companions: Files that travel with the package, by their path in it.
 
     Raises:
-        EngineFailure: INVALID_MODEL for weights that are NaN; as `export_onnx` besides.
+        EngineFailure: INVALID_MODEL for weights that are NaN; as `examine` besides.
     """
     check_numbers(network)
     network, notes = inference_form(network)
-    exported = export_onnx(
+    examined = examine(
         nested_network(network, component),
         network_inputs(component.inputs),
         arguments,
@@ -123,31 +133,17 @@ def module_source(
         architecture=architecture,
     )
     return Source(
-        exported.onnx_path,
-        exported.signature,
-        f"torch's {exported.exporter} exporter",
-        lambda values: run_module(exported.module, values),
-        exported.module,
+        examined.signature,
+        examined.write_graph,
+        lambda values: run_module(examined.module, values),
+        examined.module,
         {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
-        exported.constants,
-        companions or {},
-        (*notes, *_warnings(exported.constants)),
+        companions=companions or {},
+        notes=notes,
     )
 
 
-def _warnings(constants: Sequence[str]) -> tuple[str, ...]:
-    """Return what to know of a network that decides by values, of which tracing records one decision."""
-    if not constants:
-        return ()
-    return (
-        f"Tracing recorded the decisions at {', '.join(constants)} as the samples made them, and every form keeps to "
-        "them: an input that decides otherwise gets a wrong result, which samples that all decide alike cannot show. "
-        "Write them with tensor operators (torch.where instead of if), or test with samples that take every "
-        "branch.",
-    )
-
-
-def export_onnx(
+def examine(
     network: torch.nn.Module,
     inputs: Sequence[TensorSpec],
     samples: Sequence[NDArray[Any]],
@@ -156,21 +152,20 @@ def export_onnx(
     max_batch: int = 1,
     output_names: Sequence[str] = (),
     architecture: Path | None = None,
-) -> Export:
-    """Write the network as ONNX, with its batch axis dynamic from 1 to `max_batch`, and others as the specs say.
+) -> ExaminedNetwork:
+    """Check that a network can be exported with these inputs, and run it at all shapes that count.
 
     Args:
         network: In evaluation mode.
         inputs: Specs for one sample, the batch axis first, in the order of `forward`.
         samples: One array per input, of the spec's dtype and shape; the batch may be any.
-        onnx_path: Where the file goes.
-        max_batch: Largest batch. Where it is 1 the batch is fixed at what the specs say.
-        output_names: Names of the outputs; `output_0`… where empty.
+        onnx_path: Where the ONNX file will go.
+        max_batch: Largest batch; the batch is dynamic up to it. If it is 1, the batch is what the specs say.
+        output_names: Names of the outputs; `output_0`… if empty.
         architecture: The file that the network was built by, for the line that an error names.
 
     Raises:
-        EngineFailure: INVALID_SPEC, SHAPE_MISMATCH, INVALID_ARCHITECTURE, STATEFUL_MODEL, UNSUPPORTED_OPERATOR or
-            TOOLCHAIN_CRASHED.
+        EngineFailure: INVALID_SPEC, SHAPE_MISMATCH, INVALID_ARCHITECTURE or STATEFUL_MODEL.
     """
     _check_inputs(inputs, samples)
     _check_arguments(network, inputs)
@@ -179,11 +174,9 @@ def export_onnx(
     names = _output_names(output_names, len(observed[job.traced].shapes))
     _check_names([*(spec.name for spec in inputs), *names])
     refuse_stateful(network, samples, names, architecture)
-    exporter, constants = export(replace(job, output_names=names), observed)
-    log.info("Exported to ONNX by the %s exporter.", exporter)
     batched = [spec.batched(max_batch) if max_batch > 1 and spec.has_batch else spec for spec in inputs]
     signature = Signature(tuple(batched), output_specs(job, observed, names))
-    return Export(onnx_path, flat_network(network), signature, exporter, tuple(dict.fromkeys(constants)))
+    return ExaminedNetwork(flat_network(network), signature, replace(job, output_names=names), observed)
 
 
 def _check_inputs(inputs: Sequence[TensorSpec], samples: Sequence[NDArray[Any]]) -> None:

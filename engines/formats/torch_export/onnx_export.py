@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, first_line
-from engines.formats.torch_export.decisions import decisions
 from engines.formats.torch_export.export_failures import explain
 from engines.formats.torch_export.export_job import ExportJob, Observed, Point
 from engines.formats.torch_export.forward import flatten_outputs, to_tensors
 from engines.formats.torch_export.onnx_translations import symbolic_translations, translations
+from engines.runtimes.torch_networks.decisions import decisions
 from engines.runtimes.torch_networks.state import kept_state
 from engines.sandbox.tasklog import quiet
 

@@ -25,6 +25,7 @@ from engines.runtimes.protocol import BuildOptions, BuiltForm, Runtime, Session
 from engines.runtimes.refusals import crashed
 from engines.runtimes.session import OpenedSession, open_session
 from engines.runtimes.source import NETWORK, BuildSource
+from engines.runtimes.torch_networks.decisions import decision_warnings, decisions
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, example_of, packaged_network
 from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, Network
@@ -72,13 +73,18 @@ class TorchScript(HostRuntime):
         channels_last = knobs.get("layout") == "channels_last"
         network = packaged_network(_TITLE, source, precision, channels_last=channels_last)
         out_dir.mkdir(parents=True, exist_ok=True)
+        decided: dict[str, None] = {}
         eager = knobs.get("mode") == "eager"
         path = out_dir / ("model.pt2" if eager else "model.pt")
         try:
             if eager:
                 torch.export.save(export_program(_TITLE, network, source), path)
             else:
-                torch.jit.save(frozen(network, example_of(source)), str(path))
+                example = example_of(source)
+                fixed = not any(spec.dynamic_axes for spec in source.signature.inputs)
+                with decisions(len(example), fixed_shapes=fixed) as decided:
+                    program = frozen(network, example)
+                torch.jit.save(program, str(path))
         except EngineFailure:
             raise
         except Exception as error:
@@ -86,7 +92,8 @@ class TorchScript(HostRuntime):
         stated = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), **shared_options(knobs)}
         stated |= {name: knobs[name] for name in ("graph", "mode") if name in knobs}
         outputs = tuple(spec.name for spec in source.signature.outputs)
-        return BuiltForm(self.name, target.id, precision, out_dir, (path.name,), outputs, stated)
+        told = decision_warnings(tuple(decided))
+        return BuiltForm(self.name, target.id, precision, out_dir, (path.name,), outputs, stated, told)
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the program."""

@@ -12,7 +12,6 @@ from onnx import numpy_helper
 from engines.formats.torch_export import onnx_export
 from engines.formats.torch_export.export_job import ExportJob, observe
 from engines.formats.torch_export.forward import run_module
-from engines.formats.torch_export.module_source import export_onnx
 from engines.graph.scopes import scopes
 from engines.parity import divergence
 from engines.parity.divergence import Divergence, Suspect, locate, module_outputs, values_of_modules
@@ -21,6 +20,7 @@ from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.tolerances import TOLERANCES
 from engines.tensors.signature import TensorSpec
 from tests.integration.conversion.workbench import CNN, DEEP, Bench
+from tests.unit.formats.exporting import export_onnx
 from tests.unit.runtimes.building import CPU
 
 RNG = np.random.default_rng(0)
@@ -46,7 +46,7 @@ class Case:
         spec = TensorSpec.fixed("x", "float32", shape)
         self.export = export_onnx(self.network, [spec], [self.x], self.path)
         self.suspect = Suspect(
-            self.path,
+            lambda: self.path,
             self.export.signature,
             runtime_named(runtime),
             CPU,
@@ -92,7 +92,7 @@ def test_without_a_network_the_output_is_named(bench: Bench) -> None:
     case = Case(bench, CNN, (1, 3, 8, 8))
     case.spoil("head.weight")
     case.suspect = Suspect(
-        *(case.path, case.export.signature, runtime_named("onnxruntime"), CPU, "FP32", 1, TOLERANCES["FP32"])
+        *(lambda: case.path, case.export.signature, runtime_named("onnxruntime"), CPU, "FP32", 1, TOLERANCES["FP32"])
     )
     found = case.locate()
     assert found.operator == "Gemm"

@@ -14,6 +14,7 @@ from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome
 from lathe.type.v1.measurement_pb2 import Verdict
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.torch_export import module_source
 from engines.package.manifest import read_manifest
 from engines.spec.toolchain import cpu
 from tests.integration.conversion.workbench import CNN, DEEP, NAN, TIED, TWO_INPUTS, Bench, image
@@ -172,6 +173,47 @@ def test_the_first_diverging_node_of_hundreds_is_found(bench: Bench) -> None:
     request = bench.request(runtime="openvino", precision="BF16", error_threshold=1e-5, inputs=whole)
     found = failure(bench, request)
     assert "module '154'" in found.evidence
+
+
+DECIDES = """
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.head(x) if x.sum() < 1000 else x
+
+    @architecture("Net")
+    def build():
+        return Net()
+"""
+
+
+def test_a_runtime_that_takes_the_network_needs_no_graph(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*_: object) -> None:
+        raise EngineFailure(FailureReason.UNSUPPORTED_OPERATOR, "There is no such operator.")
+
+    monkeypatch.setattr(module_source, "export", export)
+    bench.put_network(CNN)
+    outcome = bench.convert(bench.request(runtime="torchscript", output_names=["scores"]))
+    assert outcome["components"][0]["parity"]["verdict"] == "PASS"
+    assert read_manifest(bench.package).components[0].signature.inputs[0].shape.max == (4, 3, 12, 12)  # type: ignore[union-attr]
+    found = failure(bench, bench.request(runtime="torchscript", error_threshold=1e-12))
+    assert found.reason is FailureReason.PARITY_FAILED
+    assert "first diverging: unknown, as the network has no graph: There is no such operator." in found.evidence
+    assert failure(bench, bench.request(runtime="onnxruntime")).reason is FailureReason.UNSUPPORTED_OPERATOR
+
+
+@pytest.mark.parametrize("runtime", ["torchscript", "onnxruntime"])
+def test_decisions_that_a_form_keeps_to_are_told(runtime: str, bench: Bench) -> None:
+    bench.put_network(DECIDES)
+    given = [{"name": "x", "shape": ["1", "4"]}]
+    (component,) = bench.convert(bench.request(runtime=runtime, inputs=given))["components"]
+    (warning,) = component["warnings"]
+    assert "Tracing recorded the decisions at net.py:" in warning
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

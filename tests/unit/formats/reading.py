@@ -33,15 +33,16 @@ def request_of(source_format: str, workdir: Path, components: Sequence[dict[str,
 
 
 def read(source_format: str, workdir: Path, **component: Any) -> Prepared:
-    """Read the only component of the files under `workdir/source`."""
-    request = request_of(source_format, workdir, [{"name": "model", **component}])
-    return prepare(request, request.template.components[0], workdir, lambda *_: None)
+    """Read the only component of the files under `workdir/source`, and take its graph."""
+    return read_component(request_of(source_format, workdir, [{"name": "model", **component}]), "model", workdir)
 
 
 def read_component(request: ConversionRequest, name: str, workdir: Path) -> Prepared:
-    """Read one component of several."""
+    """Read one component of several, and take its graph."""
     component: Component = next(part for part in request.template.components if part.name == name)
-    return prepare(request, component, workdir, lambda *_: None)
+    prepared = prepare(request, component, workdir, lambda *_: None)
+    assert prepared.ready.is_file()
+    return prepared
 
 
 def assert_equal(prepared: Prepared, feeds: Sequence[dict[str, Any]] = ()) -> None:

@@ -51,7 +51,7 @@ def test_prepared_networks_keep_their_fake_quantization_with_its_scales(engine: 
     network.apply(quantization.enable_observer)
     source = _source(network, tmp_path, x)
     np.testing.assert_allclose(source.run({"x": x})["output_0"], expected, rtol=1e-6)
-    assert "QuantizeLinear" in {node.op_type for node in onnx.load(source.onnx_path).graph.node}
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(source.graph.path).graph.node}
     assert "observers are taken out" in source.warnings[0]
 
 

@@ -9,13 +9,13 @@ from engines.formats.pytorch.reader import PytorchSource, load_network
 from engines.formats.torch_export import onnx_export
 from engines.formats.torch_export.export_job import ExportJob
 from engines.formats.torch_export.forward import run_module
-from engines.formats.torch_export.module_source import Export, export_onnx
 from engines.formats.torchscript.reader import scripted
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.runtimes.torchscript.runtime import frozen
 from engines.tensors.signature import TensorSpec
 from tests.unit.formats import networks
 from tests.unit.formats.conftest import MakeSource
+from tests.unit.formats.exporting import Export, export_onnx
 
 RNG = np.random.default_rng(3)
 

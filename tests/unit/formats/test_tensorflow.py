@@ -52,7 +52,7 @@ def _read(model: Path, workdir: Path, feed: Sequence[np.ndarray[Any, Any]], **co
 
 def _agree(source: Source, feed: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
     wanted = source.run(feed)
-    found = OnnxRuntimeSession(source.onnx_path, 1, optimise=False).run(feed)
+    found = OnnxRuntimeSession(source.graph.path, 1, optimise=False).run(feed)
     assert list(found) == list(wanted) == [spec.name for spec in source.signature.outputs]
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
@@ -65,7 +65,7 @@ def _random(*shape: int) -> np.ndarray[Any, Any]:
 
 def test_saved_model(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = _read(models / "default", tmp_path, [_random(1, 4)], max_batch=8)
-    assert source.reader == "tf2onnx, signature 'serving_default'"
+    assert source.graph.writer == "tf2onnx, signature 'serving_default'"
     (given,) = source.signature.inputs
     assert (given.name, given.max) == ("x", (8, 4))
     outputs = _agree(source, {"x": _random(5, 4)})
@@ -111,7 +111,7 @@ def test_a_signature_is_told_by_its_name_or_its_inputs(models: Path, tmp_path: P
     source = _read(models / "several", tmp_path / "a", [_random(1, 8, 8, 3)], inputs=given, max_batch=2)
     _agree(source, {"image": _random(2, 8, 8, 3)})
     source = _read(models / "several", tmp_path / "b", [_random(1, 4)], state_dict_key="classify")
-    assert source.reader == "tf2onnx, signature 'classify'"
+    assert source.graph.writer == "tf2onnx, signature 'classify'"
     with pytest.raises(
         EngineFailure, match="has 2 signatures and none is 'serving_default': 'classify' takes x; 'conv"
     ):

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.preparation import Prepared
-from engines.formats.source import Source
+from engines.formats.source import Source, SourceGraph
 from engines.runtimes.form import FormSpec, Made
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.runtimes.protocol import BuiltForm
@@ -61,8 +61,9 @@ def prepared(workdir: Path, layers: int = 3) -> Prepared:
     """Return a component whose source is the graph, run as it is written."""
     ready = graph(workdir / "ready.onnx", layers)
     session = OnnxRuntimeSession(ready, 1, optimise=False)
-    source = Source(ready, SIGNATURE, "test", lambda given: [session.run({"x": given[0]})["y"]], None, {})
-    return Prepared(Component(name="net"), source, ready, SIGNATURE, {}, samples())
+    written = SourceGraph(ready, "test")
+    source = Source(SIGNATURE, lambda: written, lambda given: [session.run({"x": given[0]})["y"]], None, {})
+    return Prepared(Component(name="net"), source, lambda: ready, SIGNATURE, {}, samples())
 
 
 def samples() -> Samples:

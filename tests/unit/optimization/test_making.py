@@ -11,7 +11,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.preparation import Prepared
-from engines.formats.source import Source
+from engines.formats.source import Source, SourceGraph
 from engines.runtimes import open_form
 from engines.runtimes.candidates import Situation
 from engines.runtimes.form import FormSpec
@@ -45,14 +45,13 @@ def network() -> Prepared:
             return (net(x),)
 
     source = Source(
-        Path("absent.onnx"),
         forms.SIGNATURE,
-        "test",
+        lambda: SourceGraph(Path("absent.onnx"), "test"),
         lambda given: [net(torch.from_numpy(given[0])).detach().numpy()],
         Flat().eval(),
         {},
     )
-    return Prepared(Component(name="net"), source, Path("absent.onnx"), forms.SIGNATURE, {}, forms.samples())
+    return Prepared(Component(name="net"), source, lambda: Path("absent.onnx"), forms.SIGNATURE, {}, forms.samples())
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,12 @@ def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) ->
 
     spec = FormSpec("onnxruntime", "FP32", "quantized")  # what it made is in floating point here: the source counts
     maker = Maker(
-        dataclasses.replace(forms.prepared(tmp_path), ready=Path("absent.onnx")), CPU, tmp_path, 1, 0, eight_bit
+        dataclasses.replace(forms.prepared(tmp_path), make_ready=lambda: Path("absent.onnx")),
+        CPU,
+        tmp_path,
+        1,
+        0,
+        eight_bit,
     )
     made = maker.make(spec)
     assert made.form.entry.read_bytes() == (tmp_path / "other.onnx").read_bytes()
@@ -133,7 +137,7 @@ def test_what_cannot_be_built_says_why(spec: FormSpec, reason: FailureReason, tm
 
 
 def test_what_a_tool_raises_becomes_a_failure(tmp_path: Path) -> None:
-    prepared = dataclasses.replace(forms.prepared(tmp_path), ready=tmp_path / "nowhere.onnx")
+    prepared = dataclasses.replace(forms.prepared(tmp_path), make_ready=lambda: tmp_path / "nowhere.onnx")
     for runtime in ("onnxruntime", "openvino"):
         with pytest.raises(EngineFailure) as caught:
             Maker(prepared, CPU, tmp_path, 1).make(FormSpec(runtime, "FP32"))

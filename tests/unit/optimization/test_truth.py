@@ -73,7 +73,8 @@ def test_a_source_that_draws_random_numbers_is_told_so_where_nothing_holds(truth
 
 
 def test_decisions_that_tracing_fixed_are_named_where_nothing_holds(truth: Truth) -> None:
-    decided = Truth(dataclasses.replace(truth.source, constants=("net.py:12",)), truth.samples, truth.thresholds)
+    graph = dataclasses.replace(truth.source.graph, constants=("net.py:12",))
+    decided = Truth(dataclasses.replace(truth.source, make_graph=lambda: graph), truth.samples, truth.thresholds)
     failure = decided.objection(ORT, decided.parity(ORT, answers(truth, 0.5)), is_baseline=True)
     told = decided.none_holds([Entry(ORT, failure=failure)])
     assert "decisions about values into constants at net.py:12." in told.message

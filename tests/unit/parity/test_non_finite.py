@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.formats.source import Source
+from engines.formats.source import Source, SourceGraph
 from engines.parity.non_finite import has_numbers, without_numbers
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.tensors.samples import generated
@@ -30,7 +30,9 @@ def told(path: Path, nodes: list[Any], weight: list[float]) -> tuple[str, str, s
     onnx.save(model, str(path))
     session = OnnxRuntimeSession(path, 1, optimise=False)
     signature = Signature((INPUT,), (OUTPUT,))
-    source = Source(path, signature, "test", lambda values: [session.run({"x": values[0]})["y"]], None, {})
+    source = Source(
+        signature, lambda: SourceGraph(path, "test"), lambda values: [session.run({"x": values[0]})["y"]], None, {}
+    )
     samples = generated((INPUT,), {}, 0)
     assert not any(has_numbers(source.run(feed)["y"]) for feed in samples.feeds)
     failure = without_numbers(source, samples, "y")

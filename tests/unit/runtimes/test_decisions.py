@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from engines.formats.torch_export.decisions import decisions
+from engines.runtimes.torch_networks.decisions import decisions
 from engines.sandbox.tasklog import quiet
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and warns of what is tested here
@@ -46,7 +46,7 @@ def _found(network: torch.nn.Module, *, fixed_shapes: bool) -> list[str]:
 )
 def test_a_decision_by_a_value_of_an_input_is_named_with_its_line(decide: Callable[..., Any]) -> None:
     (place,) = _found(Deciding(decide), fixed_shapes=True)
-    assert place.endswith(f"tests/unit/formats/test_decisions.py:{decide.__code__.co_firstlineno}")
+    assert place.endswith(f"tests/unit/runtimes/test_decisions.py:{decide.__code__.co_firstlineno}")
 
 
 @pytest.mark.parametrize("fixed_shapes", [True, False])

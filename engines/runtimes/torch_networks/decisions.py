@@ -7,7 +7,7 @@ such as the scales of quantized modules, and names its own files. Here the trace
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -51,6 +51,18 @@ def decisions(inputs: int, *, fixed_shapes: bool) -> Iterator[dict[str, None]]:
         for name in _CONVERSIONS:
             patches.enter_context(patch.object(torch.Tensor, name, watched(getattr(torch.Tensor, name))))
         yield places
+
+
+def decision_warnings(places: Sequence[str]) -> tuple[str, ...]:
+    """Return what to know of a network that decides by values, of which tracing records one decision."""
+    if not places:
+        return ()
+    return (
+        f"Tracing recorded the decisions at {', '.join(places)} as the samples made them, and every form keeps to "
+        "them: an input that decides otherwise gets a wrong result, which samples that all decide alike cannot show. "
+        "Write them with tensor operators (torch.where instead of if), or test with samples that take every "
+        "branch.",
+    )
 
 
 def _depends(tensor: torch.Tensor, inputs: int, *, by_shapes: bool) -> bool:
