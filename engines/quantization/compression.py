@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engines.runtimes.source import GRAPH
+
 if TYPE_CHECKING:
     import onnx
 
@@ -24,14 +26,18 @@ class Compression:
     float_activations: bool = False
 
 
-def compressible_nodes(model: onnx.ModelProto, runtime: str) -> list[str]:
-    """Return the nodes of the main graph with weights to compress, by name, or first output where they have none."""
+def compressible_nodes(model: onnx.ModelProto, form: str) -> list[str]:
+    """Return the nodes of the main graph with weights to compress, by name, or by first output if they have none.
+
+    Args:
+        model: A graph in floating point.
+        form: The form that is written, as `Integers.form`; ONNX has embeddings in blocks of columns only.
+    """
     matrices = float_matrices(model)
     return [
         node.name or node.output[0]
         for node in model.graph.node
-        if is_product(node, matrices)
-        or (is_embedding(node, matrices) and (runtime == "openvino" or blocks(node, matrices)))
+        if is_product(node, matrices) or (is_embedding(node, matrices) and (form != GRAPH or blocks(node, matrices)))
     ]
 
 
@@ -61,6 +67,6 @@ def is_embedding(node: Any, matrices: dict[str, Any]) -> bool:
 
 
 def blocks(node: Any, matrices: dict[str, Any]) -> int:
-    """Return the largest block, at most 128, that divides a table's columns; 0 where even 16 does not."""
+    """Return the largest block, at most 128, that divides a table's columns; 0 if even 16 does not."""
     columns = matrices[node.input[0]].dims[1]
     return next((size for size in (128, 64, 32, 16) if columns % size == 0), 0)

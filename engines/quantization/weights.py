@@ -26,13 +26,17 @@ from engines.failures import EngineFailure, FailureReason, first_line
 from engines.graph.hygiene import weight_bytes
 from engines.quantization import weights_onnxruntime, weights_openvino
 from engines.quantization.compression import Compression, compressible_nodes
+from engines.runtimes import runtimes
+from engines.runtimes.openvino.runtime import IR
+from engines.runtimes.source import GRAPH
 
 if TYPE_CHECKING:
     import onnx
 
 log = logging.getLogger(__name__)
 
-_WRITERS = {"onnxruntime": weights_onnxruntime.write, "openvino": weights_openvino.write}
+_WRITERS = {GRAPH: weights_onnxruntime.write, IR: weights_openvino.write}
+"""Writers of compressed weights, by the form that they write."""
 
 
 @dataclass(frozen=True)
@@ -69,28 +73,29 @@ def compress_weights(
     Args:
         model: A graph in floating point.
         bits: Of the weights of MatMul and Gemm, 8 or 4; embeddings have 8.
-        runtime: `onnxruntime` or `openvino`.
+        runtime: A runtime that takes quantized models.
         per_channel: Must be true: there is no form with one scale per tensor.
         excluded: Nodes whose weights stay.
-        out_dir: Where the files go.
+        out_dir: Folder of the files.
         group_size: Inputs of a channel that share a scale, a power of two; 0 takes what suits the runtime: groups of 64
             for eight bits and of 32 for four, whole channels for eight bits in OpenVINO, which has no groups there.
         symmetric: Whether zero is the middle of the range; else each group has a zero point.
         float_activations: Whether products are computed in float32, rather than on activations brought to int8.
 
     Raises:
-        EngineFailure: INVALID_SPEC where no node has weights to compress or what is asked for has no form;
-            TOOLCHAIN_CRASHED where the quantizer fails.
+        EngineFailure: INVALID_SPEC if no node has weights to compress, or if the runtime has no such form;
+            TOOLCHAIN_CRASHED if the quantizer fails.
     """
     _check(bits, runtime, per_channel, group_size)
-    nodes = compressible_nodes(model, runtime)
+    form = _form_of(runtime)
+    nodes = compressible_nodes(model, form)
     chosen = tuple(name for name in nodes if name not in excluded)
     if not chosen:
         raise _nothing_to_compress(model, nodes)
     out_dir.mkdir(parents=True, exist_ok=True)
     compression = Compression(bits, group_size, symmetric, float_activations)
     try:
-        files = _WRITERS[runtime](model, compression, frozenset(chosen), out_dir)
+        files = _WRITERS[form](model, compression, frozenset(chosen), out_dir)
     except Exception as error:
         raise EngineFailure(
             FailureReason.TOOLCHAIN_CRASHED,
@@ -103,12 +108,18 @@ def compress_weights(
     return CompressedWeights(files[0], chosen, before, after)
 
 
+def _form_of(runtime: str) -> str:
+    integers = runtimes()[runtime].integers if runtime in runtimes() else None
+    return integers.form if integers else ""
+
+
 def _check(bits: int, runtime: str, per_channel: bool, group_size: int) -> None:
     problem = ""
     if bits not in {4, 8}:
         problem = f"Weights are compressed to 8 or 4 bits, not to {bits}."
-    elif runtime not in _WRITERS:
-        problem = f"'{runtime}' has no form with compressed weights; there is one for {' and '.join(_WRITERS)}."
+    elif _form_of(runtime) not in _WRITERS:
+        able = " and ".join(name for name in runtimes() if _form_of(name) in _WRITERS)
+        problem = f"'{runtime}' has no form with compressed weights; there is one for {able}."
     elif not per_channel:
         problem = "Compressed weights have a scale per channel or per group; choose the granularity PER_CHANNEL."
     elif group_size and (group_size < 16 or group_size & (group_size - 1)):

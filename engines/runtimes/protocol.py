@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from engines.runtimes.opened import CallTimes
-from engines.runtimes.source import BuildSource
+from engines.runtimes.source import GRAPH, BuildSource
 from engines.spec.devices import Device
 from engines.tensors import Array, Arrays
 
@@ -126,12 +126,12 @@ class Integers:
     """How a runtime takes quantized models; quantizers go by it.
 
     Attributes:
-        own_form: Whether quantizers write the runtime's own form of a graph, not ONNX.
+        form: The form of a source that quantizers write for it: a graph, or the runtime's own.
         saturate: Whether its sums of 8-bit products overflow on processors without instructions for them, so that
             weights take seven bits there.
     """
 
-    own_form: bool = False
+    form: str = GRAPH
     saturate: bool = False
 
 

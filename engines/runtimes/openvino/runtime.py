@@ -31,7 +31,7 @@ from engines.spec.devices import Device
 _TITLE = "OpenVINO"
 _HINTS = {"FP32": "f32", "BF16": "bf16", "FP16": "f32", "INT8": "f32", "INT4": "f32"}
 _GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-_IR = "xml"
+IR = "xml"
 """Kind of source that is an IR: OpenVINO's own form."""
 _KNOBS = (
     Knob("reader", "networks whose export to ONNX makes them slower", {"pytorch": "read from PyTorch"}),
@@ -54,8 +54,8 @@ class OpenVino(HostRuntime):
     title = _TITLE
     packages: tuple[str, ...] = PACKAGES
     modules: tuple[str, ...] = ("openvino",)
-    takes: tuple[str, ...] = (_IR, GRAPH, NETWORK)
-    integers: Integers | None = Integers(own_form=True, saturate=True)
+    takes: tuple[str, ...] = (IR, GRAPH, NETWORK)
+    integers: Integers | None = Integers(IR, saturate=True)
     tools = ("nncf",)
     knobs: tuple[Knob, ...] = _KNOBS
 
