@@ -65,8 +65,8 @@ async def test_every_broken_rule_is_a_violation_of_its_own(desk: Desk) -> None:
         (
             "PARITY",
             "main",
-            "Component 'main' has the parity verdict FAIL, accepted as 'known rounding', but the channel takes no "
-            "waiver; the channel requires PASS.",
+            "Component 'main' has the parity verdict FAIL, accepted as 'known rounding', but the channel accepts "
+            "no waivers; the channel requires PASS.",
         ),
         ("METRIC", "top1", "'top1' has to be at least 0.9; it is 0.85."),
         (
