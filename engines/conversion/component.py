@@ -15,9 +15,9 @@ from engines.package.content import PackagedComponent
 from engines.parity.divergence import Suspect
 from engines.parity.verification import describe, judged, verify
 from engines.runtimes import BuildOptions, Runtime, Session
-from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.onnxruntime.runtime import OnnxRuntime, OnnxRuntimeSession
 from engines.runtimes.source import GRAPH
-from engines.runtimes.torchscript.runtime import TorchScriptSession
+from engines.runtimes.torchscript.runtime import TorchScript, TorchScriptSession
 from engines.spec.request import ConversionRequest
 from engines.spec.template import CLASSIFIERS, Component
 from engines.spec.toolchain import hardware
@@ -127,11 +127,11 @@ def _baseline(job: ComponentJob, source: Source, samples: Samples, sessions: Exi
     feed = dict(zip(inputs, arguments, strict=True))
     if source.module is None:
         reference = sessions.enter_context(OnnxRuntimeSession(source.graph.path, job.threads, optimise=True))
-        return "onnxruntime (source)", lambda: reference.run(feed)
+        return f"{OnnxRuntime.name} (source)", lambda: reference.run(feed)
     try:
         traced = sessions.enter_context(TorchScriptSession(source.module, inputs, outputs, feed, job.threads))
         traced.run(feed)
     except EngineFailure as error:
         log.info("%s: %s The baseline is eager PyTorch.", job.component.name, error.message)
         return "pytorch eager", lambda: source.runner(arguments)
-    return "torchscript", lambda: traced.run(feed)
+    return TorchScript.name, lambda: traced.run(feed)
