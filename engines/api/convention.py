@@ -27,10 +27,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Convention:
-    """How a model is called.
+    """The calling convention of a model.
 
     Attributes:
-        parameters: Names of what it takes by position, in order.
+        parameters: Names of its positional parameters, in order.
         places: Place of each input's tensor, in the order of the inputs.
     """
 
@@ -39,18 +39,18 @@ class Convention:
 
     @classmethod
     def flat(cls, names: Sequence[str]) -> Convention:
-        """Return that of a model whose arguments are its inputs."""
+        """Return the convention of a model whose arguments are its inputs."""
         return cls(tuple(names), tuple(map(Place, names)))
 
     def values(self, positional: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
-        """Return the value of each input in a call. An argument that no input stands in may be None.
+        """Return the value of each input in a call. Arguments without an input may be None.
 
         Raises:
             EngineFailure: INVALID_SPEC for arguments that are missing, too many, or not nested as they were.
         """
         takes = ", ".join(dict.fromkeys(place.argument for place in self.places))
         if len(positional) > len(self.parameters):
-            raise invalid(f"The model takes {takes}; given were {len(positional)} arguments.")
+            raise invalid(f"The model takes {takes}; the call has {len(positional)} arguments.")
         given = dict(zip(self.parameters, positional, strict=False))
         if twice := set(given) & set(named):
             raise invalid(f"The model takes {takes}; '{min(twice)}' was given twice.")
@@ -58,22 +58,22 @@ class Convention:
         known = {place.argument for place in self.places}
         for name, value in given.items():
             if name not in known and value is not None:
-                raise invalid(f"The model was optimized with {takes}; '{name}' was given and is none of them.")
+                raise invalid(f"The model was optimized with {takes}; '{name}' is none of them.")
         return [_at(place, given, takes) for place in self.places]
 
 
 def declared(
     elements: Sequence[TensorElement], parameters: Sequence[str], component: Component
 ) -> tuple[Component, Convention]:
-    """Return a component with its inputs, named by the arguments that they stand in, and how it is called.
+    """Return a component with its inputs, named after their arguments, and its calling convention.
 
     Args:
-        elements: What the user says of the inputs: by position, by name, or nested.
-        parameters: Names of what the model takes by position, in order.
+        elements: The user's description of the inputs: by position, by name, or nested.
+        parameters: Names of the model's positional parameters, in order.
         component: The component, which declares no inputs.
 
     Raises:
-        EngineFailure: INVALID_SPEC for more inputs than the model takes, or what cannot be.
+        EngineFailure: INVALID_SPEC for more inputs than the model takes, or an impossible input.
     """
     if is_positional(elements):
         elements = sorted(elements, key=lambda element: element.position or 0)
@@ -127,6 +127,6 @@ def _at(place: Place, given: Mapping[str, Any], takes: str) -> Any:
             value = value[step.key]
         except (KeyError, IndexError, TypeError):
             raise invalid(
-                f"The model takes a tensor at {place}; what was given as '{place.argument}' has none there."
+                f"The model takes a tensor at {place}; the value of '{place.argument}' has none there."
             ) from None
     return value

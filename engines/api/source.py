@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _COMPONENT = "model"
 _MOST_INPUTS = 64
 _IN_MEMORY = StateDict.name
-"""Format that a module in memory is said to be in: what it would be if it were stored."""
+"""Format of a module in memory: the one that it would be stored in."""
 
 
 class GivenModel:
@@ -49,7 +49,7 @@ class GivenModel:
         conversion: How it is read.
         name: What reports call it.
         conventions: How each component is called.
-        structures: What each torch network returns, by component; a graph is not in it.
+        structures: Structure of each torch network's result, by component; graphs have none.
         inputs: Names of the first component's inputs, in order.
     """
 
@@ -61,8 +61,9 @@ class GivenModel:
         convention: Convention | None,
         stated: Sequence[Component] = (),
     ) -> None:
-        """Take what was found; `stated` are the components with the inputs that the source states, if the conversion's
-        declare none: their extents are settled when they are read.
+        """Take the facts; `stated` are the components with the inputs that the source states, if none are declared.
+
+        Their extents are settled when they are read.
         """
         self.conversion, self.name, self._reader = conversion, name, reader
         components = stated or conversion.template.components
@@ -79,7 +80,7 @@ class GivenModel:
         arguments: Sequence[Array],
         onnx_path: Path,
     ) -> Source:
-        """Read a component, as a `Reader`, and find out what it returns."""
+        """Read a component, as a `Reader`, and note the structure of its result."""
         source = self._reader(request, component, workdir, arguments, onnx_path)
         if source.module is not None:
             self.structures[component.name] = structure_of_call(source.module, to_tensors(arguments))
@@ -87,14 +88,14 @@ class GivenModel:
 
 
 def given_module(module: torch.nn.Module, input_shapes: Any, device: Device, test_data: Any) -> GivenModel:
-    """Return a module in memory; a copy of it is what is read, so that the caller's own stays as it is.
+    """Return a module in memory; a copy is read, so that the caller's module does not change.
 
     Args:
         module: The module.
         input_shapes: Shapes of its inputs, as `optimize` takes them; those of the test data if empty.
         device: Device that it will run on.
-        test_data: The user's samples. Inputs are of their element types if nothing else says, without samples of that
-            of the weights.
+        test_data: The user's samples. Inputs without a stated dtype take that of their samples, or of the weights if
+            there are none.
 
     Raises:
         EngineFailure: INVALID_SPEC for shapes that cannot be read, or inputs that `forward` does not take.
@@ -133,8 +134,8 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
     source_format = detect(path)
     if FORMATS[source_format].weights_only:
         raise invalid(
-            f"'{path.name}' is a file of torch.save: weights alone. Build the network, load them into it, and hand "
-            "over the network itself."
+            f"'{path.name}' is a file of torch.save: weights alone. Build the network, load them into it, and pass the "
+            "network itself."
         )
     main, files = laid_out(path, source_format, workdir)
     component = Component(name=_COMPONENT, source_file=main)
@@ -155,7 +156,7 @@ def given_path(path: Path, workdir: Path, input_shapes: Any, device: Device) -> 
 
 
 def parameters_of(module: torch.nn.Module) -> tuple[str, ...]:
-    """Return the names of what `forward` takes by position; `input_2`… for those of `*inputs`."""
+    """Return the names of the positional parameters of `forward`; `input_2`… for those of `*inputs`."""
     import torch
 
     if isinstance(module, torch.jit.ScriptModule):
@@ -169,7 +170,7 @@ def parameters_of(module: torch.nn.Module) -> tuple[str, ...]:
 
 
 def _elements(input_shapes: Any) -> list[TensorElement]:
-    """Return what a list, a dictionary, one shape or a text of tensor information says of the inputs."""
+    """Return the elements of a list, a dictionary, one shape or a text of tensor information."""
     if isinstance(input_shapes, str) and ":" in input_shapes:
         return parse_text(input_shapes)
     return shapes_of_inputs.parse([input_shapes] if isinstance(input_shapes, str) else input_shapes)
@@ -183,8 +184,8 @@ def _elements_of_data(test_data: Any, parameters: Sequence[str]) -> list[TensorE
     """
     if test_data is None:
         raise invalid(
-            "A module does not state the shapes of its inputs: say them in input_shapes, such as ['1*3*224*224'], or "
-            "give test_data of that shape."
+            "A module does not state the shapes of its inputs: state them in input_shapes, such as ['1*3*224*224'], or "
+            "pass test_data of that shape."
         )
     arrays = named_arrays(test_data, parameters)
     return [
@@ -196,7 +197,7 @@ def _several_networks(components: Sequence[Component]) -> EngineFailure:
     names = ", ".join(part.name for part in components)
     return invalid(
         f"The model is made of several networks ({names}), each with inputs of its own, which it states itself: "
-        "leave input_shapes empty. To say the shapes of one, hand over that network, as its library loads it."
+        "leave input_shapes empty. To choose the shapes of one, pass that network alone, as its library loads it."
     )
 
 
@@ -221,7 +222,7 @@ def _dtype_of_weights(network: torch.nn.Module) -> str:
 
 
 def _copied_script(module: Any) -> Any:
-    """Return a copy of a script: written and read again, as a deep copy of it has parameters that are no leaves."""
+    """Return a copy of a script: written and read again, because a deep copy has parameters that are not leaves."""
     import torch
 
     jit: Any = torch.jit
@@ -234,7 +235,7 @@ def _copied_script(module: Any) -> Any:
 def _conversion(
     source_format: str, component: Component, device: Device, name: str, inputs: Sequence[WorkInput] = ()
 ) -> ConversionRequest:
-    runtime = graph_runtime(device)  # it reads; the search chooses among all
+    runtime = graph_runtime(device)  # only for reading; the search chooses among all runtimes
     template = Template(
         repo=name, source_format=source_format, device=device.id, runtime=runtime, components=(component,)
     )

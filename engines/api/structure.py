@@ -1,4 +1,4 @@
-"""The structure of what a network returns: tensors in tuples, lists and mappings, taken apart and put back together."""
+"""The structure of a network's result: tensors in tuples, lists and mappings, flattened and restored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def structure_of(value: Any) -> Any:
 
 
 def structure_of_call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> Any:
-    """Return the structure of what a source's module returns: of a network by keywords, the outputs that it keeps."""
+    """Return the structure of a module's result; for a network called by keywords, of the outputs that it keeps."""
     import torch
 
     network: Any = module.network
@@ -55,9 +55,9 @@ def structure_of_call(module: torch.nn.Module, tensors: Sequence[torch.Tensor]) 
 
 
 def filled(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:
-    """Return a result of that structure, of tensors in their order, brought to the element types that they had.
+    """Return a result of that structure from tensors in order, cast to their original element types.
 
-    Complex tensors are given as real ones with a last axis of 2 (`flatten_outputs`).
+    Complex tensors come as real ones with a last axis of 2 (`flatten_outputs`).
     """
     if isinstance(structure, Leaf):
         tensor = next(tensors)
@@ -77,7 +77,7 @@ def filled(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:
 
 
 def _as_complex(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the complex tensor that a real one with a last axis of 2 stands for."""
+    """Return the complex tensor of a real one with a last axis of 2."""
     import torch
 
     return torch.view_as_complex(tensor.contiguous())

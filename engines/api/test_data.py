@@ -1,4 +1,4 @@
-"""The user's samples as `optimize()` takes them: a file, arrays or tensors; named, in order, or one alone."""
+"""The user's samples for `optimize()`: a file, arrays or tensors; by name, in order, or a single one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _array(value: Any) -> Array:
 
 
 def array_of(value: Any) -> Array:
-    """Return a tensor, or what is like an array, as an array; bfloat16, which NumPy does not have, as float32."""
+    """Return a tensor or array-like value as an array; bfloat16, which NumPy lacks, as float32."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value

@@ -1,10 +1,10 @@
-"""A child process for untrusted engine work: no network, no writing outside its work directory, bounded in all.
+"""A child process for untrusted engine work: no network, no writing outside its work directory, bounded resources.
 
     child = await Child.spawn(workdir, preload=["torch"])
     result = await child.run("package.module:function", request, Limits(8 << 30, 600), on_progress, on_log)
 
 The boundary is made of kernel layers (namespaces, Landlock, seccomp, resource limits), as many as the machine allows;
-`Child.sandbox.describe()` says which. A Python audit hook adds a sentence to what code attempts; it is no boundary.
+`Child.sandbox.describe()` names them. A Python audit hook explains what code attempted; it is not a boundary.
 
 Importing this package imports no framework.
 """

@@ -1,11 +1,11 @@
-"""Sentences for what a model's code tries: a Python audit hook that names the attempt, the file and the line.
+"""Explains forbidden attempts of a model's code: a Python audit hook names the attempt, the file and the line.
 
-The hook is no boundary. Code that knows Python can avoid it; the kernel layers then refuse in silence. What the hook
-adds is that the common attempts fail the job with a sentence that a person can act on, whatever the code does
-afterwards: the violation goes to the parent at once, before the exception is raised.
+The hook is not a boundary. Code that knows Python can avoid it; the kernel layers then refuse silently. With the hook,
+common attempts fail the job with a message that a person can act on, whatever the code does afterwards: the parent
+learns of the violation before the exception is raised.
 
-Frameworks load libraries and start compilers for good reasons, so an attempt counts only where the innermost frame
-outside the standard library belongs to untrusted code: any file in the work directory, or in no trusted place.
+Frameworks load libraries and start compilers legitimately, so an attempt counts only if the innermost frame outside the
+standard library belongs to untrusted code: a file in the work directory, or outside the trusted directories.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Report = Callable[[EngineFailure], None]
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _HARMLESS_TARGETS = ("/dev/null", "/dev/full", "/dev/zero")
 
-# Event → what the code tried; {0}, {1}… are the event's arguments.
+# Audit event → the attempt in words; {0}, {1}… are the event's arguments.
 _FORBIDDEN = {
     "os.system": "run the shell command {0!r}",
     "os.exec": "replace the process with the program {0!r}",
@@ -50,7 +50,7 @@ _FORBIDDEN = {
     "os.kill": "send signal {1} to process {0}",
     "os.killpg": "send signal {1} to process group {0}",
 }
-# Event → positions of the arguments that name what is changed, and what happens to it.
+# Audit event → positions of the arguments that name the changed file, and the attempt in words.
 _CHANGES = {
     "os.remove": ((0,), "remove"),
     "os.rename": ((0, 1), "move"),
@@ -67,14 +67,14 @@ _CHANGES = {
 
 
 class Auditor:
-    """Decides whose attempt an audit event is, and reports those of untrusted code."""
+    """Decides which code caused an audit event, and reports events of untrusted code."""
 
     def __init__(self, workdir: Path, trusted: Sequence[Path], report: Report) -> None:
-        """Judge by where code lies.
+        """Judge code by its location.
 
         Args:
             workdir: Code in it is untrusted, and only in it may files be written.
-            trusted: Directories whose code may do what it needs to.
+            trusted: Directories whose code is not restricted.
             report: Called with each violation, before the exception is raised.
         """
         self._workdir = _with_separator(workdir)
@@ -85,11 +85,11 @@ class Auditor:
         self._report = report
 
     def install(self) -> None:
-        """Watch this interpreter from now on; a hook cannot be removed again."""
+        """Watch this interpreter from now on; an audit hook cannot be removed."""
         sys.addaudithook(self._hook)
 
     def user_frame(self, frame: FrameType | None) -> tuple[str, int] | None:
-        """Return file and line of the untrusted code that `frame` works for, or None where trusted code does."""
+        """Return file and line of the untrusted code that `frame` acts for, or None if it is trusted code."""
         while frame is not None:
             name = frame.f_code.co_filename
             if name == __file__:
@@ -107,7 +107,7 @@ class Auditor:
         return not self._transparent(name) and not self._is_trusted(name)
 
     def place(self, name: str) -> str:
-        """Return a file name as the user knows it: relative to the work directory."""
+        """Return a file name relative to the work directory, as the user knows it."""
         return name.removeprefix(self._workdir)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -154,14 +154,13 @@ class Auditor:
 
 
 def violation(attempt: str, file: str, line: int) -> EngineFailure:
-    """Return the failure of code that attempted what model code must not do."""
+    """Return the failure of model code that attempted something forbidden."""
     return EngineFailure(
         FailureReason.UNSAFE_MODEL,
-        f"The model's code tried to {attempt} ({file}, line {line}). "
-        "Code that belongs to a model may compute and nothing else.",
+        f"The model's code tried to {attempt} ({file}, line {line}). A model's code may only compute.",
         node=f"{file}:{line}",
         evidence=f"attempted: {attempt}",
-        suggested_fix=f"Remove this from {file}, or move it to where the model is trained.",
+        suggested_fix=f"Remove this from {file}, or move it into the training code.",
     )
 
 

@@ -1,12 +1,12 @@
-"""The child process: puts itself into the sandbox, loads what it will need, does one job.
+"""The child process: enters the sandbox, imports the needed modules, does one job.
 
-    supervisor      started by the parent in a session of its own; enters namespaces
-    └── first       (with a PID namespace) process 1 of it; the kernel kills all others when it ends
-        └── worker  puts on Landlock and seccomp, imports the frameworks, runs the job
+    supervisor      started by the parent in its own session; enters namespaces
+    └── first       (with a PID namespace) process 1 in it; the kernel kills all others when it ends
+        └── worker  enables Landlock and seccomp, imports the frameworks, runs the job
 
-Supervisor and first run no code but this; they wait, collect orphans and tell the parent how the worker ended. The
-layers go on before any framework is imported: Landlock and seccomp bind the thread that calls them and those that it
-starts, and frameworks start threads when they are imported.
+Supervisor and first run no other code; they wait, reap orphans and report to the parent how the worker ended. The
+layers are enabled before any framework is imported: Landlock and seccomp bind the calling thread and its children, and
+frameworks start threads on import.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(configuration: dict[str, Any]) -> None:
     _close(configuration, "status")
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     confine.apply(layers, Path(configuration["workdir"]), configuration["readable"], own_proc=own_proc)
-    # Imported late: what reads frames and runs jobs has no place in the supervisor.
+    # Imported late: the supervisor must not read frames or run jobs.
     from engines.sandbox.job import serve
 
     serve(configuration, layers)
@@ -97,12 +97,12 @@ def _close(configuration: dict[str, Any], *names: str) -> None:
 
 
 def _pass_on_stack_requests(pid: int) -> None:
-    """The parent asks its own child for stacks; the worker, which has them, is further down."""
+    """Pass the parent's request for stacks on to the worker."""
     signal.signal(signal.SIGUSR1, lambda *_: os.kill(pid, signal.SIGUSR1))
 
 
 def _supervise(worker: int, configuration: dict[str, Any]) -> None:
-    """Collect every process that ends; when the worker has, say how and take the rest along."""
+    """Reap every process that ends; when the worker has ended, report how, and kill the rest."""
     _pass_on_stack_requests(worker)
     _close(configuration, "requests", "control")
     while True:
@@ -117,7 +117,7 @@ def _supervise(worker: int, configuration: dict[str, Any]) -> None:
 
 
 def _kill_orphans() -> None:
-    """Without a PID namespace: what the worker left behind is adopted by this process; kill it all."""
+    """Kill the processes that the worker left behind, which this process adopts if there is no PID namespace."""
     from engines.sandbox.processes import descendants
 
     while True:

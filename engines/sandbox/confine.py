@@ -1,4 +1,4 @@
-"""The layers that the worker process puts on itself: capabilities, Landlock, seccomp, resource limits."""
+"""The layers that the worker process enables for itself: capabilities, Landlock, seccomp, resource limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DATA_SLACK = 4 << 30
 
 
 def apply(layers: dict[str, Layer], workdir: Path, readable: Sequence[str], *, own_proc: bool) -> None:
-    """Put on every layer that needs no privilege and note each in `layers`.
+    """Enable every layer that needs no privilege and note each in `layers`.
 
     Must run before any thread is started.
     """
@@ -31,10 +31,10 @@ def apply(layers: dict[str, Layer], workdir: Path, readable: Sequence[str], *, o
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Let allocations far beyond a job's memory limit fail at once, instead of when they are touched.
+    """Let allocations far beyond a job's memory limit fail immediately, instead of when they are touched.
 
-    RLIMIT_DATA counts private writable memory, reserved or used, and leaves out what frameworks map without access.
-    It is generous: twice the limit, 4 GiB more at the least. What is really used is the parent's business.
+    RLIMIT_DATA counts private writable memory, reserved or used, but not mappings without access. It is generous: twice
+    the limit, at least 4 GiB more. The parent watches the memory that is really used.
     """
     _limit(resource.RLIMIT_DATA, _data_bytes() + max(2 * memory_bytes, memory_bytes + _DATA_SLACK))
 
@@ -43,7 +43,7 @@ def _landlock(workdir: Path, readable: Sequence[str], *, own_proc: bool) -> str:
     rules = landlock.Ruleset()
     rules.allow_read(paths.readable_system_paths())
     rules.allow_read(paths.code_roots(Path(path) for path in readable))
-    # To find `engines`, Python lists the directory that it lies in.
+    # To find `engines`, Python lists its parent directory.
     rules.allow_list([paths.engines_root()])
     rules.allow_read(paths.readable_proc_paths(own_proc=own_proc))
     rules.allow_devices(paths.device_paths())

@@ -1,8 +1,8 @@
-"""The time that a piece of work may take, asked about between its steps.
+"""A time limit for a piece of work, checked between its steps.
 
-Tools that make forms cannot be told when to stop, and an exception that a signal raises inside them leaves them in any
-state. So nothing is interrupted: the work asks between its steps, wherever it hands a tool the next sample too, and a
-tool that may take minutes in one step runs in a process of its own, which is ended (`seconds_left`).
+Tools that make forms cannot be told to stop, and an exception from a signal would leave them in an undefined state. So
+nothing is interrupted: the work checks the time between its steps, also before each sample that it hands to a tool, and
+a tool that may take minutes in one step runs in a process of its own, which can be killed (`seconds_left`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
-"""When the work has to end, by `time.monotonic()`."""
+"""Time at which the work must end, by `time.monotonic()`."""
 
 
 class Overrun(BaseException):
-    """The time is over; no `Exception`, so that a builder does not take it for its tool's failure."""
+    """Time is up; not an `Exception`, so that a builder does not mistake it for a failure of its tool."""
 
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Give the body, in this thread, so many seconds: `check` and `seconds_left` go by them."""
+    """Limit the body, in this thread, to a number of seconds, for `check` and `seconds_left`."""
     before = _until.set(min(_until.get(), time.monotonic() + seconds))
     try:
         yield
@@ -32,7 +32,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def seconds_left() -> float:
-    """Return how many seconds the work has left, 0 or less if none; infinite if nothing bounds it."""
+    """Return how many seconds the work has left, 0 or less if none; infinite without a limit."""
     return _until.get() - time.monotonic()
 
 

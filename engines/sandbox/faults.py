@@ -1,4 +1,4 @@
-"""What went wrong inside the child, as a failure that a person can act on."""
+"""Exceptions inside the child, as failures that a person can act on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def from_exception(error: BaseException, auditor: Auditor) -> EngineFailure:
         return error
     evidence = "".join(traceback.format_exception(error)[-_EVIDENCE_LINES:]).strip()
     if isinstance(error, MemoryError) or _is_no_memory(error):
-        message = f"The work asked for more memory than it may have: {_sentence(error)}"
+        message = f"The work requested more memory than its limit: {_sentence(error)}"
         return EngineFailure(FailureReason.OUT_OF_MEMORY, message, evidence=evidence)
     if isinstance(error, SystemExit):
         return EngineFailure(
@@ -44,19 +44,20 @@ def _of_model(error: BaseException, place: tuple[str, int], evidence: str) -> En
         f"The model's code failed in {place[0]}, line {place[1]}: {_sentence(error)}",
         node=f"{place[0]}:{place[1]}",
         evidence=evidence,
-        suggested_fix=f"Run {place[0]} where the model was trained, with the same inputs, and correct what it reports.",
+        suggested_fix=f"Run {place[0]} in the training environment, with the same inputs, and fix the error that it "
+        "reports.",
     )
 
 
 def from_import(module: str, error: BaseException) -> EngineFailure:
-    """Return the failure of a module that the child was asked to load before any work."""
+    """Return the failure of a module that the child was to import before any work."""
     missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else module
     what = f"the module {missing} is not installed" if isinstance(error, ModuleNotFoundError) else _sentence(error)
     return EngineFailure(
         FailureReason.TOOLCHAIN_UNAVAILABLE,
         f"{module} cannot be loaded here: {what}.",
         evidence="".join(traceback.format_exception(error)[-_EVIDENCE_LINES:]).strip(),
-        suggested_fix=f"Install what provides {missing} where this work runs, or give the work to another worker.",
+        suggested_fix=f"Install the package that provides {missing} on the worker, or use another worker.",
     )
 
 

@@ -37,10 +37,10 @@ class Following:
     Attributes:
         ready: The child's layers, once it has imported its modules; or why it could not.
         result: What the job returned, or the first failure.
-        exited: Set when the process and its supervisor are gone and collected.
+        exited: Set when the process and its supervisor are gone and reaped.
         tail: The last lines that the child printed.
         progress: The last progress report.
-        risk: The step that the job says it may die of; empty where it says of none.
+        risk: The step that the job declares risky; empty if there is none.
         on_progress: Called or awaited with each report.
         on_log: Called or awaited with each line.
     """
@@ -52,7 +52,7 @@ class Following:
         self.ready: asyncio.Future[Sandbox] = loop.create_future()
         self.result: asyncio.Future[dict[str, Any]] = loop.create_future()
         for future in (self.ready, self.result):
-            # Looked at here, so that a child nobody asks is no "exception was never retrieved".
+            # Retrieved here, so that asyncio does not warn about exceptions of a child that nobody awaits.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.exited = asyncio.Event()
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -76,13 +76,13 @@ class Following:
         return following
 
     def fail(self, error: Exception) -> None:
-        """Note a failure; the first counts, and none after the result."""
+        """Note a failure; only the first counts, and none after the result."""
         for future in (self.ready, self.result):
             if not future.done():
                 future.set_exception(error)
 
     async def finish(self) -> None:
-        """Read what is left of a child that is gone, and close the pipes."""
+        """Read the rest of an ended child's output, and close the pipes."""
         await asyncio.wait(self._readers, timeout=_DRAIN_SECONDS)
         for reader in self._readers:
             reader.cancel()
@@ -101,7 +101,7 @@ class Following:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             self.fail(outcome.broken_protocol(error, self.tail))
             return
-        # The pipe ends when the process does; where it does not, the job has closed it.
+        # The pipe ends with the process; otherwise the job has closed it.
         try:
             async with asyncio.timeout(_GRACE_SECONDS):
                 await self.exited.wait()
@@ -126,11 +126,11 @@ class Following:
                 self.fail(_failure(message["failure"]))
 
     async def _follow_status(self, pipe: Pipe) -> None:
-        """Learn how the worker ended from its supervisor, whose pipe the worker cannot reach."""
+        """Learn from the supervisor how the worker ended, through a pipe that the worker cannot reach."""
         status = await pipe.rest(_MAX_STATUS_BYTES)
         await asyncio.to_thread(self._process.wait)
         self.exited.set()
-        # What the worker said before it ended counts first.
+        # Messages that the worker sent before it ended count first.
         await asyncio.wait(self._readers[:2], timeout=_GRACE_SECONDS)
         self.fail(outcome.ended_early(_exit_code(status), self.tail))
 
@@ -141,19 +141,19 @@ class Following:
             answer = listener(value)
             if answer is not None:
                 await answer
-        except Exception as error:  # The listener is the caller's; its error is the job's.
+        except Exception as error:  # An error of the caller's listener fails the job.
             self.fail(error)
 
 
 def _failure(values: dict[str, Any]) -> EngineFailure:
-    """Return the failure that a child reports, which may be any JSON: with bounded texts and known fields."""
+    """Return the failure that a child reports, which may be any JSON, with bounded texts and known fields."""
     texts = {name: str(value)[:_MAX_TEXT] for name, value in values.items() if name != "retryable"}
     return EngineFailure.from_dict({**texts, "retryable": values.get("retryable") is True})
 
 
 @cache
 def _announce(sentence: str, confined: bool) -> None:
-    """Log once which layers there are; every child of a process has the same."""
+    """Log the layers once; every child of a process has the same."""
     if confined:
         _log.info("sandbox %s", sentence)
     else:
@@ -168,7 +168,7 @@ def _exit_code(status: bytes) -> int | None:
 
 
 async def watch_usage(pid: int, limits: Limits, log: Iterable[str], fail: Callable[[EngineFailure], None]) -> None:
-    """Look at the whole process tree ten times a second; call `fail` once it uses too much."""
+    """Check the whole process tree ten times a second; call `fail` if it uses too much."""
     expendables = processes.Expendables(pid)
     while True:
         expendables.offer()
@@ -181,9 +181,9 @@ async def watch_usage(pid: int, limits: Limits, log: Iterable[str], fail: Callab
 
 
 async def end_tree(process: subprocess.Popen[bytes], exited: asyncio.Event) -> None:
-    """Kill everything under the supervisor and then, unless it ends by itself as it does, the supervisor.
+    """Kill everything under the supervisor, and then the supervisor unless it ends by itself.
 
-    The supervisor goes last: it adopts and collects what is below it, so nothing is left for others to collect.
+    The supervisor goes last because it adopts and reaps the processes below it.
     """
     while not exited.is_set():
         below = processes.descendants(process.pid)

@@ -1,6 +1,6 @@
 """Messages on the control pipes: four letters, a length, and that many bytes of JSON.
 
-The reader trusts nothing: untrusted code lives in the process at the other end and may write anything.
+The reader trusts nothing: untrusted code in the process at the other end may write anything.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 MAGIC = b"LTH1"
 HEADER = struct.Struct("<4sI")
 MAX_PAYLOAD = 64 << 20
-"""Largest message in bytes; a header that promises more is refused before anything is read. More belongs in a file."""
+"""Largest message in bytes; larger ones are refused before they are read, and belong in a file."""
 
 
 class FrameError(ValueError):
-    """The bytes are not a message."""
+    """The bytes are not a valid message."""
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -25,7 +25,7 @@ def encode(message: dict[str, Any]) -> bytes:
     Raises:
         FrameError: The message is larger than `MAX_PAYLOAD`.
         TypeError: A value in it is not JSON.
-        ValueError: A value in it refers to itself.
+        ValueError: A value in it contains itself.
     """
     payload = json.dumps(message, ensure_ascii=True).encode()
     if len(payload) > MAX_PAYLOAD:
@@ -34,7 +34,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def payload_length(header: bytes) -> int:
-    """Return how many bytes follow the header.
+    """Return the number of bytes after the header.
 
     Raises:
         FrameError: The bytes are no header, or announce more than `MAX_PAYLOAD`.

@@ -1,4 +1,4 @@
-"""The worker's side of a job: read the request, run the entry function, send what came of it."""
+"""The worker's side of a job: read the request, run the entry function, send the result."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from engines.sandbox.paths import code_roots
 from engines.sandbox.types import Layer, Progress, Reporter
 
 STACK_SIGNAL = signal.SIGUSR1
-"""On this signal the child prints the stack of every thread to its log."""
+"""Signal on which the child prints the stack of every thread to its log."""
 
 
 def serve(configuration: dict[str, Any], layers: dict[str, Layer]) -> NoReturn:
-    """Load the modules, say that the child is ready, wait for the one job, do it, and end the process."""
+    """Import the modules, report that the child is ready, wait for the one job, do it, and end the process."""
     faulthandler.enable(file=2)
     faulthandler.register(STACK_SIGNAL, file=2, all_threads=True)
     syscalls.handle_on_usual_stack(STACK_SIGNAL)
@@ -55,14 +55,12 @@ class Channel:
         self._lock = Lock()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send one message whole; one that is not JSON or too large becomes a failure."""
+        """Send a complete message; one that is not JSON or too large becomes a failure."""
         try:
             data = frames.encode(message)
         except (TypeError, ValueError) as error:
             data = frames.encode(
-                _failure(
-                    EngineFailure(FailureReason.INTERNAL_ERROR, f"The engine's result cannot be passed on: {error}")
-                )
+                _failure(EngineFailure(FailureReason.INTERNAL_ERROR, f"The engine's result cannot be sent: {error}"))
             )
         with self._lock:
             view = memoryview(data)
@@ -100,14 +98,14 @@ def _failure(failure: EngineFailure, kind: str = "failure") -> dict[str, Any]:
 
 
 def _receive(descriptor: int) -> dict[str, Any] | None:
-    """Return the job, or None when the parent gave the child up."""
+    """Return the job, or None if the parent gave up on the child."""
     with os.fdopen(descriptor, "rb") as pipe:
         header = pipe.read(frames.HEADER.size)
         return frames.decode(pipe.read(frames.payload_length(header))) if header else None
 
 
 def _end(code: int) -> NoReturn:
-    """End without running what the job registered for exit."""
+    """End without running exit handlers of the job."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

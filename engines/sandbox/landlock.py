@@ -1,7 +1,7 @@
-"""Landlock: which files this process may still touch, from the kernel's own rule engine.
+"""Landlock: kernel rules for the files that this process may access.
 
 Needs no privilege. ABI 1 (Linux 5.13) confines files; 2 adds moving between directories, 3 truncation, 4 TCP, 5 device
-ioctls, 6 signals and abstract sockets; 7 adds only what is logged. See landlock(7).
+ioctls, 6 signals and abstract sockets; 7 only adds logging. See landlock(7).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def handled_rights(version: int) -> int:
 
 
 class Ruleset:
-    """Rules under construction: all is refused that no rule allows."""
+    """Rules under construction; everything that no rule allows is refused."""
 
     def __init__(self, version: int | None = None) -> None:
         """Start a ruleset that refuses all that ABI `version` (default: the kernel's) can refuse; raises OSError."""
@@ -65,7 +65,7 @@ class Ruleset:
         self._pinned: list[int] = []
 
     def allow_read(self, paths: Iterable[str | Path]) -> None:
-        """Allow reading and executing at and beneath each path; those that do not exist are passed over."""
+        """Allow reading and executing at and beneath each path; those that do not exist are skipped."""
         self._allow(paths, READ)
 
     def allow_list(self, paths: Iterable[str | Path]) -> None:
@@ -81,10 +81,10 @@ class Ruleset:
         self._allow([path], self._handled & ~(_MAKE_CHAR | _MAKE_BLOCK))
 
     def enforce(self) -> None:
-        """Put the rules on this thread and all that it starts, for good; raises OSError.
+        """Apply the rules to this thread and all that it starts, permanently; raises OSError.
 
-        Needs no_new_privs. The descriptors of the allowed paths stay open: a rule on procfs lasts only as long as
-        something holds its inode.
+        Needs no_new_privs. The descriptors of the allowed paths stay open: a rule on procfs lasts only as long as its
+        inode is held.
         """
         syscalls.call(_RESTRICT_SELF, ctypes.c_int(self._fd), ctypes.c_uint(0))
         os.close(self._fd)

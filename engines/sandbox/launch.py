@@ -1,4 +1,4 @@
-"""Starting the child process with its pipes and nothing else."""
+"""Starts the child process with its pipes and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engines.sandbox.paths import engines_root
 
 @dataclass(frozen=True)
 class Handles:
-    """A started process, the paths it was given without links, and the parent's ends of its pipes, as descriptors."""
+    """A started process, its resolved paths, and the parent's ends of its pipes, as descriptors."""
 
     workdir: Path
     readable: tuple[Path, ...]

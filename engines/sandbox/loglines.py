@@ -1,4 +1,4 @@
-"""Lines out of what a child prints: bounded, decoded, with progress bars thinned out."""
+"""Lines of a child's output: bounded, decoded, with progress bars thinned out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 MAX_LINE = 16 * 1024
-"""Longest line in bytes; what is beyond it is dropped and the cut is marked."""
+"""Longest line in bytes; the rest is dropped and the cut is marked."""
 BAR_INTERVAL = 1.0
 """A line that is overwritten with a carriage return is passed on at most this often, in seconds."""
 
@@ -17,8 +17,8 @@ _BREAK = re.compile(rb"\r\n|\n|\r")
 class LineSplitter:
     r"""Cuts a byte stream into lines.
 
-    A line ends at "\n" or "\r\n". A lone "\r" ends the state of a progress bar: of the states that follow each other
-    quickly only the last is kept. Memory is bounded by `MAX_LINE` whatever arrives.
+    A line ends at "\n" or "\r\n". A lone "\r" ends a state of a progress bar; of states in quick succession only
+    the last is kept. Memory is bounded by `MAX_LINE` whatever the input.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -51,7 +51,7 @@ class LineSplitter:
             self._add(data[start:])
 
     def close(self) -> Iterator[str]:
-        """Yield what is left when the stream ends."""
+        """Yield the rest at the end of the stream."""
         if self._line:
             yield self._take_line()
         else:

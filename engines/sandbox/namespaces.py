@@ -1,6 +1,6 @@
 """Namespaces: no network devices, no other processes, and a file system that is read-only outside the work directory.
 
-As root they are entered directly; otherwise inside a user namespace, where the machine permits one.
+As root they are entered directly, otherwise inside a user namespace, if the machine permits one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PID_MAX_PER_NAMESPACE_SINCE = (6, 14)
 
 
 def enter() -> dict[str, Layer]:
-    """Enter as many namespaces as the machine permits and say which.
+    """Enter as many namespaces as the machine permits and return them.
 
     The process must have a single thread. The PID namespace begins with its next child.
     """
@@ -40,10 +40,10 @@ def enter() -> dict[str, Layer]:
 
 
 def confine_mounts(workdir: Path) -> str:
-    """Make all but the work directory read-only; must run inside the new mount namespace.
+    """Make everything but the work directory read-only; must run inside the new mount namespace.
 
     Returns:
-        What was done, for the description of the layer.
+        The description of the layer.
 
     Raises:
         OSError: The kernel refused (before Linux 5.12, or a hardened container).
@@ -68,9 +68,9 @@ def mount_own_proc() -> None:
 
 
 def bound_tasks() -> Layer:
-    """Bound how many processes and threads this PID namespace can hold; needs its own /proc.
+    """Limit the processes and threads of this PID namespace; needs its own /proc.
 
-    Older kernels have one such limit for the whole machine, which is left alone.
+    Older kernels have only one limit for the whole machine, which stays unchanged.
     """
     if _kernel_version() < _PID_MAX_PER_NAMESPACE_SINCE:
         return Layer(False, "this kernel has no limit per PID namespace; the parent counts processes")
@@ -87,7 +87,7 @@ def _kernel_version() -> tuple[int, int]:
 
 
 def _permitted(*flags: int) -> bool:
-    """Try in a process of its own, so that a half success leaves nothing behind."""
+    """Try it in a separate process, so that a partial success has no effect."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -103,7 +103,7 @@ def _permitted(*flags: int) -> bool:
 
 
 def _enter_user_namespace() -> None:
-    """Enter a user namespace in which the user keeps its own number; raises OSError."""
+    """Enter a user namespace in which the user keeps its id; raises OSError."""
     uid, gid = os.geteuid(), os.getegid()
     syscalls.unshare(syscalls.CLONE_NEWUSER)
     Path("/proc/self/setgroups").write_text("deny")

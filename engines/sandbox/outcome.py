@@ -1,6 +1,6 @@
-"""How a child ended, as a failure that a person can act on.
+"""The end of a child, as a failure that a person can act on.
 
-What to do about a limit depends on what the work is for, so whoever set the limit says it.
+Advice about a limit depends on the kind of work, so the code that set the limit adds it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_PROCESSES = 512
 
 
 class Died(EngineFailure):
-    """The process of a job ended without an answer, or was ended for the memory that it took."""
+    """The process of a job ended without an answer, or was killed for its use of memory."""
 
 
 def ended_early(exit_code: int | None, log: Iterable[str]) -> Died:
@@ -32,7 +32,7 @@ def ended_early(exit_code: int | None, log: Iterable[str]) -> Died:
     if exit_code is None:
         return Died(
             FailureReason.TOOLCHAIN_CRASHED,
-            "The process that did the work disappeared without saying how it ended.",
+            "The process that did the work disappeared without an exit status.",
             evidence=evidence,
             retryable=True,
         )
@@ -49,7 +49,7 @@ def ended_early(exit_code: int | None, log: Iterable[str]) -> Died:
             "The work was killed (SIGKILL) by something other than its own limits, "
             "most likely by the system because the machine ran out of memory.",
             evidence=evidence,
-            suggested_fix="Let less run on this machine at the same time, or use one with more memory.",
+            suggested_fix="Run less on this machine at the same time, or use one with more memory.",
         )
     return Died(
         FailureReason.TOOLCHAIN_CRASHED,
@@ -60,19 +60,19 @@ def ended_early(exit_code: int | None, log: Iterable[str]) -> Died:
 
 
 def broken_protocol(error: Exception, log: Iterable[str]) -> EngineFailure:
-    """Return the failure of a child that sent what is no message."""
-    message = f"The work wrote to the control pipe, which is not its own: {error}."
+    """Return the failure of a child that sent an invalid message."""
+    message = f"The work wrote to the control pipe, which is reserved for the engine: {error}."
     return EngineFailure(FailureReason.TOOLCHAIN_CRASHED, message, evidence="\n".join(log))
 
 
 def closed_control(log: Iterable[str]) -> EngineFailure:
-    """Return the failure of a child that runs on but can no longer answer."""
+    """Return the failure of a child that is still running but can no longer answer."""
     message = "The work closed the control pipe and so cannot return a result; it was stopped."
     return EngineFailure(FailureReason.TOOLCHAIN_CRASHED, message, evidence="\n".join(log))
 
 
 def timed_out(limits: Limits, last: Progress | None, log: Iterable[str]) -> EngineFailure:
-    """Return the failure of work that took too long; the log ends with where each of its threads was."""
+    """Return the failure of work that took too long; the log ends with the stack of each thread."""
     doing = f" It was at {last.fraction:.0%}: {last.message}." if last else ""
     return EngineFailure(
         FailureReason.TIMEOUT,
@@ -82,18 +82,18 @@ def timed_out(limits: Limits, last: Progress | None, log: Iterable[str]) -> Engi
 
 
 def over_memory(used: Usage, limits: Limits, log: Iterable[str]) -> Died:
-    """Return the failure of work that used more memory than it may."""
+    """Return the failure of work that exceeded its memory limit."""
     message = f"The work used {_size(used.memory_bytes)} of memory; its limit is {_size(limits.memory_bytes)}."
     return Died(FailureReason.OUT_OF_MEMORY, message, evidence="\n".join(log))
 
 
 def too_many_processes(used: Usage, log: Iterable[str]) -> EngineFailure:
-    """Return the failure of work that multiplies."""
+    """Return the failure of work that started too many processes."""
     return EngineFailure(
         FailureReason.UNSAFE_MODEL,
         f"The work started {used.processes} processes; it was stopped at {MAX_PROCESSES}.",
         evidence="\n".join(log),
-        suggested_fix="Remove what starts processes from the model's code.",
+        suggested_fix="Remove the code that starts processes from the model.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The parent's side: start a child, give it one job, and end it with all that it started."""
+"""The parent's side: start a child, give it one job, and end it with all its processes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Killed(EngineFailure):
 class Child:
     """One process in the sandbox, for one job.
 
-    Made by `spawn`; usable as an async context manager, which kills it at the end.
+    Created by `spawn`; as an async context manager it kills the process at the end.
     """
 
     def __init__(self, handles: Handles, following: Following) -> None:
@@ -91,7 +91,7 @@ class Child:
 
     @property
     def risk(self) -> str:
-        """The step that the job says it may die of (`Reporter.risk`); empty where it says of none."""
+        """The step that the job declares risky (`Reporter.risk`); empty if there is none."""
         return self._following.risk
 
     @property
@@ -103,7 +103,7 @@ class Child:
         """Wait until the modules are imported.
 
         Raises:
-            EngineFailure: TOOLCHAIN_UNAVAILABLE names a module that cannot be imported; TOOLCHAIN_CRASHED when
+            EngineFailure: TOOLCHAIN_UNAVAILABLE names a module that cannot be imported; TOOLCHAIN_CRASHED if
                 importing ended the process; `Killed` if `kill` was called.
         """
         try:
@@ -131,13 +131,13 @@ class Child:
         Args:
             entry: "package.module:function"; called as `function(request, workdir, reporter)` and returns a dict.
             request: JSON-ready values.
-            limits: What the job may use.
+            limits: Limits of the job.
             on_progress: Called or awaited with each report, in order.
             on_log: Called or awaited with each line printed, in order.
 
         Raises:
-            EngineFailure: What went wrong; `Killed` if `kill` was called meanwhile.
-            RuntimeError: The child has had its job.
+            EngineFailure: The failure of the job; `Killed` if `kill` was called meanwhile.
+            RuntimeError: The child has already done its job.
         """
         if self._used:
             raise RuntimeError("a child does one job; spawn another")
@@ -150,7 +150,7 @@ class Child:
             await self.kill()
 
     async def kill(self) -> None:
-        """End the process and everything that it started, at once; returns when all are gone, also if called again."""
+        """Kill the process and everything that it started; returns when all are gone, also if called again."""
         if self._ending is None:
             self._ending = asyncio.create_task(self._end())
         await asyncio.shield(self._ending)
@@ -173,8 +173,8 @@ class Child:
                 return await asyncio.shield(self._following.result)
         except TimeoutError:
             if not clock.expired():
-                raise  # A listener's own.
-            # The worker answers with the stack of each thread, so that the evidence shows where it was.
+                raise  # from a listener
+            # The worker prints the stack of each thread, so that the evidence shows what it was doing.
             self._handles.process.send_signal(signal.SIGUSR1)
             await asyncio.sleep(_STACKS_SECONDS)
             raise outcome.timed_out(limits, self._following.progress, self._following.tail) from None
@@ -227,5 +227,5 @@ def _write_repro(workdir: Path, entry: str, request: dict[str, Any], limits: Lim
     }
     for name, text in (("request.json", json.dumps(job, indent=2)), ("repro.py", _REPRO)):
         path = workdir / name
-        path.unlink(missing_ok=True)  # Never through a link that an input brought along.
+        path.unlink(missing_ok=True)  # Never write through a link that came with an input.
         path.write_text(text, encoding="utf-8")

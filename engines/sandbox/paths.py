@@ -1,4 +1,4 @@
-"""Which files outside its work directory a child may read."""
+"""The files outside its work directory that a child may read."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ def code_roots(readable: Iterable[Path] = ()) -> list[Path]:
 
 
 def readable_system_paths() -> list[str]:
-    """Return the system directories and files that a child may read, where they exist."""
+    """Return the existing system directories and files that a child may read."""
     return [path for path in _SYSTEM if os.path.exists(path)]
 
 
 def readable_proc_paths(*, own_proc: bool) -> list[str]:
-    """Return what a child may read of /proc: all of its own one, or itself and the machine's figures."""
+    """Return the parts of /proc that a child may read: all of its own, or itself and the machine's figures."""
     return ["/proc"] if own_proc else ["/proc/self", *(f"/proc/{name}" for name in _PROC_SHARED)]
 
 

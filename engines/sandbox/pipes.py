@@ -1,4 +1,4 @@
-"""Reading a child's pipes in asyncio, with bounded buffers."""
+"""Reads a child's pipes in asyncio, with bounded buffers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Pipe:
         """Yield each message until the stream ends.
 
         Raises:
-            FrameError: What arrived is no message.
+            FrameError: The data are not a message.
         """
         while True:
             try:
@@ -52,7 +52,7 @@ class Pipe:
             yield frames.decode(payload) if decode_here else await asyncio.to_thread(frames.decode, payload)
 
     async def lines(self) -> AsyncIterator[str]:
-        """Yield each line until the stream ends, as `LineSplitter` cuts them."""
+        """Yield each line of `LineSplitter` until the stream ends."""
         splitter = LineSplitter()
         while data := await self._reader.read(_CHUNK):
             for line in splitter.feed(data):
@@ -61,7 +61,7 @@ class Pipe:
             yield line
 
     async def rest(self, bound: int) -> bytes:
-        """Return what arrives until the stream ends, at most `bound` bytes of it."""
+        """Return the data until the stream ends, at most `bound` bytes."""
         kept = b""
         while data := await self._reader.read(_CHUNK):
             kept = (kept + data)[:bound]
@@ -69,7 +69,7 @@ class Pipe:
 
 
 async def write_all(descriptor: int, data: bytes) -> None:
-    """Write to a child and close the descriptor; that a child is gone is no error here but reported elsewhere."""
+    """Write to a child and close the descriptor; a child that is gone is reported elsewhere."""
 
     def write() -> None:
         view = memoryview(data)

@@ -1,4 +1,4 @@
-"""The tree of processes under a child: who is in it, what it uses, and its end. Reads /proc, imports nothing heavy."""
+"""The process tree under a child: members, usage, killing. Reads /proc, imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process tree uses at one moment: resident memory in bytes, and how many processes it has."""
+    """Current use of a process tree: resident memory in bytes, and number of processes."""
 
     memory_bytes: int
     processes: int
 
 
 class Expendables:
-    """The processes that a job starts: they are the first to go where the machine runs out of memory, the job is not.
+    """The processes that a job starts: if the machine runs out of memory, the kernel kills them before the job.
 
-    The job itself cannot say so: it sees /proc read-only.
+    The job itself cannot arrange this, because it sees /proc read-only.
     """
 
     def __init__(self, root: int) -> None:
-        """Spare what is there already."""
+        """Spare the existing processes."""
         self._root = root
         self._seen = {root, *descendants(root)}
 
     def offer(self) -> None:
-        """Name what was started since to the kernel, where it lets this process."""
+        """Mark new processes for the kernel, if it permits that."""
         started = set(descendants(self._root)) - self._seen
         self._seen |= started
         for pid in started:
@@ -52,10 +52,10 @@ def descendants(root: int) -> list[int]:
 
 
 def usage(root: int, above: int) -> Usage:
-    """Return what `root` and all under it use.
+    """Return the use of `root` and all processes under it.
 
-    Resident memory counts pages that several processes share once for each. Where that sum is above `above` and there
-    is more than one process, the proportional figure is taken, which is exact but costs the kernel more.
+    Resident memory counts shared pages once per process. If that sum is over `above` and there is more than one
+    process, the proportional figure is used, which is exact but costs the kernel more.
     """
     pids = [root, *descendants(root)]
     resident = sum(_resident(pid) for pid in pids)
@@ -65,7 +65,7 @@ def usage(root: int, above: int) -> Usage:
 
 
 def kill(pid: int) -> None:
-    """Kill a process at once, if it still exists."""
+    """Kill a process if it still exists."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -73,12 +73,12 @@ def kill(pid: int) -> None:
 
 
 def _children_lookup() -> Callable[[int], list[int]]:
-    """Return what finds the children of a process: the kernel's own list where it keeps one, else a scan of /proc."""
+    """Return the function that finds children of a process: the kernel's list if there is one, else a scan of /proc."""
     if os.path.exists("/proc/thread-self/children"):
         return _listed_children
     children: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
-        # The name of the program, in parentheses, may itself hold parentheses and spaces.
+        # The program's name, in parentheses, may contain parentheses and spaces.
         fields = _read(f"/proc/{name}/stat").rpartition(")")[2].split()
         if len(fields) > 1:
             children.setdefault(int(fields[1]), []).append(int(name))

@@ -1,4 +1,4 @@
-"""Running a job again by hand, from what its child left in the work directory."""
+"""Runs a job again by hand, from the files that its child left in the work directory."""
 
 from __future__ import annotations
 

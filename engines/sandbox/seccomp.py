@@ -1,8 +1,8 @@
 """A seccomp filter: system calls that no engine needs and untrusted code must not have.
 
 `socket` is on the list, so there is no network and no connection to a local service (a Docker or database socket)
-even where namespaces are forbidden; `socketpair` is not, so asyncio and multiprocessing pipes work. io_uring is refused
-since it would reach both from the side. Refused calls fail with EPERM. Needs no privilege beyond no_new_privs.
+even if namespaces are forbidden; `socketpair` is not, so asyncio and multiprocessing pipes work. io_uring is refused
+because it would bypass both. Refused calls fail with EPERM. Needs no privilege beyond no_new_privs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Machine:
 
 
 _MACHINES = {"x86_64": _Machine(0xC000003E, 56, 435), "aarch64": _Machine(0xC00000B7, 220, 435)}
-# What is refused, and its number on x86_64 and aarch64.
+# Refused system calls with their numbers on x86_64 and aarch64.
 _REFUSED = """
 socket              41  198
 acct               163   89
@@ -102,7 +102,7 @@ def refused_calls(machine: str) -> dict[str, int]:
     """Return the names of the refused system calls with their numbers on a machine.
 
     Raises:
-        ValueError: The machine is none of those in the table.
+        ValueError: The machine is not in the table.
     """
     column = 1 + list(_MACHINES).index(machine)
     rows = (line.split() for line in _REFUSED.split("\n") if line)
@@ -113,7 +113,7 @@ def program(machine: str) -> bytes:
     """Return the filter for a machine (as `platform.machine()` names it) as classic BPF.
 
     Raises:
-        KeyError: The system call numbers of this machine are not known here.
+        KeyError: The system call numbers of this machine are unknown.
     """
     spec = _MACHINES[machine]
     instructions = [
@@ -140,13 +140,13 @@ def program(machine: str) -> bytes:
 
 
 def enforce() -> int:
-    """Put the filter on this thread and all that it starts, for good.
+    """Apply the filter to this thread and all that it starts, permanently.
 
     Returns:
-        How many system calls are refused.
+        The number of refused system calls.
 
     Raises:
-        OSError: The kernel has no seccomp filters, or this machine's numbers are not known.
+        OSError: The kernel has no seccomp filters, or this machine's numbers are unknown.
     """
     machine = platform.machine()
     if machine not in _MACHINES:

@@ -59,19 +59,19 @@ def prctl(option: int, *arguments: int) -> int:
 
 
 def end_with(parent: int) -> None:
-    """Let this process be killed when the one that started it ends; leave at once if that has ended already."""
+    """Let this process be killed when its parent ends; exit immediately if the parent has ended already."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def handle_on_usual_stack(number: int) -> None:
-    """Let the handler that a signal has run on the stack of the thread it interrupts; raises OSError.
+    """Run the handler of a signal on the stack of the interrupted thread; raises OSError.
 
-    Python asks for the thread's alternate stack. OpenVINO's CPU plug-in (2026.4) gives one to the thread that makes a
-    `Core`, unmaps it when that `Core` goes, and where two of them do not go in the reverse order of their making, puts
-    the unmapped one back in place: the next handler that asks for it ends the process by SIGSEGV, or writes into what
-    has been mapped there since.
+    Python uses the thread's alternate stack. OpenVINO's CPU plug-in (2026.4) installs one in the thread that creates a
+    `Core`, unmaps it when that `Core` is destroyed, and if two are not destroyed in reverse order of their creation,
+    installs the unmapped one again: the next handler that uses it ends the process by SIGSEGV, or writes into memory
+    that has been mapped there since.
     """
     action = _SignalAction()
     _checked(_libc.sigaction(number, None, ctypes.byref(action)))
@@ -106,7 +106,7 @@ def set_read_only(path: str, read_only: bool, *, recursive: bool = False) -> Non
 
 
 def drop_capabilities() -> None:
-    """Give up every capability, for this process and whatever it executes; raises OSError."""
+    """Drop every capability, for this process and the programs that it executes; raises OSError."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
@@ -118,7 +118,7 @@ def drop_capabilities() -> None:
 
 
 def flush_stdio() -> None:
-    """Write out what C and C++ libraries have printed so far."""
+    """Flush the output buffers of C and C++ libraries."""
     _libc.fflush(None)
 
 

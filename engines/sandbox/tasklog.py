@@ -1,4 +1,4 @@
-"""The log of a task: the engines' log records and what tools print."""
+"""The log of a task: the engines' log records and the output of tools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 
 class _TaskLog(logging.Handler):
-    """Writes to whatever standard output is now: what a child prints is the task's log."""
+    """Writes to the current standard output, which is the task's log in a child."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
@@ -20,25 +20,24 @@ class _TaskLog(logging.Handler):
 
 
 def log_to_stdout() -> None:
-    """Send what the engines log to standard output; calling it again changes nothing."""
+    """Send the engines' log records to standard output; repeated calls change nothing."""
     engines = logging.getLogger("engines")
     if not any(isinstance(handler, _TaskLog) for handler in engines.handlers):
         engines.addHandler(_TaskLog())
         engines.setLevel(logging.INFO)
-    if not logging.root.handlers:  # tools that log carelessly would add one, and every line would stand there twice
+    if not logging.root.handlers:  # otherwise careless tools add one, and every line appears twice
         logging.root.addHandler(logging.NullHandler())
 
 
 @contextmanager
 def quiet(log: logging.Logger) -> Iterator[None]:
-    """Take what Python code prints meanwhile, and what torch's own loggers write, into a log.
+    """Redirect the output of Python code and of torch's own loggers to a log.
 
-    Many of these loggers have a handler of their own. torch.export prints the graph that it could not make, whoever
-    catches the error. The exporter of TorchScript does so from C++, because it switches its own log on, whatever it was
-    asked: it is kept from that.
+    Many of these loggers have their own handlers. torch.export prints the graph that it failed to export even if the
+    error is caught. TorchScript's exporter prints from C++ because it always switches its log on; that is prevented.
 
     Args:
-        log: Takes the text once the block is over, at INFO.
+        log: Receives the text at the end of the block, at INFO.
     """
     written = io.StringIO()
     names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]

@@ -9,20 +9,20 @@ from typing import Any
 
 _MIN_INTERVAL = 0.05
 DEATHS = "deaths"
-"""Field of a request that is run again: what ended its processes, in order, each `{"step", "failure", "at"}`.
+"""Field of a repeated request: the ends of its earlier processes, in order, each `{"step", "failure", "at"}`.
 
-`at` is by `time.monotonic()`, which is that of all processes.
+`at` is a time of `time.monotonic()`, which all processes share.
 """
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use.
+    """Limits of one job.
 
     Attributes:
         memory_bytes: Resident memory of the child and everything it started, in bytes.
         timeout_seconds: Wall-clock time from the start of the job, in seconds.
-        spent_seconds: How much of that time the job took in processes that died (see `Reporter.risk`).
+        spent_seconds: Part of that time that processes which died have used (see `Reporter.risk`).
     """
 
     memory_bytes: int
@@ -43,17 +43,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: a fraction from 0 to 1 and what it is doing now."""
+    """Progress of a job: a fraction from 0 to 1, and the current step."""
 
     fraction: float
     message: str
 
 
 class Reporter:
-    """What an entry function tells its caller while it works."""
+    """Messages from an entry function to its caller while it works."""
 
     def __init__(self, send: Callable[[Progress], None], risk: Callable[[str], None] = lambda _step: None) -> None:
-        """Hand every report to `send`, and every step that is risked to `risk`."""
+        """Pass every report to `send`, and every risky step to `risk`."""
         self._send = send
         self._risk = risk
         self._last = Progress(-1.0, "")
@@ -66,7 +66,7 @@ class Reporter:
 
         Args:
             fraction: Share of the work that is done; clipped to 0…1.
-            message: What the work is doing, for a person.
+            message: The current step, for people.
         """
         now = monotonic()
         if message == self._last.message and now - self._sent_at < _MIN_INTERVAL and fraction < 1.0:
@@ -76,10 +76,10 @@ class Reporter:
         self._send(self._last)
 
     def risk(self, step: str) -> None:
-        """Say that the process may die of what it does from now on, and that the job can go on without that.
+        """Declare that the process may die from now on, and that the job can continue without this step.
 
-        Where it dies, a worker runs the job again, once for each step: in the same work directory, with the same
-        request, in which `DEATHS` names the step.
+        If it dies, a worker runs the job again, once per step, in the same work directory with the same request, in
+        which `DEATHS` names the step.
 
         Args:
             step: Name of the step, the same in every process of the job; empty once it is over.
@@ -89,7 +89,7 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: whether it is active, and how, or why not."""
+    """One layer: whether it is active, and details or the reason why not."""
 
     active: bool
     detail: str
@@ -97,22 +97,22 @@ class Layer:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """The layers around one child, by name, in the order in which they were put on."""
+    """The layers around one child, by name, in the order of their activation."""
 
     layers: dict[str, Layer]
 
     @property
     def network_absent(self) -> bool:
-        """True where the kernel refuses the child every connection."""
+        """Whether the kernel refuses the child every connection."""
         return self._any("network_namespace", "seccomp")
 
     @property
     def writes_confined(self) -> bool:
-        """True where the kernel refuses every write outside the work directory."""
+        """Whether the kernel refuses every write outside the work directory."""
         return self._any("landlock", "mount_namespace")
 
     def describe(self) -> dict[str, Any]:
-        """Return the layers as JSON-ready values, with the two promises that depend on them."""
+        """Return the layers as JSON-ready values, with the two guarantees that they give."""
         return {
             "network_absent": self.network_absent,
             "writes_confined": self.writes_confined,
@@ -120,14 +120,14 @@ class Sandbox:
         }
 
     def sentence(self) -> str:
-        """Return one line for a log: what is active, and what is not and why."""
+        """Return one line for a log: active layers, and inactive ones with the reason."""
         active = [name for name, layer in self.layers.items() if layer.active]
         missing = [f"{name} ({layer.detail})" for name, layer in self.layers.items() if not layer.active]
         return f"active: {', '.join(active) or 'none'}" + (f"; not active: {', '.join(missing)}" if missing else "")
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Sandbox:
-        """Return what a child reported: a mapping of layer name to [active, detail]."""
+        """Return the layers from a child's report, a mapping of layer name to [active, detail]."""
         return cls({str(name): Layer(bool(active), str(detail)) for name, (active, detail) in message.items()})
 
     def _any(self, *names: str) -> bool:

@@ -50,16 +50,16 @@ def test_nested_inputs_are_found_where_they_stand() -> None:
     assert [name for name, _, _ in inputs] == ["input_0_a", "input_0_b", "input_1"]
     assert convention.places[0] == Place("batch", (Step("dict", "a"),))
     assert convention.values(({"b": 2, "a": 1},), {"index": 3}) == [1, 2, 3]
-    with pytest.raises(EngineFailure, match=r"a tensor at batch\[b\]; what was given as 'batch' has none there"):
+    with pytest.raises(EngineFailure, match=r"a tensor at batch\[b\]; the value of 'batch' has none there"):
         convention.values(({"a": 1}, 3), {})
 
 
 @pytest.mark.parametrize(
     ("positional", "named", "words"),
     [
-        ((1, 2, 3), {}, "given were 3 arguments"),
+        ((1, 2, 3), {}, "the call has 3 arguments"),
         ((1,), {"a": 1}, "'a' was given twice"),
-        ((1, 2), {"c": 1}, "'c' was given and is none of them"),
+        ((1, 2), {"c": 1}, "'c' is none of them"),
         ((1,), {}, "'b' is missing"),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_graph_is_called_with_arrays_and_saved_as_a_package(graph: Path, tmp_p
     assert "<html" in report.html
     with pytest.raises(EngineFailure, match=r"takes float32 1..4 \* 8; given was float32 5 \* 8"):
         model(np.zeros((5, 8), np.float32))
-    with pytest.raises(EngineFailure, match="'z' was given and is none of them"):
+    with pytest.raises(EngineFailure, match="'z' is none of them"):
         model(z=samples)
     assert "not an empty folder" in failure_of(graph, 0, "cpu", shapes, save_path=tmp_path / "saved").message
 
@@ -196,7 +196,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(arguments: tuple[Any, ...], w
 
 def test_weights_alone_are_refused_with_what_to_do(tmp_path: Path) -> None:
     torch.save(Net().state_dict(), tmp_path / "weights.pth")
-    assert "hand over the network itself" in failure_of(tmp_path / "weights.pth", 0, "cpu", ["1*8"]).message
+    assert "pass the network itself" in failure_of(tmp_path / "weights.pth", 0, "cpu", ["1*8"]).message
 
 
 @pytest.mark.parametrize(
