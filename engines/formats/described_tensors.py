@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.pytorch.restricted import TensorInfo
 from engines.tensors.signature import DTYPES, TensorSpec
 
 MAX_LISTED = 10_000
 """Most tensors that a description lists."""
 _MAX_BYTES = 1 << 50
+
+
+ITEM_BYTES = {
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+    "bool": 1,
+    "complex64": 8,
+    "complex128": 16,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+}
+"""Bytes per element, by element type."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor of a checkpoint, without its elements."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all elements."""
+        return self.elements * ITEM_BYTES[self.dtype]
 
 
 def describe_tensors(tensors: Mapping[str, TensorInfo], shown_path: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.formats.described_tensors import describe_tensors, most_frequent
-from engines.formats.pytorch.restricted import MalformedPickleError, TensorInfo
-from engines.formats.torch_archives import opened
+from engines.formats.described_tensors import TensorInfo, describe_tensors, most_frequent
+from engines.formats.torch_files.archives import opened
+from engines.formats.torch_files.restricted import MalformedPickleError
 from engines.tensors.shapes import OPEN_EXTENT
 
 _MAX_JSON_BYTES = 512 << 20

@@ -8,7 +8,7 @@ from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.files import read_json
-from engines.formats.huggingface.files import refuse_code
+from engines.formats.huggingface.description import refuse_code
 
 _TOKENIZER = (
     "tokenizer.json",

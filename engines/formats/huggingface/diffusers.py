@@ -14,7 +14,7 @@ from engines.formats.files import read_json
 from engines.formats.huggingface.configurations import read_config
 from engines.formats.huggingface.loading import load_weights_of
 from engines.formats.protocol import not_installed
-from engines.formats.torch_export.keyword_network import KeywordNetwork, keyword_network
+from engines.formats.torch_export.arguments import KeywordNetwork, keyword_network
 from engines.spec.template import Component
 from engines.tensors.inputs import ComponentInput
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.formats.huggingface.files import read_weights, weight_files
+from engines.formats.huggingface.description import read_weights, weight_files
 from engines.formats.torch_export.module_source import listing
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from engines.formats.huggingface.inputs import (
 from engines.formats.huggingface.loading import load_config, load_model, model_class
 from engines.formats.huggingface.tasks import DECODER, ENCODER, SEQ2SEQ, Task, task_of
 from engines.formats.source import Source
+from engines.formats.torch_export.arguments import KeywordNetwork, keyword_network
 from engines.formats.torch_export.forward import to_tensors
-from engines.formats.torch_export.keyword_network import KeywordNetwork, keyword_network
 from engines.formats.torch_export.module_source import module_source
 from engines.spec.open_axes import Declared, shape_in_words
 from engines.spec.template import Component

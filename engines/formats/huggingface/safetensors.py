@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.pytorch.restricted import TensorInfo
+from engines.formats.described_tensors import TensorInfo
 from engines.spec.sniff import sniff
 
 _MAX_HEADER_BYTES = 100_000_000

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.pytorch.description import Checkpoint, read_checkpoint
-from engines.formats.pytorch.inert import INERT
 from engines.formats.pytorch.placing import fits
+from engines.formats.torch_files.inert import INERT
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.described_tensors import describe_tensors
-from engines.formats.pytorch import restricted
-from engines.formats.pytorch.restricted import ITEM_BYTES, MalformedPickleError, StorageInfo, TensorInfo
+from engines.formats.described_tensors import ITEM_BYTES, TensorInfo, describe_tensors
+from engines.formats.torch_files import restricted
+from engines.formats.torch_files.restricted import MalformedPickleError, StorageInfo
 from engines.spec.sniff import sniff
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -36,13 +36,13 @@ class SavedModel(Format):
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
         """Describe the graph, and the signature that is served."""
-        from engines.formats.saved_model.files import describe_saved_model
+        from engines.formats.saved_model.description import describe_saved_model
 
         return [describe_saved_model(folder)]
 
     def graph_inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
         """Return the inputs of the component's signature."""
-        from engines.formats.saved_model.files import choose_signature, inspect_saved_model
+        from engines.formats.saved_model.description import choose_signature, inspect_saved_model
 
         model = inspect_saved_model(self.located(request, component, workdir))
         return model.signatures[choose_signature(model, component.state_dict_key)][0]

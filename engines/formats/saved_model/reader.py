@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.saved_model.files import choose_signature, inspect_saved_model, model_file
+from engines.formats.saved_model.description import choose_signature, inspect_saved_model, model_file
 from engines.formats.source import Runner, Source, SourceGraph
 from engines.formats.tensorflow.graph import Graph, SavedModel
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx

@@ -6,8 +6,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from engines.formats.described_tensors import describe_tensors, most_frequent
-from engines.formats.pytorch.restricted import TensorInfo
+from engines.formats.described_tensors import TensorInfo, describe_tensors, most_frequent
 from engines.formats.tensorflow.graph import Graph
 
 _HIDDEN = frozenset({"Const", "Placeholder", "NoOp", "Identity", "VarHandleOp", "ReadVariableOp"})

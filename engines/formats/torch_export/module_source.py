@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.source import Source, SourceGraph
-from engines.formats.torch_export.export_job import ExportJob, Observed, Point, observe
+from engines.formats.torch_export.arguments import nested_network
+from engines.formats.torch_export.export_job import ExportJob, Observed, Point, observe, output_specs
 from engines.formats.torch_export.forward import run_module, users_network
 from engines.formats.torch_export.inference_form import inference_form
-from engines.formats.torch_export.nesting import nested_network
 from engines.formats.torch_export.onnx_export import export, flat_network
-from engines.formats.torch_export.output_shapes import output_specs
 from engines.formats.torch_export.statefulness import refuse_stateful
 from engines.runtimes.torch_networks.decisions import decision_warnings
 from engines.spec.template import Component

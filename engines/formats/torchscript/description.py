@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.formats.described_tensors import describe_tensors, most_frequent
-from engines.formats.pytorch import restricted
-from engines.formats.pytorch.restricted import MalformedPickleError, StorageInfo, TensorInfo
-from engines.formats.torch_archives import opened
+from engines.formats.described_tensors import ITEM_BYTES, TensorInfo, describe_tensors, most_frequent
+from engines.formats.torch_files import restricted
+from engines.formats.torch_files.archives import opened
+from engines.formats.torch_files.restricted import MalformedPickleError, StorageInfo
 
 _MAX_CODE_BYTES = 64 << 20
 _MAX_DEPTH = 100
@@ -59,7 +59,7 @@ def describe_torchscript(path: Path, shown_path: str) -> dict[str, Any]:
         with archive.open(entries["data.pkl"]) as file:
             module = restricted.load(file, storages, _Stubs())
         for key, storage in storages.items():
-            wanted = storage.elements * restricted.ITEM_BYTES.get(storage.dtype, 1)
+            wanted = storage.elements * ITEM_BYTES.get(storage.dtype, 1)
             record = entries.get(f"data/{key}")
             if record is None or record.file_size < wanted:
                 raise MalformedPickleError(f"the weights of the record data/{key} are missing or cut")

@@ -15,7 +15,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats import FORMATS
 from engines.formats.huggingface import diffusers
 from engines.formats.huggingface.configurations import companions, read_config
-from engines.formats.huggingface.files import read_weights, weight_files
+from engines.formats.huggingface.description import read_weights, weight_files
 from engines.formats.huggingface.tasks import task_of
 from engines.spec.source_files import folder_inside
 from engines.spec.template import Component

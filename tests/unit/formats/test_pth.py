@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.described_tensors import TensorInfo
 from engines.formats.pytorch.description import describe_pth, read_checkpoint
-from engines.formats.pytorch.restricted import TensorInfo
 
 
 def _weights() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.frozen_graph.description import describe_frozen_graph
-from engines.formats.saved_model.files import describe_saved_model, inspect_saved_model
+from engines.formats.saved_model.description import describe_saved_model, inspect_saved_model
 from engines.formats.tensorflow.graph import _declared, parse_graph
 from engines.formats.tensorflow.graph_ends import find_ends
 from engines.formats.tensorflow.messages_pb2 import GraphDef, NodeDef

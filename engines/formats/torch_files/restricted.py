@@ -8,7 +8,6 @@ first, so that a length or an index that lies costs no memory.
 
 from __future__ import annotations
 
-import math
 import pickle
 import pickletools
 from _compat_pickle import IMPORT_MAPPING
@@ -18,31 +17,11 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.pytorch.inert import INERT
+from engines.formats.described_tensors import ITEM_BYTES, TensorInfo
+from engines.formats.torch_files.inert import INERT
 
 MAX_PICKLE_BYTES = 256 * 2**20
 MAX_OPCODES = 20_000_000
-ITEM_BYTES = {
-    "float16": 2,
-    "bfloat16": 2,
-    "float32": 4,
-    "float64": 8,
-    "int8": 1,
-    "int16": 2,
-    "int32": 4,
-    "int64": 8,
-    "uint8": 1,
-    "uint16": 2,
-    "uint32": 4,
-    "uint64": 8,
-    "bool": 1,
-    "complex64": 8,
-    "complex128": 16,
-    "float8_e4m3fn": 1,
-    "float8_e5m2": 1,
-}
-"""Bytes per element of the element types that a checkpoint may hold."""
-
 _STORAGES = {
     "HalfStorage": "float16",
     "BFloat16Storage": "bfloat16",
@@ -77,24 +56,6 @@ class StorageInfo:
     key: str
     dtype: str
     elements: int
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A tensor of a checkpoint, without its elements."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all elements."""
-        return self.elements * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
