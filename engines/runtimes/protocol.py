@@ -13,8 +13,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-import numpy as np
-
 from engines.runtimes.opened import CallTimes
 from engines.runtimes.source import GRAPH, BuildSource
 from engines.spec.devices import Device
@@ -189,8 +187,3 @@ class Runtime(Protocol):
     def environment(self, target: Device) -> dict[str, str]:
         """Return what may change a form or its results: versions of packages, driver and chip. Imports no framework."""
         ...
-
-
-def contiguous(inputs: Mapping[str, Array]) -> Arrays:
-    """Return the inputs as the C-contiguous arrays that runtimes read without a copy of their own."""
-    return {name: np.asarray(value, order="C") for name, value in inputs.items()}

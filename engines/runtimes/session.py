@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.opened import CallTimes, Opened, UnfitMachineError, set_up_process
-from engines.runtimes.protocol import BuiltForm, Session, contiguous
+from engines.runtimes.protocol import BuiltForm, Session
 from engines.runtimes.refusals import crashed
 from engines.tensors import Array, Arrays
 
@@ -30,7 +32,7 @@ class OpenedSession(Session):
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Return every output by name."""
         try:
-            values = self._opened.run(contiguous(inputs))
+            values = self._opened.run(_contiguous(inputs))
         except Exception as error:
             raise crashed(self._title, "run the model", error) from error
         return self._named(values)
@@ -38,14 +40,14 @@ class OpenedSession(Session):
     def timed(self, inputs: Mapping[str, Array]) -> tuple[Arrays, CallTimes]:
         """Return the outputs of a call, and its times."""
         try:
-            values, times = self._opened.timed(contiguous(inputs))
+            values, times = self._opened.timed(_contiguous(inputs))
         except Exception as error:
             raise crashed(self._title, "run the model", error) from error
         return self._named(values), times
 
     def run_many(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
         """Return the outputs of many calls, in order."""
-        kept = [contiguous(feed) for feed in feeds]  # streams read them until their calls end
+        kept = [_contiguous(feed) for feed in feeds]  # streams read them until their calls end
         try:
             found = self._opened.run_many(kept)
         except Exception as error:
@@ -90,3 +92,8 @@ def open_session(
     except Exception as error:
         raise (translate(error) if translate else crashed(title, "load the model", error)) from error
     return OpenedSession(title, opened, form.outputs)
+
+
+def _contiguous(inputs: Mapping[str, Array]) -> Arrays:
+    """Return the inputs as the C-contiguous arrays that runtimes read without a copy of their own."""
+    return {name: np.asarray(value, order="C") for name, value in inputs.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from pydantic import BaseModel
 
 from engines.failures import InvalidField
@@ -48,6 +47,8 @@ def preprocess(array: Array, steps: Preprocessing, dtype: str) -> Array:
     """Return an input as the network takes it, in the network's dtype; computed in float64 and rounded once."""
     if not steps.active:
         return array
+    import numpy as np
+
     value = array.astype(np.float64)
     axis = channel_axis(steps, value.shape)
     if steps.swaps_channels:

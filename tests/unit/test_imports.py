@@ -48,6 +48,11 @@ def test_no_framework_is_imported(module: str) -> None:
     assert not imported_by(f"import {module}") & FRAMEWORKS
 
 
+@pytest.mark.parametrize("service", ["registry", "template", "converter", "quantizer", "optimizer"])
+def test_api_processes_do_without_numpy(service: str) -> None:
+    assert "numpy" not in imported_by(f"import services.{service}.main")
+
+
 def test_the_command_line_starts_without_grpc() -> None:
     assert "grpc" not in imported_by("import services.cli.main")
 
