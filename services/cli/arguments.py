@@ -1,4 +1,4 @@
-"""Arguments as people type them: preprocessing steps, arguments of postprocess methods, tensor information."""
+"""Parsing of typed arguments: preprocessing steps, arguments of postprocess methods, tensor information."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parse_steps(texts: list[str]) -> list[PreprocessingStep]:
     """Return the steps of `--step` options, in their order.
 
     Raises:
-        CliError: A text is no step.
+        CliError: A text is not a step.
     """
     return [_step(text) for text in texts]
 
@@ -38,11 +38,11 @@ def _step(text: str) -> PreprocessingStep:
         if name == "transpose":
             return PreprocessingStep(transpose=Axes(order=[int(axis) for axis in value.split(",")]))
     except ValueError:
-        pass  # told below, with every other text that is no step
+        pass  # reported below, like every other invalid step
     if text == "cvtRGB":
         return PreprocessingStep(cvt_rgb=True)
     raise CliError(
-        f"--step {text!r} is no step; steps are resize=HEIGHTxWIDTH, centercrop=…, equal_resize=…, cvtRGB and "
+        f"--step {text!r} is not a step; steps are resize=HEIGHTxWIDTH, centercrop=…, equal_resize=…, cvtRGB and "
         "transpose=2,0,1.",
         ExitCode.USAGE,
     )
@@ -52,7 +52,7 @@ def parse_args(pairs: list[str]) -> dict[str, TypedArg]:
     """Return the arguments of `--arg` options; a value is read as YAML.
 
     Raises:
-        CliError: A pair has no `=`, or its value is neither a text, a number, nor a list of one of them.
+        CliError: A pair has no `=`, or its value is neither a text, a number, nor a list of them.
     """
     import yaml
 
@@ -68,13 +68,13 @@ def parse_args(pairs: list[str]) -> dict[str, TypedArg]:
 
 
 def _typed(value: Any) -> TypedArg:
-    """Return a value in its type; ValueError if there is none for it."""
+    """Return a typed value; raises ValueError if it has no type."""
     from lathe.template.v1.template_service_pb2 import FloatVector, IntVector, StringVector, TypedArg
 
     many = isinstance(value, list)
     values = value if many else [value]
     kinds = {type(each) for each in values}
-    if kinds and kinds <= {int, bool}:  # a flag is a bool to people, and 0 or 1 to a method
+    if kinds and kinds <= {int, bool}:  # users write a bool, methods take 0 or 1
         numbers = [int(each) for each in values]
         return TypedArg(vi=IntVector(values=numbers)) if many else TypedArg(si=numbers[0])
     if kinds and kinds <= {int, float}:
@@ -88,7 +88,7 @@ TensorInformation = Annotated[
     str,
     typer.Option(
         metavar="TEXT",
-        help="Inputs, one a line or with spaces between them, such as 'input_0:float(1*3*224*224)'; a range as "
+        help="Inputs, separated by spaces or lines, such as 'input_0:float(1*3*224*224)'; a range as "
         "(1*8,4*512), the batch axis as batch=1, the value of a sample as value=16000.",
     ),
 ]
@@ -96,7 +96,7 @@ TensorInformationFile = Annotated[Path | None, typer.Option(help="A file with th
 
 
 def tensor_information_of(text: str, file: Path | None) -> str:
-    """Return the text that is given, or that is in the file.
+    """Return the given text, or the text of the file.
 
     Raises:
         CliError: Both are given, or the file cannot be read.

@@ -1,4 +1,4 @@
-"""What every call of the command line carries."""
+"""Metadata and deadlines of all calls of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DEFAULT_DEADLINE_SECONDS = 60.0
 
 
 class _Details(NamedTuple):
-    """The details of a call, with our metadata; the class of gRPC cannot be made by hand."""
+    """The details of a call with our metadata, since gRPC's own class cannot be constructed."""
 
     method: str
     timeout: float | None
@@ -22,7 +22,7 @@ class _Details(NamedTuple):
 
 
 class CallerIdentity(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Adds the caller's metadata to every call, and a deadline to calls that are no streams."""
+    """Adds the caller's metadata to every call, and a deadline to calls that are not streams."""
 
     def __init__(self, metadata: Sequence[tuple[str, str]]) -> None:
         self._metadata = list(metadata)

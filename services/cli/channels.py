@@ -1,4 +1,4 @@
-"""`lathe channels`: the places from which a model is served, and what a promotion to them has to keep."""
+"""`lathe channels`: where a model is served from, and the rules for promotions."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ channels = typer.Typer(help="Channels from which models are served, with their r
 
 ChannelArgument = Annotated[str, typer.Argument(metavar="MODEL/CHANNEL", help="Such as 'digits/production'.")]
 RequireParity = Annotated[
-    bool | None, typer.Option("--require-parity/--no-require-parity", help="Every component has the verdict PASS.")
+    bool | None,
+    typer.Option("--require-parity/--no-require-parity", help="Every component must have the verdict PASS."),
 ]
 AllowWarn = Annotated[
     bool | None,
-    typer.Option("--allow-warn/--no-allow-warn", help="WARN is promoted, too: over the threshold, within the limit."),
+    typer.Option("--allow-warn/--no-allow-warn", help="Also promote WARN: over the threshold, but within the limit."),
 ]
 RequireEvaluation = Annotated[
     bool | None,
-    typer.Option("--require-evaluation/--no-require-evaluation", help="An evaluation of the version is named."),
+    typer.Option("--require-evaluation/--no-require-evaluation", help="An evaluation of the version must be named."),
 ]
 Dataset = Annotated[str | None, typer.Option(help="Dataset that evaluations must use.")]
 Bounds = Annotated[
@@ -45,7 +46,7 @@ _BOUND = re.compile(r"(?P<metric>[^@<>=]+)(?:@(?P<slice>[^<>]+?))?\s*(?P<sign>>=
 @channels.command("create")
 def create(
     channel: ChannelArgument,
-    name: Annotated[str, typer.Option(help="Name for people; the id if not given.")] = "",
+    name: Annotated[str, typer.Option(help="Display name; the id if not given.")] = "",
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
     require_parity: RequireParity = None,
@@ -99,7 +100,7 @@ def list_channels(
 
 @channels.command("show")
 def show(channel: ChannelArgument, output: Output = TABLE) -> None:
-    """Show a channel: what serves, its rules, its model repository."""
+    """Show a channel: the release in service, its rules, its model repository."""
     from lathe.registry.v1.release_service_pb2 import GetChannelRequest
 
     with connect() as connection:
@@ -110,7 +111,7 @@ def show(channel: ChannelArgument, output: Output = TABLE) -> None:
 @channels.command("update")
 def update(
     channel: ChannelArgument,
-    name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
+    name: Annotated[str | None, typer.Option(help="New display name.")] = None,
     description: Annotated[str | None, typer.Option()] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
     require_parity: RequireParity = None,
@@ -121,7 +122,7 @@ def update(
     no_bounds: Annotated[bool, typer.Option("--no-bounds", help="Removes all bounds.")] = False,
     output: Output = TABLE,
 ) -> None:
-    """Change a channel. Rules that are not named stay; --bound replaces all bounds."""
+    """Change a channel. Other rules stay; --bound replaces all bounds."""
     from lathe.registry.v1.release_service_pb2 import Channel, UpdateChannelRequest
 
     bounds = [] if no_bounds else bound
@@ -150,7 +151,7 @@ def update(
 @channels.command("delete")
 def delete(
     channel: ChannelArgument,
-    force: Annotated[bool, typer.Option("--force", help="Delete it even while it serves a release.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete it even if it serves a release.")] = False,
 ) -> None:
     """Delete a channel with its history and its model repository."""
     from lathe.registry.v1.release_service_pb2 import DeleteChannelRequest
@@ -175,10 +176,10 @@ def _apply(
 
 
 def parse_bound(text: str) -> MetricBound:
-    """Return the bound that a text such as `top1>=0.97` or `top1@scene=night>=0.9` says.
+    """Return the bound of a text such as `top1>=0.97` or `top1@scene=night>=0.9`.
 
     Raises:
-        CliError: It says none.
+        CliError: It is not a bound.
     """
     from lathe.registry.v1.release_service_pb2 import MetricBound
 

@@ -1,4 +1,4 @@
-"""The connection of a command to the services: where they are, who calls, and stubs to call with."""
+"""The connection of a command to the services: their addresses, the caller, and the stubs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_addresses(flags: Mapping[str, str], environment: Mapping[str, str], dat
 
 
 def connect() -> Connection:
-    """Return the connection for the running command, as its options and the environment say."""
+    """Return the connection for the running command, from its options and the environment."""
     options = current_options()
     return Connection(
         find_addresses(options.addresses, os.environ, options.data_dir),
@@ -74,7 +74,7 @@ class Connection:
 
             from services.cli.calls import CallerIdentity
 
-            # No proxy: the services are reached directly, whatever the environment says of the web.
+            # No proxy: the environment's web proxy must not apply to the services.
             channel = grpc.insecure_channel(self.addresses[service], options=[("grpc.enable_http_proxy", 0)])
             self._channels[service] = grpc.intercept_channel(channel, CallerIdentity(self._metadata))
         return self._channels[service]

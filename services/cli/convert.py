@@ -1,4 +1,4 @@
-"""`lathe convert`: the main job."""
+"""`lathe convert`: convert a model version into a package."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from services.cli.waiting import SkipCache, Timeout, Wait, finish
 def convert(
     version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The version to convert, such as 'digits/3'.")],
     template: Annotated[
-        str, typer.Option("--template", "-t", help="What the conversion does; see `lathe templates list`.")
+        str, typer.Option("--template", "-t", help="Template of the conversion; see `lathe templates list`.")
     ],
     set_: Set = None,
     overrides_file: OverridesFile = None,
     name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time if not given.")] = "",
     label: NewLabels = None,
-    output_model: Annotated[str, typer.Option(help="Model for the package; the source's own if not given.")] = "",
+    output_model: Annotated[str, typer.Option(help="Model for the package; the source's if not given.")] = "",
     samples: Annotated[
-        Path | None, typer.Option(help="NPZ of samples for parity, named like the inputs; their shapes count.")
+        Path | None,
+        typer.Option(help="NPZ of samples for parity, with arrays named like the inputs; their shapes are used."),
     ] = None,
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,
@@ -36,7 +37,7 @@ def convert(
         typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL."),
     ] = None,
     timeout: Timeout = 0,
-    memory: Annotated[int, typer.Option(min=0, help="MiB that the engines may take; the device's if 0.")] = 0,
+    memory: Annotated[int, typer.Option(min=0, help="Memory limit of the engines in MiB; the device's if 0.")] = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,

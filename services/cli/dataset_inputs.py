@@ -1,4 +1,4 @@
-"""What a new dataset is made from: files and a class mapping, or the steps of a derivation."""
+"""The sources of a new dataset: files and a class mapping, or the steps of a derivation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def upload_paths(connection: Connection, paths: Sequence[Path]) -> list[File]:
-    """Store files as they are; if there is a folder among them, all of them as one archive.
+    """Store files as they are, or all as one archive if there is a folder among them.
 
     Raises:
-        CliError: A path is not there, or two files have the same name.
+        CliError: A path does not exist, or two files have the same name.
     """
     from services.cli.output import note
     from services.cli.packing import needs_packing, pack
@@ -30,7 +30,7 @@ def upload_paths(connection: Connection, paths: Sequence[Path]) -> list[File]:
 
     if not needs_packing(paths):
         if len({path.name for path in paths}) < len(paths):
-            raise CliError("Two of the files have the same name; give the folder that holds them.", ExitCode.USAGE)
+            raise CliError("Two of the files have the same name; give the folder that contains them.", ExitCode.USAGE)
         return upload_files(connection, paths)
     with tempfile.TemporaryDirectory(prefix="lathe-pack-") as folder:
         archive = Path(folder, "dataset.zip")
@@ -39,7 +39,7 @@ def upload_paths(connection: Connection, paths: Sequence[Path]) -> list[File]:
 
 
 def class_mapping(file: Path | None, template: str, pairs: list[str]) -> ClassMapping | None:
-    """Return the mapping of a file, with the template and the `task=key` pairs of options; None if nothing is said.
+    """Return the mapping of a file, with the template and the `task=key` pairs of options; None if nothing is given.
 
     Raises:
         CliError: The file or a pair cannot be read.
@@ -67,9 +67,7 @@ def merge_step(text: str) -> DerivationStep:
         classes, ":", f"--merge {text!r} must be KEY:CLASS,CLASS=INTO, such as label:car,truck=vehicle."
     )
     if not equals or not into:
-        raise CliError(
-            f"--merge {text!r} does not say which class to merge into; write KEY:CLASS,CLASS=INTO.", ExitCode.USAGE
-        )
+        raise CliError(f"--merge {text!r} names no class to merge into; write KEY:CLASS,CLASS=INTO.", ExitCode.USAGE)
     return DerivationStep(merge_classes=MergeClasses(key=key, classes=values, into=into))
 
 
@@ -82,7 +80,7 @@ def drop_step(text: str) -> DerivationStep:
 
 
 def filter_step(text: str, *, exclude: bool) -> DerivationStep:
-    """Return the step of `KEY=A,B`, which keeps items of these values, or drops them."""
+    """Return the step of `KEY=A,B`, which keeps or drops items with these values."""
     from lathe.registry.v1.dataset_service_pb2 import DerivationStep, FilterItems
 
     option = "--exclude" if exclude else "--keep"

@@ -1,4 +1,4 @@
-"""`lathe datasets items`, `warnings`, `preview` and `download`: looking at what a dataset holds, and fetching it."""
+"""`lathe datasets items`, `warnings`, `preview` and `download`: show and download the contents of a dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Such as
 def items(
     dataset: DatasetArgument,
     value: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only items of this class or attribute.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only items with this class or attribute.")
     ] = None,
     limit: Limit = 50,
     page: Page = "",
@@ -36,10 +36,10 @@ def items(
 def warnings(
     dataset: DatasetArgument,
     limit: Limit = 50,
-    skip: Annotated[int, typer.Option(min=0, help="Warnings to leave out at the beginning.")] = 0,
+    skip: Annotated[int, typer.Option(min=0, help="Number of warnings to skip.")] = 0,
     output: Output = TABLE,
 ) -> None:
-    """List what the import of a dataset left out or changed: every bad record, with its file and place."""
+    """List every record that the import of a dataset left out or changed, with its file and place."""
     from lathe.registry.v1.dataset_service_pb2 import GetDatasetRequest
 
     with connect() as connection:
@@ -53,17 +53,17 @@ def warnings(
     if after < len(report.warnings):
         note(f"{len(report.warnings) - after:,} more: --skip {after}")
     elif report.more_warnings:
-        note(f"{report.more_warnings:,} more were counted; a dataset keeps the first {len(report.warnings):,}.")
+        note(f"{report.more_warnings:,} more were only counted; a dataset keeps the first {len(report.warnings):,}.")
 
 
 def preview(
     item: Annotated[str, typer.Argument(metavar="DATASET/NUMBER", help="Such as 'digits/7'.")],
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Where to write the PNG; named after the item if not given.")
+        Path | None, typer.Option("--file", "-f", help="File for the PNG; named after the item if not given.")
     ] = None,
     output: Output = TABLE,
 ) -> None:
-    """Fetch an item's image with its annotations drawn; for tensors, show the annotations."""
+    """Download an item's image with its annotations drawn; for tensors, show the annotations."""
     from lathe.registry.v1.dataset_service_pb2 import PreviewDatasetItemRequest
 
     from services.cli.transfers import download_url
@@ -82,11 +82,11 @@ def download(
     dataset: DatasetArgument,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", help="Where to write the zip file; named after the dataset by default."),
+        typer.Option("--file", "-f", help="File for the zip file; named after the dataset by default."),
     ] = None,
     output: Output = TABLE,
 ) -> None:
-    """Fetch a dataset as a zip file (annotations.jsonl and its files), which can be imported again."""
+    """Download a dataset as a zip file (annotations.jsonl and its files) that can be imported again."""
     from lathe.registry.v1.dataset_service_pb2 import ExportDatasetRequest, GetDatasetRequest
 
     from services.cli.transfers import byte_progress, download_file

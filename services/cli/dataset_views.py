@@ -1,4 +1,4 @@
-"""How datasets, their items and the reports of their imports look."""
+"""Display of datasets, their items and their import reports."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from services.cli.output import Column, note, plain, print_rows
 from services.cli.views import colored, enum_name, labels, size, when
 
 WARNINGS = 20
-"""Warnings that are shown with the report of an import; `lathe datasets warnings` shows all."""
+"""Most warnings in the report of an import; `lathe datasets warnings` shows all."""
 VALUES = 50
-"""Classes and attribute values that are shown."""
+"""Most classes and attribute values in a table."""
 
 
 def short(name: str) -> str:
-    """Return a name as the command line takes it: `digits`, `digits/7`."""
+    """Return a short name for the command line: `digits`, `digits/7`."""
     return plain(name.removeprefix("datasets/").replace("/items/", "/"))
 
 
@@ -24,7 +24,7 @@ def words(values: Any) -> str:
 
 
 def boxes(item: Any) -> str:
-    """Return the boxes of an item: their number by class."""
+    """Return the number of an item's boxes by class."""
     counts: dict[str, int] = {}
     for box in item.boxes:
         counts[box.label] = counts.get(box.label, 0) + 1
@@ -32,7 +32,7 @@ def boxes(item: Any) -> str:
 
 
 def came_from(dataset: Any) -> str:
-    """Return what a dataset was made from."""
+    """Return the sources of a dataset."""
     if dataset.derivation.sources:
         return ", ".join(short(name) for name in dataset.derivation.sources)
     return enum_name(dataset, "format")
@@ -93,17 +93,17 @@ def show_values(dataset: Any) -> None:
 
 
 def show_report(report: Any, dataset: str) -> None:
-    """Print what the import of a dataset found, and what it left out."""
+    """Print the results of an import, and what it left out."""
     found = f"{report.items:,} items"
     found += f", {report.boxes:,} boxes" if report.boxes else ""
     found += f"; {report.dropped_items:,} items left out" if report.dropped_items else ""
     found += f"; {report.dropped_annotations:,} annotations left out" if report.dropped_annotations else ""
-    found += f"; the boxes of {report.turned_images:,} images turned as EXIF says" if report.turned_images else ""
-    found += f"; {report.shared_images:,} images were stored already" if report.shared_images else ""
+    found += f"; the boxes of {report.turned_images:,} images turned by EXIF data" if report.turned_images else ""
+    found += f"; {report.shared_images:,} images already stored" if report.shared_images else ""
     note(found)
     for title, values in (
-        ("Values that belong to no class of the mapping", report.dropped_values),
-        ("Classes of which there is nothing", report.missing_classes),
+        ("Values without a class in the mapping", report.dropped_values),
+        ("Classes that do not occur", report.missing_classes),
     ):
         if values:
             print_rows(values[:VALUES], VALUE_COUNTS, title=_title(title, len(values)))

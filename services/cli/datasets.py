@@ -1,4 +1,4 @@
-"""`lathe datasets`: annotated images and tensors, on which models are calibrated and judged."""
+"""`lathe datasets`: annotated images and tensors for calibration and evaluation."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 datasets = typer.Typer(help="Datasets: annotated images, or tensors.", no_args_is_help=True)
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on if the class mapping does not fit.")]
-Description = Annotated[str, typer.Option(help="What it holds, at most 1000 characters.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Continue if the class mapping does not fit.")]
+Description = Annotated[str, typer.Option(help="Description of at most 1000 characters.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the import ends.")]
 
 
 @datasets.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="Name for people, unique; the id is made from it.")],
+    name: Annotated[str, typer.Argument(help="Unique display name, from which the id is made.")],
     paths: Annotated[list[Path], typer.Argument(help="One archive or folder, or the files.")],
-    format_: Annotated[str, typer.Option("--format", help="IMAGE_FOLDER, COCO…; found out if not given.")] = "",
-    type_: Annotated[str, typer.Option("--type", help="CLASSIFICATION, DETECTION…; found out if not given.")] = "",
+    format_: Annotated[str, typer.Option("--format", help="IMAGE_FOLDER, COCO…; detected if not given.")] = "",
+    type_: Annotated[str, typer.Option("--type", help="CLASSIFICATION, DETECTION…; detected if not given.")] = "",
     mapping: Annotated[Path | None, typer.Option(help="YAML or JSON file of a class mapping.")] = None,
-    template: Annotated[str, typer.Option(help="Template whose taxonomies give the classes of the mapping.")] = "",
+    template: Annotated[str, typer.Option(help="Template whose taxonomies have the classes of the mapping.")] = "",
     map_: Annotated[
-        list[str] | None, typer.Option("--map", metavar="TASK=KEY", help="Relate a task to a key of the dataset.")
+        list[str] | None, typer.Option("--map", metavar="TASK=KEY", help="Map a key of the dataset to a task.")
     ] = None,
     description: Description = "",
     label: NewLabels = None,
@@ -46,7 +46,7 @@ def create(
 ) -> None:
     """Upload files and import them as a dataset. A folder is packed first.
 
-    The exit code is 0 if the dataset is ready, 5 if the import failed, 7 if it waits for a confirmation.
+    The exit code is 0 if the dataset is ready, 5 if the import failed, 7 if it waits for confirmation.
     """
     from lathe.registry.v1.dataset_service_pb2 import CreateDatasetRequest, Dataset, DatasetFormat, DatasetType
 
@@ -68,16 +68,16 @@ def create(
 
 @datasets.command("derive")
 def derive(
-    name: Annotated[str, typer.Argument(help="Name for people, unique; the id is made from it.")],
+    name: Annotated[str, typer.Argument(help="Unique display name, from which the id is made.")],
     sources: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Merged in this order.")],
-    steps: Annotated[Path | None, typer.Option(help="YAML or JSON file with `steps`, done first.")] = None,
+    steps: Annotated[Path | None, typer.Option(help="YAML or JSON file with `steps`, which run first.")] = None,
     merge: Annotated[list[str] | None, typer.Option(metavar="KEY:A,B=INTO", help="Merge classes.")] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="KEY:A,B", help="Drop classes.")] = None,
-    keep: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Keep items of these values.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Drop items of these values.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Keep items with these values.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="KEY=A,B", help="Drop items with these values.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Keep this many items, chosen at random.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="The same gives the same sample.")] = 0,
-    stratify_by: Annotated[str, typer.Option(metavar="KEY", help="Keep the proportions of its values.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
+    stratify_by: Annotated[str, typer.Option(metavar="KEY", help="Keep the proportions of this key's values.")] = "",
     description: Description = "",
     label: NewLabels = None,
     wait: Wait = True,
@@ -155,7 +155,7 @@ def show(dataset: DatasetArgument, output: Output = TABLE) -> None:
 @datasets.command("update")
 def update(
     dataset: DatasetArgument,
-    name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
+    name: Annotated[str | None, typer.Option(help="New display name.")] = None,
     description: Annotated[str | None, typer.Option()] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
     output: Output = TABLE,
@@ -177,7 +177,7 @@ def update(
 
 @datasets.command("delete")
 def delete(dataset: DatasetArgument, output: Output = TABLE) -> None:
-    """Delete a dataset and stop its import. Refused while a task uses it. Its name is not used again."""
+    """Delete a dataset and stop its import. Fails while a task uses it. Its name is never reused."""
     from lathe.registry.v1.dataset_service_pb2 import DeleteDatasetRequest
 
     name = dataset_name(dataset)
@@ -195,7 +195,7 @@ datasets.command("download")(download)
 
 
 def _see_to(connection: Connection, dataset: Any, *, yes: bool, wait: bool, output: OutputFormat) -> None:
-    """Wait for the end of an import if that is wanted, and end the command with the code that tells it."""
+    """Wait for the end of an import if requested, and exit with its exit code."""
     from services.cli.importing import finish
 
     if not wait:
@@ -205,7 +205,7 @@ def _see_to(connection: Connection, dataset: Any, *, yes: bool, wait: bool, outp
 
 
 def _value(enum: Any, word: str, option: str) -> Any:
-    """Return the number of an enum's value that a word names; 0 if it is empty."""
+    """Return the number of an enum's value; 0 for an empty word."""
     names = enum.keys()[1:]
     if word and word.upper() not in names:
         raise CliError(f"{option} {word!r} must be one of: {', '.join(names)}.", ExitCode.USAGE)

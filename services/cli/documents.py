@@ -19,7 +19,7 @@ def read_document(path: Path, message: M) -> M:
     """Fill a message from a YAML or JSON file with the field names of the protos.
 
     Raises:
-        CliError: The file cannot be read, or says something that the message does not have.
+        CliError: The file cannot be read, or has an unknown field.
     """
     return _parse(_load(path), message, str(path))
 
@@ -27,7 +27,7 @@ def read_document(path: Path, message: M) -> M:
 def overrides(pairs: list[str], file: Path | None) -> TemplateOverrides:
     """Return the overrides of a document and of `path=value` pairs, such as `components.net.max_batch=8`.
 
-    Everything that is said counts, a zero or an empty value too: `execution.fuse_operators=false` takes a value back.
+    Zeros and empty values count: `execution.fuse_operators=false` overrides a value.
 
     Raises:
         CliError: A pair or the document cannot be read.
@@ -46,7 +46,7 @@ def overrides(pairs: list[str], file: Path | None) -> TemplateOverrides:
 
 
 def _put(values: dict[str, Any], path: str, value: object) -> None:
-    """Put one value where its path says, as TemplateOverrides writes paths."""
+    """Set the value at a path in the notation of TemplateOverrides."""
     head, _, rest = path.partition(".")
     if head == "components" and rest:
         name, _, field = rest.rpartition(".")
@@ -62,7 +62,7 @@ def _put(values: dict[str, Any], path: str, value: object) -> None:
 
 
 def _paths(values: dict[str, Any]) -> list[str]:
-    """Return the path of every value that a document says."""
+    """Return the path of every value in a document."""
     paths = []
     for key, value in values.items():
         if key == "components":
@@ -82,9 +82,9 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CliError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CliError(f"{path}: this is neither YAML nor JSON: {error}", ExitCode.USAGE) from error
+        raise CliError(f"{path}: this is not valid YAML or JSON: {error}", ExitCode.USAGE) from error
     if not isinstance(values, dict):
-        raise CliError(f"{path}: a mapping of fields is needed, this is {type(values).__name__}.", ExitCode.USAGE)
+        raise CliError(f"{path}: this must be a mapping of fields, not {type(values).__name__}.", ExitCode.USAGE)
     return values
 
 

@@ -1,4 +1,4 @@
-"""`lathe evaluate` and `lathe compare`: how good a version is, and how versions differ, sample by sample."""
+"""`lathe evaluate` and `lathe compare`: evaluate a version, and compare evaluations sample by sample."""
 
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ COMPARE_SECONDS = 1800.0
 def evaluate(
     version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The package, such as 'digits/2'.")],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Evaluate on this dataset.")] = "",
-    images: Annotated[
-        Path | None, typer.Option(help="Quick validation on an archive of images, tied to no dataset.")
-    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Evaluate on an archive of images instead of a dataset.")] = None,
     batch: Annotated[int, typer.Option(min=0, help="Samples per call; 1 if 0.")] = 0,
-    loops: Annotated[int, typer.Option(min=0, help="Times that the data is run through for timing.")] = 0,
+    loops: Annotated[int, typer.Option(min=0, help="Number of passes over the data for timing.")] = 0,
     iou: Annotated[list[float] | None, typer.Option(help="IoU threshold; COCO's range if not given.")] = None,
-    slice_by: Annotated[list[str] | None, typer.Option("--slice", help="Attribute by which to slice.")] = None,
-    class_task: Annotated[list[str] | None, typer.Option(help="Classification task to judge; all if none.")] = None,
-    precision: Annotated[str, typer.Option(help="Only one that the version has.")] = "",
-    method: Annotated[str, typer.Option(help="Postprocess method; the package's own if not given.")] = "",
+    slice_by: Annotated[list[str] | None, typer.Option("--slice", help="Attribute to slice by.")] = None,
+    class_task: Annotated[list[str] | None, typer.Option(help="Classification task to evaluate; all if none.")] = None,
+    precision: Annotated[str, typer.Option(help="Precision, which must be the version's.")] = "",
+    method: Annotated[str, typer.Option(help="Postprocess method; the package's if not given.")] = "",
     arg: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Argument of the method, such as 'score_threshold=0.3'."),
@@ -52,7 +50,7 @@ def evaluate(
     wait_for_it: Wait = True,
     output: Output = TABLE,
 ) -> None:
-    """Evaluate a package on a dataset: metrics by slice with confidence intervals, times, a report.
+    """Evaluate a package on a dataset: metrics by slice with confidence intervals, times and a report.
 
     The exit code is 0 if it succeeded, 5 if it failed, 6 if it was cancelled.
     """
@@ -97,7 +95,9 @@ def evaluate(
 
 
 def compare(
-    evaluations: Annotated[list[str], typer.Argument(metavar="EVALUATION...", help="Tasks, the reference first.")],
+    evaluations: Annotated[
+        list[str], typer.Argument(metavar="EVALUATION...", help="Evaluation tasks, the reference first.")
+    ],
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
     output: Output = TABLE,
 ) -> None:
@@ -109,7 +109,7 @@ def compare(
 
     names = [text if "/" in text else f"{EVALUATIONS.collection}/{text}" for text in evaluations]
     with connect() as connection:
-        # Every sample of every evaluation is read; the service gives up before that.
+        # Every sample of every evaluation is read; the service's own deadline is shorter.
         request = CompareEvaluationsRequest(names=names)
         found = connection.evaluations.CompareEvaluations(request, timeout=COMPARE_SECONDS)
         if report is not None:

@@ -6,15 +6,15 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a script can tell from the exit code."""
+    """Exit codes of commands."""
 
     OK = 0
     FAILED = 1
     """The operation failed; the message says why."""
     USAGE = 2
-    """The command line, or a value given, is wrong."""
+    """The command line or a value is wrong."""
     NOT_FOUND = 3
-    """There is no such resource. `lathe status`: a part of the stack is not healthy."""
+    """The resource does not exist. `lathe status`: a part of the stack is not healthy."""
     UNAVAILABLE = 4
     """A service does not answer. `lathe status`: nothing runs."""
     TASK_FAILED = 5
@@ -22,15 +22,15 @@ class ExitCode(IntEnum):
     TASK_CANCELLED = 6
     """The task that was waited for ended as CANCELLED."""
     CONFLICT = 7
-    """It exists already, changed meanwhile, or is not in a state for this."""
+    """The resource already exists, has changed meanwhile, or is in the wrong state."""
     DENIED = 8
-    """The caller is not known or may not do this."""
+    """The caller is unknown or has no permission."""
     TIMEOUT = 9
     """It took longer than allowed."""
     PARITY_WARN = 10
-    """The task succeeded, but a parity verdict is WARN, and nobody accepted it by name."""
+    """The task succeeded, but a parity verdict is WARN, and it was not accepted."""
     NO_GAIN = 11
-    """The task succeeded, but what it made is no faster than its source beyond noise, and --require-gain was given."""
+    """The task succeeded, but its result is not faster than its source beyond noise, and --require-gain was given."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

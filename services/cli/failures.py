@@ -1,4 +1,4 @@
-"""How the failures of a command are told: one sentence, details below, an exit code."""
+"""Failures of commands as one sentence, details and an exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CliError(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """What is told: a sentence, details one per line, and the exit code."""
+    """The message of a failure: a sentence, details one per line, and the exit code."""
 
     sentence: str
     details: tuple[str, ...] = ()
@@ -31,12 +31,12 @@ class Failure:
 
 
 def explain(error: BaseException) -> Failure | None:
-    """Return what to tell of an exception, or None if it is a fault of this program."""
+    """Return the message of an exception, or None if it is a bug of this program."""
     if isinstance(error, CliError):
         return Failure(str(error), code=error.code)
     if isinstance(error, KeyboardInterrupt):
         return Failure("interrupted", code=ExitCode.INTERRUPTED)
-    # Modules that were never loaded cannot have raised anything.
+    # A module that was never loaded cannot have raised the error.
     for module, name, tell in _KNOWN:
         if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
             return tell(error)
@@ -46,7 +46,7 @@ def explain(error: BaseException) -> Failure | None:
 
 
 def explain_rpc(error: grpc.Call) -> Failure:
-    """Return what to tell of a gRPC error, with the details that the service sent."""
+    """Return the message of a gRPC error, with the details from the service."""
     from google.rpc import error_details_pb2
     from grpc_status import rpc_status
 
@@ -72,7 +72,7 @@ def explain_rpc(error: grpc.Call) -> Failure:
             details += [(each.field, each.description) for each in bad.field_violations]
         elif packed.Unpack(failure):
             details += [(each.subject, each.description) for each in failure.violations]
-    # What a service cuts off ends in an ellipsis.
+    # A text that a service has shortened ends in an ellipsis.
     more = [(where, what) for where, what in details if what.removesuffix("…") not in sentence]
     news = tuple(f"{where}: {what}" if where else what for where, what in more)
     return Failure(f"{sentence} [{reason}]", news, exit_code_for(code))

@@ -1,4 +1,4 @@
-"""`lathe groups`: optimizations of several versions that one command began."""
+"""`lathe groups`: optimizations of several versions by one command."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def get(group: GroupArgument, output: Output = TABLE) -> None:
 
 @groups.command("watch")
 def watch(group: GroupArgument, output: Output = TABLE) -> None:
-    """Wait until every task of a group has ended. Exits with 5 if one did not succeed."""
+    """Wait until every task of a group has ended. Exits with 5 if any did not succeed."""
     with connect() as connection:
         finish_group(connection, _get(connection, _name(group)), output, wait_for_it=True)
 
@@ -98,7 +98,7 @@ def delete(group: GroupArgument) -> None:
 def finish_group(
     connection: Connection, group: Any, output: OutputFormat, *, wait_for_it: bool, require_gain: bool = False
 ) -> NoReturn:
-    """Wait for a group if asked, print the state of its tasks, and exit with the exit code of that state."""
+    """Wait for a group if requested, print its tasks, and exit with its exit code."""
     from services.cli.watching import telling_what_goes_on
 
     note(f"{group.name}: {group.display_name}")
@@ -107,7 +107,7 @@ def finish_group(
             group = wait_for_group(connection, group)
     show_group(group, output)
     if any(enum_name(member, "state") == "SUCCEEDED" for member in group.members):
-        note("What succeeded is registered when it is saved: lathe save TASK")
+        note("To register a result, save it: lathe save TASK")
     if wait_for_it and enum_name(group, "state") != "ALL_SUCCEEDED":
         raise typer.Exit(ExitCode.TASK_FAILED)
     missing = [member for member in group.members if _lacks_gain(connection, member)] if require_gain else []
@@ -126,7 +126,7 @@ def _lacks_gain(connection: Connection, member: Any) -> bool:
 
 
 def wait_for_group(connection: Connection, group: Any) -> Any:
-    """Show a group's progress on stderr until every task of it has ended, and return it."""
+    """Show a group's progress on stderr until all its tasks have ended, and return it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

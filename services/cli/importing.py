@@ -1,4 +1,4 @@
-"""Waiting for the import of a dataset, and answering what it asks."""
+"""Waiting for the import of a dataset, and confirming its class mapping."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ POLL_SECONDS = 0.3
 def finish(connection: Connection, dataset: Any, *, yes: bool, output: OutputFormat) -> ExitCode:
     """Wait until an import ends, print its result, and return the exit code.
 
-    If the class mapping does not fit, the report is printed, and the import goes on with `yes`, or if somebody
-    at the terminal says so.
+    If the class mapping does not fit, the report is printed, and the import continues with `yes` or a confirmation at
+    the terminal.
     """
     dataset = wait(connection, dataset)
     if enum_name(dataset, "state") == "AWAITING_CONFIRMATION" and _confirmed(dataset, yes=yes, output=output):
@@ -40,7 +40,7 @@ def finish(connection: Connection, dataset: Any, *, yes: bool, output: OutputFor
 
 
 def wait(connection: Connection, dataset: Any) -> Any:
-    """Show the progress of an import on stderr until it goes on no more, and return the dataset."""
+    """Show the progress of an import on stderr until it ends or waits, and return the dataset."""
     from lathe.registry.v1.dataset_service_pb2 import GetDatasetRequest
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -58,14 +58,14 @@ def wait(connection: Connection, dataset: Any) -> Any:
 def _confirmed(dataset: Any, *, yes: bool, output: OutputFormat) -> bool:
     import typer
 
-    note(f"{dataset.name}: the class mapping does not fit what was found.", style="yellow")
+    note(f"{dataset.name}: the class mapping does not fit the data.", style="yellow")
     if output is OutputFormat.TABLE:
         show_report(dataset.report, dataset.name)
     if yes:
         return True
     if sys.stdin.isatty() and typer.confirm("Import it without these?", err=True):
         return True
-    note(f"`lathe datasets confirm {dataset.name}` goes on, `lathe datasets delete {dataset.name}` gives up.")
+    note(f"`lathe datasets confirm {dataset.name}` continues, `lathe datasets delete {dataset.name}` cancels it.")
     return False
 
 

@@ -1,4 +1,4 @@
-"""Options that every `list` command has, and the pages behind it."""
+"""Options and paging of `list` commands."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from services.cli.output import note
 
 PAGE_SIZE = 200
 
-Search = Annotated[str, typer.Option(help="Find by id and name; case, punctuation and small slips do not matter.")]
+Search = Annotated[str, typer.Option(help="Search by id and name; ignores case, punctuation and small typos.")]
 Mine = Annotated[bool, typer.Option("--mine", help="Only your own.")]
-Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only those with this label.")]
+Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only resources with this label.")]
 OrderBy = Annotated[str, typer.Option(help="Such as 'create_time desc'.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most entries to show.")]
 
 
 Page = Annotated[
-    str, typer.Option("--page", metavar="TOKEN", help="Token to continue with, from the last line of the list before.")
+    str, typer.Option("--page", metavar="TOKEN", help="Token of the next page, from the end of the previous list.")
 ]
 
 
 def pages(call: Callable[[Any], Any], request: Any, field: str, limit: int, page: str = "") -> list[Any]:
-    """Return up to `limit` resources; if the list goes on, say so on stderr, and how to see the next ones."""
+    """Return up to `limit` resources; if there are more, tell on stderr how to show them."""
     found, following = read(call, request, field, limit, page)
     if following:
         note(f"There are more: show the next with --page {shlex.quote(following)}, or more at once with --limit.")
@@ -33,14 +33,14 @@ def pages(call: Callable[[Any], Any], request: Any, field: str, limit: int, page
 
 
 def read(call: Callable[[Any], Any], request: Any, field: str, limit: int, page: str = "") -> tuple[list[Any], str]:
-    """Return up to `limit` resources and the token of what follows, empty at the end of the list.
+    """Return up to `limit` resources and the token of the next page, empty at the end.
 
     Args:
         call: The method.
         request: Its request.
         field: Name of the list in its response.
         limit: Most resources.
-        page: Token to begin at; the beginning if empty.
+        page: Token to start at; the first page if empty.
     """
     found: list[Any] = []
     request.page_token = page

@@ -1,4 +1,4 @@
-"""`lathe logs`: what the processes of the stack wrote."""
+"""`lathe logs`: logs of the stack's processes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def logs(
     names: Annotated[
         list[str] | None, typer.Argument(help="Parts of the stack, such as converter; all by default.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is written from now on.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end of each log.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of lines from the end of each log.")] = 20,
     data_dir: DataDir = None,
     output: Output = TABLE,
 ) -> None:
@@ -53,22 +53,22 @@ def logs(
 
 
 def find_logs(folder: Path, names: list[str]) -> dict[str, Path]:
-    """Return name → log file, in the order asked for.
+    """Return name → log file, in the requested order.
 
     Raises:
-        CliError: There are no logs, or none of a name given.
+        CliError: There are no logs, or none of a given name.
     """
     present = {path.stem: path for path in sorted(folder.glob("*.log"))}
     if not present:
         raise CliError(f"No logs in {folder.resolve()}: has `lathe up` ever run there?", ExitCode.NOT_FOUND)
     missing = [name for name in names if name not in present]
     if missing:
-        raise CliError(f"No log of {', '.join(missing)}; there are {', '.join(present)}.", ExitCode.NOT_FOUND)
+        raise CliError(f"No log of {', '.join(missing)}; logs exist of {', '.join(present)}.", ExitCode.NOT_FOUND)
     return {name: present[name] for name in names} if names else present
 
 
 class LogReader:
-    """Reads what is appended to a log from now on, and goes on at its start when it was emptied."""
+    """Reads lines that are appended to a log from now on, and continues at its start if it is emptied."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -76,7 +76,7 @@ class LogReader:
         self._unfinished = b""
 
     def new_lines(self) -> Iterator[str]:
-        """Yield the lines that were finished since the last call."""
+        """Yield the lines that were completed since the last call."""
         size = self._path.stat().st_size
         if size < self._position:
             self._position, self._unfinished = 0, b""

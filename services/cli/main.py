@@ -1,4 +1,4 @@
-"""The `lathe` command. Every command and group is one line in COMMANDS or GROUPS, with a module of its own here.
+"""The `lathe` command. Every command or group is a line in COMMANDS or GROUPS, with its own module here.
 
 Modules of commands import typer and the helpers beside them at their top, and everything heavy (gRPC, protos, rich,
 engines) inside their functions, so that `lathe --help` is quick.
@@ -99,7 +99,7 @@ for _name, _group in GROUPS.items():
 
 
 def run() -> None:
-    """Run the command line and exit; a failure that can be named is one sentence and an exit code, no traceback."""
+    """Run the command line and exit; an expected failure is a sentence and an exit code, without a traceback."""
     try:
         app()
     except (Exception, KeyboardInterrupt) as exception:

@@ -1,4 +1,4 @@
-"""`lathe models`: push trained models, look at their versions, fetch packages."""
+"""`lathe models`: push trained models, show their versions, pull packages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Su
 
 @models.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="Name for people; the id is made from it.")],
+    name: Annotated[str, typer.Argument(help="Display name, from which the id is made.")],
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
     output: Output = TABLE,
 ) -> None:
-    """Create a model: a name under which versions gather."""
+    """Create a model, to which versions can be added."""
     from lathe.registry.v1.model_service_pb2 import CreateModelRequest, Model
 
     model = Model(display_name=name, description=description, labels=parse_labels(label or []))
@@ -95,15 +95,13 @@ def get(name: Annotated[str, typer.Argument(help="A model or a version.")], outp
 @models.command("push")
 def push(
     model: ModelArgument,
-    files: Annotated[list[Path], typer.Argument(help="Files of the version, or the folder that holds them.")],
-    format_name: Annotated[
-        str, typer.Option("--format", help="PTH, ONNX, HUGGINGFACE…; told from the files themselves if not given.")
-    ] = "",
+    files: Annotated[list[Path], typer.Argument(help="Files of the version, or the folder that contains them.")],
+    format_name: Annotated[str, typer.Option("--format", help="PTH, ONNX, HUGGINGFACE…; detected if not given.")] = "",
     architecture: Annotated[str, typer.Option(help="Architecture of a PTH version.")] = "",
-    name: Annotated[str, typer.Option(help="Name of the version for people.")] = "",
+    name: Annotated[str, typer.Option(help="Display name of the version.")] = "",
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
-    create_model: Annotated[bool, typer.Option("--create", help="Create the model if there is none.")] = False,
+    create_model: Annotated[bool, typer.Option("--create", help="Create the model if it does not exist.")] = False,
     output: Output = TABLE,
 ) -> None:
     """Upload files and add them to a model as its next version. After an interruption, run it again to continue."""
@@ -153,7 +151,7 @@ def diff(before: VersionArgument, after: VersionArgument, output: Output = TABLE
 
 @models.command("lineage")
 def lineage(version: VersionArgument, output: Output = TABLE) -> None:
-    """Show what a version was made from, and what was made from it."""
+    """Show the lineage of a version: its sources, and the versions made from it."""
     from lathe.registry.v1.model_service_pb2 import GetLineageRequest
 
     with connect() as connection:
@@ -169,7 +167,7 @@ def download(
     version: VersionArgument,
     directory: Annotated[Path, typer.Option("--directory", "-d", help="Folder for the files.")] = Path(),
 ) -> None:
-    """Fetch the files of a version, each checked against its digest."""
+    """Download the files of a version, checked against their digests."""
     from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
 
     from services.cli.transfers import download_files
@@ -183,7 +181,7 @@ def download(
 @models.command("update")
 def update(
     model: ModelArgument,
-    name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
+    name: Annotated[str | None, typer.Option(help="New display name.")] = None,
     description: Annotated[str | None, typer.Option()] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
     output: Output = TABLE,
@@ -203,9 +201,9 @@ def update(
 @models.command("delete")
 def delete(
     name: Annotated[str, typer.Argument(help="A model or a version.")],
-    force: Annotated[bool, typer.Option("--force", help="Delete a model's versions with it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also delete the model's versions.")] = False,
 ) -> None:
-    """Delete a version, or a model; refused while something refers to it. Its name is not used again."""
+    """Delete a version or a model. Fails while something refers to it. Its name is never reused."""
     from lathe.registry.v1.model_service_pb2 import DeleteModelRequest, DeleteModelVersionRequest
 
     with connect() as connection:
@@ -217,7 +215,7 @@ def delete(
 
 
 def ensure_model(connection: Connection, model: str) -> None:
-    """Create the model if there is none of that id."""
+    """Create the model if it does not exist."""
     import grpc
     from lathe.registry.v1.model_service_pb2 import CreateModelRequest, Model
 

@@ -57,7 +57,7 @@ def item_name(text: str) -> str:
     """
     dataset, slash, number = text.removeprefix("datasets/").replace("/items/", "/").partition("/")
     if not slash or not number.isdigit():
-        raise CliError(f"{text!r} names no item; write DATASET/NUMBER, such as digits/7.", ExitCode.USAGE)
+        raise CliError(f"{text!r} is not an item; write DATASET/NUMBER, such as digits/7.", ExitCode.USAGE)
     return f"datasets/{dataset}/items/{number}"
 
 

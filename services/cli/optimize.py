@@ -1,4 +1,4 @@
-"""`lathe optimize` and `lathe save`: a model in, the fastest form of it that computes the same thing out."""
+"""`lathe optimize` and `lathe save`: find the fastest form of a model that computes the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEFAULT_DEVICE = "cpu-x86-64"
 SAVE_SECONDS = 1800.0
 
 Versions = Annotated[list[str], typer.Argument(metavar="MODEL/NUMBER...", help="The versions, such as 'digits/1'.")]
-OutputModel = Annotated[str, typer.Option(help="Model for the saved result; the version's own if not given.")]
+OutputModel = Annotated[str, typer.Option(help="Model for the saved result; the version's if not given.")]
 
 
 def optimize(
@@ -48,8 +48,10 @@ def optimize(
     objective: Annotated[str, typer.Option(help="What to optimize: latency, throughput or size.")] = "latency",
     budget: Annotated[int, typer.Option(min=0, help="Seconds for the search; 600 if 0.")] = 0,
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Dataset to measure accuracy and calibrate on.")] = "",
-    max_degradation: Annotated[float, typer.Option(min=0, max=100, help="Most points of the metric to lose.")] = 0,
-    metric: Annotated[str, typer.Option(help="Metric of the loss, such as top1 or map.")] = "",
+    max_degradation: Annotated[
+        float, typer.Option(min=0, max=100, help="Largest loss of the metric in percentage points.")
+    ] = 0,
+    metric: Annotated[str, typer.Option(help="Metric of the loss, for example top1 or map.")] = "",
     step: Step = None,
     calibration: Annotated[Path | None, typer.Option(help="Calibrate on this NPZ instead of the dataset.")] = None,
     test_data: Annotated[Path | None, typer.Option(help="NPZ to measure parity and latency on.")] = None,
@@ -60,19 +62,21 @@ def optimize(
     ] = 0,
     max_batch: Annotated[int, typer.Option(min=0, help="Largest batch; the template's if 0.")] = 0,
     quantization_aware: Annotated[
-        bool, typer.Option("--quantization-aware", help="The source was trained with quantization; keep it.")
+        bool, typer.Option("--quantization-aware", help="Keep the quantization that the source was trained with.")
     ] = False,
     engine_version: Annotated[str, typer.Option(help="Version of the engines; the newest if not given.")] = "",
-    template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
+    template: Annotated[
+        str, typer.Option("--template", "-t", help="Template for reading a version that is not a package.")
+    ] = "",
     output_model: OutputModel = "",
     output_location: Annotated[
-        str, typer.Option(help="Folder of the bucket for the saved result; one of its own if not given.")
+        str, typer.Option(help="Folder of the bucket for the saved result; a new one if not given.")
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
-    name: Annotated[str, typer.Option(help="Name of the task, or of the group of several.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random choices.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the task, or of the group.")] = "",
     label: NewLabels = None,
     timeout: Annotated[
-        int, typer.Option(min=0, help="Seconds that one attempt may take; half an hour more than the budget if 0.")
+        int, typer.Option(min=0, help="Time limit of an attempt in seconds; half an hour more than the budget if 0.")
     ] = 0,
     report: Report = None,
     require_gain: RequireGain = False,
@@ -85,7 +89,7 @@ def optimize(
 
     Nothing is registered before it is saved, with --save or `lathe save`.
     The exit code is 0 if all succeeded, 5 if one failed, 6 if it was cancelled; for one version, 10 if it has a parity
-    verdict of WARN that nobody accepted. It is 11 if one has no gain and --require-gain asks for it.
+    verdict of WARN that was not accepted. With --require-gain it is 11 if one has no gain.
     """
     from lathe.optimizer.v1.optimization_service_pb2 import Objective, OptimizationSpec
     from lathe.type.v1.precision_pb2 import Precision
@@ -131,7 +135,7 @@ def optimize(
             if report is not None:
                 save_report(connection, task.result.html_report, report)
             if require_gain and has_no_gain(task.result):
-                note(f"Nothing is saved, as there is no gain. To save it all the same: lathe save {task.name}")
+                note(f"Nothing is saved, because there is no gain. To save it anyway: lathe save {task.name}")
             elif save_it:
                 _tell_saved(_save(connection, task.name, ""))
             else:
@@ -142,10 +146,10 @@ def optimize(
 
 def save(
     task: Annotated[str, typer.Argument(metavar="TASK", help="Such as 'optimizationTasks/0198…', or its id.")],
-    model: Annotated[str, typer.Option(help="Model for the version; what the task says if not given.")] = "",
+    model: Annotated[str, typer.Option(help="Model for the version; the task's if not given.")] = "",
     output: Output = TABLE,
 ) -> None:
-    """Save the result of an optimization as a version, and store it in the bucket beside a copy of its source."""
+    """Save the result of an optimization as a version, and store it in the bucket next to a copy of its source."""
     name = task if "/" in task else f"optimizationTasks/{task}"
     with connect() as connection:
         saved = _save(connection, name, model_name(model) if model else "")
@@ -165,7 +169,7 @@ def _save(connection: Connection, name: str, model: str) -> Any:
 def _tell_saved(task: Any) -> None:
     saved, source = short(task.result.model_version), short(task.spec.model_version)
     note(f"{task.name} is saved as {saved}.", style="green")
-    note(f"The files are in {task.result.saved_location}, beside a copy of {source}, which the folder is named after.")
+    note(f"The files are in {task.result.saved_location}, next to a copy of {source}, after which the folder is named.")
 
 
 def _create_task(
@@ -200,7 +204,7 @@ def _check_combination(versions: list[str], report: Path | None, *, save_it: boo
         raise CliError("--save needs the task to end, so it cannot be combined with --no-wait.", ExitCode.USAGE)
     if len(versions) > 1 and (save_it or report is not None):
         raise CliError(
-            "--save and --report are about one version. Optimize several, then `lathe save` those that you want.",
+            "--save and --report take a single version. For several, use `lathe save` afterwards.",
             ExitCode.USAGE,
         )
 

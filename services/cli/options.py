@@ -22,7 +22,7 @@ DEFAULT_DATA_DIR = ".lathe"
 
 @dataclass(frozen=True)
 class GlobalOptions:
-    """Where the suite is, as far as the command line says it."""
+    """The location of the suite according to the command line."""
 
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     addresses: dict[str, str] = field(default_factory=dict)
@@ -34,21 +34,21 @@ DataDir = Annotated[
 ]
 
 
-NewLabels = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label for what is created.")]
+NewLabels = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Label of the new resource.")]
 """Type of the `--label` option of commands that create something."""
 
 
 def mask_of(given: Mapping[str, object]) -> FieldMask:
-    """Return the mask of the fields that an update gives, which are those that are not None.
+    """Return the mask of the fields of an update that are not None.
 
     Raises:
-        CliError: None is given.
+        CliError: There are none.
     """
     from google.protobuf.field_mask_pb2 import FieldMask
 
     paths = [field for field, value in given.items() if value is not None]
     if not paths:
-        raise CliError("Nothing to change: give one of the options that `--help` lists.", ExitCode.USAGE)
+        raise CliError("Nothing to change; give an option from `--help`.", ExitCode.USAGE)
     return FieldMask(paths=paths)
 
 
@@ -61,7 +61,7 @@ def current_options() -> GlobalOptions:
 
 
 def set_options(data_dir: Path | None, addresses: Sequence[str]) -> None:
-    """Keep the options of the command line for the command that follows.
+    """Keep the global options for the command.
 
     Raises:
         CliError: An address is not of the form service=host:port.
@@ -70,7 +70,7 @@ def set_options(data_dir: Path | None, addresses: Sequence[str]) -> None:
 
 
 def chosen_data_dir(flag: Path | None) -> Path:
-    """Return the data directory: the command's own flag, else the one before the command, else the environment's."""
+    """Return the data directory from the command's option, the global option or the environment."""
     return flag or current_options().data_dir
 
 

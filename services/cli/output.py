@@ -1,4 +1,4 @@
-"""What every command prints: tables for people, JSON for scripts. Results go to stdout, all else to stderr."""
+"""Output of commands: tables for people, JSON for scripts. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 
 WIDE = 130
-"""Characters of a line that is not for a terminal, at least."""
+"""Least width of a line that does not go to a terminal."""
 _COMFORT, _LEAST = 40, 20
-"""Characters of a column of sentences: to be read with ease, and at least."""
+"""Preferred and least width of a column of sentences."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Column(Generic[Row]):
 
     Attributes:
         header: Its header.
-        text: Makes the text of a row's cell (rich markup).
-        numeric: Numbers stand to the right.
-        whole: Never broken into lines: what people copy.
-        detail: Left out of a table that is too wide for the terminal, the last one first; always there if one
-            resource is shown.
+        text: Returns the text of a row's cell (rich markup).
+        numeric: True to align numbers right.
+        whole: True to never wrap it, since people copy it.
+        detail: True to leave it out of a table that is too wide for the terminal, the last one first; always shown
+            for a single resource.
     """
 
     header: str
@@ -90,7 +90,7 @@ def print_rows(
 
 @dataclass(frozen=True)
 class _Size:
-    """Characters that a column takes: to be read with ease, and at least, so that no word of it is broken."""
+    """Preferred width of a column, and the least one that breaks no word."""
 
     comfort: int
     least: int
@@ -107,12 +107,12 @@ class _Size:
 
 
 def _width(sizes: Iterable[int]) -> int:
-    """Return the width of a table: columns stand apart by a line with a space on each side."""
+    """Return the width of a table, with a line and two spaces between columns."""
     return sum(size + 3 for size in sizes) - 3
 
 
 def _fitting(columns: Sequence[Column[Any]], sizes: Sequence[_Size], width: int) -> list[int]:
-    """Return which columns to show: details as long as all stand at ease, others as long as no word breaks."""
+    """Return the columns to show: details if all have their preferred width, others if no word breaks."""
     shown = list(range(len(columns)))
     for index in reversed(range(1, len(columns))):
         if columns[index].detail and _width(sizes[each].comfort for each in shown) > width:
@@ -129,7 +129,7 @@ def print_json(value: Any) -> None:
 
 
 def print_json_line(value: Any) -> None:
-    """Print a JSON value to stdout in one line, at once: for streams."""
+    """Print a JSON value to stdout in one line, unbuffered, for streams."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
@@ -156,7 +156,7 @@ def show_messages(
 
 
 def show_message(message: AnyMessage, fields: Sequence[Column[AnyMessage]], output: OutputFormat) -> None:
-    """Print one message: its fields one below the other, or as a JSON object."""
+    """Print one message as a list of fields, or as a JSON object."""
     if output is OutputFormat.JSON:
         print_json(message_json(message))
         return
@@ -172,7 +172,7 @@ def show_message(message: AnyMessage, fields: Sequence[Column[AnyMessage]], outp
 
 
 def note(sentence: str, style: str = "") -> None:
-    """Print a sentence to stderr, as it is: no markup is read from it."""
+    """Print a sentence to stderr as it is, without markup."""
     from rich.console import Console
     from rich.text import Text
 
@@ -180,14 +180,14 @@ def note(sentence: str, style: str = "") -> None:
 
 
 def error(sentence: str, details: Sequence[str] = ()) -> None:
-    """Print what went wrong to stderr: one sentence in red, then details, one per line."""
+    """Print a failure to stderr: a sentence in red, then details, one per line."""
     note(f"error: {sentence}", style="bold red")
     for detail in details:
         note(f"  {detail}")
 
 
 def plain(text: object) -> str:
-    """Return a cell that shows the text as it is, without reading markup from it."""
+    """Return a cell with the text as it is, without markup."""
     from rich.markup import escape
 
     return escape(str(text))

@@ -1,4 +1,4 @@
-"""`lathe quantize`: a version in floating point in, a version in integers with known accuracy out."""
+"""`lathe quantize`: quantize a version, with a measured accuracy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lathe.quantizer.v1.quantization_service_pb2 import AccuracyBound, CalibrationData
 
 METHODS = {"0": "LEGACY_PERCENTILE", "1": "ENTROPY", "2": "ENTROPY_2", "3": "MINMAX"}
-"""TensorRT's numbers of calibrators, as people know them."""
+"""TensorRT's numbers of calibrators."""
 
 Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Calibrate on this dataset.")]
 Step = Annotated[
@@ -52,31 +52,33 @@ def quantize(
         str,
         typer.Option(
             help="Calibration: 0 percentile, 1 entropy, 2 entropy 2, 3 min-max. If not given, 2, and then 3 if "
-            "nothing holds and is faster."
+            "no form is accurate and faster."
         ),
     ] = "",
     precision: Annotated[str, typer.Option(help="INT8, INT4, FP16 or BF16.")] = "INT8",
     scheme: Annotated[
-        str, typer.Option(help="static, dynamic or weight-only; what goes with the precision if not given.")
+        str, typer.Option(help="static, dynamic or weight-only; the precision's default if not given.")
     ] = "",
-    runtime: Annotated[str, typer.Option(help="Runtime that will serve it; the version's own if not given.")] = "",
-    device: Annotated[str, typer.Option(help="Device of the catalog; the version's own if not given.")] = "",
+    runtime: Annotated[str, typer.Option(help="Runtime to serve it; the version's if not given.")] = "",
+    device: Annotated[str, typer.Option(help="Device of the catalog; the version's if not given.")] = "",
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="Asymmetric ranges of activations.")] = False,
     per_tensor: Annotated[
-        bool, typer.Option("--per-tensor", help="One scale per weight, not one per channel.")
+        bool, typer.Option("--per-tensor", help="One scale per weight tensor instead of per channel.")
     ] = False,
     exclude: Annotated[list[str] | None, typer.Option(metavar="NODE", help="Keep this node in float.")] = None,
     max_degradation: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Most points of the metric that may be lost.")
+        float | None, typer.Option(min=0, max=100, help="Largest loss of the metric in percentage points.")
     ] = None,
     accuracy_dataset: Annotated[
-        str, typer.Option(help="Dataset on which the loss is measured; the calibration's if not given.")
+        str, typer.Option(help="Dataset to measure the loss on; the calibration's if not given.")
     ] = "",
-    metric: Annotated[str, typer.Option(help="Metric of the bound, such as top1 or map.")] = "",
-    template: Annotated[str, typer.Option("--template", "-t", help="How a version that is no package is read.")] = "",
+    metric: Annotated[str, typer.Option(help="Metric of the loss, for example top1 or map.")] = "",
+    template: Annotated[
+        str, typer.Option("--template", "-t", help="Template for reading a version that is not a package.")
+    ] = "",
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,
-    output_model: Annotated[str, typer.Option(help="Model for the result; the version's own if not given.")] = "",
+    output_model: Annotated[str, typer.Option(help="Model for the result; the version's if not given.")] = "",
     name: Annotated[str, typer.Option(help="Name of the task.")] = "",
     label: NewLabels = None,
     timeout: Timeout = 0,
@@ -88,8 +90,8 @@ def quantize(
 ) -> None:
     """Quantize a version, and measure the accuracy that it loses and the speed that it gains.
 
-    The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 11 if it did
-    without a gain that --require-gain asks for, 5 if it failed, 6 if it was cancelled.
+    The exit code is 0 if it succeeded, 10 if it has a parity verdict of WARN that was not accepted, 11 if it has no
+    gain and --require-gain is given, 5 if it failed, 6 if it was cancelled.
     """
     from lathe.quantizer.v1.quantization_service_pb2 import (
         PER_TENSOR,
@@ -147,7 +149,7 @@ def choice(option: str, word: str, enum: Any) -> Any:
     """Return the value of an enum by its name.
 
     Raises:
-        CliError: There is none; the names that there are.
+        CliError: It does not exist; the message lists the names.
     """
     if word not in enum.keys()[1:]:
         raise CliError(f"{option} {word!r} is not one of {', '.join(enum.keys()[1:])}.", ExitCode.USAGE)
@@ -176,11 +178,10 @@ def _bound(max_degradation: float | None, own_dataset: str, dataset: str, metric
     if max_degradation is None:
         if own_dataset or metric:
             raise CliError(
-                "--accuracy-dataset and --metric say how to measure a loss; say with --max-degradation how large it "
-                "may be.",
+                "--accuracy-dataset and --metric need --max-degradation, the largest loss.",
                 ExitCode.USAGE,
             )
         return None
     if not (own_dataset or dataset):
-        raise CliError("--max-degradation needs --accuracy-dataset, on which the loss is measured.", ExitCode.USAGE)
+        raise CliError("--max-degradation needs --accuracy-dataset to measure the loss on.", ExitCode.USAGE)
     return AccuracyBound(max_degradation=max_degradation, dataset=dataset_name(own_dataset or dataset), metric=metric)

@@ -1,4 +1,4 @@
-"""`lathe promote`, `rollback`, `releases`, `check-compatibility`: what serves, and what could."""
+"""`lathe promote`, `rollback`, `releases`, `check-compatibility`: releases and their compatibility."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ Note = Annotated[str, typer.Option("--note", help="Why, for the history.")]
 def promote(
     version: VersionArgument,
     channel: ChannelOption,
-    evaluation: Annotated[
-        str, typer.Option(metavar="TASK", help="Id of the evaluation that the channel's rules check.")
-    ] = "",
+    evaluation: Annotated[str, typer.Option(metavar="TASK", help="Id of the evaluation for the channel's rules.")] = "",
     waive: Annotated[
         list[str] | None,
         typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL; the release records why."),
@@ -33,10 +31,10 @@ def promote(
     why: Note = "",
     output: Output = TABLE,
 ) -> None:
-    """Promote a package version to a channel; refused with every rule of the channel that it breaks.
+    """Promote a package version to a channel. Fails with all rules of the channel that it breaks.
 
-    Without rules, too, a WARN or a FAIL is promoted only if it was accepted: when it was made, here by --waive, or, for
-    WARN, by the channel's --allow-warn. A channel with --require-parity takes no waiver.
+    Even without rules, a WARN or FAIL must be accepted: when the version is made, here with --waive, or for WARN by the
+    channel's --allow-warn. A channel with --require-parity accepts no waiver.
     """
     from lathe.registry.v1.release_service_pb2 import PromoteModelVersionRequest
 
@@ -60,13 +58,13 @@ def rollback(
         typer.Option(
             metavar="NUMBER",
             min=0,
-            help="Release to go back to; if not given, the last one of another version that was not rolled back.",
+            help="Release to roll back to; if not given, the last one of another version that was not rolled back.",
         ),
     ] = 0,
     why: Note = "",
     output: Output = TABLE,
 ) -> None:
-    """Go back to an earlier release of a channel. Rules are not checked."""
+    """Roll back to an earlier release of a channel, without checking rules."""
     from lathe.registry.v1.release_service_pb2 import RollBackRequest
 
     name = channel_name(f"{model_name(model)}/{channel}")
@@ -84,7 +82,7 @@ def releases(
     request = ListReleasesRequest(parent=channel_name(f"{model_name(model)}/{channel}"))
     with connect() as connection:
         found = pages(connection.releases.ListReleases, request, "releases", limit, page)
-        show_messages(found, RELEASES, output, empty="Nothing was ever released in this channel.")
+        show_messages(found, RELEASES, output, empty="This channel has no releases.")
 
 
 def check_compatibility(
@@ -98,10 +96,10 @@ def check_compatibility(
         ),
     ] = None,
     driver_version: Annotated[str, typer.Option(help="Version of the driver on the machine.")] = "",
-    cpu_flags: Annotated[str, typer.Option(help="Processor flags, as /proc/cpuinfo writes them.")] = "",
+    cpu_flags: Annotated[str, typer.Option(help="Processor flags, as in /proc/cpuinfo.")] = "",
     output: Output = TABLE,
 ) -> None:
-    """Say whether a package can run on a machine. Exits with 1 if it cannot."""
+    """Check whether a package can run on a machine. Exits with 1 if it cannot."""
     from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Machine
 
     named = [text for text in runtime_version or [] if "=" in text]
@@ -121,7 +119,9 @@ def check_compatibility(
     with connect() as connection:
         found = connection.releases.CheckCompatibility(request)
     if output is OutputFormat.JSON:
-        print_json({"compatible": found.compatible, **message_json(found)})  # the answer is said if it is no, too
+        print_json(
+            {"compatible": found.compatible, **message_json(found)}
+        )  # the result is also printed if it is negative
     else:
         show_message(found, COMPATIBILITY, output)
     if not found.compatible:

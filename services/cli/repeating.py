@@ -1,4 +1,4 @@
-"""Calls that can be repeated and streams that can be resumed: if a server goes away, they are sent again."""
+"""Repeats calls and resumes streams if a server goes away."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 PAUSES = (0.5, 1.0, 2.0)
-"""Seconds before each further try."""
+"""Seconds before each retry."""
 RECONNECT_PAUSES = (0.2, 0.5, 1, 2, 5, 5, 5)
-"""Seconds before a stream that broke off is asked for again, until it succeeds."""
+"""Seconds before each attempt to resume a stream."""
 
 
 def resumed(method: Callable[[Any], Iterable[Any]], request: Any, advance: Callable[[Any], None]) -> Iterator[Any]:
-    """Yield the messages of a stream; one that breaks off is asked for again, from where it was.
+    """Yield the messages of a stream, and resume it if it breaks off.
 
     Args:
         method: Sends the request and returns the stream.
         request: Of the stream.
-        advance: Makes the request ask for what follows a message.
+        advance: Makes the request continue after a message.
     """
     import grpc
 
@@ -38,7 +38,7 @@ def resumed(method: Callable[[Any], Iterable[Any]], request: Any, advance: Calla
 
 
 def repeated(method: Callable[[Any], Any], request: Any) -> Any:
-    """Return the answer to a request that does nothing twice: it only reads, or carries a `request_id`."""
+    """Return the response to an idempotent request, which only reads or has a `request_id`."""
     import grpc
 
     for pause in PAUSES:

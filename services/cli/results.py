@@ -1,4 +1,4 @@
-"""What came of a task that succeeded, as tables: one function per kind of task."""
+"""Results of tasks as tables, with one function per kind of task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.cli.views import FEW_WORDS, colored, enum_name, short, size
 TOP_NODES = 10
 TOP_REGRESSIONS = 10
 BY_CLASS = ("precision/", "recall/", "f1/", "ap/")
-"""Beginnings of the figures of one class, which reports show and tables leave out."""
+"""Prefixes of figures of single classes, which tables leave out."""
 # Rows of component, parity report, output.
 PARITY: list[Column[Any]] = [
     Column("output", lambda row: plain(f"{row[0]}: {row[2].output}" if row[0] else row[2].output)),
@@ -43,7 +43,7 @@ CANDIDATES: list[Column[Any]] = [
 
 
 def standing(candidate: Any) -> str:
-    """Return in a few words how a form of a search came out, and why."""
+    """Return the outcome of a form in a search, with the reason."""
     if candidate.recommended:
         return "[green]recommended[/]"
     if candidate.HasField("failure"):
@@ -105,16 +105,16 @@ def show_result(task: Any) -> None:
     }
     tables[task.name.partition("/")[0]](task.result)
     if task.origin.cache_hit:
-        note(f"No work was done: {task.origin.cache_hit} had done the same.")
+        note(f"The result is from the cache: {task.origin.cache_hit} did the same work.")
     if "model_version" in task.result.DESCRIPTOR.fields_by_name and task.result.model_version:
         note(f"{task.name} made {short(task.result.model_version)}", style="green")
 
 
 def show_comparison(comparison: Any, limit: int) -> None:
-    """Print the differences that intervals tell from 0 first, at most `limit` of them, and what got worse most."""
+    """Print at most `limit` differences, significant ones first, and the samples that got worse most."""
     told = sorted(comparison.deltas, key=lambda each: each.delta.low <= 0 <= each.delta.high)
     title = "Differences from the first evaluation, sample by sample"
-    print_rows(told[:limit], DELTAS, title=title, empty="There is no figure that all of them have.")
+    print_rows(told[:limit], DELTAS, title=title, empty="The evaluations have no common figures.")
     if len(told) > limit:
         note(f"{len(told) - limit} more differences are in the report.")
     if comparison.regressions:
@@ -146,7 +146,7 @@ def _quantization(result: Any) -> None:
     if result.HasField("source_accuracy") and result.HasField("accuracy"):
         note(f"{result.metric}: {result.source_accuracy:.4f} → {result.accuracy:.4f}")
     if result.HasField("bound_held"):
-        note("the accuracy bound holds" if result.bound_held else "the accuracy bound does NOT hold", style="bold")
+        note("the accuracy bound is met" if result.bound_held else "the accuracy bound is NOT met", style="bold")
     if result.no_gain_reason:
         note(result.no_gain_reason, style="yellow")
     _show_warnings(result.warnings)
@@ -156,7 +156,7 @@ def _optimization(result: Any) -> None:
     print_rows(
         result.candidates,
         FORMS,
-        title="Forms tried, timed beside the source",
+        title="Measured forms, compared with the source",
         empty="No form was tried.",
     )
     _show_parity(result)
@@ -185,7 +185,7 @@ def _evaluation(result: Any) -> None:
         ],
         METRICS,
         title=f"{result.samples} samples",
-        empty="Nothing could be judged: the data has no annotations.",
+        empty="Nothing could be evaluated, because the data has no annotations.",
     )
     times = result.times
     note(
@@ -208,7 +208,7 @@ def _show_parity(result: Any) -> None:
         verdict = enum_name(report, "verdict")
         if verdict in ("WARN", "FAIL"):
             of = f"{component}: " if component else ""
-            accepted = f"accepted: {report.waiver}" if report.waiver else "to promote it, somebody has to accept it"
+            accepted = f"accepted: {report.waiver}" if report.waiver else "to promote it, accept the verdict"
             note(f"{of}the parity verdict is {verdict}; {accepted}", style="yellow")
 
 

@@ -1,4 +1,4 @@
-"""`lathe status`: what runs, and how it is."""
+"""`lathe status`: the state of the stack."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLORS = {"healthy": "green", "unhealthy": "yellow", "down": "red"}
 
 @dataclass(frozen=True)
 class PartStatus:
-    """How one part of the stack is; `pid` and `since` are None if the process is not ours or is gone."""
+    """The state of one part of the stack; `pid` and `since` are None if the process is not ours or is gone."""
 
     name: str
     role: str
@@ -35,9 +35,9 @@ class PartStatus:
 
 
 def status(data_dir: DataDir = None, output: Output = TABLE) -> None:
-    """Show every part of the stack: address, health, process, memory, and since when it runs.
+    """Show every part of the stack: address, health, process, memory and start time.
 
-    The exit code is 0 if all is healthy, 3 if a part is not, and 4 if nothing runs.
+    The exit code is 0 if everything is healthy, 3 if a part is not, and 4 if nothing runs.
     """
     from services.local.endpoints import read_endpoints
 
@@ -54,7 +54,7 @@ def status(data_dir: DataDir = None, output: Output = TABLE) -> None:
 
 
 def overall(parts: list[PartStatus]) -> ExitCode:
-    """Return the exit code that tells how the whole is."""
+    """Return the exit code for the state of all parts."""
     healthy = sum(part.health == "healthy" for part in parts)
     if parts and healthy == len(parts):
         return ExitCode.OK
@@ -63,7 +63,7 @@ def overall(parts: list[PartStatus]) -> ExitCode:
 
 
 def measure(part: Endpoint) -> PartStatus:
-    """Look at one part: ask it how it is, and the system about its process and those below it."""
+    """Return the state of one part, from its health check and its processes."""
     process = _living(part.pid)
     health = _health(part, process is not None)
     if process is None:
@@ -74,7 +74,7 @@ def measure(part: Endpoint) -> PartStatus:
 
 
 def _living(pid: int) -> psutil.Process | None:
-    """Return the process of this id; None if it is gone, or is not ours to know (0)."""
+    """Return the process of this id; None if it is gone or unknown (0)."""
     import psutil
 
     try:
@@ -85,10 +85,10 @@ def _living(pid: int) -> psutil.Process | None:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Return the memory that is the process' own: shared pages are counted in part, if the system tells."""
+    """Return the memory of a process, with shared pages counted proportionally if the system tells."""
     import psutil
 
-    # One that ends just now refuses the first question and no longer knows the second.
+    # A process that is ending may fail either call.
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         full = process.memory_full_info()
         return int(getattr(full, "pss", 0) or full.rss)

@@ -1,4 +1,4 @@
-"""The task services as the command line sees them: the same verbs, under the name of each kind of task."""
+"""The task services: the same verbs for each kind of task."""
 
 from __future__ import annotations
 
@@ -68,20 +68,20 @@ def service_of(name: str) -> TaskService:
     """Return the service of a task by the task's whole name.
 
     Raises:
-        CliError: The name is of no kind of task.
+        CliError: The name is not that of a task.
     """
     found = next((each for each in TASK_SERVICES if name.startswith(f"{each.collection}/")), None)
     if found is None:
         kinds = ", ".join(f"{each.collection}/…" for each in TASK_SERVICES)
-        raise CliError(f"{name!r} names no task; names of tasks are {kinds}.", ExitCode.USAGE)
+        raise CliError(f"{name!r} is not a task; task names are {kinds}.", ExitCode.USAGE)
     return found
 
 
 def find_task(connection: Connection, text: str) -> tuple[TaskService, str]:
-    """Return the service and the whole name of a task; for a bare id, every service is asked.
+    """Return the service and the whole name of a task; for a bare id, all services are asked.
 
     Raises:
-        CliError: The name is of no kind of task, or no service knows the id.
+        CliError: The name is not that of a task, or no service knows the id.
     """
     import grpc
 

@@ -1,4 +1,4 @@
-"""`lathe tasks`: look at tasks of every kind, wait for them, stop them, try them again."""
+"""`lathe tasks`: show, watch, cancel and retry tasks of all kinds."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Such as 'conv
 
 @tasks.command("list")
 def list_tasks(
-    kind: Annotated[str, typer.Option(help="Only those of this kind, such as quantization.")] = "",
+    kind: Annotated[str, typer.Option(help="Only tasks of this kind, such as quantization.")] = "",
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
-    state: Annotated[list[str] | None, typer.Option(help="Only those in this state, such as RUNNING.")] = None,
-    device: Annotated[str, typer.Option(help="Only those for this device.")] = "",
-    uses: Annotated[str, typer.Option(help="Only those that use this, such as 'datasets/digits'.")] = "",
+    state: Annotated[list[str] | None, typer.Option(help="Only tasks in this state, such as RUNNING.")] = None,
+    device: Annotated[str, typer.Option(help="Only tasks for this device.")] = "",
+    uses: Annotated[str, typer.Option(help="Only tasks that use this resource, such as 'datasets/digits'.")] = "",
     order_by: OrderBy = "",
     limit: Limit = 20,
     page: Page = "",
@@ -48,11 +48,11 @@ def list_tasks(
         "device": device,
         "uses": uses,
         "order_by": order_by,
-        "view": "VIEW_FULL",  # the table says what a task made
+        "view": "VIEW_FULL",  # the table shows results
     }
     services = _known_services(kind)
     if page and len(services) > 1:
-        raise CliError("--page continues a list of one kind of tasks; say which with --kind.", ExitCode.USAGE)
+        raise CliError("--page continues a list of one kind of task; give the kind with --kind.", ExitCode.USAGE)
     found: list[Any] = []
     more = False
     with connect() as connection:
@@ -86,7 +86,7 @@ def get(task: TaskArgument, output: Output = TABLE) -> None:
 
 @tasks.command("watch")
 def watch(task: TaskArgument, output: Output = TABLE) -> None:
-    """Wait until a task ends; with `--output json`, one line per change. The exit code tells how it ended."""
+    """Wait until a task ends; with `--output json`, one line per change. The exit code tells the outcome."""
     from services.cli.output import message_json
     from services.cli.watching import exit_code_of, follow, tell, wait
 
@@ -105,9 +105,7 @@ def logs(
     task: TaskArgument,
     attempt: Annotated[int, typer.Option(min=0, help="The attempt; the newest if 0.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait until the task ends.")] = False,
-    tail: Annotated[
-        int, typer.Option(min=0, help="Start with this many of the last lines; with the whole log if 0.")
-    ] = 0,
+    tail: Annotated[int, typer.Option(min=0, help="Start with this many lines from the end; the whole log if 0.")] = 0,
     output: Output = TABLE,
 ) -> None:
     """Print the log of a task."""
@@ -147,7 +145,7 @@ def retry(task: TaskArgument, skip_cache: SkipCache = False, output: Output = TA
 
 @tasks.command("delete")
 def delete(names: Annotated[list[str], typer.Argument(metavar="TASK...")]) -> None:
-    """Delete tasks that ended; their results stay."""
+    """Delete tasks that have ended; their results stay."""
     failed = False
     with connect() as connection:
         found = sorted((find_task(connection, name) for name in names), key=lambda each: each[0].kind)
@@ -165,7 +163,7 @@ def _known_services(kind: str) -> list[TaskService]:
     found = [service for service in TASK_SERVICES if kind in {"", service.kind}]
     if not found:
         kinds = ", ".join(service.kind for service in TASK_SERVICES)
-        raise typer.BadParameter(f"{kind!r} is no kind of task; kinds are {kinds}")
+        raise typer.BadParameter(f"{kind!r} is not a kind of task; kinds are {kinds}")
     return found
 
 
@@ -174,5 +172,5 @@ def _known_state(word: str) -> TaskState.ValueType:
 
     names = TaskState.keys()[1:]
     if word.upper() not in names:
-        raise typer.BadParameter(f"{word!r} is no state; states are {', '.join(names)}")
+        raise typer.BadParameter(f"{word!r} is not a state; states are {', '.join(names)}")
     return TaskState.Value(word.upper())

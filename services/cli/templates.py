@@ -1,4 +1,4 @@
-"""`lathe templates`: what a conversion does, written once."""
+"""`lathe templates`: reusable specifications of conversions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.cli.names import parse_labels, template_name, version_name
 from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import PROVENANCE, TEMPLATES
 
-templates = typer.Typer(help="Templates: what a conversion does, written once.", no_args_is_help=True)
+templates = typer.Typer(help="Templates: reusable specifications of conversions.", no_args_is_help=True)
 
 TemplateArgument = Annotated[str, typer.Argument(metavar="TEMPLATE", help="Such as 'pth-cpu-x86-64-openvino-fp32'.")]
 Set = Annotated[
@@ -28,7 +28,7 @@ OverridesFile = Annotated[
 @templates.command("create")
 def create(
     file: Annotated[Path, typer.Argument(help="YAML or JSON file with the fields of a template.")],
-    template_id: Annotated[str, typer.Option("--id", help="Id; made from the display name if not given.")] = "",
+    template_id: Annotated[str, typer.Option("--id", help="Id; derived from the display name if not given.")] = "",
     output: Output = TABLE,
 ) -> None:
     """Create a template from a file."""
@@ -46,15 +46,15 @@ def list_templates(
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
-    device: Annotated[str, typer.Option(help="Only those for this device.")] = "",
-    runtime: Annotated[str, typer.Option(help="Only those for this runtime.")] = "",
-    source: Annotated[str, typer.Option(help="Only those that take this format, such as PTH.")] = "",
+    device: Annotated[str, typer.Option(help="Only templates for this device.")] = "",
+    runtime: Annotated[str, typer.Option(help="Only templates for this runtime.")] = "",
+    source: Annotated[str, typer.Option(help="Only templates that take this format, such as PTH.")] = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
     output: Output = TABLE,
 ) -> None:
-    """List templates, built-in ones included."""
+    """List templates, including built-in ones."""
     from lathe.template.v1.template_service_pb2 import ListTemplatesRequest
 
     request = ListTemplatesRequest(
@@ -72,7 +72,7 @@ def list_templates(
 
 @templates.command("get")
 def get(template: TemplateArgument, output: Output = TABLE) -> None:
-    """Show a template; with `--output json` whole, ready to be edited and created under another name."""
+    """Show a template; with `--output json` in a form to edit and create under another name."""
     from lathe.template.v1.template_service_pb2 import GetTemplateRequest
 
     with connect() as connection:
@@ -85,10 +85,10 @@ def resolve(
     template: TemplateArgument,
     set_: Set = None,
     overrides_file: OverridesFile = None,
-    version: Annotated[str, typer.Option(metavar="MODEL/NUMBER", help="The version to be converted.")] = "",
+    version: Annotated[str, typer.Option(metavar="MODEL/NUMBER", help="The version to convert.")] = "",
     output: Output = TABLE,
 ) -> None:
-    """Show the full specification that a task would run, and where each value comes from."""
+    """Show the full specification that a task would run, and the source of each value."""
     from lathe.template.v1.template_service_pb2 import ResolveTemplateRequest
 
     from services.cli.documents import overrides
@@ -108,7 +108,7 @@ def resolve(
 
 @templates.command("delete")
 def delete(template: TemplateArgument) -> None:
-    """Delete a template of your own. Its name is not used again."""
+    """Delete one of your templates. Its name is never reused."""
     from lathe.template.v1.template_service_pb2 import DeleteTemplateRequest
 
     with connect() as connection:

@@ -30,7 +30,7 @@ def up(
 ) -> None:
     """Run the whole suite on this machine until Ctrl-C: PostgreSQL, NATS, S3, every service, a worker of each kind.
 
-    With LATHE_DATABASE_URL, LATHE_NATS_URL or LATHE_S3_ENDPOINT set, the server named there is used and none started.
+    If LATHE_DATABASE_URL, LATHE_NATS_URL or LATHE_S3_ENDPOINT is set, that server is used instead of an embedded one.
     """
     from services.local.stack import Stack, Stopped
 
@@ -54,7 +54,7 @@ def up(
 
 
 def _on_stop_signals(act: Callable[[], None]) -> None:
-    """Call `act` for each signal to stop, from a thread: a handler may interrupt the holder of a lock that it needs."""
+    """Call `act` for each stop signal, from a thread, because a signal handler could interrupt the holder of a lock."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     for number in _STOP_SIGNALS:

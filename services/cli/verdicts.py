@@ -1,4 +1,4 @@
-"""What a result says of itself: whether it computes what its source computes, and whether it is faster."""
+"""Verdicts of a result: its parity with the source, and its gain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from services.cli.views import enum_name
 
 
 def parities(result: Any) -> list[tuple[str, Any]]:
-    """Return the parity reports of what a task made, by component or form; empty names if there is only one."""
+    """Return the parity reports of a task's result by component or form; the name is empty if there is only one."""
     fields = result.DESCRIPTOR.fields_by_name
     if "components" in fields:
         return [(each.component, each.parity) for each in result.components]
@@ -18,16 +18,16 @@ def parities(result: Any) -> list[tuple[str, Any]]:
 
 
 def has_no_gain(result: Any) -> bool:
-    """Return whether an optimization or a quantization found nothing that is faster than its source beyond noise."""
+    """Return whether an optimization or quantization found nothing faster than its source beyond noise."""
     return bool(result.no_gain_reason or getattr(result, "no_gain", False))
 
 
 def unaccepted(result: Any) -> bool:
-    """Return whether a parity verdict of what a task made is not PASS, and nobody accepted it by name."""
+    """Return whether a task's result has a parity verdict other than PASS that was not accepted."""
     return any(enum_name(report, "verdict") in ("WARN", "FAIL") and not report.waiver for _, report in parities(result))
 
 
 def asked_for(report: Any) -> str:
-    """Return what outputs have to be for a PASS."""
+    """Return the condition for a PASS."""
     by_cosine = enum_name(report, "measure") == "COSINE"
     return f"cosine ≥ {1 - report.threshold:g}" if by_cosine else f"max rel ≤ {report.threshold:g}"

@@ -1,4 +1,4 @@
-"""How resources look as rows of a table."""
+"""Display of resources as rows of a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 FEW_WORDS = 80
-"""Characters of a failure in a table of tasks: one that is told whole takes a screen."""
+"""Most characters of a failure in a table of tasks."""
 STATE_COLORS = {
     "PENDING": "yellow",
     "RUNNING": "blue",
@@ -36,7 +36,7 @@ def when(timestamp: Timestamp) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes in a suitable unit."""
     value, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
@@ -56,24 +56,24 @@ def labels(resource: Any) -> str:
 
 
 def short(name: str) -> str:
-    """Return a name as the command line takes it: `digits/3`."""
+    """Return a short name for the command line: `digits/3`."""
     return plain(name.removeprefix("models/").replace("/versions/", "/").removeprefix("architectures/"))
 
 
 def channel_of(name: str) -> str:
-    """Return a channel's name as the command line takes it: `digits/production`."""
+    """Return a channel's short name for the command line: `digits/production`."""
     return plain(name.removeprefix("models/").replace("/channels/", "/"))
 
 
 def how(release: Any) -> str:
-    """Return how a release came about: `promotion`, `roll back to 3`."""
+    """Return the cause of a release: `promotion`, `roll back to 3`."""
     if release.restored_release:
         return f"roll back to {release.restored_release.rpartition('/')[2]}"
     return enum_name(release, "kind").lower()
 
 
 def rules(kept: Any) -> list[str]:
-    """Return the rules of a channel, each as short as it can be said."""
+    """Return the rules of a channel in short form."""
     said = ["parity PASS or WARN" if kept.allow_warn else "parity PASS"] if kept.require_parity else []
     if kept.allow_warn and not kept.require_parity:
         said.append("WARN allowed")
@@ -223,7 +223,7 @@ TASKS: list[Column[Any]] = [
 ]
 
 
-# An id takes much of a line: the rest is left to `get`.
+# An id takes much of a line, so `get` shows the rest.
 TASK_LIST: list[Column[Any]] = [
     *(column for column in TASKS if column.header in {"task", "kind", "state"}),
     Column("name", lambda task: plain(task.display_name)),
@@ -232,7 +232,7 @@ TASK_LIST: list[Column[Any]] = [
 
 
 def made(task: Any) -> str:
-    """Return in a few words what a task made: a version, or the main figure of an evaluation."""
+    """Return the result of a task in short: a version, or the main figure of an evaluation."""
     fields = task.result.DESCRIPTOR.fields_by_name
     if "optimization_result" in fields and task.result.candidates and not task.result.model_version:
         return f"{task.result.optimization_result.speedup:.2f}×, not saved"
@@ -243,7 +243,7 @@ def made(task: Any) -> str:
 
 
 def doing(task: Any) -> str:
-    """Return in a few words where a task stands, and why; `lathe tasks get` tells a failure whole."""
+    """Return the state of a task in short, with its reason; `lathe tasks get` shows a failure in full."""
     status = task.status
     if status.HasField("failure"):
         return shorten(f"{enum_name(status.failure, 'reason')}: {status.failure.message}", FEW_WORDS, placeholder=" …")

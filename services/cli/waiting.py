@@ -1,4 +1,4 @@
-"""What every command that creates a task shares: its options, and how it ends."""
+"""Shared by commands that create a task: options, and waiting for the end."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from services.cli.views import TASKS, enum_name
 if TYPE_CHECKING:
     from services.cli.client import Connection
 
-SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Do the work even if it was done before.")]
+SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Repeat the work even if its result is in the cache.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the task ends.")]
-Timeout = Annotated[int, typer.Option(min=0, help="Seconds that one attempt may take; an hour if 0.")]
+Timeout = Annotated[int, typer.Option(min=0, help="Time limit of an attempt in seconds; one hour if 0.")]
 RequireGain = Annotated[
-    bool, typer.Option("--require-gain", help="Exit with 11 if the result is no faster than the source beyond noise.")
+    bool, typer.Option("--require-gain", help="Exit with 11 if the result is not faster than the source beyond noise.")
 ]
-Report = Annotated[Path | None, typer.Option(help="Write the HTML report here, if the task succeeds.")]
+Report = Annotated[Path | None, typer.Option(help="Write the HTML report to this file if the task succeeds.")]
 
 
 def finish(
@@ -34,15 +34,15 @@ def finish(
     require_gain: bool = False,
     on_success: Callable[[Any], None] | None = None,
 ) -> None:
-    """Wait for a new task if asked, print its result, and exit with its exit code.
+    """Wait for a new task if requested, print its result, and exit with its exit code.
 
     Args:
         connection: To the services.
         task: The new task.
-        output: How it is printed.
+        output: Format of the output.
         wait_for_it: Whether to wait.
-        require_gain: Whether a success without a gain has an exit code of its own.
-        on_success: Takes the task if it was waited for and SUCCEEDED, once it is printed.
+        require_gain: Whether a success without a gain has its own exit code.
+        on_success: Called with the task after its result is printed, if it SUCCEEDED.
     """
     from services.cli.verdicts import has_no_gain
     from services.cli.watching import exit_code_of, tell, wait
@@ -62,17 +62,17 @@ def finish(
 
 
 def refuse_early_gain(*, require_gain: bool, wait_for_it: bool) -> None:
-    """Raise CliError if a gain is required of a task that is not waited for."""
+    """Raise CliError if a gain is required without waiting for the task."""
     if require_gain and not wait_for_it:
         raise CliError("--require-gain needs the task to end, so it cannot be combined with --no-wait.", ExitCode.USAGE)
 
 
 def refuse_early_report(report: Path | None, *, wait_for_it: bool) -> None:
-    """Raise CliError if a report is asked for of a task that is not waited for."""
+    """Raise CliError if a report is requested without waiting for the task."""
     if report is not None and not wait_for_it:
         raise CliError(
             "--report needs the task to end, so it cannot be combined with --no-wait. Run the same command "
-            "later without it: it finds the work done.",
+            "again later without --no-wait; the result is then in the cache.",
             ExitCode.USAGE,
         )
 

@@ -1,4 +1,4 @@
-"""Waiting for a task: a progress bar that says what it is doing, and then its result."""
+"""Waiting for a task: a progress bar, then the result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXIT_CODES = {
 
 
 def follow(connection: Connection, name: str) -> Iterator[Any]:
-    """Yield the task after every change until it is terminal; a broken stream is resumed where it ended."""
+    """Yield the task after every change until it is terminal; a broken stream is resumed."""
     service = service_of(name)
     request = service.request("Watch", name=name)
 
@@ -38,16 +38,16 @@ def follow(connection: Connection, name: str) -> Iterator[Any]:
 
 @contextmanager
 def telling_what_goes_on(name: str, watch: str) -> Iterator[None]:
-    """Say, if Ctrl-C ends the waiting, that the work goes on, and how to come back to it.
+    """If Ctrl-C ends the waiting, tell that the work continues and how to resume waiting.
 
     Args:
-        name: What was waited for.
-        watch: Command that waits for it again.
+        name: The task or group.
+        watch: Command that resumes waiting.
     """
     try:
         yield
     except KeyboardInterrupt:
-        note(f"{name} goes on. To come back to it: {watch} {name}")
+        note(f"{name} continues. To wait for it again: {watch} {name}")
         raise
 
 
@@ -73,19 +73,19 @@ def _wait(connection: Connection, name: str) -> Any:
         bar = progress.add_task("", total=1.0, state="PENDING")
         for task in follow(connection, name):
             state = enum_name(task.status, "state")
-            words = "" if state in TERMINAL else plain(doing(task))  # how it ended is told below, whole
+            words = "" if state in TERMINAL else plain(doing(task))  # the outcome is printed in full below
             progress.update(bar, completed=task.status.progress, state=state, description=words)
     return task
 
 
 def exit_code_of(task: Any) -> ExitCode:
-    """Return the exit code that tells how a terminal task ended."""
+    """Return the exit code for the outcome of a terminal task."""
     code = EXIT_CODES[enum_name(task.status, "state")]
     return ExitCode.PARITY_WARN if code is ExitCode.OK and unaccepted(task.result) else code
 
 
 def tell(task: Any) -> ExitCode:
-    """Print the result of a terminal task: the tables of its kind, or why it failed; return its exit code."""
+    """Print the result of a terminal task: the tables of its kind, or the failure; return its exit code."""
     state = enum_name(task.status, "state")
     failure = task.status.failure
     if state == "FAILED":

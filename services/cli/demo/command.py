@@ -1,4 +1,4 @@
-"""`lathe demo`: the main job on real data, from training to the release."""
+"""`lathe demo`: the whole workflow on real data, from training to release."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from services.cli.options import DataDir, chosen_data_dir
 from services.cli.output import Column, note, print_rows
 
 PARTS = ("digits", "detector", "sentences")
-Part = Annotated[
-    list[str] | None, typer.Option("--part", help="digits, detector or sentences; all of them if not given.")
-]
+Part = Annotated[list[str] | None, typer.Option("--part", help="digits, detector or sentences; all if not given.")]
 
 
 def demo(part: Part = None, data_dir: DataDir = None) -> None:
-    """Train real models, convert, prove, quantize, evaluate, compare, release and optimize them."""
+    """Train, convert, verify, quantize, evaluate, compare, release and optimize real models."""
     wanted = part or list(PARTS)
     if unknown := set(wanted) - set(PARTS):
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: parts are {', '.join(PARTS)}", param_hint="--part")
+        raise typer.BadParameter(
+            f"{', '.join(sorted(unknown))}: unknown; parts are {', '.join(PARTS)}", param_hint="--part"
+        )
     folder = chosen_data_dir(data_dir)
     started = time.monotonic()
     with running_suite(folder) as connection:
@@ -35,7 +35,7 @@ def demo(part: Part = None, data_dir: DataDir = None) -> None:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         lines = [line for name in PARTS if name in wanted for line in _run(name, connection, work)]
-    print_rows(lines, COLUMNS, title="What the forms get right of held-out data")
+    print_rows(lines, COLUMNS, title="Accuracy of the forms on held-out data")
     note(f"Done in {time.monotonic() - started:.0f} s. Packages and reports are in {work}.")
 
 
@@ -46,7 +46,7 @@ def _run(part: str, connection: Connection, work: Path) -> list[Line]:
 
 @contextmanager
 def running_suite(folder: Path) -> Iterator[Connection]:
-    """Give a connection to the suite that runs on a data directory; start one, and stop it again, if none does."""
+    """Yield a connection to the suite of a data directory; start and stop a suite if none is running."""
     from services.local.endpoints import read_endpoints
     from services.local.health import service_health
     from services.local.stack import Stack

@@ -22,12 +22,12 @@ def test_steps_are_read_in_their_order() -> None:
     "text", ["", "resize", "resize=2", "resize=2x", "resize=2x3x4", "transpose=a", "cvtRGB=1", "turn=1", "resize=9e9x1"]
 )
 def test_what_is_no_step_is_refused(text: str) -> None:
-    with pytest.raises(CliError, match="is no step; steps are resize=HEIGHTxWIDTH"):
+    with pytest.raises(CliError, match="is not a step; steps are resize=HEIGHTxWIDTH"):
         parse_steps([text])
 
 
 def test_a_size_that_no_message_holds_is_refused() -> None:
-    with pytest.raises(CliError, match="is no step"):
+    with pytest.raises(CliError, match="is not a step"):
         parse_steps(["resize=99999999999x1"])
 
 

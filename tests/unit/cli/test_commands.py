@@ -123,7 +123,7 @@ def test_logs_as_json(logs: Path) -> None:
 
 def test_logs_that_are_not_there(logs: Path) -> None:
     result = lathe("logs", "nobody", cwd=logs)
-    assert (result.returncode, result.stderr) == (3, "error: No log of nobody; there are converter, registry.\n")
+    assert (result.returncode, result.stderr) == (3, "error: No log of nobody; logs exist of converter, registry.\n")
     assert lathe("logs", cwd=logs / ".lathe").returncode == 3
 
 

@@ -84,7 +84,7 @@ def test_options_become_steps(tmp_path: Path) -> None:
     [(["label"], [], []), (["label:a="], [], []), (["=b"], [], []), ([], ["label"], []), ([], [], ["scene:night"])],
 )
 def test_steps_that_cannot_be_read_are_told(merge: list[str], drop: list[str], keep: list[str]) -> None:
-    with pytest.raises(CliError, match=r"such as|does not say"):
+    with pytest.raises(CliError, match=r"such as|names no class"):
         steps_of(None, merge, drop, keep, [], None)
 
 
@@ -104,5 +104,5 @@ def test_names_as_people_type_them() -> None:
     assert dataset_name("digits") == dataset_name("datasets/digits") == "datasets/digits"
     assert item_name("digits/7") == item_name("datasets/digits/items/7") == "datasets/digits/items/7"
     for wrong in ("digits", "digits/seven", "digits/"):
-        with pytest.raises(CliError, match="names no item"):
+        with pytest.raises(CliError, match="is not an item"):
             item_name(wrong)

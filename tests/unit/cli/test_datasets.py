@@ -26,7 +26,7 @@ def dataset(suite: Suite) -> Dataset:
 
 def test_a_report_counts_what_was_left_out_and_says_where_the_rest_is(lathe: Lathe, dataset: Dataset) -> None:
     told = lathe("datasets", "show", "pets").err
-    assert "70 annotations left out; the boxes of 2 images turned as EXIF says" in told
+    assert "70 annotations left out; the boxes of 2 images turned by EXIF data" in told
     assert "annotation 20 of" in told
     assert "annotation 21 of" not in told
     assert "… and 50 more warnings: lathe datasets warnings pets" in told
@@ -42,7 +42,7 @@ def test_every_warning_is_shown_page_by_page(lathe: Lathe, dataset: Dataset) -> 
             break
         skip = int(more[1])
     assert seen == [str(number) for number in range(1, 61)]
-    assert "10 more were counted; a dataset keeps the first 60." in ran.err
+    assert "10 more were only counted; a dataset keeps the first 60." in ran.err
     assert json.loads(lathe("datasets", "warnings", "pets", "--output", "json").out) == dataset.report.warnings[:50]
 
 

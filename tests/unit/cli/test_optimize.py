@@ -116,7 +116,7 @@ def test_candidates_are_shown_and_nothing_is_saved(created: Suite, lathe: Lathe,
 def test_a_result_is_saved_at_once_or_later(created: Suite, lathe: Lathe) -> None:
     told = lathe("optimize", "digits/1", "--save").err
     assert "saved as digits/9." in told
-    assert "in optimized/m-digits/mv-1, beside a copy of" in told
+    assert "in optimized/m-digits/mv-1, next to a copy of" in told
     assert "saved as digits/9" in lathe("save", "o1", "--model", "fast").err
     request = created.asked["SaveModel"][-1]
     assert (request.name, request.model) == (NAME, "models/fast")

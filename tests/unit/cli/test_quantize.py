@@ -114,9 +114,9 @@ def test_a_bound_is_measured_on_the_calibration_dataset_where_no_other_is_given(
         (["-d", "a", "--calibration", "b.zip"], "not both"),
         (["--calibration", "missing.zip"], "missing.zip: there is no such file"),
         (["--max-degradation", "1"], "--max-degradation needs --accuracy-dataset"),
-        (["-d", "a", "--accuracy-dataset", "b"], "say with --max-degradation how large"),
-        (["-d", "a", "--metric", "top1"], "say with --max-degradation how large"),
-        (["-d", "a", "--step", "shrink=2"], "--step 'shrink=2' is no step"),
+        (["-d", "a", "--accuracy-dataset", "b"], "need --max-degradation"),
+        (["-d", "a", "--metric", "top1"], "need --max-degradation"),
+        (["-d", "a", "--step", "shrink=2"], "--step 'shrink=2' is not a step"),
         (["-d", "a", "--report", "r.html", "--no-wait"], "--report needs the task to end"),
     ],
 )

@@ -70,8 +70,8 @@ def test_a_conversion_shows_parity_and_latency_of_every_component(capsys: Printe
     assert "the baseline against itself: 1.01× (0.98–1.03)" in printed.err
     assert "net: [int8] is faster: 2.00x" in printed.err
     assert "conversionTasks/c1 made digits/2" in printed.err
-    assert "No work was done" not in printed.err
-    assert "head: the parity verdict is WARN; to promote it, somebody has to accept it" in printed.err
+    assert "The result is from the cache" not in printed.err
+    assert "head: the parity verdict is WARN; to promote it, accept the verdict" in printed.err
 
 
 def test_a_verdict_that_nobody_accepted_has_an_exit_code() -> None:
@@ -89,7 +89,7 @@ def test_a_verdict_that_nobody_accepted_has_an_exit_code() -> None:
 
 def test_a_result_of_the_action_cache_says_whose_work_it_is(capsys: Printed) -> None:
     show_result(converted(cache_hit="conversionTasks/c0"))
-    assert "No work was done: conversionTasks/c0 had done the same." in capsys.readouterr().err
+    assert "The result is from the cache: conversionTasks/c0 did the same work." in capsys.readouterr().err
 
 
 def quantized(**more: Any) -> QuantizationTask:
@@ -137,7 +137,7 @@ def test_the_parity_of_a_quantization_is_held_to_its_cosine(capsys: Printed) -> 
     assert row == ["logits", "1.4e-02", "cosine ≥ 0.999", "0.999950", "39.2", "100.0%", "PASS"]
 
 
-@pytest.mark.parametrize(("held", "said"), [(True, "the accuracy bound holds"), (False, "the accuracy bound does NOT")])
+@pytest.mark.parametrize(("held", "said"), [(True, "the accuracy bound is met"), (False, "the accuracy bound is NOT")])
 def test_accuracy_control_shows_its_ladder_and_whether_the_bound_holds(capsys: Printed, held: bool, said: str) -> None:
     ladder = [{"accuracy": 0.95, "median_ms": 1.25}, {"floating_point_nodes": ["a", "b"], "accuracy": 0.97}]
     more = {"ladder": ladder, "source_accuracy": 0.98, "accuracy": 0.97, "metric": "top1", "bound_held": held}
@@ -210,7 +210,7 @@ def test_an_evaluation_of_several_tasks_shows_each_of_them(capsys: Printed) -> N
 
 def test_an_evaluation_of_data_without_annotations_says_so(capsys: Printed) -> None:
     show_result(evaluated(main_metric=""))
-    assert "Nothing could be judged: the data has no annotations." in capsys.readouterr().err
+    assert "Nothing could be evaluated, because the data has no annotations." in capsys.readouterr().err
 
 
 def compared(deltas: list[dict[str, Any]], **more: Any) -> EvaluationComparison:
@@ -237,7 +237,7 @@ def test_a_comparison_shows_the_samples_that_got_worse_most(capsys: Printed) -> 
     ]
     show_comparison(compared([], regressions=samples), 30)
     printed = capsys.readouterr()
-    assert "There is no figure that all of them have." in printed.err
+    assert "The evaluations have no common figures." in printed.err
     rows = [line for line in printed.out.splitlines() if ".png" in line]
     assert len(rows) == 10
     assert cells(printed.out, "e2") == ["e2", "[0].png", "1.0000"]

@@ -73,7 +73,7 @@ def test_every_verb_has_its_request_and_every_task_what_is_read_of_it(service: A
 
 def test_a_task_is_served_by_the_service_of_its_name() -> None:
     assert service_of("evaluationTasks/1").service == "evaluator"
-    with pytest.raises(CliError, match="names no task; names of tasks are conversionTasks/…, quantizationTasks/…"):
+    with pytest.raises(CliError, match="is not a task; task names are conversionTasks/…, quantizationTasks/…"):
         service_of("models/digits")
 
 
@@ -122,7 +122,7 @@ def test_filters_go_to_the_services(three: Suite, lathe: Lathe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["--kind", "x"], "'x' is no kind of task"), (["--state", "x"], "'x' is no state")]
+    ("words", "said"), [(["--kind", "x"], "'x' is not a kind of task"), (["--state", "x"], "'x' is not a state")]
 )
 def test_words_that_name_no_kind_or_state_are_refused(three: Suite, lathe: Lathe, words: list[str], said: str) -> None:
     ended = lathe("tasks", "list", *words)
