@@ -33,7 +33,7 @@ def converted(request: pytest.FixtureRequest, bench: Bench) -> tuple[Bench, Any]
     return bench, network
 
 
-def test_it_computes_what_the_network_computes_and_refuses_the_rest(
+def test_it_gives_the_results_of_the_network_and_refuses_wrong_inputs(
     converted: tuple[Bench, Any], tmp_path: Path
 ) -> None:
     bench, network = converted
@@ -66,7 +66,9 @@ def test_it_computes_what_the_network_computes_and_refuses_the_rest(
 
 
 @pytest.mark.parametrize("max_batch", [4, 1])
-def test_more_samples_than_the_largest_batch_are_run_in_turns(max_batch: int, bench: Bench, tmp_path: Path) -> None:
+def test_more_samples_than_the_largest_batch_run_in_several_batches(
+    max_batch: int, bench: Bench, tmp_path: Path
+) -> None:
     network = bench.put_network(CNN)
     bench.convert(bench.request(output_names=["scores"], max_batch=max_batch))
     x = np.random.default_rng(0).standard_normal((11, 3, 12, 12)).astype(np.float32)
@@ -80,7 +82,7 @@ def test_more_samples_than_the_largest_batch_are_run_in_turns(max_batch: int, be
     assert f"latency of the first of {-(-11 // max_batch)} batches: median" in result.stdout
 
 
-def test_what_is_not_one_row_per_sample_is_not_run_in_turns(bench: Bench, tmp_path: Path) -> None:
+def test_an_output_without_a_row_per_sample_is_not_joined_from_batches(bench: Bench, tmp_path: Path) -> None:
     bench.put_network(WHOLE_BATCH)
     bench.convert(bench.request(method="raw"))
     np.save(tmp_path / "x.npy", np.ones((5, 3, 12, 12), np.float32))
@@ -89,7 +91,7 @@ def test_what_is_not_one_row_per_sample_is_not_run_in_turns(bench: Bench, tmp_pa
     )
 
 
-def test_an_output_that_is_the_same_for_every_batch_is_not_taken_for_rows(bench: Bench, tmp_path: Path) -> None:
+def test_an_output_that_is_the_same_for_every_batch_is_not_mistaken_for_rows(bench: Bench, tmp_path: Path) -> None:
     constant = "x * self.scale, self.scale[:, 0].repeat(4, 1)[:4]"
     bench.put_network(WHOLE_BATCH.replace("(x * self.scale).mean((0, 2, 3))", constant))
     bench.convert(bench.request(method="raw", output_names=["y", "anchors"]))
@@ -127,7 +129,7 @@ def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
     assert "takes 2 inputs, so name them" in refusal(bench, "--input", tmp_path / "x.npy")
 
 
-def test_a_package_of_the_network_itself_runs_alone(bench: Bench, tmp_path: Path) -> None:
+def test_packages_of_torch_networks_run_without_lathe(bench: Bench, tmp_path: Path) -> None:
     network = bench.put_network(CNN)
     bench.convert(bench.request(runtime="torchscript", output_names=["scores"]))
     x = np.random.default_rng(0).standard_normal((5, 3, 12, 12)).astype(np.float32)

@@ -121,7 +121,7 @@ def test_triton_serves_each_component_by_its_own_backend(made: Made) -> None:
         assert all((made.package / source).is_file() for _, source in model.files)
 
 
-def test_a_machine_is_held_against_each_component_and_the_answer_names_it(made: Made) -> None:
+def test_a_machine_is_checked_for_each_component_and_the_answer_names_it(made: Made) -> None:
     versions = {form.runtime.name: form.runtime.version for form in made.manifest.forms}
     catalog = load_catalog()
     assert judge(made.manifest, Machine("cpu-x86-64", runtime_versions=versions), catalog).compatible

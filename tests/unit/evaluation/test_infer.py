@@ -44,7 +44,7 @@ def test_it_prints_and_returns_boxes(desk: Desk, tmp_path: Path) -> None:
     assert used.returncode == 0, used.stderr
 
 
-def test_outputs_that_do_not_fit_are_a_note(desk: Desk) -> None:
+def test_outputs_that_do_not_fit_the_method_give_a_note(desk: Desk) -> None:
     desk.put_package(identity({"x": ("y", 0)}, 3), "yolo")
     write_scripts(desk.folder / "package", ["onnxruntime"])
     printed = run(desk.folder / "package" / "infer.py")
@@ -61,3 +61,23 @@ def test_outputs_of_any_name_are_written(desk: Desk, tmp_path: Path) -> None:
     with np.load(tmp_path / "y.npz") as written:
         assert written.files == names
         assert all(written[name].shape == (1, 3) for name in names)
+
+
+TWO = """
+import sys, runpy, numpy as np
+x = {"x": np.ones((1, 3), np.float32)}
+for package, name in zip(sys.argv[1:], ("first", "second")):
+    model = runpy.run_path(f"{package}/infer.py")["Model"]()
+    assert list(model.run(x)) == [name]
+roots = {name.partition(".")[0] for name in sys.modules if name.startswith("package_")}
+assert len(roots) == 2, roots
+"""
+
+
+def test_two_packages_are_open_in_one_process_each_with_its_own_files(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        Desk(tmp_path / name).put_package(identity({"x": (name, 0)}, 3), "raw")
+        write_scripts(tmp_path / name / "package", ["onnxruntime"])
+    used = run("-c", TWO, tmp_path / "first/package", tmp_path / "second/package")
+    assert used.returncode == 0, used.stderr

@@ -24,7 +24,7 @@ def ask(machine: Machine, runtime: str = "openvino", version: str = "2026.4.0", 
     return judge(Manifest.model_validate(values), machine, load_catalog())
 
 
-def test_a_machine_of_which_nothing_is_known_is_not_refused() -> None:
+def test_an_unknown_machine_is_not_refused() -> None:
     found = ask(Machine())
     assert found.compatible
     assert len(found.checks) == 3
@@ -50,7 +50,7 @@ def test_a_machine_of_which_nothing_is_known_is_not_refused() -> None:
         ("openvino", "", "2026.4.0", False, "does not say which openvino"),
     ],
 )
-def test_versions_are_judged_by_what_the_vendor_promises(
+def test_versions_are_judged_by_the_promise_of_the_vendor(
     runtime: str, built: str, has: str, right: bool, words: str
 ) -> None:
     found = ask(Machine(runtime_version=has), runtime, built)
@@ -66,12 +66,12 @@ def test_a_version_that_cannot_be_read_is_refused() -> None:
         assert "write it like 2026.4.0" in caught.value.message
 
 
-def test_an_unknown_device_is_refused_with_those_that_are_known() -> None:
+def test_an_unknown_device_is_refused_and_the_known_ones_are_listed() -> None:
     with pytest.raises(EngineFailure, match="there are cpu-x86-64, cpu-arm64"):
         ask(Machine(device="cpu"))
 
 
-def test_a_package_runs_on_its_own_architecture_alone() -> None:
+def test_a_package_runs_only_on_its_own_architecture() -> None:
     assert ask(Machine(device="cpu-x86-64")).compatible
     found = ask(Machine(device="cpu-arm64"))
     assert found.reasons[0] == "The package needs x86_64, and cpu-arm64 is aarch64."
@@ -92,7 +92,7 @@ def test_packages_for_accelerators_are_judged_by_the_catalog() -> None:
     assert not ask(Machine(device="ascend-310p"), "ascend", "8.0", **ascend).compatible
 
 
-def test_processor_flags_are_asked_for_where_the_package_needs_one() -> None:
+def test_a_package_may_need_one_of_several_processor_flags() -> None:
     needs = NO_FLAGS | {"cpu_flags_any": ["avx512_bf16", "amx_bf16"]}
     found = ask(Machine(cpu_flags=("fpu avx2 AMX_BF16",)), precision="BF16", requirements=needs)
     assert found.compatible
@@ -125,7 +125,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert read is None or (len(read) >= 3 and all(number >= 0 for number in read))
 
 
-def test_what_was_compiled_for_wide_vectors_needs_all_of_their_flags() -> None:
+def test_a_form_that_was_compiled_for_wide_vectors_needs_all_of_their_flags() -> None:
     (component,) = MANIFEST["components"]
     compiled = {"components": [component | {"options": {"cpu_capability": "AVX512"}}]}
     every = ["fpu", *VECTOR_FLAGS["AVX512"]]

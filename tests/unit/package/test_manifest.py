@@ -62,14 +62,14 @@ def refusal(package: Path, text: str) -> str:
     return caught.value.message
 
 
-def test_what_is_written_is_read(package: Path) -> None:
+def test_a_manifest_is_read_as_it_was_written(package: Path) -> None:
     manifest = Manifest.model_validate(MANIFEST)
     (package / "manifest.json").write_text(manifest.to_json())
     assert read_manifest(package) == manifest
     assert read_manifest(package).to_json() == manifest.to_json()
 
 
-def test_what_is_broken_is_named(package: Path) -> None:
+def test_the_broken_part_of_a_manifest_is_named(package: Path) -> None:
     with pytest.raises(EngineFailure, match="no readable manifest"):
         read_manifest(package)
     assert "wrong at the file" in refusal(package, "{")
@@ -102,7 +102,7 @@ def without_entry() -> str:
         ("MAX_REL_ERROR", "WARN. Required: relative error at most 0.01, WARN up to 0.1; measured: `y` 0.25."),
     ],
 )
-def test_the_readme_tells_parity_by_what_the_form_was_held_to(measure: str, words: str) -> None:
+def test_the_readme_gives_parity_by_the_measure_that_was_required(measure: str, words: str) -> None:
     parity = {
         "verdict": "WARN",
         "measure": measure,
@@ -114,7 +114,7 @@ def test_the_readme_tells_parity_by_what_the_form_was_held_to(measure: str, word
     assert words in readme(Manifest.model_validate({**MANIFEST, "components": [component]}))
 
 
-def test_the_readme_tells_what_a_user_should_know() -> None:
+def test_the_readme_has_the_warnings_of_a_component() -> None:
     parity = {"verdict": "PASS", "measure": "COSINE", "threshold": 1e-2, "limit": 1e-1, "outputs": []}
     component = {**MANIFEST["components"][0], "parity": parity, "warnings": ["The input 'scale' has a default."]}
     assert "Note: The input 'scale' has a default." in readme(

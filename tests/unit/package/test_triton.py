@@ -37,7 +37,7 @@ def failure(runtime: str = "onnxruntime", **fields: Any) -> EngineFailure:
     return caught.value
 
 
-def test_what_a_backend_opens_comes_last_under_its_own_name() -> None:
+def test_the_file_that_the_backend_opens_comes_last_under_the_name_it_looks_for() -> None:
     onnx = model(entry="net/a.onnx", files=["net/a.onnx", "net/weights/b.bin", "net/a.bin"])
     assert onnx.files == (
         ("shop/7/a.bin", "net/a.bin"),
@@ -75,7 +75,7 @@ def test_without_a_batch_axis_shapes_are_whole(inputs: list[dict[str, Any]], out
     assert all("reshape" not in each for each in config["input"])
 
 
-def test_dynamic_axes_are_open_and_their_bounds_are_told() -> None:
+def test_dynamic_axes_are_open_and_their_bounds_are_parameters() -> None:
     ids = {**tensor("ids", [1, 4], [1, 128], "int64"), "shape": {"min": [1, 4], "opt": [1, 32], "max": [1, 128]}}
     config = model(max_batch=1, **interface([ids], [tensor("y", [1], [1])])).config
     assert config["input"][0]["dims"] == [1, -1]
@@ -138,7 +138,7 @@ def test_options_of_openvino() -> None:
     assert "ENABLE_BATCH_PADDING" not in bf16
 
 
-def test_what_triton_cannot_serve_is_said() -> None:
+def test_a_package_that_triton_cannot_serve_is_refused_with_the_reason() -> None:
     assert failure("tflite").reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     double = interface([tensor("x", [3], [3], "float64")], [tensor("y", [3], [3])])
     assert failure("openvino", **double).reason is FailureReason.UNSUPPORTED_PRECISION

@@ -79,7 +79,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 @given(manifest=manifests(), number=st.integers(1, 2**31))
 @settings(max_examples=60)
-def test_every_configuration_is_read_as_it_was_meant(manifest: Manifest, number: int) -> None:
+def test_triton_reads_every_configuration_as_it_was_written(manifest: Manifest, number: int) -> None:
     from tritonclient.grpc import model_config_pb2
 
     for model in lay_out(manifest, "shop", number, "models/shop/versions/1"):
@@ -103,6 +103,6 @@ def test_a_field_that_triton_does_not_have_is_refused() -> None:
         config_text({"name": "x", "no_such_field": 1})
 
 
-def test_configurations_are_told_from_other_files() -> None:
+def test_configurations_are_recognized_among_other_files() -> None:
     assert is_config("net/config.pbtxt")
     assert not is_config("net/1/model.onnx")

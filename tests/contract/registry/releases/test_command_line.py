@@ -90,7 +90,7 @@ async def test_compatibility_is_an_exit_code_too(desk: Desk, shell: Shell) -> No
     assert "there is no device" in await shell.refusal("check-compatibility", name, "--device", "cpu")
 
 
-async def test_nothing_to_change_is_said(shell: Shell) -> None:
+async def test_an_update_without_changes_is_refused(shell: Shell) -> None:
     assert "Nothing to change" in await shell.refusal("channels", "update", "a/b")
 
 
@@ -108,7 +108,7 @@ def test_bounds_are_read(text: str, values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "top1", "top1=1", "top1>1", ">=1", "top1>=", "top1>=x", "top1>=nan"])
-def test_what_is_no_bound_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_bound_is_refused(text: str) -> None:
     with pytest.raises(CliError, match="METRIC>=VALUE"):
         parse_bound(text)
 

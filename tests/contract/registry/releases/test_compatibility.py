@@ -34,7 +34,7 @@ async def test_a_machine_can_or_cannot_run_a_package(desk: Desk, package: str) -
     assert (await check(desk, package)).compatible
 
 
-async def test_what_cannot_be_asked_is_refused(desk: Desk, package: str) -> None:
+async def test_a_machine_or_version_that_cannot_be_checked_is_refused(desk: Desk, package: str) -> None:
     unknown = await desk.refused(check(desk, package, device="cpu"))
     assert (unknown.code, unknown.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, "machine.device")
     assert "there are cpu-x86-64, cpu-arm64" in unknown.message

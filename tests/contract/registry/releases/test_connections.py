@@ -61,7 +61,7 @@ async def test_promotions_hold_no_connection_while_files_are_copied(
     assert [release.name for release in releases] == [f"{channel}/releases/1" for channel in channels]
 
 
-async def test_rules_that_change_meanwhile_are_not_passed_by(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_promotion_fails_if_the_rules_change_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     channel, (first,) = await desk.released(1)
     second = await desk.package(channel.rsplit("/channels/", 1)[0], direct=True)
     with monkeypatch.context() as patched:

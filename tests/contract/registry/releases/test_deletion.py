@@ -24,7 +24,7 @@ async def test_a_version_stays_for_as_long_as_a_channel_can_go_back_to_it(desk: 
     await models.DeleteModel(DeleteModelRequest(name=model, force=True))
 
 
-async def test_a_channel_that_serves_is_deleted_by_force_with_its_repository(desk: Desk) -> None:
+async def test_a_serving_channel_is_deleted_by_force_with_its_repository(desk: Desk) -> None:
     channel, (version,) = await desk.released(1)
     refused = await desk.refused(desk.releases.DeleteChannel(DeleteChannelRequest(name=channel)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CHANNEL_SERVES")

@@ -30,7 +30,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, step: str, *, after: int = 0) -> 
     monkeypatch.setattr(ModelRepositories, step, call)
 
 
-async def test_a_promotion_that_cannot_copy_never_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_promotion_that_cannot_copy_leaves_nothing_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     channel, (version,) = await desk.released(1)
     before = await desk.shelf.paths(channel)
     with monkeypatch.context() as broken:
@@ -71,7 +71,9 @@ async def test_a_release_that_is_recorded_is_switched_to_later(desk: Desk, monke
     assert not await desk.shelf.marked(channel)
 
 
-async def test_the_repository_of_a_deleted_channel_goes_in_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_repository_of_a_deleted_channel_is_removed_in_the_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     channel, _ = await desk.released(1)
     with monkeypatch.context() as broken:
         break_off(broken, "sweep")

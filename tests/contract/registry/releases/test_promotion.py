@@ -14,7 +14,7 @@ from tests.contract.registry import samples
 from tests.contract.registry.releases.desk import Desk
 
 
-async def test_a_promotion_lays_the_package_out_and_writes_down_who_and_when(desk: Desk) -> None:
+async def test_a_promotion_lays_the_package_out_and_records_who_and_when(desk: Desk) -> None:
     model = await desk.model()
     channel, version = await desk.channel(model), await desk.package(model)
     name = model.split("/")[1]
@@ -38,7 +38,7 @@ async def test_a_promotion_lays_the_package_out_and_writes_down_who_and_when(des
     assert await desk.history(channel) == [made]
 
 
-async def test_the_configuration_says_what_the_manifest_says(desk: Desk) -> None:
+async def test_the_configuration_follows_the_manifest(desk: Desk) -> None:
     channel, versions = await desk.released(1)
     config = await desk.shelf.config(channel)
     assert (config.name, config.backend, config.max_batch_size) == (channel.split("/")[1], "onnxruntime", 8)
@@ -66,7 +66,7 @@ async def test_each_component_is_a_model_of_its_own(desk: Desk) -> None:
     assert await desk.shelf.paths(channel) == [f"{name}/2/model.onnx", f"{name}/config.pbtxt"]
 
 
-async def test_openvino_and_labels_get_the_names_that_triton_wants(desk: Desk) -> None:
+async def test_openvino_files_and_labels_get_the_names_that_triton_looks_for(desk: Desk) -> None:
     model = await desk.model()
     channel = await desk.channel(model)
     one = json.loads(samples.manifest())["components"][0]
@@ -138,7 +138,7 @@ async def test_histories_come_in_pages(desk: Desk) -> None:
     assert (await desk.refused(desk.releases.ListReleases(absent))).code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_what_cannot_be_promoted_is_refused(desk: Desk) -> None:
+async def test_versions_that_cannot_be_promoted_are_refused(desk: Desk) -> None:
     model, other = await desk.model(), await desk.model()
     channel, foreign = await desk.channel(model), await desk.package(other)
     weights = await desk.registry.version(

@@ -38,7 +38,7 @@ async def test_a_roll_back_is_a_new_release_and_asks_no_rules(desk: Desk) -> Non
     assert (await desk.roll_back(channel)).model_version == first
 
 
-async def test_a_second_roll_back_goes_further_back_and_skips_what_was_left(desk: Desk) -> None:
+async def test_a_second_roll_back_goes_further_back_and_skips_releases_that_were_left(desk: Desk) -> None:
     channel, (first, _second, third) = await desk.released(3)
     fourth = await desk.package(channel.rsplit("/channels/", 1)[0])
     assert (await desk.roll_back(channel)).restored_release == f"{channel}/releases/2"
@@ -52,7 +52,7 @@ async def test_a_second_roll_back_goes_further_back_and_skips_what_was_left(desk
     assert back.model_version == third
 
 
-async def test_there_has_to_be_something_to_go_back_to(desk: Desk) -> None:
+async def test_a_roll_back_without_an_earlier_release_is_refused(desk: Desk) -> None:
     model = await desk.model()
     channel, other = await desk.channel(model), await desk.channel(model, channel_id="staging")
     nothing = await desk.refused(desk.roll_back(channel))

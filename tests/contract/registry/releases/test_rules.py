@@ -100,7 +100,7 @@ async def test_an_evaluation_has_to_be_of_this_version_and_done(desk: Desk) -> N
 
 
 @pytest.mark.parametrize("verdict", [WARN, FAIL])
-async def test_without_rules_what_did_not_pass_is_promoted_by_name(desk: Desk, verdict: Verdict.ValueType) -> None:
+async def test_without_rules_a_verdict_that_is_not_pass_needs_a_waiver(desk: Desk, verdict: Verdict.ValueType) -> None:
     model = await desk.model()
     channel = await desk.channel(model)
     version = await desk.package(model, parity=ParityReport(verdict=verdict))
@@ -149,7 +149,7 @@ async def test_rules_are_changed_and_the_next_promotion_meets_them(desk: Desk) -
         (PromotionRules(dataset="digits"), "channel.rules.dataset", ""),
     ],
 )
-async def test_rules_that_nothing_could_keep_are_refused(
+async def test_rules_that_no_version_can_keep_are_refused(
     desk: Desk, rules: PromotionRules, field: str, words: str
 ) -> None:
     model = await desk.model()
@@ -163,7 +163,7 @@ async def test_rules_that_nothing_could_keep_are_refused(
         assert words in refused.message
 
 
-async def test_the_evaluator_is_asked_only_where_a_rule_needs_it(desk: Desk, shared_settings: Settings) -> None:
+async def test_the_evaluator_is_asked_only_if_a_rule_needs_it(desk: Desk, shared_settings: Settings) -> None:
     model = await desk.model()
     strict = await desk.channel(model, PromotionRules(require_evaluation=True), "strict")
     lax = await desk.channel(model, PromotionRules(require_parity=True), "lax")

@@ -69,7 +69,7 @@ async def test_a_machine_needs_every_runtime_of_a_package(desk: Desk, version: s
     assert ["for BF16" in reason for reason in plain.reasons] == [True]
 
 
-async def test_a_version_has_to_say_of_which_runtime_it_is(desk: Desk, version: str) -> None:
+async def test_a_version_has_to_name_its_runtime_if_there_are_several(desk: Desk, version: str) -> None:
     for machine in ({"runtime_version": "1.31.1"}, {"runtime_versions": {"tensorrt": "10"}}):
         refused = await desk.refused(check(desk, version, **machine))
         assert (refused.code, refused.fields[0][0]) == (
