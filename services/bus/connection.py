@@ -37,7 +37,7 @@ class MessageTooLargeError(Exception):
 
 
 class Bus:
-    """A connection that reconnects for ever. What is published while it is down fails with BusUnavailableError."""
+    """A connection that reconnects without end. Publishing while it is down fails with BusUnavailableError."""
 
     def __init__(self) -> None:
         self.nc = Client()
@@ -85,7 +85,7 @@ class Bus:
         A repeat with the same `msg_id` within the stream's window is stored once.
 
         Raises:
-            BusUnavailableError: It is not known to be stored.
+            BusUnavailableError: It may not be stored.
             SubjectTakenError: The stream holds one message per subject, and has one.
             MessageTooLargeError: It is larger than `max_bytes`.
         """
@@ -105,7 +105,7 @@ class Bus:
             raise BusUnavailableError(f"NATS did not store {subject}: {error or type(error).__name__}.") from error
 
     async def notify(self, subject: str, payload: bytes = b"") -> None:
-        """Send a message that nobody waits for; it is lost where nobody listens or NATS is down."""
+        """Send a message without delivery guarantee: it is lost if nobody listens or NATS is down."""
         with contextlib.suppress(nats.errors.Error, OSError):
             await self.nc.publish(subject, payload)
 

@@ -86,7 +86,7 @@ class Puller:
         return [self._queue.popleft() for _ in range(count)]
 
     async def release(self, count: int = 1) -> None:
-        """Say that so many taken messages are settled: as many more are asked for."""
+        """Note that so many taken messages are settled, and ask for as many more."""
         self._held -= count
         await self._request()
 

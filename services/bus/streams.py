@@ -1,6 +1,6 @@
 """Reading streams without a consumer, and clearing them: stateless, so there is nothing to resume after a restart.
 
-nats-py serves where it can. It reads one message per request, and one page of subjects; a task's log has thousands of
+nats-py is used if it can. It reads one message per request, and one page of subjects; a task's log has thousands of
 messages, and a queue more subjects than a page (100,000), so these two ask the server's API themselves.
 """
 

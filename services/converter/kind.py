@@ -63,7 +63,7 @@ class ConversionKind:
         """Resolve the template for the version and gather all that a worker needs.
 
         Raises:
-            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
+            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can correct.
         """
         assert isinstance(spec, ConversionSpec)
         found, resolved = await asyncio.gather(self._read(spec), self._resolve(spec))

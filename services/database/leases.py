@@ -32,7 +32,7 @@ __all__ = ["LEASES_TABLE", "KeyedLocks", "Lease", "Leases"]
 LEASES_TABLE = """
     CREATE TABLE leases (
         name text COLLATE "C" PRIMARY KEY,
-        -- Made for this holding; whoever takes over has another.
+        -- Made for this holding; the next holder has another.
         holder uuid NOT NULL,
         end_time timestamptz NOT NULL
     )
@@ -58,7 +58,7 @@ _log = structlog.get_logger(__name__)
 
 
 class KeyedLocks:
-    """A lock per name in this process; a name that nobody uses takes no room."""
+    """A lock per name in this process; a name that nobody uses takes no memory."""
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
@@ -80,7 +80,7 @@ class KeyedLocks:
 
 @dataclass(frozen=True)
 class Lease:
-    """A name in the hands of this process."""
+    """A name that this process holds."""
 
     name: str
     holder: UUID
@@ -95,7 +95,7 @@ class Lease:
             raise self.lost()
 
     def lost(self) -> LatheError:
-        """Return the error of whoever was overtaken."""
+        """Return the error for a lease that somebody else took over."""
         return aborted(
             "LEASE_LOST",
             f"This process was too slow, and another one took over ({self.name}). Nothing was written; try again.",
@@ -163,7 +163,7 @@ class Leases:
             raise
 
     async def _renew(self, lease: Lease, scope: asyncio.Timeout) -> None:
-        """Renew a lease until it is lost, and end `scope` then: what goes on would disturb whoever took over."""
+        """Renew a lease until it is lost, then end `scope`, which would disturb the new holder."""
         while True:
             await asyncio.sleep(self._duration.total_seconds() / 3)
             try:

@@ -49,7 +49,7 @@ MIGRATION_FILE = re.compile(r"^\d+_\w+\.py$")
 
 
 async def migrate(url: str, schema: str, migrations: ModuleType) -> None:
-    """Create the database and the schema where they are missing, and bring the schema to its newest version.
+    """Create the database and the schema if they are missing, and bring the schema to its newest version.
 
     The shared schema `lathe` is brought up first. Processes that start at once take turns with each schema, so that
     services migrate side by side; those that find nothing to do never load Alembic, which keeps some 40 MB out of every
@@ -101,7 +101,7 @@ def execute(*statements: str) -> None:
 
 
 def newest_revision(directory: Path) -> str | None:
-    """Return the revision that no other migration of the directory builds on; None where there is no migration."""
+    """Return the revision that no other migration of the directory builds on; None if there is no migration."""
     revisions: dict[str, str | None] = {}
     for path in sorted(directory.iterdir()):
         if MIGRATION_FILE.match(path.name):

@@ -73,7 +73,7 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection outside any transaction."""
-        # Waiting with a time limit costs a task and a timer; where a connection is free, nobody waits.
+        # Waiting with a time limit costs a task and a timer; if a connection is free, nobody waits.
         limit = None if self._lent < self._most else ACQUIRE_TIMEOUT_SECONDS
         self._lent += 1
         try:

@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from services.database.leases import Leases
 from services.database.pool import Database
-from services.evaluator.comparing import Comparer
+from services.evaluator.comparer import Comparer
 from services.platform.errors import failed_precondition, not_found
 from services.platform.identity import current_user
 from services.resources.idempotency import claim_first, find_first, made_once
@@ -52,7 +52,7 @@ class Comparisons:
         """Compare evaluations and store the result, once per request id.
 
         Raises:
-            LatheError: NOT_FOUND; FAILED_PRECONDITION where one has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED), where
+            LatheError: NOT_FOUND; FAILED_PRECONDITION if one has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED), or if
                 they are on different data (DATASETS_DIFFER), or as Comparer says.
         """
         return await made_once(
@@ -114,7 +114,7 @@ class Comparisons:
 
 
 def fitted(comparison: EvaluationComparison) -> EvaluationComparison:
-    """Return the comparison as it can be answered: where it is too large, its longest list is cut at the end."""
+    """Return the comparison cut to the size of an answer: if it is too large, its longest list is shortened."""
     lists: list[Any] = [comparison.deltas, comparison.regressions]
     while comparison.ByteSize() > MAX_ANSWER_BYTES:
         longest = max(lists, key=len)

@@ -58,7 +58,7 @@ class EvaluationKind:
         """Check everything that needs no engine, and have the items of the dataset chosen.
 
         Raises:
-            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
+            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can correct.
         """
         assert isinstance(spec, EvaluationSpec)
         found = await self._sources.read(spec.model_version)
@@ -116,7 +116,7 @@ class EvaluationKind:
         asked.ClearField("model_version")
         asked.ClearField("timeout_seconds")
         asked.ClearField("memory_limit_bytes")
-        # What says the same is written the same: equal work is equal bytes.
+        # Equal meaning is written equally: equal work is equal bytes.
         asked.device, asked.precision = version.package.device, version.package.precision
         asked.batch_size, asked.loops = spec.batch_size or 1, spec.loops or 1
         asked.iou_thresholds[:] = sorted(set(spec.iou_thresholds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engines.spec.devices import load_catalog
-from services.evaluator.comparing import Comparer
+from services.evaluator.comparer import Comparer
 from services.evaluator.comparison_servicer import ComparisonServicer
 from services.evaluator.comparisons import Comparisons
 from services.evaluator.kind import EvaluationKind

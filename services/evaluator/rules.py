@@ -35,7 +35,7 @@ def require_package(version: ModelVersion) -> None:
 
 
 def parse_manifest(version: ModelVersion, text: bytes) -> Manifest:
-    """Return the manifest of a package; LatheError FAILED_PRECONDITION, reason INVALID_PACKAGE, where it is none."""
+    """Return the manifest of a package; LatheError FAILED_PRECONDITION, reason INVALID_PACKAGE, if it is not valid."""
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -24,9 +24,9 @@ from services.optimizer.rules import normalized
 from services.platform.errors import LatheError, from_rpc_error, invalid_argument, is_transient
 from services.platform.interceptors.validation import check
 from services.resources.idempotency import made_once
+from services.resources.kind import ResourceKind
 from services.resources.listing import ListQuery
-from services.resources.repeats import first_made
-from services.resources.store import ResourceKind, ResourceStore
+from services.resources.store import ResourceStore
 from services.tasks.api.handlers import TaskHandlers
 
 KIND = ResourceKind(
@@ -53,13 +53,13 @@ class Groups:
         """Create a task for each version, and the group; a version that has no task stands with the error.
 
         Raises:
-            LatheError: INVALID_ARGUMENT for what is wrong whatever the version; UNAVAILABLE where a server does not
+            LatheError: INVALID_ARGUMENT for what is wrong for every version; UNAVAILABLE if a server does not
                 answer: a repeat with the same request_id goes on.
         """
         group = await made_once(
             self._leases,
             request,
-            find=lambda: first_made(self._database, KIND, request),
+            find=lambda: self._store.first_made(request),
             make=lambda: self._make(request),
         )
         return await self._present(group)
@@ -74,7 +74,7 @@ class Groups:
         return await self._store.create(group, request_id=request.request_id, request=request)
 
     async def get(self, name: str) -> OptimizationTaskGroup:
-        """Return a group; LatheError NOT_FOUND where there is none."""
+        """Return a group; LatheError NOT_FOUND if there is none."""
         return await self._present(await self._store.get(name))
 
     async def page(self, request: ListOptimizationTaskGroupsRequest) -> tuple[list[OptimizationTaskGroup], str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import grpc
 from google.protobuf.message import Message
 from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationOutcome,
+    OptimizationResult,
     OptimizationSpec,
     OptimizationTask,
     OptimizationWork,
@@ -21,7 +22,6 @@ from engines.spec.devices import load_catalog
 from services.database.pool import Database
 from services.optimizer.places import Places
 from services.optimizer.records import Record, Records
-from services.optimizer.result import result_of, unsaved
 from services.optimizer.rules import (
     JUDGED_SAMPLES,
     RECORD_FILE,
@@ -40,7 +40,7 @@ from services.siblings.sources import Sources, files_digest, require_same_archit
 from services.storage import ContentStore
 from services.tasks.kind import PreparedTask
 
-# What names a resource, or does not change the work: equal work is equal bytes.
+# Fields that name a resource, or do not change the work: equal work is equal bytes.
 _NAMES = (
     "model_version",
     "template",
@@ -49,6 +49,8 @@ _NAMES = (
     "output_location",
     "timeout_seconds",
 )
+
+HTML_REPORT = "optimization.html"
 
 
 class OptimizationKind:
@@ -80,7 +82,7 @@ class OptimizationKind:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.
 
         Raises:
-            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
+            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can correct.
         """
         assert isinstance(spec, OptimizationSpec)
         asked = normalized(spec)
@@ -148,7 +150,7 @@ class OptimizationKind:
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:
-        """Return what the original found, not saved yet; None where its files are gone."""
+        """Return the result of the original, not saved yet; None if its files are gone."""
         assert isinstance(original, OptimizationTask)
         assert isinstance(outcome, OptimizationOutcome)
         # The files were stored together: one stands for all.
@@ -171,7 +173,7 @@ class OptimizationKind:
             work.calibration.CopyFrom(await self._datasets.select(asked.dataset, DEFAULT_SAMPLES, asked.seed))
 
     async def _with_record(self, bare: OptimizationWork, device: str) -> OptimizationWork:
-        """Return the work with the newest record of the same source, where there is one."""
+        """Return the work with the newest record of the same source, if there is one."""
         found = await self._records.newest(bare.conversion.source_digest, device)
         work = OptimizationWork()
         work.CopyFrom(bare)
@@ -189,3 +191,33 @@ def _forget_names(spec: OptimizationSpec) -> None:
     message: Message = spec
     for field in _NAMES:
         message.ClearField(field)
+
+
+def result_of(outcome: OptimizationOutcome, writers: Mapping[str, str]) -> OptimizationResult:
+    """Return the result of a task; nothing is registered yet.
+
+    Args:
+        outcome: What the worker made.
+        writers: The tasks that wrote earlier records, by the sha256 of the record: candidates that were not measured
+            again name their record.
+    """
+    result = OptimizationResult()
+    result.CopyFrom(outcome.result)
+    del result.files[:]
+    result.files.extend(outcome.files)
+    result.manifest.CopyFrom(manifest_of(outcome.files))
+    for file in outcome.files:
+        if file.path == HTML_REPORT:
+            result.html_report.CopyFrom(file.digest)
+    for candidate in result.candidates:
+        if candidate.measured_by:
+            candidate.measured_by = writers.get(candidate.measured_by, "")
+    return unsaved(result)
+
+
+def unsaved(result: OptimizationResult) -> OptimizationResult:
+    """Return a result as it is before its model is saved: each task saves for itself."""
+    made = OptimizationResult()
+    made.CopyFrom(result)
+    made.model_version = made.saved_location = ""
+    return made

@@ -9,7 +9,7 @@ from services.optimizer.groups import Groups
 from services.optimizer.kind import OptimizationKind
 from services.optimizer.members import Members
 from services.optimizer.optimization_servicer import OptimizationServicer
-from services.optimizer.saving import Saver
+from services.optimizer.saver import Saver
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
 from services.tasks.api.service import TaskEngine, task_service

@@ -13,7 +13,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 )
 
 from services.optimizer.groups import Groups
-from services.optimizer.saving import Saver
+from services.optimizer.saver import Saver
 from services.tasks.api.servicer import Unary
 
 

@@ -13,10 +13,10 @@ from services.database.pool import Database
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('output_locations', 0))"
-# A folder overlaps itself, what it lies in, and what lies in it.
+# A folder overlaps itself, the folders that contain it, and the folders in it.
 _OVERLAPS = "(place = $2 OR starts_with(place, $2 || '/') OR starts_with($2, place || '/'))"
-# A place is taken before its task is written, and kept before a version is registered: where a crash came between them
-# and the task is not there, nobody would ever let go of it.
+# A place is taken before its task is written, and kept before a version is registered: if a crash came in between
+# and the task does not exist, nobody would ever release it.
 _IS_THERE = """
 (version <> '' OR take_time > now() - interval '5 minutes'
  OR EXISTS (SELECT FROM tasks WHERE uid = split_part(task, '/', 2)::uuid))
@@ -49,12 +49,12 @@ class Places:
         self._exists = exists
 
     async def refuse_overlap(self, place: str, source: str) -> None:
-        """Raise LatheError INVALID_ARGUMENT where the files of the version that a task reads lie in its place."""
+        """Raise LatheError INVALID_ARGUMENT if the files of the version that a task reads are in its place."""
         found = await self._database.fetchval(_OF_VERSION, source, place)
         if found is not None:
             raise invalid_argument(
                 "task.spec.output_location",
-                f"{place} overlaps {found}, where the files of the source '{source}' lie; choose another folder",
+                f"{place} overlaps {found}, which holds the files of the source '{source}'; choose another folder",
             )
 
     async def take(self, task: str, place: str) -> None:
@@ -70,11 +70,11 @@ class Places:
         await self._give(task, place, saved=True)
 
     async def kept(self, task: str) -> str:
-        """Return the place that a task keeps; empty where nobody has begun to save it."""
+        """Return the place that a task keeps; empty if nobody has begun to save it."""
         return str(await self._database.fetchval(_KEPT, task) or "")
 
     async def registered(self, task: str, version: str) -> None:
-        """Note which version's files lie in the place of a task."""
+        """Note which version's files are in the place of a task."""
         await self._database.execute("UPDATE output_locations SET version = $2 WHERE task = $1", task, version)
 
     async def release(self, task: str) -> None:
@@ -82,7 +82,7 @@ class Places:
         await self._database.execute("DELETE FROM output_locations WHERE task = $1 AND NOT saved", task)
 
     async def give_up(self, task: str) -> None:
-        """Let go of what `keep` gave, where no version was registered."""
+        """Give up what `keep` gave if no version was registered."""
         await self._database.execute("DELETE FROM output_locations WHERE task = $1 AND version = ''", task)
 
     async def _give(self, task: str, place: str, *, saved: bool) -> None:
@@ -103,7 +103,7 @@ def _taken(place: str, found: Mapping[str, Any]) -> LatheError:
     standing, advice = ("has saved its model to", "") if found["saved"] else ("may write", ", or wait for its end")
     return failed_precondition(
         "OUTPUT_LOCATION_TAKEN",
-        f"The result would lie in {place}, and '{found['task']}' {standing} {found['place']}. Name another folder in "
-        f"output_location{advice}.",
+        f"The result would be stored in {place}, and '{found['task']}' {standing} {found['place']}. Name another "
+        f"folder in output_location{advice}.",
         found["task"],
     )

@@ -1,4 +1,4 @@
-"""What an optimization may ask for, and what it means where it says nothing. Pure functions."""
+"""Rules for specifications of optimizations, and their defaults. Pure functions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def judges(spec: OptimizationSpec, dataset: Dataset, template: Template) -> bool
 
     Raises:
         LatheError: INVALID_ARGUMENT for a bound or a metric of outputs that nothing judges, and for steps on tensors;
-            FAILED_PRECONDITION, reason ANNOTATIONS_MISSING, where they need annotations that are not there.
+            FAILED_PRECONDITION, reason ANNOTATIONS_MISSING, if they need annotations that are not there.
     """
     refuse_steps_on_tensors(dataset, len(spec.preprocessing), "task.spec.preprocessing")
     if len(template.components) == 1 and can_judge(dataset, template.method):
@@ -111,7 +111,7 @@ def require_the_source_itself(version: ModelVersion, source: ModelVersion) -> No
 def place_of(task: str, spec: OptimizationSpec) -> str:
     """Return the folder of the bucket that a task's model is saved to: `vision/m-digits/mv-3`.
 
-    Where no location is named, it lies in a folder of the task's own: `optimized/<id>/m-digits/mv-3`.
+    Without a named location, it is a folder of the task's own: `optimized/<id>/m-digits/mv-3`.
     """
     _, model, _, number = spec.model_version.split("/")
     location = spec.output_location or f"{DEFAULT_LOCATION}/{task.rpartition('/')[2]}"

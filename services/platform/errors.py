@@ -81,7 +81,7 @@ class LatheError(Exception):
 def is_transient(code: grpc.StatusCode) -> bool:
     """Return whether the same call may succeed later: the code says nothing about the request itself.
 
-    A sibling that restarts, is upgraded, has a fault or lost its credentials answers with such a code. Whoever records
+    A sibling that restarts, is upgraded, has a fault or lost its credentials answers with such a code. Who records
     an answer for good (a task that fails, a member of a group) asks this first.
     """
     return code not in _VERDICTS
@@ -223,6 +223,6 @@ def _read(detail: any_pb2.Any, into: LatheError) -> None:
 
 
 def _cut(text: str, size: int) -> str:
-    """Return the text in at most `size` bytes of UTF-8, with `…` where it was cut."""
+    """Return the text in at most `size` bytes of UTF-8, with `…` at the cut."""
     raw = text.encode()
     return text if len(raw) <= size else raw[: size - 3].decode(errors="ignore") + "…"

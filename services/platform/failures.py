@@ -21,7 +21,7 @@ class ChildWork:
     Attributes:
         doing: What takes too much: `Reading the files`.
         limits: Of the child.
-        too_large: Reason of the answer where they are not enough.
+        too_large: Reason of the answer if they are not enough.
         smaller: What to do about that.
         role: The extra that a process which does it installs.
     """
@@ -36,7 +36,7 @@ class ChildWork:
 def refusal(
     failure: EngineFailure, work: ChildWork, fault: Callable[[FailureReason, str], LatheError | None]
 ) -> LatheError | EngineFailure:
-    """Return what a caller is told of a failure; the failure itself where it is not theirs.
+    """Return the error that a caller gets for a failure, or the failure itself if it is ours.
 
     Args:
         failure: What the child failed with.

@@ -34,9 +34,9 @@ class Health:
     """Watches the servers behind a service and tells the health service what it finds.
 
     Args:
-        service_names: Full names of the services; the overall health is told under "" besides, and that the process
+        service_names: Full names of the services; the overall health is reported under "", too, and that the process
             answers at all under "live".
-        probes: By the server's name, what returns where it answers and raises where it does not.
+        probes: By the server's name, a function that returns if it answers and raises if it does not.
     """
 
     def __init__(self, service_names: Sequence[str], probes: Mapping[str, Probe]) -> None:
@@ -53,7 +53,7 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def watch(self) -> None:
-        """Check for ever."""
+        """Check until cancelled."""
         while True:
             await self.check()
             await asyncio.sleep(_PERIOD)
@@ -74,18 +74,18 @@ class Health:
         return not silent
 
     async def drain(self) -> None:
-        """Answer NOT_SERVING from now on, whatever is found."""
+        """Answer NOT_SERVING from now on, regardless of the checks."""
         await self._servicer.enter_graceful_shutdown()
 
     def _lasting(self, silent: list[str]) -> bool:
         return any(self._failures[name] > _TOLERATED for name in silent)
 
     async def _probe(self, name: str) -> str:
-        """Return the name where the server does not answer, else nothing."""
+        """Return the name if the server does not answer, else nothing."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
                 await self._probes[name]()
-        except Exception as error:  # whatever a driver raises, the server is of no use now
+        except Exception as error:  # whatever a driver raises, the server cannot be used now
             self._failures[name] += 1
             _log.debug("no answer", server=name, error=f"{type(error).__name__}: {error}")
             return name

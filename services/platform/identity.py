@@ -1,6 +1,6 @@
 """Who calls: found from the metadata of a call, and known to everything that runs for it.
 
-Two ways: open (the default on loopback), where `x-lathe-user` names the user and nobody checks; and tokens, where
+There are two ways. Open (the default on loopback): `x-lathe-user` names the user and nobody checks. Tokens:
 `authorization: Bearer …` is required. Services speak for their callers with the service token and `x-lathe-user`.
 """
 
@@ -31,7 +31,7 @@ _USER = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 class Caller:
     """The user that a call is made for, and the credentials that came with it.
 
-    `is_user` is true where the caller has shown to be a user, and so is none of Lathe's own services.
+    `is_user` is true if the caller proved to be a user, and so cannot be one of Lathe's own services.
     """
 
     user: str
@@ -44,7 +44,7 @@ _caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
 
 
 def current_user() -> str:
-    """Return the user for whom this code runs; "anonymous" where nobody is named."""
+    """Return the user for whom this code runs; "anonymous" if nobody is named."""
     return _caller.get().user
 
 
@@ -54,16 +54,16 @@ def current_caller() -> Caller:
 
 
 def require_service(what: str) -> None:
-    """Refuse a user what only Lathe's own services may do; where nobody is asked who they are, everybody may.
+    """Refuse to do for a user what only Lathe's own services may do. Without authentication, everybody may.
 
     Args:
-        what: What is refused, as the beginning of a sentence: "Holding a model version".
+        what: The action, as the beginning of a sentence: "Holding a model version".
 
     Raises:
         LatheError: PERMISSION_DENIED.
     """
     if _caller.get().is_user:
-        raise permission_denied(f"{what} is left to Lathe's own services, and your token is a user's.")
+        raise permission_denied(f"{what} is reserved for Lathe's own services; your token belongs to a user.")
 
 
 def become(caller: Caller) -> None:
@@ -85,7 +85,7 @@ class Authenticator(Protocol):
     """Finds out who calls."""
 
     def authenticate(self, metadata: Mapping[str, str | bytes]) -> Caller:
-        """Return the caller whom the metadata of a call names; raise LatheError where it names none that is known."""
+        """Return the caller that the metadata of a call names; raise LatheError if that is nobody known."""
         ...
 
 
@@ -115,7 +115,7 @@ class TokenAuthenticator:
             return Caller(_named_user(metadata), authorization)
         user = self._users.get(hashed)
         if user is None:
-            raise unauthenticated("The token is not known here; ask those who run this installation for one.")
+            raise unauthenticated("The token is not known to this installation. Ask its operators for a valid one.")
         return Caller(user, authorization, is_user=True)
 
 

@@ -17,11 +17,11 @@ from opentelemetry import trace
 from services.platform.settings import Settings, without_passwords
 
 _task_id: ContextVar[str] = ContextVar("task_id", default="")
-# Whole words: `tokens` may count something, `page_token` says nothing secret but is of no use in a log either.
+# Whole words: `tokens` may count something, `page_token` is no secret, but useless in a log.
 _SECRET_KEY = re.compile(r"(^|_)(password|secret|token|authorization|credentials?|secret_key|access_key)$")
 
 
-class bind_task:  # noqa: N801 - reads as a verb where it is used
+class bind_task:  # noqa: N801 - reads as a verb in use
     """Put `task_id` on every log line that follows; used as `with bind_task(id):`, only within the block."""
 
     def __init__(self, task_id: str) -> None:
@@ -61,7 +61,7 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_LinesFactory(stream),
-        # Only where the configuration is for good.
+        # Only if the configuration is final.
         cache_logger_on_first_use=cached,
     )
     handler = logging.StreamHandler(stream)

@@ -23,7 +23,7 @@ _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
 
 
 class ConfigurationError(Exception):
-    """The environment asks for something that cannot be; the text is a sentence for whoever set it."""
+    """The environment asks for something impossible; the text tells the operator what to change."""
 
 
 class Settings(BaseSettings):
@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     database_url: str = "postgresql://postgres@127.0.0.1:55432/lathe"
     nats_url: str = "nats://127.0.0.1:54222"
     s3_endpoint: str = "http://127.0.0.1:58333"
-    # The store's address in presigned URLs, where users reach it by another one.
+    # The store's address in presigned URLs, if users reach it by another one.
     s3_public_endpoint: str = ""
     # The embedded store listens on loopback only; any other store is given its own keys.
     s3_access_key: str = "lathe"
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
-    # "http://collector:4317"; no spans are exported where empty.
+    # "http://collector:4317"; no spans are exported if empty.
     otlp_endpoint: str = ""
     # Prometheus metrics over HTTP; 0 is off.
     metrics_port: int = Field(default=0, ge=0, le=65535)
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     startup_wait_seconds: float = Field(default=60, ge=0)
     # Calls, streams apart, that one process serves at once; more are refused with RESOURCE_EXHAUSTED.
     max_calls: int = Field(default=2000, ge=1)
-    # After this, clients are asked to connect anew, so that they spread over the replicas that there are by then.
+    # After this, clients are asked to reconnect, so that they spread over the replicas that exist then.
     connection_age_seconds: float = Field(default=1800, gt=0)
     # After SIGTERM a service says NOT_SERVING, but serves as before for so long that balancers look elsewhere.
     shutdown_pause_seconds: float = Field(default=5, ge=0)
@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         return address
 
     def listen_address(self, service: str) -> str:
-        """Return the `host:port` that the service itself listens on; port 0 where it has none of its own."""
+        """Return the `host:port` that the service itself listens on; port 0 if it has none of its own."""
         host = f"[{self.bind_host}]" if ":" in self.bind_host else self.bind_host
         return f"{host}:{self.port or DEFAULT_PORTS.get(service, 0)}"
 

@@ -1,7 +1,7 @@
 """Traces, metrics and logs of a process.
 
 Trace context is W3C `traceparent` on every road: gRPC metadata, messages on the bus. Spans are recorded and exported
-only where `otlp_endpoint` is set; otherwise the identifiers alone are kept, for the logs and whoever is called next.
+only if `otlp_endpoint` is set; otherwise only the identifiers are kept, for the logs and for the services called next.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _random = random.Random()  # noqa: S311
 
 
 def configure(settings: Settings, service: str) -> None:
-    """Set up logs, and where they are asked for, metrics over HTTP and the export of spans. Called once per process."""
+    """Set up logs and, if configured, metrics over HTTP and the export of spans. Called once per process."""
     configure_logs(settings, service)
     if settings.metrics_port:
         from prometheus_client import start_http_server
@@ -68,9 +68,9 @@ def flush() -> None:
 
 
 def start_span(name: str, traceparent: str, kind: SpanKind = SpanKind.INTERNAL) -> Span:
-    """Start a span as the child of `traceparent` (a new trace where empty or malformed) and make it the current one.
+    """Start a span as the child of `traceparent` (a new trace if it is empty or malformed) and make it the current one.
 
-    It stays the current one for the rest of the task that calls this; whoever starts it ends it.
+    It stays current for the rest of the calling task; the caller ends it.
     """
     parent = _parse(traceparent)
     context = trace.set_span_in_context(NonRecordingSpan(parent)) if parent is not None else otel.Context()

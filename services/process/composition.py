@@ -34,7 +34,7 @@ EVERYTHING = frozenset(Need)
 
 # Siblings are near: to compress what they say costs more than it saves.
 _CHANNEL_OPTIONS = [("grpc.compression_enabled_algorithms_bitset", 1)]
-# Asking for it finds out whether the store answers, whatever it holds.
+# Asking for it tells whether the store answers.
 _NO_BYTES = Digest(sha256=hashlib.sha256().hexdigest(), size_bytes=0)
 
 

@@ -76,10 +76,10 @@ Build = Callable[[Platform], Awaitable[ServiceParts]]
 
 
 def run(name: str, build: Build, needs: Collection[Need] = EVERYTHING) -> None:
-    """Be the service `name` until SIGTERM or SIGINT; ends the process with a sentence where it cannot start."""
+    """Be the service `name` until SIGTERM or SIGINT; ends the process with an explanation if it cannot start."""
     import uvloop
 
-    # So that whatever was begun is undone when the signal comes before the event loop.
+    # Cleans up if the signal comes before the event loop runs.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = load_settings()
@@ -174,8 +174,8 @@ def _listen(server: grpc.aio.Server, address: str) -> str:
         port = server.add_insecure_port(address)
     except RuntimeError:
         raise StartupError(
-            f"The address {address} is taken, or is none of this machine's. Stop what listens there, or set LATHE_PORT "
-            "and LATHE_BIND_HOST."
+            f"The address {address} is in use, or does not belong to this machine. Stop what listens there, or set "
+            "LATHE_PORT and LATHE_BIND_HOST."
         ) from None
     return f"{address.rpartition(':')[0]}:{port}"
 

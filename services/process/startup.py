@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class StartupError(Exception):
-    """The process cannot start; the text is a sentence for whoever starts it."""
+    """The process cannot start; the text tells the operator why."""
 
 
 def tune_collector() -> None:
@@ -47,10 +47,10 @@ async def wait_for(server: str, variable: str, url: str, seconds: float, attempt
 
     Args:
         server: What is waited for, such as "PostgreSQL".
-        variable: The setting that says where it is.
+        variable: The setting that holds its address.
         url: Where it should be.
         seconds: How long to wait.
-        attempt: Connects, and raises where it cannot.
+        attempt: Connects, or raises.
 
     Raises:
         StartupError: It did not answer in time.
@@ -69,7 +69,7 @@ async def wait_for(server: str, variable: str, url: str, seconds: float, attempt
         if waited >= seconds:
             raise StartupError(
                 f"{server} does not answer at {where} (waited {seconds:g} s; last: {cause}). Start it, or set "
-                f"{variable} to where it is."
+                f"{variable} to its address."
             )
         if waited - reminded >= _REMIND:
             reminded = waited
@@ -80,7 +80,7 @@ async def wait_for(server: str, variable: str, url: str, seconds: float, attempt
 
 
 async def prepare_schema(settings: Settings, service: str) -> None:
-    """Wait for PostgreSQL and bring the schema of a service to its newest version, where the service has one.
+    """Wait for PostgreSQL and bring the schema of a service, if it has one, to its newest version.
 
     Raises:
         StartupError: PostgreSQL does not answer.

@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 from lathe.quantizer.v1.quantization_service_pb2 import (
     QuantizationOutcome,
+    QuantizationResult,
     QuantizationSpec,
     QuantizationTask,
     QuantizationWork,
@@ -18,7 +19,6 @@ from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
 from engines.spec.devices import load_catalog
-from services.quantizer.result import result_of
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
 from services.siblings.datasets import Datasets
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
@@ -29,8 +29,10 @@ from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
 from services.tasks.kind import PreparedTask
 
-# What names a resource, or does not change the work: equal work is equal bytes.
+# Fields that name a resource, or do not change the work: equal work is equal bytes.
 _NAMES = ("model_version", "template", "output_model", "timeout_seconds", "memory_limit_bytes", "tensor_information")
+
+HTML_REPORT = "quantization.html"
 
 
 class QuantizationKind:
@@ -60,7 +62,7 @@ class QuantizationKind:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.
 
         Raises:
-            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can mend.
+            LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can correct.
         """
         assert isinstance(spec, QuantizationSpec)
         asked = normalized(spec)
@@ -151,3 +153,15 @@ def _forget_names(spec: QuantizationSpec) -> None:
         spec.calibration_data.ClearField("dataset")
     if spec.HasField("accuracy"):
         spec.accuracy.ClearField("dataset")
+
+
+def result_of(outcome: QuantizationOutcome, name: str) -> QuantizationResult:
+    """Return the result of a task whose package is the version `name`."""
+    result = QuantizationResult()
+    result.CopyFrom(outcome.result)
+    result.model_version = name
+    result.manifest.CopyFrom(manifest_of(outcome.files))
+    for file in outcome.files:
+        if file.path == HTML_REPORT:
+            result.html_report.CopyFrom(file.digest)
+    return result

@@ -1,4 +1,4 @@
-"""What a quantization may ask for, and what it means where it says nothing. Pure functions."""
+"""Rules for specifications of quantizations, and their defaults. Pure functions."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _check_calibration(spec: QuantizationSpec) -> None:
             "and WEIGHT_ONLY need none",
         )
     if given and data.samples < data.batch_size:
-        raise _too_few(data, f"{data.samples} samples are asked for")
+        raise _too_few(data, f"the specification wants {data.samples} samples")
 
 
 def _too_few(data: CalibrationData, found: str) -> Exception:

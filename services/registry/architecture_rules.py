@@ -1,4 +1,4 @@
-"""What makes an architecture acceptable, decided from its text alone; nothing of it is ever run."""
+"""Rules for architectures, checked on their text alone; nothing of it is ever run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def complete(architecture: Architecture) -> None:
     """Check source, class name and configuration of `architecture`, and set `function` and `digest` from them.
 
     Raises:
-        LatheError: INVALID_ARGUMENT with the field and, where there is one, the line.
+        LatheError: INVALID_ARGUMENT with the field and, if there is one, the line.
     """
     architecture.function = _function(architecture)
     _check_config(architecture.config)

@@ -1,4 +1,4 @@
-"""What can be done with architectures."""
+"""Architectures: creating, reading, changing, deleting them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from services.registry.blobs import Blobs
 from services.registry.kinds import ARCHITECTURES
 from services.resources.idempotency import made_once
 from services.resources.listing import ListQuery
-from services.resources.repeats import first_made
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
@@ -53,7 +52,7 @@ class Architectures:
         return await made_once(
             self._leases,
             request,
-            find=lambda: first_made(self._database, ARCHITECTURES, request),
+            find=lambda: self._store.first_made(request),
             make=lambda: self._make(request),
         )
 
@@ -74,7 +73,7 @@ class Architectures:
         )
 
     async def get(self, name: str) -> Architecture:
-        """Return an architecture with its source; LatheError NOT_FOUND where there is none."""
+        """Return an architecture with its source; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
     async def page(self, request: ListArchitecturesRequest) -> tuple[list[Architecture], str]:

@@ -1,4 +1,4 @@
-"""How a version comes into being: its files are checked and described first, then everything is written at once."""
+"""Creation of versions: the files are checked and described first, then everything is written at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from services.platform.identity import require_service
 from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.blobs import Blobs
-from services.registry.describing import Describer, require_described
+from services.registry.descriptions import Describer, require_described
 from services.registry.files import check_paths
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.packages import MANIFEST, complete_package, fill_from_manifest
 from services.resources.idempotency import made_once
-from services.resources.repeats import first_made
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
@@ -65,7 +64,7 @@ class Creation:
         return await made_once(
             self._leases,
             request,
-            find=lambda: first_made(self._database, VERSIONS, request),
+            find=lambda: self._store.first_made(request),
             make=lambda: self._make(request),
         )
 
@@ -81,7 +80,7 @@ class Creation:
         return await self._write(request, model, version, description)
 
     async def _description(self, request: CreateModelVersionRequest, version: ModelVersion) -> ModelDescription:
-        """Return what the files contain, as the task says that made the package, or as a sandboxed child reads them."""
+        """Return the description of the task that made the package, or else of a sandboxed child."""
         if version.format != PACKAGE or not version.lineage.task or not request.HasField("description"):
             return await self._describer.describe(version.format, version.files)
         description = ModelDescription(format=version.format, size_bytes=version.size_bytes)

@@ -49,7 +49,7 @@ def facts(version: ModelVersion, description: ModelDescription) -> Facts:
 
 
 def differences(before: Facts, after: Facts) -> list[Difference]:
-    """Return where `before` and `after` differ, in order of the paths, at most `MAX_DIFFERENCES` of them.
+    """Return the differences of `before` and `after` in order of their paths, at most `MAX_DIFFERENCES`.
 
     Where there are more, the last entry has the path `…` and says how many are left out.
     """

@@ -13,7 +13,7 @@ _MAX_PART_BYTES = 255
 
 
 def check_paths(files: Sequence[File], field: str) -> None:
-    """Refuse paths under which the files cannot lie beside each other.
+    """Refuse paths that cannot exist beside each other.
 
     Args:
         files: The files.
@@ -25,7 +25,7 @@ def check_paths(files: Sequence[File], field: str) -> None:
     seen: set[str] = set()
     for file in files:
         if any(len(part.encode()) > _MAX_PART_BYTES for part in file.path.split("/")):
-            message = f"{file.path!r} cannot be a path: a part of it is longer than {_MAX_PART_BYTES} bytes."
+            message = f"{file.path!r} is not a usable path: a part of it is longer than {_MAX_PART_BYTES} bytes."
             raise invalid_argument(field, f"{message} Rename the file.")
         if file.path in seen:
             raise invalid_argument(field, f"Two files have the path '{file.path}'; give each its own.")
@@ -35,6 +35,4 @@ def check_paths(files: Sequence[File], field: str) -> None:
         for depth in range(1, len(parts)):
             folder = "/".join(parts[:depth])
             if folder in seen:
-                raise invalid_argument(
-                    field, f"'{folder}' is a file, so that '{path}' cannot lie in a folder of that name."
-                )
+                raise invalid_argument(field, f"'{folder}' is a file, so '{path}' cannot be in a folder of that name.")

@@ -7,7 +7,7 @@ from lathe.registry.v1.dataset_service_pb2 import READY, Dataset
 from lathe.registry.v1.model_service_pb2 import Model, ModelVersion
 from lathe.registry.v1.release_service_pb2 import Channel
 
-from services.resources.store import ResourceKind
+from services.resources.kind import ResourceKind
 
 # The numbers of versions are never used again, so that with the model's name theirs are not either.
 MODELS = ResourceKind(Model, table="models", collection="models", noun="model", retires_names=lambda _: True)

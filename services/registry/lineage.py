@@ -1,4 +1,4 @@
-"""Who was made from whom: edges between resource names, kept in PostgreSQL and followed both ways.
+"""Lineage: edges between resource names, kept in PostgreSQL and followed both ways.
 
 An edge leads from what was used (a version, an architecture, a template, a task) to the version that was made.
 """
@@ -73,7 +73,7 @@ async def made_from(connection: Connection, sources: Sequence[str], *, limit: in
 
 
 async def graph(connection: Connection, version: str, max_depth: int) -> LineageGraph:
-    """Return what `version` was made from and what was made from it, `max_depth` steps each way (10 where 0).
+    """Return what `version` was made from and what was made from it, `max_depth` steps each way (10 if 0).
 
     At most `MAX_NODES` nodes are returned, the nearest first.
     """

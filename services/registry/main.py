@@ -65,7 +65,7 @@ async def build(platform: Platform) -> ServiceParts:
             await Leases(database).forget_ended()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
-    works: list[Work] = [keep_house, datasets.imports.run, releases.settling.heal]
+    works: list[Work] = [keep_house, datasets.imports.run, releases.reconciler.heal]
     return ServiceParts(register, [f"lathe.registry.v1.{service}" for service in SERVICES], works)
 
 

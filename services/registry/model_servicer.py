@@ -1,4 +1,4 @@
-"""ModelService: what comes in and what goes out."""
+"""ModelService over gRPC."""
 
 from __future__ import annotations
 

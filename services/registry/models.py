@@ -34,7 +34,7 @@ class Models:
         self._store: ResourceStore[Model] = ResourceStore(database, MODELS)
 
     async def create(self, request: CreateModelRequest) -> Model:
-        """Create a model; LatheError ALREADY_EXISTS where its id is taken."""
+        """Create a model; LatheError ALREADY_EXISTS if its id is taken."""
         model = Model()
         model.CopyFrom(request.model)
         for field in _OUTPUT_ONLY:
@@ -45,7 +45,7 @@ class Models:
         return (await self._with_counts([made]))[0]
 
     async def get(self, name: str) -> Model:
-        """Return a model; LatheError NOT_FOUND where there is none."""
+        """Return a model; LatheError NOT_FOUND if there is none."""
         return (await self._with_counts([await self._store.get(name)]))[0]
 
     async def page(self, request: ListModelsRequest) -> tuple[list[Model], str]:
@@ -71,8 +71,8 @@ class Models:
         """Delete a model with its channels that never served, and with `force` its versions.
 
         Raises:
-            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION where it has versions and `force` is
-                not set (HAS_VERSIONS), or where one of them is in use (IN_USE), by a task or a channel.
+            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION if it has versions and `force` is
+                not set (HAS_VERSIONS), or if a task or a channel uses one of them (IN_USE).
         """
 
         async def remove(connection: Connection, model: Model) -> None:
@@ -86,13 +86,13 @@ class Models:
                     subject=model.name,
                 )
             await remove_versions(connection, [row["name"] for row in rows])
-            # What is left serves nothing: a version that was ever released is in use.
+            # The rest serves nothing: a version that was ever released is in use.
             await connection.execute("DELETE FROM channels WHERE parent = $1", model.name)
 
         await self._store.delete(name, etag, on_delete=remove)
 
     async def _with_counts(self, models: Sequence[Model]) -> list[Model]:
-        """Set what depends on the versions: it changes without a change of the model, so it is not in its body."""
+        """Set the fields that depend on the versions: they change without the model, so they are not in its body."""
         rows = await self._database.fetch(_COUNTS, [model.name for model in models])
         counts = {row["name"]: row for row in rows}
         for model in models:

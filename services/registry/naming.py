@@ -29,7 +29,7 @@ def node_kind(name: str) -> str:
 
 
 def default_name(model_display_name: str, number: str) -> str:
-    """Return the display name of a version that was given none: the model's and the number, at most 100 characters."""
+    """Return the default display name of a version: the model's and the number, at most 100 characters."""
     return f"{model_display_name[: _MAX_DISPLAY_NAME - len(number) - 1]} {number}"
 
 

@@ -1,4 +1,4 @@
-"""What a package says of itself, and what the registry says of it."""
+"""The package fields of a version: those that users give, and those that the registry sets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def complete_package(version: ModelVersion) -> None:
     package = version.package
     if MANIFEST not in {file.path for file in version.files}:
         raise invalid_argument(
-            "model_version.files", f"A package has a file '{MANIFEST}' at its top; none of the files is called so."
+            "model_version.files", f"A package needs a file '{MANIFEST}' at its top level, and there is none."
         )
     package.file_name = naming.package_file_name(package)
     # Only a task measures; what a user says of parity is not believed.

@@ -28,7 +28,7 @@ FROM model_versions version WHERE version.name = $1
 """
 _ORIGINAL = "SELECT body || detail FROM model_versions WHERE name = $1"
 _DESCRIPTION = "SELECT body FROM descriptions WHERE version = $1"
-# What was used to make earlier packages of the version is used again by most tasks.
+# Most tasks use again what earlier packages of the version were made with.
 _ARCHITECTURES = """
 SELECT body || detail AS body FROM architectures
 WHERE name = ANY($1)

@@ -1,4 +1,4 @@
-"""What can be done with the versions of models, their creation aside."""
+"""Versions of models: everything but their creation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.database.pool import Connection, Database
 from services.platform.errors import not_found
 from services.platform.identity import require_service
 from services.platform.interceptors.validation import check
-from services.registry import describing, diff, holds, lineage, naming
+from services.registry import descriptions, diff, holds, lineage, naming
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.removal import remove_versions
 from services.resources.listing import ListQuery
@@ -47,7 +47,7 @@ class Versions:
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
 
     async def get(self, name: str) -> ModelVersion:
-        """Return a version; LatheError NOT_FOUND where there is none."""
+        """Return a version; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
     async def page(self, request: ListModelVersionsRequest) -> tuple[list[ModelVersion], str]:
@@ -92,23 +92,23 @@ class Versions:
             await self._store.delete(name, etag, on_delete=remove, connection=connection)
 
     async def describe(self, name: str) -> ModelDescription:
-        """Return what a version contains; LatheError NOT_FOUND where there is none."""
+        """Return what a version contains; LatheError NOT_FOUND if there is none."""
         body = await self._database.fetchval("SELECT body FROM descriptions WHERE version = $1", name)
         if body is None:
             raise not_found(VERSIONS.noun, name)
-        return describing.complete(ModelDescription.FromString(body), name)
+        return descriptions.complete(ModelDescription.FromString(body), name)
 
     async def compare(self, before: str, after: str) -> ModelDiff:
-        """Return how two versions differ; LatheError NOT_FOUND where one does not exist."""
+        """Return how two versions differ; LatheError NOT_FOUND if one does not exist."""
         facts = [diff.facts(await self.get(name), await self.describe(name)) for name in (before, after)]
         return ModelDiff(before=before, after=after, differences=diff.differences(*facts))
 
     async def lineage(self, name: str, max_depth: int) -> LineageGraph:
-        """Return what a version was made from and what was made from it; LatheError NOT_FOUND where there is none."""
+        """Return what a version was made from and what was made from it; LatheError NOT_FOUND if there is none."""
         await self.get(name)
         async with self._database.connection() as connection:
             graph = await lineage.graph(connection, name, max_depth)
-        # What versions were made from is not deleted before them, templates aside: those are another service's.
+        # Only templates, which are another service's, may be deleted before what was made from them.
         templates = [node for node in graph.nodes if node.kind == "template"]
         slots = asyncio.Semaphore(_TEMPLATES_AT_ONCE)
 
@@ -127,7 +127,7 @@ class Versions:
         return False
 
     async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
-        """Keep a version from being deleted, for a day where `ttl_seconds` is 0; LatheError NOT_FOUND where absent."""
+        """Keep a version from being deleted, for a day if `ttl_seconds` is 0; LatheError NOT_FOUND if there is none."""
         require_service("Holding a model version")
         await holds.hold(self._database, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
 

@@ -101,11 +101,11 @@ async def claim_request(
         owner: who asks.
         request_id: a UUID.
         method: what for, for example `CreateModel`: see `method_of`.
-        fingerprint: hash of what is asked for.
+        fingerprint: hash of the request.
         resource: uid of the resource that this request is about to create.
 
     Returns:
-        None where this is the first request; the uid of what the first one created where it is a repeat.
+        None if this is the first request; for a repeat, the uid of what the first one created.
 
     Raises:
         LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, if the id stood for a different request.

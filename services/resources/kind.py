@@ -36,12 +36,12 @@ class ResourceKind(Generic[M]):
         noun: what error messages call one: `model`.
         columns: extra columns computed from the message at every change.
         unique: columns whose value only one resource may have.
-        spoken: the field that an error names for a unique column, where the column is made from one of another name.
+        spoken: the field that an error names for a unique column, if the column has another name than the field.
         detail_fields: message fields that lists leave out, because they may be large.
-        id_source: what an id is made from where the caller gives none; the display name by default.
+        id_source: the text that an id is made from if the caller gives none; the display name by default.
         searched: texts by which search finds a resource; its id and display name by default.
         order_fields: fields that lists can be sorted by → Python types; each is a NOT NULL column.
-        default_order: the order of lists where none is asked for.
+        default_order: the order of lists if the request names none.
         retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
             then the name of a deleted one is never given to another, which they would take for it. None: they never do.
     """
@@ -104,7 +104,7 @@ class ResourceKind(Generic[M]):
     def _split(self, message: M) -> tuple[bytes, bytes]:
         if not self.detail_fields:
             return message.SerializeToString(), b""
-        # Two serialized messages one after the other parse as their merge, so a large field can lie in its own column.
+        # Two serialized messages one after the other parse as their merge, so a large field can have its own column.
         body, detail = self.message_type(), self.message_type()
         body.CopyFrom(message)
         for large in self.detail_fields:

@@ -12,10 +12,10 @@ from google.protobuf.message import Message
 from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.database.pool import Record
-from services.database.sql import Conditions
 from services.platform.errors import invalid_argument
 from services.platform.identity import current_user
 from services.platform.messages import MAX_PAGE_BYTES, reduced
+from services.resources.conditions import Condition, Conditions, add_equalities, add_parent, values_of
 from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
 from services.resources.search import add_search
@@ -40,14 +40,6 @@ class Reader(Protocol):
 
     async def fetch(self, query: str, *args: object) -> Any:
         """Return every row of a query."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A condition that an equality cannot say, for example `Condition("{} = ANY (devices)", ("cpu-x86-64",))`."""
-
-    sql: str
-    values: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ class ListQuery:
     def described(self, order: Order) -> object:
         """Return what a page token is bound to: everything but the page."""
         conditions = [[condition.sql, *map(str, condition.values)] for condition in self.conditions]
-        filters = {column: _values(value) for column, value in self.filters.items()}
+        filters = {column: values_of(value) for column, value in self.filters.items()}
         return [self.method, order.sql, self.search, self.owner, dict(self.labels), self.parent, filters, conditions]
 
 
@@ -106,7 +98,7 @@ class Listing:
         stored: columns, among them the large ones, whose sizes say how many rows are read at once.
         details: fields of the messages that are left out of one that is too large for any page.
         order_fields: fields that users may sort by → Python types. Each is a NOT NULL column of the same name.
-        default_order: the order where none is asked for.
+        default_order: the order if the request names none.
         arrays: columns that hold arrays: a filter's value must be among the elements.
     """
 
@@ -137,7 +129,7 @@ async def list_page(
         reader: What runs the query.
         listing: What is listed.
         query: What the request asks for.
-        show: Returns the message of a row, in the view that is asked for.
+        show: Returns the message of a row, in the requested view.
         fill: Sets what is not in the rows, before the page is cut to its size.
 
     Raises:
@@ -228,39 +220,16 @@ def _add_filters(conditions: Conditions, query: ListQuery, arrays: Collection[st
     if query.labels:
         conditions.add("labels @> {}", dict(query.labels))
     if query.parent:
-        _add_parent(conditions, query.parent)
-    for column, value in query.filters.items():
-        values = _values(value)
-        if column in arrays:
-            # In the form that an index on the elements answers.
-            conditions.add(f"{column} @> {{}}", values)
-        elif len(values) == 1:
-            conditions.add(f"{column} = {{}}", values[0])
-        else:
-            conditions.add(f"{column} = ANY ({{}})", values)
+        add_parent(conditions, query.parent)
+    add_equalities(conditions, query.filters, arrays)
     for condition in query.conditions:
         conditions.add(condition.sql, *condition.values)
-
-
-def _add_parent(conditions: Conditions, parent: str) -> None:
-    segments = parent.split("/")
-    ids = segments[1::2]
-    if "-" not in ids:
-        conditions.add("parent = {}", parent)
-    elif set(ids) != {"-"}:
-        for position, segment in enumerate(segments, start=1):
-            if segment != "-":
-                conditions.add(f"split_part(parent, '/', {position}) = {{}}", segment)
-
-
-def _values(value: object) -> list[object]:
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
 
 
 def _refuse_nul(query: ListQuery) -> None:
     texts = {"parent": [query.parent], "labels": [*query.labels, *query.labels.values()]}
     texts |= {
-        column: [text for text in _values(value) if isinstance(text, str)] for column, value in query.filters.items()
+        column: [text for text in values_of(value) if isinstance(text, str)] for column, value in query.filters.items()
     }
     for name, values in texts.items():
         if any("\0" in value for value in values):

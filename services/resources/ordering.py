@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from services.database.sql import Conditions
 from services.platform.errors import invalid_argument
+from services.resources.conditions import Conditions
 
 __all__ = ["Order", "parse_order"]
 
@@ -52,9 +52,9 @@ def parse_order(order_by: str, allowed: Collection[str], default: str) -> Order:
     """Read `field [asc|desc][, …]`.
 
     Args:
-        order_by: what the user asked for; `default` where blank.
+        order_by: the request's; `default` if blank.
         allowed: fields that may be sorted by; each is a column of the same name that is never NULL.
-        default: the order where none is asked for, in the same form.
+        default: the order if the request names none, in the same form.
 
     Raises:
         LatheError: INVALID_ARGUMENT for field `order_by`.

@@ -1,4 +1,4 @@
-"""Pages: sizes, and tokens that continue a list where the page before ended."""
+"""Pages: sizes, and tokens that continue a list after the page before."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Position:
 
 
 def page_size(asked: int) -> int:
-    """Return how many entries a page holds: 50 where 0 was asked, at most 1000.
+    """Return how many entries a page holds: 50 for 0, at most 1000.
 
     Raises:
-        LatheError: INVALID_ARGUMENT where negative.
+        LatheError: INVALID_ARGUMENT if it is negative.
     """
     if asked < 0:
         raise invalid_argument("page_size", f"{asked} is negative. Ask for 1 to {MAX_PAGE_SIZE}, or 0 for the default.")

@@ -14,7 +14,7 @@ import math
 import unicodedata
 from collections.abc import Iterable
 
-from services.database.sql import Conditions
+from services.resources.conditions import Conditions
 
 __all__ = ["add_search", "grams", "search_text", "squash", "words"]
 
@@ -128,7 +128,7 @@ def _contains(conditions: Conditions, text: str, indexed: bool) -> str:
 
 
 def _one_slip(conditions: Conditions, word: str, indexed: bool) -> str:
-    # One slip leaves a half of the word intact, or swaps the two letters where the halves meet: a cheap look for these
+    # One slip leaves a half of the word intact, or swaps the two letters at the middle: a cheap look for these
     # saves most of the patterns.
     middle = len(word) // 2
     intact = [word[:middle], word[middle:], _swapped(word, middle - 1)]

@@ -4,7 +4,7 @@
     model = await models.create(request.model, resource_id=request.model_id, request_id=request.request_id)
 
 The store sets `name`, `uid`, `owner`, `create_time`, `update_time` and `etag`. Every method runs in a transaction of
-its own, or in the caller's where `connection` is given, so that a service can write more together with its resource.
+its own, or in the caller's if `connection` is given, so that a service can write more together with its resource.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ from services.database.pool import Connection, Database
 from services.platform import errors
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
-from services.resources.idempotency import claim_request, fingerprint, method_of
+from services.resources.idempotency import claim_request, find_first, fingerprint, method_of
 from services.resources.kind import ResourceKind
 from services.resources.listing import Listing, ListQuery, list_page
 from services.resources.rows import ResourceRows
-
-__all__ = ["ResourceKind", "ResourceStore"]
 
 M = TypeVar("M", bound=Message)
 
@@ -61,12 +59,11 @@ class ResourceStore(Generic[M]):
 
         Args:
             message: the resource; it is not changed.
-            resource_id: last part of its name. Where empty it is made from the kind's `id_source`, with a number behind
-                it where that is taken.
+            resource_id: last part of its name; if empty, made from the kind's `id_source`, numbered if taken.
             parent: name of the resource that it belongs to.
             request_id: a UUID; the caller's second request with it gets what the first one created.
-            request: what makes two requests the same; `message`, `resource_id` and `parent` where None.
-            owner: whose it is; the current user where empty.
+            request: what makes two requests the same; `message`, `resource_id` and `parent` if None.
+            owner: whose it is; the current user if empty.
             extra: values of extra columns that the message does not have.
             on_create: runs in the same transaction with the stored resource, and not for a repeated request.
             connection: a transaction to run in.
@@ -91,7 +88,7 @@ class ResourceStore(Generic[M]):
                     resource=uid,
                 )
                 if earlier is not None:
-                    return await self.created_by_request(earlier, connection=transaction)
+                    return await self._created_by_request(earlier, transaction)
             created: Any = self._kind.message_type()
             created.CopyFrom(message)
             created.uid, created.owner = str(uid), owner or asker
@@ -103,15 +100,9 @@ class ResourceStore(Generic[M]):
         return created  # type: ignore[no-any-return]
 
     async def get(self, name: str, *, for_update: bool = False, connection: Connection | None = None) -> M:
-        """Return a resource.
+        """Return a resource; LatheError NOT_FOUND if there is none.
 
-        Args:
-            name: its name.
-            for_update: keep others from changing it until the transaction of `connection` ends.
-            connection: a transaction to run in.
-
-        Raises:
-            LatheError: NOT_FOUND.
+        With `for_update` nobody else changes it until the transaction of `connection` ends.
         """
         found = await self.find("name", name, for_update=for_update, connection=connection)
         if found is None:
@@ -119,7 +110,7 @@ class ResourceStore(Generic[M]):
         return found
 
     async def find(
-        self, column: str, value: object, *, for_update: bool = False, connection: Connection | None = None
+        self, column: str, value: object, *, for_update: bool = False, connection: Connection | Database | None = None
     ) -> M | None:
         """Return the oldest resource with this value in a column, or None."""
         if isinstance(value, str) and "\0" in value:
@@ -140,12 +131,7 @@ class ResourceStore(Generic[M]):
     ) -> tuple[list[M], str]:
         """Return one page and the token of the next (empty on the last); with the kind's detail fields in a full view.
 
-        Args:
-            query: what the request asks for.
-            fill: sets what is not stored.
-
-        Raises:
-            LatheError: INVALID_ARGUMENT for a bad page size, page token, order or filter.
+        `fill` sets what is not stored. Raises as `list_page`.
         """
         listing = self._listing
         if query.full:
@@ -165,16 +151,15 @@ class ResourceStore(Generic[M]):
         """Change the fields that a mask names, and return the resource as stored.
 
         Args:
-            message: `name` says which resource; `etag`, where set, must be the current one; the rest are new values.
-            mask: the fields to change.
+            message: `name` says which resource; `etag`, if set, must be the current one; the rest are new values.
+            mask: the fields to change, all of them among `allowed_fields`.
             allowed_fields: the fields that may change.
             validate: checks the changed resource, and may complete it, before it is stored.
-            on_change: runs in the same transaction with the resource before and after.
+            on_change: as in `modify`.
             connection: a transaction to run in.
 
         Raises:
-            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a wrong mask; ALREADY_EXISTS for a
-                taken unique field.
+            LatheError: INVALID_ARGUMENT for a wrong mask; otherwise as `modify`.
         """
         sent: Any = message
 
@@ -199,11 +184,14 @@ class ResourceStore(Generic[M]):
 
         Args:
             name: which resource.
-            change: changes the message in place; what the store sets, it cannot change.
-            etag: the change is for this revision only, where not empty.
+            change: changes the message in place, except for what the store itself sets.
+            etag: must be the current one, unless empty.
             extra: new values of extra columns that the message does not have.
             on_change: runs in the same transaction with the resource before and after.
             connection: a transaction to run in.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; ALREADY_EXISTS for a taken unique field.
         """
         async with self._database.transaction(connection) as transaction:
             found, revision = await self._rows.lock(transaction, name)
@@ -232,16 +220,12 @@ class ResourceStore(Generic[M]):
         on_delete: Callable[[Connection, M], Awaitable[None]] | None = None,
         connection: Connection | None = None,
     ) -> M:
-        """Delete a resource and return what it was; its name is not used again if the kind retires names.
+        """Delete a resource and return it; its name is not used again if the kind retires names.
 
-        Args:
-            name: which resource.
-            etag: where not empty, it must be the current one.
-            on_delete: runs in the same transaction, before the row goes; raises to refuse.
-            connection: a transaction to run in.
+        `on_delete` runs in the same transaction, before the row goes, and raises to refuse.
 
         Raises:
-            LatheError: NOT_FOUND; ABORTED for a stale etag.
+            LatheError: NOT_FOUND; ABORTED for an etag, if one is given, that is not the current one.
         """
         async with self._database.transaction(connection) as transaction:
             found: Any = await self.get(name, for_update=True, connection=transaction)
@@ -252,8 +236,17 @@ class ResourceStore(Generic[M]):
             await self._rows.retire(transaction, found)
         return found  # type: ignore[no-any-return]
 
-    async def created_by_request(self, uid: UUID, *, connection: Connection | None = None) -> M:
-        """Return what an earlier request created; LatheError FAILED_PRECONDITION, reason ALREADY_DELETED, if gone."""
+    async def first_made(self, request: Any) -> M | None:
+        """Return what the first request with the `request_id` of this one created; None if there was none.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, if the id stood for a different request;
+                FAILED_PRECONDITION, reason ALREADY_DELETED, if what it created is deleted.
+        """
+        uid = await find_first(self._database, request) if request.request_id else None
+        return None if uid is None else await self._created_by_request(uid, self._database)
+
+    async def _created_by_request(self, uid: UUID, connection: Connection | Database) -> M:
         found = await self.find("uid", uid, connection=connection)
         if found is None:
             raise errors.failed_precondition(

@@ -1,6 +1,6 @@
 """The tables of resources, for migrations.
 
-What these functions return never changes, because released migrations call them: another layout is another function.
+Their results never change, because released migrations call them: another layout needs another function.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What services ask each other."""
+"""How services call each other."""

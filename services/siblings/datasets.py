@@ -25,7 +25,7 @@ from engines.spec.template import DETECTORS
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 
 INDEX_FILE = "index.parquet"
-"""Where a worker finds the index of a selection, in the selection's folder; the files of its list lie beside it."""
+"""Where a worker finds the index of a selection, in the selection's folder; the files of its list are beside it."""
 
 
 class Calibrated(Protocol):
@@ -33,15 +33,15 @@ class Calibrated(Protocol):
 
     @property
     def calibration(self) -> DatasetSelection:
-        """What is calibrated on; empty for none."""
+        """The items to calibrate on; empty for none."""
 
     @property
     def evaluation(self) -> DatasetSelection:
-        """What is judged on; empty for none."""
+        """The items to judge on; empty for none."""
 
 
 def calibration_and_evaluation(work: Calibrated) -> list[tuple[str, DatasetSelection]]:
-    """Return what was chosen of datasets, by the folder that it is fetched to."""
+    """Return the selections of datasets, each with the folder that it is fetched to."""
     named = (("calibration", work.calibration), ("evaluation", work.evaluation))
     return [(folder, selection) for folder, selection in named if selection.HasField("index")]
 
@@ -67,14 +67,14 @@ class Datasets:
         return dataset
 
     async def select(self, name: str, count: int, seed: int) -> DatasetSelection:
-        """Have `count` items chosen by `seed`, all where 0 or where there are fewer."""
+        """Have `count` items chosen by `seed`, all of them if it is 0 or there are fewer."""
         request = SelectDatasetItemsRequest(name=name, count=count, seed=seed)
         selection: DatasetSelection = await self._stub.SelectDatasetItems(request)
         return selection
 
 
 def refuse_steps_on_tensors(dataset: Dataset, steps: int, field: str) -> None:
-    """Raise LatheError INVALID_ARGUMENT where image preprocessing is asked for on tensors."""
+    """Raise LatheError INVALID_ARGUMENT if a request has image preprocessing for a dataset of tensors."""
     if steps and dataset.type == TENSORS:
         raise invalid_argument(
             field, f"'{dataset.name}' holds tensors, which go into the model as they are; leave the steps out"

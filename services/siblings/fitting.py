@@ -1,4 +1,4 @@
-"""Whether the inputs of a task are declared and fit its source, as far as the registry's description of it tells."""
+"""Checks that the inputs of a task are declared and fit its source, as far as the registry's description tells."""
 
 from __future__ import annotations
 

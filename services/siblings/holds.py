@@ -1,4 +1,4 @@
-"""Holds on what tasks read, so that nobody deletes it meanwhile."""
+"""Holds on the resources that tasks read, so that nobody deletes them during the task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Holds:
         self._datasets = DatasetServiceStub(registry)
 
     async def hold(self, holder: str, names: Sequence[str]) -> None:
-        """Hold all of them, or none: where one cannot be held, the others are let go."""
+        """Hold all of them, or none: if one cannot be held, the others are released."""
         held: list[str] = []
         try:
             for name in names:
@@ -35,7 +35,7 @@ class Holds:
             raise
 
     async def release(self, holder: str, names: Sequence[str]) -> None:
-        """Let go of what is held; harmless where it is not."""
+        """End the holds; harmless if there are none."""
         for name in names:
             if name.startswith("datasets/"):
                 await self._datasets.UnholdDataset(UnholdDatasetRequest(name=name, holder=holder))

@@ -1,4 +1,4 @@
-"""What the paths of TemplateOverrides name, and the values of a template that they replace. Pure functions."""
+"""The paths of TemplateOverrides and the template values that they replace. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that tasks make: each becomes a version, once."""
+"""Packages that tasks make, each of which becomes a version, once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Packages:
     async def register(self, task: Any, version: ModelVersion, description: ModelDescription | None = None) -> str:
         """Register what a task made and return the version's name; a repeat for the same task returns the first.
 
-        A version that the task's result names already is gone, and gets a successor.
+        If the task's result names a version already, that version is gone, and gets a successor.
 
         Args:
             task: The task.
@@ -78,7 +78,7 @@ class Packages:
         return await complete(task, outcome)  # wanted elsewhere, deleted since, or never registered
 
     async def made_by(self, task: Any) -> str:
-        """Return the version that a task's package became; empty where there is none.
+        """Return the version that a task's package became; empty if there is none.
 
         For work that was interrupted: it follows the lineage of the version that the task started from.
         """
@@ -107,7 +107,7 @@ class Packages:
 
 
 def output_model(spec: Any) -> str:
-    """Return the model under which a task's package becomes a version: the one that is asked for, or the source's."""
+    """Return the model under which a task's package becomes a version: the specification's, or else the source's."""
     model: str = spec.output_model or spec.model_version.partition("/versions/")[0]
     return model
 
@@ -132,7 +132,7 @@ def package_version(
         format=PACKAGE,
         files=files,
         description=f"{asked.name} for {read.device}: {' and '.join(map(str, read.forms))}",
-        # Device, runtime and precision are in the manifest, where the registry reads them.
+        # The registry reads device, runtime and precision from the manifest.
         package=PackageInfo(
             repo=read.repo,
             package_name=output_model(task.spec).removeprefix("models/"),

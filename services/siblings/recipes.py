@@ -22,7 +22,7 @@ from services.siblings.resolution import complete
 
 @dataclass(frozen=True)
 class RecipeRequest:
-    """What a specification says of its recipe; the fields of the specification have the same names.
+    """A specification's choice of template, device and runtime; its fields have the same names.
 
     Attributes:
         template: `templates/{template}`; empty for the template that a package brings, or else a built-in one.
@@ -45,12 +45,12 @@ class Recipes:
         """Return the full template by which `source` is read, in FP32, for the asked device and runtime.
 
         Args:
-            wanted: What is asked for.
+            wanted: The request.
             source: A version that is no package.
-            own: The template of the package that was made from it, where one is quantized.
+            own: The template of the package that the task starts from; None if it starts from a source.
 
         Raises:
-            LatheError: INVALID_ARGUMENT or FAILED_PRECONDITION naming what to say more.
+            LatheError: INVALID_ARGUMENT or FAILED_PRECONDITION naming what is missing.
         """
         if own is not None:
             return _adapted(wanted, own)
@@ -85,7 +85,7 @@ def _built_in(wanted: RecipeRequest, source: ModelVersion) -> str:
     for field in ("device", "runtime"):
         if not getattr(wanted, field):
             raise invalid_argument(
-                f"task.spec.{field}", f"'{source.name}' is no package, which would say its {field}; say it here"
+                f"task.spec.{field}", f"'{source.name}' is not a package, so its {field} is not known. Set this field"
             )
     device = load_catalog().devices.get(wanted.device)
     if device is None or wanted.runtime not in device.buildable_runtimes:
@@ -105,7 +105,7 @@ def _no_template(wanted: RecipeRequest, source: ModelVersion) -> LatheError:
 def _adapted(wanted: RecipeRequest, own: Template) -> Template:
     if wanted.template:
         raise invalid_argument(
-            "task.spec.template", "a package brings the template that it was made with; leave it out"
+            "task.spec.template", "a package brings the template that it was made with; leave this field empty"
         )
     template = Template()
     template.CopyFrom(own)
@@ -120,5 +120,5 @@ def _explained(told: LatheError, name: str) -> LatheError:
         return told
     words = "; ".join(description for _, description in told.fields) or told.message
     return invalid_argument(
-        "task.spec.template", f"'{name}' does not fit: {words}. Name a template that says it", reason=told.reason
+        "task.spec.template", f"'{name}' does not fit: {words}. Choose a template that sets this", reason=told.reason
     )

@@ -1,6 +1,6 @@
 """A resolved template meets the version that it will read: gaps are filled from the version, and the two must fit.
 
-The template service resolves, and whoever has the version at hand completes: nobody asks for a version twice.
+The template service resolves, and the service that has read the version completes: no version is read twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a package is built from: a version with a graph of its own, a full template, architectures.
+"""The sources of a package: a version with a graph of its own, a full template, architectures.
 
 Converter, quantizer and optimizer gather it here, from their siblings and the object store, as the worker will read it.
 """
@@ -32,7 +32,7 @@ SOURCE_FOLDER = "source"
 TEMPLATE_FILE = "template.json"
 """File of a package with the specification that it was made with."""
 
-# What a template says of itself and not of the work: equal work is equal bytes, whoever asks.
+# Fields about the template as a resource, not about the work: equal work is equal bytes, for every user.
 _OF_THE_RESOURCE = (
     "name",
     "uid",
@@ -120,7 +120,7 @@ class Sources:
             seed: Of generated samples.
             parity_waivers: Names under which a failed parity is let through, by component.
             samples: An NPZ artifact of parity samples.
-            known: Architectures that were read with the version; others are asked for.
+            known: Architectures that were read with the version; others are read here.
 
         Raises:
             LatheError: NOT_FOUND for an architecture; FAILED_PRECONDITION, reason BLOB_NOT_FOUND, for samples.
@@ -145,7 +145,7 @@ class Sources:
         return work
 
     async def require_stored(self, digest: Digest, what: str) -> None:
-        """Raise LatheError FAILED_PRECONDITION, reason BLOB_NOT_FOUND, where `what` (a plural) is not stored."""
+        """Raise LatheError FAILED_PRECONDITION, reason BLOB_NOT_FOUND, if `what` (a plural) are not stored."""
         if not await self._cas.exists(digest):
             message = f"the {what} {digest.sha256} are not stored; upload them first"
             raise failed_precondition("BLOB_NOT_FOUND", message, what)

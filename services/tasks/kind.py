@@ -1,6 +1,6 @@
-"""What a kind of task adds to the task engine: its API side (TaskKind) and its worker side (WorkKind).
+"""The two sides of a kind of task: its API side (TaskKind) and its worker side (WorkKind).
 
-Everything else — states, retries, caching, cancellation, logs, the eleven verbs — is the engine's.
+The task engine does the rest: states, retries, caching, cancellation, logs, the eleven verbs.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class PreparedTask:
     Attributes:
         work: The kind's work message. It holds no name of a user or a task: equal work is equal bytes.
         device: Device of the catalog that the work is for.
-        display_name: Name for the task where its creator gave none.
+        display_name: Name for the task if its creator gave none.
         timeout_seconds: Longest time that one attempt may take.
         memory_limit_bytes: Most memory that the child may take.
         fill: Sets the output fields of the task message that only this kind has, such as `resolved`, and takes
             out of its `spec` what the work does not use.
-        bare: The work without hints: what earlier tasks found out, which may shorten the work and does not change what
-            it is. Works with equal bare work are equal, and where the cache is skipped, the bare work is done; `work`
+        bare: The work without hints: findings of earlier tasks, which may shorten the work and do not change what
+            it is. Works with equal bare work are equal, and if the cache is skipped, the bare work is done; `work`
             itself if None.
         standing: Names of earlier results that are known to exist, so that `share` need not ask for them.
     """
@@ -90,16 +90,16 @@ class TaskKind(Protocol):
         """Return the names of the resources that a specification names, by which tasks are found; each once."""
 
     async def prepare(self, spec: Message) -> PreparedTask:
-        """Check and resolve a specification. Raises LatheError for what the caller can mend."""
+        """Check and resolve a specification. Raises LatheError for what the caller can correct."""
 
     async def hold(self, task_name: str, spec: Message) -> bool:
-        """Pin what a task refers to, so that nobody deletes it meanwhile; before the task exists. Idempotent.
+        """Pin what a task refers to, before the task exists, so that nobody deletes it until the task ends. Idempotent.
 
         Returns whether anything was pinned: `release` is called only then.
         """
 
     async def release(self, task_name: str, spec: Message) -> None:
-        """Let go of what `hold` pinned: the task is terminal, or was never created. Idempotent; may come late."""
+        """Release what `hold` pinned: the task is terminal, or was never created. Idempotent; may come late."""
 
     async def complete(self, task: Message, outcome: Message) -> Message:
         """Do what success means outside the task, such as registering a version, and return the task's `result`.
@@ -144,7 +144,7 @@ class WorkKind(Protocol):
 
     @property
     def outputs_dir(self) -> str:
-        """Folder in the work directory whose files are the outputs; empty where the kind has none."""
+        """Folder in the work directory whose files are the outputs; empty if the kind has none."""
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return path in the work directory and content of each file to fetch."""
@@ -161,7 +161,7 @@ class WorkKind(Protocol):
     async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
         """Return the outcome, from what `entry` returned and the stored outputs, ordered by path.
 
-        Raises ValueError where they do not belong together.
+        Raises ValueError if they do not belong together.
         """
 
     def environment(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What can be done with templates."""
+"""Templates: creating, reading, changing, resolving, deleting them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from lathe.template.v1.template_service_pb2 import (
 from services.database.pool import Connection, Database
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.interceptors.validation import check
+from services.resources.kind import ResourceKind
 from services.resources.listing import Condition, ListQuery
 from services.resources.paging import MAX_PAGE_SIZE
-from services.resources.store import ResourceKind, ResourceStore
+from services.resources.store import ResourceStore
 from services.siblings.resolution import RESOLVED
 from services.template.builtin import OWNER, built_in_templates
 from services.template.resolve import resolve
@@ -102,7 +103,7 @@ class Templates:
         )
 
     async def get(self, name: str) -> Template:
-        """Return a template; LatheError NOT_FOUND where there is none."""
+        """Return a template; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
     async def list(self, request: ListTemplatesRequest) -> tuple[list[Template], str]:
@@ -134,11 +135,11 @@ class Templates:
         await self._store.delete(name, etag, on_delete=refuse)
 
     async def resolve(self, request: ResolveTemplateRequest) -> ResolvedTemplate:
-        """Return the full specification of a task, each value with where it comes from.
+        """Return the full specification of a task, with the source of each value.
 
         Raises:
             LatheError: NOT_FOUND; INVALID_ARGUMENT for overrides that name nothing or leave something open;
-                FAILED_PRECONDITION where the version is of another format.
+                FAILED_PRECONDITION if the version is of another format.
         """
         template = await self._store.get(request.name)
         version = await self._version(request.model_version)

@@ -29,7 +29,7 @@ from services.siblings.resolution import fill, provenance
 
 
 def resolve(template: Template, overrides: TemplateOverrides, version: ModelVersion | None) -> ResolvedTemplate:
-    """Return the template with overrides applied and gaps filled, and where each value comes from.
+    """Return the template with overrides applied and gaps filled, and the source of each value.
 
     Raises:
         LatheError: INVALID_ARGUMENT for a path that names nothing, or for values that are too large;

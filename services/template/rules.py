@@ -1,4 +1,4 @@
-"""What makes a template sound: rules that need the device catalog or several fields, which the proto cannot state."""
+"""Rules for templates that the proto cannot state: they need the device catalog, or several fields."""
 
 from __future__ import annotations
 

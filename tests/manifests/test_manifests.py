@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from engines.spec.devices import load_catalog
-from services.evaluator import comparing
+from services.evaluator import comparer
 from services.local.roster import SERVICES, WORKERS, ServiceEntry
 from services.platform.settings import Settings
-from services.registry import describing
+from services.registry import descriptions
 from services.registry.datasets import imports, job, preview
 from tests.manifests.deployed import (
     COMPOSE,
@@ -171,10 +171,10 @@ def test_a_pool_agrees_with_its_device(pool: dict[str, Any]) -> None:
 
 def test_what_reads_strangers_files_has_memory_for_all_its_children_at_once() -> None:
     most = {
-        "registry": describing._SLOTS * describing.LIMITS.memory_bytes
+        "registry": descriptions._SLOTS * descriptions.LIMITS.memory_bytes
         + imports.AT_ONCE * job.LIMITS.memory_bytes
         + preview._AT_ONCE * preview.LIMITS.memory_bytes,
-        "evaluator": comparing.SLOTS * comparing.LIMITS.memory_bytes,
+        "evaluator": comparer.SLOTS * comparer.LIMITS.memory_bytes,
     }
     for name, taken in most.items():
         # The kernel ends all of a container that takes more, not the child that did.

@@ -1,4 +1,4 @@
-"""What a service sends along when it calls another one: for whom, in which trace, and how much time is left."""
+"""Metadata of calls between services: the user, the trace, and the time that is left."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def forwarding(service_token: str, default_deadline: float) -> Sequence[grpc.aio
     """Return the interceptors of a channel to a sibling service.
 
     Args:
-        service_token: Secret with which services call each other; the caller's own credentials go along where empty.
+        service_token: Secret with which services call each other; if empty, the caller's own credentials go along.
         default_deadline: Seconds for a call that neither has a deadline nor runs within one.
     """
     return [_UnaryForwarding(service_token, default_deadline), _StreamForwarding(service_token, default_deadline)]

@@ -1,4 +1,4 @@
-"""What a caller is told when a handler raises."""
+"""From an exception in a handler to the error that the caller gets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _PASSED_ON = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What the caller is told, and the cause that only the log may show (None where the answer says it all)."""
+    """The caller's error, and the cause that only the log may show (None if the error says everything)."""
 
     error: LatheError
     cause: BaseException | None = None
@@ -120,7 +120,7 @@ def _unexpected(error: BaseException) -> Explanation:
 
 
 def _only_leaf(error: BaseException) -> BaseException:
-    """Return what a task group wraps; where several failed, the one that is an answer, else the first."""
+    """Return the exception inside a task group's: the one that is an answer, or else the first."""
     while isinstance(error, BaseExceptionGroup):
         leaves = [each for each in error.exceptions if not isinstance(each, asyncio.CancelledError)]
         answers = [each for each in leaves if isinstance(each, LatheError)]

@@ -66,7 +66,7 @@ class Observation:
 
         Args:
             code: Its status.
-            error: What the caller is told, where it is not OK.
+            error: The answer, if it is not OK.
             cause: What only the log may show.
             sent: How many messages a stream sent.
         """

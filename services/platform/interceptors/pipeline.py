@@ -135,7 +135,7 @@ class _Call:
         except TimeoutError:
             error = self._out_of_time()
         if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
-            # gRPC raises this where a sibling that is killed breaks off our call to it.
+            # gRPC raises this if a killed sibling breaks off our call to it.
             error = errors.unavailable("lathe", "Another Lathe service went away during the call; try again shortly.")
         if error is None:
             self._end(self._context.code() or grpc.StatusCode.OK)

@@ -18,7 +18,7 @@ _SHOWN = 60
 
 
 def decode(message_type: Any, raw: bytes) -> Message:
-    """Return the request; raise LatheError where the bytes are no such message."""
+    """Return the request; raise LatheError if the bytes are not such a message."""
     try:
         message: Message = message_type(raw)
     except DecodeError:

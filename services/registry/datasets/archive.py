@@ -18,16 +18,16 @@ from lathe.type.v1.digest_pb2 import Digest
 from engines.datasets.items import Item
 from engines.datasets.jsonl import to_line
 from services.database.pool import Database
+from services.platform.work_folders import work_folder
 from services.registry.blobs import Blobs
 from services.registry.datasets.catalog import Catalog
 from services.storage import ContentStore
-from services.tasks.worker.work_folders import work_folder
 
 ANNOTATIONS = "annotations.jsonl"
 _BATCH = 64
 _FETCHES = 16
 _URL_LIFETIME = timedelta(hours=6)
-# The same for every archive: the earliest that a zip file can say.
+# The same for every archive: the earliest time that zip files can hold.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _FIND = "SELECT sha256, size_bytes FROM dataset_archives WHERE index_sha256 = $1"
 _KEEP = "INSERT INTO dataset_archives (index_sha256, sha256, size_bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
@@ -103,11 +103,11 @@ class _Packer:
         self._folder = folder
         self._zip = stack.enter_context(zipfile.ZipFile(self.path, "w"))
         self._lines = stack.enter_context((folder / ANNOTATIONS).open("w", encoding="utf-8"))
-        # Path in the archive → digest of what lies there.
+        # Path in the archive → digest of its content.
         self._taken: dict[str, bytes] = {}
 
     def new(self, items: Sequence[Item]) -> list[Digest]:
-        """Return what has to lie in the folder, under its SHA-256, before these items are added."""
+        """Return the blobs that must be in the folder, under their SHA-256, before these items are added."""
         missing = {item.sha256: item.size_bytes for item in items if self._name(item) not in self._taken}
         return [Digest(sha256=sha256, size_bytes=size) for sha256, size in missing.items()]
 
@@ -132,7 +132,7 @@ class _Packer:
         self._zip.close()
 
     def _name(self, item: Item) -> str:
-        """Return where an item's file lies; two of one path, from merged datasets, lie apart."""
+        """Return the path of an item's file; files of one path, from merged datasets, get different ones."""
         folder = "images" if item.width else "tensors"
         # Nothing that unpacks the archive may be led out of its folder.
         parts = [part for part in PurePosixPath(item.path).parts if part not in ("/", "..")] or [item.sha256]

@@ -12,6 +12,7 @@ from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.handlers import Datasets
 from services.registry.datasets.holds import Holds
+from services.registry.datasets.import_results import ImportResults
 from services.registry.datasets.imports import Imports
 from services.registry.datasets.index_files import IndexFiles
 from services.registry.datasets.items import Items
@@ -21,7 +22,6 @@ from services.registry.datasets.mapping import Mappings
 from services.registry.datasets.preview import Previews
 from services.registry.datasets.selection import Selections
 from services.registry.datasets.servicer import DatasetServicer
-from services.registry.datasets.settling import Settling
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
     catalog = Catalog(database, leases)
     contents = Contents(content, blobs)
     job = ImportJob(content, contents, folder / "imports")
-    imports = Imports(catalog, leases, job, Settling(catalog, leases), settings.max_attempts)
+    imports = Imports(catalog, leases, job, ImportResults(catalog, leases), settings.max_attempts)
     index_files = IndexFiles(content, folder / "indexes", settings.cache_bytes)
     items = Items(catalog, index_files)
     holds = Holds(database)

@@ -19,7 +19,6 @@ from services.platform.errors import LatheError, failed_precondition, not_found
 from services.registry.datasets.leases import Leases
 from services.registry.kinds import DATASETS
 from services.resources.listing import ListQuery
-from services.resources.repeats import first_made
 from services.resources.store import ResourceStore
 
 
@@ -32,7 +31,7 @@ class Catalog:
         self._leases = leases
 
     async def get(self, name: str) -> Dataset:
-        """Return a dataset; LatheError NOT_FOUND where there is none."""
+        """Return a dataset; LatheError NOT_FOUND if there is none."""
         return (await self.with_progress([await self.store.get(name)]))[0]
 
     async def page(self, request: ListDatasetsRequest) -> tuple[list[Dataset], str]:
@@ -41,8 +40,8 @@ class Catalog:
         return await self.store.list(query, self.with_progress)
 
     async def first_made(self, request: CreateDatasetRequest | DeriveDatasetRequest) -> Dataset | None:
-        """Return what the first request with the same id created; None where this is the first, or it is deleted."""
-        return await first_made(self._database, DATASETS, request)
+        """Return what the first request with the same id created; None if this is the first."""
+        return await self.store.first_made(request)
 
     async def ready(self, name: str) -> Dataset:
         """Return a dataset that is complete, without its report, files and classes.

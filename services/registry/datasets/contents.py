@@ -22,7 +22,7 @@ _AT_ONCE = 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 OnStored = Callable[[int], None]
-"""Told of the number of files that are stored so far."""
+"""Called with the number of files stored so far."""
 
 
 class Contents:
@@ -37,7 +37,7 @@ class Contents:
 
         Raises:
             EngineFailure: UNSAFE_MODEL for a link, INTERNAL_ERROR for a file that is not what its name says,
-                INFRASTRUCTURE where the store does not answer.
+                INFRASTRUCTURE if the store does not answer.
         """
         stored = shared = 0
         files = _files(folder)

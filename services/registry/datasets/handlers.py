@@ -68,7 +68,7 @@ class Datasets:
         dataset = rules.new_derivation(request.dataset)
         rules.require_room(dataset)
         sources = await self._sources(dataset.derivation.sources)
-        # By their digests: a source that is deleted meanwhile does not matter, its bytes stay.
+        # By their digests: if a source is deleted in the meantime, its bytes stay.
         indexes = FileList(
             files=[File(path=f"source/{number}.parquet", digest=each.index) for number, each in enumerate(sources)]
         )

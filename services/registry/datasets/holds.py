@@ -27,7 +27,7 @@ class Holds:
         self._database = database
 
     async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
-        """Keep a dataset from being deleted, for a day where `ttl_seconds` is 0; LatheError NOT_FOUND where absent."""
+        """Keep a dataset from being deleted, for a day if `ttl_seconds` is 0; LatheError NOT_FOUND if there is none."""
         require_service("Holding a dataset")
         async with self._database.transaction() as connection:
             if await connection.fetchval("SELECT 1 FROM datasets WHERE name = $1 FOR KEY SHARE", name) is None:

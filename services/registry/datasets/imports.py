@@ -12,9 +12,9 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from engines.failures import EngineFailure, FailureReason
 from services.platform.background import end
 from services.registry.datasets.catalog import Catalog
+from services.registry.datasets.import_results import ImportResults
 from services.registry.datasets.job import ImportJob, Standing
 from services.registry.datasets.leases import Claim, Leases
-from services.registry.datasets.settling import Settling
 
 AT_ONCE = 2
 # How often a process looks for what others left behind, and how often it says that it goes on.
@@ -29,12 +29,14 @@ log: Any = structlog.get_logger(__name__)
 class Imports:
     """Runs the imports that this process claims, a few at a time."""
 
-    def __init__(self, catalog: Catalog, leases: Leases, job: ImportJob, settling: Settling, max_attempts: int) -> None:
+    def __init__(
+        self, catalog: Catalog, leases: Leases, job: ImportJob, results: ImportResults, max_attempts: int
+    ) -> None:
         """Give up an import that was interrupted `max_attempts` times."""
         self._catalog = catalog
         self._leases = leases
         self._job = job
-        self._settling = settling
+        self._results = results
         self._max_attempts = max_attempts
         self._woken = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -76,7 +78,7 @@ class Imports:
         task.add_done_callback(ended)
 
     async def _work(self, claim: Claim) -> None:
-        """Do one import and write down how it ended. Fails for nobody: whatever is wrong, the lease passes."""
+        """Do one import and write its result. Never raises: after any error, the lease passes."""
         standing = Standing()
         try:
             await self._keep(claim, standing)
@@ -125,9 +127,9 @@ class Imports:
             if failure.retryable and claim.attempt < self._max_attempts:
                 await self._leases.give_back(claim, _RETRY_AFTER * 2 ** min(claim.attempt, _MOST_DOUBLINGS))
             else:
-                await self._settling.fail(claim, failure, standing.stage)
+                await self._results.fail(claim, failure, standing.stage)
         else:
-            await self._settling.complete(claim, found)
+            await self._results.complete(claim, found)
 
 
 def _failure(error: Exception, dataset: Dataset) -> EngineFailure:

@@ -37,7 +37,7 @@ class IndexFiles:
         """Return what `reader(path, …)` makes of an index, in a thread.
 
         Raises:
-            LatheError: NOT_FOUND or DATA_LOSS where the store does not have it.
+            LatheError: NOT_FOUND or DATA_LOSS if the store does not have it.
         """
         for last in [False] * (_TRIES - 1) + [True]:
             path = await self._path(index)
@@ -74,7 +74,7 @@ class IndexFiles:
 
 
 def _touch(path: Path) -> bool:
-    """Say that a file was used just now; False where there is none."""
+    """Note that a file was used just now; False if there is none."""
     try:
         os.utime(path)
     except FileNotFoundError:

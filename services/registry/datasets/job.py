@@ -16,11 +16,11 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits, Progress
+from services.platform.work_folders import work_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.leases import Claim
 from services.storage import ContentStore
 from services.tasks.worker.inputs import Inputs
-from services.tasks.worker.work_folders import work_folder
 
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=3600)
 IMPORT = "engines.datasets.dataset_import:run"
@@ -32,7 +32,7 @@ _FETCHED, _READ = 0.1, 0.6
 
 @dataclass
 class Standing:
-    """How far an import is, for whoever tells others."""
+    """The progress of an import."""
 
     stage: failure_pb2.TaskStage.ValueType = failure_pb2.FETCHING_INPUTS
     progress: float = 0.0
@@ -48,7 +48,7 @@ class Found:
 
     Attributes:
         summary: A dataset with nothing but what the import says of it: report, type, format, counts, index.
-        complete: False where the import waits for a confirmation.
+        complete: False if the import waits for confirmation.
     """
 
     summary: Dataset = field(default_factory=Dataset)

@@ -36,13 +36,13 @@ _END = "DELETE FROM dataset_imports WHERE dataset = $1 AND holder = $2 RETURNING
 
 @dataclass(frozen=True)
 class Claim:
-    """An import in the hands of this process.
+    """An import that this process works on.
 
     Attributes:
         dataset: Name of the dataset.
-        holder: Made for this claim; whoever takes over has another.
+        holder: Made for this claim; the next holder has another.
         attempt: Number of this attempt, from 1.
-        accept_mismatches: Whether the import goes on where the class mapping does not fit.
+        accept_mismatches: Whether the import goes on if the class mapping does not fit.
         indexes: The indexes of a derived dataset's sources; empty for an import of files.
     """
 
@@ -69,7 +69,7 @@ class Leases:
         await connection.execute(_BEGIN, dataset, accept_mismatches, (indexes or FileList()).SerializeToString())
 
     async def claim(self) -> Claim | None:
-        """Take an import that nobody works on, or whose lease has passed; None where there is none."""
+        """Take an import that nobody works on, or whose lease has passed; None if there is none."""
         holder = uuid4()
         row = await self._database.fetchrow(_CLAIM, holder, self._lease)
         if row is None:
@@ -78,7 +78,7 @@ class Leases:
         return Claim(row["dataset"], holder, row["attempts"], row["accept_mismatches"], indexes)
 
     async def renew(self, claim: Claim, progress: float) -> bool:
-        """Keep an import, and tell how far it is; False where it is another's by now, or its dataset is gone."""
+        """Renew the lease and write the progress; False if another process took over, or the dataset is gone."""
         return await self._database.fetchval(_RENEW, claim.dataset, claim.holder, self._lease, progress) is not None
 
     async def give_back(self, claim: Claim, after: timedelta = timedelta(), *, counted: bool = True) -> None:
@@ -86,7 +86,7 @@ class Leases:
         await self._database.execute(_GIVE_BACK, claim.dataset, claim.holder, after, 0 if counted else 1)
 
     async def end(self, connection: Connection, claim: Claim) -> bool:
-        """Remove an import that ended, inside the transaction that says so; False where it is another's by now."""
+        """Remove an import that ended, inside the transaction that says so; False if another process took over."""
         return await connection.fetchval(_END, claim.dataset, claim.holder) is not None
 
     async def progress(self, datasets: Iterable[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Class mappings: the classes of a template's taxonomies, put where an entry names none."""
+"""Class mappings: the classes of a template's taxonomies, for entries that name none."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from engines.datasets.jsonl import to_line
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
 from services.platform.errors import failed_precondition
+from services.platform.work_folders import work_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.items import Items, message_of
 from services.storage import ContentStore
-from services.tasks.worker.work_folders import work_folder
 
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=60)
 DRAW = "engines.datasets.preview:run"

@@ -1,4 +1,4 @@
-"""What a dataset must be before it is stored, and how large it may be."""
+"""Rules for datasets before they are stored, and their largest sizes."""
 
 from __future__ import annotations
 

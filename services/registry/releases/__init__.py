@@ -1,4 +1,4 @@
 """Channels and their releases: which package of a model serves, since when, by whose hand.
 
-assembly → servicer → channels, history, machines → gate, settling → repository, rules → layout
+assembly → servicer → channels, history, machines → gate, reconciler → repository, rules → layout
 """

@@ -11,25 +11,25 @@ from services.registry.releases.channels import Channels
 from services.registry.releases.gate import Gate
 from services.registry.releases.history import Releases
 from services.registry.releases.machines import Machines
+from services.registry.releases.reconciler import Reconciler
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.servicer import ReleaseServicer
-from services.registry.releases.settling import Settling
 
 
 @dataclass(frozen=True)
 class ReleaseParts:
-    """Parts that the process runs: the servicer, and the settling of interrupted work."""
+    """Parts that the process runs: the servicer, and the reconciler of interrupted work."""
 
     servicer: ReleaseServicer
-    settling: Settling
+    reconciler: Reconciler
 
 
 def assemble(platform: Platform) -> ReleaseParts:
     """Return the parts, over the process's connections."""
     database, content = platform.database, platform.cas
     repositories = ModelRepositories(platform.settings)
-    settling = Settling(database, repositories)
+    reconciler = Reconciler(database, repositories)
     gate = Gate(EvaluationServiceStub(platform.channel("evaluator")))
-    releases = Releases(database, content, repositories, settling, gate)
-    channels = Channels(database, repositories, settling)
-    return ReleaseParts(ReleaseServicer(channels, releases, Machines(database, content)), settling)
+    releases = Releases(database, content, repositories, reconciler, gate)
+    channels = Channels(database, repositories, reconciler)
+    return ReleaseParts(ReleaseServicer(channels, releases, Machines(database, content)), reconciler)

@@ -15,11 +15,10 @@ from services.platform.changes import names_field
 from services.platform.errors import failed_precondition, invalid_argument, not_found
 from services.platform.interceptors.validation import check
 from services.registry.kinds import CHANNELS, MODELS
+from services.registry.releases.reconciler import Reconciler, mark_unsettled
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rules import check_rules
-from services.registry.releases.settling import Settling, mark_unsettled
 from services.resources.listing import ListQuery
-from services.resources.repeats import first_made
 from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels", "rules")
@@ -29,10 +28,10 @@ _OUTPUT_ONLY = ("name", "uid", "current_release", "current_version", "repository
 class Channels:
     """Creates, reads, changes and deletes channels."""
 
-    def __init__(self, database: Database, repositories: ModelRepositories, settling: Settling) -> None:
+    def __init__(self, database: Database, repositories: ModelRepositories, reconciler: Reconciler) -> None:
         self._database = database
         self._repositories = repositories
-        self._settling = settling
+        self._reconciler = reconciler
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[Channel] = ResourceStore(database, CHANNELS)
 
@@ -43,7 +42,7 @@ class Channels:
             LatheError: NOT_FOUND for the model; ALREADY_EXISTS for a taken id; INVALID_ARGUMENT for rules that nothing
                 could keep, or that name a dataset that does not exist.
         """
-        if earlier := await first_made(self._database, CHANNELS, request):
+        if earlier := await self._store.first_made(request):
             return self._shown(earlier)
         channel = Channel()
         channel.CopyFrom(request.channel)
@@ -109,7 +108,7 @@ class Channels:
             await mark_unsettled(connection, name)
 
         await self._store.delete(name, etag, on_delete=remove)
-        await self._settling.settle(name)
+        await self._reconciler.settle(name)
 
     async def _check(self, channel: Channel) -> None:
         check_rules(channel.rules)

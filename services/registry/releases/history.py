@@ -29,9 +29,9 @@ from services.registry import holds, naming
 from services.registry.kinds import CHANNELS, VERSIONS
 from services.registry.releases.gate import Gate
 from services.registry.releases.layout import lay_out_release, read_manifest
+from services.registry.releases.reconciler import Reconciler, mark_unsettled, repository_lease
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rollback import find_release, release_made, restored
-from services.registry.releases.settling import Settling, mark_unsettled, repository_lease
 from services.resources.idempotency import claim_first, find_first, made_once
 from services.resources.listing import Listing, ListQuery, list_page
 from services.resources.store import ResourceStore
@@ -63,17 +63,17 @@ class Releases:
         database: Database,
         content: ContentStore,
         repositories: ModelRepositories,
-        settling: Settling,
+        reconciler: Reconciler,
         gate: Gate,
     ) -> None:
         self._database = database
         self._content = content
         self._repositories = repositories
-        self._settling = settling
+        self._reconciler = reconciler
         self._gate = gate
         self._channels: ResourceStore[Channel] = ResourceStore(database, CHANNELS)
         self._versions: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
-        self._leases = settling.leases
+        self._leases = reconciler.leases
 
     async def promote(self, request: PromoteModelVersionRequest) -> Release:
         """Make a package version a channel's current release.
@@ -226,7 +226,7 @@ class Releases:
 
     async def _publish(self, channel: str, release: Release) -> None:
         try:
-            await self._settling.settle(channel)
+            await self._reconciler.settle(channel)
         except Exception as error:  # the release exists in any case, and the caller has to know
             raise unavailable(
                 "the object store",

@@ -1,4 +1,4 @@
-"""What a channel asks of a promotion, held against a version and an evaluation. Pure: every rule is looked at."""
+"""Checks a version and an evaluation against a channel's rules for promotions. Pure: every rule is checked."""
 
 from __future__ import annotations
 

@@ -5,21 +5,38 @@ The outcomes stand in the rows of the tasks that made them, under their action k
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
 from lathe.type.v1 import task_pb2
 
 from services.platform.errors import LatheError, failed_precondition
 from services.tasks.api.completion import refusal
 from services.tasks.api.ledger import Ledger
-from services.tasks.api.settling import Settler
+from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
-from services.tasks.state.keys import action_key
 from services.tasks.state.machine import TaskSnapshot
 from services.tasks.state.rows import NewTask, TaskRow, share_origin, timestamp
+
+
+def work_key(kind: str, device: str, work: Message) -> bytes:
+    """Return what is equal for equal work: kind, device and the work message in its deterministic form."""
+    packed = AnyMessage()
+    packed.Pack(work, deterministic=True)
+    digest = hashlib.sha256()
+    for part in (kind.encode(), device.encode(), packed.type_url.encode(), packed.value):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+def action_key(work_key: bytes, environment: str) -> bytes:
+    """Return the key of the action cache: the same work, done by the same programs on the same kind of machine."""
+    return hashlib.sha256(work_key + environment.encode()).digest()
 
 
 class ActionCache:

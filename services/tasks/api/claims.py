@@ -1,13 +1,14 @@
 """From claims to rows: PENDING becomes RUNNING as soon as a worker begins.
 
 Claims are plain messages, of which each goes to one replica. A lost one is made good by the next event of its attempt.
-One that still waits when an event of its task is projected goes with that, in one write: so it is with short tasks on
-a busy system.
+A claim that still waits when an event of its task is projected is written together with it, as happens to short tasks
+on a busy system.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -19,12 +20,43 @@ from nats.aio.msg import Msg
 from services.bus.connection import Bus
 from services.bus.topology import claimed_subject
 from services.tasks.api.ledger import Ledger
-from services.tasks.api.pace import Pace
 
 log = structlog.get_logger(__name__)
 
 BUSY_SECONDS = 0.01
 PATIENCE = 4.0
+
+
+SHORTEST_SECONDS = 0.005
+LONGEST_SECONDS = 0.04
+
+
+class Pace:
+    """Waits the longer, the more the last batch held. The first of a quiet time never waits.
+
+    A batch of n is followed by a pause of n times SHORTEST_SECONDS, at most LONGEST_SECONDS: at 100 items a second,
+    batches stay at one or two; at 500, they grow to about twenty.
+    """
+
+    def __init__(self) -> None:
+        self._pause = 0.0
+        self._ended = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds between batches just now; 0 in a quiet time."""
+        return self._pause if time.monotonic() - self._ended < 2 * self._pause else 0.0
+
+    async def wait(self) -> None:
+        """Return when the next batch should be taken."""
+        left = self._ended + self._pause - time.monotonic()
+        if left > 0:
+            await asyncio.sleep(left)
+
+    def done(self, size: int) -> None:
+        """Note that a batch of `size` items is handled."""
+        self._pause = min(size * SHORTEST_SECONDS, LONGEST_SECONDS)
+        self._ended = time.monotonic()
 
 
 class Claims:
@@ -59,7 +91,7 @@ class Claims:
                 await subscription.unsubscribe()
 
     def take(self, uids: Iterable[UUID]) -> dict[UUID, event_pb2.TaskEvent]:
-        """Return the claims of these tasks that wait; whoever takes them applies them."""
+        """Return the waiting claims of these tasks; the caller applies them."""
         return {uid: self._waiting.pop(uid) for uid in uids if uid in self._waiting}
 
     async def hear(self, message: Msg) -> None:
@@ -75,5 +107,5 @@ class Claims:
     async def _apply(self, claims: dict[UUID, event_pb2.TaskEvent]) -> None:
         rows = await self._ledger.store.load(claims)
         folded = [self._ledger.fold(row, [claims[uid]]) for uid, row in rows.items()]
-        # One that is overtaken is dropped: whatever overtook it, a later event of the same attempt knows more.
+        # A claim that was overtaken is dropped: a later event of the same attempt knows more.
         await self._ledger.commit([self._ledger.change(fold) for fold in folded if fold.changed])

@@ -1,4 +1,4 @@
-"""Calling a kind's `complete`: what became of it, and whether to try again.
+"""Calls a kind's `complete`, and decides whether to try again.
 
 The worker's outcome is kept with the task before this, so that no answer of a sibling ever repeats the work.
 """

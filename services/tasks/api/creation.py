@@ -19,13 +19,12 @@ from services.platform.errors import LatheError, failed_precondition, invalid_ar
 from services.platform.identity import current_user
 from services.platform.messages import MAX_TASK_BYTES
 from services.platform.telemetry import current_traceparent
-from services.tasks.api.cache import ActionCache
+from services.tasks.api.cache import ActionCache, work_key
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.relay import Relay
-from services.tasks.api.settling import Settler
+from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import PreparedTask
-from services.tasks.state.keys import work_key
 from services.tasks.state.machine import TaskSnapshot, pending
 from services.tasks.state.rows import NewTask, OutboxItem, TaskRow, searchable, timestamp
 from services.tasks.state.store import RequestRepeatedError
@@ -36,9 +35,9 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """What a caller wants: a specification and what surrounds it. `fingerprint` tells two requests apart.
+    """A request to create a task: the specification and what surrounds it. `fingerprint` tells two requests apart.
 
-    `retried` is the row of the task of which this is a retry: what its work made serves again, whichever workers live.
+    `retried` is the row of the task that this one retries: its outcome can be used again, whichever workers live.
     """
 
     spec: Message
@@ -96,7 +95,7 @@ class Creator:
             return first
 
     async def _first_soon(self, request_id: UUID, wanted: TaskRequest) -> TaskRow | None:
-        """Return what the same request creates at this moment; None where nothing comes of it."""
+        """Return the task that the same request is just creating; None if it creates none."""
         for _ in range(_LOOKS):
             if (first := await self._first(request_id, wanted)) is not None:
                 return first

@@ -169,7 +169,7 @@ class TaskHandlers:
         return row
 
     def present(self, row: TaskRow) -> Any:
-        """Return the task message as callers see it, with why it waits where that is known."""
+        """Return the task message as callers see it, with the reason why it waits if that is known."""
         task = self._codec.message(row)
         if row.state == task_pb2.PENDING and row.leader is None:
             why = self._workers.why_pending(self._kind.name, row.device)

@@ -47,7 +47,7 @@ class Ledger:
         self._settler: Settles | None = None
 
     def settle_with(self, settler: Settles) -> None:
-        """Name who is told of tasks that end."""
+        """Set the settler, which hears of tasks that end."""
         self._settler = settler
 
     def fold(self, row: TaskRow, events: Iterable[Event]) -> Folded:
@@ -92,7 +92,7 @@ class Ledger:
         return row, OutboxItem(row.uid, subject, f"{row.uid}:{row.dispatches}", payload)
 
     async def commit(self, changes: Sequence[Change]) -> set[UUID]:
-        """Write changes, publish what goes with them and tell who watches; returns the uids that nobody overtook."""
+        """Write changes, publish their messages and notify watchers; returns the uids that were written."""
         saved = await self.store.save(changes, datetime.now(UTC))
         ended: list[TaskRow] = []
         for change in changes:
@@ -118,7 +118,7 @@ class Ledger:
         action_key: bytes | None = None,
         outcome: bytes | None = None,
     ) -> TaskRow | None:
-        """Apply a command to a task, against whatever else happens to it; returns the row after it, None where gone."""
+        """Apply a command to a task despite concurrent changes; returns the new row, None if the task is gone."""
         while True:
             row = await self.store.get(uid)
             if row is None:

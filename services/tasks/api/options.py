@@ -20,7 +20,7 @@ class TaskOptions:
         republish_after: A PENDING task of this age whose message is gone is sent again.
         lost_after: A RUNNING task of a dead worker is given up so long after its last news.
         stalled_after: A task in a worker's hands whose message is gone is given up so long after its last news.
-        cancel_after: A CANCELLING task ends so long after its last news, whatever its worker does.
+        cancel_after: A CANCELLING task ends so long after its last news, with or without an answer of its worker.
         watch_poll: A watch looks at the table this often, should an announcement be lost.
     """
 

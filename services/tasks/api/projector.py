@@ -1,4 +1,4 @@
-"""From events to rows: the only way by which a worker's words change a task.
+"""From events to rows: the only way by which workers change a task.
 
 Events arrive in batches over a durable consumer that all replicas share. One batch is one read and one write; its
 messages are acknowledged after the write, so none is lost, and the state machine ignores what comes twice. Two replicas
@@ -6,7 +6,7 @@ that meet on one task see each other by the row's revision, and the slower one s
 
 A success first has effects outside (kind.complete). They run for all tasks of a batch at once and usually end within
 GRACE; a task whose effects take longer is written as REGISTERING and finishes by itself, without delaying the others.
-Whatever becomes of them, the outcome is written under its action key with the first change after the success.
+In every case the outcome is written under its action key with the first change after the success.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from nats.aio.msg import Msg
 from services.bus.connection import Bus
 from services.bus.pull import Puller
 from services.bus.topology import EVENTS
-from services.tasks.api.claims import Claims
+from services.tasks.api.cache import action_key
+from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.completion import MAX_FAULTS, Completion, Done, Later, Refused, complete
 from services.tasks.api.ledger import Folded, Ledger
-from services.tasks.api.pace import Pace
 from services.tasks.state.commands import Command, Completed, CompletionFailed
-from services.tasks.state.keys import action_key
 from services.tasks.state.machine import Effect, apply
 from services.tasks.state.rows import Change, TaskRow, timestamp
 
@@ -158,7 +157,7 @@ class Projector:
         return {uid: started[uid] for uid in wanted}
 
     def _change(self, fold: Folded, success: Received | None, ended: Completion | None) -> Change | None:
-        """Return the change of a row after its events, and after its completion where that has ended already."""
+        """Return the change of a row after its events, and after its completion if that has ended already."""
         if success is None:
             return self._ledger.change(fold) if fold.changed else None
         succeeded = success.event.succeeded

@@ -11,22 +11,20 @@ from services.bus.topology import ensure_topology
 from services.database.pool import Database
 from services.process.composition import Platform
 from services.process.server import ServiceParts
-from services.tasks.api.claims import Claims
+from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.creation import Creator
 from services.tasks.api.deadletters import DeadLetters
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.options import TaskOptions
-from services.tasks.api.pace import Pace
 from services.tasks.api.projector import Projector
-from services.tasks.api.relay import Relay
+from services.tasks.api.relay import Outbox, Relay
 from services.tasks.api.servicer import TaskServicer, Unary
-from services.tasks.api.settling import Settler
+from services.tasks.api.settler import Settler
 from services.tasks.api.streams import BlobReader, TaskStreams
 from services.tasks.api.sweeper import Sweeper
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import TaskKind
-from services.tasks.state.outbox import Outbox
 from services.tasks.state.rows import TaskCodec
 from services.tasks.state.store import TaskStore
 
@@ -47,7 +45,7 @@ class TaskEngine:
 
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
-        """What runs beside the servicer."""
+        """The background work beside the servicer."""
         parts = (self.workers, self.relay, self.claims, self.projector, self.sweeper, self.dead_letters)
         return [part.run for part in parts]
 
@@ -94,7 +92,7 @@ async def task_service(
         kind: What the service adds.
         devices: Devices of the catalog: each gets its queue.
         more: Returns the methods that only this service has, by name; they may use the engine.
-        options: Clocks and limits; those of the settings where absent.
+        options: Clocks and limits; those of the settingsif absent.
     """
     options = options or TaskOptions.of(platform.settings)
     async with asyncio.timeout(platform.settings.startup_wait_seconds or None):

@@ -28,11 +28,11 @@ from services.resources.idempotency import forget_requests
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
-from services.tasks.api.settling import Settler
+from services.tasks.api.relay import Outbox
+from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
 from services.tasks.state.commands import CancelExpired, Promote, WorkerLost
 from services.tasks.state.machine import TERMINAL
-from services.tasks.state.outbox import Outbox
 from services.tasks.state.rows import Change, TaskRow, timestamp
 from services.tasks.state.snapshot import registering
 

@@ -46,7 +46,7 @@ class WorkersView:
         return frozenset(worker.worker for worker in self.live())
 
     def why_pending(self, kind: str, device: str) -> str:
-        """Return why a PENDING task for a device waits; empty where a worker will take it."""
+        """Return the reason why a PENDING task for a device waits; empty if a worker will take it."""
         if not self._bus.connected:
             return "The message bus does not answer; the task starts when it is back."
         if self.known and not self.serves(device):
@@ -56,7 +56,7 @@ class WorkersView:
 
 @lru_cache(maxsize=4096)
 def _parsed(value: bytes) -> WorkerAnnouncement | None:
-    """Return an announcement, which stays the same for as long as its worker lives; None where it is unreadable."""
+    """Return an announcement, which stays the same for as long as its worker lives; None if it cannot be read."""
     try:
         return WorkerAnnouncement.FromString(value)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""What the owning service itself tells a task, beside the events of workers. Each says when."""
+"""Changes of a task by the owning service itself, beside the events of workers. Each has its time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lathe.type.v1.failure_pb2 import Failure
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Somebody asked for the task's end."""
+    """A caller cancels the task."""
 
     time: Timestamp
 

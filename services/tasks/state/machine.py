@@ -42,7 +42,7 @@ Event = event_pb2.TaskEvent | Command
 
 
 def apply(task: TaskSnapshot, event: Event) -> Step:
-    """Return the task after the event and what to do about it; the very same task where the event changes nothing."""
+    """Return the task after the event and what to do about it; the very same task if the event changes nothing."""
     if task.terminal:
         return task, ()
     if isinstance(event, event_pb2.TaskEvent):

@@ -64,7 +64,7 @@ class TaskRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A new version of a row, written only where nobody else wrote since it was read."""
+    """A new version of a row, written only if nobody else wrote since it was read."""
 
     old: TaskRow
     new: TaskRow
@@ -111,7 +111,7 @@ class TaskCodec:
         return f"{self.kind.collection}/{uid}"
 
     def uid_of(self, name: str) -> UUID | None:
-        """Return the uid in a resource name; None where it can name no task."""
+        """Return the uid in a resource name; None if it can name no task."""
         collection, _, identifier = name.partition("/")
         try:
             uid = UUID(identifier)

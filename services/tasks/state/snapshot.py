@@ -14,16 +14,16 @@ OPEN = frozenset({task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING})
 
 
 class Effect(Enum):
-    """What the caller of `apply` must see to, after the new state is stored."""
+    """What the caller of `apply` must do after the new state is stored."""
 
     COMPLETE = auto()
     """Call the kind's `complete`, then apply Completed or CompletionFailed."""
     SIGNAL_CANCEL = auto()
-    """Tell the worker, and whoever may claim the task later, that it is cancelled."""
+    """Tell the worker, and any that may claim the task later, that it is cancelled."""
     DISPATCH = auto()
     """Send the task to the workers."""
     SETTLE = auto()
-    """The task is terminal: let go of what it holds and settle its followers."""
+    """The task is terminal: release what it holds and settle its followers."""
 
 
 class TaskSnapshot(NamedTuple):
@@ -61,13 +61,13 @@ Step = tuple[TaskSnapshot, tuple[Effect, ...]]
 
 
 def pending(follows: str = "") -> task_pb2.TaskStatus:
-    """Return the status of a new task; of a follower where `follows` names its leader."""
+    """Return the status of a new task; of a follower if `follows` names its leader."""
     reason = f"The same work is being done by {follows}; this task will share its result." if follows else ""
     return task_pb2.TaskStatus(state=task_pb2.PENDING, pending_reason=reason)
 
 
 def try_again(task: TaskSnapshot, now: Timestamp, failure: failure_pb2.Failure) -> Step:
-    """Return the task as PENDING where attempts remain, else ended: FAILED, or CANCELLED where that was asked."""
+    """Return the task as PENDING if attempts remain, else ended: FAILED, or CANCELLED if that was requested."""
     if task.status.state == task_pb2.CANCELLING:
         return end(task, task_pb2.CANCELLED, now)
     counted = task.attempt - task.returned
@@ -104,7 +104,7 @@ def end(task: TaskSnapshot, state: Any, now: Timestamp, failure: failure_pb2.Fai
 
 
 def close_open(task: TaskSnapshot, outcome: Any, now: Timestamp) -> TaskSnapshot:
-    """Return the task with its newest attempt ended, where that is open."""
+    """Return the task with its newest attempt ended, if that is open."""
     if task.attempts and task.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
         return task._replace(attempts=closed(task, outcome, now))
     return task
@@ -125,7 +125,7 @@ def closed(
 
 
 def logged(task: TaskSnapshot, log: Digest) -> tuple[task_pb2.Attempt, ...]:
-    """Return the attempts with the newest one's log, where there is one."""
+    """Return the attempts with the newest one's log, if there is one."""
     if not log.sha256:
         return task.attempts
     last = task_pb2.Attempt()

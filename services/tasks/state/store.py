@@ -141,7 +141,7 @@ class TaskStore:
             return Created(record[0], record[1], record[2])
 
     async def save(self, changes: Sequence[Change], now: datetime) -> set[UUID]:
-        """Write changes with their messages, in one statement; returns the uids of those that nobody overtook."""
+        """Write changes with their messages, in one statement; returns the uids of those that were written."""
         if not changes:
             return set()
         rows = sorted(changes, key=lambda change: change.old.uid)
@@ -191,9 +191,8 @@ class TaskStore:
 
     async def leader_of(self, work_key: bytes) -> UUID | None:
         """Return the task in flight that others with this work follow."""
-        uid: UUID | None = await self._database.fetchval(
-            "SELECT uid FROM tasks WHERE leads AND work_key = $1", work_key
-        )
+        query = "SELECT uid FROM tasks WHERE leads AND work_key = $1"
+        uid: UUID | None = await self._database.fetchval(query, work_key)
         return uid
 
     async def unsettled(self, after: UUID, limit: int = 1000) -> Sequence[TaskRow]:
@@ -207,7 +206,7 @@ class TaskStore:
     async def rename(
         self, row: TaskRow, body: bytes, *, display_name: str, labels: Mapping[str, str], search: str, now: datetime
     ) -> bool:
-        """Write what users may edit; False where somebody overtook."""
+        """Write what users may edit; False if somebody else was faster."""
         tag = await self._database.execute(
             "UPDATE tasks SET body = $3, display_name = $4, labels = $5, search_text = $6, revision = revision + 1, "
             "update_time = $7 WHERE uid = $1 AND revision = $2",
@@ -222,7 +221,7 @@ class TaskStore:
         return tag == "UPDATE 1"
 
     async def delete(self, row: TaskRow) -> bool:
-        """Delete a row, but remember its request; False where somebody overtook."""
+        """Delete a row, but remember its request; False if somebody else was faster."""
         return bool(await self._database.fetchval(_DELETE, row.uid, row.revision))
 
     async def find_result(self, action_keys: Sequence[bytes]) -> UUID | None:
@@ -235,21 +234,11 @@ class TaskStore:
         await self._database.execute("UPDATE tasks SET action_key = NULL WHERE uid = $1", uid)
 
     async def released(self, uids: Sequence[UUID]) -> None:
-        """Note that terminal tasks hold nothing any more."""
+        """Note that terminal tasks no longer hold anything."""
         await self._database.execute("UPDATE tasks SET held = FALSE WHERE uid = ANY ($1)", list(uids))
 
 
 def _values(change: Change) -> tuple[Any, ...]:
     new = change.new
-    return (
-        new.uid,
-        change.old.revision,
-        new.state,
-        new.live,
-        new.leading,
-        new.leader,
-        new.action_key,
-        new.outcome,
-        new.held,
-        new.dispatches,
-    )
+    first = (new.uid, change.old.revision, new.state, new.live, new.leading, new.leader)
+    return (*first, new.action_key, new.outcome, new.held, new.dispatches)

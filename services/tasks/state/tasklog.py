@@ -25,7 +25,7 @@ Publish = Callable[[event_pb2.TaskLogged], Awaitable[None]]
 
 
 class AttemptLog:
-    """Collects lines in a file; `publish` sends a batch of them to whoever follows. At most a batch is in memory."""
+    """Collects lines in a file; `publish` sends a batch of them to followers. At most one batch is in memory."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish

@@ -32,7 +32,7 @@ def apply_event(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
 
 
 def _claim(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot | None:
-    """Return the task with the event's attempt as its newest, open one; None where the event is stale."""
+    """Return the task with the event's attempt as its newest, open one; None if the event is stale."""
     if event.attempt > task.attempt:
         return _begin_attempt(task, event)
     newest = task.attempts[-1]
@@ -129,7 +129,9 @@ def _returned(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_RETURNED, event.time))
     if task.status.state == task_pb2.CANCELLING:
         return end(task, task_pb2.CANCELLED, event.time)
-    return waiting(task, f"The worker {event.worker} was stopped and gave it back; it begins anew."), (Effect.DISPATCH,)
+    return waiting(task, f"The worker {event.worker} was stopped and returned the task; it starts again."), (
+        Effect.DISPATCH,
+    )
 
 
 _EVENTS: dict[str, Callable[[TaskSnapshot, event_pb2.TaskEvent], Step]] = {

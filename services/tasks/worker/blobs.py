@@ -37,7 +37,7 @@ async def patiently(action: Callable[[], Awaitable[T]], what: str) -> T:
     """Try an action on the object store for some seconds, which outlasts a restart.
 
     Raises:
-        EngineFailure: INPUT_UNAVAILABLE where the store does not have `what`; INFRASTRUCTURE where it does not answer.
+        EngineFailure: INPUT_UNAVAILABLE if the store does not have `what`; INFRASTRUCTURE if it does not answer.
     """
     for attempt in range(1, STORE_TRIES + 1):
         try:

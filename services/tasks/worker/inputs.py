@@ -37,7 +37,7 @@ class Inputs:
 
         Raises:
             EngineFailure: INPUT_UNAVAILABLE that names the file; INVALID_SPEC for a path that leads elsewhere;
-                INFRASTRUCTURE where the store does not answer.
+                INFRASTRUCTURE if the store does not answer.
         """
         wanted = [(path, digest) for path, digest in files]
         for folder, digest in lists:
@@ -55,7 +55,7 @@ class Inputs:
         try:
             files = (await asyncio.to_thread(FileList.FromString, data)).files
         except DecodeError as error:
-            raise EngineFailure(FailureReason.INVALID_SPEC, f"What is stored as {what} is no list of files.") from error
+            raise EngineFailure(FailureReason.INVALID_SPEC, f"The content of {what} is not a list of files.") from error
         return [(f"{folder}/{file.path}", file.digest) for file in files]
 
     async def _fetch_all(self, targets: Sequence[tuple[Path, Digest]]) -> None:
@@ -85,12 +85,12 @@ class Inputs:
 
 
 def _inside(path: str) -> Path:
-    """Return the path where it is as lathe.type.v1.File allows it."""
+    """Return the path if it is one that lathe.type.v1.File allows."""
     parts = path.split("/")
     if len(path) > MAX_PATH or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
-            f"The input path {path[:MAX_PATH]!r} leads out of the work directory, or is none: a path is relative, has "
+            f"The input path {path[:MAX_PATH]!r} is not inside the work directory: a path is relative, has "
             f"no empty, '.' or '..' part, and is at most {MAX_PATH} characters long.",
         )
     return Path(*parts)

@@ -143,7 +143,7 @@ class Job:
         try:
             await self._finish("succeeded", done)
         except MessageTooLargeError as error:
-            text = "The outcome is larger than the message bus takes, so that it cannot be told."
+            text = "The outcome is larger than the message bus takes, so it cannot be reported."
             fix = "Let the operator raise max_payload of NATS, or ask for less in one task."
             told = EngineFailure(FailureReason.INTERNAL_ERROR, text, evidence=str(error), suggested_fix=fix)
             await self._failed(told)
@@ -208,6 +208,6 @@ class Job:
         return False
 
     async def heartbeat(self) -> None:
-        """Tell NATS that the message is still in good hands."""
+        """Tell NATS that the message is still being worked on."""
         with contextlib.suppress(nats.errors.Error, OSError):
             await self._message.in_progress()

@@ -17,18 +17,18 @@ from services.bus.connection import Bus
 from services.bus.topology import Timing, ensure_topology
 from services.platform import telemetry
 from services.platform.settings import ConfigurationError, Settings, load_settings
+from services.platform.work_folders import work_folder
 from services.process.startup import StartupError, refuse, tune_collector, wait_for
 from services.storage import CachingStore, MeteredStore, S3ContentStore
 from services.tasks.kind import WorkKind
 from services.tasks.worker.runner import SandboxRunner
-from services.tasks.worker.work_folders import work_folder
 from services.tasks.worker.worker import Pool, Worker
 
 log: Any = structlog.get_logger("lathe.worker")
 
 
 def run_worker(name: str, kind_for: Callable[[str], WorkKind]) -> None:
-    """Serve until SIGTERM or SIGINT; ends the process with a sentence where it cannot start.
+    """Serve until SIGTERM or SIGINT; ends the process with an explanation if it cannot start.
 
     Args:
         name: Of the process, in logs.

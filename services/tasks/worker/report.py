@@ -1,4 +1,4 @@
-"""What a worker says of one attempt: events on the bus, as small and as seldom as serves."""
+"""A worker's report on one attempt: events on the bus, kept small and few."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AttemptReport:
         self._worker = worker
         self.stage: Any = failure_pb2.FETCHING_INPUTS
         self._progress: event_pb2.TaskProgressed | None = None
-        # The claim itself says where it stands; what ends sooner than this sends no progress at all.
+        # The claim says the state already; an attempt that is shorter than this sends no progress at all.
         self._progress_sent = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._sender: asyncio.Task[None] | None = None

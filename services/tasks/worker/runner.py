@@ -19,7 +19,7 @@ from engines.sandbox import DEATHS, Child, Died, Limits, Progress
 log = structlog.get_logger(__name__)
 
 MOST_DEATHS = 5
-"""As often as this a job goes on after its process died; what dies more often fails."""
+"""How many deaths of its process a job survives; one more fails it."""
 
 Request = dict[str, Any]
 OnProgress = Callable[[Progress], None]
@@ -27,7 +27,7 @@ OnLog = Callable[[str], None]
 
 
 class Slot(Protocol):
-    """Room for one job: a work directory, and what runs in it."""
+    """A work directory and the process for one job."""
 
     @property
     def workdir(self) -> Path:
@@ -58,8 +58,8 @@ class JobRunner(Protocol):
 class ChildSlot:
     """A slot whose job runs in a sandboxed child.
 
-    Where the child dies of a step that the job said it can go on without (`Reporter.risk`), the job is run again in the
-    same work directory, told of that step: of each step once, and within the one time limit.
+    If the child dies of a step that the job said it can go on without (`Reporter.risk`), the job is run again in the
+    same work directory without that step. Each step is skipped once, and the time limit is for all runs together.
     """
 
     def __init__(self, child: Child, workdir: Path, entry: str, spawn: Callable[[], Awaitable[Child]]) -> None:
@@ -118,7 +118,7 @@ class SandboxRunner:
         self._warm: asyncio.Task[ChildSlot] | None = None
 
     async def warm(self) -> None:
-        """Start a child where none is waiting; returns at once."""
+        """Start a child if none is waiting; returns at once."""
         if self._warm is None:
             self._warm = asyncio.create_task(self._spawn())
 

@@ -78,7 +78,7 @@ class Worker:
         self._control = Mirror(bus, TASK_CONTROL, keys, CONTROL_TTL_SECONDS, on_put=self._on_control, refresh=5.0)
 
     def stop(self) -> None:
-        """Take no more tasks; `run` returns when the running ones are ended or given back."""
+        """Take no new tasks; `run` returns when the running ones have ended or are given back."""
         self._stopping.set()
 
     async def run(self) -> None:

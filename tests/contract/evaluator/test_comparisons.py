@@ -16,7 +16,7 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
-from services.evaluator.comparing import Comparer, refusal
+from services.evaluator.comparer import Comparer, refusal
 from services.evaluator.comparisons import MAX_ANSWER_BYTES, fitted
 from services.evaluator.work import EvaluationWorkKind
 from services.platform.errors import LatheError, not_found

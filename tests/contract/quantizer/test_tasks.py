@@ -218,7 +218,7 @@ async def test_wrong_fields_are_named(
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"samples": 3, "batch_size": 4}, "3 samples are asked for, and one batch takes 4"),
+        ({"samples": 3, "batch_size": 4}, "the specification wants 3 samples, and one batch takes 4"),
         ({"samples": 64, "batch_size": 32}, "gives 12 samples, and one batch takes 32"),
     ],
 )

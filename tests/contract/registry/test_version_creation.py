@@ -29,7 +29,7 @@ from lathe.registry.v1.model_service_pb2 import (
 )
 from lathe.type.v1.digest_pb2 import Digest, File
 
-from services.registry.describing import Describer
+from services.registry.descriptions import Describer
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry, digest_of, new_architecture
 

@@ -25,7 +25,7 @@ from lathe.type.v1.task_pb2 import SUCCEEDED
 from engines.sandbox import Progress
 from services.converter.work import ConversionWorkKind
 from services.platform.interceptors.observation import CALLS
-from services.registry.describing import Describer
+from services.registry.descriptions import Describer
 from services.tasks.worker.runner import Slot
 from tests.contract.evaluator.test_tasks import create as create_evaluation
 from tests.contract.optimizer.desk import create as create_optimization

@@ -7,7 +7,8 @@ from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
 from services.database.pool import Database, migrate
-from services.resources.store import ResourceKind, ResourceStore
+from services.resources.kind import ResourceKind
+from services.resources.store import ResourceStore
 from tests.integration.resources import migrations
 
 

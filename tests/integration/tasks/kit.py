@@ -26,9 +26,9 @@ from services.platform.background import end
 from services.platform.errors import LatheError, invalid_argument, not_found, unavailable
 from services.platform.settings import Settings
 from services.tasks.api.options import TaskOptions
+from services.tasks.api.relay import Outbox
 from services.tasks.api.service import TaskEngine, build_engine
 from services.tasks.kind import PreparedTask
-from services.tasks.state.outbox import Outbox
 from services.tasks.worker.runner import Slot
 from services.tasks.worker.worker import Pool, Worker
 from tests.in_process import InProcessRunner

@@ -21,10 +21,9 @@ from services.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subj
 from services.local.nats import NatsServer
 from services.platform.background import end
 from services.platform.settings import Settings
-from services.tasks.api.claims import Claims
-from services.tasks.api.pace import Pace
+from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.projector import Projector
-from services.tasks.state.outbox import Outbox
+from services.tasks.api.relay import Outbox
 from services.tasks.state.rows import Change, timestamp
 from services.tasks.worker import attempt as attempts
 from tests.integration.tasks.kit import DEVICE, Site, open_site

@@ -147,7 +147,7 @@ def test_evaluations_are_compared_by_id_or_name(compared: Suite, lathe: Lathe) -
 
 
 def test_a_comparison_may_take_as_long_as_the_service_gives_it(compared: Suite, lathe: Lathe) -> None:
-    from services.evaluator.comparing import LIMITS
+    from services.evaluator.comparer import LIMITS
 
     lathe("compare", "a", "b")
     seconds = compared.seconds["CompareEvaluations"]

@@ -8,7 +8,7 @@ from lathe.type.v1.tensor_pb2 import TensorSpec
 from engines.failures import EngineFailure, FailureReason
 from engines.formats import FORMATS
 from services.platform.errors import LatheError
-from services.registry import describing
+from services.registry import descriptions
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from services.registry import describing
     ],
 )
 def test_failures_of_the_file_are_told(reason: FailureReason, code: grpc.StatusCode, told: str) -> None:
-    refusal = describing.refusal(EngineFailure(reason, "Bad.", evidence="Seen.", suggested_fix="Do."))
+    refusal = descriptions.refusal(EngineFailure(reason, "Bad.", evidence="Seen.", suggested_fix="Do."))
     assert isinstance(refusal, LatheError)
     assert (refusal.code, refusal.reason) == (code, told)
     if reason is FailureReason.TOOLCHAIN_UNAVAILABLE:  # what was seen then is a traceback through this installation
@@ -36,28 +36,28 @@ def test_failures_of_the_file_are_told(reason: FailureReason, code: grpc.StatusC
 
 def test_failures_of_the_service_stay_what_they_are() -> None:
     failure = EngineFailure(FailureReason.INTERNAL_ERROR, "Bad.")
-    assert describing.refusal(failure) is failure
+    assert descriptions.refusal(failure) is failure
 
 
 @pytest.mark.parametrize("graph", [{"path": "\ud800"}, {"parameter_count": 2**70}])
 def test_what_no_message_can_say_is_the_fault_of_the_files(graph: dict[str, object]) -> None:
     with pytest.raises(LatheError, match="cannot be") as caught:
-        describing.description_of({"graphs": [graph]})
+        descriptions.description_of({"graphs": [graph]})
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL")
 
 
 @pytest.mark.parametrize("name", ModelFormat.keys())
 def test_every_format_is_read_or_refused(name: str) -> None:
     if name in FORMATS:
-        describing.require_described(ModelFormat.Value(name))
+        descriptions.require_described(ModelFormat.Value(name))
     else:
         with pytest.raises(LatheError, match="These can: PTH"):
-            describing.require_described(ModelFormat.Value(name))
+            descriptions.require_described(ModelFormat.Value(name))
 
 
 def test_a_description_is_completed_with_its_json() -> None:
     description = ModelDescription(format=ONNX, graphs=[GraphDescription(path="a.onnx", parameter_count=3)])
-    done = describing.complete(description, "models/a/versions/1")
+    done = descriptions.complete(description, "models/a/versions/1")
     assert done.model_version == "models/a/versions/1"
     assert '"parameter_count":' in done.json
 
@@ -68,12 +68,12 @@ def _state_dict() -> GraphDescription:
 
 
 def test_a_long_description_has_no_json() -> None:
-    done = describing.complete(ModelDescription(graphs=[_state_dict()]), "models/a/versions/1")
+    done = descriptions.complete(ModelDescription(graphs=[_state_dict()]), "models/a/versions/1")
     assert not done.json
     assert len(done.graphs[0].parameters) == 10_000
 
 
 def test_a_description_stays_under_the_limit_of_a_message() -> None:
-    done = describing.complete(ModelDescription(graphs=[_state_dict() for _ in range(3)]), "models/a/versions/1")
+    done = descriptions.complete(ModelDescription(graphs=[_state_dict() for _ in range(3)]), "models/a/versions/1")
     assert done.ByteSize() < 4 << 20
     assert all(graph.parameters for graph in done.graphs)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.database.sql import Conditions
 from services.platform.errors import LatheError
+from services.resources.conditions import Conditions
 from services.resources.ordering import parse_order
 
 FIELDS = ("create_time", "display_name", "name")

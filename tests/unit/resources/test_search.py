@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.database.sql import Conditions
+from services.resources.conditions import Conditions
 from services.resources.search import (
     add_search,
     grams,

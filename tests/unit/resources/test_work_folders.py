@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.tasks.worker.work_folders import work_folder
+from services.platform.work_folders import work_folder
 
 
 def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_process_that_began_later_is_another_one_of_the_same_number(tmp_path: 
 
 
 def test_folders_of_other_living_processes_stay(tmp_path: Path) -> None:
-    code = "import sys, pathlib\nfrom services.tasks.worker.work_folders import work_folder\n"
+    code = "import sys, pathlib\nfrom services.platform.work_folders import work_folder\n"
     code += "print(work_folder(pathlib.Path(sys.argv[1])).name, flush=True)\nsys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.tasks.api import pace
-from services.tasks.api.pace import LONGEST_SECONDS, SHORTEST_SECONDS, Pace
+from services.tasks.api import claims as pace
+from services.tasks.api.claims import LONGEST_SECONDS, SHORTEST_SECONDS, Pace
 
 
 class Clock:

@@ -25,8 +25,8 @@ from lathe.type.v1.task_pb2 import SUCCEEDED, TaskStatus
 from services.database.pool import Database
 from services.platform.errors import LatheError
 from services.platform.settings import Settings
+from services.registry.releases.reconciler import Reconciler
 from services.registry.releases.repository import ModelRepositories
-from services.registry.releases.settling import Settling
 from services.storage.bucket import Bucket
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry, unique
@@ -39,7 +39,7 @@ class Shelf:
         self.database = database
         self.bucket = Bucket.of(settings)
         self.repositories = ModelRepositories(settings)
-        self.settling = Settling(database, self.repositories)
+        self.reconciler = Reconciler(database, self.repositories)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:

@@ -42,7 +42,7 @@ async def test_a_promotion_that_cannot_copy_leaves_nothing_behind(desk: Desk, mo
     assert await desk.shelf.served(channel) == [1]
     assert len(await desk.shelf.paths(channel)) == len(before) + 1
     assert await desk.shelf.marked(channel)
-    await desk.shelf.settling.heal_once(NOW)
+    await desk.shelf.reconciler.heal_once(NOW)
     assert await desk.shelf.paths(channel) == before
     assert (await desk.promote(channel, version)).name == f"{channel}/releases/2"
 
@@ -62,11 +62,11 @@ async def test_a_release_that_is_recorded_is_switched_to_later(desk: Desk, monke
         break_off(broken, "switch")
         await desk.refused(desk.promote(channel, version))
         # One that cannot be settled is left for the next time.
-        await desk.shelf.settling.heal_once(NOW)
+        await desk.shelf.reconciler.heal_once(NOW)
     assert await desk.shelf.served(channel) == [2]
-    await desk.shelf.settling.heal_once(timedelta(hours=1))
+    await desk.shelf.reconciler.heal_once(timedelta(hours=1))
     assert await desk.shelf.served(channel) == [2]
-    await desk.shelf.settling.heal_once(NOW)
+    await desk.shelf.reconciler.heal_once(NOW)
     assert await desk.shelf.served(channel) == [3]
     assert not await desk.shelf.marked(channel)
 
@@ -80,5 +80,5 @@ async def test_the_repository_of_a_deleted_channel_is_removed_in_the_end(
         await desk.refused(desk.releases.DeleteChannel(DeleteChannelRequest(name=channel, force=True)))
     assert (await desk.refused(desk.get(channel))).code is grpc.StatusCode.NOT_FOUND
     assert await desk.shelf.paths(channel) != []
-    await desk.shelf.settling.heal_once(NOW)
+    await desk.shelf.reconciler.heal_once(NOW)
     assert await desk.shelf.paths(channel) == []

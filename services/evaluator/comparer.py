@@ -50,7 +50,7 @@ class Comparer:
         """Return the comparison of evaluations on the same data, the reference first. Its reports are stored.
 
         Raises:
-            LatheError: FAILED_PRECONDITION, reason NOT_COMPARABLE, where their predictions do not belong together;
+            LatheError: FAILED_PRECONDITION, reason NOT_COMPARABLE, if their predictions are not of the same data;
                 COMPARISON_TOO_LARGE if comparing takes too much memory or time; NOT_FOUND for a report that is gone;
                 RESOURCE_EXHAUSTED, reason COMPARISONS_BUSY, while too many others are compared.
         """
@@ -97,7 +97,7 @@ async def _run(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
 
 
 def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
-    """Return what a caller is told of a failure to compare; the failure itself where it is not theirs."""
+    """Return the error that a caller gets for a failure to compare, or the failure itself if it is ours."""
     return failures.refusal(failure, _COMPARING, _fault)
 
 

@@ -1,4 +1,4 @@
-"""How imports end: the dataset says so, and the import is no longer there, in one transaction."""
+"""The end of an import: its dataset changes and the import is removed, in one transaction."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ log: Any = structlog.get_logger(__name__)
 
 
 class _LostError(Exception):
-    """The import is another's by now."""
+    """Another process took the import over."""
 
 
-class Settling:
-    """Writes down how imports ended, where they are still this process's."""
+class ImportResults:
+    """Writes the results of imports that this process still holds."""
 
     def __init__(self, catalog: Catalog, leases: Leases) -> None:
         self._catalog = catalog

@@ -47,7 +47,7 @@ def repository_lease(channel: str) -> str:
     return f"repository of {channel}"
 
 
-class Settling:
+class Reconciler:
     """Settles the repositories of channels."""
 
     def __init__(self, database: Database, repositories: ModelRepositories) -> None:

@@ -1,4 +1,4 @@
-"""Reads the files of a version in a sandbox, and says what they contain."""
+"""Describes the files of a version, which it reads in a sandbox."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Describer:
         """Return what `files` contain.
 
         Raises:
-            LatheError: INVALID_ARGUMENT where a file is not what the format says (INVALID_MODEL) or carries code
-                (UNSAFE_MODEL); FAILED_PRECONDITION where reading it takes too much memory or time (MODEL_TOO_LARGE).
+            LatheError: INVALID_ARGUMENT if a file is not what the format says (INVALID_MODEL) or carries code
+                (UNSAFE_MODEL); FAILED_PRECONDITION if reading it takes too much memory or time (MODEL_TOO_LARGE).
         """
         async with self._slots:
             with tempfile.TemporaryDirectory(prefix="lathe-describe-") as folder:
@@ -93,7 +93,7 @@ class Describer:
 def complete(description: ModelDescription, version: str) -> ModelDescription:
     """Return the stored `description` as it is answered: with the version's name and the JSON form.
 
-    The JSON form is left empty where the answer would be too large for gRPC with it; where it still is, the longest
+    The JSON form is left empty if the answer would be too large for gRPC with it; if it still is, the longest
     list of tensors is cut.
     """
     description.model_version = version
@@ -120,18 +120,18 @@ def description_of(result: dict[str, Any]) -> ModelDescription:
     """Return what the child answered, as a message.
 
     Raises:
-        LatheError: INVALID_ARGUMENT, reason INVALID_MODEL, where the files, which readers take at their word, give a
+        LatheError: INVALID_ARGUMENT, reason INVALID_MODEL, if the files, which readers do not check, give a
             name that is no Unicode, or a number that no field holds.
     """
     try:
         return ParseDict(result, ModelDescription())
     except ParseError as error:
-        message = f"What the files say of themselves cannot be: {str(error)[:300]}"
+        message = f"The files describe themselves with impossible values: {str(error)[:300]}"
         raise invalid_argument("model_version.files", message, reason="INVALID_MODEL") from error
 
 
 def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
-    """Return what a caller is told of a failure to read the files; the failure itself where it is not theirs."""
+    """Return the error that a caller gets for a failure to read the files, or the failure itself if it is ours."""
     return failures.refusal(failure, _READING, _fault)
 
 

@@ -1,8 +1,8 @@
-"""SaveModel: the form that a search recommends becomes a version, and lies in the bucket beside its source."""
+"""SaveModel: the form that a search recommends becomes a version, and is copied to the bucket beside its source."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,20 +16,23 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 )
 from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.type.v1.digest_pb2 import File
 from lathe.type.v1.event_pb2 import TaskAssignment
 from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
 
 from services.database.leases import Leases
-from services.optimizer.layout import laid_out
 from services.optimizer.places import Places
 from services.optimizer.rules import place_of
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, is_transient
 from services.process.composition import Platform
 from services.siblings.fitting import description_of
-from services.siblings.packages import Packages, output_model, package_version
+from services.siblings.packages import MANIFEST, Packages, output_model, package_version
 from services.storage.folders import Folders
 from services.tasks.api.service import TaskEngine
 from services.tasks.state.rows import Change, TaskRow
+
+MODEL_FOLDER = "model"
+SOURCE_FOLDER = "source"
 
 
 class Saver:
@@ -49,7 +52,7 @@ class Saver:
         """Register the form that a task recommends, and lay it out in the bucket.
 
         Raises:
-            LatheError: NOT_FOUND for the task or the model; FAILED_PRECONDITION where the task has not SUCCEEDED
+            LatheError: NOT_FOUND for the task or the model; FAILED_PRECONDITION if the task has not SUCCEEDED
                 (TASK_NOT_SUCCEEDED), is saved under another model (ALREADY_SAVED), its source is gone (SOURCE_GONE),
                 or another task has its place (OUTPUT_LOCATION_TAKEN).
         """
@@ -68,7 +71,7 @@ class Saver:
         return await self._read(request.name)
 
     async def _finish_earlier(self, task: OptimizationTask) -> bool:
-        """Fill in what an earlier call registered that was interrupted before it said so; False where none did."""
+        """Fill in what an earlier, interrupted call registered; False if it registered nothing."""
         place = await self._places.kept(task.name)
         version = await self._packages.made_by(task) if place else ""
         if version:
@@ -94,13 +97,13 @@ class Saver:
             raise failed_precondition(
                 "SOURCE_GONE",
                 f"'{task.spec.model_version}', from which '{task.name}' was made, is deleted, so that its files cannot "
-                "be laid out beside the result. Create the version again, and optimize that.",
+                "be copied beside the result. Create the version again, and optimize that.",
                 task.name,
             ) from None
 
     @asynccontextmanager
     async def _place(self, task: OptimizationTask) -> AsyncIterator[str]:
-        """Keep the task's place, and give it up where the block is told that it cannot be."""
+        """Keep the task's place, and give it up if the block fails for good."""
         place = place_of(task.name, task.spec)
         await self._places.keep(task.name, place)
         try:
@@ -125,7 +128,7 @@ class Saver:
         return name
 
     async def _write(self, row: TaskRow, result: Message) -> None:
-        """Store the result with what saving adds to it, against whatever else changes the task meanwhile."""
+        """Store the result with what saving adds to it, despite concurrent changes of the task."""
         ledger = self._engine.ledger
         while True:
             stored: Any = ledger.codec.message(row)
@@ -164,3 +167,20 @@ def _architectures(row: TaskRow) -> dict[str, str]:
     work = OptimizationWork()
     TaskAssignment.FromString(row.assignment).work.Unpack(work)
     return {each.name: each.digest for each in work.conversion.architectures.values()}
+
+
+def laid_out(source: Sequence[File], package: Sequence[File]) -> list[File]:
+    """Return every file by its path below the place of a saved model; the manifest comes last in its folder.
+
+    The source's files keep their paths, unless one of them is in the package's folder: then all of them go under
+    `source/`.
+
+    Args:
+        source: The files of the version that was optimized.
+        package: The files of the recommended form, `infer.py` and the manifest among them.
+    """
+    collides = any(file.path.partition("/")[0] == MODEL_FOLDER for file in source)
+    before = f"{SOURCE_FOLDER}/" if collides else ""
+    files = [File(path=f"{before}{file.path}", digest=file.digest) for file in source]
+    ordered = sorted(package, key=lambda file: (file.path == MANIFEST, file.path))
+    return files + [File(path=f"{MODEL_FOLDER}/{file.path}", digest=file.digest) for file in ordered]

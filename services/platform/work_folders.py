@@ -1,4 +1,4 @@
-"""Folders to work in. What a killed process left behind is removed by the next one that asks for a folder there."""
+"""Work folders. What a killed process left behind is removed when another process makes a folder there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def work_folder(root: Path) -> Path:
-    """Return a new folder inside `root`, and remove those whose process is no more."""
+    """Return a new folder inside `root`, and remove those whose process has ended."""
     root.mkdir(parents=True, exist_ok=True)
     for folder in root.iterdir():
         pid, _, rest = folder.name.partition("-")
@@ -21,7 +21,7 @@ def work_folder(root: Path) -> Path:
 
 
 def _begun(pid: str) -> str:
-    """Return when a process began, in clock ticks since the boot; empty where there is none.
+    """Return when a process began, in clock ticks since the boot; empty if it does not exist.
 
     The number alone does not name a process: in a container that is started again, the new one has the old one's.
     """

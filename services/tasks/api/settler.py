@@ -1,6 +1,6 @@
-"""What follows from a task's end: its followers get their answer, and what it held is let go.
+"""The consequences of a task's end: its followers get their answer, and its holds are released.
 
-Runs beside the projector; the sweeper does it again for whatever a crash interrupted.
+Runs beside the projector; the sweeper repeats what a crash interrupted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Settler:
             log.warning("settle.deferred", error=str(error) or type(error).__name__)
 
     async def release(self, rows: Sequence[TaskRow]) -> None:
-        """Let go of what ended tasks held."""
+        """Release what ended tasks held."""
         released: list[UUID] = []
         for row in rows:
             task = self._ledger.codec.message(row)
