@@ -6,8 +6,8 @@ The template service resolves, and the service that has read the version complet
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
@@ -96,16 +96,20 @@ def check_inputs_declared(template: Template) -> None:
             )
 
 
-def provenance(path: str, message: Message, field: FieldDescriptor, source: ValueSource.ValueType) -> Provenance:
-    """Return the entry that says where the value of a field comes from."""
-    value = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return Provenance(path=path, value_json=json.dumps(value.get(field.name), ensure_ascii=False), source=source)
+def as_values(message: Message) -> dict[str, Any]:
+    """Return the fields of a message as JSON values, unset ones included."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def provenance(path: str, value: object, source: ValueSource.ValueType) -> Provenance:
+    """Return the entry that says where a value comes from."""
+    return Provenance(path=path, value_json=json.dumps(value, ensure_ascii=False), source=source)
 
 
 def _note(resolved: ResolvedTemplate, component: Component, field: str) -> None:
     path = f"components.{component.name}.{field}"
     entries = [entry for entry in resolved.provenance if entry.path != path]
-    entries.append(provenance(path, component, Component.DESCRIPTOR.fields_by_name[field], FROM_MODEL_VERSION))
+    entries.append(provenance(path, getattr(component, field), FROM_MODEL_VERSION))
     del resolved.provenance[:]
     resolved.provenance.extend(sorted(entries, key=lambda entry: entry.path))
 

@@ -14,6 +14,7 @@ from lathe.template.v1.template_service_pb2 import (
     FROM_DEFAULT,
     FROM_OVERRIDE,
     FROM_TEMPLATE,
+    Provenance,
     ResolvedTemplate,
     Template,
     TemplateOverrides,
@@ -25,7 +26,7 @@ from engines.spec.tolerances import TOLERANCES
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOLVED_BYTES
 from services.siblings.overrides import leaves, named_paths, override
-from services.siblings.resolution import fill, provenance
+from services.siblings.resolution import as_values, fill, provenance
 
 
 def resolve(template: Template, overrides: TemplateOverrides, version: ModelVersion | None) -> ResolvedTemplate:
@@ -42,11 +43,14 @@ def resolve(template: Template, overrides: TemplateOverrides, version: ModelVers
         override(resolved, overrides.values, path)
         sources[path] = FROM_OVERRIDE
     _fill_defaults(resolved, sources)
-    entries = [
-        provenance(path, message, field, sources[path])
-        for path, message, field in leaves(resolved, only_set=False)
-        if path in sources
-    ]
+    # Each message is written as JSON once, not once per field. It is kept, so that no other takes over its id.
+    written: dict[int, tuple[Message, dict[str, Any]]] = {}
+    entries: list[Provenance] = []
+    for path, message, field in leaves(resolved, only_set=False):
+        if path in sources:
+            if id(message) not in written:
+                written[id(message)] = message, as_values(message)
+            entries.append(provenance(path, written[id(message)][1].get(field.name), sources[path]))
     result = ResolvedTemplate(template=resolved, provenance=sorted(entries, key=lambda entry: entry.path))
     if version is not None:
         fill(result, version)
