@@ -83,7 +83,7 @@ def judges(spec: OptimizationSpec, dataset: Dataset, template: Template) -> bool
     if template.method == "raw":
         raise invalid_argument(
             f"task.spec.{field}",
-            "the method of the template is raw, whose outputs nothing judges; name a template with a method, or leave "
+            "the template has the method raw, whose outputs cannot be judged; name a template with a method, or leave "
             "it out",
         )
     raise annotations_missing(dataset, template.method)
@@ -144,9 +144,7 @@ def _check_accuracy(spec: OptimizationSpec) -> None:
         return
     for field in ("max_degradation", "metric", "preprocessing"):
         if getattr(spec, field):
-            raise invalid_argument(
-                f"task.spec.{field}", "it is about a dataset, and none is named; name one in dataset"
-            )
+            raise invalid_argument(f"task.spec.{field}", "it needs a dataset; name one in `dataset`")
 
 
 def _check_limits(spec: OptimizationSpec) -> None:
@@ -169,6 +167,6 @@ def _check_location(location: str) -> None:
     if parts[0] in OWN_PREFIXES:
         raise invalid_argument(
             "task.spec.output_location",
-            f"'{parts[0]}' holds the files of sources, uploads and releases, which nothing may be laid over; choose "
+            f"'{parts[0]}' holds the files of sources, uploads and releases, which must not be overwritten; choose "
             f"another folder, such as {DEFAULT_LOCATION}",
         )

@@ -1,1 +1,1 @@
-"""What any service stands on: errors, settings, identity, interceptors, logs, telemetry, health."""
+"""The ground of every service: errors, settings, identity, interceptors, logs, telemetry, health."""

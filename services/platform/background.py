@@ -41,7 +41,7 @@ async def supervise(work: Work) -> None:
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended, whatever they end with.
+    """Cancel tasks and wait until they have ended, with a result or an error.
 
     Cancelling once is not enough: before Python 3.12, `asyncio.wait_for` loses a cancellation that arrives together
     with the answer that it waits for.
@@ -56,7 +56,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
 async def together(*works: Awaitable[None]) -> None:
     """Run coroutines side by side until one fails or the caller is cancelled; none of them outlives this.
 
-    A TaskGroup cancels its children once, and waits for ever for one that lost the cancellation (see `end`).
+    A TaskGroup cancels its children once, and waits without end for one that lost the cancellation (see `end`).
     """
     tasks = [asyncio.ensure_future(work) for work in works]
     try:

@@ -67,7 +67,7 @@ def _check(path: str, message: Message, allowed_fields: Collection[str]) -> None
     for depth, part in enumerate(parts):
         field = descriptor.fields_by_name.get(part)
         if field is None:
-            raise _refused(f"'{path}' is no field of {name}", allowed_fields)
+            raise _refused(f"'{path}' is not a field of {name}", allowed_fields)
         if depth == len(parts) - 1:
             break
         if field.is_repeated or field.message_type is None:

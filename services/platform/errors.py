@@ -1,4 +1,4 @@
-"""What handlers raise when a caller must be told something.
+"""The errors that handlers raise as answers to callers.
 
     LatheError
     └── .code      a gRPC status code

@@ -1,4 +1,4 @@
-"""Failures of engines as messages: what a task that failed, or an import, says of itself, or a caller is answered."""
+"""Failures of engines as messages of failed tasks and imports, and as answers to callers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _TOO_LARGE = {FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT}
 
 @dataclass(frozen=True)
 class ChildWork:
-    """What a service does for a caller in a sandboxed child, in the words of its refusals.
+    """Work for a caller in a sandboxed child, in the words of its error messages.
 
     Attributes:
         doing: What takes too much: `Reading the files`.
         limits: Of the child.
         too_large: Reason of the answer if they are not enough.
         smaller: What to do about that.
-        role: The extra that a process which does it installs.
+        role: The extra with the packages that it needs.
     """
 
     doing: str
@@ -53,7 +53,7 @@ def refusal(
     if failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE:
         return failed_precondition(
             "TOOLCHAIN_UNAVAILABLE",
-            f"{work.doing} is not possible here: {failure.message} Those who run it install `lathe[{work.role}]`.",
+            f"{work.doing} is not possible here: {failure.message} Its operators need to install `lathe[{work.role}]`.",
         )
     return failure
 

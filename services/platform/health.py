@@ -31,7 +31,7 @@ class _Servicer(health.HealthServicer):  # type: ignore[misc]  # published witho
 
 
 class Health:
-    """Watches the servers behind a service and tells the health service what it finds.
+    """Watches the servers behind a service and reports to the health service.
 
     Args:
         service_names: Full names of the services; the overall health is reported under "", too, and that the process

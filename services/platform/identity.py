@@ -1,4 +1,4 @@
-"""Who calls: found from the metadata of a call, and known to everything that runs for it.
+"""The caller's identity: read from the metadata of a call, and known to everything that runs for it.
 
 There are two ways. Open (the default on loopback): `x-lathe-user` names the user and nobody checks. Tokens:
 `authorization: Bearer …` is required. Services speak for their callers with the service token and `x-lathe-user`.
@@ -54,7 +54,7 @@ def current_caller() -> Caller:
 
 
 def require_service(what: str) -> None:
-    """Refuse to do for a user what only Lathe's own services may do. Without authentication, everybody may.
+    """Refuse users an action of Lathe's own services. Without authentication, everybody may do it.
 
     Args:
         what: The action, as the beginning of a sentence: "Holding a model version".
@@ -90,7 +90,7 @@ class Authenticator(Protocol):
 
 
 class OpenAuthenticator:
-    """Believes what the caller says: for one machine, or behind a gateway that authenticates."""
+    """Trusts the metadata: for one machine, or behind a gateway that authenticates."""
 
     def authenticate(self, metadata: Mapping[str, str | bytes]) -> Caller:
         """Return the user of `x-lathe-user`, or "anonymous"."""
@@ -128,9 +128,9 @@ def authenticator_for(settings: Settings) -> Authenticator:
     if settings.auth_tokens_file is None:
         if settings.auth != "open" and not is_loopback(settings.bind_host):
             raise ConfigurationError(
-                f"LATHE_BIND_HOST is {settings.bind_host}, which others can reach, but nobody would be asked who they "
-                "are. Set LATHE_AUTH_TOKENS_FILE to a JSON file of tokens and users, or LATHE_AUTH=open if the network "
-                "itself keeps strangers out."
+                f"LATHE_BIND_HOST is {settings.bind_host}, which others can reach, but there is no authentication. Set "
+                "LATHE_AUTH_TOKENS_FILE to a JSON file of tokens and users, or LATHE_AUTH=open if the network itself "
+                "is protected."
             )
         return OpenAuthenticator()
     users = read_tokens(settings.auth_tokens_file)
@@ -147,7 +147,7 @@ def read_tokens(path: Path) -> dict[str, str]:
     """Return token → user of a JSON file.
 
     Raises:
-        ConfigurationError: The file cannot be read, is no such object, or names no user.
+        ConfigurationError: The file cannot be read, is not such an object, or names no user.
     """
     try:
         users = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""How large messages may be, so that none that is sent or received needs more than gRPC's default limit of 4 MiB."""
+"""Size limits, so that no message exceeds gRPC's default limit of 4 MiB."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAX_OUTCOME_BYTES = 1_200_000
 def reduced(message: M, details: Iterable[str], most: int = MAX_RESOURCE_BYTES) -> M:
     """Return the message; if it is larger than `most` bytes, without as many of its details as it takes.
 
-    What was stored before these limits held must not make a page, or a watch, fail.
+    Resources stored before these limits existed must not make a page, or a watch, fail.
 
     Args:
         message: Is changed.

@@ -1,4 +1,4 @@
-"""What the environment says: every `LATHE_*` variable, with a default that works on one machine."""
+"""Configuration: every `LATHE_*` variable of the environment, with a default that works on one machine."""
 
 from __future__ import annotations
 

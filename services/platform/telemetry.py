@@ -1,6 +1,6 @@
 """Traces, metrics and logs of a process.
 
-Trace context is W3C `traceparent` on every road: gRPC metadata, messages on the bus. Spans are recorded and exported
+Trace context is W3C `traceparent` everywhere: gRPC metadata, messages on the bus. Spans are recorded and exported
 only if `otlp_endpoint` is set; otherwise only the identifiers are kept, for the logs and for the services called next.
 """
 
@@ -61,7 +61,7 @@ def export_spans(exporter: SpanExporter, service: str, processor: type | None = 
 
 
 def flush() -> None:
-    """Export the spans that were not yet exported, if there are any: before a process that ends at once."""
+    """Export the remaining spans, before the process ends at once."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
         flush(_FLUSH_MILLISECONDS)

@@ -158,7 +158,7 @@ class Sources:
         try:
             return Parse(await self._cas.read(stored), Template())
         except ParseError as error:
-            message = f"has a {TEMPLATE_FILE} that is no template ({str(error)[:200]}). {again}"
+            message = f"has a {TEMPLATE_FILE} that is not a template ({str(error)[:200]}). {again}"
             raise _no_source_graph(version, message) from None
 
 

@@ -1,4 +1,4 @@
-"""How answers leave: never larger than clients take by default, and compressed if that is worth the work."""
+"""Packing of answers: never larger than clients take by default, and compressed if that is worth the work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Serialize = Callable[[Any], bytes]
 
 
 def packer(serialize: Any) -> Callable[[Any, Any], bytes]:
-    """Return what turns an answer into bytes, in the context of its call.
+    """Return a function that turns an answer into bytes, in the context of its call.
 
     It raises LatheError for an answer that its client could not receive. No service makes one: see `messages`.
     """

@@ -1,4 +1,4 @@
-"""How long a call may take: what the client asks, a default if it asks nothing, and never more than the maximum.
+"""Deadlines of calls: the client's, or a default, and never more than the maximum.
 
 A stream is meant to last, and ends when its client asks or when there is nothing more to send.
 """
@@ -31,7 +31,7 @@ class Deadlines:
 
 
 def start(limit: float | None) -> asyncio.Timeout:
-    """Start the clock of the call that this task serves; return what ends it."""
+    """Start the clock of the call that this task serves; return a function that stops it."""
     ends_at = None if limit is None else asyncio.get_running_loop().time() + limit
     _ends_at.set(ends_at)
     return asyncio.timeout_at(ends_at)

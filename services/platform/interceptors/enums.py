@@ -1,4 +1,4 @@
-"""Enum fields whose number the enum does not define: proto3 reads any number, and no code here knows what it means."""
+"""Enum fields whose number the enum does not define: proto3 accepts any number, and no code here knows its meaning."""
 
 from __future__ import annotations
 

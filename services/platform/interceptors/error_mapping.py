@@ -112,8 +112,8 @@ def _explain_sibling(error: grpc.aio.AioRpcError) -> Explanation:
 def _unexpected(error: BaseException) -> Explanation:
     error_id = uuid.uuid4().hex[:12]
     message = (
-        f"Something went wrong inside Lathe, and not by your request. Those who run this installation find the cause "
-        f"in its log under the error id {error_id}."
+        f"Lathe itself failed; your request is not the cause. Operators find the details in the log under the error id "
+        f"{error_id}."
     )
     answer = LatheError(grpc.StatusCode.INTERNAL, "INTERNAL", message, metadata={"error_id": error_id})
     return Explanation(answer, error)

@@ -78,8 +78,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
         if self._calls > self._max_calls:
             raise errors.resource_exhausted(
                 "OVERLOADED",
-                f"This server is already answering {self._max_calls} calls, as many as it takes. Try again in a "
-                "second, then after longer and longer pauses.",
+                f"This server is already answering {self._max_calls} calls, its limit. Try again in a second, "
+                "then after longer and longer pauses.",
                 retry_after=1.0,
             )
 
@@ -164,7 +164,7 @@ class _Call:
 
 
 def _going_away() -> errors.LatheError:
-    message = "This server is stopping. Call again: another one, or its successor, goes on from there."
+    message = "This server is stopping. Call again: another replica, or the next one here, will answer."
     return errors.unavailable("lathe", message)
 
 

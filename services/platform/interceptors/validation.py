@@ -22,7 +22,7 @@ def decode(message_type: Any, raw: bytes) -> Message:
     try:
         message: Message = message_type(raw)
     except DecodeError:
-        raise invalid_argument("", "The bytes of the request are not a message of this method.") from None
+        raise invalid_argument("", "The request is not a message that this method takes.") from None
     return message
 
 

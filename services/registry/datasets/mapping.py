@@ -64,5 +64,6 @@ def _check(entry: ClassMappingEntry, field: str) -> None:
     for value, meant in entry.values.items():
         if meant not in known:
             raise invalid_argument(
-                f"{field}.values", f"'{value}' is renamed to '{meant}', which is no class of the task '{entry.task}'."
+                f"{field}.values",
+                f"'{value}' is renamed to '{meant}', which is not a class of the task '{entry.task}'.",
             )

@@ -68,7 +68,8 @@ def require_room(dataset: Dataset) -> None:
             else ("dataset.mapping", "Map fewer classes.")
         )
         raise invalid_argument(
-            field, f"The dataset takes {dataset.ByteSize()} bytes to say; at most {_MAX_ASKED_BYTES} fit. {advice}"
+            field,
+            f"The dataset takes {dataset.ByteSize()} bytes to describe; at most {_MAX_ASKED_BYTES} fit. {advice}",
         )
 
 

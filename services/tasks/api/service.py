@@ -1,4 +1,4 @@
-"""Puts a task service together: `task_service(platform, kind, devices)` is all that a service's main needs."""
+"""Puts a task service together: a service's main needs only `task_service(platform, kind, devices)`."""
 
 from __future__ import annotations
 

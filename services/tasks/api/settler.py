@@ -67,7 +67,7 @@ class Settler:
             await self._ledger.store.released(released)
 
     async def answer_followers(self, leaders: Sequence[TaskRow]) -> None:
-        """Give the followers of ended tasks their answer, or the work."""
+        """Give the followers of ended tasks the result, or the work itself."""
         if not leaders:
             return
         by_uid = {row.uid: row for row in leaders}
@@ -90,7 +90,7 @@ class Settler:
             await self._promote(followers)
 
     async def _share(self, leader: TaskRow, original: Any, row: TaskRow) -> bool:
-        """Answer a follower from the leader's outcome; False if what that names is gone."""
+        """Answer a follower from the leader's outcome; False if the files that it names are gone."""
         try:
             result = await self.shared_result(leader, original, self._ledger.codec.message(row))
         except (LatheError, grpc.aio.AioRpcError) as error:

@@ -36,12 +36,12 @@ class BlobReader(Protocol):
 
 @dataclass
 class _Place:
-    """How far a log is read.
+    """The position up to which a log is read.
 
     Attributes:
         attempt: The attempt.
         line: The last line that was sent.
-        tail: How many of the last lines that there are to begin with; 0 for all, and once they were sent.
+        tail: How many of the last lines to send first; 0 for all, and after they were sent.
         sequence: Of the stream, up to which it was looked at.
     """
 
@@ -79,7 +79,7 @@ class TaskStreams:
                 await _wait(changed, self._poll)
 
     async def logs(self, request: Any) -> AsyncIterator[task_pb2.LogLine]:
-        """Yield the log of an attempt; with `follow`, also what comes until it ends, or until the task ends.
+        """Yield the log of an attempt; with `follow`, also new lines until it or the task ends.
 
         With `batched` each message holds many lines.
         """

@@ -1,4 +1,4 @@
-"""Finds what fell between the chairs, and puts it right.
+"""Finds tasks that got stuck, and corrects them.
 
 Messages can be lost (a stream restored from a backup, an operator's purge), workers can die, a process can stop between
 two steps. Each sweep compares the table with the queue and with the live workers. One replica sweeps at a time; every
@@ -71,7 +71,7 @@ class Sweeper:
         self._leases = Leases(database)
 
     async def run(self) -> None:
-        """Sweep again and again until cancelled."""
+        """Sweep periodically until cancelled."""
         while True:
             await asyncio.sleep(self._options.sweep_every)
             if not self._bus.connected or not self._workers.known:
@@ -130,7 +130,7 @@ class Sweeper:
                 await self._ledger.command(row.uid, Promote(timestamp()))
 
     async def _republish(self, rows: Sequence[TaskRow]) -> None:
-        """Send tasks again that no message speaks of."""
+        """Send tasks again that have no message in the queue."""
         old = [row for row in rows if self._age(row) > self._options.republish_after]
         if not old:
             return

@@ -1,4 +1,4 @@
-"""Which workers live, as they announce themselves in the WORKERS bucket."""
+"""The live workers, which announce themselves in the WORKERS bucket."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a task is: its state machine, its rows, and the messages that follow from them."""
+"""The state of tasks: the state machine, the rows, and the messages that follow from them."""

@@ -17,7 +17,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class CancelExpired:
-    """The worker had its time to obey a cancellation."""
+    """The worker's time to obey a cancellation is over."""
 
     time: Timestamp
 
@@ -49,7 +49,7 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """The message was delivered as often as it may be; this was its last attempt."""
+    """The message was delivered the maximum number of times; this was its last attempt."""
 
     time: Timestamp
     attempt: int

@@ -28,7 +28,7 @@ MAX_ATTEMPTS_DEFAULT = 3
 
 @dataclass(frozen=True, slots=True)
 class OutboxItem:
-    """A message to publish, once what it is about is committed."""
+    """A message to publish after its transaction is committed."""
 
     task: UUID
     subject: str
@@ -38,7 +38,7 @@ class OutboxItem:
 
 
 class TaskRow(NamedTuple):
-    """What the table holds of a task, as it was read."""
+    """A row of the task table, as it was read."""
 
     uid: UUID
     revision: int
@@ -92,7 +92,7 @@ class NewTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What became of a create: `hit` names the task whose result serves, and then nothing was created."""
+    """The outcome of a create: `hit` names the task whose result serves, and then nothing was created."""
 
     hit: UUID | None
     leader: UUID | None
@@ -132,7 +132,7 @@ class TaskCodec:
         return task
 
     def snapshot(self, row: TaskRow) -> TaskSnapshot:
-        """Return what the state machine knows of a row."""
+        """Return the state machine's view of a row."""
         live: Any = self.kind.task_type.FromString(row.live)
         return TaskSnapshot(
             status=live.status,
@@ -182,7 +182,7 @@ class TaskCodec:
 
 
 def share_origin(origin: task_pb2.TaskOrigin, original: Any) -> None:
-    """Say in a task's origin whose work it shares, and what that was done with."""
+    """Write into a task's origin whose work it shares, and the environment of that work."""
     origin.cache_hit = original.origin.cache_hit or original.name
     ran_with = [attempt.environment for attempt in original.attempts if attempt.environment]
     origin.environment = original.origin.environment or (ran_with[-1] if ran_with else "")
@@ -200,5 +200,5 @@ def timestamp(moment: datetime | None = None) -> Timestamp:
 
 
 def searchable(uid: UUID, display_name: str) -> str:
-    """Return what a search looks through: the id and the name."""
+    """Return the text that searches look through: the id and the name."""
     return f"{uid.hex} {search_text([display_name])}"

@@ -1,4 +1,4 @@
-"""What the owning service's commands do to a task: the second half of the state machine (see `machine`). Pure."""
+"""The effect of the owning service's commands on a task: the second half of the state machine (see `machine`). Pure."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Effect(Enum):
 
 
 class TaskSnapshot(NamedTuple):
-    """What the machine knows of a task. The messages in it are never changed in place.
+    """A task as the machine sees it. The messages in it are never changed in place.
 
     Attributes:
         status: State, stage, progress and failure. Its `revision` is the store's.
@@ -135,7 +135,7 @@ def logged(task: TaskSnapshot, log: Digest) -> tuple[task_pb2.Attempt, ...]:
 
 
 def ran_with(task: TaskSnapshot, environment: str) -> tuple[task_pb2.Attempt, ...]:
-    """Return the attempts with what the newest one ran with."""
+    """Return the attempts with the environment of the newest one."""
     last = task_pb2.Attempt()
     last.CopyFrom(task.attempts[-1])
     last.environment = environment

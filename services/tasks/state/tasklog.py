@@ -58,7 +58,7 @@ class AttemptLog:
             self._flusher = asyncio.create_task(self._flush_soon())
 
     async def flush(self) -> None:
-        """Send what was not sent."""
+        """Send the lines that were not sent yet."""
         while self._file is not None and self._sent < self._size:
             self._file.seek(self._sent)
             batch = self._file.read(MAX_BATCH_BYTES)

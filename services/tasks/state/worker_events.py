@@ -1,4 +1,4 @@
-"""What the events of workers do to a task: the first half of the state machine (see `machine` for its rules). Pure."""
+"""The effect of workers' events on a task: the first half of the state machine (see `machine` for its rules). Pure."""
 
 from __future__ import annotations
 

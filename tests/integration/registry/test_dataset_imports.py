@@ -76,7 +76,7 @@ def other_registry(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "LATHE_SHUTDOWN_PAUSE_SECONDS": "0",
     }
     code = (
-        "from services import settings; settings.DEFAULT_PORTS['registry'] = 0\n"
+        "from services.platform import settings; settings.DEFAULT_PORTS['registry'] = 0\n"
         "from services.registry.main import main; main()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)

@@ -55,8 +55,8 @@ def test_a_star_is_every_allowed_field() -> None:
     ("paths", "message"),
     [
         ([], "The mask is empty"),
-        (["colour"], "'colour' is no field of ModelVersion"),
-        (["package.colour"], "'package.colour' is no field of ModelVersion"),
+        (["colour"], "'colour' is not a field of ModelVersion"),
+        (["package.colour"], "'package.colour' is not a field of ModelVersion"),
         (["labels.a"], "'labels' which can only be replaced whole"),
         (["display_name.x"], "can only be replaced whole"),
         (["owner"], "'owner' cannot be changed"),
