@@ -154,7 +154,7 @@ async def test_a_source_is_read_by_the_built_in_template(workplace: Workplace, s
     assert job.request["spec"]["scheme"] == "WEIGHT_ONLY"
     error = await refused(workplace, source, runtime="onnxruntime", **WEIGHTS)
     assert error.fields[0][0] == "task.spec.device"
-    assert "is no package" in error.message
+    assert "is not a package" in error.message
 
 
 async def test_a_package_without_a_source_graph(workplace: Workplace, package: ModelVersion) -> None:

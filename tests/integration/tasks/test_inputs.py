@@ -75,5 +75,5 @@ async def test_paths_that_lead_elsewhere_are_refused(tmp_path: Path, path: str) 
 async def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "blobs")
     inputs = Inputs(store, tmp_path / "work", lambda part, words: None)
-    with pytest.raises(EngineFailure, match="no list of files"):
+    with pytest.raises(EngineFailure, match="not a list of files"):
         await inputs.fetch([], [("d", await store.put_bytes(b"\xff\xff"))])

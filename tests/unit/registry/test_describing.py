@@ -27,7 +27,7 @@ def test_failures_of_the_file_are_told(reason: FailureReason, code: grpc.StatusC
     assert isinstance(refusal, LatheError)
     assert (refusal.code, refusal.reason) == (code, told)
     if reason is FailureReason.TOOLCHAIN_UNAVAILABLE:  # what was seen then is a traceback through this installation
-        assert "Bad. Those who run it" in refusal.message
+        assert "Bad. Its operators" in refusal.message
     elif told == "MODEL_TOO_LARGE":  # there is no task whose limits could be raised
         assert refusal.message.endswith("weights are not read. Bad.")
     else:
@@ -41,7 +41,7 @@ def test_failures_of_the_service_stay_what_they_are() -> None:
 
 @pytest.mark.parametrize("graph", [{"path": "\ud800"}, {"parameter_count": 2**70}])
 def test_what_no_message_can_say_is_the_fault_of_the_files(graph: dict[str, object]) -> None:
-    with pytest.raises(LatheError, match="cannot be") as caught:
+    with pytest.raises(LatheError, match="impossible values") as caught:
         descriptions.description_of({"graphs": [graph]})
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL")
 

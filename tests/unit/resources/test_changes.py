@@ -61,7 +61,7 @@ def test_a_star_is_every_allowed_field() -> None:
         (["display_name.x"], "can only be replaced whole"),
         (["owner"], "'owner' cannot be changed"),
         (["display_name", "name"], "'name' cannot be changed"),
-        ([""], "'' is no field"),
+        ([""], "'' is not a field"),
     ],
 )
 def test_a_wrong_mask_is_refused_and_changes_nothing(paths: list[str], message: str) -> None:
