@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from engines.formats.reading import Reader, check_sources, read_source, with_components
-from engines.optimization.component import ComponentJob, optimize_component
+from engines.optimization.component import OptimizationJob, optimize_component
 from engines.optimization.packaged_quantization import quantization_entry
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent, result_fields
@@ -95,11 +95,10 @@ def optimize_work(
     done: list[OptimizedComponent] = []
     for index, component in enumerate(template.components):
         progress = share_of(report, index, len(template.components))
-        path = workdir / LASTING / component.name / "journal.json"
-        journal = Journal.open(component.name, path, report.risk, deaths)
+        journal = Journal.of_component(component.name, workdir, report.risk, deaths)
         done.append(
             optimize_component(
-                ComponentJob(
+                OptimizationJob(
                     *(work, component, workdir, package, progress, threads, seconds, record),
                     *(memory_bytes, journal, reader),
                 )

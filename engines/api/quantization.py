@@ -1,29 +1,31 @@
 """Quantization: a trained model in, a package of known accuracy out. The entry that workers run in the sandboxed child.
 
-read → floating-point form → candidates, each judged in the serving runtime → ladder → choice     for each component
+read → floating-point form → search among the ways to quantize for the runtime that will serve     for each component
 then manifest, reports, infer.py and README                                                        for the package
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engines.datasets.selection import Selection
+from engines.failures import EngineFailure, FailureReason
 from engines.formats.reading import check_sources, with_components
 from engines.package.content import PackageContent
-from engines.package.manifest import QuantizationEntry
-from engines.package.manifest import QuantizedComponent as ManifestComponent
+from engines.package.manifest import QuantizationEntry, QuantizedComponent
 from engines.package.writer import PACKAGING, finish_package, fresh_package, share_of
-from engines.quantization.component import QuantizedComponent, quantize
+from engines.quantization.component import QuantizationJob, quantize
 from engines.quantization.data import open_calibration
 from engines.quantization.request import QuantizationRequest
-from engines.quantization.result import result_fields
-from engines.quantization.setup import ComponentJob
+from engines.quantization.result import ComponentQuantization, result_fields
 from engines.runtimes import runtime, runtime_packages
 from engines.sandbox import Reporter
 from engines.sandbox.tasklog import log_to_stdout
+from engines.search.journal import LASTING, Journal, deaths_of
 from engines.spec.toolchain import available_threads, hardware, software
 
 log = logging.getLogger(__name__)
@@ -61,11 +63,18 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         *(template.source_format, template.device, chosen.name, spec.kind, spec.arithmetic, spec.method),
         *(threads, hardware()),
     )
-    calibration = open_calibration(work, workdir)
-    done: list[QuantizedComponent] = []
+    calibration, deaths = _calibration(work, workdir), deaths_of(request)
+    if not deaths:
+        shutil.rmtree(workdir / LASTING, ignore_errors=True)
+    done: list[ComponentQuantization] = []
     for index, component in enumerate(template.components):
         progress = share_of(report, index, len(template.components))
-        done.append(quantize(ComponentJob(work, component, chosen, calibration, workdir, package, progress, threads)))
+        journal = Journal.of_component(component.name, workdir, report.risk, deaths)
+        done.append(
+            quantize(
+                QuantizationJob(work, component, chosen, calibration, workdir, package, progress, threads, journal)
+            )
+        )
     report.progress(PACKAGING, "writing the package")
     tools = software((*_SOFTWARE, *runtime_packages()))
     result = {**result_fields(work, done), "software": tools, "hardware": hardware()}
@@ -77,10 +86,22 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         _manifest_entry(work, done),
         {"quantization": result},
     )
+    shutil.rmtree(workdir / LASTING, ignore_errors=True)
     return {**finish_package(workdir, content, report), "result": result}
 
 
-def _manifest_entry(work: QuantizationRequest, done: Sequence[QuantizedComponent]) -> QuantizationEntry:
+def _calibration(work: QuantizationRequest, workdir: Path) -> Selection | None:
+    found = open_calibration(workdir, is_dataset=work.calibration is not None)
+    if found is None and work.spec.kind == "STATIC":
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            "Static quantization needs calibration data, from which the ranges of activations are found.",
+            suggested_fix="Name a dataset or an upload in calibration_data; or choose DYNAMIC or WEIGHT_ONLY.",
+        )
+    return found
+
+
+def _manifest_entry(work: QuantizationRequest, done: Sequence[ComponentQuantization]) -> QuantizationEntry:
     spec = work.spec
     return QuantizationEntry(
         scheme=spec.kind,
@@ -88,8 +109,9 @@ def _manifest_entry(work: QuantizationRequest, done: Sequence[QuantizedComponent
         granularity="PER_CHANNEL" if spec.per_channel else "PER_TENSOR",
         asymmetric=spec.asymmetric,
         components={
-            entry.packaged.component.name: ManifestComponent(
-                quantizer=entry.quantizer, floating_point_nodes=tuple(sorted(entry.chosen.excluded))
+            entry.packaged.component.name: QuantizedComponent(
+                quantizer=entry.chosen.spec.quantizer,
+                floating_point_nodes=tuple(sorted(entry.excluded | set(entry.chosen.spec.kept))),
             )
             for entry in done
         },

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,36 +12,33 @@ from engines.formats.preparation import Prepared, Progress, prepare
 from engines.formats.reading import Reader, read_source
 from engines.graph.hygiene import load_model
 from engines.optimization.component_data import ComponentData, find_component_data
-from engines.optimization.eight_bit import EightBit, EightBitForm
+from engines.optimization.eight_bit import offered_recipes
 from engines.optimization.request import OptimizationRequest
 from engines.optimization.result import OptimizedComponent
-from engines.package.content import PackagedComponent
 from engines.parity.report import Verdict
 from engines.parity.verification import describe
 from engines.quantization.data import ARTIFACT
-from engines.quantization.plan import is_transformer
-from engines.runtimes import BuiltForm
+from engines.quantization.graphs import QuantizedGraphs, fused
+from engines.quantization.quantizers import Material
+from engines.quantization.recipes import is_transformer
 from engines.runtimes.candidates import IMAGE_RANK, Situation
-from engines.runtimes.form import FormSpec
 from engines.search.journal import LASTING, Journal
 from engines.search.making import Maker
+from engines.search.packaging import package_form
 from engines.search.plan import baselines, candidates
 from engines.search.record import Record
+from engines.search.request import Plan, Settings
 from engines.search.search import SearchResult, search
 from engines.search.truth import Thresholds, Truth
 from engines.spec.template import CLASSIFIERS, Component
-from engines.tensors import Arrays
-from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
 _READ, _SEARCHED = 0.15, 0.97
-_INT8_SHARE = 0.15
-"""Part of the search's time that the quantizers of one runtime may take."""
 
 
 @dataclass(frozen=True)
-class ComponentJob:
+class OptimizationJob:
     """One component of an optimization.
 
     Attributes:
@@ -74,7 +68,7 @@ class ComponentJob:
     reader: Reader = read_source
 
 
-def optimize_component(job: ComponentJob) -> OptimizedComponent:
+def optimize_component(job: OptimizationJob) -> OptimizedComponent:
     """Optimize one component; the files of its recommended form are in the package afterwards.
 
     Raises:
@@ -83,56 +77,53 @@ def optimize_component(job: ComponentJob) -> OptimizedComponent:
     request = job.request
     data = find_component_data(request, _prepared(job), job.workdir)
     prepared = data.prepared
-    eight_bit = _eight_bit(job, data)
+    plan, graphs = _plan(job, data)
     maker = Maker(
         prepared,
         request.conversion.target,
         job.workdir / "scratch" / job.component.name,
         job.threads,
         request.conversion.seed,
-        eight_bit.make if eight_bit else None,
+        graphs.graph if graphs else None,
     )
-    device, situation = request.conversion.template.device, _situation(job, data)
-    specs = candidates(device, situation)
-    if situation.is_quantized:  # its own integers stay as they are
-        specs = [spec for spec in specs if spec.quantizer]
     truth = Truth(
         prepared.source,
         prepared.samples,
-        Thresholds(request.threshold, request.spec.max_degradation),
+        Thresholds(request.threshold, request.spec.max_degradation or None),
         request.conversion.template.method in CLASSIFIERS,
         data.judged.judge.score if data.judged else None,
     )
-    log.info("%s: %d forms to try in %g s", job.component.name, len(specs), job.budget_seconds)
+    log.info("%s: %d forms to try in %g s", job.component.name, len(plan.specs), job.budget_seconds)
     found = search(
-        specs,
+        plan,
         maker,
         prepared,
         truth,
-        baselines(device, situation),
-        workdir=job.workdir / "scratch" / "runners",
-        threads=job.threads,
-        objective=request.spec.aim,
-        budget_seconds=job.budget_seconds,
-        judged_on=_judged_on(request),
-        calibrated_on=_calibrated_on(job),
+        Settings(
+            job.workdir / "scratch" / "processes",
+            job.threads,
+            request.spec.aim,
+            job.budget_seconds,
+            judged_on=_judged_on(request),
+            calibrated_on=_calibrated_on(job),
+            memory_bytes=job.memory_bytes,
+            seed=request.conversion.seed,
+        ),
         earlier=job.record,
-        memory_bytes=job.memory_bytes,
         progress=_told(job),
-        seed=request.conversion.seed,
         journal=job.journal,
     )
     for line in found.profile.lines():
         log.info("%s: %s", job.component.name, line)
-    quantized = _quantized(eight_bit, found.recommended.spec)
+    chosen = found.recommended
     return OptimizedComponent(
-        _packaged(job, prepared, truth.expected, found),
+        package_form(prepared, truth, chosen, found.profile, job.package),
         found,
         prepared.samples,
         data.judged.judge.metric if data.judged else "",
         data.judged.source if data.judged else None,
-        quantized.quantizer if quantized else "",
-        quantized.floating_point_nodes if quantized else (),
+        chosen.spec.quantized_by,
+        chosen.spec.kept,
         (*prepared.warnings, *_of_baseline(found), *data.warnings),
     )
 
@@ -146,21 +137,40 @@ def _of_baseline(found: SearchResult) -> list[str]:
     return [f"{found.baseline.spec.name} stands for the source and is not quite the same: {seen}."]
 
 
-def _prepared(job: ComponentJob) -> Prepared:
+def _prepared(job: OptimizationJob) -> Prepared:
     def progress(fraction: float, words: str) -> None:
         job.progress(_READ * fraction / 0.4, words)
 
     return prepare(job.request.conversion, job.component, job.workdir, progress, reader=job.reader)
 
 
-def _situation(job: ComponentJob, data: ComponentData) -> Situation:
+def _plan(job: OptimizationJob, data: ComponentData) -> tuple[Plan, QuantizedGraphs | None]:
+    """Return the candidates and what quantizes; of a source that carries quantization only what keeps it."""
+    prepared, device, model = data.prepared, job.request.conversion.template.device, load_model(data.prepared.ready)
+    situation = _situation(job, data, is_transformer=is_transformer(model))
+    specs, sources = candidates(device, situation), baselines(device, situation)
+    if situation.goal != "INT8":
+        return Plan(sources, specs), None
+    lasting = job.workdir / LASTING / job.component.name
+    if data.quantized:
+        specs, ready = [spec for spec in specs if spec.quantizer], prepared.ready
+    else:
+        ready = fused(prepared, job.request.conversion.template.execution, lasting / "fused.onnx").ready
+    recipes = offered_recipes(model, specs, is_quantized=bool(data.quantized))
+    say = lambda words: log.info("%s: %s", job.component.name, words)  # noqa: E731 - as short as it can be
+    material = Material(ready, data.data.calibration, lasting, say)
+    graphs = QuantizedGraphs(material, recipes.all, prepared.samples)
+    return Plan(recipes.put_into(sources), recipes.put_into(specs), recipes.otherwise, graphs), graphs
+
+
+def _situation(job: OptimizationJob, data: ComponentData, *, is_transformer: bool) -> Situation:
     prepared, spec = data.prepared, job.request.spec
     return Situation(
         "INT8" if data.quantized else spec.goal,
         spec.aim,
         has_module=prepared.source.module is not None,
-        has_calibration=data.quantization is not None,
-        is_transformer=is_transformer(load_model(prepared.ready)),
+        has_calibration=bool(data.quantized) or data.data.calibration is not None,
+        is_transformer=is_transformer,
         has_images=any(len(tensor.opt) == IMAGE_RANK for tensor in prepared.signature.inputs),
         batch=prepared.samples.batch_sizes[-1] if spec.aim == "THROUGHPUT" else prepared.samples.batch_sizes[0],
         threads=job.threads,
@@ -168,27 +178,7 @@ def _situation(job: ComponentJob, data: ComponentData) -> Situation:
     )
 
 
-def _eight_bit(job: ComponentJob, data: ComponentData) -> EightBit | None:
-    if data.quantization is None:
-        return None
-    return EightBit(
-        job.request,
-        data.prepared,
-        data.quantization,
-        data.bound,
-        job.workdir / LASTING / job.component.name,
-        job.threads,
-        _INT8_SHARE * job.budget_seconds,
-        lambda words: log.info("%s: %s", job.component.name, words),
-        job.journal,
-    )
-
-
-def _quantized(eight_bit: EightBit | None, spec: FormSpec) -> EightBitForm | None:
-    return eight_bit.make(spec.runtime) if eight_bit and spec.quantizer else None
-
-
-def _told(job: ComponentJob) -> Progress:
+def _told(job: OptimizationJob) -> Progress:
     def progress(fraction: float, words: str) -> None:
         job.progress(_READ + (_SEARCHED - _READ) * fraction, f"{job.component.name}: {words}")
 
@@ -202,43 +192,10 @@ def _judged_on(request: OptimizationRequest) -> str:
     return hashlib.sha256(words.encode()).hexdigest()
 
 
-def _calibrated_on(job: ComponentJob) -> str:
-    """Return a digest of the calibration and of the time for it: in more time a better quantization may be found."""
+def _calibrated_on(job: OptimizationJob) -> str:
+    """Return a digest of the calibration data."""
     artifact = job.workdir / ARTIFACT
     uploaded = hashlib.sha256(artifact.read_bytes()).hexdigest() if artifact.is_file() else ""
     request = job.request
-    words = json.dumps([request.calibration, uploaded, request.spec.preprocessing, job.budget_seconds], sort_keys=True)
+    words = json.dumps([request.calibration, uploaded, request.spec.preprocessing], sort_keys=True)
     return hashlib.sha256(words.encode()).hexdigest()
-
-
-def _packaged(
-    job: ComponentJob, prepared: Prepared, expected: Sequence[Arrays], found: SearchResult
-) -> PackagedComponent:
-    made, parity = found.recommended.made, found.recommended.parity
-    assert made is not None and parity is not None  # noqa: PT018 - what is recommended was built and compared
-    return PackagedComponent(
-        prepared.component,
-        _copied(made.form, job.package / job.component.name),
-        Signature(prepared.signature.inputs, _outputs(prepared, expected)),
-        prepared.ranges,
-        parity,
-        found.profile,
-        prepared.source.companions,
-        prepared.warnings,
-    )
-
-
-def _copied(form: BuiltForm, target: Path) -> BuiltForm:
-    for name in form.files:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(form.directory / name, target / name)
-    return dataclasses.replace(form, directory=target)
-
-
-def _outputs(prepared: Prepared, expected: Sequence[Arrays]) -> tuple[TensorSpec, ...]:
-    """Return the specs of the outputs, wide enough for every shape seen."""
-    specs = {spec.name: spec for spec in prepared.source.signature.outputs}
-    for outputs in expected:
-        for name, value in outputs.items():
-            specs[name] = specs[name].including(value.shape)
-    return tuple(specs.values())

@@ -11,16 +11,11 @@ from engines.failures import EngineFailure
 from engines.formats.preparation import Prepared
 from engines.graph.hygiene import load_model
 from engines.graph.quantized import quantized_nodes
-from engines.optimization.eight_bit import quantization_request
 from engines.optimization.request import OptimizationRequest
-from engines.quantization.data import ARTIFACT, Data, find_data, open_calibration
-from engines.quantization.gate import Bound
-from engines.quantization.setup import open_judge
+from engines.quantization.data import ARTIFACT, Data, find_data, open_calibration, open_judge
+from engines.quantization.request import CalibrationData
 
 NO_CALIBRATION = "INT8 was left out: it needs calibration data. Name a dataset, or hand over calibration samples."
-
-_AT_ONCE = 32
-"""Samples that accuracy is measured on at once: forms run in other processes, where every call has its price."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +37,15 @@ class ComponentData:
 
     Attributes:
         prepared: The component, its samples those that forms are tested on.
-        quantization: What INT8 forms are calibrated and judged on; None where there are none to be made.
-        judged: What measures accuracy, and that of the source; None where no dataset can.
-        bound: The bound on lost accuracy; None where none was asked for: accuracy is told then, and decides nothing.
+        data: What forms are calibrated, compared and judged on.
+        judged: What measures accuracy, and that of the source; None if no dataset can.
         quantized: Nodes of the source that compute on quantized values.
         warnings: What a user should know.
     """
 
     prepared: Prepared
-    quantization: Data | None
+    data: Data
     judged: Judged | None
-    bound: Bound | None
     quantized: Sequence[str]
     warnings: tuple[str, ...]
 
@@ -73,17 +66,15 @@ def find_component_data(request: OptimizationRequest, prepared: Prepared, workdi
         warnings.append(f"The source already carries quantization, in {len(quantized)} nodes; it is kept as it is.")
     elif request.spec.quantization_aware:
         warnings.append("The source was said to be trained quantization-aware, but its graph carries no quantization.")
-    asked = quantization_request(request, request.conversion.template.runtime)
-    calibration = open_calibration(asked, workdir) if wanted and has_calibration else None
-    data = find_data(asked, prepared, calibration, workdir)
+    steps = request.spec.preprocessing
+    calibration = open_calibration(workdir, is_dataset=request.calibration is not None) if wanted else None
+    asked = CalibrationData(preprocessing=steps, seed=request.conversion.seed)
+    data = find_data(asked, steps if request.evaluation is not None else None, prepared, calibration, workdir)
     if not request.conversion.samples_path:
         prepared = replace(prepared, samples=data.judged)
     judged, unjudged = _judged(request, prepared, data)
-    accuracy = asked.spec.accuracy
-    bound = Bound(judged.judge, judged.source, accuracy) if judged and accuracy else None
-    needed = bool(quantized) or calibration is not None
     warnings += [*unjudged, *data.warnings]
-    return ComponentData(prepared, data if needed else None, judged, bound, quantized, tuple(warnings))
+    return ComponentData(prepared, data, judged, quantized, tuple(warnings))
 
 
 def _judged(request: OptimizationRequest, prepared: Prepared, data: Data) -> tuple[Judged | None, list[str]]:
@@ -96,7 +87,7 @@ def _judged(request: OptimizationRequest, prepared: Prepared, data: Data) -> tup
         return None, []
     template, metric = request.conversion.template, request.spec.metric
     try:
-        judge = open_judge(template, prepared, data.evaluation, metric, most_at_once=_AT_ONCE)
+        judge = open_judge(template, prepared, data.evaluation, metric)
         return Judged(judge, judge.score(prepared.source.run)), []
     except EngineFailure as failure:
         if request.spec.max_degradation or metric:

@@ -3,230 +3,250 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from engines.failures import EngineFailure, FailureReason
-from engines.formats.preparation import Prepared
+from engines.datasets.selection import Selection
+from engines.formats.preparation import Prepared, Progress, prepare
 from engines.graph.hygiene import load_model
 from engines.graph.nodes import check_excluded
 from engines.graph.quantized import quantized_nodes
 from engines.package.content import PackagedComponent
-from engines.parity.report import Verdict, judged_by_accuracy
-from engines.quantization.choosing import FINAL_SECONDS, Stopwatch, latency_of
-from engines.quantization.data import Data, find_data
-from engines.quantization.direct_quantizers import AsItIs
-from engines.quantization.gate import Bound, JudgedForm
+from engines.parity.divergence import Suspect
+from engines.parity.report import Verdict
+from engines.parity.verification import describe, judged, verify
+from engines.quantization.data import Data, find_data, open_judge
+from engines.quantization.graphs import QuantizedGraphs, fused, weights_size
 from engines.quantization.no_gain import no_gain_reason
-from engines.quantization.plan import Candidate, first_candidates, second_candidates, settings_of
 from engines.quantization.quantizers import Material
-from engines.quantization.search import Search
-from engines.quantization.sensing import node_costs
+from engines.quantization.recipes import Recipe, first_recipes, kept_recipe, second_recipes, settings_of
+from engines.quantization.request import CalibrationData, QuantizationRequest
+from engines.quantization.result import ComponentQuantization, all_failed, described, none_holds
 from engines.quantization.sensitivity import NodeSensitivity
-from engines.quantization.setup import ComponentJob, float_form, measure_source, open_gate, read_component
-from engines.quantization.workshop import Workshop, described
-from engines.runtimes import Session
-from engines.tensors.signature import Signature
-from engines.timing.paired import ProfileReport
+from engines.runtimes import Runtime
+from engines.runtimes.form import FormSpec, Made
+from engines.search.entry import Entry
+from engines.search.journal import LASTING, Journal
+from engines.search.making import Maker
+from engines.search.packaging import package_form
+from engines.search.request import Plan, Settings
+from engines.search.search import SearchResult, search
+from engines.search.truth import Thresholds, Truth
+from engines.spec.template import CLASSIFIERS, Component
 
 log = logging.getLogger(__name__)
 
+FINAL_SECONDS = 3.0
+"""Time for the paired measurement that chooses."""
+
 
 @dataclass(frozen=True)
-class QuantizedComponent:
-    """A quantized component, in the package.
+class QuantizationJob:
+    """One component of a quantization.
 
     Attributes:
-        packaged: What the package tells of it.
-        chosen: The form that became the result.
-        quantizer: What made it.
-        costs: Quantized nodes, the most sensitive first.
-        candidates: Every candidate, as the API has them.
-        ladder: Rungs, as the API has them.
-        source_bytes: Size of the source's weights.
-        no_gain: Why it is not faster; empty where it is.
-        bound: The accuracy bound, where one was asked for.
-        warnings: What a user should know.
+        request: The quantization.
+        component: Which component.
+        runtime: What builds it.
+        calibration: The calibration items; None if the scheme needs none.
+        workdir: Where the inputs lie.
+        package: Where the package grows.
+        progress: Takes the fraction of this component that is done, and what is being done.
+        threads: Threads of every form.
+        journal: What earlier processes of this work found out about the component.
     """
 
-    packaged: PackagedComponent
-    chosen: JudgedForm
-    quantizer: str
-    costs: Sequence[NodeSensitivity]
-    candidates: Sequence[dict[str, Any]]
-    ladder: Sequence[dict[str, Any]]
-    source_bytes: int
-    no_gain: str
-    bound: Bound | None
-    warnings: Sequence[str]
+    request: QuantizationRequest
+    component: Component
+    runtime: Runtime
+    calibration: Selection | None
+    workdir: Path
+    package: Path
+    progress: Progress
+    threads: int
+    journal: Journal = field(default_factory=Journal)
 
 
-def quantize(job: ComponentJob) -> QuantizedComponent:
+def quantize(job: QuantizationJob) -> ComponentQuantization:
     """Quantize one component; its files are in the package afterwards.
 
     Raises:
-        EngineFailure: whatever step fails, with its reason; TOOLCHAIN_CRASHED with every candidate's failure where no
-            tool made a form; PARITY_FAILED where none computes what the source computes and no accuracy bound says
-            that it need not.
+        EngineFailure: whatever step fails, with its reason; TOOLCHAIN_CRASHED with every candidate's failure if no tool
+            made a form; PARITY_FAILED if none computes what the source computes and no accuracy bound says that it
+            need not.
     """
-    with ExitStack() as sessions:
-        return _quantize(job, sessions)
-
-
-def _quantize(job: ComponentJob, sessions: ExitStack) -> QuantizedComponent:
     name, spec = job.component.name, job.request.spec
-    prepared = read_component(job)
+    prepared = _prepared(job)
     model = load_model(prepared.ready)
     check_excluded(spec.excluded_nodes, [node.name for node in model.graph.node])
-    data = find_data(job.request, prepared, job.calibration, job.workdir)
-    job.progress(0.2, f"{name}: building in floating point")
-    baseline, source_bytes = float_form(job, prepared, data, sessions)
-    gate = open_gate(job, prepared, data, sessions)
-    if spec.accuracy:
-        gate.bound = measure_source(job, prepared, data, baseline)
-    material = Material(prepared.ready, data.calibration, job.workdir / "scratch" / name, lambda _words: None)
-    workshop = Workshop(material, gate, frozenset(spec.excluded_nodes), _sayer(job))
-    material.progress = workshop.say
-    stopwatch = _stopwatch(job, data, baseline)
+    calibration_data = spec.calibration_data or CalibrationData()
+    steps = spec.accuracy.preprocessing if spec.accuracy else ()
+    evaluated = steps if job.request.evaluation is not None else None
+    data = find_data(calibration_data, evaluated, prepared, job.calibration, job.workdir)
+    truth = _truth(job, prepared, data)
     first, second, warnings = _plan(job, model, (*prepared.warnings, *data.warnings))
-    search = Search(workshop, stopwatch)
-    chosen = search.run(first, second)
+    scratch = job.workdir / LASTING / name
+    material = Material(prepared.ready, data.calibration, scratch, lambda words: log.info("%s: %s", name, words))
+    graphs = QuantizedGraphs(material, [*first, *second], data.judged, frozenset(spec.excluded_nodes))
+    seed, target = job.request.conversion.seed, job.request.conversion.target
+    maker = _Maker(Maker(prepared, target, job.workdir / "scratch" / name, job.threads, seed, graphs.graph))
+    baseline = FormSpec(job.runtime.name, "FP32")
+    job.progress(0.2, f"{name}: building in floating point")
+    _verify_baseline(job, prepared, data, maker.make_baseline(baseline))
+    found = search(
+        Plan([baseline], [recipe.spec for recipe in first], [recipe.spec for recipe in second], graphs),
+        maker,
+        prepared,
+        truth,
+        Settings(
+            job.workdir / "scratch" / "processes",
+            job.threads,
+            budget_seconds=float("inf"),
+            final_seconds=FINAL_SECONDS,
+            must_choose=True,
+            seed=seed,
+        ),
+        progress=lambda fraction, words: job.progress(0.25 + 0.6 * fraction, f"{name}: {words}"),
+        journal=job.journal,
+    )
+    for entry in found.entries:
+        log.info("%s: %s", entry.spec.name, described(entry, truth))
+    for line in found.profile.lines():
+        log.info("%s", line)
+    chosen = found.best
     if chosen is None:
-        raise all_failed(search)
-    chosen = _let_through(job, chosen, search)
-
-    job.progress(0.85, f"{name}: looking at each node")
-    candidate = next(trial.candidate for trial in search.trials if trial.candidate.name == chosen.quantizer)
-    costs = node_costs(workshop, candidate, chosen)
-    job.progress(0.93, f"{name}: measuring latency")
-    profile = stopwatch.compare([chosen], FINAL_SECONDS)
-    if candidate in second:
-        warnings.append(f"Nothing made as asked for held and was faster, so it was made otherwise: {candidate.name}.")
-    if chosen.coverage.is_small:
-        warnings.append(f"Most of '{name}' is in floating point: in integers are {chosen.coverage}.")
-    if chosen.coverage.products:
-        log.info("%s: in integers are %s", name, chosen.coverage)
-    return QuantizedComponent(
-        _packaged(job, prepared, chosen, profile),
+        raise all_failed(found.entries)
+    packaged = _packaged(job, prepared, truth, found, chosen)
+    coverage = graphs.coverage(chosen.spec)
+    if any(recipe.spec.quantizer == chosen.spec.quantizer for recipe in second):
+        warnings.append(
+            f"Nothing made as asked for held and was faster, so it was made otherwise: {chosen.spec.quantizer}."
+        )
+    if coverage.is_small:
+        warnings.append(f"Most of '{name}' is in floating point: in integers are {coverage}.")
+    if coverage.products:
+        log.info("%s: in integers are %s", name, coverage)
+    return ComponentQuantization(
+        packaged,
+        found,
         chosen,
-        candidate.name,
-        costs,
-        search.candidates(chosen),
-        search.ladder,
-        source_bytes,
-        _no_gain(job, chosen, stopwatch, profile),
-        gate.bound,
+        truth,
+        graphs.excluded,
+        coverage,
+        _costs(job, graphs, chosen),
+        weights_size(maker.baseline.form) if maker.baseline else 0,
+        _no_gain(job, found, chosen, data),
         warnings,
     )
 
 
-def _plan(job: ComponentJob, model: Any, warnings: Sequence[str]) -> tuple[list[Candidate], list[Candidate], list[str]]:
-    settings = settings_of(job.request.spec, model, job.runtime.name)
-    present = quantized_nodes(model) if job.request.spec.kind != "HALF" else []
+@dataclass
+class _Maker:
+    """Makes forms; the baseline, which is verified before the search, once."""
+
+    maker: Maker
+    baseline: Made | None = None
+
+    def make_baseline(self, spec: FormSpec) -> Made:
+        self.baseline = self.maker.make(spec)
+        return self.baseline
+
+    def make(self, spec: FormSpec) -> Made:
+        return self.baseline if self.baseline and self.baseline.spec == spec else self.maker.make(spec)
+
+
+def _prepared(job: QuantizationJob) -> Prepared:
+    def progress(fraction: float, message: str) -> None:
+        job.progress(fraction * 0.4, message)
+
+    request = job.request.conversion
+    prepared = prepare(request, job.component, job.workdir, progress)
+    target = job.workdir / "scratch" / job.component.name / "fused.onnx"
+    return fused(prepared, request.template.execution, target)
+
+
+def _truth(job: QuantizationJob, prepared: Prepared, data: Data) -> Truth:
+    template, asked, metric, score = job.request.conversion.template, job.request.spec.accuracy, "the metric", None
+    if asked is not None and data.evaluation is not None:
+        judge = open_judge(template, prepared, data.evaluation, asked.metric)
+        metric, score = judge.metric, judge.score
+    return Truth(
+        prepared.source,
+        data.judged,
+        Thresholds(template.tolerance("FP32").threshold, asked.max_degradation if asked else None),
+        template.method in CLASSIFIERS,
+        score,
+        metric=metric,
+        waived=job.component.name in job.request.conversion.parity_waivers,
+    )
+
+
+def _plan(job: QuantizationJob, model: Any, warnings: Sequence[str]) -> tuple[list[Recipe], list[Recipe], list[str]]:
+    spec, own = job.request.spec, list(warnings)
+    settings = settings_of(spec, model, job.runtime.name)
+    present = quantized_nodes(model) if spec.kind != "HALF" else []
     if present:
         words = f"The source already carries quantization, in {len(present)} nodes; it is kept as it is."
         log.info("%s: %s", job.component.name, words)
-        return [Candidate(AsItIs(), settings)], [], [*warnings, words]
-    spec, own = job.request.spec, list(warnings)
+        return [kept_recipe(settings)], [], [*own, words]
     if settings.seven_bits:
         own.append("This processor has no VNNI or AMX: weights take 7 bits, so that sums of products do not overflow.")
-    return first_candidates(spec, settings), second_candidates(spec, settings), own
+    return first_recipes(spec, settings), second_recipes(spec, settings), own
 
 
-def _sayer(job: ComponentJob) -> Any:
-    """Return what takes sentences while candidates are made: progress runs from 0.3 towards 0.85."""
-    state = {"left": 0.55}
-
-    def say(words: str) -> None:
-        state["left"] *= 0.97
-        job.progress(0.85 - state["left"], f"{job.component.name}: {words}")
-
-    return say
-
-
-def _stopwatch(job: ComponentJob, data: Data, baseline: Session) -> Stopwatch:
-    label = f"{job.runtime.name} FP32"
-    feed, size = data.judged.feeds[0], data.judged.batch_sizes[0]
-    return Stopwatch(label, baseline, feed, size, job.threads, job.request.conversion.seed)
-
-
-def _let_through(job: ComponentJob, chosen: JudgedForm, search: Search) -> JudgedForm:
-    """Return the form, its parity with the name of what lets it pass if the verdict is not PASS.
+def _verify_baseline(job: QuantizationJob, prepared: Prepared, data: Data, made: Made) -> None:
+    """Compare the floating-point form, in the runtime that will serve, with its source.
 
     Raises:
-        EngineFailure: PARITY_FAILED with every form's figures, where nothing does.
+        EngineFailure: PARITY_FAILED, with the node at which they part.
     """
-    waiver = _waiver(job, chosen)
-    if chosen.parity.verdict is not Verdict.PASS and waiver:
-        log.info("%s: the parity verdict %s is let through: %s", job.component.name, chosen.parity.verdict, waiver)
-        return replace(chosen, parity=replace(chosen.parity, waiver=waiver))
-    if chosen.parity.verdict is not Verdict.FAIL:
-        return chosen
-    tried = [f"{trial.candidate.name}: {described(trial.form)}" for trial in search.trials if trial.form]
-    rungs = [f"{len(rung['floating_point_nodes'])} nodes: {rung['accuracy']:.4f}" for rung in search.ladder]
-    raise EngineFailure(
-        FailureReason.PARITY_FAILED,
-        f"No form of component '{job.component.name}' computes what its source computes; of the best one, "
-        f"{chosen.shortfall}.",
-        evidence="; ".join(tried) + (f"; cosine with nodes in floating point: {', '.join(rungs)}" if rungs else ""),
-        suggested_fix="Calibrate on data like that which the model will see; choose WEIGHT_ONLY or a floating-point "
-        "precision; or bound the accuracy instead (`accuracy`, --max-degradation), which judges in place of parity.",
+    request, name = job.request.conversion, job.component.name
+    tolerance = request.template.tolerance("FP32")
+    suspect = Suspect(
+        lambda: prepared.ready, prepared.signature, job.runtime, request.target, "FP32", job.threads, tolerance
     )
+    with job.runtime.open(made.form, request.target, job.threads) as session:
+        classifier = request.template.method in CLASSIFIERS
+        report, _ = verify(prepared.source, session, data.judged, suspect, classifier=classifier)
+    for output in report.outputs:
+        log.info("%s: in floating point: %s", name, describe(output))
+    judged(name, report, request.parity_waivers.get(name, ""))
 
 
-def _waiver(job: ComponentJob, chosen: JudgedForm) -> str:
-    """Return what lets a verdict pass: a name of the user's, or the accuracy bound, which judges in its place."""
+def _packaged(
+    job: QuantizationJob, prepared: Prepared, truth: Truth, found: SearchResult, chosen: Entry
+) -> PackagedComponent:
+    """Put the chosen form into the package, with the name of what lets it pass if its parity verdict is not PASS.
+
+    Raises:
+        EngineFailure: PARITY_FAILED with every form's figures, if nothing does.
+    """
+    parity = chosen.parity
+    assert parity is not None  # it was compared
     named = job.request.conversion.parity_waivers.get(job.component.name, "")
-    if named or chosen.bound is None:
-        return named
-    return judged_by_accuracy(chosen.bound.judge.metric, chosen.bound.asked.max_degradation)
+    if parity.verdict is not Verdict.PASS and (named or parity.waiver):
+        parity = replace(parity, waiver=named or parity.waiver)
+        log.info("%s: parity is %s and passes: %s", job.component.name, parity.verdict, parity.waiver)
+    elif parity.verdict is Verdict.FAIL:
+        raise none_holds(job.component.name, truth, found, chosen)
+    return package_form(prepared, truth, replace(chosen, parity=parity), found.profile, job.package)
 
 
-def _packaged(job: ComponentJob, prepared: Prepared, chosen: JudgedForm, profile: ProfileReport) -> PackagedComponent:
-    target = job.package / job.component.name
-    shutil.copytree(chosen.form.directory, target)
-    form = replace(chosen.form, directory=target)
-    signature = Signature(prepared.signature.inputs, chosen.outputs)
-    return PackagedComponent(
-        prepared.component,
-        form,
-        signature,
-        prepared.ranges,
-        chosen.parity,
-        profile,
-        prepared.source.companions,
-        prepared.warnings,
-    )
+def _costs(job: QuantizationJob, graphs: QuantizedGraphs, chosen: Entry) -> Sequence[NodeSensitivity]:
+    step = "the costs of the nodes of the result"
+    if job.journal.died_of(step):
+        return []
+    job.progress(0.9, f"{job.component.name}: looking at each node")
+    with job.journal.risking(step):
+        return graphs.costs(chosen.spec)
 
 
-def _no_gain(job: ComponentJob, chosen: JudgedForm, stopwatch: Stopwatch, profile: ProfileReport) -> str:
-    for line in profile.lines():
-        log.info("%s", line)
-    latency = latency_of(profile, chosen)
-    if latency is None or "faster" in profile.conclusion(latency):
+def _no_gain(job: QuantizationJob, found: SearchResult, chosen: Entry, data: Data) -> str:
+    profile, precision = found.profile, chosen.spec.precision
+    if not found.no_gain or "faster" in profile.conclusion(profile.forms[1]) or chosen.made is None:
         return ""
-    return no_gain_reason(chosen.form, stopwatch.feed, profile, _computes(job, chosen.form.precision))
-
-
-def _computes(job: ComponentJob, precision: str) -> str:
-    others = job.request.conversion.runtime().computes.items()
-    return next((computed for stored, computed in others if stored == precision), precision)
-
-
-def all_failed(search: Search) -> EngineFailure:
-    """Return the failure of a search in which no tool made a form: what each of them said."""
-    failures = [(trial.candidate.name, trial.failure) for trial in search.trials if trial.failure]
-    if len({failure.message for _, failure in failures}) == 1:
-        return failures[0][1]
-    kinds = {failure.reason for _, failure in failures}
-    fixes = list(dict.fromkeys(failure.suggested_fix for _, failure in failures if failure.suggested_fix))
-    return EngineFailure(
-        kinds.pop() if len(kinds) == 1 else FailureReason.TOOLCHAIN_CRASHED,
-        "No quantizer made a form of this model. "
-        + " ".join(f"{name}: {failure.message}" for name, failure in failures),
-        evidence="; ".join(failure.evidence for _, failure in failures if failure.evidence)[-2000:],
-        suggested_fix=" ".join(fixes) or "Choose another scheme or runtime.",
-    )
+    stored = job.request.conversion.runtime().computes.items()
+    computes = next((computed for stored_as, computed in stored if stored_as == precision), precision)
+    return no_gain_reason(chosen.made.form, data.judged.feeds[0], profile, computes)

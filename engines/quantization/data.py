@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engines.datasets.selection import Selection, unpack_selection
-from engines.failures import EngineFailure, FailureReason, invalid
+from engines.evaluation.judge import Judge
+from engines.failures import invalid
 from engines.formats.preparation import Prepared
+from engines.postprocess import plain
 from engines.quantization.feeds import (
     MOST_HELD_OUT,
     Feeds,
     SampleSet,
+    batch_bounds,
     calibration_batch,
     chosen_and_rest,
     hold_out,
     judged_on,
 )
-from engines.quantization.request import DEFAULT_SAMPLES, CalibrationData, QuantizationRequest
+from engines.quantization.request import DEFAULT_SAMPLES, CalibrationData
+from engines.spec.template import Template
 from engines.tensors.samples import SampleRange, Samples
 
 CALIBRATION_DIR = "calibration"
 EVALUATION_DIR = "evaluation"
 ARTIFACT = "calibration.bin"
+JUDGED_AT_ONCE = 32
+"""Samples that accuracy is measured on at once: forms run in other processes, where every call has its price."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,9 @@ class Data:
     """What one component is quantized with.
 
     Attributes:
-        calibration: Feeds that ranges are found on; None where there is no calibration data.
-        judged: Feeds that forms are judged on.
-        evaluation: The evaluation items; None where there are none.
+        calibration: Feeds that ranges are found on; None if there is no calibration data.
+        judged: Feeds that forms are compared with the source on.
+        evaluation: The evaluation items; None if there are none.
         warnings: What a user should know about them.
     """
 
@@ -45,37 +51,71 @@ class Data:
     warnings: tuple[str, ...]
 
 
-def open_calibration(request: QuantizationRequest, workdir: Path) -> Selection | None:
-    """Return the calibration items, unpacked where they came as an upload; None where the work has none.
+def open_calibration(workdir: Path, *, is_dataset: bool) -> Selection | None:
+    """Return the calibration items, unpacked if they were uploaded; None if the work has none.
+
+    Args:
+        workdir: Where they lie.
+        is_dataset: Whether they come from a dataset.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the scheme needs them, INVALID_DATA where they cannot be read.
+        EngineFailure: INVALID_DATA if they cannot be read.
     """
-    if request.calibration is not None:
+    if is_dataset:
         return Selection(workdir / CALIBRATION_DIR)
     if (workdir / ARTIFACT).is_file():
         return unpack_selection(workdir / ARTIFACT, workdir / "scratch" / "calibration")
-    if request.spec.kind == "STATIC":
-        raise EngineFailure(
-            FailureReason.INVALID_SPEC,
-            "Static quantization needs calibration data, from which the ranges of activations are found.",
-            suggested_fix="Name a dataset or an upload in calibration_data; or choose DYNAMIC or WEIGHT_ONLY.",
-        )
     return None
 
 
-def find_data(request: QuantizationRequest, prepared: Prepared, calibration: Selection | None, workdir: Path) -> Data:
+def open_judge(template: Template, prepared: Prepared, evaluation: SampleSet, metric: str) -> Judge:
+    """Return what measures the accuracy of a component's forms.
+
+    Args:
+        template: Its method, arguments and classes.
+        prepared: The component.
+        evaluation: Annotated samples.
+        metric: Which figure; the method's main one if empty.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for a method without figures, or wrong arguments of it.
+    """
+    low, high = batch_bounds(prepared.signature.inputs)
+    return Judge(
+        evaluation.selection,
+        evaluation.steps,
+        evaluation.component,
+        template.method,
+        plain(template.args),
+        [taxonomy.model_dump() for taxonomy in template.taxonomies],
+        metric,
+        max(low, min(high, JUDGED_AT_ONCE)),
+    )
+
+
+def find_data(
+    asked: CalibrationData,
+    evaluation_steps: Sequence[dict[str, Any]] | None,
+    prepared: Prepared,
+    calibration: Selection | None,
+    workdir: Path,
+) -> Data:
     """Return the samples of a component.
+
+    Args:
+        asked: How many samples calibrate, and how they are prepared.
+        evaluation_steps: Preprocessing of the evaluation items; None if there are no such items.
+        prepared: The component.
+        calibration: The calibration items; None if there are none.
+        workdir: Where the evaluation items lie.
 
     Raises:
         EngineFailure: INVALID_DATA or INVALID_SPEC for too few samples, or samples that do not fit the inputs.
     """
-    spec, inputs = request.spec, prepared.signature.inputs
-    asked = spec.calibration_data or CalibrationData()
-    component = manifest_component(prepared)
+    inputs, component = prepared.signature.inputs, manifest_component(prepared)
     evaluation = None
-    if request.evaluation is not None:
-        steps = spec.accuracy.preprocessing if spec.accuracy and spec.accuracy.preprocessing else asked.preprocessing
+    if evaluation_steps is not None:
+        steps = tuple(evaluation_steps) or asked.preprocessing
         evaluation = SampleSet(Selection(workdir / EVALUATION_DIR), component, steps)
     if calibration is None:
         judged = judged_on(evaluation, _first(evaluation), inputs, asked.seed) if evaluation else prepared.samples

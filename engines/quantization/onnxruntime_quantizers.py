@@ -1,4 +1,4 @@
-"""ONNX Runtime's quantizers as candidates: static QDQ in two widths, and dynamic."""
+"""ONNX Runtime's quantizers: static QDQ in two widths, and dynamic."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Accumulated noise grows with the depth alone, so it is not offered.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,20 +105,6 @@ def sensitivities(
                 effect = None if effect is None or before.effect_db is None else min(effect, before.effect_db)
             found[name] = NodeSensitivity(name, node.op_type, sqnr, effect)
     return sorted(found.values(), key=lambda entry: (entry.cost_db, entry.node))
-
-
-def exclude_order(found: Sequence[NodeSensitivity]) -> Iterator[list[str]]:
-    """Yield growing groups of nodes to leave in floating point: the 1, 2, 4, 8… most sensitive, the last all but one.
-
-    The nodes are the floating-point graph's, to be excluded when the graph is quantized anew.
-    """
-    nodes = [entry.node for entry in found]
-    size = 1
-    while size < len(nodes):
-        yield nodes[:size]
-        size *= 2
-    if len(nodes) > 1 and size // 2 < len(nodes) - 1:
-        yield nodes[:-1]
 
 
 def _effects(

@@ -13,6 +13,8 @@ from typing import Any, Self
 from engines.runtimes import runtimes
 from engines.runtimes.protocol import BuiltForm
 
+OPEN_QUANTIZER = "quantized"
+"""Stands for a quantizer that the search has yet to choose."""
 _PRECISIONS_BY_COST = ("FP32", "BF16", "FP16", "INT8", "INT4")
 """From the precision that changes least of the source to the one that changes most."""
 
@@ -24,9 +26,10 @@ class FormSpec:
     Attributes:
         runtime: Name in the device catalog.
         precision: Arithmetic, as the API names it.
-        quantizer: `quantized` if engines.quantization makes it for that runtime, else empty.
+        quantizer: What quantizes it, as `engines.quantization` calls it, or `OPEN_QUANTIZER`; empty if nothing does.
         reader: `pytorch` if a runtime that prefers the graph reads the torch network itself, else empty.
         knobs: Names and values, sorted, of what differs from the runtime's default.
+        kept: Nodes that the quantizer leaves in floating point.
     """
 
     runtime: str
@@ -34,15 +37,19 @@ class FormSpec:
     quantizer: str = ""
     reader: str = ""
     knobs: tuple[tuple[str, str], ...] = ()
+    kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Sort the knobs, so that equal forms are equal."""
         object.__setattr__(self, "knobs", tuple(sorted((str(key), str(value)) for key, value in self.knobs)))
+        object.__setattr__(self, "kept", tuple(sorted(self.kept)))
 
     @property
     def name(self) -> str:
         """Name in reports: `openvino BF16, 2 streams`."""
         parts = [f"{self.runtime} {self.precision}"]
+        if self.quantized_by and self.quantized_by != self.precision:
+            parts.append(self.quantized_by)
         if self.reader:
             parts.append("read from PyTorch" if self.reader == "pytorch" else f"{self.reader} reader")
         room = runtimes().get(self.runtime)
@@ -51,9 +58,17 @@ class FormSpec:
         return ", ".join(parts)
 
     @property
+    def quantized_by(self) -> str:
+        """What quantizes it, in words; empty if nothing does or no quantizer is chosen yet."""
+        if not self.quantizer or self.quantizer == OPEN_QUANTIZER:
+            return ""
+        nodes = f"{len(self.kept)} node{'' if len(self.kept) == 1 else 's'} in floating point"
+        return f"{self.quantizer}, {nodes}" if self.kept else self.quantizer
+
+    @property
     def simplicity(self) -> tuple[int, int, str]:
         """Sorts the simpler form first: the one with fewer settings; then the wider precision."""
-        settings = len(self.knobs) + bool(self.reader) + 2 * bool(self.quantizer)
+        settings = len(self.knobs) + bool(self.reader) + 2 * bool(self.quantizer) + bool(self.kept)
         rank = (
             _PRECISIONS_BY_COST.index(self.precision)
             if self.precision in _PRECISIONS_BY_COST
@@ -78,6 +93,7 @@ class FormSpec:
             "quantizer": self.quantizer,
             "reader": self.reader,
             "knobs": dict(self.knobs),
+            "kept": list(self.kept),
         }
 
     @classmethod
@@ -89,6 +105,7 @@ class FormSpec:
             values.get("quantizer", ""),
             values.get("reader", ""),
             tuple(dict(values.get("knobs", {})).items()),
+            tuple(values.get("kept", ())),
         )
 
 
@@ -99,12 +116,10 @@ class Made:
     Attributes:
         spec: What it is.
         form: What the runtime built; its options carry the knobs.
-        quantizer: What quantized it, in words; empty if nothing did.
     """
 
     spec: FormSpec
     form: BuiltForm
-    quantizer: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -119,7 +134,6 @@ class Made:
                 "outputs": list(self.form.outputs),
                 "options": dict(self.form.options),
             },
-            "quantizer": self.quantizer,
         }
 
     @classmethod
@@ -135,4 +149,4 @@ class Made:
             tuple(form["outputs"]),
             dict(form["options"]),
         )
-        return cls(FormSpec.from_dict(values["spec"]), built, values["quantizer"])
+        return cls(FormSpec.from_dict(values["spec"]), built)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engines.runtimes.form import Made
-from engines.search.entry import Entry
-from engines.search.tournament import MOST_ROUNDS, Contender, Speed, Tournament
+from engines.search.entry import Entry, FormContender
 from engines.timing.process import FormProcess
+from engines.timing.tournament import MOST_ROUNDS, Speed, Tournament
 
 log = logging.getLogger(__name__)
 
@@ -42,44 +42,59 @@ class Contenders:
         reopen: Opens another process of the source form.
         members: Who stands.
         left: Who left, beside whom, and how fast it was beside it.
+        leader: The best form when the last candidate had been tried; it takes part in the final.
     """
 
     tournament: Tournament
-    baseline: Contender
+    baseline: FormContender
     by_size: bool
     memory_bytes: int
     reopen: Callable[[Made], FormProcess]
-    members: list[Contender] = field(default_factory=list)
+    members: list[FormContender] = field(default_factory=list)
     left: list[tuple[Entry, Entry, Speed]] = field(default_factory=list)
+    leader: FormContender | None = None
     _reopened: int = 0
 
-    def ahead(self, form: Contender, other: Contender) -> Speed:
+    def ahead(self, form: FormContender, other: FormContender) -> Speed:
         """Return how many times better a form is than another: faster, or smaller where that is what counts."""
         if not self.by_size:
             return self.tournament.speed(form, other)
         ratio = other.entry.size_bytes / max(1, form.entry.size_bytes)
         return Speed(ratio, ratio, ratio, 0)
 
+    def merit(self, entry: Entry) -> float:
+        """Return how many times better a form that was measured is than the baseline."""
+        if self.by_size:
+            return self.baseline.entry.size_bytes / max(1, entry.size_bytes)
+        return entry.latency.speedup if entry.latency else 0.0
+
+    def is_hopeless(self, form: FormContender) -> bool:
+        """Return whether a form is slower than the best beyond doubt."""
+        return self.ahead(form, self.ranked[0]).high < HOPELESS
+
     @property
-    def ranked(self) -> list[Contender]:
+    def ranked(self) -> list[FormContender]:
         """The members, the best first."""
         return sorted(self.members, key=lambda form: self.ahead(form, self.baseline).ratio, reverse=True)
 
     @property
-    def best_default(self) -> Contender | None:
+    def best_default(self) -> FormContender | None:
         """The best of those that are a runtime's default: what users would take without a search."""
         return next((form for form in self.ranked if form.entry.spec.is_default), None)
 
-    def enter(self, new: Contender, accurate: Callable[[Contender], bool]) -> None:
-        """Let a form in, unless it is hopeless beside the best, or not accurate, which is asked after that."""
+    def enter(self, new: FormContender, accurate: Callable[[FormContender], bool]) -> None:
+        """Time a form and let it in, unless it may not be chosen, is hopeless beside the best, or not accurate."""
         best = self.ranked[:1]
         slow = best and new.call_seconds > 5 * best[0].call_seconds
         long = sum(form.call_seconds for form in (self.baseline, *best, new)) > LONG_ROUND_SECONDS
         least = 2 if slow or long else SCREEN_ROUNDS
         self.rounds([*best, new], SCREEN_SECONDS, least=least, most=2 * RUNG_ROUNDS)
-        if new.entry.failure is not None:
+        if new.failure is not None:
             return
-        if best and best[0] in self.members and self.ahead(new, best[0]).high < HOPELESS:
+        if new.objection is not None:
+            self._close(new)
+            new.entry.failure = new.objection
+        elif best and best[0] in self.members and self.ahead(new, best[0]).high < HOPELESS:
             self._eliminate(new, best[0])
         elif not accurate(new):
             self._close(new)
@@ -93,11 +108,11 @@ class Contenders:
         self.rounds(self.members, seconds, least=least, most=RUNG_ROUNDS << number)
         ranked = self.ranked
         for form in ranked[1:]:
-            if self.ahead(form, ranked[0]).high < HOPELESS:
+            if self.is_hopeless(form):
                 self._leave(form)
         self._keep(max(FINALISTS, (len(self.members) + 1) // 2))
 
-    def dismiss(self, finalists: Sequence[Contender]) -> None:
+    def dismiss(self, finalists: Sequence[FormContender]) -> None:
         """Let go whoever is not in the final."""
         for form in self.ranked:
             if form not in finalists:
@@ -120,7 +135,7 @@ class Contenders:
                     speedup_high=best.latency.speedup_high * beside.high,
                 )
 
-    def measured(self, form: Contender) -> None:
+    def measured(self, form: FormContender) -> None:
         """Write what was measured of a form into its entry."""
         for name, value in self._figures(form).items():
             setattr(form.entry, name, value)
@@ -135,13 +150,13 @@ class Contenders:
 
     def rounds(
         self,
-        forms: Sequence[Contender],
+        forms: Sequence[FormContender],
         seconds: float,
         *,
         least: int,
         most: int = MOST_ROUNDS,
-        control: Contender | None = None,
-    ) -> list[Contender]:
+        control: FormContender | None = None,
+    ) -> list[FormContender]:
         """Give turns to forms and to the source; return the forms that did not fail.
 
         Where the source's process is lost, another one takes its place, a few times, and the rounds begin anew: what
@@ -160,7 +175,7 @@ class Contenders:
         sources = [self.baseline, *([control] if control else [])]
         while True:
             alive = self.tournament.rounds([*sources, *forms], seconds, least=least, most=most)
-            self.members = [form for form in self.members if form.entry.failure is None]
+            self.members = [form for form in self.members if form.failure is None]
             forms = [form for form in forms if form in alive]
             if all(source in alive for source in sources):
                 return list(forms)
@@ -168,7 +183,7 @@ class Contenders:
                 self._reopen()
             if control and control not in alive:
                 control.process = self.baseline.process
-            self.baseline.entry.failure = None
+            self.baseline.failure = self.baseline.entry.failure = None
 
     def close(self) -> None:
         """End every process."""
@@ -185,7 +200,7 @@ class Contenders:
         log.warning("%s Another process of the source form takes its place.", failure.message)
         self.baseline.process = self.reopen(made)
 
-    def _figures(self, form: Contender) -> dict[str, Any]:
+    def _figures(self, form: FormContender) -> dict[str, Any]:
         figures: dict[str, Any] = {
             "latency": self.tournament.latency(form, self.baseline),
             "memory_bytes": max(form.entry.memory_bytes, form.process.memory_bytes),
@@ -207,17 +222,17 @@ class Contenders:
                 return
 
     def _keep(self, count: int) -> None:
-        """Keep the best, and the best default: the final needs it."""
-        default = self.best_default
+        """Keep the best, the leader and the best default: the final needs them."""
+        kept = {id(self.best_default), id(self.leader)}
         for form in self.ranked[count:]:
-            if form is not default:
+            if id(form) not in kept:
                 self._leave(form)
 
-    def _leave(self, form: Contender) -> None:
+    def _leave(self, form: FormContender) -> None:
         self._eliminate(form, self.ranked[0])
         self.members.remove(form)
 
-    def _eliminate(self, form: Contender, best: Contender) -> None:
+    def _eliminate(self, form: FormContender, best: FormContender) -> None:
         ahead = self._beside(form, best)
         what = f"{1 / ahead:.2f}x the size" if self.by_size else f"{ahead:.2f}x"
         rounds = f"{len(form.turns)} round{'' if len(form.turns) == 1 else 's'}"
@@ -225,13 +240,13 @@ class Contenders:
         self.left.append((form.entry, best.entry, self.tournament.speed(form, best)))
         self._close(form)
 
-    def _beside(self, form: Contender, best: Contender) -> float:
+    def _beside(self, form: FormContender, best: FormContender) -> float:
         """Return how many times better a form is than the best; by way of the source where the two never met."""
         ahead = self.ahead(form, best)
         if self.by_size or ahead.rounds:
             return ahead.ratio
         return self.ahead(form, self.baseline).ratio / self.ahead(best, self.baseline).ratio
 
-    def _close(self, form: Contender) -> None:
+    def _close(self, form: FormContender) -> None:
         self.measured(form)
         form.process.close()

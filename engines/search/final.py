@@ -1,7 +1,7 @@
-"""The final: the best, the runner-up and the best default against the source, once more, from nothing.
+"""The final: the best forms, the leader of the trials and the best default are timed against the source once more.
 
-What chose a form flatters it: of many equal ones the luckiest leads. So the final forgets the rounds before it. The
-source takes part twice, in two processes: what these two differ by is what noise does, between processes too.
+The rounds that chose a form flatter it: of many equal ones the luckiest leads. So the final forgets those rounds. The
+source takes part twice, in two processes: their difference is the noise, between processes too.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from engines.failures import EngineFailure
 from engines.search.contenders import FINALISTS, Contenders
-from engines.search.tournament import LEAST_ROUNDS, Contender, Speed
+from engines.search.entry import FormContender
 from engines.search.workbench import Workbench
 from engines.spec.toolchain import hardware
 from engines.timing.paired import ProfileReport
+from engines.timing.tournament import LEAST_ROUNDS, Speed
 
 FINAL_SECONDS = 8.0
 ALONE_ROUNDS = 2
@@ -27,6 +28,9 @@ LEAST_NOISE = 1.02
 MOST_SECONDS = 32.0
 TIE = 1.015
 """A form that is better by less gives way to a simpler one: two processes of one form differ by as much."""
+
+
+Ahead = Callable[[FormContender, FormContender], Speed]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Outcome:
         profile: The source, what won, and the source against itself.
     """
 
-    chosen: Contender | None
+    chosen: FormContender | None
     gain: bool
     reason: str
     profile: ProfileReport
@@ -49,12 +53,15 @@ class Outcome:
 class Final:
     """Holds the final of those that stand."""
 
-    def __init__(self, contenders: Contenders, bench: Workbench) -> None:
-        """Choose who takes part."""
+    def __init__(self, contenders: Contenders, bench: Workbench, seconds: float | None = None) -> None:
+        """Choose the forms that take part; `seconds` replaces `FINAL_SECONDS`."""
+        self._seconds = FINAL_SECONDS if seconds is None else seconds
         self._contenders = contenders
         self._bench = bench
-        ranked, default = contenders.ranked, contenders.best_default
-        self._forms = ranked[:FINALISTS] + ([default] if default and default not in ranked[:FINALISTS] else [])
+        self._forms = contenders.ranked[:FINALISTS]
+        for form in (contenders.leader, contenders.best_default):
+            if form in contenders.members and form not in self._forms:
+                self._forms.append(form)
         contenders.dismiss(self._forms)
 
     def hold(self, until: float) -> Outcome:
@@ -71,8 +78,8 @@ class Final:
         for form in (self._contenders.baseline, control, *self._forms):
             form.forget()
         try:
-            self._rounds(control, min(until - time.monotonic(), FINAL_SECONDS))
-            last = min(until, time.monotonic() + MOST_SECONDS)
+            self._rounds(control, min(until - time.monotonic(), self._seconds))
+            last = min(until, time.monotonic() + MOST_SECONDS * self._seconds / FINAL_SECONDS)
             while self._unclear(control) and time.monotonic() + MORE_SECONDS < last:
                 self._rounds(control, MORE_SECONDS)
         finally:
@@ -81,27 +88,27 @@ class Final:
         self._contenders.settle()
         return self._outcome(control)
 
-    def _control(self) -> Contender:
+    def _control(self) -> FormContender:
         baseline = self._contenders.baseline
         assert baseline.entry.made is not None  # it runs
         process = baseline.process  # where memory does for one alone: the same process under two names
         with contextlib.suppress(EngineFailure):
             if self._forms:
                 process = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
-        return Contender(baseline.entry, process, baseline.call_seconds)
+        return FormContender.of(baseline.entry, process, baseline.call_seconds)
 
-    def _rounds(self, control: Contender, seconds: float) -> None:
+    def _rounds(self, control: FormContender, seconds: float) -> None:
         least = LEAST_ROUNDS if self._forms else ALONE_ROUNDS
         self._forms = self._contenders.rounds(self._forms, seconds, least=least, control=control)
 
-    def _noise(self, control: Contender) -> float:
+    def _noise(self, control: FormContender) -> float:
         if self._contenders.by_size:
             return LEAST_NOISE  # bytes have none, and fewer by so little help nobody
         # Its middle: how far the rounds scatter is in the interval of the gain already, and must not count twice.
         itself = self._contenders.tournament.speed(control, self._contenders.baseline).ratio
         return max(itself, 1 / itself, LEAST_NOISE)
 
-    def _unclear(self, control: Contender) -> bool:
+    def _unclear(self, control: FormContender) -> bool:
         """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""
         if not self._forms or self._contenders.by_size:
             return False
@@ -112,19 +119,22 @@ class Final:
         leads = (self._contenders.ahead(chosen, other) for other in self._forms if other is not chosen)
         return any(lead.low < 1 / TIE and lead.high > TIE for lead in leads)
 
-    def _choice(self) -> Contender:
+    def _choice(self) -> FormContender:
         """Return the best; of those that are nearly as good, the simplest; of those equally small, of the fastest."""
         tied = self._tied(self._forms, self._contenders.ahead)
         if self._contenders.by_size:
             tied = self._tied(tied, self._contenders.tournament.speed)
-        return min(tied, key=lambda form: form.entry.spec.simplicity)
+        place = self._contenders.members.index
+        return min(tied, key=lambda form: (form.entry.spec.simplicity[:2], len(form.entry.spec.kept), place(form)))
 
-    def _tied(self, forms: list[Contender], ahead: Callable[[Contender, Contender], Speed]) -> list[Contender]:
+    def _tied(
+        self, forms: list[FormContender], ahead: Callable[[FormContender, FormContender], Speed]
+    ) -> list[FormContender]:
         """Return the best and those that are nearly as good."""
         best = max(forms, key=lambda form: ahead(form, self._contenders.baseline).ratio)
         return [form for form in forms if form is best or ahead(form, best).ratio >= 1 / TIE]
 
-    def _outcome(self, control: Contender) -> Outcome:
+    def _outcome(self, control: FormContender) -> Outcome:
         tournament, baseline = self._contenders.tournament, self._contenders.baseline
         chosen = self._choice() if self._forms else None
         source, itself = tournament.latency(baseline, baseline), tournament.latency(control, baseline)
@@ -141,12 +151,12 @@ class Final:
         gain, reason = self._judge(chosen, control)
         return Outcome(chosen, gain, reason, profile)
 
-    def _gain(self, form: Contender, control: Contender) -> Speed:
+    def _gain(self, form: FormContender, control: FormContender) -> Speed:
         """Return how far a form is ahead of the source: of the faster of its two processes."""
         ahead = self._contenders.ahead
         return min(ahead(form, self._contenders.baseline), ahead(form, control), key=lambda speed: speed.low)
 
-    def _judge(self, chosen: Contender | None, control: Contender) -> tuple[bool, str]:
+    def _judge(self, chosen: FormContender | None, control: FormContender) -> tuple[bool, str]:
         if chosen is None:
             return False, (
                 "No other form was made, computed what the source computes and was measured within the budget; the "

@@ -24,9 +24,6 @@ from engines.search.record import entry_of, values_of
 LASTING = "search"
 """Folder of the work directory that the process which goes on with a search finds as it was: a folder a component."""
 
-_WITHIN = " › "
-"""Between a step and one that is a part of it."""
-
 
 class Death(NamedTuple):
     """The end of a process: why, and when by `time.monotonic()`."""
@@ -57,9 +54,14 @@ class Journal:
     risk: Callable[[str], None] = lambda _step: None
     deaths: Mapping[str, Death] = field(default_factory=dict)
     _began: float | None = None
-    _at_risk: str = ""
     _entries: dict[FormSpec, Entry] = field(default_factory=dict)
-    _made: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_component(
+        cls, component: str, workdir: Path, risk: Callable[[str], None], deaths: Mapping[str, Death]
+    ) -> Self:
+        """Return the journal of a component of a work, in the folder that outlives a process."""
+        return cls.open(component, workdir / LASTING / component / "journal.json", risk, deaths)
 
     @classmethod
     def open(cls, component: str, path: Path, risk: Callable[[str], None], deaths: Mapping[str, Death]) -> Self:
@@ -68,7 +70,7 @@ class Journal:
         if deaths and path.is_file():
             values = json.loads(path.read_text(encoding="utf-8"))
             entries = map(entry_of, values["entries"])
-            journal._began, journal._made = values["began"], values["made"]
+            journal._began = values["began"]
             journal._entries = {entry.spec: entry for entry in entries}
         return journal
 
@@ -87,11 +89,8 @@ class Journal:
 
     def find(self, spec: FormSpec) -> Entry | None:
         """Return what an earlier process found out about a form, also that it died of it; None where it did not."""
-        step = self._step(spec.name)
-        for name, death in self.deaths.items():
-            if name == step or name.startswith(step + _WITHIN):
-                return Entry(spec, failure=_deadly(name.removeprefix(self._step("")), death.failure))
-        return self._entries.get(spec)
+        death = self.deaths.get(self._step(spec.name))
+        return Entry(spec, failure=_deadly(spec.name, death.failure)) if death else self._entries.get(spec)
 
     def held(self, spec: FormSpec) -> bool:
         """Whether an earlier process made and measured the form, and nothing spoke against it."""
@@ -103,34 +102,18 @@ class Journal:
         self._entries |= {entry.spec: entry for entry in entries}
         self._write()
 
-    def made(self, step: str) -> dict[str, Any] | None:
-        """Return what an earlier process wrote down of a step; None where it did not get so far.
-
-        Raises:
-            EngineFailure: It died of it.
-        """
-        for name, death in self.deaths.items():
-            if name.startswith(self._step("")) and name.endswith(_WITHIN + step):
-                raise _deadly(step, death.failure)
-        values: dict[str, Any] | None = self._made.get(step)
-        return values
-
-    def keep_made(self, step: str, values: dict[str, Any]) -> None:
-        """Write down what came of a step, as JSON-ready values."""
-        self._made[step] = values
-        self._write()
+    def died_of(self, step: str) -> bool:
+        """Return whether an earlier process died of a step."""
+        return self._step(step) in self.deaths
 
     @contextmanager
     def risking(self, step: str) -> Iterator[None]:
-        """Say meanwhile that the process may die of a step; afterwards of the one that it is a part of, if any."""
-        outer = self._at_risk
-        self._at_risk = outer + _WITHIN + step if outer else self._step(step)
-        self.risk(self._at_risk)
+        """Say meanwhile that the process may die of a step."""
+        self.risk(self._step(step))
         try:
             yield
         finally:
-            self._at_risk = outer
-            self.risk(outer)
+            self.risk("")
 
     def _step(self, name: str) -> str:
         return f"{self.component}: {name}"
@@ -141,7 +124,7 @@ class Journal:
         entries = [values_of(entry) for entry in self._entries.values()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         written = self.path.with_suffix(".new")
-        written.write_text(json.dumps({"began": self._began, "entries": entries, "made": self._made}), encoding="utf-8")
+        written.write_text(json.dumps({"began": self._began, "entries": entries}), encoding="utf-8")
         written.replace(self.path)
 
 

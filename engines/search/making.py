@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.preparation import Prepared
@@ -22,20 +21,6 @@ from engines.spec.devices import Device
 log = logging.getLogger(__name__)
 
 
-class Quantized(Protocol):
-    """A component in integers for one runtime; `engines.optimization.eight_bit` makes it."""
-
-    @property
-    def graph(self) -> Path:
-        """The quantized graph: ONNX, or OpenVINO's IR."""
-        ...
-
-    @property
-    def quantizer(self) -> str:
-        """What made it, in words."""
-        ...
-
-
 @dataclass(frozen=True)
 class Maker:
     """Makes forms of a component.
@@ -46,7 +31,7 @@ class Maker:
         workdir: Folder of the forms, each in a folder of its own.
         threads: Threads of every session.
         seed: Seed of random numbers.
-        eight_bit: Returns the component quantized for a runtime; None if there is nothing to calibrate on.
+        quantize: Returns the quantized graph of a form: ONNX, or what its runtime reads; None if nothing quantizes.
     """
 
     prepared: Prepared
@@ -54,7 +39,7 @@ class Maker:
     workdir: Path
     threads: int
     seed: int = 0
-    eight_bit: Callable[[str], Quantized] | None = None
+    quantize: Callable[[FormSpec], Path] | None = None
 
     def make(self, spec: FormSpec) -> Made:
         """Build a form; one that was built before is built anew, in the same place.
@@ -67,7 +52,7 @@ class Maker:
         room = runtime(spec.runtime)
         quantized = self._quantized(spec)
         signature = self.prepared.signature
-        source = BuildSource.of_file(quantized.graph, signature) if quantized else self.prepared.build_source()
+        source = BuildSource.of_file(quantized, signature) if quantized else self.prepared.build_source()
         check()
         folder = self.directory(spec)
         shutil.rmtree(folder, ignore_errors=True)
@@ -86,20 +71,20 @@ class Maker:
             log.exception("%s could not be built", spec.name)
             raise crashed(spec.runtime, f"build {spec.name}", error) from error
         log.info("%s: built %s, %d bytes, %s", spec.name, ", ".join(form.files), form.size_bytes, form.options)
-        return Made(spec, form, quantized.quantizer if quantized else "")
+        return Made(spec, form)
 
     def directory(self, spec: FormSpec) -> Path:
         """Return the folder of a form: a readable name, and a digest that tells forms apart."""
         digest = hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
         return self.workdir / "forms" / f"{spec.runtime}-{spec.precision.lower()}-{digest}"
 
-    def _quantized(self, spec: FormSpec) -> Quantized | None:
+    def _quantized(self, spec: FormSpec) -> Path | None:
         if not spec.quantizer:
             return None
-        if self.eight_bit is None:
+        if self.quantize is None:
             raise EngineFailure(
                 FailureReason.INVALID_SPEC,
                 f"{spec.name} needs data to calibrate on, and there is none.",
                 suggested_fix="Name a dataset, or give calibration samples.",
             )
-        return self.eight_bit(spec.runtime)
+        return self.quantize(spec)

@@ -129,7 +129,6 @@ def entry_of(values: Mapping[str, Any]) -> Entry:
     """Return the entry that `values_of` wrote."""
     entry = Entry(
         FormSpec.from_dict(values["spec"]),
-        quantizer=str(values["quantizer"]) if values["quantizer"] != values["spec"]["quantizer"] else "",
         latency=Latency(**values["latency"]) if "latency" in values else None,
         samples_per_second=float(values["samples_per_second"]),
         size_bytes=int(values["size_bytes"]),

@@ -1,14 +1,15 @@
-"""Tries the candidates, one after the other: each is made, held to the truth and let in among those that stand."""
+"""Tries candidates one after the other: each is made, compared with the source, timed, and let into the contest."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from engines.runtimes.form import FormSpec
+from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.search.contenders import Contenders
 from engines.search.entry import Entry
+from engines.search.final import LEAST_NOISE
 from engines.search.journal import Journal
 from engines.search.record import Conditions, Record
 from engines.search.workbench import Workbench
@@ -16,12 +17,14 @@ from engines.search.workbench import Workbench
 Progress = Callable[[float, str], None]
 
 MAKING_SHARE = 0.7
-"""Part of the budget in which forms are made and screened; the rest is for the rungs and the final."""
+"""Part of the budget in which candidates are made and screened; the rest is for repairs, the rungs and the final."""
+REPAIR_SHARE = 0.8
+"""Part of the budget by which repairs have to be made."""
 MOST_OF_THE_REST = 0.5
 """Part of the time that is left for making that one form may take."""
 LEAST_MAKING_SECONDS = 5.0
 LEADER_SECONDS = 60.0
-"""Least time for making again what was made within the budget, by a process that died."""
+"""Least time for making again a form that a process which died had made within the budget."""
 
 
 @dataclass
@@ -29,14 +32,15 @@ class Trials:
     """The trials of one search.
 
     Attributes:
-        bench: Makes forms and holds them to the truth.
-        contenders: Those that stand.
+        bench: Makes forms and compares them with the source.
+        contenders: The forms in the contest.
         journal: What earlier processes of this search found out.
         record: What earlier searches measured.
         conditions: Under what conditions forms are measured.
         progress: Told which form is tried.
-        budget: Seconds for the whole search.
+        budget: Seconds for the whole search; may be infinite.
         began: When it began, by `time.monotonic()`.
+        entries: What is known of each candidate, in the order in which they were tried.
     """
 
     bench: Workbench
@@ -47,48 +51,109 @@ class Trials:
     progress: Progress
     budget: float
     began: float
+    entries: list[Entry] = field(default_factory=list)
+    _leading: float = 0.0
+    _again: set[FormSpec] = field(default_factory=set)
 
-    def run(self, specs: Sequence[FormSpec]) -> list[Entry]:
-        """Try the candidates and return what is known of each, in their order."""
-        known = {spec: entry for spec in specs if (entry := self._known(spec))}
-        again = self._again(known.values())
-        entries: list[Entry] = []
+    def run(self, specs: Sequence[FormSpec], otherwise: Sequence[FormSpec] = ()) -> list[FormSpec]:
+        """Try the candidates; return those whose quantizer could not be chosen yet.
+
+        Args:
+            specs: The candidates, the most promising first. One whose quantizer is `OPEN_QUANTIZER` takes that of the
+                best quantized form of its runtime.
+            otherwise: Quantized candidates that are tried only if no quantized form of their runtime is in the contest
+                and faster than the source.
+        """
+        known = [entry for spec in (*specs, *otherwise) if (entry := self._known(spec))]
+        self._again = self._leaders(known)
+        waiting = []
         for position, spec in enumerate(specs):
-            if spec in known and spec not in again:
-                entries.append(known[spec])
-                continue
-            entries.append(Entry(spec))
-            seconds = self._seconds(spec)
-            if seconds <= 0:
-                entries[-1].note = f"not tried: the budget of {self.budget:g} s was spent"
-                continue
-            self.progress(0.05 + 0.75 * position / len(specs), f"trying {spec.name}")
-            with self.journal.risking(spec.name):
-                self._try(entries[-1], seconds)
-            self.journal.keep(self.contenders.so_far(entries))
-        return entries
+            chosen = self.chosen(spec)
+            if chosen is None:
+                waiting.append(spec)
+            else:
+                self.attempt(chosen, 0.05 + 0.7 * position / len(specs))
+        for spec in otherwise:
+            if not self.has_won(spec.runtime):
+                self.attempt(spec, 0.75)
+        return waiting
 
-    def _try(self, entry: Entry, seconds: float) -> None:
-        contender = self.bench.attempt(entry, seconds)
-        if contender is not None:
-            self.contenders.enter(contender, self.bench.judge)
+    def attempt(self, spec: FormSpec, fraction: float = 0.8, share: float = MAKING_SHARE) -> Entry:
+        """Try one candidate and return what is known of it.
+
+        Args:
+            spec: The candidate.
+            fraction: How far the search is.
+            share: Part of the budget by which it has to be made.
+        """
+        known = self._known(spec)
+        if known and not self._makes_again(known):
+            self.entries.append(known)
+            return known
+        entry = Entry(spec)
+        self.entries.append(entry)
+        seconds = self._seconds(spec, share)
+        if seconds <= 0:
+            entry.note = f"not tried: the budget of {self.budget:g} s was spent"
+            return entry
+        self.progress(fraction, f"trying {spec.name}")
+        with self.journal.risking(spec.name):
+            contender = self.bench.attempt(entry, seconds)
+            if contender is not None:
+                self.contenders.enter(contender, self.bench.judge)
+        self.journal.keep(self.contenders.so_far(self.entries))
+        return entry
+
+    def chosen(self, spec: FormSpec) -> FormSpec | None:
+        """Return a candidate with its quantizer: that of the best quantized form of its runtime; None if there is none.
+
+        A candidate that names its quantizer, or has none, stays as it is.
+        """
+        if spec.quantizer != OPEN_QUANTIZER:
+            return spec
+        quantized = [form for form in self._quantized(spec.runtime) if form.precision == spec.precision]
+        return replace(spec, quantizer=quantized[0].quantizer, kept=quantized[0].kept) if quantized else None
+
+    def has_won(self, runtime: str) -> bool:
+        """Return whether a quantized form of a runtime is in the contest and faster than the source beyond noise."""
+        ahead = self.contenders.ahead
+        return any(
+            form.entry.spec.runtime == runtime
+            and form.entry.spec.quantizer
+            and ahead(form, self.contenders.baseline).low > LEAST_NOISE
+            for form in self.contenders.members
+        )
+
+    def seconds_left(self, share: float) -> float:
+        """Return the seconds until a part of the budget is spent."""
+        return share * self.budget - (time.monotonic() - self.began)
+
+    def _quantized(self, runtime: str) -> list[FormSpec]:
+        """Return the quantized forms of a runtime that hold, the fastest first."""
+        found = [
+            (self.contenders.merit(entry), entry.spec)
+            for entry in self.contenders.so_far(self.entries)
+            if entry.holds and entry.spec.quantizer and entry.spec.runtime == runtime
+        ]
+        return [spec for _, spec in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
     def _known(self, spec: FormSpec) -> Entry | None:
         return self.journal.find(spec) or self.record.find(self.conditions.key(spec))
 
-    def _seconds(self, spec: FormSpec) -> float:
-        """Return the time for making a form; what an earlier process made and leads is what the answer rests on."""
+    def _seconds(self, spec: FormSpec, share: float) -> float:
+        """Return the time for making a form; one that an earlier process made and leads is what the answer rests on."""
         if self.journal.held(spec):
             return max(self.budget, LEADER_SECONDS)
-        left = MAKING_SHARE * self.budget - (time.monotonic() - self.began)
+        left = self.seconds_left(share)
         return max(MOST_OF_THE_REST * left, min(left, LEAST_MAKING_SECONDS))
 
-    def _again(self, known: Iterable[Entry]) -> set[FormSpec]:
-        """Return what is built anew though it was measured: the best of what was, and the best default."""
-        ranked = sorted((entry for entry in known if entry.holds), key=self._earlier_merit, reverse=True)
+    def _leaders(self, known: Iterable[Entry]) -> set[FormSpec]:
+        """Return what is built again although it was measured: the best form, and the best default."""
+        ranked = sorted((entry for entry in known if entry.holds), key=self.contenders.merit, reverse=True)
+        self._leading = self.contenders.merit(ranked[0]) if ranked else 0.0
         defaults = [entry for entry in ranked if entry.spec.is_default]
         return {entry.spec for entry in (*ranked[:1], *defaults[:1])}
 
-    def _earlier_merit(self, entry: Entry) -> float:
-        assert entry.latency is not None  # it was measured
-        return -float(entry.size_bytes) if self.contenders.by_size else entry.latency.speedup
+    def _makes_again(self, known: Entry) -> bool:
+        """Return whether a form that was measured may become the answer, so that it has to be made again."""
+        return known.spec in self._again or (known.holds and self.contenders.merit(known) > self._leading)

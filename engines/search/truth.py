@@ -17,6 +17,7 @@ from engines.search.entry import Entry
 from engines.spec.tolerances import TOLERANCES
 from engines.tensors import Arrays
 from engines.tensors.samples import Samples
+from engines.tensors.signature import TensorSpec
 
 Run = Callable[[Arrays], Arrays]
 Judge = Callable[[Run], float]
@@ -33,11 +34,11 @@ class Thresholds:
 
     Attributes:
         error: Largest relative error of a form in FP32.
-        max_degradation: Largest loss of the metric, in points; 0 where accuracy is told and decides nothing.
+        max_degradation: Largest loss of the metric, in points; None if accuracy is reported and decides nothing.
     """
 
     error: float = 1e-4
-    max_degradation: float = 0.0
+    max_degradation: float | None = None
 
 
 STRICT = Thresholds()
@@ -52,8 +53,10 @@ class Truth:
         samples: What both compute on.
         thresholds: What forms have to keep.
         classifier: Whether outputs are scores of classes.
-        judge: Measures accuracy; None where there is no data.
+        judge: Measures accuracy; None if there is no data.
         source_accuracy: The metric of the source form, once it was measured.
+        metric: Name of the metric, for people.
+        waived: Whether the baseline may compute something else than the source, as the user said.
     """
 
     source: Source
@@ -62,6 +65,8 @@ class Truth:
     classifier: bool = False
     judge: Judge | None = None
     source_accuracy: float | None = None
+    metric: str = "the metric"
+    waived: bool = False
 
     @functools.cached_property
     def expected(self) -> list[Arrays]:
@@ -92,8 +97,9 @@ class Truth:
             parity.add(expected, actual)
         threshold = self.thresholds.error if spec.precision == _LOSSLESS else 0.0
         report = parity.report(TOLERANCES[spec.precision].at(threshold), self.samples)
-        if self._bounded and spec.precision != _LOSSLESS and report.verdict is not Verdict.PASS:
-            return replace(report, waiver=judged_by_accuracy("the metric", self.thresholds.max_degradation))
+        allowed = self._allowed
+        if allowed is not None and spec.precision != _LOSSLESS and report.verdict is not Verdict.PASS:
+            return replace(report, waiver=judged_by_accuracy(self.metric, allowed))
         return report
 
     def objection(self, spec: FormSpec, report: ParityReport, *, is_baseline: bool = False) -> EngineFailure | None:
@@ -104,7 +110,7 @@ class Truth:
         """
         lossless = spec.precision == _LOSSLESS
         borne = {Verdict.PASS} if lossless and not is_baseline else {Verdict.PASS, Verdict.WARN}
-        if report.verdict in borne or (self._bounded and not lossless):
+        if report.verdict in borne or (self._allowed is not None and not lossless) or (is_baseline and self.waived):
             return None
         return EngineFailure(
             FailureReason.PARITY_FAILED,
@@ -139,14 +145,39 @@ class Truth:
         return "", ""
 
     @property
-    def _bounded(self) -> bool:
-        return self.judge is not None and self.thresholds.max_degradation > 0
+    def _allowed(self) -> float | None:
+        """Points that a form may lose; None if accuracy decides nothing."""
+        return self.thresholds.max_degradation if self.judge is not None else None
+
+    @functools.cached_property
+    def _floating(self) -> frozenset[str]:
+        names = {name for name, array in self.expected[0].items() if array.dtype.kind == "f"}
+        return frozenset(names or self.expected[0])
+
+    def fidelity(self, report: ParityReport) -> tuple[float, float]:
+        """Return the lowest cosine and the lowest SQNR, in decibels, over the floating-point outputs."""
+        compared = [output for output in report.outputs if output.output in self._floating]
+        return min(output.cosine for output in compared), min(output.sqnr_db for output in compared)
+
+    def score(self, entry: Entry) -> float:
+        """Return the figure that decides how good a form is: its accuracy if that is bounded, else its cosine."""
+        if entry.accuracy is not None and self._allowed is not None:
+            return entry.accuracy
+        return self.fidelity(entry.parity)[0] if entry.parity else -1.0
+
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Return the specs of the outputs, wide enough for every shape seen."""
+        specs = {spec.name: spec for spec in self.source.signature.outputs}
+        for outputs in self.expected:
+            specs = {name: spec.including(outputs[name].shape) for name, spec in specs.items()}
+        return tuple(specs.values())
 
     def accuracy_objection(self, spec: FormSpec, accuracy: float) -> EngineFailure | None:
         """Return why a form's accuracy rules it out; None where it does not, nor where nothing bounds it."""
-        if self.source_accuracy is None or not self._bounded:
+        allowed = self._allowed
+        if self.source_accuracy is None or allowed is None:
             return None
-        lost, allowed = (self.source_accuracy - accuracy) * 100, self.thresholds.max_degradation
+        lost = (self.source_accuracy - accuracy) * 100
         if lost <= allowed + 1e-9:  # not for a metric that is no number
             return None
         return EngineFailure(

@@ -12,8 +12,7 @@ from typing import Protocol
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes.form import FormSpec, Made
 from engines.sandbox.deadline import Overrun, at_most
-from engines.search.entry import Entry
-from engines.search.tournament import Contender
+from engines.search.entry import Entry, FormContender
 from engines.search.truth import Truth
 from engines.timing.paired import CALLS_PER_TURN, SLOW_CALL_SECONDS
 from engines.timing.process import PATIENCE_SECONDS, FormProcess
@@ -63,7 +62,7 @@ class Workbench:
     source_seconds: float = 0.0
     _too_short: dict[tuple[str, ...], float] = field(default_factory=dict)
 
-    def attempt(self, entry: Entry, seconds: float) -> Contender | None:
+    def attempt(self, entry: Entry, seconds: float) -> FormContender | None:
         """Make, open and check a form; return None where it failed, with the failure or a note in its entry.
 
         Args:
@@ -74,8 +73,8 @@ class Workbench:
             entry.made = self._make(entry, seconds)
             if entry.made is None:
                 return None
-            entry.size_bytes, entry.quantizer = entry.made.form.size_bytes, entry.made.quantizer
-            contender = self.open(entry, max(LEAST_PATIENCE_SECONDS, seconds))
+            entry.size_bytes = entry.made.form.size_bytes
+            contender = self.open(entry, min(max(LEAST_PATIENCE_SECONDS, seconds), PATIENCE_SECONDS))
         except Exception as error:  # what a form answers may be anything, and other forms do not depend on it
             entry.failure = _failure(entry.spec, "compared with the source", error)
             log.info("%s: %s", entry.spec.name, entry.failure.message)
@@ -85,7 +84,7 @@ class Workbench:
             return None
         return contender
 
-    def source_form(self, specs: Sequence[FormSpec]) -> tuple[Contender, list[Entry]]:
+    def source_form(self, specs: Sequence[FormSpec]) -> tuple[FormContender, list[Entry]]:
         """Make and open the source form: the first of some that can be made and computes what the source computes.
 
         Returns also those before it, with why they cannot stand for the source: a traced network is not the network.
@@ -115,7 +114,7 @@ class Workbench:
             raise
         return process
 
-    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, candidate: bool = True) -> Contender:
+    def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, candidate: bool = True) -> FormContender:
         """Open a form that was made and compare it with the truth: parity, and why it fails where it does.
 
         Args:
@@ -139,14 +138,16 @@ class Workbench:
             self.source_seconds = time.monotonic() - start
         try:
             entry.parity = self.truth.parity(entry.spec, process.answers(self.truth.samples.feeds))
-            entry.failure = self.truth.objection(entry.spec, entry.parity, is_baseline=not candidate)
+            objection = self.truth.objection(entry.spec, entry.parity, is_baseline=not candidate)
+            if not (candidate and entry.spec.quantizer):  # a quantized form may be repaired, if it is fast
+                entry.failure = objection
             call_seconds = 0.0 if entry.failure else self.call_seconds(process)
         except BaseException:
             process.close()
             raise
         entry.memory_bytes = process.memory_bytes
         process.patience = PATIENCE_SECONDS
-        return Contender(entry, process, call_seconds)
+        return FormContender.of(entry, process, call_seconds, objection)
 
     def call_seconds(self, process: FormProcess) -> float:
         """Give a process the feed that is timed, and nothing else; return the time of a call, roughly.
@@ -161,7 +162,7 @@ class Workbench:
         process.run([self.truth.samples.feeds[self.feed]])
         return process.turn(TIMED, 1)[0]
 
-    def judge(self, contender: Contender) -> bool:
+    def judge(self, contender: FormContender) -> bool:
         """Measure a form's accuracy where there is a judge; return whether it may go on."""
         entry, judge = contender.entry, self.truth.judge
         if judge is None or entry.accuracy is not None:
@@ -173,9 +174,9 @@ class Workbench:
             entry.failure = _failure(entry.spec, "judged on the data", error)
         return entry.failure is None
 
-    def _source_form(self, entry: Entry) -> Contender:
+    def _source_form(self, entry: Entry) -> FormContender:
         entry.made = made = self.maker.make(entry.spec)
-        entry.size_bytes, entry.quantizer = made.form.size_bytes, made.quantizer
+        entry.size_bytes = made.form.size_bytes
         contender = self.open(entry, candidate=False)
         try:
             if entry.failure is None and self.judge(contender):

@@ -16,7 +16,7 @@ from pathlib import Path
 from engines.graph.hygiene import external_files, load_model
 from engines.graph.precision import QUANTIZED, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
-from engines.runtimes.form import FormSpec
+from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.onnxruntime.dynamic_graph import quantize_by_default, quantize_products
@@ -97,7 +97,7 @@ class OnnxRuntime(HostRuntime):
             yield from streamed(main, now.threads)
         yield from main
         if now.quantizes:
-            yield Candidate(self._form("INT8", _BOUND, quantizer="quantized"), 59)
+            yield Candidate(self._form("INT8", _BOUND, quantizer=OPEN_QUANTIZER), 59)
         yield Candidate(self._form("FP32", _BOUND), 58)  # nothing to make, and what wins most on tiny models
         if now.threads > 1:
             yield Candidate(self._form("FP32", _BOUND, ("threads", "1")), 55)
@@ -109,7 +109,7 @@ class OnnxRuntime(HostRuntime):
 
     def baselines(self, now: Situation) -> Iterator[Candidate]:
         """Yield the graph as it is: it stands for sources that are graphs, and for networks that nothing else runs."""
-        yield Candidate(self._form("INT8", quantizer="quantized") if now.is_quantized else self._form("FP32"), 0)
+        yield Candidate(self._form("INT8", quantizer=OPEN_QUANTIZER) if now.is_quantized else self._form("FP32"), 0)
 
     def _main(self, now: Situation) -> Iterator[Candidate]:
         weights = self._form("INT8", ("weights", "int8"))
@@ -124,7 +124,7 @@ class OnnxRuntime(HostRuntime):
             yield Candidate(weights, 77)
             yield Candidate(self._form("INT8", _DEFAULT_WEIGHTS), 76)
         if now.quantizes:
-            yield Candidate(self._form("INT8", quantizer="quantized"), 67)
+            yield Candidate(self._form("INT8", quantizer=OPEN_QUANTIZER), 67)
 
     def _form(self, precision: str, *knobs: tuple[str, str], quantizer: str = "") -> FormSpec:
         return FormSpec(self.name, precision, quantizer, knobs=knobs)

@@ -17,7 +17,7 @@ from typing import Any
 from engines.failures import EngineFailure
 from engines.graph.precision import QUANTIZED, not_quantized, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
-from engines.runtimes.form import FormSpec
+from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.openvino.models import compress_weights, is_quantized, name_by_position, read_network
@@ -116,7 +116,7 @@ class OpenVino(HostRuntime):
         if now.goal == "INT8":
             yield Candidate(weights, 78)
         if now.quantizes:
-            yield Candidate(FormSpec(self.name, "INT8", "quantized"), 68)
+            yield Candidate(FormSpec(self.name, "INT8", OPEN_QUANTIZER), 68)
 
     def _form(self, precision: str, *knobs: tuple[str, str]) -> FormSpec:
         return FormSpec(self.name, precision, knobs=knobs)

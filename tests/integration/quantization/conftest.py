@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import pytest
 
-from engines.quantization import choosing
-from engines.timing import paired as profile
+from engines.quantization import component
+from engines.search import contenders, final
 from tests.integration.quantization.workbench import QuantizationBench
 
 
@@ -20,7 +19,6 @@ def bench(tmp_path: Path) -> QuantizationBench:
 
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    def short(*args: object, budget_seconds: float, **kwargs: object) -> object:
-        return profile.profile(*args, budget_seconds=0.02, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(choosing, "profile", functools.wraps(profile.profile)(short))
+    monkeypatch.setattr(component, "FINAL_SECONDS", 0.1)
+    monkeypatch.setattr(contenders, "SCREEN_SECONDS", 0.02)
+    monkeypatch.setattr(final, "MOST_SECONDS", 0.0)

@@ -1,56 +1,41 @@
-"""What a runtime's quantization came to is known to the process that goes on with a search."""
+"""INT8 forms of an optimization are ordinary candidates, in the order in which they are promising."""
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import replace
+from itertools import pairwise
 
-import pytest
+from engines.optimization.eight_bit import offered_recipes
+from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
+from tests.unit.quantization import graphs
 
-from engines.failures import EngineFailure, FailureReason
-from engines.optimization.eight_bit import EightBit, EightBitForm
-from engines.search.journal import Death, Journal
-
-FORM = EightBitForm(Path("/scratch/net.onnx"), "NNCF, mixed", ("node_3",))
-
-
-class Tried(EightBit):
-    """Finds `FORM` for OpenVINO and nothing for others, and counts how often it looked."""
-
-    asked: int = 0
-
-    def _search(self, runtime: str, sessions: ExitStack) -> EightBitForm:
-        self.asked += 1
-        if runtime != "openvino":
-            raise EngineFailure(FailureReason.PARITY_FAILED, "No INT8 form holds.")
-        return FORM
+DEFAULT = FormSpec("onnxruntime", "FP32")
+OPENVINO, ORT = (FormSpec(runtime, "INT8", OPEN_QUANTIZER) for runtime in ("openvino", "onnxruntime"))
+BOUND = replace(ORT, knobs=(("binding", "bound"),))
+WEIGHTS = FormSpec("onnxruntime", "INT8", knobs=(("weights", "int8"),))
 
 
-def eight_bit(journal: Journal) -> Tried:
-    nothing = cast(Any, None)
-    return Tried(nothing, nothing, nothing, None, Path(), 1, 1.0, lambda _words: None, journal)
+def test_every_way_to_quantize_is_a_candidate_and_runtimes_take_turns() -> None:
+    specs = [DEFAULT, OPENVINO, ORT, BOUND]
+    recipes = offered_recipes(graphs.network(), specs, is_quantized=False)
+    found = recipes.put_into(specs)
+    assert (found[0], found[-1]) == (DEFAULT, BOUND)  # the quantizer of the last is that which proves best
+    assert [spec.runtime for spec in found[1:-1]] == ["openvino", "onnxruntime"] * 3
+    assert len(set(found)) == len(found)
+    assert {spec.quantizer for spec in found[1:-1]} <= {recipe.name for recipe in recipes.all}
+    assert {spec.runtime for spec in recipes.otherwise} == {"openvino", "onnxruntime"}
+    assert not set(recipes.otherwise) & set(found)
+    assert all(one.name != other.name for one, other in pairwise(sorted(found, key=lambda spec: spec.name)))
 
 
-def test_another_process_quantizes_nothing_again(tmp_path: Path) -> None:
-    path, risks = tmp_path / "net.json", list[str]()
-    first = eight_bit(Journal("net", path, risks.append))
-    assert first.make("openvino") is first.make("openvino") is FORM
-    with pytest.raises(EngineFailure, match="No INT8 form holds"):
-        first.make("onnxruntime")
-    assert risks == [
-        *("net: the quantization for openvino", ""),
-        *("net: the quantization for onnxruntime", ""),
-    ]
+def test_without_data_nothing_is_calibrated() -> None:
+    recipes = offered_recipes(graphs.network(), [DEFAULT, WEIGHTS], is_quantized=False)
+    assert recipes.put_into([DEFAULT, WEIGHTS]) == [DEFAULT, WEIGHTS]
+    assert recipes.all == []
 
-    death = Death(EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "It crashed with SIGSEGV."), time.monotonic())
-    deaths = {"net: tensorrt INT8 › the quantization for tensorrt": death}
-    second = eight_bit(Journal.open("net", path, risks.append, deaths))
-    assert second.make("openvino") == FORM
-    with pytest.raises(EngineFailure, match="No INT8 form holds"):
-        second.make("onnxruntime")
-    with pytest.raises(EngineFailure, match="SIGSEGV") as raised:
-        second.make("tensorrt")
-    assert raised.value.reason is FailureReason.TOOLCHAIN_CRASHED
-    assert second.asked == 0
+
+def test_quantization_that_a_source_carries_is_kept() -> None:
+    recipes = offered_recipes(graphs.network(), [OPENVINO, ORT, BOUND], is_quantized=True)
+    assert [spec.quantizer for spec in recipes.put_into([OPENVINO, ORT])] == ["kept as it is"] * 2
+    assert recipes.put_into([ORT]) == [replace(ORT, quantizer="kept as it is")]
+    assert recipes.otherwise == []

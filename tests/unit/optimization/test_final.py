@@ -6,25 +6,27 @@ import pytest
 
 from engines.runtimes.form import FormSpec, Made
 from engines.search.contenders import SCREEN_ROUNDS, Contenders
-from engines.search.entry import Entry
+from engines.search.entry import Entry, FormContender
 from engines.search.final import Final
-from engines.search.tournament import Contender, Tournament
 from engines.search.workbench import Workbench
 from engines.timing.process import FormProcess
+from engines.timing.tournament import Tournament
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT
 
 KNOB = FormSpec("onnxruntime", "FP32", knobs=(("spinning", "off"),))
 
 
-def timed(spec: FormSpec, milliseconds: float, size: int = 100) -> Contender:
+def timed(spec: FormSpec, milliseconds: float, size: int = 100) -> FormContender:
     """Return a form that took part in ten rounds, as if it had been measured."""
     turns = {number: milliseconds * (1 + 0.001 * (number % 3)) / 1000 for number in range(10)}
     closed = FormProcess.__new__(FormProcess)
     closed._closed, closed.memory_bytes = True, 0
-    return Contender(Entry(spec, size_bytes=size), closed, 0.0, turns, list(turns.values()))
+    found = FormContender.of(Entry(spec, size_bytes=size), closed, 0.0)
+    found.turns, found.calls = turns, list(turns.values())
+    return found
 
 
-def disturbed(form: Contender, rounds: set[int]) -> Contender:
+def disturbed(form: FormContender, rounds: set[int]) -> FormContender:
     """Return a form that took ten times as long in some rounds, because the machine did something else."""
     form.turns = {number: seconds * (10 if number in rounds else 1) for number, seconds in form.turns.items()}
     return form
@@ -34,9 +36,9 @@ def never(_made: Made) -> FormProcess:
     raise AssertionError("the source was not lost")
 
 
-def final(*members: Contender, source: float = 10.0, by_size: bool = False) -> tuple[Final, Contenders]:
-    standing = Contenders(Tournament(0, 1), timed(BASELINE, source), by_size, 1 << 40, never, list(members))
-    return Final(standing, cast(Workbench, None)), standing
+def final(*members: FormContender, source: float = 10.0, by_size: bool = False) -> tuple[Final, Contenders]:
+    contenders = Contenders(Tournament(0, 1), timed(BASELINE, source), by_size, 1 << 40, never, list(members))
+    return Final(contenders, cast(Workbench, None)), contenders
 
 
 def test_of_equals_the_simpler_wins_and_of_others_the_faster() -> None:
@@ -51,9 +53,21 @@ def test_the_best_default_is_always_in_the_final_and_who_is_not_says_so() -> Non
         timed(FormSpec("openvino", "FP32", knobs=(("streams", str(count)),)), 4.0 + count / 100) for count in (1, 2, 3)
     ]
     default = timed(OPENVINO, 4.5)
-    _, standing = final(*knobs, default)
-    assert standing.members == [*knobs[:2], default]
+    _, contenders = final(*knobs, default)
+    assert contenders.members == [*knobs[:2], default]
     assert knobs[2].entry.note == "eliminated after 10 rounds: 1.00x of the best"
+
+
+def test_the_leader_of_the_trials_takes_part_though_it_fell_behind() -> None:
+    forms = [timed(FormSpec("openvino", "FP32", knobs=(("streams", str(count)),)), 4.0 + count) for count in (1, 2, 3)]
+    contenders = Contenders(
+        Tournament(0, 1), timed(BASELINE, 10.0), by_size=False, memory_bytes=1 << 40, reopen=never, members=[*forms]
+    )
+    contenders.leader = forms[2]
+    contenders._keep(1)
+    assert contenders.members == [forms[0], forms[2]]
+    Final(contenders, cast(Workbench, None))
+    assert contenders.members == [forms[0], forms[2]]
 
 
 def test_a_gain_has_to_hold_against_both_processes_of_the_source() -> None:
@@ -67,20 +81,20 @@ def test_a_gain_has_to_hold_against_both_processes_of_the_source() -> None:
 
 def test_disturbed_rounds_of_the_source_hide_no_gain() -> None:
     control, source = (disturbed(timed(BASELINE, 10.0), rounds) for rounds in ({1, 4, 7}, {2, 5, 8}))
-    held, standing = final(timed(ORT, 4.0))
-    standing.baseline = source
-    assert standing.tournament.speed(control, source).high > 2.5
+    held, contenders = final(timed(ORT, 4.0))
+    contenders.baseline = source
+    assert contenders.tournament.speed(control, source).high > 2.5
     assert held._judge(held._choice(), control) == (True, "")
 
 
 def test_who_left_is_shown_by_what_it_was_beside_the_best() -> None:
     best, slow = timed(ORT, 5.0), timed(OPENVINO, 10.0)
     slow.entry.spec = KNOB
-    _, standing = final(best)
-    standing.members.append(slow)
-    standing._leave(slow)
+    _, contenders = final(best)
+    contenders.members.append(slow)
+    contenders._leave(slow)
     best.turns = {number: seconds / 2 for number, seconds in best.turns.items()}  # the final finds it twice as fast
-    standing.settle()
+    contenders.settle()
     assert best.entry.latency is not None
     assert slow.entry.latency is not None
     assert round(best.entry.latency.speedup, 2) == 4.0
@@ -89,8 +103,8 @@ def test_who_left_is_shown_by_what_it_was_beside_the_best() -> None:
 
 def test_size_compares_bytes() -> None:
     small, fast = timed(KNOB, 20.0, size=50), timed(ORT, 1.0, size=100)
-    held, standing = final(small, fast, by_size=True)
-    assert standing.ranked == [small, fast]
+    held, contenders = final(small, fast, by_size=True)
+    assert contenders.ranked == [small, fast]
     assert held._choice() is small
     assert held._judge(small, timed(BASELINE, 10.0)) == (True, "")
     gain, reason = held._judge(timed(KNOB, 1.0, size=99), timed(BASELINE, 10.0))
@@ -109,17 +123,19 @@ def test_forms_that_never_met_are_compared_by_way_of_the_source() -> None:
     source = timed(BASELINE, 10.0)
     slow.turns = {number + 100: seconds for number, seconds in slow.turns.items()}
     source.turns |= {number + 100: seconds for number, seconds in source.turns.items()}
-    standing = Contenders(
+    contenders = Contenders(
         Tournament(0, 1), source, by_size=False, memory_bytes=1 << 40, reopen=never, members=[best, slow]
     )
-    standing._leave(slow)
+    contenders._leave(slow)
     assert slow.entry.note == "eliminated after 10 rounds: 0.50x of the best"
 
 
 def test_long_rounds_are_few_at_the_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     least: list[int] = []
 
-    def rounds(_self: Tournament, contenders: list[Contender], _seconds: float, **bounds: int) -> list[Contender]:
+    def rounds(
+        _self: Tournament, contenders: list[FormContender], _seconds: float, **bounds: int
+    ) -> list[FormContender]:
         least.append(bounds["least"])
         return list(contenders)
 

@@ -84,5 +84,5 @@ def test_made_forms_survive_json(spec: FormSpec) -> None:
     form = BuiltForm(
         spec.runtime, "cpu-x86-64", spec.precision, Path("/forms/a"), ("model.onnx", "data"), ("y",), {"k": "v"}
     )
-    made = Made(spec, form, "a quantizer")
+    made = Made(spec, form)
     assert Made.from_dict(made.to_dict()) == made

@@ -18,7 +18,7 @@ FATAL = FormSpec("inductor", "FP32")
 
 
 def again(path: Path) -> Journal:
-    deaths = {"net: inductor FP32 › the bad step": Death(CRASH, time.monotonic())}
+    deaths = {f"net: {step}": Death(CRASH, time.monotonic()) for step in ("inductor FP32", "the bad step")}
     return Journal.open("net", path, lambda _step: None, deaths)
 
 
@@ -27,12 +27,11 @@ def test_what_was_written_is_found_by_the_process_that_goes_on(tmp_path: Path) -
     journal, failure = Journal("net", path), EngineFailure(FailureReason.TIMEOUT, "No answer.")
     began = journal.begin()
     journal.keep([Entry(ORT, failure=failure), Entry(OPENVINO, note="not made within 5 s")])
-    journal.keep_made("a step", {"graph": "here"})
 
     found = again(path)
     assert found.begin() >= began  # later by the time since the death
-    assert found.made("a step") == {"graph": "here"}
-    assert found.made("another") is None
+    assert found.died_of("the bad step")
+    assert not found.died_of("another")
     entry = found.find(OPENVINO)
     assert entry is not None
     assert entry.note == "not made within 5 s"
@@ -40,12 +39,10 @@ def test_what_was_written_is_found_by_the_process_that_goes_on(tmp_path: Path) -
     assert entry.failure is not None
     assert entry.failure.reason is FailureReason.TIMEOUT  # it may pass, and is not tried again nevertheless
     assert not found.held(ORT)
-    with pytest.raises(EngineFailure, match=r"^the bad step ended the process .* SIGSEGV"):
-        found.made("the bad step")
-    fatal = found.find(FATAL)  # the form, of whose making the step was a part
+    fatal = found.find(FATAL)
     assert fatal is not None
     assert fatal.failure is not None
-    assert fatal.failure.message.startswith("inductor FP32 › the bad step ended the process")
+    assert fatal.failure.message.startswith("inductor FP32 ended the process")
 
 
 def test_a_work_that_begins_anew_does_not_read_what_lies_there(tmp_path: Path) -> None:
@@ -55,12 +52,11 @@ def test_a_work_that_begins_anew_does_not_read_what_lies_there(tmp_path: Path) -
     assert again(tmp_path / "absent.json").find(ORT) is None
 
 
-def test_steps_lie_within_steps() -> None:
+def test_a_step_is_over_also_if_it_fails() -> None:
     said: list[str] = []
-    journal = Journal("net", risk=said.append)
-    with pytest.raises(KeyError), journal.risking("outer"), journal.risking("inner"):
+    with pytest.raises(KeyError), Journal("net", risk=said.append).risking("a step"):
         raise KeyError
-    assert said == ["net: outer", "net: outer › inner", "net: outer", ""]
+    assert said == ["net: a step", ""]
 
 
 def test_the_time_in_which_the_source_is_read_again_is_no_part_of_the_search(tmp_path: Path) -> None:

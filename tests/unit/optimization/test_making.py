@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,6 @@ from engines.search.plan import baselines
 from engines.spec.template import Component
 from tests.unit.optimization import forms
 from tests.unit.runtimes.building import CPU
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What stands in for a quantized component."""
-
-    graph: Path
-    quantizer: str = "some quantizer"
 
 
 def network() -> Prepared:
@@ -97,9 +88,9 @@ def test_forms_of_different_knobs_lie_apart(tmp_path: Path) -> None:
 def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) -> None:
     asked = []
 
-    def eight_bit(runtime: str) -> Ready:
-        asked.append(runtime)
-        return Ready(forms.graph(tmp_path / "other.onnx"))
+    def quantize(spec: FormSpec) -> Path:
+        asked.append(spec)
+        return forms.graph(tmp_path / "other.onnx")
 
     spec = FormSpec("onnxruntime", "FP32", "quantized")  # what it made is in floating point here: the source counts
     maker = Maker(
@@ -108,14 +99,13 @@ def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) ->
         tmp_path,
         1,
         0,
-        eight_bit,
+        quantize,
     )
     made = maker.make(spec)
     assert made.form.entry.read_bytes() == (tmp_path / "other.onnx").read_bytes()
-    assert made.quantizer == "some quantizer"
-    assert asked == ["onnxruntime"]
+    assert asked == [spec]
     with pytest.raises(EngineFailure, match="needs data to calibrate on") as caught:
-        dataclasses.replace(maker, eight_bit=None).make(spec)
+        dataclasses.replace(maker, quantize=None).make(spec)
     assert caught.value.reason is FailureReason.INVALID_SPEC
 
 

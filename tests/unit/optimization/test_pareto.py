@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.failures import EngineFailure, FailureReason
-from engines.search.entry import Entry
-from engines.search.pareto import dominates, mark
+from engines.search.entry import Entry, dominates, mark_pareto
 from engines.timing.paired import Latency
 from tests.unit.optimization.forms import ORT
 
@@ -23,13 +22,13 @@ def test_only_what_nothing_beats_everywhere_is_marked() -> None:
     failed.failure = EngineFailure(FailureReason.PARITY_FAILED, "wrong")
     unmeasured = Entry(ORT, size_bytes=1)
     everyone = [fast, exact, small, beaten, failed, unmeasured]
-    mark(everyone)
+    mark_pareto(everyone)
     assert [one.pareto for one in everyone] == [True, True, True, False, False, False]
 
 
 def test_equals_stand_beside_each_other() -> None:
     twins = [entry(2.0, 0.70001, 10), entry(2.0, 0.70002, 10)]
-    mark(twins)
+    mark_pareto(twins)
     assert all(twin.pareto for twin in twins)
 
 
@@ -42,5 +41,5 @@ def test_two_never_dominate_each_other(first: tuple[float, float, float], second
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8))
 def test_something_is_always_on_the_front(figures: list[tuple[int, int, int]]) -> None:
     entries = [entry(float(speedup), accuracy / 4, size) for speedup, accuracy, size in figures]
-    mark(entries)
+    mark_pareto(entries)
     assert any(one.pareto for one in entries)

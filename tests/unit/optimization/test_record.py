@@ -50,13 +50,13 @@ def test_an_entry_comes_back_whole_and_says_who_measured_it() -> None:
     assert read(again).find("key").measured_by == name  # type: ignore[union-attr]
 
 
-def test_a_quantizer_is_known_by_its_words_alone() -> None:
-    spec, record = FormSpec("openvino", "INT8", "quantized"), Record()
-    record.put("named", Entry(spec, latency=SPEED, quantizer="NNCF"))
-    record.put("unknown", Entry(spec, latency=SPEED))
-    assert [found.quantizer for key in ("named", "unknown") if (found := read(record).find(key))] == ["NNCF", ""]
-    record.measurements["unknown"]["quantizer"] = "quantized"  # as records once had it
-    assert record.find("unknown").quantizer == ""  # type: ignore[union-attr]
+def test_a_quantized_form_is_known_by_its_quantizer_and_the_nodes_that_it_keeps() -> None:
+    record, specs = Record(), [FormSpec("openvino", "INT8", "NNCF", kept=kept) for kept in ((), ("b", "a"))]
+    for number, spec in enumerate(specs):
+        record.put(str(number), Entry(spec, latency=SPEED))
+    found = [entry.spec for number in range(2) if (entry := read(record).find(str(number)))]
+    assert found == specs
+    assert [spec.quantized_by for spec in found] == ["NNCF", "NNCF, 2 nodes in floating point"]
 
 
 def test_failures_come_back_but_those_that_may_pass() -> None:

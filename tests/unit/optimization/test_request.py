@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.optimization.eight_bit import quantization_request
 from engines.optimization.request import DEFAULT_BUDGET_SECONDS, OptimizationRequest
 
 
@@ -78,13 +77,3 @@ def test_accuracy_is_measured_on_models_of_one_component() -> None:
     source = {"source_file": "m.onnx"}
     values["conversion"]["template"]["components"] = [{**first, **source}, {**first, **source, "name": "other"}]
     assert "this one has 2" in refused(values).message
-
-
-def test_its_quantization_is_static_and_bounded_as_the_optimization_is() -> None:
-    bounded = OptimizationRequest.parse({**work(max_degradation=0.5, metric="top1"), "evaluation": {}})
-    asked = quantization_request(bounded, "openvino")
-    assert asked.conversion.template.runtime == "openvino"
-    assert (asked.spec.kind, asked.spec.arithmetic, asked.spec.method_is_open) == ("STATIC", "INT8", True)
-    assert asked.spec.accuracy is not None
-    assert (asked.spec.accuracy.max_degradation, asked.spec.accuracy.metric) == (0.5, "top1")
-    assert quantization_request(OptimizationRequest.parse(work()), "openvino").spec.accuracy is None

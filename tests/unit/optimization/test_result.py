@@ -47,7 +47,7 @@ def component(name: str, *, gain: bool = True, **more: Any) -> OptimizedComponen
     assert best.latency is not None
     profile = ProfileReport((baseline.latency, best.latency), baseline.latency, 9, 2, 1, "a CPU")
     reason = "" if gain else "The best form is not faster beyond the noise of 1.02x."
-    found = SearchResult([best, failed], baseline, chosen, not gain, reason, profile, Record())
+    found = SearchResult([best, failed], baseline, chosen, best, not gain, reason, profile, Record())
     form = BuiltForm(chosen.spec.runtime, "cpu-x86-64", "FP32", Path(), ("m",), ("y",))
     packaged = PackagedComponent(Component(name=name), form, Signature((), ()), {}, PARITY, profile)
     return OptimizedComponent(packaged, found, SAMPLES, **more)
@@ -112,7 +112,7 @@ def test_throughput_is_of_as_many_calls_at_once_as_there_are_streams() -> None:
 
 def test_accuracy_quantizer_and_warnings_are_told() -> None:
     done = component("net", metric="top1", source_accuracy=0.9, warnings=("Few samples.",))
-    done.found.entries[0].quantizer = "NNCF"
+    done.found.entries[0].spec = FormSpec("onnxruntime", "INT8", "NNCF")
     found = result(done)
     assert (found["metric"], found["source_accuracy"], found["warnings"]) == ("top1", 0.9, ["Few samples."])
     assert found["candidates"][1]["quantizer"] == "NNCF"

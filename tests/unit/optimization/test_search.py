@@ -19,6 +19,7 @@ from engines.search.entry import Entry
 from engines.search.final import ALONE_ROUNDS
 from engines.search.journal import Death, Journal
 from engines.search.record import Record
+from engines.search.request import Plan, Settings
 from engines.search.search import SearchResult, search
 from engines.search.truth import STRICT, Judge, Run, Truth
 from engines.search.workbench import Workbench
@@ -50,9 +51,9 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
         maker = TestMaker(tmp_path)
         before = descendants(os.getpid())
         truth = Truth(given.source, given.samples, STRICT, judge=judge)
-        result = search(
-            specs, maker, given, truth, baselines or [BASELINE], workdir=tmp_path / "runners", threads=1, **options
-        )
+        plan = Plan(baselines or [BASELINE], specs, options.pop("otherwise", ()), options.pop("nodes", None))
+        told = {name: options.pop(name) for name in ("earlier", "progress", "journal") if name in options}
+        result = search(plan, maker, given, truth, Settings(tmp_path / "runners", 1, **options), **told)
         assert descendants(os.getpid()) == before  # no process is left
         assert list((tmp_path / "runners").iterdir()) == []
         return result, maker
@@ -231,13 +232,13 @@ def test_another_process_goes_on_where_one_died(searched: Searcher, tmp_path: Pa
     slow_start, deadly, late = SLOW_BASELINE, fault("deadly"), fault("late")
     specs = [fault("wrong"), ORT, OPENVINO]
     first = Journal("net", path, risks.append)
-    searched(specs, slow_start, budget_seconds=20.0, journal=first)
+    searched(specs, slow_start, budget_seconds=60.0, journal=first)
     assert risks == [words for spec in specs for words in (f"net: {spec.name}", "")]
 
     death = EngineFailure(FailureReason.OUT_OF_MEMORY, "It took 3 GiB.")
     deaths = {f"net: {deadly.name}": Death(death, time.monotonic())}
     second = Journal.open("net", path, risks.append, deaths)
-    result, maker = searched([*specs, deadly, late], slow_start, budget_seconds=20.0, journal=second)
+    result, maker = searched([*specs, deadly, late], slow_start, budget_seconds=60.0, journal=second)
     entries = by_spec(result)
     assert maker.asked == [slow_start, ORT, late]  # the leader, which the answer rests on, and what was not tried
     assert entries[fault("wrong")].failure is not None

@@ -1,8 +1,6 @@
-"""Choice, verdicts by cosine, and causes, on made-up figures and a tiny graph."""
+"""Verdicts by cosine, and causes of slowness, on made-up figures and a tiny graph."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +9,6 @@ from onnx import helper
 
 from engines.parity.comparison import Comparison
 from engines.parity.report import Verdict
-from engines.quantization.choosing import faster_than_source, fastest
 from engines.quantization.no_gain import no_gain_reason, node_times
 from engines.runtimes.protocol import BuiltForm
 from engines.spec.tolerances import TOLERANCES
@@ -25,19 +22,6 @@ def latency(name: str, speedup: float, spread: float = 0.0) -> Latency:
 def report(control_spread: float, **speedups: float) -> ProfileReport:
     forms = tuple(latency(name, speedup) for name, speedup in speedups.items())
     return ProfileReport((latency("source", 1.0), *forms), latency("source", 1.0, control_spread), 9, 1, 1, "cpu")
-
-
-def form(name: str) -> Any:
-    return SimpleNamespace(name=name)
-
-
-def test_a_later_form_wins_only_beyond_noise() -> None:
-    forms = [form("simple"), form("other")]
-    assert fastest(report(0.05, simple=2.0, other=2.05), forms).name == "simple"  # type: ignore[union-attr]
-    assert fastest(report(0.05, simple=2.0, other=2.2), forms).name == "other"  # type: ignore[union-attr]
-    assert fastest(report(0.05), forms) is None
-    assert faster_than_source(report(0.05, simple=1.2), form("simple"))
-    assert not faster_than_source(report(0.3, simple=1.2), form("simple"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.quantization.ladder import MOST_RUNGS, climb
+from engines.search.ladder import MOST_RUNGS, climb
 
 
 @dataclass(frozen=True)

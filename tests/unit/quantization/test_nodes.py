@@ -6,7 +6,7 @@ from onnx import helper
 
 from engines.failures import EngineFailure
 from engines.graph.nodes import check_excluded, name_nodes, separate_integers
-from engines.quantization.plan import is_transformer
+from engines.quantization.recipes import is_transformer
 
 
 def graph(*nodes: onnx.NodeProto) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from engines.quantization.piece_noise import Noise
 from engines.quantization.pieces import cut
-from engines.quantization.sensitivity import NodeSensitivity, exclude_order, sensitivities
+from engines.quantization.sensitivity import sensitivities
 from engines.quantization.weights import compress_weights
 from tests.unit.quantization import graphs, quantized
 from tests.unit.quantization.graphs import cosine, graph, image_feeds, network, run, value, weights
@@ -151,15 +151,6 @@ def test_a_graph_in_floating_point_has_no_pieces() -> None:
     assert sensitivities(network(), network(), image_feeds()) == []
     with pytest.raises(ValueError, match="at least one feed"):
         sensitivities(network(), network(), [])
-
-
-def test_groups_grow_and_end_before_nothing_is_quantized() -> None:
-    found = [NodeSensitivity(f"n{index}", "Conv", float(index)) for index in range(11)]
-    groups = list(exclude_order(found))
-    assert [len(group) for group in groups] == [1, 2, 4, 8, 10]
-    assert all(group == [entry.node for entry in found[: len(group)]] for group in groups)
-    assert list(exclude_order(found[:1])) == []
-    assert list(exclude_order(found[:2])) == [["n0"]]
 
 
 def test_lost_values_are_noise_and_equal_ones_none() -> None:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.runtimes.form import FormSpec, Made
-from engines.search.entry import Entry
-from engines.search.tournament import (
+from engines.tensors.samples import Samples
+from engines.tensors.signature import TensorSpec
+from engines.timing.process import FormProcess
+from engines.timing.tournament import (
     MOST_CALLS,
     TURN_SECONDS,
     Contender,
@@ -18,9 +20,6 @@ from engines.search.tournament import (
     calls_of_turn,
     timed_feed,
 )
-from engines.tensors.samples import Samples
-from engines.tensors.signature import TensorSpec
-from engines.timing.process import FormProcess
 from tests.unit.optimization.forms import ORT, form, ones
 
 SLOWER = FormSpec("onnxruntime", "FP32", knobs=(("test", "more"),))
@@ -29,7 +28,7 @@ SLOWER = FormSpec("onnxruntime", "FP32", knobs=(("test", "more"),))
 def contender(folder: Path, spec: FormSpec, layers: int) -> Contender:
     opened = FormProcess.open(Made(spec, form(folder, layers=layers)), 1, folder)
     opened.run([ones(4)])
-    return Contender(Entry(spec), opened, min(opened.turn(0, 3)))
+    return Contender(spec.name, opened, min(opened.turn(0, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +87,7 @@ def test_one_that_dies_leaves_and_the_others_go_on(pair: list[Contender]) -> Non
     tournament.rounds(pair, 0.0, least=2)
     dies.process.close()
     assert tournament.rounds(pair, 0.0, least=2) == [stays]
-    assert dies.entry.failure is not None
+    assert dies.failure is not None
     assert len(stays.turns) == 4
 
 

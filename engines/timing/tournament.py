@@ -12,11 +12,11 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from engines.failures import EngineFailure
-from engines.search.entry import Entry
 from engines.tensors.samples import Samples
 from engines.tensors.signature import TensorSpec
 from engines.timing.paired import CALLS_PER_TURN, SLOW_CALL_SECONDS, Latency, median_interval, paired_latency
@@ -38,33 +38,38 @@ class Contender:
     """A form that takes turns.
 
     Attributes:
-        entry: What is known of it.
+        name: Name of the form.
         process: The form, open.
-        call_seconds: Time of a call, roughly, from which the length of its turns follows.
+        call_seconds: Rough time of a call, which sets the length of its turns.
         turns: Seconds of a call in each round that it took part in.
         calls: Seconds of each timed call.
+        failure: Why it stopped taking part; None if it did not.
     """
 
-    entry: Entry
+    name: str
     process: FormProcess
     call_seconds: float
     turns: dict[int, float] = field(default_factory=dict)
     calls: list[float] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Name of its form."""
-        return self.entry.spec.name
+    failure: EngineFailure | None = None
 
     @property
     def median(self) -> float:
         """Median seconds of a call."""
         return float(np.median(self.calls))
 
+    def fail(self, failure: EngineFailure) -> None:
+        """Note why it takes no further part, and end its process."""
+        self.failure = failure
+        self.process.close()
+
     def forget(self) -> None:
-        """Start over: what chose a form is not what describes it."""
+        """Start over: the rounds that chose a form flatter it."""
         self.turns.clear()
         self.calls.clear()
+
+
+AnyContender = TypeVar("AnyContender", bound=Contender)
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,8 @@ class Tournament:
         self._order = random.Random(self.seed)  # noqa: S311  # an order, not a secret
 
     def rounds(
-        self, contenders: Sequence[Contender], seconds: float, *, least: int = LEAST_ROUNDS, most: int = MOST_ROUNDS
-    ) -> list[Contender]:
+        self, contenders: Sequence[AnyContender], seconds: float, *, least: int = LEAST_ROUNDS, most: int = MOST_ROUNDS
+    ) -> list[AnyContender]:
         """Give turns to all until the time is over, and at least in some rounds; return those that did not fail.
 
         One that fails or dies leaves with its failure in its entry; the others go on.
@@ -113,8 +118,7 @@ class Tournament:
                 try:
                     self._turn(contender, slow=slow)
                 except EngineFailure as failure:
-                    contender.entry.failure = failure
-                    contender.process.close()
+                    contender.fail(failure)
                     alive.remove(contender)
             done += 1
         return alive

@@ -1,0 +1,117 @@
+"""Which quantizers are tried for a scheme and a runtime, in which order, and which are tried if none of them holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engines.quantization.direct_quantizers import AsItIs, CompressedWeights, Half
+from engines.quantization.nncf_quantizers import Nncf
+from engines.quantization.onnxruntime_quantizers import Dynamic, StaticQdq
+from engines.quantization.quantizers import Quantizer, Settings
+from engines.quantization.request import QuantizationSpec
+from engines.runtimes import runtimes
+from engines.runtimes.form import FormSpec
+from engines.runtimes.opened import products_saturate
+from engines.runtimes.protocol import Integers
+from engines.runtimes.source import GRAPH
+
+_ATTENTION = frozenset({"LayerNormalization", "SkipLayerNormalization", "Attention", "MultiHeadAttention"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A quantizer with its settings."""
+
+    quantizer: Quantizer
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """The quantizer and its settings in words."""
+        return self.quantizer.name(self.settings)
+
+    @property
+    def spec(self) -> FormSpec:
+        """The form that it makes."""
+        return FormSpec(self.settings.runtime, self.settings.precision, self.name)
+
+
+def settings_of(spec: QuantizationSpec, model: Any, runtime: str) -> Settings:
+    """Return the settings that a specification asks for, on this machine's processor."""
+    return Settings(
+        precision=spec.arithmetic,
+        method=spec.method,
+        asymmetric=spec.asymmetric,
+        per_channel=spec.per_channel,
+        seven_bits=_seven_bits(runtime) and spec.kind == "STATIC",
+        transformer=is_transformer(model),
+        runtime=runtime,
+    )
+
+
+def open_settings(model: Any, runtime: str) -> Settings:
+    """Return the settings of INT8 if nobody asked for any."""
+    return Settings("INT8", "ENTROPY_2", False, True, _seven_bits(runtime), is_transformer(model), runtime)
+
+
+def _seven_bits(runtime: str) -> bool:
+    return _integers(runtime).saturate and products_saturate()
+
+
+def _integers(runtime: str) -> Integers:
+    return runtimes()[runtime].integers or Integers()
+
+
+def _nncf(settings: Settings) -> Nncf:
+    return Nncf(on_ir=_integers(settings.runtime).form != GRAPH)
+
+
+def first_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
+    """Return what is asked for, the simplest first."""
+    weights = [CompressedWeights(float_activations=False), CompressedWeights(float_activations=True)]
+    quantizers: dict[str, list[Quantizer]] = {
+        "HALF": [Half()],
+        "WEIGHT_ONLY": [*weights],
+        "DYNAMIC": [Dynamic() if _integers(settings.runtime).form == GRAPH else weights[0]],
+    }
+    if spec.kind == "STATIC":
+        return static_recipes(settings)
+    return [Recipe(quantizer, settings) for quantizer in quantizers[spec.kind]]
+
+
+def second_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
+    """Return what is tried if nothing of the first holds and is faster than the source."""
+    return wider_recipes(settings, method_is_open=spec.method_is_open) if spec.kind == "STATIC" else []
+
+
+def static_recipes(settings: Settings) -> list[Recipe]:
+    """Return the ways to quantize statically, the simplest first."""
+    quantizers = (StaticQdq(everything=False), StaticQdq(everything=True), _nncf(settings))
+    return [Recipe(each, settings) for each in quantizers]
+
+
+def wider_recipes(settings: Settings, *, method_is_open: bool = True) -> list[Recipe]:
+    """Return static recipes with wider ranges, as far as nobody chose them.
+
+    Asymmetric ranges lose less of what is not symmetric. If nobody chose a calibration method, the smallest and the
+    largest value keep the outliers that transformers need.
+    """
+    wider = replace(settings, asymmetric=True, method="MINMAX" if method_is_open else settings.method)
+    if wider == settings:
+        return []
+    return [Recipe(StaticQdq(everything=False), wider), Recipe(_nncf(wider), wider)]
+
+
+def kept_recipe(settings: Settings) -> Recipe:
+    """Return the recipe of a graph that carries quantization already."""
+    return Recipe(AsItIs(), settings)
+
+
+def is_transformer(model: Any) -> bool:
+    """Return whether a graph has layer normalization or attention: an operator of theirs, or a product of a softmax."""
+    softmaxed = {output for node in model.graph.node if node.op_type == "Softmax" for output in node.output}
+    return any(
+        node.op_type in _ATTENTION or (node.op_type == "MatMul" and not softmaxed.isdisjoint(node.input))
+        for node in model.graph.node
+    )
