@@ -1,4 +1,4 @@
-"""`endpoints.json` in the data directory: what runs where, for `lathe status` and every other command."""
+"""`endpoints.json` in the data directory: the addresses of the running stack, for all commands."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Endpoint:
     """One part of a running stack.
 
     Attributes:
-        name: Its name, which is also that of its log.
+        name: Its name, which is also the name of its log.
         role: "server" (PostgreSQL, NATS, S3), "service" (gRPC) or "worker".
         address: host:port, without credentials; empty for a worker.
-        pid: Process id, or 0 if the part was there before and is not ours to run.
+        pid: Process id, or 0 for an existing server that the stack did not start.
     """
 
     name: str
@@ -50,7 +50,7 @@ def write_endpoints(data_dir: Path, supervisor_pid: int, parts: Sequence[Endpoin
 
 
 def read_endpoints(data_dir: Path) -> Endpoints | None:
-    """Return what the file of a data directory says, or None if there is none that can be read."""
+    """Return the contents of the file of a data directory, or None if it is missing or unreadable."""
     try:
         content = json.loads((data_dir / FILE_NAME).read_text())
         parts = tuple(Endpoint(**part) for part in content["parts"])
@@ -60,5 +60,5 @@ def read_endpoints(data_dir: Path) -> Endpoints | None:
 
 
 def remove_endpoints(data_dir: Path) -> None:
-    """Remove the file: nothing runs here any more."""
+    """Remove the file, when nothing runs any more."""
     (data_dir / FILE_NAME).unlink(missing_ok=True)

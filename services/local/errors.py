@@ -2,4 +2,4 @@
 
 
 class LocalError(Exception):
-    """Something on this machine keeps the stack from running; the text says what, where, and what to do."""
+    """A problem on this machine that keeps the stack from running; the message tells what to do."""

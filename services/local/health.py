@@ -1,4 +1,4 @@
-"""Whether a part of the stack answers."""
+"""Health checks of the parts of a stack."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Health = Literal["healthy", "unhealthy", "down"]
 
 
 def service_health(address: str, timeout: float = 2.0) -> Health:
-    """Ask a gRPC service how it is: "unhealthy" answers but does not serve, "down" does not answer."""
+    """Return the health of a gRPC service: "unhealthy" if it does not serve, "down" if it does not answer."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    # A channel of its own pool: a shared one would go on waiting after an earlier refusal.
+    # A channel with its own pool, because a shared one would keep backing off after an earlier refusal.
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(address, options=options) as channel:
         try:
@@ -25,7 +25,7 @@ def service_health(address: str, timeout: float = 2.0) -> Health:
 
 
 def port_answers(address: str, timeout: float = 2.0) -> bool:
-    """Tell whether somebody takes connections at `host:port`."""
+    """Return whether `host:port` accepts connections."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout):

@@ -1,11 +1,11 @@
 """Start a program that cannot outlive its parent: run as `python -I -S launch.py PARENT_PID SIGNAL USER -- COMMAND…`.
 
 The kernel sends SIGNAL to the program when the thread that started it ends, even by `kill -9`. With USER `other` the
-program does not see itself as root, which PostgreSQL demands: inside a user namespace the caller's own account appears
-under another number, so files need no new owner and closed parent directories stay open to it. If the kernel
-forbids namespaces, the account is changed for real and only the right to pass closed directories is kept.
+program does not run as root, as PostgreSQL requires: in a user namespace the caller's account appears under another
+number, so files keep their owner and private parent directories stay accessible. If the kernel forbids namespaces, the
+account is changed for real, with only the right to pass private directories kept.
 
-This file imports nothing but a few modules of the standard library: it runs before each server and has to be quick.
+This file only imports a few modules of the standard library, because it runs before each server and must be quick.
 """
 
 import ctypes
@@ -30,12 +30,12 @@ def _check(result: int, what: str) -> None:
 
 
 def other_account() -> pwd.struct_passwd:
-    """Return an account of this machine that is not root; programs look its name up, so it has to be a real one."""
+    """Return an account other than root; it must exist, because programs look up its name."""
     accounts = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
     if not accounts:
         sys.exit(
-            "This machine has no account but root, and PostgreSQL refuses to run as root: "
-            "add one, or point LATHE_DATABASE_URL at a server."
+            "This machine has no account other than root, and PostgreSQL refuses to run as root. "
+            "Add an account, or point LATHE_DATABASE_URL at a server."
         )
     return min(accounts, key=lambda entry: (entry.pw_name not in ("postgres", "nobody"), entry.pw_uid))
 
@@ -70,25 +70,26 @@ def become(account: pwd.struct_passwd, directory: str) -> None:
 
 
 def appear_as_other_user(directory: str) -> None:
-    """Leave root, or an account without a name, behind for the program that follows."""
+    """Change from root, or from an account without a name, for the program that follows."""
     account = other_account()
     try:
         enter_namespace(account)
     except OSError:
         if os.geteuid() != 0:
             sys.exit(
-                "This account has no name on this machine and user namespaces are not allowed: PostgreSQL cannot start."
+                "PostgreSQL cannot start, because this account has no name on this machine and user namespaces are not "
+                "allowed."
             )
         become(account, directory)
 
 
 def main(arguments: list[str]) -> None:
-    """Prepare this process as the arguments say and turn it into the program."""
+    """Prepare this process by the arguments and replace it with the program."""
     parent, signal, user = int(arguments[0]), int(arguments[1]), arguments[2]
     command = arguments[arguments.index("--") + 1 :]
     if user == "other":
         appear_as_other_user(os.getcwd())
-    # Last, because a change of account clears it.
+    # Set last, because a change of account clears it.
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "parent death signal")
     if os.getppid() != parent:
         sys.exit(1)

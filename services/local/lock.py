@@ -11,17 +11,17 @@ from services.local.errors import LocalError
 
 
 class DataDirLock:
-    """A lock on a data directory, held by this process until `release` or its end, however it ends."""
+    """A lock on a data directory, held by this process until `release` or its end, even by a crash."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "lock"
         self._file: TextIO | None = None
 
     def acquire(self) -> None:
-        """Take the lock and write this process' id into it; the lock of a process that is gone counts for nothing.
+        """Take the lock and write this process' id into it; the lock of a process that is gone has no effect.
 
         Raises:
-            LocalError: Another process holds it; names that process.
+            LocalError: Another process holds it; the message names it.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self._path.open("a+")
@@ -32,7 +32,7 @@ class DataDirLock:
             holder = file.read().strip() or "unknown"
             file.close()
             raise LocalError(
-                f"A stack already runs on {self._path.parent} (process {holder}): stop it first, "
+                f"A stack already runs on {self._path.parent} (process {holder}). Stop it first, "
                 "or choose another folder with --data-dir."
             ) from None
         file.truncate(0)

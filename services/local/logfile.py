@@ -1,4 +1,4 @@
-"""Log files of child processes: bounded in size, read from their end."""
+"""Log files of child processes: limited in size, read from their end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ KEEP = 3
 
 
 def prepare_log(path: Path) -> None:
-    """Create the folder of a log and rotate the log if it has grown too long."""
+    """Create the folder of a log, and rotate the log if it is too long."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rotate(path)
 
 
 def rotate(path: Path, max_bytes: int = MAX_BYTES, keep: int = KEEP) -> bool:
-    """Move a log longer than `max_bytes` to `path.1` (and that to `path.2` …) and empty it; tell whether it was done.
+    """Move a log longer than `max_bytes` to `path.1` (and that to `path.2` …) and empty it; return whether it was done.
 
-    The file is copied and emptied in place: its writer holds it open in append mode and goes on at the new end.
+    The file is copied and emptied in place, because its writer keeps it open in append mode and continues at its end.
     """
     if not path.exists() or path.stat().st_size <= max_bytes:
         return False

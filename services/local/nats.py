@@ -24,7 +24,7 @@ class NatsServer(LocalServer):
 
     @property
     def url(self) -> str:
-        """URL for clients, password included."""
+        """URL for clients, including the password."""
         return f"nats://{_USER}:{self._password}@127.0.0.1:{self.port}"
 
     def make_process(self) -> ChildProcess:
@@ -51,7 +51,7 @@ class NatsServer(LocalServer):
         ])  # fmt: skip
 
     def answers(self) -> bool:
-        """Speak the protocol's first lines: INFO, CONNECT, PING, PONG."""
+        """Exchange the protocol's first lines: INFO, CONNECT, PING, PONG."""
         options = json.dumps({"user": _USER, "pass": self._password, "verbose": False, "pedantic": False})
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:

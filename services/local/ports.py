@@ -9,7 +9,7 @@ from collections.abc import Container
 
 from services.local.errors import LocalError
 
-# Below the range from which the kernel serves outgoing connections, so that none of them takes a port first.
+# Below the kernel's range for outgoing connections, so that none of them takes a port.
 _RANGE = range(20000, 32000)
 _handed_out: set[int] = set()
 _claims: dict[int, socket.socket] = {}
@@ -17,9 +17,9 @@ _lock = threading.Lock()
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody listens on this port of 127.0.0.1 (or of all addresses)."""
+    """Return whether nothing listens on this port of 127.0.0.1 (or of all addresses)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Else a port whose last connections are still fading would look taken for a minute.
+        # Without it, a port with recently closed connections would look taken for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -29,10 +29,10 @@ def is_free(port: int) -> bool:
 
 
 def _claim(port: int) -> bool:
-    """Take a port for this process among all stacks of the machine; False if another process has it.
+    """Claim a port for this process among all stacks of the machine; return False if another process has it.
 
-    A stack chooses its ports seconds before its services listen on them, and another may be choosing meanwhile. The
-    claim is a name in the kernel's abstract socket namespace, which is as wide as the ports and ends with the process.
+    A stack chooses its ports seconds before its services listen on them, and another stack may do so meanwhile. The
+    claim is a name in the kernel's abstract socket namespace, which has the scope of ports and ends with the process.
     """
     if port in _claims:
         return True
@@ -47,9 +47,9 @@ def _claim(port: int) -> bool:
 
 
 def free_port(wanted: int | None = None, avoid: Container[int] = ()) -> int:
-    """Return `wanted` if it is free and not to be avoided, else another free port that no earlier call returned.
+    """Return `wanted` if it is free and allowed, else another free port that no earlier call returned.
 
-    No other process that asks gets the same port while this one lives.
+    No other process gets the same port while this one lives.
 
     Raises:
         LocalError: No port is free.

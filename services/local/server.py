@@ -1,4 +1,4 @@
-"""What the embedded servers have in common: a program from pip, a folder, a free port, one process."""
+"""The base of embedded servers: a program from pip, a folder, a free port, one process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class LocalServer(ABC):
     """One server over one data directory, on 127.0.0.1.
 
     Args:
-        data_dir: Folder of the server; made by the first start. Its state stays there.
-        port: Wanted port; a taken or absent one is replaced by a free one.
-        durable: False trades safety against power loss for speed, for tests.
+        data_dir: Folder for the server's state, created by the first start.
+        port: Preferred port; a free one if it is taken or not given.
+        durable: False gives up safety against power loss for speed, for tests.
         log_path: Log file; `<name>.log` in the data directory by default.
 
     Attributes:
@@ -42,14 +42,14 @@ class LocalServer(ABC):
         self.process: ChildProcess | None = None
 
     def start(self) -> None:
-        """Start the server, making its files the first time; returns when it answers.
+        """Start the server, creating its files the first time; returns when it answers.
 
         Raises:
-            LocalError: It did not start; the text carries the last lines of its log.
+            LocalError: It did not start; the message has the last lines of its log.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.prepare()
-        # Between finding a free port and taking it, somebody else can be quicker.
+        # Another process may take a free port before the server does.
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self.port = free_port(self.port if attempt == 1 else None)
             self.process = self.make_process()
@@ -63,29 +63,29 @@ class LocalServer(ABC):
                     raise
 
     def stop(self, hurry: threading.Event | None = None) -> None:
-        """End the server; `hurry` cuts its time short when set."""
+        """Stop the server; setting `hurry` shortens the wait."""
         if self.process:
             self.process.stop(self.stop_grace_seconds, hurry)
             self.process = None
 
     def prepare(self) -> None:
-        """Make the files that every start finds; nothing by default."""
+        """Create files that are needed before the start; nothing by default."""
         return
 
     @abstractmethod
     def make_process(self) -> ChildProcess:
-        """Return the process to start, for the port chosen."""
+        """Return the process to start, for the chosen port."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Tell whether the server does its job, and is the one that was started."""
+        """Return whether the server is ready, and is the one that was started."""
 
 
 def installed_binary(name: str, alternative: str) -> Path:
-    """Return the path of a program that a pip package installed beside this Python, or one on PATH.
+    """Return the path of a program that a pip package installed next to this Python, or one on PATH.
 
     Raises:
-        LocalError: It is not installed; names the package extra and the setting `alternative`.
+        LocalError: It is not installed; the message names the package extra and the setting `alternative`.
     """
     beside = Path(sysconfig.get_path("scripts")) / name
     if beside.exists():

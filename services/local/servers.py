@@ -1,4 +1,4 @@
-"""PostgreSQL, NATS and S3 of a stack: started here, or there already and named by the environment."""
+"""PostgreSQL, NATS and S3 of a stack: embedded, or existing servers named by the environment."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "nats": 4222, "tls": 422
 
 
 class Servers:
-    """The three servers under a stack.
+    """The three servers of a stack.
 
     Args:
         data_dir: Data directory of the stack.
-        environment: Where LATHE_DATABASE_URL, LATHE_NATS_URL or LATHE_S3_ENDPOINT name a server, none is started.
-        durable: False trades safety against power loss for speed, for tests.
+        environment: If LATHE_DATABASE_URL, LATHE_NATS_URL or LATHE_S3_ENDPOINT name a server, none is started.
+        durable: False gives up safety against power loss for speed, for tests.
     """
 
     def __init__(self, data_dir: Path, environment: Mapping[str, str], *, durable: bool = True) -> None:
@@ -43,7 +43,7 @@ class Servers:
         self.own = {name: server for name, server in everything.items() if name not in self._given}
 
     def start(self, started: Callable[[str], None]) -> None:
-        """Start the servers at once and wait for all; `started` is told each name.
+        """Start the servers in parallel and wait for all; `started` is called with each name.
 
         Raises:
             LocalError: One does not start, or one that the environment names does not answer.
@@ -58,13 +58,13 @@ class Servers:
                 started(runs[run])
 
     def stop(self, hurry: threading.Event | None = None) -> None:
-        """End all servers at once; `hurry` cuts their time short when set."""
+        """Stop all servers in parallel; setting `hurry` shortens the wait."""
         with ThreadPoolExecutor(max_workers=3) as pool:
             for run in [pool.submit(server.stop, hurry) for server in self.own.values()]:
                 run.result()
 
     def settings(self) -> dict[str, str]:
-        """Return the variables with which a process finds the servers started here, secrets included."""
+        """Return the environment variables for the embedded servers, including secrets."""
         values: dict[str, str] = {}
         if "postgres" in self.own:
             values["LATHE_DATABASE_URL"] = self.postgres.url
@@ -81,7 +81,7 @@ class Servers:
         return values
 
     def endpoints(self) -> list[Endpoint]:
-        """Return the addresses of the servers, those of others included."""
+        """Return the addresses of all servers, including existing ones."""
         parts = []
         for name in _VARIABLES:
             if name in self.own:
@@ -97,7 +97,7 @@ _VARIABLES = {"postgres": "LATHE_DATABASE_URL", "nats": "LATHE_NATS_URL", "s3": 
 
 
 def addresses_in(url: str) -> list[str]:
-    """Return the host:port pairs of a URL, or of several with commas between them, without credentials."""
+    """Return the host:port pairs of a URL, or of several separated by commas, without credentials."""
     scheme = urlsplit(url).scheme
     authorities = [part.split("://")[-1].split("/")[0].rpartition("@")[2] for part in url.split(",")]
     port = _DEFAULT_PORTS.get(scheme, 80)

@@ -1,4 +1,4 @@
-"""The whole suite on one machine: servers, API processes and a worker, supervised until told to stop."""
+"""The whole suite on one machine: servers, API processes and workers, supervised until they are stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.local.restart import Backoff
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from services.local.servers import Servers
 
-# Settings of one process only: were they inherited, all processes would want the same port.
+# Settings of a single process; if inherited, all processes would use the same port.
 _NOT_INHERITED = ("LATHE_PORT", "LATHE_METRICS_PORT")
 _HEALTHY_SECONDS = 90.0
 _WORKER_GRACE_SECONDS = 15.0
@@ -30,20 +30,20 @@ _TICK_SECONDS = 0.2
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """The stack was told to stop while it started."""
+    """The stack was stopped while it started."""
 
 
 class Stack:
     """Starts, watches and stops the suite over one data directory.
 
     Args:
-        data_dir: Folder of all state; made by the first start.
+        data_dir: Folder for all state, created by the first start.
         with_worker: False starts no worker.
-        durable: False trades safety against power loss for speed, for tests.
+        durable: False gives up safety against power loss for speed, for tests.
         environment: Variables of the processes; those of this process by default.
         services: API processes.
         workers: Worker processes.
-        say: Called with one sentence for each thing that happens.
+        say: Called with a sentence for each event.
     """
 
     def __init__(
@@ -67,23 +67,23 @@ class Stack:
         self._ports: dict[str, int] = {}
         self.processes: dict[str, ChildProcess] = {}
         self._backoff: dict[str, Backoff] = {}
-        # Newest announcement before each worker's start: what an earlier worker said proves nothing.
+        # The newest announcement before each worker's start, to ignore those of earlier workers.
         self._announced: dict[str, int] = {}
         self._stop = threading.Event()
         self._hurry = threading.Event()
 
     def request_stop(self) -> None:
-        """Ask for the end, from any thread; asked twice, nothing is waited for any more."""
+        """Request the end, from any thread; a second request ends all waiting."""
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
 
     def start(self) -> None:
-        """Start everything and wait until all of it is healthy.
+        """Start everything and wait until it is healthy.
 
         Raises:
-            LocalError: Something does not start; whatever had started is stopped again.
-            Stopped: `request_stop` was called meanwhile; whatever had started is stopped again.
+            LocalError: A part does not start; the started ones are stopped again.
+            Stopped: `request_stop` was called meanwhile; the started parts are stopped again.
         """
         self._lock.acquire()
         try:
@@ -101,12 +101,12 @@ class Stack:
             raise
 
     def run(self) -> None:
-        """Watch until `request_stop`: restart what ends by itself, keep the logs short."""
+        """Watch until `request_stop`: restart processes that end by themselves, and rotate logs."""
         while not self._stop.wait(_TICK_SECONDS):
             self.watch_once()
 
     def watch_once(self) -> None:
-        """Look after each process once."""
+        """Check each process once."""
         for name, process in self._watched().items():
             if process is not None and process.running:
                 process.rotate_log()
@@ -116,13 +116,13 @@ class Stack:
                 delay = backoff.schedule()
                 status = f"ended with status {process.exit_status}" if process else "did not start"
                 log = self.data_dir / "logs" / f"{name}.log"
-                self._say(f"{name} {status}; starting it again in {delay:.1f} s (its log: {log})")
+                self._say(f"{name} {status}; restarting it in {delay:.1f} s (its log: {log})")
             elif backoff.due():
                 backoff.started()
                 self._restart(name)
 
     def stop(self) -> None:
-        """End everything, workers first and servers last; leaves no process behind."""
+        """Stop everything, workers first and servers last, without leaving processes behind."""
         self._stop.set()
         self._end([name for name in self._workers if name in self.processes], _WORKER_GRACE_SECONDS)
         self._end([name for name in self._services if name in self.processes], _SERVICE_GRACE_SECONDS)
@@ -131,14 +131,14 @@ class Stack:
         self._lock.release()
 
     def environment(self, name: str = "") -> dict[str, str]:
-        """Return the variables of a process; without a name, those with which any client finds this stack."""
+        """Return the environment variables of a process; without a name, those for clients of this stack."""
         values = {key: value for key, value in self._inherited.items() if key not in _NOT_INHERITED}
         values |= self.servers.settings()
         values |= {self._services[service].address_variable: self.address(service) for service in self._services}
         values |= {"LATHE_DATA_DIR": str(self.data_dir)}
         if name in self._services:
             values |= {"LATHE_PORT": str(self._ports[name]), "LATHE_BIND_HOST": "127.0.0.1"}
-            # No balancer stands before it.
+            # There is no load balancer in front of it.
             values.setdefault("LATHE_SHUTDOWN_PAUSE_SECONDS", "0")
         return values
 
@@ -152,7 +152,7 @@ class Stack:
         return self.environment()["LATHE_NATS_URL"]
 
     def endpoints(self) -> list[Endpoint]:
-        """Return what runs where."""
+        """Return the addresses of all parts."""
         pids = {name: process.pid or 0 for name, process in self.processes.items()}
         services = [Endpoint(name, "service", self.address(name), pids.get(name, 0)) for name in self._services]
         workers = [Endpoint(name, "worker", "", pids.get(name, 0)) for name in self._workers]
@@ -168,10 +168,10 @@ class Stack:
         module = (self._services.get(name) or self._workers[name]).module
         process = ChildProcess(
             name=name,
-            # -P: whatever lies in the working directory is no place to import from.
+            # -P: do not import from the working directory.
             command=[sys.executable, "-P", "-m", module],
             log_path=self.data_dir / "logs" / f"{name}.log",
-            # As the caller's, so that relative paths in LATHE_* mean what they meant there.
+            # The caller's directory, so that relative paths in LATHE_* keep their meaning.
             cwd=Path.cwd(),
             environment=self.environment(name),
         )
@@ -194,14 +194,14 @@ class Stack:
             self._say(f"{name} does not start: {error}")
             return
         if server.port != port:
-            self._say(f"{name} had to move to port {server.port}; every process starts again to find it there")
+            self._say(f"{name} moved to port {server.port}; all processes restart to find it")
             self._end(list(self.processes), grace=_SERVICE_GRACE_SECONDS)
 
     def _start_services(self) -> None:
         self._start({name: partial(self._service_ready, name) for name in self._services})
 
     def _start_workers(self) -> None:
-        """Start the workers when the services answer: each imports its frameworks at once, which takes processors."""
+        """Start the workers once the services answer, because importing their frameworks occupies the processors."""
         self._start({name: partial(self._worker_ready, entry) for name, entry in self._workers.items()})
 
     def _start(self, checks: Mapping[str, Callable[[], bool]]) -> None:
@@ -222,7 +222,7 @@ class Stack:
             raise Stopped
 
     def _end(self, names: Sequence[str], grace: float) -> None:
-        """End processes at once; `request_stop` asked for again cuts the wait short."""
+        """Stop processes in parallel; another `request_stop` ends the wait."""
         if not names:
             return
         with ThreadPoolExecutor(max_workers=len(names)) as pool:

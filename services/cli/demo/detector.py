@@ -1,4 +1,4 @@
-"""The second part of the demo: a detector of digits in scenes goes the same way as the classifier."""
+"""The second part of the demo: the same workflow for a detector of digits in scenes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(connection: Connection, work: Path) -> list[Line]:
     version = steps.push(connection, MODEL, trained.checkpoint, architecture.name)
     heading("Detector 2. Convert, compare with the source, measure")
     package = steps.convert(connection, version.name, template, "openvino", skip_cache=False).result.model_version
-    heading("Detector 3. Import scenes for calibration, and scenes of digits that training never saw")
+    heading("Detector 3. Import scenes for calibration, and scenes of digits that were not used in training")
     names = {"demo-scenes-seen": trained.calibration, "demo-scenes-held-out": trained.test}
     for name, scenes in names.items():
         write_scenes(scenes, work / f"{name}.zip")

@@ -26,12 +26,12 @@ SEED = 0
 
 @dataclass(frozen=True)
 class TrainedDetector:
-    """What training leaves behind.
+    """The results of training.
 
     Attributes:
         checkpoint: File with the state dict under the key `state_dict`.
         calibration: Scenes of the training digits, for calibration.
-        test: Scenes of digits that training never saw.
+        test: Scenes of digits that were not used in training.
     """
 
     checkpoint: Path
@@ -47,7 +47,7 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDetect
     from sklearn.model_selection import train_test_split
 
     torch.manual_seed(SEED)
-    torch.set_num_threads(1)  # a second one wins little here, and waits if another program has the second core
+    torch.set_num_threads(1)  # a second thread gains little, and waits if another program uses the second core
     digits = load_digits()
     split = train_test_split(digits.images, digits.target, test_size=0.3, random_state=SEED, stratify=digits.target)
     train_x, test_x, train_y, test_y = split
@@ -56,7 +56,7 @@ def train(folder: Path, on_epoch: Callable[[int, float], None]) -> TrainedDetect
     inputs = (inputs - MEAN) / SCALE
     boxes, classes = _targets(scenes)
     network = runpy.run_path(str(ARCHITECTURE), {"architecture": lambda _name: lambda function: function})["build"]()
-    torch.nn.init.constant_(network.score.bias, -4.0)  # few places hold a digit: begin by expecting none
+    torch.nn.init.constant_(network.score.bias, -4.0)  # few positions have a digit, so begin by expecting none
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)
     steps = EPOCHS * -(-len(scenes) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
@@ -95,7 +95,7 @@ def _targets(scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _loss(found: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor) -> Any:
-    """Return the focal loss of the scores and the overlap loss (1 - IoU) of the boxes of places that hold a digit."""
+    """Return the focal loss of the scores and the overlap loss (1 - IoU) of the boxes at positions with a digit."""
     import torch
 
     scores = found[:, 4:].clamp(1e-5, 1 - 1e-5)

@@ -1,19 +1,19 @@
 """A small detector for digits in grey scenes: the second architecture that the demo registers.
 
-This file is what a user uploads. `architecture` needs no import: Lathe provides it where it runs the file.
+This is the file that a user uploads. `architecture` needs no import: Lathe provides it where it runs the file.
 """
 
 import torch
 from torch import nn
 
 STRIDE = 8
-"""Pixels of the scene per place of the output."""
+"""Pixels of the scene per position of the output."""
 
 
 class DigitDetector(nn.Module):
-    """A convolutional detector without anchors: every place of a coarse grid tells one box and its class.
+    """An anchor-free convolutional detector: every position of a coarse grid predicts one box and its class.
 
-    Takes float32 (batch, 1, size, size). Gives (batch, 4 + num_classes, places): centre, width and height in pixels,
+    Takes float32 (batch, 1, size, size). Returns (batch, 4 + num_classes, places): centre, width and height in pixels,
     then one score of 0 to 1 per class, as the postprocess method `yolo` takes them.
     """
 
@@ -44,5 +44,5 @@ class DigitDetector(nn.Module):
 
 @architecture("DigitDetector")  # noqa: F821 - provided by Lathe
 def build(num_classes: int = 10, width: int = 16) -> nn.Module:
-    """Return the network, to be filled with trained weights."""
+    """Return the network, whose weights are loaded afterwards."""
     return DigitDetector(num_classes, width)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Images = np.ndarray[Any, np.dtype[Any]]
 
-_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes every time, so that an upload of an earlier demo is found again
+_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes every time, so that uploads of an earlier demo are reused
 
 
 def write_image_folder(images: Images, labels: Images, path: Path) -> None:

@@ -21,7 +21,7 @@ SEARCH_SECONDS = 15
 
 
 def run(connection: Connection, work: Path) -> list[Line]:
-    """Train, convert, prove, quantize, evaluate, compare, release, optimize; return the closing table."""
+    """Train, convert, verify, quantize, evaluate, compare, release, optimize; return the closing table."""
     heading("Digits 1. Train a CNN on scikit-learn's handwritten digits")
     digits = _train(work)
     heading("Digits 2. Register architecture, template and weights")
@@ -36,12 +36,12 @@ def run(connection: Connection, work: Path) -> list[Line]:
         task = steps.convert(connection, version.name, template.name, runtime, skip_cache=True)
         packages[runtime] = task.result.model_version
         lines.append(_line(f"{runtime} package", connection, task.result.model_version, work / runtime, digits))
-    heading("Digits 4. Ask for the same conversion again")
+    heading("Digits 4. Request the same conversion again")
     begun = time.monotonic()
     steps.convert(connection, version.name, template.name, RUNTIMES[-1], skip_cache=False)
     note(f"Answered from the action cache in {(time.monotonic() - begun) * 1000:.0f} ms.")
     quantized, dataset = _close_the_loop(connection, work, digits, packages[RUNTIMES[-1]], template.name)
-    heading(f"Digits 9. Search for {SEARCH_SECONDS} s for the fastest form that loses nothing, over all runtimes")
+    heading(f"Digits 9. Search for {SEARCH_SECONDS} s for the fastest lossless form over all runtimes")
     report = work / "digits-optimization.html"
     loop.optimize(connection, version.name, template.name, dataset, SEARCH_SECONDS, report)
     lines.append(_line("int8 package", connection, quantized, work / "digits-int8", digits))
@@ -54,7 +54,7 @@ def _close_the_loop(
     """Import data, quantize, evaluate, compare and release; return the quantized version and the held-out dataset."""
     from services.cli.demo.digit_images import write_annotated, write_image_folder
 
-    heading("Digits 5. Import what the model was trained on for calibration, and held-out digits for evaluation")
+    heading("Digits 5. Import training data for calibration, and held-out digits for evaluation")
     seen, held_out = work / "digits-seen.zip", work / "digits-held-out.zip"
     write_image_folder(digits.seen_images, digits.seen_labels, seen)
     write_annotated(digits.images, digits.labels, held_out)

@@ -1,6 +1,6 @@
 """A small convolutional network for 8×8 grey images: the architecture that the demo registers.
 
-This file is what a user uploads. `architecture` needs no import: Lathe provides it where it runs the file.
+This is the file that a user uploads. `architecture` needs no import: Lathe provides it where it runs the file.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class DigitsCNN(nn.Module):
-    """Three convolutions with batch normalization and a linear head. Takes float32 (batch, 1, 8, 8); gives logits."""
+    """Three convolutions with batch normalization and a linear head. Takes float32 (batch, 1, 8, 8); returns logits."""
 
     def __init__(self, num_classes: int = 10, width: int = 32) -> None:
         super().__init__()
@@ -35,5 +35,5 @@ class DigitsCNN(nn.Module):
 
 @architecture("DigitsCNN")  # noqa: F821 - provided by Lathe
 def build(num_classes: int = 10, width: int = 32) -> nn.Module:
-    """Return the network, to be filled with trained weights."""
+    """Return the network, whose weights are loaded afterwards."""
     return DigitsCNN(num_classes, width)

@@ -20,18 +20,18 @@ CHANNEL = "production"
 
 @dataclass(frozen=True)
 class Course:
-    """A model of the demo that is quantized, judged and released.
+    """A model of the demo to quantize, evaluate and release.
 
     Attributes:
         title: Name of the part of the demo.
         step: Number of its first heading.
         package: The floating-point package.
-        calibration: Dataset to calibrate on, and to hold the bound on.
+        calibration: Dataset for calibration and for the accuracy bound.
         dataset: Other data, to evaluate on.
-        metric: The main metric, as people call it.
-        slice: Attribute of the items by which figures are split.
-        item: What an item of the data is.
-        least: Value of the main metric that the release asks for.
+        metric: Display name of the main metric.
+        slice: Attribute of the items to slice by.
+        item: Noun for an item of the data.
+        least: Least main metric for the release.
     """
 
     title: str
@@ -48,10 +48,10 @@ class Course:
 def take(connection: Connection, course: Course, work: Path) -> tuple[Any, Any]:
     """Quantize to int8, evaluate before and after, compare and release; return both evaluations.
 
-    The reports lie in `work`, named after the part of the demo.
+    The reports are written to `work`, named after the part of the demo.
     """
     reports = {form: work / f"{course.title.lower()}-{form}.html" for form in ("float", "int8", "comparison")}
-    heading(f"{course.title} {course.step}. Quantize to int8; at most half a point of {course.metric} may be lost")
+    heading(f"{course.title} {course.step}. Quantize to int8; lose at most half a point of {course.metric}")
     bound = Bound(course.calibration, points=0.5)
     quantized = quantize(connection, course.package, course.calibration, bound).result.model_version
     heading(
@@ -61,7 +61,7 @@ def take(connection: Connection, course: Course, work: Path) -> tuple[Any, Any]:
     before = evaluate(connection, course.package, course.dataset, reports["float"], [course.slice])
     after = evaluate(connection, quantized, course.dataset, reports["int8"], [course.slice])
     compare(connection, [before, after], reports["comparison"])
-    heading(f"{course.title} {course.step + 2}. Release it, if it keeps the channel's rules")
+    heading(f"{course.title} {course.step + 2}. Release it if it meets the channel's rules")
     release(connection, after, course.least)
     return before, after
 
@@ -69,7 +69,7 @@ def take(connection: Connection, course: Course, work: Path) -> tuple[Any, Any]:
 def create_dataset(connection: Connection, name: str, archive: Path, template: str, key: str) -> str:
     """Import an archive, its `key` mapped to the task `digit` of the template; no mapping if the key is empty.
 
-    Data of the demo are the same every time, so that what an earlier demo imported is taken as it is.
+    The demo's data is the same every time, so a dataset of an earlier demo is reused.
 
     Returns:
         The dataset's name.
@@ -108,11 +108,11 @@ def create_dataset(connection: Connection, name: str, archive: Path, template: s
 
 @dataclass(frozen=True)
 class Bound:
-    """How much accuracy a quantization may cost.
+    """The accuracy bound of a quantization.
 
     Attributes:
-        dataset: What it is measured on; other data than the evaluation's, or the figure would flatter.
-        points: Most points of the method's main metric.
+        dataset: Dataset for measuring the loss; not the evaluation's, which would make the figure too good.
+        points: Largest loss of the main metric in percentage points.
     """
 
     dataset: str
@@ -126,8 +126,8 @@ def quantize(connection: Connection, version: str, calibration: str, bound: Boun
         connection: To the services.
         version: The version.
         calibration: Dataset to calibrate on; none if empty.
-        bound: How much accuracy it may cost.
-        fields: More fields of the specification.
+        bound: Its accuracy bound.
+        fields: Further fields of the specification.
     """
     from lathe.quantizer.v1.quantization_service_pb2 import (
         AccuracyBound,
@@ -169,8 +169,8 @@ def optimize(connection: Connection, version: str, template: str, dataset: str, 
     Args:
         connection: To the services.
         version: The version.
-        template: How it is read.
-        dataset: What each form's accuracy is measured on.
+        template: Template for reading it.
+        dataset: Dataset for the accuracy of each form.
         seconds: Time for the search.
         report: File of the report.
     """
@@ -210,7 +210,7 @@ def compare(connection: Connection, evaluations: Sequence[Any], report: Path) ->
 
 
 def release(connection: Connection, evaluation: Any, least: float) -> Any:
-    """Promote the evaluated version in a channel that asks for its main metric to be `least` or more."""
+    """Promote the evaluated version in a channel whose rule is a main metric of at least `least`."""
     import grpc
     from lathe.registry.v1.release_service_pb2 import (
         Channel,

@@ -1,4 +1,4 @@
-"""The third part of the demo: a real sentence model, quantized in two ways, and what that does to its rankings."""
+"""The third part of the demo: a real sentence model, quantized in two ways, and the effect on its rankings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PAIRS = (
     ("He ran a marathon in three hours.", "The runner finished the long race quickly."),
     ("The library opens at nine.", "You can borrow books from nine o'clock on."),
 )
-"""Sentences that mean about the same: for each, its partner should rank first."""
+"""Pairs of sentences with similar meaning; each one's partner should rank first."""
 
 
 def run(connection: Connection, work: Path) -> list[Line]:
@@ -83,10 +83,10 @@ def run(connection: Connection, work: Path) -> list[Line]:
 
 
 def first_ranks(similarities: Any) -> float:
-    """Return the part of the sentences whose partner is the most similar of all others."""
+    """Return the share of sentences whose partner is the most similar one."""
     import numpy as np
 
-    partners = np.arange(len(similarities)) ^ 1  # partners stand side by side
+    partners = np.arange(len(similarities)) ^ 1  # partners are adjacent
     return float((similarities.argmax(1) == partners).mean())
 
 

@@ -109,7 +109,7 @@ def test_a_killed_service_comes_back_at_its_address(stack: Stack, said: list[str
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: stack.processes["template"].pid != pid and service_health(address) == "healthy")
     wait_for(lambda: any(part.pid == stack.processes["template"].pid for part in stack.endpoints()))
-    assert any(sentence.startswith("template ended with status -9; starting it again in 0.5 s") for sentence in said)
+    assert any(sentence.startswith("template ended with status -9; restarting it in 0.5 s") for sentence in said)
 
 
 def test_a_killed_database_comes_back_at_its_address(stack: Stack) -> None:

@@ -14,7 +14,7 @@ from services.local.lock import DataDirLock
 def test_a_second_holder_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
     first = DataDirLock(tmp_path / "data")
     first.acquire()
-    with pytest.raises(LocalError, match=rf"already runs on .*data \(process {os.getpid()}\): stop it first"):
+    with pytest.raises(LocalError, match=rf"already runs on .*data \(process {os.getpid()}\). Stop it first"):
         DataDirLock(tmp_path / "data").acquire()
     first.release()
     second = DataDirLock(tmp_path / "data")
