@@ -96,8 +96,8 @@ class ConversionRequest(BaseModel, frozen=True):
 
 def check_waivers(waivers: Collection[str], components: Collection[str]) -> None:
     """Refuse parity waivers for components that do not exist; InvalidField with the field `parity_waivers`."""
-    unknown = sorted(set(waivers).difference(components))
+    unknown = ", ".join(f"'{name}'" for name in sorted(set(waivers).difference(components)))
     if unknown:
         raise InvalidField(
-            "parity_waivers", f"no component is named {', '.join(unknown)}; the template has {', '.join(components)}"
+            "parity_waivers", f"no component is named {unknown}; the template has {', '.join(components)}"
         )

@@ -126,7 +126,10 @@ def test_a_network_that_fixes_an_axis_cannot_have_a_range(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"min_shape": [1, 3, 8]}, "min_shape 1*3*8, shape 1*3*12*12 and max_shape 1*3*32*16 differ in their number"),
+        (
+            {"min_shape": [1, 3, 8]},
+            "min_shape, shape and max_shape have one extent per axis: [1, 3, 8] beside [1, 3, 12, 12]",
+        ),
         ({"min_shape": [1, 3, 13, 8]}, "axis 2: min 13, shape 12 and max 32 must rise from 1"),
     ],
 )
