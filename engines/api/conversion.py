@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from engines.conversion.component import ComponentJob, convert
+from engines.conversion.component import ComponentConversion, convert
 from engines.formats.reading import check_sources, with_components
 from engines.package.content import PackageContent, PackagedComponent
 from engines.package.writer import PACKAGING, finish_package, fresh_package, share_of
@@ -59,7 +59,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     done: list[PackagedComponent] = []
     for index, component in enumerate(work.template.components):
         progress = share_of(report, index, len(work.template.components))
-        done.append(convert(ComponentJob(work, component, chosen, workdir, package, progress, threads)))
+        done.append(convert(ComponentConversion(work, component, chosen, workdir, package, progress, threads)))
     report.progress(PACKAGING, "writing the package")
     return {
         **finish_package(workdir, PackageContent(work, done, request["template"]), report),

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ComponentJob:
+class ComponentConversion:
     """One component of a conversion.
 
     Attributes:
@@ -51,7 +51,7 @@ class ComponentJob:
     threads: int
 
 
-def convert(job: ComponentJob) -> PackagedComponent:
+def convert(job: ComponentConversion) -> PackagedComponent:
     """Convert one component; its files are in the package afterwards.
 
     Raises:
@@ -103,7 +103,7 @@ def _network(source: Source) -> Any:
     return getattr(source.module, "network", source.module)
 
 
-def _measure(job: ComponentJob, source: Source, session: Session, samples: Samples) -> ProfileReport:
+def _measure(job: ComponentConversion, source: Source, session: Session, samples: Samples) -> ProfileReport:
     feed = samples.feeds[0]
     with ExitStack() as sessions:
         label, baseline = _baseline(job, source, samples, sessions)
@@ -116,7 +116,7 @@ def _measure(job: ComponentJob, source: Source, session: Session, samples: Sampl
     return report
 
 
-def _baseline(job: ComponentJob, source: Source, samples: Samples, sessions: ExitStack) -> tuple[str, Call]:
+def _baseline(job: ComponentConversion, source: Source, samples: Samples, sessions: ExitStack) -> tuple[str, Call]:
     """Return the baseline that users run today: frozen TorchScript on preprocessed inputs, eager if tracing fails.
 
     Sessions that it opens are closed with `sessions`.

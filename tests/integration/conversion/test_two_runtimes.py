@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from engines.conversion.component import ComponentJob, convert
+from engines.conversion.component import ComponentConversion, convert
 from engines.imaging import encode_png
 from engines.package.compatibility import Machine, judge
 from engines.package.content import PackageContent
@@ -76,7 +76,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     request["architectures"] = dict.fromkeys(RUNTIMES, request["architectures"]["net"])
     work, package = ConversionRequest.parse(request), fresh_package(bench.workdir)
     done = [
-        convert(ComponentJob(work, each, runtime(RUNTIMES[each.name]), bench.workdir, package, lambda *_: None, 1))
+        convert(
+            ComponentConversion(work, each, runtime(RUNTIMES[each.name]), bench.workdir, package, lambda *_: None, 1)
+        )
         for each in work.template.components
     ]
     finish_package(bench.workdir, PackageContent(work, done, request["template"]), Reporter(bench.progress.append))

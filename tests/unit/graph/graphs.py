@@ -31,7 +31,7 @@ def value(name: str, dtype: str, extents: list[int | str] | None) -> onnx.ValueI
 
 
 def branch(operator: str, read: str, written: str, extents: list[int | str]) -> onnx.GraphProto:
-    """A subgraph of one node that reads a value of the graph around it."""
+    """A subgraph of one node that reads a value of the outer graph."""
     from onnx import helper
 
     return helper.make_graph([node(operator, [read], [written])], written, [], [value(written, "float32", extents)])
@@ -66,7 +66,7 @@ def run(proto: onnx.ModelProto, **feeds: Array) -> list[Array]:
 
 
 def conv_bn(channels: int = 3, layout: str = "NCHW") -> onnx.ModelProto:
-    """A convolution, a batch normalization, a ReLU, and a branch that nobody reads; NHWC transposes first."""
+    """A convolution, a batch normalization, a ReLU, and an unused branch; NHWC transposes first."""
     rng = np.random.default_rng(0)
     weights = {
         "w": rng.standard_normal((4, channels, 3, 3)).astype(np.float32),

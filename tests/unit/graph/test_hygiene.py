@@ -110,7 +110,7 @@ def test_signature_of_dynamic_unknown_and_old_style_inputs() -> None:
     assert signature.outputs[1] == TensorSpec.unknown("bn", "float32")
 
 
-def test_inputs_that_are_no_tensors_are_refused() -> None:
+def test_inputs_other_than_tensors_are_refused() -> None:
     from onnx import TensorProto, helper
 
     model = graphs.conv_bn()

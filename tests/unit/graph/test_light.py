@@ -1,4 +1,4 @@
-"""Reading a graph without its weights: what is kept, and that the size of the file costs no memory."""
+"""Reading a graph without its weights: the kept parts, and memory independent of the file's size."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_small_models_are_read_as_they_are_and_cut_ones_are_refused(
 
 
 def _write_sparse(path: Path, elements: int) -> None:
-    """Write a model whose one tensor is a hole in the file."""
+    """Write a model whose one tensor is sparse in the file."""
     from onnx import TensorProto
 
     model = graphs.model(

@@ -1,4 +1,4 @@
-"""Graphs in forms that some runtime does not read are written out, and compute the same in each runtime."""
+"""Graphs in forms that some runtime cannot read are rewritten, and compute the same in each runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs that cannot be computed, refused in words."""
+"""Graphs that cannot be computed are refused with a message."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The metrics against their plain formulas, on any arrays and split into feeds in any way."""
+"""The metrics against their plain formulas, on arbitrary arrays, split into feeds arbitrarily."""
 
 import math
 from dataclasses import replace
@@ -80,7 +80,7 @@ def test_feeds_add_up_to_the_whole(pair: tuple[np.ndarray, np.ndarray], data: st
     assert result.verdict is whole.verdict
 
 
-def test_zeros_are_equal_and_a_value_beside_zeros_is_infinitely_wrong() -> None:
+def test_zeros_are_equal_and_any_error_on_zeros_is_infinite() -> None:
     zeros = np.zeros((2, 3), np.float32)
     assert compare(zeros, zeros).cosine == 1
     wrong = compare(zeros, zeros + 1)

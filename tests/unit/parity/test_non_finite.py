@@ -1,4 +1,4 @@
-"""Why a source returns only NaN or infinity: the cause that is named is the true one."""
+"""Why a source returns only NaN or infinity: the named cause is the true one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_weights_come_first(tmp_path: Path) -> None:
     assert "checkpoint" in fix
 
 
-def test_the_first_node_is_named_where_weights_are_finite(tmp_path: Path) -> None:
+def test_the_first_node_is_named_if_weights_are_finite(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Abs", ["x"], ["a"], name="abs"),
         helper.make_node("Neg", ["a"], ["b"], name="neg"),
@@ -75,6 +75,6 @@ def test_an_overflow_before_it_is_named_too(tmp_path: Path) -> None:
     ("values", "tells"),
     [([np.nan, 1], True), ([np.nan, np.inf], False), ([], True)],
 )
-def test_one_finite_element_tells_something(values: list[float], tells: bool) -> None:
+def test_one_finite_element_is_enough(values: list[float], tells: bool) -> None:
     assert has_numbers(np.array(values, np.float32)) is tells
     assert has_numbers(np.array([1, 2]))

@@ -1,4 +1,4 @@
-"""Whose attempt an event is, and which exceptions mean what; the hook itself is tried in children."""
+"""Which code caused an event, and what exceptions mean; children test the hook itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def auditor(tmp_path: Path) -> Auditor:
 
 
 def call_from(file: str, source: str = "def f(g):\n    return g()") -> Callable[[Callable[[], Any]], Any]:
-    """Return a function that calls what it is given, as if it stood in `file`."""
+    """Return a function that calls its argument, as if it were defined in `file`."""
     namespace: dict[str, Any] = {}
     exec(compile(source, file, "exec"), namespace)
     return namespace["f"]  # type: ignore[no-any-return]
@@ -63,7 +63,7 @@ def test_the_standard_library_acts_for_its_caller_but_not_when_it_imports_itself
 @pytest.mark.parametrize(
     ("file", "untrusted"), [("/somewhere/else.py", True), ("net.py", True), (__file__, False), ("<string>", False)]
 )
-def test_files_are_judged_by_where_they_lie(auditor: Auditor, file: str, untrusted: bool) -> None:
+def test_files_are_judged_by_their_location(auditor: Auditor, file: str, untrusted: bool) -> None:
     assert auditor.is_user_file(file) is untrusted
 
 
@@ -80,7 +80,7 @@ def test_every_way_to_run_out_of_memory_has_one_reason(auditor: Auditor, error: 
     assert from_exception(error, auditor).reason is FailureReason.OUT_OF_MEMORY
 
 
-def test_a_failure_of_the_engine_is_its_own(auditor: Auditor) -> None:
+def test_a_failure_of_the_engine_is_passed_on(auditor: Auditor) -> None:
     failure = EngineFailure(FailureReason.SHAPE_MISMATCH, "m")
     assert from_exception(failure, auditor) is failure
 
@@ -94,7 +94,7 @@ def test_an_error_in_the_models_file_names_its_line(auditor: Auditor, tmp_path: 
 
 
 @pytest.mark.parametrize("number", [1, 13, 30])
-def test_what_the_kernel_refused_the_models_file_is_unsafe(auditor: Auditor, tmp_path: Path, number: int) -> None:
+def test_a_call_that_the_kernel_refused_makes_the_model_unsafe(auditor: Auditor, tmp_path: Path, number: int) -> None:
     def refuse() -> None:
         raise OSError(number, "refused", "/etc/shadow")
 

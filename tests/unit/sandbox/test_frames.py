@@ -45,6 +45,6 @@ def test_deep_nesting_is_refused_and_does_not_overflow() -> None:
         frames.decode(b"[" * 1_000_000)
 
 
-def test_what_is_no_json_is_not_sent() -> None:
+def test_values_that_are_not_json_are_not_sent() -> None:
     with pytest.raises(TypeError):
         frames.encode({"a": object()})

@@ -44,7 +44,7 @@ def test_a_long_line_is_cut_and_says_so() -> None:
     assert line == "x" * MAX_LINE + f" … ({20_000 - MAX_LINE:,} more bytes of this line are not shown)"
 
 
-def test_bytes_that_are_no_text_are_replaced() -> None:
+def test_bytes_that_are_not_text_are_replaced() -> None:
     assert split(b"\xff\xc3\xa9\xc3\n") == ["�é�"]
 
 

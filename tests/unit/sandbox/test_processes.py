@@ -43,11 +43,11 @@ def test_usage_counts_the_whole_tree(tree: tuple[int, int]) -> None:
     assert used.memory_bytes > processes.usage(tree[1], above=1 << 40).memory_bytes
 
 
-def test_shared_pages_are_counted_once_where_it_matters(tree: tuple[int, int]) -> None:
+def test_shared_pages_are_counted_once_if_the_limit_depends_on_it(tree: tuple[int, int]) -> None:
     assert 0 < processes.usage(tree[0], above=0).memory_bytes < processes.usage(tree[0], above=1 << 40).memory_bytes
 
 
-def test_a_process_that_is_gone_uses_nothing_and_is_killed_in_peace() -> None:
+def test_a_process_that_has_ended_uses_nothing_and_can_be_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     assert processes.usage(process.pid, above=0).memory_bytes == 0

@@ -1,4 +1,4 @@
-"""The filter is run here in an interpreter of classic BPF, so that each machine's table is tried on any machine."""
+"""The filter is run here in an interpreter of classic BPF, so that every machine's table is tested on any machine."""
 
 from __future__ import annotations
 

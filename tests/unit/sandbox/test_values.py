@@ -51,7 +51,7 @@ def test_no_home_and_no_repository_is_a_code_root(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("version", "last"), [(1, 12), (2, 13), (3, 14), (4, 14), (5, 15), (6, 15), (7, 15), (99, 15)])
-def test_landlock_asks_each_kernel_for_what_it_knows(version: int, last: int) -> None:
+def test_landlock_requests_only_rights_of_the_kernels_version(version: int, last: int) -> None:
     assert landlock.handled_rights(version) == (1 << (last + 1)) - 1
 
 
@@ -65,7 +65,7 @@ def test_progress_is_clipped_and_thinned_out() -> None:
     assert seen == [Progress(0.0, "loading"), Progress(0.3, "running"), Progress(1.0, "running")]
 
 
-def test_the_description_says_what_holds_and_what_does_not() -> None:
+def test_the_description_lists_active_and_inactive_layers() -> None:
     sandbox = Sandbox.from_message({"landlock": [True, "ABI 7"], "network_namespace": [False, "not permitted"]})
     assert sandbox.layers == {"landlock": Layer(True, "ABI 7"), "network_namespace": Layer(False, "not permitted")}
     assert sandbox.describe()["writes_confined"] is True
@@ -83,14 +83,14 @@ def test_the_description_says_what_holds_and_what_does_not() -> None:
         (-35, FailureReason.TOOLCHAIN_CRASHED, "signal 35"),
     ],
 )
-def test_each_end_has_its_sentence(code: int | None, reason: FailureReason, words: str) -> None:
+def test_each_end_has_its_message(code: int | None, reason: FailureReason, words: str) -> None:
     failure = outcome.ended_early(code, ["one", "two"])
     assert failure.reason is reason
     assert words in failure.message
     assert failure.evidence == "one\ntwo"
 
 
-def test_limits_are_named_with_their_figures() -> None:
+def test_exceeded_limits_are_named_with_their_figures() -> None:
     limits = Limits(1 << 30, 90)
     assert "1.50 GiB" in outcome.over_memory(Usage(3 << 29, 1), limits, []).message
     assert "1.00 GiB" in outcome.over_memory(Usage(3 << 29, 1), limits, []).message

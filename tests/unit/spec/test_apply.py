@@ -1,4 +1,4 @@
-"""Tensor information laid over the inputs of a component."""
+"""Tensor information applied to the inputs of a component."""
 
 import pytest
 
@@ -96,7 +96,7 @@ def test_nested_inputs_have_names_and_places() -> None:
         ("image:float(3*1,2*2)\nids:int32(1)", "line 1, column 17: Expected a maximum of at least the minimum, 3"),
     ],
 )
-def test_what_does_not_fit_is_named_with_both_sides(text: str, words: str) -> None:
+def test_a_misfit_is_reported_with_both_sides(text: str, words: str) -> None:
     assert words in failure(text)
 
 

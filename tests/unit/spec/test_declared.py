@@ -1,4 +1,4 @@
-"""What is declared beside what the graph takes."""
+"""Declared inputs compared with the inputs of the graph."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def declared(text: str) -> Component:
 
 
 @pytest.mark.parametrize("shape", ["1*3*8", "1*3*4,1*3*64", "[4*3*8,1*3*9]"])
-def test_what_the_graph_takes_passes(shape: str) -> None:
+def test_matching_declarations_pass(shape: str) -> None:
     check_declared(declared(f"x:float({shape})\nmask:bool(1*7)\nany:int64(1*2,1*3)"), GRAPH)
 
 
@@ -39,7 +39,7 @@ def test_what_the_graph_takes_passes(shape: str) -> None:
         ),
     ],
 )
-def test_what_it_does_not_is_named_with_both_sides(shape: str, words: str) -> None:
+def test_other_declarations_are_refused_with_both_sides(shape: str, words: str) -> None:
     with pytest.raises(EngineFailure) as caught:
         check_declared(declared(f"x:float({shape})\nmask:bool(1*7)\nany:int64(1)"), GRAPH)
     assert caught.value.reason is FailureReason.INVALID_SPEC
@@ -56,7 +56,7 @@ def test_names_dtypes_and_batches_are_compared() -> None:
         check_declared(declared("x:float(1*3*8,4*3*8)\nmask:bool(1*7,4*7)\nany:int64(1,4)"), GRAPH)
 
 
-def test_the_batch_is_the_axis_that_is_said() -> None:
+def test_the_declared_batch_axis_counts() -> None:
     state = TensorSpec("state", "float32", (2, 1, 8), (2, 1, 8), (2, OPEN_EXTENT, 8))
     graph = Signature((OPEN, state), ())
     check_declared(declared("x:float(1*3*8,4*3*8) state:float(2*1*8,2*4*8) batch=1"), graph)

@@ -39,7 +39,7 @@ def test_every_builder_is_there() -> None:
     assert named == set(runtimes())
 
 
-def test_x86_builds_for_every_runtime_and_bf16_where_the_processor_has_it() -> None:
+def test_x86_builds_for_every_runtime_and_bf16_if_the_processor_has_it() -> None:
     offered = load_catalog().device("cpu-x86-64").buildable_runtimes
     assert set(offered) == {"onnxruntime", "openvino", "inductor", "torchscript"}
     assert {name for name in offered if not builds_from(name, {"graph"})} == {"inductor", "torchscript"}
@@ -50,7 +50,7 @@ def test_x86_builds_for_every_runtime_and_bf16_where_the_processor_has_it() -> N
     assert offered["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16", "FP16")
 
 
-def test_a_flag_that_makes_integers_fast_is_a_hint_and_no_condition() -> None:
+def test_flags_for_fast_integers_are_hints_not_conditions() -> None:
     for runtime in load_catalog().device("cpu-x86-64").buildable_runtimes.values():
         if not builds_from(runtime.name, {"graph"}):
             continue
@@ -61,7 +61,7 @@ def test_a_flag_that_makes_integers_fast_is_a_hint_and_no_condition() -> None:
         assert runtime.missing_fast_flags("FP32", []) == ()
 
 
-def test_no_builtin_template_asks_for_what_only_the_quantizer_makes() -> None:
+def test_no_builtin_template_has_a_quantized_precision() -> None:
     from lathe.type.v1.precision_pb2 import Precision
 
     from services.template.builtin import built_in_templates
@@ -82,7 +82,7 @@ def test_packages_are_named_without_versions() -> None:
         ("nvidia-t4", "tensorrt", FailureReason.TOOLCHAIN_UNAVAILABLE, "no builder for 'tensorrt' on 'nvidia-t4'"),
     ],
 )
-def test_what_cannot_be_built(device: str, runtime: str, reason: FailureReason, words: str) -> None:
+def test_runtimes_without_a_builder_are_refused(device: str, runtime: str, reason: FailureReason, words: str) -> None:
     with pytest.raises(EngineFailure, match=words) as caught:
         load_catalog().device(device).runtime(runtime)
     assert caught.value.reason is reason

@@ -1,4 +1,4 @@
-"""Axes that a graph leaves open: found in samples, the batch by default, else asked for."""
+"""Axes that a graph leaves open: from samples, the batch by default, else a message asks for them."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def shapes_of(inputs: tuple[TensorSpec, ...], samples: dict[str, Shape]) -> dict
     return {given.name: given.shape for given in settle(NET, inputs, samples).component.inputs}
 
 
-def test_what_nothing_says_is_asked_for_with_what_to_type() -> None:
+def test_open_axes_without_an_extent_are_refused_with_what_to_type() -> None:
     with pytest.raises(EngineFailure) as caught:
         settle(NET, (IDS, spec("image", "?", 3, "?", "?")), {})
     assert caught.value.reason is FailureReason.INVALID_SPEC
@@ -43,7 +43,7 @@ def test_what_nothing_says_is_asked_for_with_what_to_type() -> None:
     ]
 
 
-def test_an_open_batch_is_one_and_a_warning_says_so() -> None:
+def test_an_open_batch_becomes_one_with_a_warning() -> None:
     component, warnings = settle(NET, (spec("x", "batch", 4), spec("y", "?", 2)), {})
     assert [given.shape for given in component.inputs] == [(1, 4), (1, 2)]
     (words,) = warnings
@@ -67,7 +67,7 @@ def test_samples_give_the_extents_and_count_along_the_batch() -> None:
             settle(NET, (IDS,), {"ids": wrong})
 
 
-def test_the_batch_has_one_name_wherever_it_stands() -> None:
+def test_a_batch_axis_is_found_by_its_name() -> None:
     assert batch_axes(VOICE) == {"input": 0, "state": 1}
     assert batch_axes((spec("x", "?", 4), spec("y", "?", 4))) == {"x": 0, "y": 0}
     assert batch_axes((spec("x", "frames", 8), spec("h", 1, 1, 4))) == {}

@@ -1,4 +1,4 @@
-"""Requests: protobuf's JSON is read as it is written, and what cannot be is refused by name."""
+"""Requests: protobuf's JSON is read, and invalid requests are refused by field."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def test_defaults_are_filled_in() -> None:
 
 
 @given(seed=st.integers(0, 2**62), batch=st.integers(0, 1000), threshold=st.floats(0, 1, width=32))
-def test_a_protobuf_message_survives_the_journey(seed: int, batch: int, threshold: float) -> None:
+def test_a_protobuf_message_is_read_unchanged(seed: int, batch: int, threshold: float) -> None:
     work = ParseDict(component(max_batch=batch), ConversionWork())
     work.seed = seed
     work.template.error_threshold = threshold
@@ -82,13 +82,13 @@ def test_a_protobuf_message_survives_the_journey(seed: int, batch: int, threshol
         ({}, "INVALID_SPEC", "'template'"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(values: dict[str, Any], reason: str, words: str) -> None:
+def test_invalid_requests_are_refused_by_field(values: dict[str, Any], reason: str, words: str) -> None:
     found = refusal(values)
     assert found.reason is FailureReason(reason)
     assert words in found.message
 
 
-def test_an_unoffered_precision_says_who_offers_it() -> None:
+def test_an_unoffered_precision_names_the_runtimes_that_offer_it() -> None:
     assert "openvino" in refusal(changed(runtime="onnxruntime", precision="BF16")).suggested_fix
 
 
@@ -102,7 +102,7 @@ def test_paths_stay_in_the_work_directory(tmp_path: Path) -> None:
     assert caught.value.reason is FailureReason.INPUT_UNAVAILABLE
 
 
-def test_the_template_digest_knows_the_content_and_not_the_name() -> None:
+def test_the_template_digest_covers_the_content_but_not_the_name() -> None:
     plain, named, other = (
         template_digest(ConversionRequest.parse(changed(**values)))
         for values in ({}, {"name": "templates/a"}, {"error_threshold": 0.5})

@@ -1,4 +1,4 @@
-"""Tensor information beside what a description of the model's graph says of its inputs."""
+"""Tensor information compared with the described inputs of the model's graph."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def failure(text: str, component: Component = PLAIN, source_format: str = "ONNX"
 
 
 @pytest.mark.parametrize("source_format", ["ONNX", "SAVED_MODEL", "FROZEN_GRAPH", "EXPORTED_PROGRAM"])
-def test_what_does_not_fit_is_named(source_format: str) -> None:
+def test_misfits_are_named(source_format: str) -> None:
     fits = "input_0:float(1*3*8*8,4*3*8*8)\ninput_1:int64(1*7,4*7)"
     check_information(fits, PLAIN, GRAPH, fixed_inputs=fixed(source_format))
     check_information(
@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_named(source_format: str) -> None:
         assert words in failure(text, PLAIN, source_format)
 
 
-def test_what_is_not_known_is_not_compared() -> None:
+def test_unknown_parts_are_not_compared() -> None:
     check_information("input_0:float(1*9)", PLAIN, {})
     unknown = Signature((TensorSpec.unknown("image", "float32"),), ()).to_dict()
     check_information("input_0:int8(1*9)\ninput_1:float(3)", PLAIN, unknown)
@@ -57,7 +57,7 @@ def test_what_is_not_known_is_not_compared() -> None:
     check_information("input_0:float(1*9)", inner, GRAPH)
 
 
-def test_what_a_template_declares_counts() -> None:
+def test_declared_inputs_take_precedence() -> None:
     declared = Component(name="model", inputs=(ComponentInput(name="inner/relu", shape=(1, 9)),))
     assert "it has inner/relu" in failure("image:float(1*9)", declared, "FROZEN_GRAPH")
     assert "it has inner/relu" in failure("image:float(1*9)", declared, "TORCHSCRIPT")

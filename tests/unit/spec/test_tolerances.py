@@ -1,4 +1,4 @@
-"""The table of tolerances: what a verdict means in each precision, and what a user's threshold changes."""
+"""The table of tolerances: verdicts in each precision, and the effect of a user's threshold."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_a_users_threshold_never_raises_the_limit_beyond_the_precisions_own(prec
     assert found.limit <= max(threshold, threshold * own.limit / own.threshold * (1 + 1e-12))
 
 
-def test_nothing_said_is_the_precisions_own() -> None:
+def test_without_a_threshold_the_precisions_own_applies() -> None:
     assert TOLERANCES["FP16"].at(0.0) == TOLERANCES["FP16"]
 
 

@@ -25,7 +25,7 @@ def test_fingerprint_names_this_machine() -> None:
     assert fingerprint["cpu"] in toolchain.hardware()
 
 
-def test_versions_of_what_is_installed() -> None:
+def test_versions_of_installed_packages() -> None:
     assert toolchain.version_of("no-such-package") == ""
     names = [entry["name"] for entry in toolchain.software(["pydantic", "no-such-package", "numpy"])]
     assert names == ["numpy", "pydantic"]

@@ -57,7 +57,7 @@ def _values(element: TensorElement) -> st.SearchStrategy[tuple[float, ...]]:
 
 
 def _containers(inner: Any) -> Any:
-    """Return strategies of the ways into a list, tuple or dict of what `inner` draws."""
+    """Return strategies for the steps into a list, tuple or dict of values of `inner`."""
     several = st.lists(inner, min_size=1, max_size=3)
     counted = st.tuples(st.sampled_from(("list", "tuple")), several).map(
         lambda drawn: [(Step(drawn[0], n), *way) for n, ways in enumerate(drawn[1]) for way in ways]

@@ -41,7 +41,7 @@ def test_lists_are_read(value: Any, expected: list[tuple[Shapes, str]]) -> None:
     assert [element.argument for element in elements] == [f"input_{index}" for index in range(len(expected))]
 
 
-def test_a_dictionary_says_shapes_by_name() -> None:
+def test_a_dictionary_gives_shapes_by_name() -> None:
     found = parse({"image": {"range": [SMALL, "8*3*224*224"], "dtype": "half"}, "scale": "1"})
     assert [(element.argument, element.dtype, element.shapes.kind) for element in found] == [
         ("image", "float16", "range"),
@@ -56,7 +56,7 @@ def test_a_dictionary_says_shapes_by_name() -> None:
         ({"image": {"range": ["1*x", "1"]}}, "input_shapes['image']['range'][0]: expected a shape"),
     ],
 )
-def test_mistakes_in_a_dictionary_say_which_name(value: Any, words: str) -> None:
+def test_mistakes_in_a_dictionary_name_the_key(value: Any, words: str) -> None:
     with pytest.raises(EngineFailure) as raised:
         parse(value)
     assert raised.value.message.startswith(words)
@@ -88,7 +88,7 @@ def test_mistakes_in_a_dictionary_say_which_name(value: Any, words: str) -> None
         ([{"range": ["1", "2"], "dtype": []}], "input_shapes[0]['dtype']: expected one of float, int, half"),
     ],
 )
-def test_mistakes_say_where_what_was_expected_and_what_was_found(value: Any, words: str) -> None:
+def test_mistakes_are_reported_with_place_expectation_and_finding(value: Any, words: str) -> None:
     with pytest.raises(EngineFailure) as caught:
         parse(value)
     assert words in caught.value.message

@@ -1,4 +1,4 @@
-"""Where channels lie, what fits them, and the reference of the arithmetic."""
+"""The channel axis, the checks, and the reference of the arithmetic of preprocessing."""
 
 from typing import Any
 

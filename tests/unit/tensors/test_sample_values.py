@@ -1,4 +1,4 @@
-"""Values as inputs may have them in use: told by shape, type and name, in range, the same for a seed."""
+"""Plausible values: chosen by shape, type and name, in range, the same for a seed."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def values(*fields: Field, seed: int = 0) -> tuple[dict[str, np.ndarray], tuple[
         ((), "float32", None, ()),
     ],
 )
-def test_the_kind_is_told_by_shape_type_and_span(
+def test_the_kind_follows_from_shape_type_and_span(
     shape: tuple[int, ...], dtype: str, span: tuple[float, float] | None, kinds: tuple[str, ...]
 ) -> None:
     found, told = values(Field("x", dtype, shape, span))
@@ -53,12 +53,12 @@ def test_neighbours_in_pictures_and_tones_are_alike() -> None:
     assert np.abs(np.diff(tones)).mean() < np.abs(tones - np.random.default_rng(0).permuted(tones)).mean()
 
 
-def test_few_words_come_often() -> None:
+def test_few_tokens_are_frequent() -> None:
     ids = values(Field("input_ids", "int64", (4, 500), (0, 30521)))[0]["input_ids"]
     assert (ids < 175).mean() == pytest.approx(0.5, abs=0.1)  # 175 is the root of the vocabulary
 
 
-def test_what_stands_beside_tokens_matches_them() -> None:
+def test_masks_and_positions_match_the_tokens() -> None:
     found, kinds = values(
         Field("input_ids", "int64", (1, 8), (0, 999)),
         Field("attention_mask", "int64", (1, 8)),
@@ -73,14 +73,14 @@ def test_what_stands_beside_tokens_matches_them() -> None:
     assert "scale" not in found
 
 
-def test_what_stands_beside_tokens_keeps_to_its_span() -> None:
+def test_masks_and_positions_stay_in_their_span() -> None:
     ids = Field("input_ids", "int64", (1, 8), (0, 999))
     found, _ = values(ids, Field("mask", "int64", (1, 8), (1, 1)), Field("token_type_ids", "int64", (1, 8), (0, 0)))
     assert found["mask"].tolist() == [[1] * 8]
     assert found["token_type_ids"].tolist() == [[0] * 8]
 
 
-def test_generated_samples_hold_noise_and_then_such_values() -> None:
+def test_generated_samples_are_noise_followed_by_plausible_values() -> None:
     picture = TensorSpec.fixed("x", "float32", (1, 3, 16, 16)).batched(8)
     samples = generated((picture,), {"x": SampleRange(pixels=True)}, 5)
     assert samples.values == ("noise", "images")

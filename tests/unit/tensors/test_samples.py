@@ -1,4 +1,4 @@
-"""Samples: seeded and in range, or the user's own, checked."""
+"""Samples: seeded and in range, or the user's own, which are checked."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_batches_are_one_two_and_the_largest(largest: int) -> None:
     assert feeds.count == sum(len(feed["x"]) for feed in feeds.feeds)
 
 
-def test_a_batch_that_memory_cannot_hold_is_compared_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_too_large_for_memory_is_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FEED_BYTES", 3 * 4 * 4 * 4 * 5)
     assert batch_sizes((IMAGE,)) == (1, 2, 5)
 
@@ -90,7 +90,7 @@ def test_samples_of_a_fixed_batch_go_one_by_one(tmp_path: Path) -> None:
     assert feeds.feeds[0]["x"].dtype == np.float32
 
 
-def test_component_names_go_before_bare_ones(tmp_path: Path) -> None:
+def test_component_names_take_precedence_over_bare_ones(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
     np.savez(path, allow_pickle=False, **{"x": np.zeros((1, 4)), "net/x": np.ones((1, 4))})
     assert from_npz(path, "net", (FIXED,), only=True).feeds[0]["x"].all()
@@ -98,7 +98,7 @@ def test_component_names_go_before_bare_ones(tmp_path: Path) -> None:
         from_npz(path, "other", (FIXED,), only=False)
 
 
-def test_bad_files_are_named_for_what_they_are(tmp_path: Path) -> None:
+def test_bad_files_are_described(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
     path.write_bytes(b"not an archive")
     assert "cannot be read as an NPZ" in failure(path, FIXED)

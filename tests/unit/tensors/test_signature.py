@@ -66,7 +66,7 @@ def test_batched_makes_axis_0_dynamic(shape: tuple[int, ...], batch: int) -> Non
     assert spec.dynamic_axes == ((0,) if batch > 1 else ())
 
 
-def test_batch_that_cannot_be() -> None:
+def test_impossible_batches_are_refused() -> None:
     spec = TensorSpec.fixed("x", "float32", (1, 2**20))
     with pytest.raises(EngineFailure, match="has 1073741824 elements"):
         spec.batched(1024)

@@ -1,4 +1,4 @@
-"""The text of tensor information: reading and writing are each other's inverse, and every mistake has its place."""
+"""The text of tensor information: reading inverts writing, and every mistake has a position."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_examples_of_the_grammar() -> None:
     assert [element.line for element in (ids, image, first, second)] == [2, 3, 4, 5]
 
 
-def test_several_elements_stand_in_a_line_with_what_else_is_to_be_said() -> None:
+def test_several_elements_with_options_fit_on_a_line() -> None:
     text = "x:float(1*4,8*4) state:float(2*1*3) batch=1 sr:int64() value=16000\nb:half(1*2) value=[1,-.5]"
     x, state, rate, bias = parse(text)
     assert (x.batch_axis, x.values, x.line) == (None, (), 1)

@@ -1,4 +1,4 @@
-"""Values in the nested calling convention that elements stand for."""
+"""Values in the nested calling convention of elements."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def at(value: Any, element: TensorElement) -> Any:
 
 @settings(max_examples=40)
 @given(elements())
-def test_every_value_stands_where_its_element_says(drawn: list[TensorElement]) -> None:
+def test_every_value_is_placed_by_its_element(drawn: list[TensorElement]) -> None:
     positional, named = assemble(drawn, range(len(drawn)))
     assert not (positional and named)
     for index, element in enumerate(drawn):

@@ -1,4 +1,4 @@
-"""A user's samples of inputs whose batch is not the first axis, of scalars, and of inputs whose value is given."""
+"""A user's samples for inputs whose batch is not the first axis, for scalars, and for inputs with a given value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_samples_are_counted_along_the_batch_axis(tmp_path: Path) -> None:
     assert shapes_in(path, "net", ["sound", "rate"], only=True) == {"sound": (5, 6)}
 
 
-def test_what_does_not_fit_is_told_with_n_on_the_batch_axis(tmp_path: Path) -> None:
+def test_misfits_are_reported_with_n_on_the_batch_axis(tmp_path: Path) -> None:
     path = saved(tmp_path, state=np.zeros((3, 5, 3), np.float32), table=np.ones((4, 3), np.float32))
     with pytest.raises(EngineFailure, match=r"has the shape 3\*5\*3; the input takes 2\*N\*3\."):
         from_npz(path, "net", (STATE,), only=True)
@@ -47,7 +47,7 @@ def test_what_does_not_fit_is_told_with_n_on_the_batch_axis(tmp_path: Path) -> N
         from_npz(path, "net", (RATE,), only=True)
 
 
-def test_given_values_stand_in_for_random_ones() -> None:
+def test_given_values_replace_random_ones() -> None:
     ranges = {"rate": SampleRange(values=(8000.0,)), "state": SampleRange(values=(1, 2, 3, 4, 5, 6))}
     feeds = generated((SOUND, STATE, RATE), ranges, 0).feeds
     assert all(feed["rate"].shape == () and feed["rate"] == 8000 and feed["rate"].dtype == np.int64 for feed in feeds)
