@@ -29,6 +29,7 @@ from engines.quantization.request import HALVES
 from engines.quantization.sensitivity import BUDGET_SECONDS, NodeSensitivity, sensitivities
 from engines.runtimes import BuiltForm
 from engines.runtimes.form import FormSpec
+from engines.runtimes.onnxruntime.runtime import OnnxRuntime
 from engines.spec.template import Execution
 from engines.tensors.samples import Samples
 
@@ -140,7 +141,7 @@ class QuantizedGraphs:
         folder = self.material.scratch / "stand-in"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        settings = dataclasses.replace(recipe.settings, runtime="onnxruntime")
+        settings = dataclasses.replace(recipe.settings, runtime=OnnxRuntime.name)
         return quantizer.quantize(self.material, settings, self.excluded | set(spec.kept), folder)
 
 

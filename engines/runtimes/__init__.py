@@ -45,7 +45,7 @@ def runtime(name: str) -> Runtime:
         raise EngineFailure(
             FailureReason.TOOLCHAIN_UNAVAILABLE,
             f"Forms for the runtime '{name}' cannot be built or run here: missing is {missing}.",
-            suggested_fix="Install it where the worker runs, or choose another runtime in the template.",
+            suggested_fix="Install it on the worker, or choose another runtime in the template.",
         )
     return found
 
@@ -81,8 +81,8 @@ def open_form(form: BuiltForm, threads: int) -> Session:
     if room.where(device) is Where.DEVICE:
         raise EngineFailure(
             FailureReason.TOOLCHAIN_UNAVAILABLE,
-            f"The form runs on {device.id} only, and this machine is none.",
-            suggested_fix=f"Run it where a worker serves {device.id}.",
+            f"The form runs on {device.id} only, and this machine is another device.",
+            suggested_fix=f"Run it on a worker for {device.id}.",
         )
     return room.open(form, device, threads)
 

@@ -141,7 +141,7 @@ class Runtime(Protocol):
     title: str
     """Name for people."""
     packages: tuple[str, ...]
-    """Packages, as `pip` names them, that a form needs where it is served; the first has the runtime's version."""
+    """Packages, as `pip` names them, that a form needs to run; the version of the first is the runtime's."""
     modules: tuple[str, ...]
     """Modules of its framework, which a worker imports ahead of its tasks."""
     takes: tuple[str, ...]

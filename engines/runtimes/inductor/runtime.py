@@ -57,7 +57,7 @@ class Inductor(HostRuntime):
             raise EngineFailure(
                 FailureReason.TOOLCHAIN_UNAVAILABLE,
                 f"{_TITLE} compiles C++, and there is no `{compiler}` here.",
-                suggested_fix="Install the package `g++` where the worker runs, or choose another runtime.",
+                suggested_fix="Install the package `g++` on the worker, or choose another runtime.",
             )
         program = export_program(_TITLE, network, source)
         out_dir.mkdir(parents=True, exist_ok=True)

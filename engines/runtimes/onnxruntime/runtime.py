@@ -91,7 +91,7 @@ class OnnxRuntime(HostRuntime):
         return open_session(_TITLE, open_form, form, threads, lambda error: _translate(error, form.entry))
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
-        """Yield the graph as it is, in eight bits, and with the knobs that help."""
+        """Yield the graph itself, the graph in eight bits, and the graph with knobs."""
         main = list(self._main(now))
         if now.objective == "THROUGHPUT" and now.threads > 1:
             yield from streamed(main, now.threads)
@@ -108,7 +108,7 @@ class OnnxRuntime(HostRuntime):
             yield Candidate(self._form("INT8", _DEFAULT_WEIGHTS), 51)
 
     def baselines(self, now: Situation) -> Iterator[Candidate]:
-        """Yield the graph as it is: it stands for sources that are graphs, and for networks that nothing else runs."""
+        """Yield the graph itself: the baseline of graphs, and of networks that no other runtime runs."""
         yield Candidate(self._form("INT8", quantizer=OPEN_QUANTIZER) if now.is_quantized else self._form("FP32"), 0)
 
     def _main(self, now: Situation) -> Iterator[Candidate]:

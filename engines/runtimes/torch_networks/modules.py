@@ -1,4 +1,4 @@
-"""Torch networks as packages run them: preprocessing in front, in the precision and layout asked for."""
+"""Torch networks as packages run them: preprocessing first, in the requested precision and layout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def packaged_network(
     """Return a network that takes the package's inputs in order and returns a tuple of its outputs in order.
 
     Preprocessing comes first, in float32. For BF16, parameters and activations are cast to bfloat16 after the
-    preprocessing, and outputs back to float32. The source's own network stays as it is.
+    preprocessing, and outputs back to float32. The source's own network does not change.
 
     Raises:
         EngineFailure: INVALID_SPEC if the source has no network, UNSUPPORTED_PRECISION if this CPU has no

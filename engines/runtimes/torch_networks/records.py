@@ -24,7 +24,7 @@ class TensorRecord:
     version: int
 
     def changed(self) -> bool:
-        """Return whether it is no longer as it was."""
+        """Return whether it has changed."""
         if self.content is not None and self.tensor.shape != self.content.shape:
             return True
         if self.tensor.is_inference():  # these count no writes
@@ -32,7 +32,7 @@ class TensorRecord:
         return bool(self.tensor._version != self.version)
 
     def restore(self) -> None:
-        """Put back what was there."""
+        """Restore the recorded content."""
         import torch
 
         if self.content is None or not self.changed():
@@ -52,13 +52,13 @@ class ContainerRecord:
     content: Any
 
     def changed(self) -> bool:
-        """Return whether it is no longer as it was."""
+        """Return whether it has changed."""
         if isinstance(self.held, np.ndarray):
             return not np.array_equal(self.held, self.content)
         return bool(_parts(self.held) != _parts(self.content))
 
     def restore(self) -> None:
-        """Put back what was there."""
+        """Restore the recorded content."""
         if not self.changed():
             return
         if isinstance(self.held, np.ndarray):
@@ -78,18 +78,18 @@ class AttributeRecord:
     content: Any
 
     def changed(self) -> bool:
-        """Return whether it is no longer as it was."""
+        """Return whether it has changed."""
         return not _equal(self.owner.getattr(self.attribute), self.content)
 
     def restore(self) -> None:
-        """Put back what was there."""
+        """Restore the recorded content."""
         if self.changed():
             self.owner.setattr(self.attribute, copy.deepcopy(self.content))
 
 
 @dataclass(frozen=True)
 class AttributeTensorRecord:
-    """A tensor that an attribute of a TorchScript module holds, which may come to hold another one."""
+    """A tensor that an attribute of a TorchScript module holds, which may hold another one later."""
 
     name: str
     owner: Any
@@ -97,11 +97,11 @@ class AttributeTensorRecord:
     tensor: torch.Tensor
 
     def changed(self) -> bool:
-        """Return whether it is no longer as it was."""
+        """Return whether it has changed."""
         return self.owner.getattr(self.attribute) is not self.tensor
 
     def restore(self) -> None:
-        """Put back what was there."""
+        """Restore the recorded content."""
         if self.changed():
             self.owner.setattr(self.attribute, self.tensor)
 

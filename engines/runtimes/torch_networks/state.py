@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 _CHILDREN = frozenset({"_parameters", "_buffers", "_modules"})
-"""Dictionaries in which torch keeps what a module is made of."""
+"""Dictionaries in which torch keeps a module's parameters, buffers and children."""
 _MACHINERY = frozenset({"torch", *sys.stdlib_module_names})
 """Packages whose objects are no state of a network: graphs, hooks, loggers, locks."""
 
@@ -144,7 +144,7 @@ def _may_hold_state(value: Any) -> bool:
 
 
 def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a container holds, by its dotted name; the dictionaries that torch keeps children in have none."""
+    """Yield the content of a container by dotted name; torch's own dictionaries of children have no name."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield (name if key in _CHILDREN else _joined(name, str(key))), part

@@ -1,4 +1,4 @@
-"""Small torch networks with what a package does in front of them, and what they should compute."""
+"""Small torch networks with preprocessing, and the expected results."""
 
 from __future__ import annotations
 

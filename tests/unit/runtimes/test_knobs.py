@@ -26,7 +26,7 @@ SETTINGS: list[tuple[str, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("runtime", "knobs"), SETTINGS, ids=str)
-def test_what_is_set_changes_no_value(runtime: str, knobs: dict[str, str], tmp_path: Path) -> None:
+def test_knobs_change_no_value(runtime: str, knobs: dict[str, str], tmp_path: Path) -> None:
     source, weights = graphs.linear(tmp_path / "g.onnx")
     form = build(runtime, BuildSource.of_file(source, graphs.SIGNATURE), tmp_path / "out", "FP32", knobs)
     session = open_form(form, 2)

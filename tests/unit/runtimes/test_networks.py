@@ -52,7 +52,7 @@ def test_a_network_is_computed_at_any_batch_with_its_preprocessing(
 
 @pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16 arithmetic")
 @pytest.mark.parametrize("knobs", [{}, {"layout": "channels_last"}], ids=["plain", "channels-last"])
-def test_bfloat16_comes_behind_the_preprocessing(knobs: dict[str, str], tmp_path: Path) -> None:
+def test_bfloat16_begins_after_the_preprocessing(knobs: dict[str, str], tmp_path: Path) -> None:
     network = networks.convolution()
     form = build("torchscript", networks.source(network), tmp_path / "out", "BF16", knobs)
     given = networks.feed(4)
@@ -63,7 +63,7 @@ def test_bfloat16_comes_behind_the_preprocessing(knobs: dict[str, str], tmp_path
     assert str(next(network.parameters()).dtype) == "torch.float32"
 
 
-def test_a_compiler_is_ended_when_there_is_no_time_left(tmp_path: Path) -> None:
+def test_a_compiler_is_killed_when_no_time_is_left(tmp_path: Path) -> None:
     before = set(descendants(os.getpid()))  # other tests let torch keep a pool of compilers
     with at_most(0.2), pytest.raises(Overrun):
         build("inductor", networks.source(networks.convolution()), tmp_path / "out", "FP32")
@@ -83,7 +83,7 @@ def test_inductor_compiles_ahead_of_time(tmp_path: Path) -> None:
     assert form.options["cpu_capability"] in {"DEFAULT", "AVX2", "AVX512"}
 
 
-def test_what_was_compiled_for_wider_vectors_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_form_for_wider_vectors_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import torch
 
     from engines.runtimes.protocol import BuiltForm
@@ -137,7 +137,7 @@ def test_a_wrong_input_is_a_failure_and_not_a_crash(tmp_path: Path) -> None:
     assert caught.value.reason is FailureReason.TOOLCHAIN_CRASHED
 
 
-def test_what_a_caller_is_given_is_its_own(tmp_path: Path) -> None:
+def test_the_caller_owns_the_outputs(tmp_path: Path) -> None:
     import torch
 
     class Same(torch.nn.Module):
