@@ -14,6 +14,7 @@ last bytes until the digest of all is known.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,9 +42,10 @@ MAX_PARTS = 2000
 # Small enough to send again after an interruption, large enough that the requests cost nothing.
 SMALLEST_PART = 16 * MEBIBYTE
 LARGEST_FILE = 5 << 40
-# Files up to this size do not wait for larger ones; they are read within some 100 ms.
+# Files up to this size do not wait for larger ones, which may use half of the processors.
 SMALL_BYTES = 16 * MEBIBYTE
-_SMALL_AT_ONCE, _LARGE_AT_ONCE = 4, 2
+_SMALL_AT_ONCE = 4
+_LARGE_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
 OnBytes = Callable[[int], None]
 
 

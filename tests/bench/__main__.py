@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 BENCHES = {
-    "stack": "start, memory, conversion overhead, cache hit, transfers",
+    "stack": "start, memory, conversion overhead, cache hit",
+    "transfers": "uploads and downloads against raw S3, and finalizing beside large files",
     "tasks": "creates and no-op tasks per second, claim latency",
     "overhead": "the conversion pipeline against the same by hand",
     "listing": "pages of a list of a million versions",

@@ -1,16 +1,13 @@
 """How long `lathe up` takes, what its processes weigh, and what the suite adds: `python -m tests.bench.stack`.
 
 Starts the whole suite in a fresh folder and again on the same folder; then, on the running suite, converts the demo's
-network several times (never from the cache), asks for the same once more (always from the cache), and moves a file
-there and back beside raw S3. Goals: all healthy ≤ 10 s; the API processes ≤ 600 MB; the suite ≤ 1 s or 5 % over the
-engine; a cache hit ≤ 10 ms; transfers ≥ 0.9× of raw S3.
+network several times (never from the cache), and asks for the same once more (always from the cache). Goals: all
+healthy ≤ 10 s; the API processes ≤ 600 MB; the suite ≤ 1 s or 5 % over the engine; a cache hit ≤ 10 ms.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -18,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 from lathe.converter.v1.conversion_service_pb2 import (
     ConversionSpec,
@@ -32,11 +28,8 @@ from rich.table import Table
 from services.cli.client import Connection
 from services.cli.demo import steps
 from services.cli.demo.training import train
-from services.cli.transfers import download_file, upload_file
 from services.local.roster import SERVICES
 from services.local.stack import Stack
-from services.platform.settings import Settings
-from services.storage import S3ContentStore
 
 MIB = 1 << 20
 Rows = list[tuple[str, str, str]]
@@ -106,66 +99,18 @@ def engine_seconds(connection: Connection, task: str) -> float:
     return float((lines[-1].time.ToNanoseconds() - lines[0].time.ToNanoseconds()) / 1e9)
 
 
-def transfer(connection: Connection, settings: Settings, size: int, rounds: int, rows: Rows) -> None:
-    """Move random bytes through the suite and through raw S3, in turn."""
-    store = S3ContentStore(settings)
-    ups: list[float] = []
-    downs: list[float] = []
-    raw_ups: list[float] = []
-    raw_downs: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path, copy = Path(folder, "file"), Path(folder, "copy")
-        for _ in range(rounds):
-            path.write_bytes(os.urandom(size))
-            digest = upload_file_timed(connection, path, ups)
-            downs.append(seconds(lambda: download_file(connection, digest, copy, lambda _count: None)))  # noqa: B023
-            path.write_bytes(os.urandom(size))
-            begun = time.perf_counter()
-            raw = asyncio.run(store.put_file(path))
-            raw_ups.append(time.perf_counter() - begun)
-            raw_downs.append(seconds(lambda: raw_get(settings, raw, copy)))  # noqa: B023
-    for what, ours, theirs in (("upload", ups, raw_ups), ("download", downs, raw_downs)):
-        ratio = statistics.median(raw / mine for raw, mine in zip(theirs, ours, strict=True))
-        speeds = (
-            f"{size / MIB / statistics.median(ours):.0f} against {size / MIB / statistics.median(theirs):.0f} MiB/s"
-        )
-        rows.append((f"{what} of {size // MIB} MiB against raw S3", f"{ratio:.2f}× ({speeds})", "≥ 0.9×"))
-
-
-def upload_file_timed(connection: Connection, path: Path, into: list[float]) -> Any:
-    """Upload as the command line does, hashing and verification included, and note how long it took."""
-    begun = time.perf_counter()
-    digest = upload_file(connection, path, lambda _count: None)
-    into.append(time.perf_counter() - begun)
-    return digest
-
-
-def raw_get(settings: Settings, digest: Any, path: Path) -> None:
-    """Read a blob by presigned URL, checking nothing."""
-    from datetime import timedelta
-
-    url = asyncio.run(S3ContentStore(settings).presigned_get(digest, "file", timedelta(minutes=5)))
-    with httpx.Client(trust_env=False) as client, client.stream("GET", url) as answer, path.open("wb") as file:
-        for chunk in answer.iter_bytes(MIB):
-            file.write(chunk)
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--mebibytes", type=int, default=256)
     options = parser.parse_args()
     rows: Rows = []
     with tempfile.TemporaryDirectory(prefix="lathe-bench-") as folder:
         stack = start_and_weigh(Path(folder, "state"), rows)
         try:
-            environment = stack.environment()
             addresses = {entry.name: stack.address(entry.name) for entry in SERVICES}
             with Connection(addresses, user="bench") as connection:
                 convert_repeatedly(connection, Path(folder), options.rounds, rows)
-                os.environ.update({key: value for key, value in environment.items() if key.startswith("LATHE_")})
-                transfer(connection, Settings(), options.mebibytes * MIB, options.rounds, rows)
         finally:
             stack.stop()
     table = Table("what", "measured", "goal", title="The suite on this machine")
