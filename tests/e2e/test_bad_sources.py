@@ -20,9 +20,9 @@ from tests.e2e.optimizing import create, good_graph, huge_graph, nan_graph, save
 PUSHED = {
     "pickle.pt": ("TORCHSCRIPT", "INVALID_MODEL", ("'pickle.pt'", "looks like a Python pickle", "Upload")),
     "pickle.pth": ("PTH", "INVALID_MODEL", ("'pickle.pth'", "plain Python pickle", "torch.save(")),
-    "operator.onnx": ("ONNX", "INVALID_MODEL", ("'Frobnicate of y'", "no operator of ONNX", "name the domain")),
-    "cycle.onnx": ("ONNX", "INVALID_MODEL", ("cycle: 'Relu of a' needs 'Relu of b'", "Export the model anew")),
-    "nobody.onnx": ("ONNX", "INVALID_MODEL", ("'Add of y'", "'nobody'", "Export the model anew")),
+    "operator.onnx": ("ONNX", "INVALID_MODEL", ("'Frobnicate of y'", "not an ONNX operator", "name the domain")),
+    "cycle.onnx": ("ONNX", "INVALID_MODEL", ("cycle: 'Relu of a' needs 'Relu of b'", "Export the model again")),
+    "nobody.onnx": ("ONNX", "INVALID_MODEL", ("'Add of y'", "'nobody'", "Export the model again")),
     "weightless.onnx": ("ONNX", "INVALID_MODEL", ("weights 'w' of shape [4, 4] have 0 bytes", "upload the whole file")),
     "beside": ("ONNX", "INVALID_MODEL", ("weights.bin", "0 bytes")),
     "empty.onnx": ("ONNX", "INVALID_MODEL", ("'empty.onnx'", "empty", "Upload the whole file")),

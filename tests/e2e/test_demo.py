@@ -38,12 +38,12 @@ def demo(stack: Suite) -> subprocess.CompletedProcess[str]:
 def test_the_demo_ends_with_released_packages_that_know_digits(
     stack: Suite, demo: subprocess.CompletedProcess[str]
 ) -> None:
-    closing = demo.stdout.partition("What the forms get right of held-out data")[2]
+    closing = demo.stdout.partition("Accuracy of the forms on held-out data")[2]
     figures = [float(each) for each in re.findall(r"(\d+\.\d+)%", closing)]
     assert len(figures) == 4, demo.stdout
     assert len(set(figures[:3])) == 1, "FP32 packages answer as PyTorch does"
     assert min(figures) > 95
-    for table in ("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation", "Forms tried"):
+    for table in ("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation", "Measured forms"):
         assert table in demo.stdout
     assert "Answered from the action cache" in demo.stderr
     assert "channels/production/releases/1 serves" in demo.stderr

@@ -186,7 +186,7 @@ def test_an_existing_server_is_used(tmp_path: Path) -> None:
 
 def test_a_server_that_is_named_but_absent_is_reported(tmp_path: Path) -> None:
     stack = make_stack(tmp_path, LATHE_DATABASE_URL="postgresql://me:secret@127.0.0.1:1/lathe")
-    with pytest.raises(LocalError, match=r"^LATHE_DATABASE_URL names 127\.0\.0\.1:1, where nothing answers\.$"):
+    with pytest.raises(LocalError, match=r"^LATHE_DATABASE_URL names 127\.0\.0\.1:1, but nothing answers there\.$"):
         stack.start()
 
 

@@ -74,7 +74,7 @@ async def test_an_index_that_another_process_dropped_is_fetched_again(tmp_path: 
 def failing(path: Path) -> None:
     from engines.failures import FailureReason
 
-    raise EngineFailure(FailureReason.INVALID_DATA, "The file is no index of a dataset.")
+    raise EngineFailure(FailureReason.INVALID_DATA, "The file is not the index of a dataset.")
 
 
 def test_an_answer_is_cut_to_what_fits() -> None:
