@@ -50,11 +50,10 @@ class FormSpec:
         parts = [f"{self.runtime} {self.precision}"]
         if self.quantized_by and self.quantized_by != self.precision:
             parts.append(self.quantized_by)
-        if self.reader:
-            parts.append("read from PyTorch" if self.reader == "pytorch" else f"{self.reader} reader")
         room = runtimes().get(self.runtime)
         words = {knob.name: knob.in_words for knob in room.knobs} if room else {}
-        parts += [words[key](value) if key in words else f"{key} {value}" for key, value in self.knobs]
+        stated = [("reader", self.reader)] if self.reader else []
+        parts += [words[key](value) if key in words else f"{key} {value}" for key, value in [*stated, *self.knobs]]
         return ", ".join(parts)
 
     @property
