@@ -1,4 +1,4 @@
-"""Says what the files of a model version contain: graphs, tensors, operators, sizes. Runs in the sandboxed child."""
+"""Describes the files of a model version: graphs, tensors, operators, sizes. Runs in the sandboxed child."""
 
 from __future__ import annotations
 

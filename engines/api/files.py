@@ -1,4 +1,4 @@
-"""Lays the files of a model in a work directory, as the engines expect the inputs of a task."""
+"""Lays out the files of a model in a work directory, as the inputs of a task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def laid_out(path: Path, source_format: str, workdir: Path) -> tuple[str, list[W
     """Link or copy the files of a model into `workdir/source`.
 
     Returns:
-        The file that is opened, empty where that is the whole folder, and all files as inputs of work.
+        The file that is opened, empty if that is the whole folder, and all files as inputs of work.
 
     Raises:
         EngineFailure: INVALID_SPEC for a folder of several models.

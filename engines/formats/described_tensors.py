@@ -1,4 +1,4 @@
-"""What descriptions of models say of their tensors and operators, whatever the format."""
+"""Descriptions of tensors and operators, the same in every format."""
 
 from __future__ import annotations
 

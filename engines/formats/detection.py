@@ -1,4 +1,4 @@
-"""Tells which format a model is in, from the files themselves. Imports no framework and runs nothing of the files."""
+"""Detects the format of a model from the files themselves. Imports no framework and runs nothing of the files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def detect(folder: Path) -> str:
         looks = _looks(files)
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"The format of the model cannot be told: {looks}.",
+            f"The format of the model cannot be detected: {looks}.",
             suggested_fix=_hint(files, looks) or f"Lathe reads {', '.join(FORMATS)}.",
         )
     return found
@@ -73,4 +73,4 @@ def _hint(files: ModelFiles, looks: str) -> str:
         return "Upload config.json as save_pretrained(folder) wrote it: it holds no JSON object."
     standing = {name for entry in FORMATS.values() for name in entry.main_files}
     deeper = next((path for path in files.paths if path.name in standing and path.parent != files.root), None)
-    return f"A model lies in '{deeper.parent.relative_to(files.root)}': upload that folder." if deeper else ""
+    return f"There is a model in '{deeper.parent.relative_to(files.root)}': upload that folder." if deeper else ""

@@ -78,7 +78,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"'{path.name}' is no JSON object: {error}.",
+            f"'{path.name}' is not a JSON object: {error}.",
             suggested_fix="Upload the file as save_pretrained() wrote it.",
         ) from error
     return value

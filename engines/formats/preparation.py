@@ -38,7 +38,7 @@ class Prepared:
         signature: Interface of the package, the inputs as the template declares them.
         ranges: Values that random inputs take, by input.
         samples: Feeds of the package: the user's, else random ones.
-        notes: What a user should know of its inputs.
+        notes: Warnings about its inputs.
     """
 
     component: Component
@@ -60,7 +60,7 @@ class Prepared:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know of the inputs, the source, and its graph if that was made."""
+        """Warnings about the inputs, the source, and its graph if that was made."""
         return (*self.notes, *self.source.warnings)
 
     def build_source(self) -> BuildSource:
@@ -91,7 +91,7 @@ def prepare(
     Args:
         request: How it is read.
         component: Which component.
-        workdir: Where the request's files lie.
+        workdir: Where the request's files are.
         progress: Told 0.05 when reading begins.
         execution: How the graph is made ready; as the template says if None.
         reader: Reads the component; by the template's format if not given.
@@ -133,7 +133,7 @@ def _range(given: ComponentInput) -> SampleRange:
 
 
 def _with_scalar(values: SampleRange, spec: TensorSpec, samples: Samples) -> SampleRange:
-    """Return what is said of an input's values, of a scalar that of the user's samples: another may mean nothing."""
+    """Return the values of an input; those of a scalar are the user's own, as others may be meaningless."""
     if spec.max or not spec.known or values.values or samples.source != USER_PROVIDED:
         return values
     scalar = samples.feeds[0][spec.name]

@@ -51,7 +51,7 @@ def is_text(path: Path) -> bool:
 
 
 def _field(data: bytes, position: int, tag: int) -> tuple[int, int] | None:
-    """Return where the value of a length-delimited field begins and ends; None where another field is there."""
+    """Return where the value of a length-delimited field begins and ends; None if there is another field."""
     if position >= len(data) or data[position] != tag:
         return None
     try:

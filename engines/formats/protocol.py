@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engines.tensors.signature import TensorSpec
 
 SourceForm = Literal["graph", "network", "saved_model"]
-"""What a source offers to runtimes: an ONNX graph, a torch network, or files of its own that a runtime reads."""
+"""A form that a source offers to runtimes: an ONNX graph, a torch network, or native files."""
 
 
 class Format:
@@ -31,13 +31,13 @@ class Format:
 
     Attributes:
         name: Its name in `lathe.registry.v1.ModelFormat`.
-        words: What it is called in sentences: `an ONNX model`.
-        advice: What to upload.
-        template_note: What a built-in template of the format takes.
-        forms: What its sources offer. An ONNX graph can be made of each; it need not be the source's own form.
-        endings: Ends of file names that tell the format if the contents do not.
-        main_files: Files of which one stands for the folder of a model. Empty for formats whose model is one file.
-        packages: Packages, as `pip` names them, that read the format, besides those of torch and ONNX.
+        words: The format in sentences: `an ONNX model`.
+        advice: How to write and upload the right files.
+        template_note: What the built-in templates of the format take.
+        forms: The forms that its sources offer. Every source becomes an ONNX graph, which need not be its own form.
+        endings: Ends of file names that decide if the contents do not.
+        main_files: Files by which the folder of a model is known. Empty for formats whose model is one file.
+        packages: Packages, as `pip` names them, that read the format, in addition to those of torch and ONNX.
         convertible: Whether it can be read into ONNX. A package of Lathe is described and released, not converted.
         weights_only: Whether it holds weights alone, so that users declare an architecture and the inputs.
         fixed_inputs: Whether a component has all the inputs of the graph, under their names. In other formats it may
@@ -120,7 +120,7 @@ class Format:
         return folder_inside(workdir, path) if self.main_files else file_inside(workdir, path)
 
     def components(self, request: ConversionRequest, workdir: Path) -> tuple[Component, ...]:
-        """Return the components that the template's only component stands for, if it names no source file."""
+        """Return the components of the whole source, for a template whose only component names no source file."""
         return request.template.components
 
     def arguments(self, path: Path) -> Sequence[str] | None:
@@ -178,16 +178,16 @@ def not_installed(formats: str, packages: str, extra: str, error: ImportError) -
     """Return the failure for formats that cannot be read because an extra of Lathe is not installed.
 
     Args:
-        formats: What cannot be read: `TensorFlow's formats`.
-        packages: What is missing.
+        formats: The formats that cannot be read: `TensorFlow's formats`.
+        packages: The missing packages.
         extra: The extra that brings it.
-        error: What importing it raised.
+        error: The error of the import.
     """
     return EngineFailure(
         FailureReason.TOOLCHAIN_UNAVAILABLE,
         f"{formats} cannot be read here: {packages} is not installed.",
         evidence=first_line(error),
-        suggested_fix=f"Whoever runs the worker installs `lathe[{extra}]`.",
+        suggested_fix=f"The operator of the worker has to install `lathe[{extra}]`.",
     )
 
 

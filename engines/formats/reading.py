@@ -19,7 +19,7 @@ from engines.tensors.signature import TensorSpec
 from engines.tensors.user_samples import shapes_in
 
 Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
-"""Takes the request, the component, the work directory, one array per argument, and where the ONNX file goes."""
+"""Takes the request, the component, the work directory, one array per argument, and the path of the ONNX file."""
 
 
 def check_sources(request: ConversionRequest) -> None:
@@ -106,7 +106,7 @@ def _sample_shapes(
 def with_components(request: ConversionRequest, workdir: Path) -> ConversionRequest:
     """Return the request with the components of its source: those of a pipeline, encoder and decoder, or as it is.
 
-    A template of one component that names no source file stands for the whole of a directory; if that is several
+    A template of one component that names no source file is the whole directory; if that is several
     graphs, each becomes a component with the template's settings.
 
     Raises:

@@ -26,9 +26,9 @@ class SourceGraph:
 
     Attributes:
         path: The file, without preprocessing.
-        writer: What wrote it, for the log.
+        writer: The exporter, for the log.
         constants: Lines of the source's code whose decisions about values the graph holds as constants.
-        warnings: What a user should know of the graph: what the source offers and the graph does not.
+        warnings: What a user should know of the graph.
     """
 
     path: Path
@@ -46,10 +46,10 @@ class Source:
         make_graph: Writes the ONNX file, which can take minutes; `graph` calls it once, when somebody takes the graph.
         runner: The original.
         module: The torch network; None if the source has none.
-        preprocessing: What will be baked in, by input.
-        files: Forms of its own that runtimes can take, by kind: `saved_model`.
+        preprocessing: Preprocessing that the package will contain, by input.
+        files: Native files that runtimes can take, by kind: `saved_model`.
         companions: Files that travel with the package, by their path in it: tokenizer, configuration.
-        notes: What a user should know of the reading.
+        notes: Warnings of the reader.
     """
 
     signature: Signature
@@ -72,7 +72,7 @@ class Source:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know: of the reading, and of the graph if it was made."""
+        """Warnings of the reader, and of the graph if it was made."""
         made = self.__dict__.get("graph")
         return (*self.notes, *(made.warnings if made else ()))
 

@@ -47,11 +47,11 @@ class _Leaf:
 
 
 def read_exported_program(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
-    """Write a torch.export program as ONNX and return it with its original.
+    """Return a torch.export program as a source.
 
     Raises:
-        EngineFailure: INVALID_MODEL for a file that is none, UNSAFE_MODEL for one that holds code; INVALID_SPEC where
-            the inputs are not the program's; as `export_onnx` besides.
+        EngineFailure: INVALID_MODEL if the file is not a program, UNSAFE_MODEL if it holds code; INVALID_SPEC if
+            the inputs are not the program's; as `module_source`.
     """
     program = load_program(path)
     names = [leaf.name for leaf in _leaves(program) if leaf.is_tensor]
@@ -66,7 +66,7 @@ def read_exported_program(path: Path, component: Component, arguments: Sequence[
 def exported_program_inputs(path: Path, component: Component) -> Declared:
     """Return the component with the inputs of its program, its dynamic axes between the bounds that it states.
 
-    A warning says the bounds that stand in for those that it does not state.
+    A warning lists the defaults for bounds that it does not state.
     """
     program = load_program(path)
     examples = _examples(program)
@@ -89,7 +89,7 @@ def exported_program_inputs(path: Path, component: Component) -> Declared:
 
 def _defaults(unbounded: Sequence[str]) -> str:
     return (
-        f"The program states no upper bound of some axes, so defaults stand in: at most {', '.join(unbounded)}. "
+        f"The program states no upper bound of some axes, so defaults are used: at most {', '.join(unbounded)}. "
         "For others, export with Dim(name, max=…), or declare the inputs in the template or in tensor information."
     )
 
@@ -101,7 +101,7 @@ def _one_sample(given: ComponentInput) -> ComponentInput:
 
 
 def _profile(given: ComponentInput) -> ComponentInput:
-    """Return the input without a profile where no axis varies."""
+    """Return the input without a profile if no axis varies."""
     fixed = given.min_shape == given.max_shape
     return given.model_copy(update={"min_shape": (), "max_shape": ()}) if fixed else given
 

@@ -31,7 +31,7 @@ def describe_frozen_graph(path: Path, shown_path: str) -> dict[str, Any]:
 
 
 def inspect_graph(path: Path) -> Graph:
-    """Return the graph of a file, after everything that can be refused without running it was.
+    """Return the graph of a file, and refuse whatever can be refused without running it.
 
     Raises:
         EngineFailure: INVALID_MODEL for a damaged or another file; UNSAFE_MODEL for Python in the graph.

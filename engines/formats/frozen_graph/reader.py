@@ -47,7 +47,7 @@ def convert_graph(
     Args:
         path: The file, binary or text.
         inputs: Specs of its inputs, named as nodes (`x`) or tensors (`x:0`); an axis that varies is left open.
-        outputs: Nodes or tensors that come out, in this order; what nobody consumes where empty.
+        outputs: Nodes or tensors that come out, in this order; those that nobody consumes if empty.
         onnx_path: Where the ONNX file goes.
 
     Raises:
@@ -108,7 +108,7 @@ def _definition(tf: Any, path: Path) -> Any:
 
 
 def _outputs(loaded: Any, ends: Ends, named: Sequence[str]) -> dict[str, str]:
-    """Return the name that the ONNX graph gives to each output tensor: every tensor of the nodes that were found."""
+    """Return the name that the ONNX graph gives to each output tensor: all tensors of the output nodes."""
     if named:
         return {_tensor(name): name for name in named}
     tensors = [
@@ -120,7 +120,7 @@ def _outputs(loaded: Any, ends: Ends, named: Sequence[str]) -> dict[str, str]:
     if not tensors:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"What comes out of the graph is no tensor of numbers: {', '.join(node.name for node in ends.outputs)}.",
+            f"The graph has no output of numbers: {', '.join(node.name for node in ends.outputs)}.",
             suggested_fix="Name the outputs in the component's `output_names`.",
         )
     return {tensor.name: tensor.name.removesuffix(":0") for tensor in tensors}
@@ -140,7 +140,7 @@ def _optimised(tf: Any, graph: Any, inputs: dict[str, str], outputs: dict[str, s
     from tf2onnx import tf_loader
 
     try:
-        with quiet(), tf.Graph().as_default():  # where it looks for the graph's interface
+        with quiet(), tf.Graph().as_default():  # tf2onnx looks for the interface in the default graph
             definition = graph.as_graph_def(add_shapes=True)
             tf.graph_util.import_graph_def(definition, name="")
             return tf_loader.tf_optimize(list(inputs), list(outputs), definition)

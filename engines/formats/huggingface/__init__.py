@@ -20,7 +20,7 @@ _TELLING = frozenset({"model_type", "architectures", "auto_map", "_class_name"})
 
 
 class HuggingFace(Format):
-    """What `save_pretrained` writes. A pipeline and an encoder with its decoder are several components."""
+    """A directory of `save_pretrained`. A pipeline and an encoder with its decoder are several components."""
 
     name = "HUGGINGFACE"
     words = "a Hugging Face directory"

@@ -41,7 +41,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """Return a directory's configuration, after every configuration in it was found to ask for no code.
 
     Raises:
-        EngineFailure: INVALID_MODEL where it is missing or no JSON object; UNSAFE_MODEL where one asks for remote code.
+        EngineFailure: INVALID_MODEL if it is missing or not a JSON object; UNSAFE_MODEL if one asks for remote code.
     """
     config = read_json(folder / name)
     if not config:

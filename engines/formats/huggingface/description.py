@@ -30,7 +30,7 @@ def refuse_code(folder: Path) -> None:
     """Refuse a directory in which a configuration asks for code of the model's own.
 
     Raises:
-        EngineFailure: UNSAFE_MODEL for such a one, INVALID_MODEL for a configuration that is no JSON object.
+        EngineFailure: UNSAFE_MODEL for such a directory, INVALID_MODEL for a configuration that is not a JSON object.
     """
     for path in (folder / name for name in _ASKING):
         asked = _asked(path, read_json(path))
@@ -40,7 +40,7 @@ def refuse_code(folder: Path) -> None:
                 f"'{path.name}' asks for code of the model's own ({asked[:200]}); none is run.",
                 evidence=asked[:1000],
                 suggested_fix="If transformers has this architecture itself, remove the entry 'auto_map'; else export "
-                "the model with torch.export or to ONNX where you trust its code, and upload that.",
+                "the model with torch.export or to ONNX on a machine that may run its code, and upload that.",
             )
 
 
@@ -48,7 +48,7 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the files of a model's weights, which are there: safetensors before pickles, one file before shards.
 
     Raises:
-        EngineFailure: INVALID_MODEL where there are none or one is missing, UNSAFE_MODEL for an index that names a file
+        EngineFailure: INVALID_MODEL if there are none or one is missing, UNSAFE_MODEL for an index that names a file
             of another folder.
     """
     for suffix in (".safetensors", ".bin"):
@@ -80,7 +80,7 @@ def read_weights(path: Path) -> dict[str, TensorInfo]:
 
 
 def _asked(path: Path, values: Mapping[str, Any]) -> str:
-    """Return the code that a configuration asks for, in words; nothing where it asks for none."""
+    """Return the code that a configuration asks for, in words; empty if it asks for none."""
     for key in ("auto_map", "custom_pipelines"):
         if asked := values.get(key):
             return f"{key}: {', '.join(map(str, asked.values())) if isinstance(asked, Mapping) else asked}"
@@ -91,7 +91,7 @@ def _asked(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def _is_code(folder: Path, key: str, library: Any) -> bool:
-    """Return whether a pipeline's part is built by a Python file that lies in the directory."""
+    """Return whether a pipeline's part is built by a Python file in the directory."""
     return key == "_class_name" or (isinstance(library, str) and (folder / key / f"{library}.py").is_file())
 
 
@@ -100,7 +100,7 @@ def _shards(index: Path) -> list[Path]:
     if not isinstance(weight_map, Mapping) or not weight_map:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"'{index.name}' has no 'weight_map', which says in which file each tensor lies.",
+            f"'{index.name}' has no 'weight_map', which names the file of each tensor.",
             suggested_fix="Upload the index as save_pretrained() wrote it.",
         )
     names = sorted(set(map(str, weight_map.values())))
@@ -108,14 +108,14 @@ def _shards(index: Path) -> list[Path]:
         if PurePath(name).name != name:
             raise EngineFailure(
                 FailureReason.UNSAFE_MODEL,
-                f"'{index.name}' names the file '{name}', which lies in another folder; it was not read.",
-                suggested_fix="Weights lie beside their index: upload the folder as save_pretrained() wrote it.",
+                f"'{index.name}' names the file '{name}', which is in another folder; it was not read.",
+                suggested_fix="Weights belong next to their index: upload the folder as save_pretrained() wrote it.",
             )
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
-            f"The weights lie in {len(names)} files; of these, {_list(missing)} {'is' if len(missing) == 1 else 'are'} "
+            f"The weights are in {len(names)} files; of these, {_list(missing)} {'is' if len(missing) == 1 else 'are'} "
             "missing.",
             suggested_fix="Upload every file that the index names.",
         )
@@ -134,7 +134,7 @@ def describe_huggingface(folder: Path) -> list[dict[str, Any]]:
 
     Raises:
         EngineFailure: INVALID_MODEL for another directory, or weights that are missing, empty or damaged; UNSAFE_MODEL
-            for a configuration that asks for code beside it, or pickled weights that refer to code.
+            for a configuration that asks for its own code, or pickled weights that refer to code.
     """
     check_format(folder, "HUGGINGFACE")
     index = read_json(folder / "model_index.json")

@@ -1,4 +1,4 @@
-"""Reads the parts of diffusers pipelines: denoisers, autoencoders, and the text encoders beside them."""
+"""Reads the parts of diffusers pipelines: denoisers, autoencoders, and their text encoders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def components(folder: Path, component: Component) -> tuple[Component, ...]:
     """Return a component for each part of a pipeline that computes; an autoencoder is two.
 
     Raises:
-        EngineFailure: INVALID_MODEL where no part is there, UNSAFE_MODEL where one asks for code.
+        EngineFailure: INVALID_MODEL if there is no part, UNSAFE_MODEL if one asks for code.
     """
     found: list[Component] = []
     for name, entry in read_config(folder, "model_index.json").items():
@@ -64,8 +64,8 @@ def load_part(folder: Path, component: Component) -> KeywordNetwork:
     """Return a part of a pipeline with its weights.
 
     Raises:
-        EngineFailure: INVALID_MODEL for a class that diffusers does not have, TOOLCHAIN_UNAVAILABLE where diffusers is
-            not installed; as `load_weights_of` besides.
+        EngineFailure: INVALID_MODEL for a class that diffusers does not have, TOOLCHAIN_UNAVAILABLE if diffusers is
+            not installed; as `load_weights_of`.
     """
     config = read_config(folder)
     kind = _class(config)
@@ -103,9 +103,9 @@ def inputs_of(folder: Path, component: Component) -> tuple[ComponentInput, ...]:
     if build is None:
         raise EngineFailure(
             FailureReason.INVALID_SPEC,
-            f"The inputs of a {name} cannot be told from its configuration.",
+            f"The inputs of a {name} cannot be derived from its configuration.",
             suggested_fix=f"Declare the inputs of component '{component.name}' in the template, by the names that its "
-            f"forward gives them; they are known of {', '.join(_INPUTS)} and the autoencoders.",
+            f"forward gives them; they are known for {', '.join(_INPUTS)} and the autoencoders.",
         )
     try:
         return build(config)
@@ -130,13 +130,13 @@ def _class(config: Mapping[str, Any]) -> Any:
         return found
     raise EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"The class '{name}' is no model of diffusers {diffusers.__version__}.",
+        f"The class '{name}' is not a model of diffusers {diffusers.__version__}.",
         suggested_fix="Export this part with torch.export or to ONNX, and upload that.",
     )
 
 
 def _autoencoder(model: Any, component: Component) -> KeywordNetwork:
-    """Return one half: the encoder gives mean and log-variance of the latents, from which sampling is the caller's."""
+    """Return one half: the encoder gives mean and log-variance of the latents, and callers sample from them."""
     if component.name.endswith("encoder"):
         return KeywordNetwork(
             model, ("sample",), lambda network, values: (_moments(network, values["sample"]),), ("latent_parameters",)

@@ -1,4 +1,4 @@
-"""The inputs of transformers' models: told from the configuration, before weights are read."""
+"""The inputs of transformers' models: derived from the configuration, before weights are read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from engines.tensors.inputs import ComponentInput
 log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 4
-"""Largest batch where the template says none."""
+"""Largest batch if the template says none."""
 LONGEST_TEXT = 512
-"""Most tokens where the template says none, if the model takes as many."""
+"""Most tokens if the template says none and the model takes as many."""
 USUAL_TEXT = 128
 """Tokens that a form is tuned for."""
 
@@ -61,13 +61,13 @@ def _reserved(kind: Any, config: Any, places: int) -> int:
 
 
 def inputs_of(config: Any, kind: Any, arguments: Mapping[str, Any], folder: Path) -> tuple[ComponentInput, ...]:
-    """Return the inputs of a model of text, images or sound, for one sample; text and images where it takes both.
+    """Return the inputs of a model of text, images or sound, for one sample; text and images if it takes both.
 
     Args:
         config: The configuration, as transformers reads it.
         kind: Its class, whose `main_input_name` is `input_ids`, `pixel_values`, `input_values` or `input_features`.
         arguments: The parameters of its `forward`.
-        folder: Its directory, where the size of images may be said.
+        folder: Its directory, which may state the size of images.
 
     Raises:
         EngineFailure: INVALID_SPEC for a model of something else, whose inputs must be declared.
@@ -109,7 +109,7 @@ def sound_input(name: str, config: Any) -> ComponentInput:
     """Return an input of sound: a wave of any length up to ten seconds, or as many frames as the model takes.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the configuration does not say its shape.
+        EngineFailure: INVALID_SPEC if the configuration does not say its shape.
     """
     bands = getattr(config, "num_mel_bins", None)
     if name == "input_values" and hasattr(config, "conv_kernel"):

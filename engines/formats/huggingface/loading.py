@@ -41,10 +41,10 @@ def load_config(folder: Path, values: Mapping[str, Any]) -> Any:
 
 
 def model_class(architecture: str, config: Any) -> Any:
-    """Return the class of transformers with this name; where there is no name, the one without a head.
+    """Return the class of transformers with this name; if there is no name, the one without a head.
 
     Raises:
-        EngineFailure: INVALID_MODEL where transformers has no such class, TOOLCHAIN_UNAVAILABLE where it needs a
+        EngineFailure: INVALID_MODEL if transformers has no such class, TOOLCHAIN_UNAVAILABLE if it needs a
             package that is not installed.
     """
     import transformers
@@ -57,9 +57,9 @@ def model_class(architecture: str, config: Any) -> Any:
         FailureReason.INVALID_MODEL,
         f"The architecture '{architecture}' is unknown to transformers {transformers.__version__}."
         if architecture
-        else "'config.json' names no architecture, and the type of model has none of its own.",
+        else "'config.json' names no architecture, and its model type has no default one.",
         suggested_fix="Name an architecture of transformers under 'architectures' in config.json, or export the model "
-        "with torch.export or to ONNX where its code is yours.",
+        "with torch.export or to ONNX on a machine that may run its code.",
     )
 
 
@@ -97,8 +97,8 @@ def load_weights_of(
         dtype: Name of the option that says in which numbers the weights are kept.
 
     Raises:
-        EngineFailure: INVALID_MODEL or UNSAFE_MODEL for the files, WEIGHTS_MISMATCH where weights do not fit the
-            configuration, TOOLCHAIN_UNAVAILABLE where the model needs a package that is not installed.
+        EngineFailure: INVALID_MODEL or UNSAFE_MODEL for the files, WEIGHTS_MISMATCH if weights do not fit the
+            configuration, TOOLCHAIN_UNAVAILABLE if the model needs a package that is not installed.
     """
     import torch
 
@@ -119,7 +119,7 @@ def load_weights_of(
         raise EngineFailure(
             FailureReason.TOOLCHAIN_UNAVAILABLE,
             f"The model needs a package that is not installed: {first_line(error)}",
-            suggested_fix="Export the model to ONNX where the package is installed, and upload that.",
+            suggested_fix="Export the model to ONNX on a machine that has the package, and upload that.",
         ) from error
     except Exception as error:
         log.exception("The model cannot be loaded")
@@ -170,7 +170,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' notes and progress bars from the log; what matters of them is said in failures."""
+    """Keep transformers' notes and progress bars out of the log; failures say what matters of them."""
     from transformers.utils import logging as transformers_logging
 
     notes: Any = transformers_logging

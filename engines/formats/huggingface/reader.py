@@ -36,7 +36,7 @@ _DECODER_INPUTS = ("decoder_input_ids", "encoder_hidden_states", "encoder_attent
 
 @dataclass(frozen=True)
 class _Described:
-    """A directory of transformers, told from its configuration."""
+    """A directory of transformers, by its configuration."""
 
     folder: Path
     config: Any
@@ -59,8 +59,8 @@ class _Described:
         if task is SEQ2SEQ and not getattr(config, "is_encoder_decoder", False):
             raise EngineFailure(
                 FailureReason.INVALID_MODEL,
-                f"The architecture '{names[0]}' writes text from more than one kind of input, which is no task that "
-                "Lathe reads.",
+                f"The architecture '{names[0]}' writes text from more than one kind of input, which Lathe "
+                "does not read.",
                 suggested_fix="Export its parts (the vision tower, the language model) with torch.export or to ONNX, "
                 "and upload these.",
             )
@@ -90,7 +90,7 @@ def read_huggingface(
 
     Raises:
         EngineFailure: INVALID_MODEL, UNSAFE_MODEL, WEIGHTS_MISMATCH or TOOLCHAIN_UNAVAILABLE for the directory;
-            INVALID_SPEC for inputs that the model does not take; as `export_onnx` besides.
+            INVALID_SPEC for inputs that the model does not take; as `module_source`.
     """
     network = _network(folder, component)
     _check_inputs(network, component)
@@ -194,6 +194,6 @@ def _check_inputs(network: KeywordNetwork, component: Component) -> None:
             FailureReason.INVALID_SPEC,
             f"Component '{component.name}' declares the input '{unknown[0]}'; the model's forward takes "
             f"{', '.join(network.arguments)}.",
-            suggested_fix="Declare inputs by the names that forward gives them, or none: they are then told from the "
-            "configuration.",
+            suggested_fix="Declare inputs by the names that forward gives them, or none: the configuration then states "
+            "them.",
         )

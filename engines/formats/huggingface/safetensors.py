@@ -64,13 +64,13 @@ def _tensor(path: Path, name: str, entry: dict[str, Any]) -> TensorInfo:
     tensor = TensorInfo(dtype, tuple(int(extent) for extent in entry["shape"]))
     start, end = entry["data_offsets"]
     if end - start != tensor.bytes or start < 0 or min(tensor.shape, default=0) < 0:
-        _refuse(path, f"its tensor '{name}' of {tensor.bytes} bytes lies in {end - start}")
+        _refuse(path, f"its tensor '{name}' of {tensor.bytes} bytes is in {end - start}")
     return tensor
 
 
 def _refuse(path: Path, why: str) -> NoReturn:
     raise EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"'{path.name}' is no safetensors file that can be used: {why}.",
+        f"'{path.name}' is not a usable safetensors file: {why}.",
         suggested_fix="Upload the file as it was saved, whole.",
     )

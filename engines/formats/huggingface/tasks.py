@@ -1,4 +1,4 @@
-"""The common tasks of transformers' models: told from their architectures' names, and what counts of their outputs."""
+"""The common tasks of transformers' models: known by the names of their architectures, and the outputs that count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Task:
 
 
 SEQ2SEQ = Task("text to text", ("ForConditionalGeneration", "MTModel"), ("logits",))
-"""Its models are read as an encoder and a decoder; of these, some hear speech where others read text."""
+"""Its models are read as an encoder and a decoder; some of them take speech instead of text."""
 
 FEATURES = Task(
     "feature extraction",
@@ -44,7 +44,7 @@ TASKS = (
 
 
 def task_of(architecture: str) -> Task:
-    """Return the task of an architecture by its name; feature extraction where there is no name.
+    """Return the task of an architecture by its name; feature extraction if there is no name.
 
     Raises:
         EngineFailure: INVALID_MODEL for one of another task.

@@ -1,4 +1,4 @@
-"""Says what an ONNX file contains."""
+"""Describes ONNX files without their weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def describe_onnx(path: Path, shown_path: str) -> dict[str, Any]:
         weights = [(_elements(tensor), _bits(tensor)) for tensor in all_tensors(model)]
     except (ValueError, RecursionError) as error:
         raise EngineFailure(
-            FailureReason.INVALID_MODEL, f"'{path.name}' is no ONNX model that can be used: {error}."
+            FailureReason.INVALID_MODEL, f"'{path.name}' is not a usable ONNX model: {error}."
         ) from error
     metadata = _metadata(model)
     if beside := external_files(model, path):

@@ -95,7 +95,7 @@ def _adapt(model: onnx.ModelProto, declared: Sequence[str]) -> bool:
 
 
 def _rewrite(original: Path, onnx_path: Path, declared: Sequence[str]) -> None:
-    """Write the graph with its weights as runtimes take it; external data stay where they are."""
+    """Write the graph with its weights as runtimes take it; external data are left alone."""
     import onnx
 
     model = onnx.load_model(original, load_external_data=False)

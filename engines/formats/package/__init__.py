@@ -1,4 +1,4 @@
-"""Packages of Lathe: told here like any format; `engines.package` writes and describes them."""
+"""Packages of Lathe: detected like any format; `engines.package` writes and describes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what an architecture file declares, without ever running it.
+"""Reads the declaration of an architecture file without running it.
 
 An architecture is a Python file. Its last top-level function builds and returns the network, and carries a decorator
 whose only string is the class name:
@@ -33,9 +33,9 @@ class ArchitectureError(ValueError):
     """The file declares no architecture.
 
     Attributes:
-        message: What is wrong and what was expected.
-        line: Line of the fault, from 1; 0 where the whole file is meant.
-        column: Column of the fault, from 1; 0 where the whole line is meant.
+        message: The mistake, and what was expected.
+        line: Line of the fault, from 1; 0 if the whole file is meant.
+        column: Column of the fault, from 1; 0 if the whole line is meant.
     """
 
     def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
@@ -48,7 +48,7 @@ class ArchitectureError(ValueError):
 
 @dataclass(frozen=True)
 class ArchitectureInfo:
-    """What an architecture file declares.
+    """The declaration of an architecture file.
 
     Attributes:
         class_name: The string of the decorator.
@@ -136,7 +136,7 @@ def _checked_name(node: ast.Constant) -> str:
     if not (name.isascii() and name.isidentifier()):
         raise _error_at(
             node,
-            f"The class name {name!r} is no identifier; use ASCII letters, digits and underscores, no digit first.",
+            f"The class name {name!r} is not an identifier; use ASCII letters, digits and underscores, no digit first.",
         )
     return name
 

@@ -24,18 +24,18 @@ def load_state_dict(
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of a checkpoint, on the CPU.
 
-    The file is looked through without torch first, so that code in it is refused by name before torch sees it.
+    The file is checked without torch first, so that code in it is refused by name before torch sees it.
 
     Args:
         path: File of `torch.save`.
-        state_dict_key: Key under which the state dict lies. If empty: the whole file, the only state dict in it, or the
+        state_dict_key: Key of the state dict. If empty: the whole file, the only state dict in it, or the
             only one whose keys are those of the network.
         expected: Keys of the network that the weights are for.
-        component: Name of the component, for what an error says to type.
+        component: Name of the component, for the command that an error suggests.
 
     Raises:
-        EngineFailure: INVALID_MODEL, UNSAFE_MODEL, or INVALID_SPEC if no state dict lies under the key, or no key is
-            given and several would do.
+        EngineFailure: INVALID_MODEL, UNSAFE_MODEL, or INVALID_SPEC if there is no state dict under the key, or if no
+            key is given and several would fit.
     """
     key = _choose(read_checkpoint(path), path, state_dict_key, expected, component)
     loaded = _torch_load(path)
@@ -73,7 +73,7 @@ def _no_choice(
             wrong = f"holds several state dicts, any of which may be meant: {state_dicts}"
         else:
             what = "something else under" if key in checkpoint.keys else "no key"
-            wrong = f"has {what} '{key}'; its keys: {have}; state dicts lie under {state_dicts}"
+            wrong = f"has {what} '{key}'; its keys: {have}; there are state dicts under {state_dicts}"
         typed = (shlex.quote(f"components.{component}.state_dict_key={name}") for name in candidates)
         advice = f"Say which to take: --set {', or --set '.join(typed)}"
     reason = FailureReason.INVALID_SPEC if key or candidates else FailureReason.INVALID_MODEL
@@ -103,7 +103,7 @@ def _torch_load(path: Path) -> Any:
 
 
 def _tensors(values: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return plain tensors; the extra state that modules may keep beside them stays as it is."""
+    """Return plain tensors; the extra state of modules stays as it is."""
     import torch
 
     return {key: value.detach() if isinstance(value, torch.Tensor) else value for key, value in values.items()}

@@ -1,4 +1,4 @@
-"""Reads what a PyTorch checkpoint holds, without torch and without running anything of it.
+"""Reads the contents of a PyTorch checkpoint without torch, and without running anything of it.
 
 Both formats of `torch.save` are read: the zip archive of torch 1.6 and later, and the sequence of pickles before it.
 """
@@ -25,12 +25,12 @@ StateDict = dict[str, TensorInfo]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Attributes:
         container: `zip` or `legacy`.
         keys: Top-level keys, in the order of the file.
-        state_dicts: Each state dict by its key; under "" where the whole file is one.
+        state_dicts: Each state dict by its key; under "" if the whole file is one.
     """
 
     container: str
@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Return what the checkpoint holds.
+    """Return the contents of a checkpoint.
 
     Raises:
         EngineFailure: INVALID_MODEL for a truncated file or one of another kind, with what it looks like; UNSAFE_MODEL
@@ -60,7 +60,7 @@ def describe_pth(path: Path, shown_path: str) -> list[dict[str, Any]]:
     checkpoint = read_checkpoint(path)
     if not checkpoint.state_dicts:
         keys = ", ".join(checkpoint.keys[:20]) or "none"
-        raise _invalid(path, f"no state dict lies in it; its top-level keys: {keys}")
+        raise _invalid(path, f"it holds no state dict; its top-level keys: {keys}")
     return [_describe(checkpoint, key, tensors, shown_path) for key, tensors in checkpoint.state_dicts.items()]
 
 
@@ -137,7 +137,7 @@ def _checkpoint(container: str, value: Any) -> Checkpoint:
 
 
 def _as_state_dict(value: Any) -> StateDict | None:
-    """Return the tensors of a state dict: names to tensors, besides the extra state that modules may keep."""
+    """Return the tensors of a state dict: names to tensors, and the extra state that modules may keep."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return None
     tensors = {key: entry for key, entry in value.items() if isinstance(entry, TensorInfo)}

@@ -27,9 +27,9 @@ def build_network(path: Path, *, class_name: str = "", config: str = "", num_cla
 
     Args:
         path: The Python file.
-        class_name: The string that the decorator must carry; any where empty.
-        config: YAML or JSON mapping of keyword arguments; none where empty.
-        num_classes: Handed over as `num_classes` where it is not 0 and the function takes it.
+        class_name: The string that the decorator must carry; any if empty.
+        config: YAML or JSON mapping of keyword arguments; none if empty.
+        num_classes: Passed as `num_classes` if it is not 0 and the function takes it.
 
     Raises:
         EngineFailure: INVALID_ARCHITECTURE with the line of the file at which it fails; INVALID_SPEC for a bad config.
@@ -56,7 +56,7 @@ def parse_config(text: str) -> dict[str, Any]:
     """Return the keyword arguments of a YAML or JSON mapping.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the text is none.
+        EngineFailure: INVALID_SPEC if the text is not one.
     """
     try:
         values = yaml.safe_load(text) if text.strip() else {}
@@ -88,7 +88,7 @@ def _declared(source: str, class_name: str) -> ArchitectureInfo:
     except ArchitectureError as error:
         raise _invalid(str(error), "") from error
     if class_name and info.class_name != class_name:
-        raise _invalid(f"The architecture file declares '{info.class_name}' where '{class_name}' was expected.", "")
+        raise _invalid(f"The architecture file declares '{info.class_name}' instead of '{class_name}'.", "")
     return info
 
 

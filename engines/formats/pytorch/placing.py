@@ -1,4 +1,4 @@
-"""Finds the place of each weight in a network: training puts prefixes before keys, and wrappers between them."""
+"""Finds the place of each weight in a network: training adds prefixes and wrappers to the keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 _WRAPPERS = frozenset({"_checkpoint_wrapped_module", "_forward_module", "_fsdp_wrapped_module", "_orig_mod"})
 """What activation checkpointing, Lightning's Fabric, FSDP and torch.compile put between a module and its name."""
 _PARALLEL = "module"
-"""What DataParallel and DistributedDataParallel put there; networks of one's own may have such a name, too."""
+"""What DataParallel and DistributedDataParallel put there; users' networks can have such a name as well."""
 _FILLED_IN = "num_batches_tracked"
 """Last part of keys that torch fills in if they are missing."""
 
@@ -15,7 +15,7 @@ _FILLED_IN = "num_batches_tracked"
 def place(given: Collection[str], expected: Collection[str]) -> dict[str, str]:
     """Return the network's key for each key of a state dict; keys without a place stay as they are, or near to it.
 
-    Wrappers are left out wherever they stand, and prefixes that all keys of one side share, whatever their names, if
+    Wrappers are left out everywhere, and prefixes that all keys of one side share, whatever their names, if
     more keys agree without them. No two keys get one place.
 
     Args:

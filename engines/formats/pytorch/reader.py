@@ -1,4 +1,4 @@
-"""Reads a PyTorch state dict with its architecture into ONNX. Runs the user's code: in the sandboxed child only."""
+"""Builds networks of state dicts and architectures. Runs the user's code: in the sandboxed child only."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PytorchSource:
-    """A trained network: weights, and the code that builds what they belong into.
+    """A trained network: weights, and the code that builds their network.
 
     Attributes:
         checkpoint: File of `torch.save`.
         architecture: Python file of the architecture.
-        class_name: The string that its decorator must carry; any where empty.
-        config: YAML or JSON mapping of keyword arguments; none where empty.
+        class_name: The string that its decorator must carry; any if empty.
+        config: YAML or JSON mapping of keyword arguments; none if empty.
         state_dict_key: Key of the checkpoint, as `load_state_dict` takes it.
-        num_classes: Handed to the architecture where it is not 0 and its function takes `num_classes`.
-        component: Name of the component that it is, for what errors say to type.
+        num_classes: Passed to the architecture if it is not 0 and the function takes `num_classes`.
+        component: Name of the component that it is, for the commands that errors suggest.
     """
 
     checkpoint: Path

@@ -1,4 +1,4 @@
-"""Loads weights into a network, each to its place, and says what does not fit."""
+"""Loads weights into a network, each to its place, and names those that do not fit."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LAZY = "any shape"
 def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Copy the weights into the network, each to its place (`placing.place`), none left over.
 
-    What `load_state_dict` itself makes good counts as there: batch counts of old checkpoints, weights of the older form
-    of weight normalization.
+    Keys that `load_state_dict` fills in are not missing: batch counts of old checkpoints, weights of the older form of
+    weight normalization.
 
     Raises:
         EngineFailure: WEIGHTS_MISMATCH that names missing, unexpected and differently shaped keys, with shapes.
@@ -61,7 +61,7 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) 
 
 
 def _fits(parameter: Any, weight: Any) -> bool:
-    """Return whether the shapes are equal; a lazy module takes whatever shape comes."""
+    """Return whether the shapes are equal; a lazy module takes any shape."""
     return _shape(parameter) in {_shape(weight), _LAZY}
 
 
@@ -76,7 +76,7 @@ def _shape(value: Any) -> str:
 
 
 def _advice(expected: Collection[str], given: Collection[str], *, only_shapes: bool) -> str:
-    """Say what a user most likely did, if the keys tell."""
+    """Say what the user most likely did, if the keys show it."""
     if only_shapes:
         return "The keys agree: compare the sizes in the configuration, the number of classes above all."
     for prefix in sorted({key.split(".", 1)[0] + "." for key in given if "." in key}):

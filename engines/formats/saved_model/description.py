@@ -13,7 +13,7 @@ from engines.formats.tensorflow.description import describe_graph
 from engines.formats.tensorflow.graph import Graph, SavedModel, check_safe, parse_saved_model
 
 SERVING = "serving_default"
-"""The signature that is meant where none is named."""
+"""The signature that is read if none is named."""
 _SHARD = re.compile(r"-of-([0-9]{5})$")
 
 
@@ -21,7 +21,7 @@ def model_file(folder: Path) -> Path:
     """Return the file of a SavedModel that holds its graph.
 
     Raises:
-        EngineFailure: INVALID_MODEL where the folder has none, with what it looks like.
+        EngineFailure: INVALID_MODEL if the folder has none, with what it looks like.
     """
     for name in ("saved_model.pb", "saved_model.pbtxt"):
         if (folder / name).is_file():
@@ -31,7 +31,7 @@ def model_file(folder: Path) -> Path:
 
 
 def inspect_saved_model(folder: Path) -> SavedModel:
-    """Return what a SavedModel says of itself, after everything that can be refused without running it was.
+    """Return the contents of a SavedModel, and refuse whatever can be refused without running it.
 
     Raises:
         EngineFailure: INVALID_MODEL for a damaged or another file, or variables that are missing or empty;
@@ -48,13 +48,13 @@ def choose_signature(model: SavedModel, named: str = "", inputs: Sequence[str] =
     """Return the signature to read: the one that is named, `serving_default`, the only one, or the one of the inputs.
 
     Raises:
-        EngineFailure: INVALID_SPEC listing the signatures where none of these tells it, INVALID_MODEL where there is
+        EngineFailure: INVALID_SPEC listing the signatures if none of these rules applies, INVALID_MODEL if there are
             none.
     """
     found = model.signatures
     if not found:
         raise _invalid(
-            "The SavedModel has no signature, so that nothing says what goes in and comes out.",
+            "The SavedModel has no signature, which would name its inputs and outputs.",
             "Save it with tf.saved_model.save(model, folder, signatures=...), or model.export(folder) of Keras.",
         )
     if named in found:
@@ -113,12 +113,12 @@ def _check_variables(folder: Path, graph: Graph) -> None:
     if variables and not parts >= {"index", "data"}:
         raise _invalid(
             f"The SavedModel has {len(variables)} variables, such as '{variables[0]}', and their values are missing: "
-            "variables/variables.index and variables/variables.data-… belong beside saved_model.pb."
+            "variables/variables.index and variables/variables.data-… belong next to saved_model.pb."
         )
     counts = [found[1] for file in files if (found := _SHARD.search(file.name))]
     total, shards = max(map(int, counts), default=0), len(counts)
     if shards < total:
-        raise _invalid(f"The values of the SavedModel's variables lie in {total} files, of which {shards} are there.")
+        raise _invalid(f"The values of the SavedModel's variables are in {total} files, of which {shards} are there.")
 
 
 def _invalid(message: str, fix: str = "Upload the whole folder that tf.saved_model.save wrote.") -> EngineFailure:

@@ -65,10 +65,10 @@ def read_signature(
 
     Args:
         folder: The SavedModel.
-        model: What `inspect_saved_model` says of it.
+        model: Its contents, from `inspect_saved_model`.
         key: The signature.
         inputs: Specs of all its inputs, an axis that varies being left open in the graph.
-        outputs: Outputs to keep, in this order; all by name where empty.
+        outputs: Outputs to keep, in this order; all, by name, if empty.
         onnx_path: Where the ONNX file goes.
 
     Raises:

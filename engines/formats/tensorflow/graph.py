@@ -56,7 +56,7 @@ class Node:
         op: Its operator.
         inputs: Its inputs: `node`, `node:1`, or `^node` for one that only has to run before.
         dtype: Element type that it states, as NumPy writes it: of a placeholder, variable or constant; else empty.
-        shape: Extents that it states, None for an open one; None where it states none.
+        shape: Extents that it states, None for an open one; None instead of all if it states none.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Graph:
     functions: dict[str, tuple[Node, ...]]
 
     def all_nodes(self) -> Iterator[tuple[str, Node]]:
-        """Yield every node with the function that it lies in, empty for the graph itself."""
+        """Yield every node with the function that it is in, empty for the graph itself."""
         yield from (("", node) for node in self.nodes)
         yield from ((name, node) for name, nodes in self.functions.items() for node in nodes)
 
@@ -93,7 +93,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What the file of a SavedModel says.
+    """The contents of a SavedModel's file.
 
     Attributes:
         graph: The graph of the first MetaGraphDef for serving.
@@ -195,7 +195,7 @@ def _declared(message: memoryview, descriptor: Any) -> Iterator[bytes]:
 def _refuse(path: Path, what: str, why: str) -> NoReturn:
     raise EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"'{path.name}' is no {what} that can be used: {why}.",
+        f"'{path.name}' is not a usable {what}: {why}.",
         suggested_fix="Upload the file that TensorFlow wrote, whole.",
     )
 

@@ -1,4 +1,4 @@
-"""Finds what goes into a TensorFlow graph and what comes out of it: placeholders, and nodes that nobody consumes."""
+"""Finds the inputs and outputs of a TensorFlow graph: placeholders, and nodes that nobody consumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NO_RESULT = frozenset(
     {"NoOp", "Assert", "Const", "PlaceholderWithDefault", "SaveV2", "RestoreV2", "MergeV2Checkpoints", "Print"}
     | {"PrintV2", "ShardedFilename", "WriteSummary"}
 )
-"""Operators that nobody consumes, and that are no result."""
+"""Operators that are not results although nobody consumes them."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def find_ends(graph: Graph, inputs: Sequence[str] = (), outputs: Sequence[str] =
 
     Args:
         graph: The graph.
-        inputs: Tensors or nodes where values go in; the placeholders that the outputs need where empty.
-        outputs: Tensors or nodes whose values come out; the nodes that nobody consumes where empty.
+        inputs: Tensors or nodes where values go in; the placeholders that the outputs need if empty.
+        outputs: Tensors or nodes whose values come out; the nodes that nobody consumes if empty.
 
     Raises:
         EngineFailure: INVALID_MODEL for a graph that has variables, or without inputs or outputs; INVALID_SPEC for

@@ -1,6 +1,6 @@
 """TensorFlow and tf2onnx as the readers of TensorFlow's formats use them: quiet, bounded, and imported late.
 
-What both say of their own work stays out of the log of a task; what they say of a model's failure becomes a sentence.
+Their own log lines stay out of the log of a task; their errors about a model become failures.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _UNREGISTERED = re.compile(r"Op type not registered '([^']+)'")
 
 
 def import_tensorflow() -> Any:
-    """Return the package `tensorflow`, its threads those of this process, what it prints of itself kept back.
+    """Return the package `tensorflow`, limited to the threads of this process, its own messages suppressed.
 
     Raises:
-        EngineFailure: TOOLCHAIN_UNAVAILABLE where TensorFlow or tf2onnx is not installed.
+        EngineFailure: TOOLCHAIN_UNAVAILABLE if TensorFlow or tf2onnx is not installed.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -52,7 +52,7 @@ def import_tensorflow() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what is warned of, and what C++ prints to the standard error file before it can be told not to."""
+    """Suppress warnings, and what C++ prints to standard error before its log level can be set."""
     with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kept = os.dup(2)
@@ -92,7 +92,7 @@ def unknown_operator(operator: str, node: str) -> EngineFailure:
     """Return the failure of an operator that this TensorFlow does not have."""
     return EngineFailure(
         FailureReason.UNSUPPORTED_OPERATOR,
-        f"The operator '{operator}'{of_node(node)} is none of TensorFlow's, and the library that has it is not here.",
+        f"The operator '{operator}'{of_node(node)} is not one of TensorFlow's own, and its library is not installed.",
         node=node,
         operator=operator,
         suggested_fix="Write this part of the network with TensorFlow's own operators.",

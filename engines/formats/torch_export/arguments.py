@@ -29,10 +29,10 @@ class KeywordNetwork:
     """A network that takes its inputs by name.
 
     Attributes:
-        network: What holds the weights.
+        network: The network with the weights.
         arguments: Names of what it takes.
         call: Runs it.
-        outputs: Names of the outputs that count, in order; those that it does not give are left out.
+        outputs: Names of the outputs that count, in order; those that it does not return are left out.
     """
 
     network: torch.nn.Module
@@ -47,8 +47,8 @@ class KeywordNetwork:
     def taking(self, names: Sequence[str]) -> Any:
         """Return a module that takes these inputs by position and returns its outputs as a tuple.
 
-        The module's `find_outputs(tensors)` runs it once and returns the names of the outputs that it gives; the module
-        returns these from then on. Its `whole(*tensors)` returns what the network itself does.
+        The module's `find_outputs(tensors)` runs it once and returns the names of its outputs; the module returns these
+        from then on. Its `whole(*tensors)` returns what the network itself does.
         """
         import torch
 
@@ -75,10 +75,10 @@ class KeywordNetwork:
         return Positional().eval()
 
     def given(self, values: dict[str, torch.Tensor]) -> tuple[str, ...]:
-        """Return the names of the outputs that the network gives.
+        """Return the names of the outputs that the network returns.
 
         Raises:
-            EngineFailure: INVALID_MODEL where it gives none of them; as `failure_of` where it cannot be run.
+            EngineFailure: INVALID_MODEL if it returns none of them; as `failure_of` if it cannot be run.
         """
         import torch
 
@@ -102,7 +102,7 @@ class KeywordNetwork:
             have = ", ".join(map(str, result)) or "nothing"
             raise EngineFailure(
                 FailureReason.INVALID_MODEL,
-                f"The model gives {have}; {' or '.join(self.outputs)} was expected of its architecture.",
+                f"The model returns {have} instead of {' or '.join(self.outputs)}, which its architecture should.",
                 suggested_fix="Export the model with torch.export or to ONNX, and upload that.",
             )
         return names
@@ -124,10 +124,10 @@ def keyword_network(
 def nested_network(network: torch.nn.Module, component: Component) -> torch.nn.Module:
     """Return a module that takes the component's inputs in a row and calls the network as their places say.
 
-    The network itself where no input has a place: each stands at its own position.
+    The network itself is returned if no input has a place: each is at its own position.
 
     Raises:
-        EngineFailure: INVALID_SPEC where `forward` does not take such arguments.
+        EngineFailure: INVALID_SPEC if `forward` does not take such arguments.
     """
     import torch
 
@@ -138,7 +138,7 @@ def nested_network(network: torch.nn.Module, component: Component) -> torch.nn.M
     positional, named = assemble(elements, elements)
     try:
         inspect.signature(network.forward).bind(*positional, **named)
-    except ValueError:  # no signature can be told: the call itself will
+    except ValueError:  # there is no signature: the call itself decides
         pass
     except TypeError as error:
         raise invalid(

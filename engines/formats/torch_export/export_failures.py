@@ -1,4 +1,4 @@
-"""Says why no exporter managed a network: the operator and module, the fixed batch, or the exporter's own error."""
+"""Explains why no exporter managed a network: the operator and module, the fixed batch, or the exporter's error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def explain(errors: Sequence[Exception], job: ExportJob) -> EngineFailure:
 
     Args:
         errors: What each exporter raised.
-        job: What was to be exported.
+        job: The export.
     """
     texts = [str(error) for top in errors for error in _chain(top)]
     operators = [found[1] for text in texts for pattern in _OPERATOR if (found := pattern.search(text))]
@@ -91,7 +91,7 @@ def _unsupported(
 
 
 def _module_of(operators: Sequence[str], network: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> str:
-    """Return the path of the module that calls one of the operators; empty where it cannot be told."""
+    """Return the path of the module that calls one of the operators; empty if it cannot be found."""
     import torch
 
     names = {re.split(r"[.:]+", operator)[1 if ":" in operator or "." in operator else 0] for operator in operators}
@@ -99,7 +99,7 @@ def _module_of(operators: Sequence[str], network: torch.nn.Module, tensors: tupl
         with quiet(log):
             nodes = torch.export.export(network, tensors).graph.nodes
     except Exception as error:
-        log.info("The module of %s cannot be told: %s", operators, first_line(error))
+        log.info("The module of %s cannot be found: %s", operators, first_line(error))
         return ""
     for node in nodes:
         stack = node.meta.get("nn_module_stack") or {}

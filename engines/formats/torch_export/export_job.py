@@ -29,14 +29,14 @@ Point = tuple[Shape, ...]
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What to export.
+    """An export.
 
     Attributes:
         network: The network, in evaluation mode.
         inputs: Specs for one sample, in the order of `forward`.
         samples: One array per input, of any extents.
         output_names: Names of the outputs, in flat order.
-        max_batch: Largest batch; the batch stays as the specs say where it is 1.
+        max_batch: Largest batch; the batch stays as the specs say if it is 1.
         path: Where the ONNX file goes.
         architecture: The file that the network was built by, for the line that an error names.
     """
@@ -55,7 +55,7 @@ class ExportJob:
 
     @property
     def dynamic_axes(self) -> list[dict[int, tuple[int, int]]]:
-        """Axes of each input that vary, but for the batch where it does, with both ends."""
+        """Axes of each input that vary, with both ends; without a batch that varies."""
         return [
             {
                 axis: (spec.min[axis], spec.max[axis])
@@ -67,20 +67,20 @@ class ExportJob:
 
     @property
     def checked(self) -> tuple[Point, ...]:
-        """Points at which the graph is tried, those of the tuned shapes first; at a batch of 1 where it is dynamic."""
+        """Points at which the graph is tried, those of the tuned shapes first; at a batch of 1 if it is dynamic."""
         points = shape_points(self.inputs)
         return tuple(self._at_batch(point, 1) for point in points) if self.max_batch > 1 else points
 
     @property
     def traced(self) -> Point:
-        """Point to trace at: a batch of 2 where it is dynamic, and no extent of 1 that may vary, for exporters take 1
+        """Point to trace at: a batch of 2 if it is dynamic, and no extent of 1 that may vary, as exporters take 1
         for a constant.
         """
         return self._at_batch(self._traceable, 2) if self.max_batch > 1 else self._traceable
 
     @property
     def traced_alone(self) -> Point:
-        """The traced point at a batch of 1 where the batch is dynamic."""
+        """The traced point, at a batch of 1 if the batch is dynamic."""
         return self._at_batch(self._traceable, 1) if self.max_batch > 1 else self._traceable
 
     @property
@@ -100,7 +100,7 @@ class ExportJob:
         return tuple(spec.at_batch(shape, batch) for spec, shape in zip(self.inputs, point, strict=True))
 
     def describe(self, point: Point) -> str:
-        """Return a point in words: the batch, and the shapes where these may vary."""
+        """Return a point in words: the batch, or the shapes if these may vary."""
         if any(self.dynamic_axes):
             return f"at {', '.join(map(format_shape, point))}"
         counted = (shape[spec.batch_axis] for spec, shape in zip(self.inputs, point, strict=True) if spec.has_batch)
@@ -109,7 +109,7 @@ class ExportJob:
 
 @dataclass(frozen=True)
 class Observed:
-    """What a network returned at one point.
+    """The outputs of a network at one point.
 
     Attributes:
         shapes: Shape of each output.
@@ -179,7 +179,7 @@ def output_specs(job: ExportJob, observed: Mapping[Point, Observed], names: Sequ
 def _at_batch(extent: int, one: int, two: int, batch: int) -> int:
     """Return an axis' extent at a batch from that at 1, and from how another grew from batch 1 to 2.
 
-    It is a multiple of the batch, or grows evenly; where it shrinks no bound is known.
+    It is a multiple of the batch, or grows evenly; if it shrinks, no bound is known.
     """
     if two < one:
         return extent if batch == 1 else OPEN_EXTENT

@@ -1,4 +1,4 @@
-"""Runs a network: flat outputs whatever structure `forward` returns, and the module in which it raised."""
+"""Runs a network: flattens the outputs of `forward`, and finds the module that raised."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _ADVICE = (
     ),
     (_SHAPE_WORDS, "Compare the inputs' shapes and their order with what 'forward' expects."),
 )
-"""What to do, by words of an error; the first that fits."""
+"""Advice by words of an error; the first that fits."""
 
 
 def flatten_outputs(value: Any, where: str = "") -> list[torch.Tensor]:
     """Return the tensors of a result in order: of tuples, lists and mappings, nested as they may be; None is left out.
 
-    A complex tensor becomes a real one with a last axis of 2, real and imaginary part: runtimes give no complex ones.
+    A complex tensor becomes a real one with a last axis of 2, as runtimes return no complex tensors.
 
     Raises:
-        EngineFailure: INVALID_ARCHITECTURE where the result holds something else, with the place: `['loss'][0]`.
+        EngineFailure: INVALID_ARCHITECTURE if the result holds something else, with the place: `['loss'][0]`.
     """
     import torch
 
@@ -84,7 +84,7 @@ def run_forward(
         path: The architecture file, for the line that an error names.
 
     Raises:
-        EngineFailure: as `call_forward`; INVALID_ARCHITECTURE where the result holds no tensor, or something else.
+        EngineFailure: as `call_forward`; INVALID_ARCHITECTURE if the result holds no tensor, or something else.
     """
     with kept_state(network):
         outputs = [output.clone() for output in flatten_outputs(call_forward(network, samples, path))]
@@ -100,10 +100,10 @@ def run_forward(
 def call_forward(network: torch.nn.Module, samples: Sequence[NDArray[Any]], path: Path | None = None) -> Any:
     """Run the network once, without gradients, and return what `forward` returns, as it is.
 
-    What the call changes in the network stays changed: `engines.runtimes.torch_networks.state.kept_state` puts it back.
+    Changes that the call makes to the network stay: `engines.runtimes.torch_networks.state.kept_state` undoes them.
 
     Raises:
-        EngineFailure: SHAPE_MISMATCH where the error is about shapes, else INVALID_ARCHITECTURE, with the innermost
+        EngineFailure: SHAPE_MISMATCH if the error is about shapes, else INVALID_ARCHITECTURE, with the innermost
             module in which it raised.
     """
     import torch

@@ -34,7 +34,7 @@ _LISTED = 20
 
 
 def check_numbers(network: torch.nn.Module) -> None:
-    """Refuse weights that are no numbers: whatever the inputs, such a network computes none.
+    """Refuse weights that are NaN: such a network computes NaN for every input.
 
     Raises:
         EngineFailure: INVALID_MODEL that names the tensors, and how many of their values are NaN.
@@ -74,8 +74,8 @@ class ExaminedNetwork:
     Attributes:
         module: The network in evaluation mode: takes the inputs in order, returns a tuple of the outputs in order.
         signature: Inputs and outputs, the batch dynamic from 1 to the largest.
-        job: What will be exported.
-        observed: What the network returned.
+        job: The export.
+        observed: What the network returned, by point.
     """
 
     module: torch.nn.Module
@@ -113,12 +113,12 @@ def module_source(
         component: The component, its inputs declared.
         arguments: One array per input.
         onnx_path: Where the ONNX file goes.
-        output_names: Names of the outputs where the component says none.
+        output_names: Names of the outputs if the component does not name them.
         architecture: The file that the network was built by, for the line that an error names.
         companions: Files that travel with the package, by their path in it.
 
     Raises:
-        EngineFailure: INVALID_MODEL for weights that are NaN; as `examine` besides.
+        EngineFailure: INVALID_MODEL for weights that are NaN; as `examine`.
     """
     check_numbers(network)
     network, notes = inference_form(network)
@@ -212,7 +212,7 @@ def _check_arguments(network: torch.nn.Module, inputs: Sequence[TensorSpec]) -> 
             FailureReason.INVALID_SPEC,
             f"'forward{signature}' cannot be called with the template's inputs ({names}), in this order: {error}.",
             suggested_fix="Declare one input for each argument without a default, in forward's order. Arguments are "
-            "handed over by position: write those after a '*', and **kwargs, as plain ones.",
+            "passed by position: write those after a '*', and **kwargs, as plain ones.",
         ) from error
 
 

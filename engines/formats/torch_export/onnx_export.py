@@ -1,7 +1,7 @@
-"""Exports a network to ONNX with its dynamic axes, by whichever of torch's two exporters manages it.
+"""Exports a network to ONNX with its dynamic axes, by the first of torch's two exporters that manages it.
 
-The exporter of torch.export goes first; the older one, which traces TorchScript, where that fails or fixes an axis. A
-graph counts only when ONNX Runtime computes outputs of the right shapes with it at shapes that it was not traced with:
+The exporter of torch.export goes first; the older one, which traces TorchScript, if that fails or fixes an axis. A
+graph counts only if ONNX Runtime computes outputs of the right shapes with it at shapes that it was not traced with:
 at a batch of 1, because a dynamic one is traced with 2, and at both ends of other axes that vary. Parity holds its
 values to the network at larger batches.
 """
@@ -37,11 +37,11 @@ def export(job: ExportJob, observed: Mapping[Point, Observed]) -> tuple[str, lis
     """Write the ONNX file; return the exporter's name, `dynamo` or `torchscript`, and what it made constants of.
 
     Args:
-        job: What to export.
+        job: The export.
         observed: What the network returned, by point.
 
     Raises:
-        EngineFailure: UNSUPPORTED_OPERATOR, SHAPE_MISMATCH where only the shapes of the samples work, or
+        EngineFailure: UNSUPPORTED_OPERATOR, SHAPE_MISMATCH if only the shapes of the samples work, or
             TOOLCHAIN_CRASHED.
     """
     errors: list[Exception] = []
@@ -107,7 +107,7 @@ def _dynamo(job: ExportJob, *, direct: bool) -> list[str]:
 
 
 def _dynamic_shapes(job: ExportJob) -> tuple[dict[int, Any] | None, ...] | None:
-    """Return the axes of each input that may vary: one batch for all, others by themselves; None where none may."""
+    """Return the axes of each input that may vary: one batch for all, others by themselves; None if none may."""
     import torch
 
     if job.max_batch == 1 and not any(job.dynamic_axes):
@@ -140,12 +140,12 @@ def _torchscript(job: ExportJob, observed: Mapping[Point, Observed]) -> list[str
             output_names=list(job.output_names),
         )
     for place in constants:
-        log.warning("Tracing made a constant of what is decided at %s.", place)
+        log.warning("Tracing made a constant of the decision at %s.", place)
     return list(constants)
 
 
 def _script(network: torch.nn.Module) -> torch.jit.ScriptModule | None:
-    """Return the TorchScript that a network stands for: torch.export refuses it, tracing would fix its choices."""
+    """Return the TorchScript program in a network, if any: torch.export refuses it, tracing would fix its choices."""
     import torch
 
     found = getattr(network, "script", None)
@@ -198,7 +198,7 @@ def _takes_named_arguments(network: torch.nn.Module) -> bool:
 
 
 def _check(job: ExportJob, observed: Mapping[Point, Observed]) -> None:
-    """Run the graph at the checked points; raise where names or shapes are not those of the network."""
+    """Run the graph at the checked points; raise if names or shapes are not those of the network."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

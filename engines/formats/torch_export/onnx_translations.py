@@ -1,4 +1,4 @@
-"""Operators that torch's two exporters have no translation for, though ONNX has what it takes."""
+"""Translations of operators that torch's two exporters lack, although ONNX can express them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 def _stable_sort(values: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:
-    """Translate a stable sort: of equal values TopK gives the one that stands first, as ONNX says."""
+    """Translate a stable sort: TopK keeps the order of equal values, as ONNX specifies."""
     from onnxscript.function_libs.torch_lib.ops.core import aten_sort
 
     return aten_sort(values, dim, descending)

@@ -1,4 +1,4 @@
-"""Tells networks whose outputs depend on earlier calls, which no package computes, from those that draw at random."""
+"""Refuses networks whose outputs depend on earlier calls, and lets those pass that draw random numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_NAMED = 5
 def refuse_stateful(
     network: torch.nn.Module, samples: Sequence[NDArray[Any]], output_names: Sequence[str], path: Path | None = None
 ) -> None:
-    """Refuse a network that computes something else once it has been called.
+    """Refuse a network that computes something else after a call.
 
     It is called twice with the same input; if the first call changed something, also after another input, as a delay
     or a running maximum shows only then. Each call starts from the same seed: random numbers are no state.
@@ -40,7 +40,7 @@ def refuse_stateful(
 
     Raises:
         EngineFailure: STATEFUL_MODEL with the output, and what the network keeps if that can be seen; as
-            `call_forward` besides.
+            `call_forward`.
     """
     with kept_state(users_network(network)) as state:
         first = _outputs(network, samples, path)
@@ -77,17 +77,17 @@ def _compare(
     raise EngineFailure(
         FailureReason.STATEFUL_MODEL,
         "The model's outputs depend on earlier calls: called again with the same input, it computes something else. "
-        + (f"From one call to the next it keeps {named}." if named else "What it keeps cannot be seen from outside."),
+        + (f"From one call to the next it keeps {named}." if named else "Its state cannot be seen from outside."),
         node=kept[0] if kept else "",
         evidence=f"output '{output}' has the relative error {errors[worst]:.3g} when the same input is run again",
         suggested_fix="Make the state an input and an output: let 'forward' take it as an argument and return the new "
-        "one, so that whoever calls the model keeps it.",
+        "one, so that the caller keeps it.",
     )
 
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """Let whatever is drawn be the same each time, and leave the generators as they were."""
+    """Seed the random generators, and restore them afterwards."""
     import torch
 
     of_python, of_numpy = random.getstate(), np.random.get_state()

@@ -24,14 +24,14 @@ def failure_of(
     node: str = "",
     reason: FailureReason = FailureReason.INVALID_ARCHITECTURE,
 ) -> EngineFailure:
-    """Return the failure that stands for an error of a user's code.
+    """Return the failure for an error of a user's code.
 
     Args:
-        error: What was raised. MemoryError and a failure of the engines' own are raised again as they are.
-        what: What happened, up to the error: `'build' raised`.
-        path: The architecture file, whose line is named where it is in the traceback.
+        error: The error. MemoryError and the engines' own failures are raised again as they are.
+        what: The start of the message, up to the error: `'build' raised`.
+        path: The architecture file, whose line is named if the traceback has it.
         node: Module of the network in which it was raised.
-        reason: The kind of failure; UNSAFE_MODEL and OUT_OF_MEMORY take its place where the error says so.
+        reason: The kind of failure; UNSAFE_MODEL or OUT_OF_MEMORY if the error says so.
     """
     if isinstance(error, MemoryError | EngineFailure):
         raise error
@@ -58,7 +58,7 @@ def failure_of(
 
 
 def _words(error: BaseException) -> str:
-    """Return type and text of an error; of one inside TorchScript its last line, above which stands a traceback."""
+    """Return type and text of an error; of one inside TorchScript the last line, below its traceback."""
     text = str(error)
     if _IN_TORCHSCRIPT in text:
         return text.strip().rpartition("\n")[2][:500]

@@ -16,7 +16,7 @@ _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError),
     *(AttributeError, LookupError, TypeError, ValueError, OverflowError),
 )
-"""What reading entries that are damaged, encrypted or of another form raises."""
+"""Errors of entries that are damaged, encrypted or of another form."""
 
 
 @contextmanager
@@ -43,6 +43,6 @@ def opened(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
 def _invalid(path: Path, what: str, why: str) -> EngineFailure:
     return EngineFailure(
         FailureReason.INVALID_MODEL,
-        f"'{path.name}' is no {what} that can be used: {why}.",
+        f"'{path.name}' is not a usable {what}: {why}.",
         suggested_fix="Upload the file as torch wrote it, whole.",
     )

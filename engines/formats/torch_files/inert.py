@@ -1,7 +1,7 @@
-"""Plain data that people save beside their weights: arguments, configurations, figures, paths and dates.
+"""Plain data that people save with their weights: arguments, configurations, figures, paths and dates.
 
-Nothing of it is needed, so nothing of it is made: each of these names gets a stand-in that takes whatever the pickle
-says and does nothing. The names are listed all the same, because a checkpoint that names anything else is most often a
+None of it is needed, so none is created: each of these names gets a stand-in that accepts any arguments and does
+nothing. The names are listed all the same, because a checkpoint that names anything else is most often a
 whole model, or hostile, and its user should know.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Inert:
-    """Stands for an object that is not needed: it can be made, called upon to take its state, and nothing else."""
+    """Stand-in for an object that is not needed: it can be created and given its state."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -20,14 +20,14 @@ class Inert:
 
 
 class InertMapping:
-    """Stands for a class of mappings: one of its objects is a plain dictionary, as state dicts may lie in it."""
+    """Stand-in for a class of mappings, whose objects become dictionaries, as they can hold state dicts."""
 
     def __new__(cls, *_: Any) -> Any:
         return OrderedDict()
 
 
 class InertList:
-    """Stands for a class of lists: one of its objects is a plain list."""
+    """Stand-in for a class of lists, whose objects become lists."""
 
     def __new__(cls, *_: Any) -> Any:
         return []
@@ -80,4 +80,4 @@ INERT: dict[tuple[str, str], Any] = {
     for module, names in table.items()
     for name in names.split()
 }
-"""What stands for each of these names, by module and name."""
+"""The stand-in for each of these names, by module and name."""

@@ -1,9 +1,9 @@
 """Reads a pickle of a checkpoint without running anything of it: tensors become descriptions, code is refused by name.
 
 A pickle is a program for a small stack machine; it does harm through the callables that it names. Here it can name
-only what `torch.save` writes for tensors and plain containers, and the plain data that people save beside them
-(`inert.py`), and gets stand-ins for these, as `torch.load(weights_only=True)` does. The opcodes are looked through
-first, so that a length or an index that lies costs no memory.
+only what `torch.save` writes for tensors and plain containers, and the plain data that people save with them
+(`inert.py`), and gets stand-ins for these, as `torch.load(weights_only=True)` does. The opcodes are checked first, so
+that a false length or index costs no memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _STORAGES = {
 
 
 class MalformedPickleError(ValueError):
-    """The bytes are no pickle, or one that asks for the impossible."""
+    """The bytes are not a pickle, or one that asks for the impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ def load(file: IO[bytes], storages: dict[str, StorageInfo], more: Mapping[tuple[
     Args:
         file: A seekable file.
         storages: Filled with the storages that the pickle names.
-        more: What stands for names beyond those of state dicts, by module and name.
+        more: Stand-ins for names beyond those of state dicts, by module and name.
 
     Raises:
-        EngineFailure: UNSAFE_MODEL where the pickle names what no state dict needs.
+        EngineFailure: UNSAFE_MODEL if the pickle names something that no state dict needs.
         MalformedPickleError: The bytes are not a whole pickle.
     """
     start = file.tell()
@@ -137,7 +137,7 @@ class _Unpickler(pickle.Unpickler):
             if kind != "storage" or not isinstance(elements, int):
                 raise ValueError(kind)
         except (TypeError, ValueError):
-            raise MalformedPickleError("it refers to something that is no storage") from None
+            raise MalformedPickleError("it refers to something that is not a storage") from None
         name = dtype.name if isinstance(dtype, Dtype) else ""
         info = StorageInfo(str(key), name, elements)
         self._storages[info.key] = info

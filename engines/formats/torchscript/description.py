@@ -30,7 +30,7 @@ class _ScriptObject:
 
 
 class _Stubs(Mapping[tuple[str, str], Any]):
-    """What stands for the names of a TorchScript archive's pickle: its own classes, and makers of typed lists."""
+    """Stand-ins for the names in a TorchScript archive's pickle: its own classes, and makers of typed lists."""
 
     def __getitem__(self, key: tuple[str, str]) -> Any:
         module, name = key
@@ -48,7 +48,7 @@ class _Stubs(Mapping[tuple[str, str], Any]):
 
 
 def describe_torchscript(path: Path, shown_path: str) -> dict[str, Any]:
-    """Return the `GraphDescription` of a TorchScript archive: its tensors, and the calls that stand in its code.
+    """Return the `GraphDescription` of a TorchScript archive: its tensors, and the calls in its code.
 
     Raises:
         EngineFailure: INVALID_MODEL for another or a damaged file; UNSAFE_MODEL for a pickle that refers to code.
@@ -76,7 +76,7 @@ def describe_torchscript(path: Path, shown_path: str) -> dict[str, Any]:
 def _tensors(value: Any, seen: set[int], name: str = "", depth: int = 0) -> Iterator[tuple[str, TensorInfo]]:
     """Yield the tensors of a module by the names that its state dict gives them.
 
-    A container that is shared is walked where it is met first: nested sharing makes more ways than anyone can walk.
+    A shared container is walked once: nested sharing makes exponentially many paths.
     """
     if depth > _MAX_DEPTH:
         raise MalformedPickleError("its modules are nested too deeply")

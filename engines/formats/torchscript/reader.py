@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def read_torchscript(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
-    """Write a TorchScript archive as ONNX and return it with its original.
+    """Return a TorchScript archive as a source.
 
     Raises:
-        EngineFailure: INVALID_MODEL for a file that is none; INVALID_SPEC where the inputs are not those of `forward`;
-            as `export_onnx` besides.
+        EngineFailure: INVALID_MODEL if the file is not an archive; INVALID_SPEC if the inputs are not those of
+            `forward`; as `module_source`.
     """
     network = load_torchscript(path)
     _check_inputs(network, component)
@@ -89,10 +89,10 @@ def undeclared(arguments: Sequence[str], component: Component) -> EngineFailure:
 
 
 def in_order_of_forward(path: Path, component: Component) -> Component:
-    """Return the component with inputs that go by the names of arguments at the positions of these instead.
+    """Return the component with inputs that are named by arguments moved to the positions of these.
 
-    Exporters of scripts take arguments by position alone. Inputs that nest, or that leave out an argument between
-    others, stay as they are; so do names that `forward` does not have, which reading the archive refuses.
+    Exporters of scripts take arguments by position alone. Inputs stay as they are if they nest or leave out an argument
+    between others, or if `forward` does not have their names, which reading the archive refuses.
 
     Raises:
         EngineFailure: as `load_torchscript`.
@@ -129,7 +129,7 @@ def _check_inputs(network: torch.nn.Module, component: Component) -> None:
 
 
 def _given(component: Component, known: Sequence[str]) -> list[str]:
-    """Return the arguments that the inputs stand in; a position that `forward` lacks as `input_7`."""
+    """Return the arguments that the inputs are for; a position that `forward` lacks as `input_7`."""
     places = [given.place for given in component.inputs]
     if not any(places):
         return [*known[: len(places)], *(f"input_{index}" for index in range(len(known), len(places)))]

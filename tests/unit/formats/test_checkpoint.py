@@ -102,7 +102,7 @@ def test_the_only_state_dict_is_taken_and_the_only_one_that_fits(tmp_path: Path)
     [
         (
             "model",
-            r"has no key 'model'; its keys: 'epoch', 'state_dict', 'my ema'; state dicts lie under 'state_dict',"
+            r"has no key 'model'; its keys: 'epoch', 'state_dict', 'my ema'; there are state dicts under 'state_dict',"
             " 'my ema'",
         ),
         ("epoch", "has something else under 'epoch'"),

@@ -64,10 +64,10 @@ def test_exported_program(archives: Path) -> None:
 
 
 def test_archives_of_another_kind(archives: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineFailure, match=r"no torch.export program .* it looks like a TorchScript archive"):
+    with pytest.raises(EngineFailure, match=r"not a usable torch.export program: it looks like a TorchScript archive"):
         describe_exported_program(archives / "m.pt", "m.pt")
     (tmp_path / "m.pt").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(EngineFailure, match=r"no TorchScript archive .* it looks like a Python pickle"):
+    with pytest.raises(EngineFailure, match=r"not a usable TorchScript archive: it looks like a Python pickle"):
         describe_torchscript(tmp_path / "m.pt", "m.pt")
     (tmp_path / "m.pt").write_bytes((archives / "m.pt").read_bytes()[:-100])
     with pytest.raises(EngineFailure, match="a truncated zip archive"):
@@ -157,7 +157,7 @@ def test_shards(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "s1.safetensors", "b": "s2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     _safetensors(folder / "s1.safetensors", WEIGHT, 12)
-    with pytest.raises(EngineFailure, match=r"lie in 2 files; of these, s2\.safetensors is missing"):
+    with pytest.raises(EngineFailure, match=r"are in 2 files; of these, s2\.safetensors is missing"):
         describe_huggingface(folder)
     _safetensors(folder / "s2.safetensors", {"v": WEIGHT["w"]}, 12)
     assert describe_huggingface(folder)[0]["parameter_count"] == 12
@@ -214,7 +214,7 @@ def test_directories_that_are_none(tmp_path: Path) -> None:
     [
         (WEIGHT, 5, "it is truncated"),
         ({"w": {**WEIGHT["w"], "dtype": "Q7"}}, 12, "unknown element type 'Q7'"),
-        ({"w": {**WEIGHT["w"], "shape": [2, 2]}}, 12, "of 8 bytes lies in 12"),
+        ({"w": {**WEIGHT["w"], "shape": [2, 2]}}, 12, "of 8 bytes is in 12"),
         ({"w": {}}, 0, "header is damaged"),
         ({"w": {**WEIGHT["w"], "data_offsets": [0, float("inf")]}}, 12, "header is damaged"),
     ],

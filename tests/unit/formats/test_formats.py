@@ -1,4 +1,4 @@
-"""Formats are told from the files themselves, and files that are not what they were said to be are refused."""
+"""Formats are detected from the files themselves, and files in another format than stated are refused."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_plain_pickle_is_no_format_and_the_message_says_so(tmp_path: Path, cla
         check_format(tmp_path, claimed)
     assert raised.value.reason is FailureReason.INVALID_MODEL
     assert raised.value.suggested_fix
-    with pytest.raises(EngineFailure, match=r"cannot be told: 'model.pt' looks like a Python pickle"):
+    with pytest.raises(EngineFailure, match=r"cannot be detected: 'model.pt' looks like a Python pickle"):
         detect(tmp_path)
 
 
@@ -114,7 +114,7 @@ def test_nothing_and_files_of_no_bytes_are_no_model(tmp_path: Path) -> None:
 def test_a_configuration_that_is_no_json_object_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(text)
-    with pytest.raises(EngineFailure, match=f"'config.json' is no JSON object: .*{words}"):
+    with pytest.raises(EngineFailure, match=f"'config.json' is not a JSON object: .*{words}"):
         read_json(path)
 
 
@@ -130,7 +130,7 @@ def test_what_is_nearly_a_model_is_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "1" / "saved_model.pb").write_bytes(_SAVED)
     with pytest.raises(EngineFailure) as caught:
         detect(tmp_path)
-    assert caught.value.suggested_fix == "A model lies in '1': upload that folder."
+    assert caught.value.suggested_fix == "There is a model in '1': upload that folder."
     for name, words in (("config.json", "holds no JSON object"), ("adapter_config.json", "merge_and_unload()")):
         (tmp_path / name).write_text("[]")
         with pytest.raises(EngineFailure) as caught:

@@ -78,7 +78,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     _tensors(tmp_path / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     _json(tmp_path / "model.safetensors.index.json", weight_map=shards)
-    with pytest.raises(EngineFailure, match=r"lie in 2 files; of these, model-00002-of-00002\.safetensors is missing"):
+    with pytest.raises(EngineFailure, match=r"are in 2 files; of these, model-00002-of-00002\.safetensors is missing"):
         weight_files(tmp_path)
     _tensors(tmp_path / "model-00002-of-00002.safetensors")
     assert len(weight_files(tmp_path)) == 2
@@ -111,7 +111,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "cannot be read as a PyTorch checkpoint",
         "INVALID_MODEL",
     ),
-    "outside": (_outside, "lies in another folder", "UNSAFE_MODEL"),
+    "outside": (_outside, "is in another folder", "UNSAFE_MODEL"),
     "no map": (lambda path: _json(path / "model.safetensors.index.json"), "has no 'weight_map'", "INVALID_MODEL"),
 }
 
@@ -208,7 +208,7 @@ def test_the_parts_of_a_pipeline_are_components_with_inputs(tmp_path: Path) -> N
         diffusers.inputs_of(tmp_path / "unet", found[0])
     assert raised.value.reason is FailureReason.INVALID_MODEL
     _json(tmp_path / "unet" / "config.json", _class_name="OtherModel")
-    with pytest.raises(EngineFailure, match="inputs of a OtherModel cannot be told"):
+    with pytest.raises(EngineFailure, match="inputs of a OtherModel cannot be derived"):
         diffusers.inputs_of(tmp_path / "unet", found[0])
 
 

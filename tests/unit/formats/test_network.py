@@ -57,7 +57,7 @@ def test_dataclasses_and_type_hints_of_a_file_work(tmp_path: Path) -> None:
         ("@architecture('A')\ndef build(): ...", "returned a NoneType"),
         ("@architecture('A')\ndef build(depth): ...", r"'build\(depth\)' \(line 5\) cannot be called .*'depth'"),
         ("def build(): ...", "line 4, column 1: The last function, 'build', has no decorator"),
-        ("@architecture('B')\ndef build(): ...", "declares 'B' where 'A' was expected"),
+        ("@architecture('B')\ndef build(): ...", "declares 'B' instead of 'A'"),
         ("wrap = lambda s: lambda f: 3\n@wrap('A')\ndef build(): ...", "made 'build' a int"),
     ],
 )

@@ -177,7 +177,7 @@ def test_what_tensorflow_does_not_run_says_with_which_inputs(models: Path, tmp_p
 
 def test_an_operator_that_tensorflow_does_not_have(models: Path, tmp_path: Path) -> None:
     graph = [node("x", "Placeholder", shape=[-1, 4]), node("own", "MyOwnOp", ["x"])]
-    with pytest.raises(EngineFailure, match="'MyOwnOp' of the node 'own' is none of TensorFlow's,"):
+    with pytest.raises(EngineFailure, match="'MyOwnOp' of the node 'own' is not one of TensorFlow's own,"):
         _read(write_graph(tmp_path / "g.pb", *graph), tmp_path, [])
 
 

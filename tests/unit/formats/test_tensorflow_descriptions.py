@@ -186,7 +186,7 @@ def test_variables_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="is empty; its weights did not arrive"):
         inspect_saved_model(folder)
     (variables / "variables.data-00000-of-00002").write_bytes(b"d")
-    with pytest.raises(EngineFailure, match="lie in 2 files, of which 1 are there"):
+    with pytest.raises(EngineFailure, match="are in 2 files, of which 1 are there"):
         inspect_saved_model(folder)
     (variables / "variables.data-00001-of-00002").write_bytes(b"d")
     (variables / "variables.data-00002-of-notes").write_bytes(b"d")
