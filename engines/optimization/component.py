@@ -50,9 +50,9 @@ class OptimizationJob:
         threads: Threads of every form.
         budget_seconds: Time for its search.
         record: Measurements of earlier searches; this one's are put beside them.
-        memory_bytes: Most memory of the work; what the machine has to spare where 0.
+        memory_bytes: Most memory of the work; what the machine can spare if 0.
         journal: What earlier processes of this work found out about the component.
-        reader: Writes the component as ONNX; by its format where not said.
+        reader: Reads the component; by its format if not given.
     """
 
     request: OptimizationRequest
@@ -72,7 +72,7 @@ def optimize_component(job: OptimizationJob) -> OptimizedComponent:
     """Optimize one component; the files of its recommended form are in the package afterwards.
 
     Raises:
-        EngineFailure: where the source cannot be read or run, or its data do not fit. A form that fails never raises.
+        EngineFailure: if the source cannot be read or run, or its data do not fit. A form that fails never raises.
     """
     request = job.request
     data = find_component_data(request, _prepared(job), job.workdir)

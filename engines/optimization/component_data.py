@@ -78,10 +78,10 @@ def find_component_data(request: OptimizationRequest, prepared: Prepared, workdi
 
 
 def _judged(request: OptimizationRequest, prepared: Prepared, data: Data) -> tuple[Judged | None, list[str]]:
-    """Return what measures accuracy where there is a dataset; why it is not measured, where it need not be.
+    """Return what measures accuracy, if there is a dataset, and why accuracy is not measured although there is one.
 
     Raises:
-        EngineFailure: where accuracy is bounded and cannot be measured.
+        EngineFailure: if accuracy is bounded and cannot be measured.
     """
     if data.evaluation is None:
         return None, []

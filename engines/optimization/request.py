@@ -1,4 +1,4 @@
-"""What an optimization is asked to do: the JSON form of `lathe.optimizer.v1.OptimizationWork`, read and checked."""
+"""The request of an optimization: the JSON form of `lathe.optimizer.v1.OptimizationWork`, read and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Message(BaseModel):
 
 
 class OptimizationSpec(_Message):
-    """What was asked for; the properties say what that means where nothing was said."""
+    """The specification; its properties fill in the defaults."""
 
     precision_goal: str = "PRECISION_UNSPECIFIED"
     objective: str = "OBJECTIVE_UNSPECIFIED"
@@ -39,12 +39,12 @@ class OptimizationSpec(_Message):
 
     @property
     def goal(self) -> str:
-        """The lowest precision that is allowed: FP32, which loses nothing, where not said."""
+        """The lowest precision that is allowed: FP32, which loses nothing, if not given."""
         return "FP32" if self.precision_goal == "PRECISION_UNSPECIFIED" else self.precision_goal
 
     @property
     def aim(self) -> str:
-        """The objective: LATENCY where not said."""
+        """The objective: LATENCY if not given."""
         return "LATENCY" if self.objective == "OBJECTIVE_UNSPECIFIED" else self.objective
 
     @property
@@ -75,7 +75,7 @@ class OptimizationRequest(_Message):
         """Return the request of a JSON form, with everything checked that needs no file.
 
         Raises:
-            EngineFailure: INVALID_SPEC naming the field; TOOLCHAIN_UNAVAILABLE where nothing builds for the device.
+            EngineFailure: INVALID_SPEC naming the field; TOOLCHAIN_UNAVAILABLE if nothing builds for the device.
         """
         work = values.get("conversion") or {}
         template = work.get("template") or {}

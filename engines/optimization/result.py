@@ -29,9 +29,9 @@ class OptimizedComponent:
         packaged: What the package tells of it.
         found: What the search found.
         samples: What it was tested on.
-        metric: Name of the dataset's metric; empty where there is no dataset.
+        metric: Name of the dataset's metric; empty if there is no dataset.
         source_accuracy: That metric of the source.
-        quantizer: What quantized the recommended form, in words; empty where nothing did.
+        quantizer: What quantized the recommended form, in words; empty if nothing did.
         floating_point_nodes: Nodes of a quantized form that stayed in floating point.
         warnings: What a user should know.
     """
@@ -83,7 +83,7 @@ def figures(done: Sequence[OptimizedComponent], aim: str) -> dict[str, float]:
     """Return the figures that users look for first.
 
     The speed-up of one component is the median of its paired ratios, of several the ratio of the sums of their times.
-    Calls per second are those of calls one after the other; where throughput is the objective, of as many at once as
+    Calls per second are those of calls one after the other; if throughput is the objective, of as many at once as
     the form has streams.
     """
     before = sum(_baseline_ms(entry.found) for entry in done)

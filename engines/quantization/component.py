@@ -223,9 +223,8 @@ def _packaged(
     Raises:
         EngineFailure: PARITY_FAILED with every form's figures, if nothing does.
     """
-    parity = chosen.parity
+    parity, named = chosen.parity, job.request.conversion.parity_waivers.get(job.component.name, "")
     assert parity is not None  # it was compared
-    named = job.request.conversion.parity_waivers.get(job.component.name, "")
     if parity.verdict is not Verdict.PASS and (named or parity.waiver):
         parity = replace(parity, waiver=named or parity.waiver)
         log.info("%s: parity is %s and passes: %s", job.component.name, parity.verdict, parity.waiver)
@@ -244,9 +243,8 @@ def _costs(job: QuantizationJob, graphs: QuantizedGraphs, chosen: Entry) -> Sequ
 
 
 def _no_gain(job: QuantizationJob, found: SearchResult, chosen: Entry, data: Data) -> str:
-    profile, precision = found.profile, chosen.spec.precision
+    profile, computes = found.profile, job.request.conversion.runtime().computes
     if not found.no_gain or "faster" in profile.conclusion(profile.forms[1]) or chosen.made is None:
         return ""
-    stored = job.request.conversion.runtime().computes.items()
-    computes = next((computed for stored_as, computed in stored if stored_as == precision), precision)
-    return no_gain_reason(chosen.made.form, data.judged.feeds[0], profile, computes)
+    used = next((used for stored, used in computes.items() if stored == chosen.spec.precision), chosen.spec.precision)
+    return no_gain_reason(chosen.made.form, data.judged.feeds[0], profile, used)

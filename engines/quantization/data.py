@@ -31,7 +31,7 @@ CALIBRATION_DIR = "calibration"
 EVALUATION_DIR = "evaluation"
 ARTIFACT = "calibration.bin"
 JUDGED_AT_ONCE = 32
-"""Samples that accuracy is measured on at once: forms run in other processes, where every call has its price."""
+"""Samples that accuracy is measured on at once: every call of a form in another process has a cost."""
 
 
 @dataclass(frozen=True)

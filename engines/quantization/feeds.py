@@ -30,7 +30,7 @@ class SampleSet:
     Attributes:
         selection: Images or tensors.
         component: The component as `manifest.json` has it.
-        preprocessing: Steps for images, as `lathe.type.v1.PreprocessingStep`; the input's own where empty.
+        preprocessing: Steps for images, as `lathe.type.v1.PreprocessingStep`; the input's own if empty.
     """
 
     selection: Selection
@@ -68,13 +68,13 @@ class Feeds:
     """Samples in batches, which can be gone through any number of times."""
 
     def __init__(self, samples: SampleSet, numbers: Sequence[int], batch_size: int) -> None:
-        """Take the named samples, the last batch smaller where they do not fill it."""
+        """Take the named samples, the last batch smaller if they do not fill it."""
         self._samples, self._numbers, self._batch_size = samples, numbers, batch_size
         self._kept: list[Arrays] | None = None
         self.count = len(numbers)
 
     def __len__(self) -> int:
-        """Return the number of batches, where all samples have one shape."""
+        """Return the number of batches, if all samples have one shape."""
         return math.ceil(self.count / self._batch_size)
 
     def __iter__(self) -> Iterator[Arrays]:
@@ -115,10 +115,10 @@ def _check_finite(batch: Batch) -> None:
 
 
 def calibration_batch(inputs: Sequence[TensorSpec], asked: int, available: int) -> int:
-    """Return the batch size of calibration: what was asked for, 1 or the graph's own fixed batch where nothing was.
+    """Return the batch size of calibration: as asked for, else 1 or the graph's own fixed batch.
 
     Raises:
-        EngineFailure: INVALID_SPEC where the graph does not take it, INVALID_DATA where there are fewer samples.
+        EngineFailure: INVALID_SPEC if the graph does not take it, INVALID_DATA if there are fewer samples.
     """
     low, high = batch_bounds(inputs)
     size = asked or low
@@ -139,13 +139,13 @@ def calibration_batch(inputs: Sequence[TensorSpec], asked: int, available: int) 
 
 
 def batch_bounds(inputs: Sequence[TensorSpec]) -> tuple[int, int]:
-    """Return the smallest and the largest batch that all inputs take; 1 and 1 where none has a batch axis."""
+    """Return the smallest and the largest batch that all inputs take; 1 and 1 if none has a batch axis."""
     ends = [spec.batch_ends for spec in inputs if spec.has_batch]
     return max((low for low, _ in ends), default=1), min((high for _, high in ends), default=1)
 
 
 def chosen_and_rest(available: int, wanted: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return which samples calibrate, drawn with a seed where there are more than wanted, and some that are left."""
+    """Return which samples calibrate, drawn with a seed if there are more than wanted, and some that are left."""
     if available <= wanted:
         return list(range(available)), []
     order = [int(number) for number in np.random.default_rng(seed).permutation(available)]
@@ -155,7 +155,7 @@ def chosen_and_rest(available: int, wanted: int, seed: int) -> tuple[list[int], 
 def hold_out(chosen: list[int], batch_size: int) -> tuple[list[int], list[int]]:
     """Return samples that calibrate, at least one batch, and others that a form is judged on: every fifth, at most 32.
 
-    The second list is empty where there are not enough for both.
+    The second list is empty if there are not enough for both.
     """
     count = min(MOST_HELD_OUT, len(chosen) // 5, len(chosen) - batch_size)
     if count <= 0:

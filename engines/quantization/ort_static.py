@@ -11,7 +11,7 @@ from engines.graph.nodes import products_of_activations
 from engines.quantization.ranges import Ranges
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that hold a network's weights; quantizing others costs accuracy where it wins no time."""
+"""Operators that hold a network's weights; quantizing others costs accuracy and wins no time."""
 NEVER = frozenset({"LayerNormalization", "InstanceNormalization", "BatchNormalization"})
 """Operators that normalize: in integers they lose what they are for, and win no time."""
 LEAST_OPSET = 13

@@ -105,7 +105,7 @@ def switched(
 ) -> onnx.ModelProto | None:
     """Return the floating-point graph in which an input `lathe::switch` names the one piece that is computed quantized.
 
-    None where both models together are too large for one message.
+    None if both models together are too large for one message.
     """
     import onnx
 
@@ -139,7 +139,7 @@ def switched(
 
 
 def _choice(node: Any, position: int, piece: Piece, parameters: Mapping[str, str]) -> list[Any]:
-    """Return nodes that compute a value by its own node, or by its piece where the switch names it."""
+    """Return nodes that compute a value by its own node, or by its piece if the switch names it."""
     import onnx
 
     then_graph = onnx.GraphProto(name=f"piece_{position}")
@@ -158,7 +158,7 @@ def _choice(node: Any, position: int, piece: Piece, parameters: Mapping[str, str
 
 
 def effects(model: onnx.ModelProto, count: int, feeds: Sequence[Arrays], budget_seconds: float) -> list[Noise] | None:
-    """Return the noise at the worst floating-point output of each piece alone; None where the budget is too small.
+    """Return the noise at the worst floating-point output of each piece alone; None if the budget is too small.
 
     Args:
         model: What `switched` returned.
@@ -204,7 +204,7 @@ def _inner(position: int, name: str) -> str:
 
 
 def _typed(model: onnx.ModelProto, name: str, renamed: str) -> onnx.ValueInfoProto:
-    """Return a value's type, of any shape; float32 where the graph does not say."""
+    """Return a value's type, of any shape; float32 if the graph does not say."""
     import onnx
 
     graph = model.graph

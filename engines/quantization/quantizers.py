@@ -1,9 +1,9 @@
 """The small interface behind which every tool quantizes, and the order in which they are tried.
 
-    floating-point graph ──Quantizer──▶ quantized graph (.onnx, or OpenVINO's .xml) ──runtime──▶ form that is judged
+    floating-point graph ──Quantizer──▶ quantized graph (.onnx, or OpenVINO's .xml) ──runtime──▶ form that is measured
 
-No tool is right for every model and runtime, so several are tried and the gate picks. The simpler come first: where two
-forms are equally fast, the earlier one is taken.
+No tool is right for every model and runtime, so several are tried and the search picks. The simpler come first: of two
+forms that are equally fast, the earlier one is taken.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Material:
 
     Attributes:
         graph: The floating-point graph, shapes inferred, nodes named.
-        feeds: Calibration feeds; None where the scheme needs none.
+        feeds: Calibration feeds; None if the scheme needs none.
         scratch: Directory for intermediate files.
         progress: Takes a sentence on what is being done.
     """
@@ -80,7 +80,7 @@ class Material:
         """Return the calibration feeds.
 
         Raises:
-            ValueError: where there are none; a plan holds quantizers that need them only where they are.
+            ValueError: if there are none; quantizers that need them are candidates only if there are.
         """
         if self.feeds is None:
             raise ValueError("no calibration feeds")
@@ -104,6 +104,6 @@ class Quantizer(Protocol):
             out_dir: An empty directory.
 
         Raises:
-            EngineFailure: where the tool refuses, with a sentence. Tools raise whatever they like beside.
+            EngineFailure: if the tool refuses, with a sentence. Tools may raise anything else, too.
         """
         ...

@@ -16,8 +16,8 @@ ENTROPY_2 is what TensorRT's own histogram of 2048 bins over |x| and 128 levels 
 Inference with TensorRT, GTC 2017). ONNX Runtime's default of 128 bins at 128 levels leaves nothing to choose between:
 its threshold is the largest value. NNCF has no calibrator by entropy; reports name its estimators for what they are.
 
-Every histogram keeps its number of bins: where a later sample goes beyond the range, what was counted is counted anew
-by the middle of its bin, where ONNX Runtime would add bins without a bound.
+Every histogram keeps its number of bins: if a later sample goes beyond the range, the counts are redistributed by the
+middles of their bins, while ONNX Runtime would add bins without a bound.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def find_ranges(
         progress: Takes the number of feeds that are done.
 
     Raises:
-        EngineFailure: INVALID_DATA where activations are not finite on this data.
+        EngineFailure: INVALID_DATA if activations are not finite on this data.
     """
     calibrator = _calibrator(graph, method, scratch / f"calibrated-{method}.onnx")
     for position, feed in enumerate(feeds):

@@ -1,4 +1,4 @@
-"""What a quantization is asked to do: the JSON form of `lathe.quantizer.v1.QuantizationWork`, read and checked."""
+"""The request of a quantization: the JSON form of `lathe.quantizer.v1.QuantizationWork`, read and checked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AccuracyBound(_Message):
 
 
 class QuantizationSpec(_Message):
-    """What was asked for; the properties say what that means where nothing was said."""
+    """The specification; its properties fill in the defaults."""
 
     precision: str = "PRECISION_UNSPECIFIED"
     scheme: str = _UNSAID_SCHEME
@@ -54,12 +54,12 @@ class QuantizationSpec(_Message):
 
     @property
     def arithmetic(self) -> str:
-        """The precision: INT8 where not said."""
+        """The precision: INT8 if not given."""
         return "INT8" if self.precision == "PRECISION_UNSPECIFIED" else self.precision
 
     @property
     def kind(self) -> str:
-        """STATIC, DYNAMIC, WEIGHT_ONLY, or HALF for a floating-point precision; STATIC where not said, but for INT4."""
+        """STATIC, DYNAMIC, WEIGHT_ONLY, or HALF for floating point; STATIC if not given, WEIGHT_ONLY for INT4."""
         if self.arithmetic in HALVES:
             return "HALF"
         if self.scheme == _UNSAID_SCHEME:
@@ -68,7 +68,7 @@ class QuantizationSpec(_Message):
 
     @property
     def method(self) -> str:
-        """The calibration method: ENTROPY_2 where not said."""
+        """The calibration method: ENTROPY_2 if not given."""
         return "ENTROPY_2" if self.method_is_open else self.calibration_method
 
     @property

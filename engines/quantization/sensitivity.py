@@ -51,7 +51,7 @@ class NodeSensitivity:
         node: Name of the node in the floating-point graph.
         operator: Its operator type.
         sqnr_db: SQNR at its output, its inputs taken from the floating-point run, in decibels, at most 200.
-        effect_db: SQNR at the model's worst output when this node alone is quantized; None where it was not measured.
+        effect_db: SQNR at the model's worst output when this node alone is quantized; None if it was not measured.
     """
 
     node: str
@@ -61,7 +61,7 @@ class NodeSensitivity:
 
     @property
     def cost_db(self) -> float:
-        """The figure that decides the order: the effect where it was measured, else the node's own."""
+        """The figure that decides the order: the effect if it was measured, else the node's own."""
         return self.sqnr_db if self.effect_db is None else self.effect_db
 
     def to_dict(self) -> dict[str, str | float]:
@@ -84,7 +84,7 @@ def sensitivities(
         budget_seconds: Longest time for measuring effects; 0 leaves them out.
 
     Raises:
-        EngineFailure: TOOLCHAIN_CRASHED where ONNX Runtime runs one of the graphs not.
+        EngineFailure: TOOLCHAIN_CRASHED if ONNX Runtime cannot run one of the graphs.
         ValueError: without a feed.
     """
     if not feeds:

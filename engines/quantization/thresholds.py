@@ -15,7 +15,7 @@ def entropy_threshold(counts: Array, edges: Array, levels: int) -> float:
 
     For each threshold the tail is added to the outermost bins, which gives P; the bins inside are merged into `levels`
     groups and spread again over those bins of a group that are not empty, which gives Q; the least Kullback-Leibler
-    divergence of Q from P wins (Migacz, 8-bit Inference with TensorRT, GTC 2017). Largest value where counts are few.
+    divergence of Q from P wins (Migacz, 8-bit Inference with TensorRT, GTC 2017). If counts are few, the largest value.
 
     Args:
         counts: Histogram, an even number of bins, zero in the middle.

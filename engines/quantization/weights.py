@@ -1,7 +1,7 @@
 """Weights compressed to eight or four bits, activations left as they are: for transformer models on CPUs.
 
 ONNX Runtime gets operators MatMulNBits from its own quantizer and GatherBlockQuantized for embeddings, OpenVINO an IR
-from NNCF. Both keep embeddings, the largest tables of small models, in eight bits where the rest goes to four.
+from NNCF. Both keep embeddings, the largest tables of small models, in eight bits when the rest goes to four.
 
 How products are computed is part of the form. By default the activations of each block are brought to int8 at run time,
 which both runtimes have fast kernels for; with `float_activations` they stay float32. MiniLM, 32 tokens, one thread

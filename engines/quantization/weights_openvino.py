@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _GROUP = 32
 _PRODUCTS_GROUP = 32
-"""Activations that share a scale, where they are brought to int8: the plug-in's own default."""
+"""Activations that share a scale if they are brought to int8: the plug-in's own default."""
 
 
 def write(model: onnx.ModelProto, compression: Compression, chosen: frozenset[str], out_dir: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""The forms that are still in the running, and how they leave it: by rungs, the hopeless first.
+"""The forms that may still win, and how they leave: rung by rung, the hopeless first.
 
 Successive halving (Jamieson & Talwalkar, AISTATS 2016) over a race (Maron & Moore, NIPS 1993): a rung doubles the
-rounds; after it goes who is slower than the best beyond doubt, and then the slower half, until two are left.
+rounds; then the forms that are slower than the best beyond doubt leave, and then the slower half, until two are left.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ FINALISTS = 2
 MOST_STANDING = 6
 SCREEN_ROUNDS, SCREEN_SECONDS = 4, 0.7
 LONG_ROUND_SECONDS = 1.0
-"""Where a round takes longer, two have to do at the entry: noise weighs less in long calls, and time is dear."""
+"""If a round takes longer, two rounds are enough at the entry: noise matters less in long calls, which cost time."""
 RUNG_ROUNDS = 8
 MOST_REOPENED = 3
-"""As often as this the source's process may be lost in a search."""
+"""Most times that the source's process may be lost in a search."""
 
 
 @dataclass
 class Contenders:
-    """Who stands, and against whom.
+    """The forms that may still win, and the source that they are timed against.
 
     Attributes:
         tournament: Times them.
@@ -40,8 +40,8 @@ class Contenders:
         by_size: Whether bytes are compared, and times are only reported.
         memory_bytes: Most resident memory of all open processes together.
         reopen: Opens another process of the source form.
-        members: Who stands.
-        left: Who left, beside whom, and how fast it was beside it.
+        members: The forms that may still win.
+        left: The entries that left, the best entry at that time, and the speed of the one beside the other.
         leader: The best form when the last candidate had been tried; it takes part in the final.
     """
 
@@ -56,7 +56,7 @@ class Contenders:
     _reopened: int = 0
 
     def ahead(self, form: FormContender, other: FormContender) -> Speed:
-        """Return how many times better a form is than another: faster, or smaller where that is what counts."""
+        """Return how many times better a form is than another: faster, or smaller if size is the objective."""
         if not self.by_size:
             return self.tournament.speed(form, other)
         ratio = other.entry.size_bytes / max(1, form.entry.size_bytes)
@@ -79,7 +79,7 @@ class Contenders:
 
     @property
     def best_default(self) -> FormContender | None:
-        """The best of those that are a runtime's default: what users would take without a search."""
+        """The best of the runtimes' defaults, which users would take without a search."""
         return next((form for form in self.ranked if form.entry.spec.is_default), None)
 
     def enter(self, new: FormContender, accurate: Callable[[FormContender], bool]) -> None:
@@ -103,7 +103,7 @@ class Contenders:
             self._trim()
 
     def rung(self, number: int, seconds: float) -> None:
-        """Take a rung: rounds for all, then the hopeless go, then the slower half."""
+        """Run a rung: rounds for all, then the hopeless leave, then the slower half."""
         least = 1 if seconds <= 0 else SCREEN_ROUNDS
         self.rounds(self.members, seconds, least=least, most=RUNG_ROUNDS << number)
         ranked = self.ranked
@@ -113,16 +113,15 @@ class Contenders:
         self._keep(max(FINALISTS, (len(self.members) + 1) // 2))
 
     def dismiss(self, finalists: Sequence[FormContender]) -> None:
-        """Let go whoever is not in the final."""
+        """Remove the forms that are not in the final."""
         for form in self.ranked:
             if form not in finalists:
                 self._leave(form)
 
     def settle(self) -> None:
-        """Write what was measured into the entries, once those that stand have been measured for the last time.
+        """Write what was measured into the entries, after the last rounds.
 
-        The speed-up of a form that left is that beside the best of its day times that of this best: both pairs were
-        timed in turns, and a form that was compared with the source for moments only is not shown by that alone.
+        A form that left had few turns beside the source: its speed-up is that over the best form times the latter's.
         """
         for form in (self.baseline, *self.members):
             self.measured(form)
@@ -137,11 +136,10 @@ class Contenders:
 
     def measured(self, form: FormContender) -> None:
         """Write what was measured of a form into its entry."""
-        for name, value in self._figures(form).items():
-            setattr(form.entry, name, value)
+        vars(form.entry).update(self._figures(form))
 
     def so_far(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Return what is known of forms by now, also of those that stand, whose own entries are written at the end."""
+        """Return what is known of forms so far; members' own entries are written at the end."""
         standing = {id(form.entry): form for form in self.members}
         return [
             replace(entry, **self._figures(standing[id(entry)])) if id(entry) in standing else entry
@@ -159,15 +157,15 @@ class Contenders:
     ) -> list[FormContender]:
         """Give turns to forms and to the source; return the forms that did not fail.
 
-        Where the source's process is lost, another one takes its place, a few times, and the rounds begin anew: what
-        the others measured without it compares with nothing.
+        If the source's process is lost, another one takes its place, a few times, and the rounds start again: turns
+        without the source cannot be compared.
 
         Args:
-            forms: Who takes turns.
+            forms: The forms that take turns.
             seconds: Time for it.
             least: Fewest rounds.
             most: Most rounds.
-            control: The source once more; where its process is lost, it shares that of the other.
+            control: The source once more; if its process is lost, it shares the other's.
 
         Raises:
             EngineFailure: The source form itself fails, again and again.
@@ -241,7 +239,7 @@ class Contenders:
         self._close(form)
 
     def _beside(self, form: FormContender, best: FormContender) -> float:
-        """Return how many times better a form is than the best; by way of the source where the two never met."""
+        """Return how many times better a form is than the best; by way of the source if the two never met."""
         ahead = self.ahead(form, best)
         if self.by_size or ahead.rounds:
             return ahead.ratio

@@ -21,10 +21,10 @@ from engines.timing.tournament import LEAST_ROUNDS, Speed
 
 FINAL_SECONDS = 8.0
 ALONE_ROUNDS = 2
-"""Fewest rounds of a source that nothing is compared with: there is nothing to conclude."""
+"""Fewest rounds of a source that nothing is compared with."""
 MORE_SECONDS = 4.0
 LEAST_NOISE = 1.02
-"""What two processes of one form differ by, however quiet the machine: memory lies elsewhere in each."""
+"""Difference between two processes of one form even on a quiet machine, as their memory layouts differ."""
 MOST_SECONDS = 32.0
 TIE = 1.015
 """A form that is better by less gives way to a simpler one: two processes of one form differ by as much."""
@@ -38,10 +38,10 @@ class Outcome:
     """What the final says.
 
     Attributes:
-        chosen: The form that won; None where none stood.
+        chosen: The form that won; None if there was none.
         gain: Whether it beats the source beyond noise.
-        reason: Why there is no gain; empty where there is.
-        profile: The source, what won, and the source against itself.
+        reason: Why there is no gain; empty if there is one.
+        profile: The source, the winner, and the source against itself.
     """
 
     chosen: FormContender | None
@@ -51,7 +51,7 @@ class Outcome:
 
 
 class Final:
-    """Holds the final of those that stand."""
+    """Runs the final of the remaining forms."""
 
     def __init__(self, contenders: Contenders, bench: Workbench, seconds: float | None = None) -> None:
         """Choose the forms that take part; `seconds` replaces `FINAL_SECONDS`."""
@@ -65,11 +65,11 @@ class Final:
         contenders.dismiss(self._forms)
 
     def hold(self, until: float) -> Outcome:
-        """Hold it; where nobody stands, the source is timed alone, in the process that it has.
+        """Run the final; if no form is left, the source is timed alone, in its own process.
 
         Args:
-            until: By `time.monotonic()`, how long it may take; at least `LEAST_ROUNDS` are run (`ALONE_ROUNDS` where
-                nobody stands).
+            until: By `time.monotonic()`, how long it may take; at least `LEAST_ROUNDS` are run (`ALONE_ROUNDS` if
+                no form is left).
 
         Raises:
             EngineFailure: The source form itself failed.
@@ -91,7 +91,7 @@ class Final:
     def _control(self) -> FormContender:
         baseline = self._contenders.baseline
         assert baseline.entry.made is not None  # it runs
-        process = baseline.process  # where memory does for one alone: the same process under two names
+        process = baseline.process  # if memory suffices for one only: the same process under two names
         with contextlib.suppress(EngineFailure):
             if self._forms:
                 process = self._bench.source_process(baseline.entry.made, self._bench.memory_bytes)
@@ -103,13 +103,13 @@ class Final:
 
     def _noise(self, control: FormContender) -> float:
         if self._contenders.by_size:
-            return LEAST_NOISE  # bytes have none, and fewer by so little help nobody
-        # Its middle: how far the rounds scatter is in the interval of the gain already, and must not count twice.
+            return LEAST_NOISE  # sizes have no noise, but a smaller gain helps nobody
+        # The median only: the scatter of the rounds is in the interval of the gain already, and must not count twice.
         itself = self._contenders.tournament.speed(control, self._contenders.baseline).ratio
         return max(itself, 1 / itself, LEAST_NOISE)
 
     def _unclear(self, control: FormContender) -> bool:
-        """Whether the gain over the source, or the lead over the others, drowns in noise that more rounds may calm."""
+        """Return whether more rounds may show a gain over the source, or a lead over the others, that noise hides."""
         if not self._forms or self._contenders.by_size:
             return False
         chosen, noise = self._choice(), self._noise(control)
@@ -120,7 +120,7 @@ class Final:
         return any(lead.low < 1 / TIE and lead.high > TIE for lead in leads)
 
     def _choice(self) -> FormContender:
-        """Return the best; of those that are nearly as good, the simplest; of those equally small, of the fastest."""
+        """Return the best form; of those nearly as good, the simplest; of those equally small, of the fastest."""
         tied = self._tied(self._forms, self._contenders.ahead)
         if self._contenders.by_size:
             tied = self._tied(tied, self._contenders.tournament.speed)

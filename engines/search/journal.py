@@ -1,8 +1,8 @@
-"""What a search has found out so far, for the process that goes on with it where a form ended the one before.
+"""What a search has found out so far, for the process that continues it after a form ended the process before.
 
-Forms are built and quantized in the search's own process, whose death cannot be caught: the task's worker runs the same
-request again in the same folder, told of what the process died of (`engines.sandbox.Reporter.risk`), and the search
-goes on from here: neither what is known nor what was deadly is made again.
+Forms are built and quantized in the search's own process, whose death cannot be caught. The task's worker then runs the
+request again in the same folder, with the step that the process died of (`engines.sandbox.Reporter.risk`). The search
+continues from here: it repeats neither what is known nor what was deadly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engines.search.entry import Entry
 from engines.search.record import entry_of, values_of
 
 LASTING = "search"
-"""Folder of the work directory that the process which goes on with a search finds as it was: a folder a component."""
+"""Folder of the work directory that outlives a process of the search, with a folder for each component."""
 
 
 class Death(NamedTuple):
@@ -77,7 +77,7 @@ class Journal:
     def begin(self) -> float:
         """Return when the search began, by `time.monotonic()`: now, unless it has.
 
-        What it took since the last death to come to this point is no part of the search: the source was read again.
+        The time from the last death to this call does not count: the source had to be read again.
         """
         now = time.monotonic()
         if self._began is None:
@@ -88,17 +88,17 @@ class Journal:
         return self._began
 
     def find(self, spec: FormSpec) -> Entry | None:
-        """Return what an earlier process found out about a form, also that it died of it; None where it did not."""
+        """Return what an earlier process found out about a form, or that it died of it; None if neither."""
         death = self.deaths.get(self._step(spec.name))
         return Entry(spec, failure=_deadly(spec.name, death.failure)) if death else self._entries.get(spec)
 
     def held(self, spec: FormSpec) -> bool:
-        """Whether an earlier process made and measured the form, and nothing spoke against it."""
+        """Return whether an earlier process made and measured the form, and nothing speaks against it."""
         entry = self.find(spec)
         return entry is not None and entry.holds
 
     def keep(self, entries: Iterable[Entry]) -> None:
-        """Write down what is known of forms by now."""
+        """Write down what is known of forms so far."""
         self._entries |= {entry.spec: entry for entry in entries}
         self._write()
 
@@ -108,7 +108,7 @@ class Journal:
 
     @contextmanager
     def risking(self, step: str) -> Iterator[None]:
-        """Say meanwhile that the process may die of a step."""
+        """Report, while the body runs, that the process may die of a step."""
         self.risk(self._step(step))
         try:
             yield

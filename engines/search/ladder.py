@@ -28,7 +28,7 @@ class Climb(Generic[Form]):
 
     Attributes:
         rungs: Every form that could be judged, in the order of climbing.
-        top: The form with the fewest nodes in floating point that holds; None where none does.
+        top: The form with the fewest nodes in floating point that holds; None if none does.
     """
 
     rungs: tuple[Form, ...]
@@ -40,7 +40,7 @@ def climb(order: Sequence[str], judge: Callable[[Sequence[str]], Form | None], m
 
     Args:
         order: Nodes, the one that costs most first.
-        judge: Returns the form that keeps the given nodes in floating point, judged; None where it cannot be made.
+        judge: Returns the form that keeps the given nodes in floating point, judged; None if it cannot be made.
         most: Most forms that are built.
     """
     rungs: list[Form] = []

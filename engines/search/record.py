@@ -55,7 +55,7 @@ class Record:
         self.measurements[key] = values_of(entry) | {"measured_by": entry.measured_by}
 
     def find(self, key: str) -> Entry | None:
-        """Return what was found out under a key; None where nothing was, or it cannot be read."""
+        """Return what was found out under a key; None if there is nothing, or it cannot be read."""
         values = self.measurements.get(key)
         try:
             return entry_of(values) if values else None
@@ -68,7 +68,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the record that a text holds: an empty one for a text of another version, or that is none.
+        """Return the record that a text holds: an empty one if the text is of another version or no record.
 
         Whoever wrote the text is named by its sha256, in what was measured then and in nothing earlier.
         """
@@ -88,7 +88,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what conditions forms are measured: all that a measurement may depend on but the form itself.
+    """The conditions under which forms are measured: everything that a measurement depends on except the form.
 
     Attributes:
         digest: sha256 of them.
@@ -121,7 +121,7 @@ class Conditions:
 
 
 def values_of(entry: Entry) -> dict[str, Any]:
-    """Return all that is known of a form but the form itself, as JSON-ready values."""
+    """Return everything that is known of a form except the built form, as JSON-ready values."""
     return entry.to_dict() | {"spec": entry.spec.to_dict()}
 
 
@@ -148,7 +148,7 @@ def _parity(values: Mapping[str, Any]) -> ParityReport:
     outputs = tuple(
         OutputParity(
             output["output"],
-            float(output["max_abs_error"]),  # a string where it is not finite
+            float(output["max_abs_error"]),  # a string if it is not finite
             float(output["max_rel_error"]),
             float(output["cosine"]),
             float(output["sqnr_db"]),

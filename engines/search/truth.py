@@ -1,4 +1,4 @@
-"""Whether a form computes what its source computes: parity first, then the metric where there is data to judge on."""
+"""Whether a form computes what its source computes: parity first, then the metric if there is data to judge on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Judge = Callable[[Run], float]
 
 _LOSSLESS = "FP32"
 _WRONG = frozenset({FailureReason.PARITY_FAILED, FailureReason.SHAPE_MISMATCH, FailureReason.OUTPUT_MISMATCH})
-"""Failures of forms that were made and ran, and compute something else."""
+"""Failures of forms that ran and compute something else than the source."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ STRICT = Thresholds()
 
 @dataclass
 class Truth:
-    """What the source computes, to hold forms to.
+    """What the source computes: forms are compared with it.
 
     Attributes:
         source: The original.
@@ -73,7 +73,7 @@ class Truth:
         """The source's outputs for every feed.
 
         Raises:
-            EngineFailure: PARITY_FAILED where an output holds no number at all, so that nothing can be held to it.
+            EngineFailure: PARITY_FAILED if an output holds no number at all, so that nothing can be compared with it.
         """
         found = [self.source.run(feed) for feed in self.samples.feeds]
         for spec in self.source.signature.outputs:
@@ -85,7 +85,7 @@ class Truth:
         """Return how a form's outputs, for every feed, compare: held to the tolerance of the form's precision.
 
         Raises:
-            EngineFailure: SHAPE_MISMATCH; OUTPUT_MISMATCH where an output is missing.
+            EngineFailure: SHAPE_MISMATCH; OUTPUT_MISMATCH if an output is missing.
         """
         names = tuple(output.name for output in self.source.signature.outputs)
         missing = [name for name in names if name not in outputs[0]]
@@ -103,10 +103,10 @@ class Truth:
         return report
 
     def objection(self, spec: FormSpec, report: ParityReport, *, is_baseline: bool = False) -> EngineFailure | None:
-        """Return why a form's parity rules it out; None where it does not.
+        """Return why a form's parity rules it out; None if it does not.
 
-        FP32 is called lossless, so a WARN rules it out, too; but not the baseline, which stands for the source in the
-        runtime of its owner. A lower precision may be a FAIL only if accuracy is bounded, which says what that costs.
+        FP32 is called lossless, so a WARN rules it out, too, except for the baseline, which stands for the source. A
+        lower precision may be a FAIL only if accuracy is bounded: the metric says what that costs.
         """
         lossless = spec.precision == _LOSSLESS
         borne = {Verdict.PASS} if lossless and not is_baseline else {Verdict.PASS, Verdict.WARN}
@@ -116,8 +116,8 @@ class Truth:
             FailureReason.PARITY_FAILED,
             f"{spec.name} does not compute what the source computes: {report.shortfall}.",
             evidence="; ".join(map(describe, report.outputs)),
-            suggested_fix="Other forms are not affected. Raise error_threshold if the model bears the error, or give a "
-            "dataset to judge accuracy by.",
+            suggested_fix="Other forms are not affected. Raise error_threshold if the model tolerates the error, or "
+            "give a dataset to judge accuracy by.",
         )
 
     def none_holds(self, rejected: Sequence[Entry]) -> EngineFailure:
@@ -173,7 +173,7 @@ class Truth:
         return tuple(specs.values())
 
     def accuracy_objection(self, spec: FormSpec, accuracy: float) -> EngineFailure | None:
-        """Return why a form's accuracy rules it out; None where it does not, nor where nothing bounds it."""
+        """Return why a form's accuracy rules it out; None if it does not, or if nothing bounds it."""
         allowed = self._allowed
         if self.source_accuracy is None or allowed is None:
             return None
@@ -184,5 +184,5 @@ class Truth:
             FailureReason.PARITY_FAILED,
             f"{spec.name} loses {lost:.2f} points of accuracy, more than the {allowed:g} allowed.",
             evidence=f"the source's metric is {self.source_accuracy:.4f}, the form's {accuracy:.4f}",
-            suggested_fix="Raise max_degradation if that is borne, or allow no lower precision.",
+            suggested_fix="Raise max_degradation if that loss is acceptable, or allow no lower precision.",
         )

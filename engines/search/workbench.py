@@ -1,4 +1,4 @@
-"""From a spec to a form that may take part: made, opened in a process of its own, held to the truth."""
+"""From a spec to a form that may take part: made, opened in a process of its own, compared with the source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 LONG_CALL_SECONDS = 4 * SLOW_CALL_SECONDS
 LEAST_PATIENCE_SECONDS = 30.0
-"""What a process is given to start and answer, however little of the budget is left."""
+"""Least time for a process to start and answer, however little of the budget is left."""
 
 TIMED = 0
 """Position of the feed that is timed, in a process that has been given it."""
@@ -41,15 +41,15 @@ class Maker(Protocol):
 
 @dataclass
 class Workbench:
-    """What forms are made with and held to.
+    """Makes forms, opens them, and compares them with the source.
 
     Attributes:
         maker: Builds them.
-        truth: What they have to compute.
+        truth: What the source computes.
         threads: Threads of each.
         workdir: Where processes exchange files.
         feed: Position of the feed that is timed.
-        memory_bytes: Most private memory of a candidate's process; no bound where 0.
+        memory_bytes: Most private memory of a candidate's process; no bound if 0.
         source_seconds: Time that it took to open the source form, which the final does once more.
     """
 
@@ -63,7 +63,7 @@ class Workbench:
     _too_short: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def attempt(self, entry: Entry, seconds: float) -> FormContender | None:
-        """Make, open and check a form; return None where it failed, with the failure or a note in its entry.
+        """Make, open and check a form; return None if it failed, with the failure or a note in its entry.
 
         Args:
             entry: What is known of it, to be filled in.
@@ -75,7 +75,7 @@ class Workbench:
                 return None
             entry.size_bytes = entry.made.form.size_bytes
             contender = self.open(entry, min(max(LEAST_PATIENCE_SECONDS, seconds), PATIENCE_SECONDS))
-        except Exception as error:  # what a form answers may be anything, and other forms do not depend on it
+        except Exception as error:  # a form may answer anything, and other forms do not depend on it
             entry.failure = _failure(entry.spec, "compared with the source", error)
             log.info("%s: %s", entry.spec.name, entry.failure.message)
             return None
@@ -91,7 +91,7 @@ class Workbench:
 
         Raises:
             EngineFailure: PARITY_FAILED if none does, with the cause if it is known; why the last cannot be made
-                where none could be.
+                if none could be.
         """
         rejected: list[Entry] = []
         for spec in specs:
@@ -115,12 +115,12 @@ class Workbench:
         return process
 
     def open(self, entry: Entry, patience: float = PATIENCE_SECONDS, *, candidate: bool = True) -> FormContender:
-        """Open a form that was made and compare it with the truth: parity, and why it fails where it does.
+        """Open a form that was made and compare it with the source: note parity, and why it fails if it does.
 
         Args:
             entry: What is known of it, to be filled in.
             patience: Longest time for one answer, in seconds.
-            candidate: Whether its memory is bounded and it is the first to go where memory is short; the source form's
+            candidate: Whether its memory is bounded and it is ended first if memory runs short; the source form's
                 is not.
 
         Raises:
@@ -152,7 +152,7 @@ class Workbench:
     def call_seconds(self, process: FormProcess) -> float:
         """Give a process the feed that is timed, and nothing else; return the time of a call, roughly.
 
-        It is the least of a few, as some runtimes compile in the first ones; of long calls one has to do.
+        It is the least of a few, as some runtimes compile in the first calls; one long call is enough.
         """
         first = self.first_call(process)
         return first if first > LONG_CALL_SECONDS else min(first, *process.turn(TIMED, CALLS_PER_TURN))
@@ -163,14 +163,14 @@ class Workbench:
         return process.turn(TIMED, 1)[0]
 
     def judge(self, contender: FormContender) -> bool:
-        """Measure a form's accuracy where there is a judge; return whether it may go on."""
+        """Measure a form's accuracy if there is a judge; return whether it may go on."""
         entry, judge = contender.entry, self.truth.judge
         if judge is None or entry.accuracy is not None:
             return True
         try:
             entry.accuracy = judge(contender.process.call)
             entry.failure = self.truth.accuracy_objection(entry.spec, entry.accuracy)
-        except Exception as error:  # a judge may stumble over what a form answers
+        except Exception as error:  # a judge may fail on a form's answers
             entry.failure = _failure(entry.spec, "judged on the data", error)
         return entry.failure is None
 
@@ -227,5 +227,5 @@ def _failure(spec: FormSpec, task: str, error: Exception) -> EngineFailure:
 
 
 def _making(spec: FormSpec) -> tuple[str, ...]:
-    """Return what the time of making a form goes by."""
+    """Return what the time to make a form depends on."""
     return spec.runtime, spec.quantizer, spec.reader, spec.knob("graph"), spec.knob("weights")

@@ -1,4 +1,4 @@
-"""Memory: what a process has taken, what it may take, and what the machine has to spare."""
+"""Memory: what a process has used, what it may use, and what the machine can spare."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _USUAL_MEMORY = 8 << 30
 def peak_memory() -> int:
     """Return the largest resident memory of this process so far, in bytes.
 
-    The kernel's figure for this program alone; where /proc is closed the one of `getrusage`, which may count what its
-    parent had when it started this one.
+    The kernel's figure for this program alone; if /proc is closed, that of `getrusage`, which may include the memory of
+    the parent at the time of the start.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -23,20 +23,20 @@ def peak_memory() -> int:
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Let allocations beyond this fail in this process alone, before the whole work is stopped for them."""
+    """Make allocations beyond this fail in this process alone, before the whole work is stopped."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     bounded = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (bounded, bounded))
 
 
 def offer_to_go_first() -> None:
-    """Let the kernel end this process before others where the machine runs out of memory, if that may be said here."""
+    """Let the kernel end this process before others if the machine runs out of memory and allows the setting."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def available_memory() -> int:
-    """Return how much memory this machine has to spare, in bytes."""
+    """Return how much memory this machine can spare, in bytes."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

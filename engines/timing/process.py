@@ -1,6 +1,6 @@
-"""A form in a process of its own, so that what it does to memory, threads or itself stays its own.
+"""A form in a process of its own, so that its memory, threads and crashes affect no other form.
 
-The process is stopped between turns, where signals are allowed: pools of threads that spin would disturb other forms.
+The process is stopped between turns, if signals are allowed: pools of threads that spin would disturb other forms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from engines.tensors import Array, Arrays
 from engines.timing.process_main import read_arrays, write_arrays
 
 PATIENCE_SECONDS = 600.0
-"""Longest time for one answer where the caller sets none."""
+"""Longest time for one answer if the caller sets none."""
 PART_BYTES = 64 << 20
 """Most bytes of feeds that lie in a process together, unless one feed is larger."""
 _END_SECONDS = 5.0
@@ -66,10 +66,10 @@ class FormProcess:
         Args:
             made: The form.
             threads: Threads of the form.
-            workdir: Where files that are passed to and fro lie, in a folder of its own.
-            memory_bytes: Most private memory of the process; no bound where 0.
+            workdir: Folder for the files that are exchanged, in a folder of its own.
+            memory_bytes: Most private memory of the process; no bound if 0.
             patience: Longest time for one answer, in seconds; `patience` may be changed later.
-            expendable: Whether it is the first to go where the machine runs out of memory.
+            expendable: Whether it is ended first if the machine runs out of memory.
 
         Raises:
             EngineFailure: what the runtime raises; TOOLCHAIN_CRASHED if the process died; TIMEOUT.
@@ -131,7 +131,7 @@ class FormProcess:
         if self._closed:
             return
         self._closed = True
-        self._process.kill()  # it has nothing to say any more, and may be stopped
+        self._process.kill()  # it may be stopped, and has nothing left to report
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

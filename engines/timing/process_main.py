@@ -33,7 +33,7 @@ Values = dict[str, Any]
 Opener = Callable[[BuiltForm, int], Session]
 
 MOST_ROUNDS_TOGETHER = 32
-"""Most calls of each request that are handed over at once: so many that the end, where some wait, weighs little."""
+"""Most calls of each request that are handed over at once: so many that the end, when some wait, matters little."""
 
 
 class Server:
@@ -111,7 +111,7 @@ class Server:
         name = self._made.spec.name if self._made else "The form"
         return EngineFailure(
             FailureReason.TOOLCHAIN_CRASHED,
-            f"{name} failed where it should have run: {first_line(error)}",
+            f"{name} failed when it was run: {first_line(error)}",
             evidence=str(error).strip()[-1000:],
             suggested_fix="Other forms of the model do not depend on this one.",
         )

@@ -1,7 +1,7 @@
 """Times forms against each other: one at a time, in turns, in rounds of random order.
 
-Every round gives each form one turn, so that two forms are compared by the ratios of turns of the same rounds; what
-changes from one minute to the next (clocks, neighbours) is in both. The ratio's median and its 95 % bootstrap interval
+Every round gives each form one turn, so that two forms are compared by the ratios of turns of the same rounds: changes
+from one minute to the next (clocks, other processes) are in both. The ratio's median and its 95 % bootstrap interval
 are those of engines.timing.paired.
 """
 
@@ -26,7 +26,7 @@ LEAST_ROUNDS = 5
 """Fewest rounds that a conclusion rests on: five give a 95 % interval of the median at all."""
 MOST_ROUNDS = 200
 TURN_SECONDS = 0.006
-"""Least time of a turn's timed calls: of a call of 20 µs three would tell of the clock more than of the form."""
+"""Least time of a turn's timed calls: three calls of 20 µs would measure the clock rather than the form."""
 MOST_CALLS = 200
 LOAD_SECONDS = (0.1, 0.5)
 """Least and most time of a turn at full load, which takes that of `LOAD_CALLS` calls between the two."""
@@ -133,7 +133,7 @@ class Tournament:
         return Speed(float(np.median(ratios)), low, high, len(common))
 
     def latency(self, form: Contender, baseline: Contender) -> Latency | None:
-        """Return a form's latency, and its speed-up over the baseline; None where they never met."""
+        """Return a form's latency, and its speed-up over the baseline; None if they never met."""
         common = sorted(form.turns.keys() & baseline.turns.keys())
         if not common:
             return None
@@ -167,7 +167,7 @@ def timed_feed(samples: Samples, inputs: Sequence[TensorSpec], *, largest_batch:
     Args:
         samples: The feeds.
         inputs: The inputs, with those shapes as `opt`.
-        largest_batch: Whether the largest batch is wanted, where the batch is dynamic; else that of `opt`.
+        largest_batch: Whether the largest batch is wanted if the batch is dynamic; else that of `opt`.
     """
 
     def distance(position: int) -> tuple[float, int]:
