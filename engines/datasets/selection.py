@@ -11,7 +11,7 @@ from engines.datasets.dataset_import import import_files
 from engines.datasets.index import INDEX, read_items
 from engines.datasets.items import Item
 from engines.datasets.tensors import load
-from engines.failures import EngineFailure, FailureReason
+from engines.failures import EngineFailure, FailureReason, count
 from engines.imaging import Array, Image, decode
 
 
@@ -97,7 +97,7 @@ def unpack_selection(file: Path, folder: Path) -> Selection:
     """
     report = import_files(file, folder)["report"]
     left_out = [
-        f"{report[f'dropped_{what}']:,} {what}" for what in ("items", "annotations") if report[f"dropped_{what}"]
+        count(report[f"dropped_{noun}s"], noun) for noun in ("item", "annotation") if report[f"dropped_{noun}s"]
     ]
-    told = [f"{' and '.join(left_out)} of the uploaded file were left out: {report['warnings'][0]}"] if left_out else []
+    told = [f"Left out of the uploaded file: {' and '.join(left_out)}. {report['warnings'][0]}"] if left_out else []
     return Selection(folder, told)

@@ -18,6 +18,7 @@ from engines.evaluation.report import MetricValue
 from engines.evaluation.report_figures import Averages, ClassFigures, ClassificationTask
 from engines.evaluation.scores import ByClass, Cells, confusion_matrix
 from engines.evaluation.truth import ClassTruth
+from engines.failures import count
 
 _LEAST_PROBABILITY = 1e-12
 _SUM_TOLERANCE = 0.02
@@ -74,7 +75,8 @@ class ClassificationCollector(Collector):
             absent = [name for number, name in enumerate(self.classes[task]) if number not in present]
             if absent:
                 shown = ", ".join(absent[:10]) + (", …" if len(absent) > 10 else "")
-                lines.append(f"{len(absent)} classes of the task '{task}' have no sample: {shown}.")
+                number = count(len(absent), f"class of the task '{task}' has", f"classes of the task '{task}' have")
+                lines.append(f"{number} no sample: {shown}.")
         return lines
 
     def _judged(self) -> list[str]:

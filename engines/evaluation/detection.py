@@ -17,6 +17,7 @@ from engines.evaluation.precision_recall import average_precision, average_recal
 from engines.evaluation.predictions import DetectedBox, SamplePrediction, TrueBox
 from engines.evaluation.report import MetricValue
 from engines.evaluation.truth import BoxTruth
+from engines.failures import count
 
 _RANKS = (1, 10, 100)
 _WORK = 800_000_000
@@ -103,7 +104,7 @@ class DetectionCollector(Collector):
         absent = [name for number, name in enumerate(self._names) if number not in present]
         if absent and present:
             shown = ", ".join(absent[:10]) + (", …" if len(absent) > 10 else "")
-            lines.append(f"{len(absent)} classes have no box: {shown}.")
+            lines.append(f"{count(len(absent), 'class has', 'classes have')} no box: {shown}.")
         return lines
 
     def _found(self, sample: Sample, prediction: Mapping[str, Any]) -> tuple[DetectedBox, ...]:

@@ -105,7 +105,7 @@ class EmbeddingCollector(Collector):
                 FailureReason.OUTPUT_MISMATCH,
                 f"{sample.item.path}: the model's vector has {len(vector):,} values, that of the first sample "
                 f"{len(self._vectors[0]):,}: vectors of different lengths cannot be compared.",
-                suggested_fix="Where the output holds a vector per token, set the argument 'pooling'.",
+                suggested_fix="If the output has one vector per token, set the argument 'pooling'.",
             )
         self._vectors.append(vector)
         return row(sample, vector=self._vectors[-1])

@@ -146,7 +146,7 @@ def _setting(report: EvaluationReport) -> Section:
         ("component", package.component or text.NONE),
         *((entry.name, entry.version) for entry in report.software),
     ]
-    return Section("Software, hardware and settings", [Facts("Run by", run_by), Facts("Asked for", asked)])
+    return Section("Software, hardware and settings", [Facts("Environment", run_by), Facts("Settings", asked)])
 
 
 def _small_print(report: EvaluationReport) -> list[str]:

@@ -62,7 +62,7 @@ def test_parts_of_an_upload_that_are_left_out_are_reported(tmp_path: Path) -> No
     selection = unpack_selection(tmp_path / "images.bin", tmp_path / "s")
     assert [item.row for item in selection.items] == [0, 2]
     (said,) = selection.warnings
-    assert said.startswith("1 items of the uploaded file were left out: images.bin, row 1: array 'x' contains NaN")
+    assert said.startswith("Left out of the uploaded file: 1 item. images.bin, row 1: array 'x' contains NaN")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing at all", zipped({"a.txt": "x"})])

@@ -74,7 +74,7 @@ def test_figures_are_those_of_scikit_learn_in_every_slice(desk: Desk) -> None:
     assert ran.report.main_metric == ran.outcome["result"]["main_metric"] == "top1"
     table = ran.report.classification[0]
     assert np.trace(np.array(table.confusion.counts)) == round(table.top1 * 120)
-    assert any("1 classes of the task 'color' have no sample: c7" in line for line in ran.report.warnings)
+    assert any("1 class of the task 'color' has no sample: c7" in line for line in ran.report.warnings)
 
 
 def test_intervals_are_those_of_the_binomial_and_the_seed_repeats_them(desk: Desk) -> None:

@@ -98,7 +98,7 @@ def test_uploaded_images_need_no_dataset(desk: Desk) -> None:
     ran = desk.ask({"spec": {"images": {"sha256": "0" * 64}}})
     assert (ran.report.samples, ran.report.metrics, ran.report.spec.data) == (3, (), "images")
     assert len(ran.rows) == 3
-    assert ran.report.warnings[0].startswith("1 items of the uploaded file were left out: 3.png: ")
+    assert ran.report.warnings[0].startswith("Left out of the uploaded file: 1 item. 3.png: ")
 
 
 def test_samples_are_chosen_by_the_seed(desk: Desk) -> None:
