@@ -104,7 +104,8 @@ class OptimizationRequest(_Message):
         check_goal(self.device.id, self.spec.goal)
         check_engines(self.spec.engine_version)
         if self.evaluation is not None:
-            check_judged(len(self.conversion.template.components), "dataset")
+            template = self.conversion.template
+            check_judged(len(template.components), template.method, "dataset")
         elif self.spec.max_degradation:
             raise InvalidField("max_degradation", "it is about a dataset, and the work has none")
 

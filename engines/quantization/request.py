@@ -121,6 +121,6 @@ class QuantizationRequest(_Message):
         quantization_target(template.device, template.runtime, spec.arithmetic)
         spec.check_scheme()
         if spec.accuracy is not None:
-            check_judged(len(template.components), "accuracy")
             if self.evaluation is None:
                 raise InvalidField("accuracy", "a bound on lost accuracy needs a dataset, and the work has none")
+            check_judged(len(template.components), template.method, "accuracy")

@@ -50,11 +50,17 @@ class Component(BaseModel, frozen=True):
                 raise failure.under(f"inputs.{given.name}") from None
 
 
-def check_judged(components: int, field: str) -> None:
-    """Refuse to measure the accuracy of a model of several components; InvalidField with the field."""
+def check_judged(components: int, method: str, field: str) -> None:
+    """Refuse to measure accuracy on several components or without a metric; InvalidField with the field."""
     if components > 1:
         raise InvalidField(
             field, f"accuracy is measured on models of one component, and this one has {components}; leave it out"
+        )
+    if method == "raw":
+        raise InvalidField(
+            field,
+            "the template has the method raw, whose outputs cannot be judged; name a template with a method, or leave "
+            "it out",
         )
 
 

@@ -79,13 +79,7 @@ def judges(spec: OptimizationSpec, dataset: Dataset, template: Template) -> bool
         return False
     field = "max_degradation" if spec.max_degradation else "metric"
     with engine_rules("task.spec"):
-        check_judged(len(template.components), field)
-    if template.method == "raw":
-        raise invalid_argument(
-            f"task.spec.{field}",
-            "the template has the method raw, whose outputs cannot be judged; name a template with a method, or leave "
-            "it out",
-        )
+        check_judged(len(template.components), template.method, field)
     raise annotations_missing(dataset, template.method)
 
 

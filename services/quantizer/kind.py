@@ -17,6 +17,7 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
 )
 from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.template.v1.template_service_pb2 import Template
 
 from engines.spec.devices import load_catalog
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
@@ -83,7 +84,7 @@ class QuantizationKind:
         work.conversion.tensor_information = text
         if own is not None:
             require_same_architectures(work.conversion, found.model_version)
-        await self._choose(work, asked, template.method)
+        await self._choose(work, asked, template)
         _forget_names(work.spec)
         device = load_catalog().devices[template.device]
         return PreparedTask(
@@ -124,7 +125,7 @@ class QuantizationKind:
         """Return the original's version, or register the outcome under another model; None if its bytes are gone."""
         return await self._packages.share(task, original, outcome, self.complete, standing)
 
-    async def _choose(self, work: QuantizationWork, asked: QuantizationSpec, method: str) -> None:
+    async def _choose(self, work: QuantizationWork, asked: QuantizationSpec, template: Template) -> None:
         """Have the items of the datasets chosen that the specification names."""
         data = asked.calibration_data
         if data.HasField("artifact"):
@@ -135,7 +136,7 @@ class QuantizationKind:
             work.calibration.CopyFrom(chosen)
         if asked.HasField("accuracy"):
             bound = asked.accuracy
-            check_judged_dataset(asked, await self._datasets.ready(bound.dataset), method)
+            check_judged_dataset(asked, await self._datasets.ready(bound.dataset), template)
             work.evaluation.CopyFrom(await self._datasets.select(bound.dataset, bound.samples, data.seed))
 
 

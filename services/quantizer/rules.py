@@ -17,6 +17,7 @@ from lathe.type.v1.precision_pb2 import INT8, Precision
 from engines.quantization import request as quantization
 from engines.runtimes.targets import quantization_target
 from engines.spec.targets import check_quantized
+from engines.spec.template import check_judged
 from services.platform.errors import engine_rules, invalid_argument
 from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
 from services.tasks.kind import check_memory
@@ -63,20 +64,17 @@ def check_calibration_dataset(spec: QuantizationSpec, dataset: Dataset) -> None:
     refuse_steps_on_tensors(dataset, len(data.preprocessing), "task.spec.calibration_data.preprocessing")
 
 
-def check_judged_dataset(spec: QuantizationSpec, dataset: Dataset, method: str) -> None:
-    """Refuse a dataset by whose annotations the method's predictions cannot be judged.
+def check_judged_dataset(spec: QuantizationSpec, dataset: Dataset, template: Template) -> None:
+    """Refuse a dataset without the annotations that the template's method is judged by.
 
     Raises:
-        LatheError: INVALID_ARGUMENT for a method that has no metric; FAILED_PRECONDITION, reason ANNOTATIONS_MISSING.
+        LatheError: INVALID_ARGUMENT for several components or a method without a metric; FAILED_PRECONDITION,
+            reason ANNOTATIONS_MISSING.
     """
-    if method == "raw":
-        raise invalid_argument(
-            "task.spec.accuracy",
-            "the method of the template is raw, whose outputs nothing judges; name a template with a method, or leave "
-            "the bound out",
-        )
-    if not can_judge(dataset, method):
-        raise annotations_missing(dataset, method)
+    with engine_rules("task.spec"):
+        check_judged(len(template.components), template.method, "accuracy")
+    if not can_judge(dataset, template.method):
+        raise annotations_missing(dataset, template.method)
     refuse_steps_on_tensors(dataset, len(spec.accuracy.preprocessing), "task.spec.accuracy.preprocessing")
 
 

@@ -118,9 +118,9 @@ async def test_arrays_of_the_user_are_fetched(workplace: Workplace) -> None:
         ({"device": "nvidia-t4"}, "device", "it does for: cpu-x86-64"),
         ({"precision_goal": "INT4"}, "precision_goal", "goals are FP32, FP16, BF16, INT8"),
         ({"precision_goal": "INT8"}, "precision_goal", "name a dataset, or upload samples"),
-        ({"max_degradation": 0.5}, "max_degradation", "none is named"),
-        ({"metric": "top1"}, "metric", "none is named"),
-        ({"preprocessing": [{"cvtRGB": True}]}, "preprocessing", "none is named"),
+        ({"max_degradation": 0.5}, "max_degradation", "it needs a dataset"),
+        ({"metric": "top1"}, "metric", "it needs a dataset"),
+        ({"preprocessing": [{"cvtRGB": True}]}, "preprocessing", "it needs a dataset"),
         ({"engine_version": "9.9"}, "engine_version", "there is: "),
         ({"memory_limit_bytes": 5}, "memory_limit_bytes", "at least"),
         ({"timeout_seconds": 60}, "timeout_seconds", "its budget of 600 s"),
@@ -161,7 +161,7 @@ async def test_data_that_does_not_serve(
 ) -> None:
     error = await refused(workplace, source, dataset=digits.name, max_degradation=1)
     assert error.fields[0][0] == "task.spec.max_degradation"
-    assert "method of the template is raw" in error.message
+    assert "the template has the method raw" in error.message
     error = await refused(workplace, source, dataset=digits.name, preprocessing=[{"cvtRGB": True}])
     assert error.fields[0][0] == "task.spec.preprocessing"
     assert (await refused(workplace, source, dataset="datasets/absent")).code is grpc.StatusCode.NOT_FOUND
