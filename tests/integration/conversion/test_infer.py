@@ -123,7 +123,7 @@ def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", ids=ids.astype(np.float32), mask=mask)
     assert "'ids' takes int64; given was float32" in refusal(bench, "--input", tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", ids=np.full((7, 6), 2**63, np.uint64), mask=mask)
-    assert "'ids' takes int64, which does not hold" in refusal(bench, "--input", tmp_path / "x.npz")
+    assert "'ids' takes int64, which cannot hold" in refusal(bench, "--input", tmp_path / "x.npz")
     assert "an .npy holds one output" in refusal(bench, "--output", tmp_path / "y.npy")
     np.save(tmp_path / "x.npy", mask)
     assert "takes 2 inputs, so name them" in refusal(bench, "--input", tmp_path / "x.npy")
