@@ -40,7 +40,7 @@ class CallTimes(NamedTuple):
     device_to_host: float
 
 
-class Opened(ABC):
+class OpenedForm(ABC):
     """A form that is ready to run.
 
     Attributes:

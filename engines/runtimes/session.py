@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes.opened import CallTimes, Opened, UnfitMachineError, set_up_process
+from engines.runtimes.opened import CallTimes, OpenedForm, UnfitMachineError, set_up_process
 from engines.runtimes.protocol import BuiltForm, Session
 from engines.runtimes.refusals import crashed
 from engines.tensors import Array, Arrays
 
-Opener = Callable[[str, Mapping[str, str], int], Opened]
+Opener = Callable[[str, Mapping[str, str], int], OpenedForm]
 
 
 class OpenedSession(Session):
@@ -24,7 +24,7 @@ class OpenedSession(Session):
         outputs: Names of the outputs, in order; if empty, those that the opened file states.
     """
 
-    def __init__(self, title: str, opened: Opened, outputs: Sequence[str] = ()) -> None:
+    def __init__(self, title: str, opened: OpenedForm, outputs: Sequence[str] = ()) -> None:
         self._title, self._opened = title, opened
         self._outputs = tuple(opened.outputs or outputs)
         self.requests = opened.requests
@@ -64,7 +64,7 @@ class OpenedSession(Session):
 
 def open_session(
     title: str,
-    open_form: Opener,
+    open_file: Opener,
     form: BuiltForm,
     threads: int,
     translate: Callable[[Exception], Exception] | None = None,
@@ -73,7 +73,7 @@ def open_session(
 
     Args:
         title: Name of the runtime in failures.
-        open_form: The runtime's opener.
+        open_file: The runtime's opener.
         form: What to open.
         threads: Most threads; the form may take fewer.
         translate: Makes a failure of an exception that the runtime raised; a crash of the runtime if not given.
@@ -82,7 +82,7 @@ def open_session(
         EngineFailure: UNSUPPORTED_PRECISION if this machine cannot run the form, and what `translate` makes.
     """
     try:
-        opened = open_form(str(form.entry), form.options, set_up_process(form.options, threads))
+        opened = open_file(str(form.entry), form.options, set_up_process(form.options, threads))
     except UnfitMachineError as error:
         raise EngineFailure(
             FailureReason.UNSUPPORTED_PRECISION,

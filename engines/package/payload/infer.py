@@ -67,7 +67,7 @@ class Model:
         self._opener = _beside(f"runtimes.{self.runtime['name']}.opener")
         try:
             threads = _beside("runtimes.opened").set_up_process(options, threads)
-            self._opened = self._opener.open_form(str(self.directory / self.component["entry"]), options, threads)
+            self._opened = self._opener.open_file(str(self.directory / self.component["entry"]), options, threads)
         except ImportError as error:
             needed = " ".join(f"{name}=={number}" for name, number in self.manifest["requirements"]["packages"].items())
             raise InputError(f"{error}; this package needs: pip install {needed}") from error

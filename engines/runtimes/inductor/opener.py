@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ..opened import Opened, UnfitMachineError
-from ..torch_networks.opener import INPUTS, PACKAGES, Network
+from ..opened import OpenedForm, UnfitMachineError
+from ..torch_networks.opener import INPUTS, PACKAGES, TorchForm
 
-__all__ = ["CAPABILITY", "PACKAGES", "capability", "open_form"]
+__all__ = ["CAPABILITY", "PACKAGES", "capability", "open_file"]
 
 CAPABILITY = "cpu_capability"
 """Option of a form: the vectors that it was compiled for, by torch's name of the level."""
@@ -24,7 +24,7 @@ def capability() -> str:
     return name if name in _LEVELS else _LEVELS[0]
 
 
-def open_form(path: str, options: Mapping[str, str], threads: int) -> Opened:
+def open_file(path: str, options: Mapping[str, str], threads: int) -> OpenedForm:
     """Load the library; the threads are set for the whole process.
 
     Raises:
@@ -37,4 +37,4 @@ def open_form(path: str, options: Mapping[str, str], threads: int) -> Opened:
     if needed in _LEVELS and _LEVELS.index(here) < _LEVELS.index(needed):
         raise UnfitMachineError(f"the model was compiled for processors with {needed}; this one offers {here}")
     torch.set_num_threads(threads)
-    return Network(torch._inductor.aoti_load_package(path), json.loads(options[INPUTS]))
+    return TorchForm(torch._inductor.aoti_load_package(path), json.loads(options[INPUTS]))

@@ -17,7 +17,7 @@ from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.form import FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.inductor.compile_process import compile_program
-from engines.runtimes.inductor.opener import CAPABILITY, capability, open_form
+from engines.runtimes.inductor.opener import CAPABILITY, capability, open_file
 from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Runtime, Session
 from engines.runtimes.refusals import crashed
@@ -72,7 +72,7 @@ class Inductor(HostRuntime):
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the compiled library."""
-        return open_session(_TITLE, open_form, form, threads)
+        return open_session(_TITLE, open_file, form, threads)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the compiled network: it wins if no other runtime takes the graph, and with unusual ones."""

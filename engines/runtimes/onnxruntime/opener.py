@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..opened import CallTimes, Opened, products_saturate
+from ..opened import CallTimes, OpenedForm, products_saturate
 
 PACKAGES = ("onnxruntime",)
 EXACT = "session.x64quantprecision"
@@ -19,7 +19,7 @@ EXACT = "session.x64quantprecision"
 _ERRORS_ONLY = 3
 
 
-def open_form(path: str, options: Mapping[str, str], threads: int) -> Opened:
+def open_file(path: str, options: Mapping[str, str], threads: int) -> OpenedForm:
     """Open a graph as its options say, with at most that many threads over all streams."""
     import onnxruntime as ort
 
@@ -36,11 +36,11 @@ def open_form(path: str, options: Mapping[str, str], threads: int) -> Opened:
             settings.add_session_config_entry(key, value)
     session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     if streams > 1:
-        return StreamedGraph(session, streams)
-    return BoundGraph(session) if options.get("binding") == "bound" else Graph(session)
+        return StreamedForm(session, streams)
+    return BoundForm(session) if options.get("binding") == "bound" else GraphForm(session)
 
 
-class Graph(Opened):
+class GraphForm(OpenedForm):
     """A session of ONNX Runtime."""
 
     def __init__(self, session: Any) -> None:
@@ -57,7 +57,7 @@ class Graph(Opened):
         self._session = None
 
 
-class StreamedGraph(Graph):
+class StreamedForm(GraphForm):
     """A session that several threads call at the same time, each call with its part of the threads."""
 
     def __init__(self, session: Any, streams: int) -> None:
@@ -75,7 +75,7 @@ class StreamedGraph(Graph):
         super().close()
 
 
-class BoundGraph(Graph):
+class BoundForm(GraphForm):
     """A session that keeps its inputs and outputs in tensors of its own: a call copies into and out of them.
 
     They are bound anew if the shapes of a feed differ from those of the feed before, at the price of one usual call.

@@ -20,7 +20,7 @@ from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.onnxruntime.dynamic_graph import quantize_by_default, quantize_products
-from engines.runtimes.onnxruntime.opener import EXACT, PACKAGES, open_form
+from engines.runtimes.onnxruntime.opener import EXACT, PACKAGES, open_file
 from engines.runtimes.onnxruntime.transformer_graph import fused_graph
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Runtime, Session
 from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
@@ -88,7 +88,7 @@ class OnnxRuntime(HostRuntime):
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the graph with every optimisation on."""
-        return open_session(_TITLE, open_form, form, threads, lambda error: _translate(error, form.entry))
+        return open_session(_TITLE, open_file, form, threads, lambda error: _translate(error, form.entry))
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the graph itself, the graph in eight bits, and the graph with knobs."""
@@ -149,7 +149,7 @@ class OnnxRuntimeSession(OpenedSession):
     def __init__(self, path: Path, threads: int, *, optimise: bool) -> None:
         level = {} if optimise else {"graph_optimization_level": "ORT_DISABLE_ALL"}
         try:
-            opened = open_form(str(path), _PLAIN | level, threads)
+            opened = open_file(str(path), _PLAIN | level, threads)
         except Exception as error:
             raise _translate(error, path) from error
         super().__init__(_TITLE, opened)

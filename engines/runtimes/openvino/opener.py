@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..opened import OWN_OPTIONS, Opened
+from ..opened import OWN_OPTIONS, OpenedForm
 
 PACKAGES = ("openvino",)
 
 
-def open_form(path: str, options: Mapping[str, str], threads: int) -> Opened:
+def open_file(path: str, options: Mapping[str, str], threads: int) -> OpenedForm:
     """Compile an IR as its options say, for that many threads."""
     import openvino as ov
 
     config = {name: value for name, value in options.items() if name not in OWN_OPTIONS}
     compiled = ov.Core().compile_model(path, "CPU", {**config, "INFERENCE_NUM_THREADS": threads})
-    return Compiled(compiled, int(options.get("NUM_STREAMS", "1")))
+    return CompiledForm(compiled, int(options.get("NUM_STREAMS", "1")))
 
 
-class Compiled(Opened):
+class CompiledForm(OpenedForm):
     """A compiled model: one inference request for single calls, and a queue of them if it has streams."""
 
     def __init__(self, compiled: Any, streams: int) -> None:

@@ -21,7 +21,7 @@ from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.openvino.models import compress_weights, is_quantized, name_by_position, read_network
-from engines.runtimes.openvino.opener import PACKAGES, open_form
+from engines.runtimes.openvino.opener import PACKAGES, open_file
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Runtime, Session
 from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import open_session
@@ -87,7 +87,7 @@ class OpenVino(HostRuntime):
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Compile the form for the CPU."""
-        return open_session(_TITLE, open_form, form, threads, lambda error: crashed(_TITLE, "compile the model", error))
+        return open_session(_TITLE, open_file, form, threads, lambda error: crashed(_TITLE, "compile the model", error))
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the graph in every precision that is allowed, in eight bits, and as OpenVINO reads the network."""

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..opened import Opened
+from ..opened import OpenedForm
 
 PACKAGES = ("torch",)
 INPUTS = "inputs"
 """Option of a form: the names of its inputs, in the order in which the network takes them, as JSON."""
 
 
-class Network(Opened):
+class TorchForm(OpenedForm):
     """A callable that returns a tuple of outputs in order; its threads are the process's."""
 
     def __init__(self, call: Callable[..., Any], inputs: Sequence[str]) -> None:

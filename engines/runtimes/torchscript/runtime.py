@@ -28,9 +28,9 @@ from engines.runtimes.source import NETWORK, BuildSource
 from engines.runtimes.torch_networks.decisions import decision_warnings, decisions
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, example_of, packaged_network
-from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, Network
+from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, TorchForm
 from engines.runtimes.torch_networks.state import kept_state
-from engines.runtimes.torchscript.opener import open_form
+from engines.runtimes.torchscript.opener import open_file
 from engines.sandbox.tasklog import quiet
 from engines.spec.devices import Device
 from engines.tensors import Array
@@ -97,7 +97,7 @@ class TorchScript(HostRuntime):
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the program."""
-        return open_session(_TITLE, open_form, form, threads)
+        return open_session(_TITLE, open_file, form, threads)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the frozen network: it wins if no other runtime takes the graph, and with unusual ones."""
@@ -171,4 +171,4 @@ class TorchScriptSession(OpenedSession):
 
         torch.set_num_threads(threads)
         arguments = tuple(torch.from_numpy(np.array(example[name], order="C")) for name in inputs)
-        super().__init__(_TITLE, Network(frozen(module, arguments), inputs), outputs)
+        super().__init__(_TITLE, TorchForm(frozen(module, arguments), inputs), outputs)

@@ -21,7 +21,7 @@ root.__path__ = [stated["folder"]]
 sys.modules["carried"] = root
 opener = importlib.import_module(f"carried.runtimes.{stated['runtime']}.opener")
 threads = importlib.import_module("carried.runtimes.opened").set_up_process(stated["options"], 2)
-form = opener.open_form(stated["path"], stated["options"], threads)
+form = opener.open_file(stated["path"], stated["options"], threads)
 found = form.run_many([feed, feed])
 form.close()
 np.savez(sys.argv[3], found[0][0], found[1][0])
