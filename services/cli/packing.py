@@ -1,4 +1,4 @@
-"""Folders as one archive for an upload: the same files give the same bytes, so that an upload can be resumed."""
+"""Archives of folders for uploads: the same files give the same bytes, so that an upload can be resumed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def needs_packing(paths: Sequence[Path]) -> bool:
 def pack(paths: Sequence[Path], archive: Path) -> int:
     """Write files and folders into an uncompressed zip file, and return the number of files.
 
-    What is inside a single folder lies at the top of the archive; of several paths, each lies there under its name.
-    Hidden files are left out, links are followed.
+    The content of a single folder is at the top of the archive; of several paths, each is there under its name. Hidden
+    files are left out, links are followed.
 
     Raises:
-        CliError: A path is not there, two have the same name, or there is no file in them.
+        CliError: A path does not exist, two have the same name, or there is no file in them.
     """
     count = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
@@ -49,10 +49,10 @@ def pack(paths: Sequence[Path], archive: Path) -> int:
 def files_of(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """Yield every file of files and folders with the name under which it is uploaded: `/` between folders.
 
-    What is inside a single folder has its path there; of several paths, each begins with its own name.
+    For a single folder, names begin inside it; for several paths, each begins with its own name.
 
     Raises:
-        CliError: A path is not there, or a name is not in UTF-8.
+        CliError: A path does not exist, or a name is not valid UTF-8.
     """
     require_there(paths)
     for name, path in _named(paths):
@@ -65,7 +65,7 @@ def files_of(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def require_there(paths: Sequence[Path]) -> None:
-    """Refuse paths of which one is not there: CliError."""
+    """Raise CliError if a path does not exist."""
     for path in paths:
         if not path.exists():
             raise CliError(f"{path}: there is no such file or folder.")
@@ -73,7 +73,7 @@ def require_there(paths: Sequence[Path]) -> None:
 
 def _named(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     for path in sorted(paths):
-        own = path.resolve().name if path.is_dir() else path.name  # a link to a file keeps the name that it has here
+        own = path.resolve().name if path.is_dir() else path.name  # a link to a file keeps its own name
         prefix = Path() if len(paths) == 1 and path.is_dir() else Path(own)
         if not path.is_dir():
             yield prefix.as_posix(), path

@@ -161,7 +161,7 @@ def upload_files(connection: Connection, paths: Sequence[Path]) -> list[File]:
     """Store files, each under its own name, and those of folders under their paths there, with one progress bar.
 
     Raises:
-        CliError: A path is not there, two files would have one name, or a folder holds no file.
+        CliError: A path does not exist, two files have the same name, or there is no file.
     """
     from lathe.type.v1.digest_pb2 import File
 

@@ -25,8 +25,8 @@ class S3Server(LocalServer):
     name = "s3"
     bucket = "lathe"
     region = "us-east-1"
-    # Its admin server, which nothing here uses, sometimes waits for itself until it is killed. All that is stored is in
-    # the hands of the kernel before a request is answered.
+    # Its admin server, which nothing here uses, sometimes deadlocks until it is killed. Nothing is lost by that: the
+    # kernel has the stored bytes before a request is answered.
     stop_grace_seconds = 4.0
 
     @property
@@ -108,7 +108,7 @@ class S3Server(LocalServer):
         return self.data_dir / "ports.json"
 
     def _remove_sockets(self) -> None:
-        """Remove the sockets that the store puts into /tmp, named by its ports, and leaves there."""
+        """Remove the sockets that the store leaves in /tmp, named by its ports."""
         if self._ports_file.exists():
             for name, port in json.loads(self._ports_file.read_text()).items():
                 role = name.split(".")[0]
@@ -116,10 +116,10 @@ class S3Server(LocalServer):
 
 
 def _inner_ports() -> dict[str, int]:
-    """Choose every port that the store would else take by itself."""
+    """Choose every port that the store would otherwise choose itself."""
     ports = {name: free_port() for name in _INNER_PORTS}
     while not is_free(ports["admin.port"] + _ADMIN_GRPC_OFFSET):
         ports["admin.port"] = free_port()
-    # The store's own maintenance worker finds the admin server by this rule only.
+    # The store's own maintenance worker finds the admin server only by this rule.
     ports["admin.port.grpc"] = ports["admin.port"] + _ADMIN_GRPC_OFFSET
     return ports

@@ -44,13 +44,11 @@ EMPTY_SHA256 = hashlib.sha256().hexdigest()
 class Bucket:
     """One bucket. The first call makes it if it is missing."""
 
-    def __init__(
-        self, *, endpoint: str, public_endpoint: str, access_key: str, secret_key: str, region: str, name: str
-    ):
-        self.name = name
+    def __init__(self, signer: Signer, endpoint: str, public_endpoint: str) -> None:
+        self.name = signer.bucket
         self._endpoint = endpoint
         self._public_endpoint = public_endpoint or endpoint
-        self._signer = Signer(name, region, access_key, secret_key)
+        self._signer = signer
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="s3")
         self._lock = threading.Lock()
         self._exists = False
@@ -60,14 +58,9 @@ class Bucket:
     @classmethod
     def of(cls, settings: Settings) -> Bucket:
         """Return the bucket that the settings name; the same one, with its client, for equal settings."""
-        return _bucket(
-            settings.s3_endpoint,
-            settings.s3_public_endpoint,
-            settings.s3_access_key,
-            settings.s3_secret_key.get_secret_value(),
-            settings.s3_region,
-            settings.s3_bucket,
-        )
+        secret = settings.s3_secret_key.get_secret_value()
+        signer = Signer(settings.s3_bucket, settings.s3_region, settings.s3_access_key, secret)
+        return _bucket(signer, settings.s3_endpoint, settings.s3_public_endpoint)
 
     @cached_property
     def client(self) -> Minio:
@@ -247,13 +240,4 @@ def is_missing(error: Exception) -> bool:
     return getattr(error, "code", None) in MISSING
 
 
-@lru_cache(maxsize=8)
-def _bucket(endpoint: str, public_endpoint: str, access_key: str, secret_key: str, region: str, name: str) -> Bucket:  # noqa: PLR0917
-    return Bucket(
-        endpoint=endpoint,
-        public_endpoint=public_endpoint,
-        access_key=access_key,
-        secret_key=secret_key,
-        region=region,
-        name=name,
-    )
+_bucket = lru_cache(maxsize=8)(Bucket)

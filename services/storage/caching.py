@@ -1,4 +1,4 @@
-"""A folder that keeps what was fetched last, in front of a slower store."""
+"""A folder that keeps recently fetched files, in front of a slower store."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from services.storage.store import ContentStore
 
 __all__ = ["CachingStore"]
 
-# Of the limit, what a process admits before it looks again how full the folder is: looking reads every entry, and a
+# The share of the limit that a process adds before it measures the folder again: measuring reads every entry, and a
 # dataset is fetched as many small files.
 UNSEEN_PART = 0.01
-# Longer than any fetch takes: what is older was left by a process that died.
+# Longer than any fetch takes: an older file was left by a process that died.
 PARTIAL_SECONDS = 24 * 3600
 
 
 class CachingStore:
     """Keeps fetched files in a folder of bounded size and drops those that were used longest ago.
 
-    Several processes may share the folder: entries appear and go by rename, and only under a lock is room made; each of
-    them may go over the bound by UNSEEN_PART of it. Entries are copied out, never linked, so that whoever works on a
-    copy cannot change the entry; and verified on the way, so that a damaged one is fetched again.
+    Several processes may share the folder: entries appear by rename, and room is made under a lock. Each process may
+    exceed the limit by UNSEEN_PART of it. Entries are copied out, never linked, so that nobody can change an entry by
+    changing a copy; and verified on the way, so that a damaged entry is fetched again.
     """
 
     def __init__(self, store: ContentStore, folder: Path, limit_bytes: int) -> None:
@@ -46,7 +46,7 @@ class CachingStore:
         return await self._store.exists(digest)
 
     async def find(self, sha256: str) -> Digest | None:
-        """Return the digest of what the store has under this SHA-256, or None."""
+        """Return the digest of stored bytes of which only the SHA-256 is known, or None."""
         return await self._store.find(sha256)
 
     async def put_file(self, path: Path) -> Digest:
@@ -74,7 +74,7 @@ class CachingStore:
             await self._store.fetch(digest, path)
             return
         await self._store.fetch(digest, path)
-        # A full disk costs the entry, not the fetch.
+        # If the disk is full, the fetch succeeds without an entry.
         with suppress(OSError):
             await asyncio.to_thread(self._admit, path, entry, digest.size_bytes)
 
@@ -125,7 +125,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _copy_verified(entry: Path, digest: Digest, path: Path) -> bool:
-    """Copy an entry and return true, if it is there and right; a wrong one is removed."""
+    """Copy an entry and return True, if it exists and is right; a damaged one is removed."""
     if not entry.exists():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,11 +22,11 @@ SECONDS = Histogram(
     ["operation", "outcome"],
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300),
 )
-BYTES = Counter("lathe_storage_bytes", "Bytes that operations on the content store were about.", ["operation"])
+BYTES = Counter("lathe_storage_bytes", "Bytes written to and read from the content store.", ["operation"])
 
 
 class MeteredStore:
-    """Counts and times what passes to another store."""
+    """Counts and times the operations on another store."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store

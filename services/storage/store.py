@@ -1,4 +1,4 @@
-"""The port: what the services ask of a store of bytes."""
+"""The port through which the services store and read bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ContentStore(Protocol):
         ...
 
     async def put_file(self, path: Path) -> Digest:
-        """Store a file and return its digest; bytes that are there already are not sent again."""
+        """Store a file and return its digest; bytes that are stored already are not sent again."""
         ...
 
     async def put_bytes(self, data: bytes) -> Digest:
@@ -37,21 +37,21 @@ class ContentStore(Protocol):
         """Write stored bytes to a file, which appears only when size and SHA-256 are right. Folders are made.
 
         Raises:
-            LatheError: NOT_FOUND; DATA_LOSS where what is stored does not have this digest.
+            LatheError: NOT_FOUND; DATA_LOSS if the stored bytes do not have this digest.
         """
         ...
 
     async def read(self, digest: Digest) -> bytes:
-        """Return stored bytes, verified; for what is small enough to hold in memory. Raises as `fetch` does."""
+        """Return stored bytes, verified; only for bytes that fit into memory. Raises as `fetch` does."""
         ...
 
     async def presigned_get(self, digest: Digest, file_name: str, expires: timedelta) -> str:
         """Return a URL from which anyone can read the bytes, ranges included, until it expires.
 
         Args:
-            digest: which bytes.
-            file_name: the name under which a browser saves them; none where empty.
-            expires: how long the URL works, at most 7 days.
+            digest: Of the bytes.
+            file_name: The name under which a browser saves them; empty for none.
+            expires: How long the URL works, at most 7 days.
         """
         ...
 
@@ -64,9 +64,9 @@ def missing(digest: Digest) -> LatheError:
 
 
 def corrupt(digest: Digest, found: Digest) -> LatheError:
-    """Return the error for stored bytes that are not what they are named."""
+    """Return the error for stored bytes that do not have the digest in their name."""
     message = (
-        f"What is stored under {digest.sha256} ({digest.size_bytes} bytes) has the digest {found.sha256} "
-        f"({found.size_bytes} bytes): the store is damaged. Upload the file again."
+        f"The store is damaged: the bytes under {digest.sha256} ({digest.size_bytes} bytes) have the digest "
+        f"{found.sha256} ({found.size_bytes} bytes). Upload the file again."
     )
     return LatheError(grpc.StatusCode.DATA_LOSS, "CONTENT_CORRUPT", message)

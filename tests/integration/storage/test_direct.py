@@ -88,9 +88,7 @@ async def test_an_encoding_that_an_uploader_claims_changes_no_bytes(uploads: Upl
     assert await store.read(hash_bytes(data)) == data
 
 
-async def test_what_cannot_be_trusted_to_one_request_is_not_offered_one(
-    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_cannot_be_trusted_to_one_request_is_not_offered_one(uploads: Uploads) -> None:
     empty = hashlib.sha256().hexdigest()
     assert await uploads.direct(Digest(sha256=empty)) is None
     assert await uploads.direct(Digest(sha256=empty, size_bytes=5)) is None
@@ -107,9 +105,7 @@ async def test_a_store_that_cannot_be_probed_is_not_trusted_and_probed_again(
 ) -> None:
     from urllib3.exceptions import ProtocolError
 
-    fresh = Bucket.of(
-        storage_settings.model_copy(update={"s3_region": "us-east-1 "[:-1], "s3_bucket": bucket.name + "2"})
-    )
+    fresh = Bucket.of(storage_settings.model_copy(update={"s3_bucket": f"{bucket.name}-2"}))
     digest = hash_bytes(random_bytes(10))
     with monkeypatch.context() as patched:
         patched.setattr("services.storage.bucket.find_guard", lambda *_: (_ for _ in ()).throw(ProtocolError("away")))
