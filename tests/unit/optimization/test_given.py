@@ -98,7 +98,7 @@ def test_a_script_in_memory_is_copied_and_takes_the_shapes_of_test_data(archive:
     assert all(parameter.requires_grad for parameter in script.parameters())
     one = given_module(nn.Linear(8, 4), "1*8", DEVICE, None).conversion.template.components[0].inputs
     assert [(entry.name, entry.shape) for entry in one] == [("input", (1, 8))]
-    with pytest.raises(EngineFailure, match="or give test_data of that shape"):
+    with pytest.raises(EngineFailure, match="or pass test_data of that shape"):
         given_module(script, None, DEVICE, None)
 
 
