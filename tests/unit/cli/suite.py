@@ -1,4 +1,4 @@
-"""A suite that does nothing: it keeps what it is asked, and answers what a test says."""
+"""A fake suite that records requests and returns the responses of a test."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Suite(grpc.GenericRpcHandler):
         self.blobs: dict[str, bytes] = {}
 
     def reset(self) -> None:
-        """Forget what was asked; uploads find their bytes stored, downloads come from `blobs`."""
+        """Forget recorded requests; uploads find their bytes stored, downloads come from `blobs`."""
         self.asked.clear()
         self.answers = {
             "GetArtifact": lambda request: Artifact(name=request.name),

@@ -21,12 +21,12 @@ def test_steps_are_read_in_their_order() -> None:
 @pytest.mark.parametrize(
     "text", ["", "resize", "resize=2", "resize=2x", "resize=2x3x4", "transpose=a", "cvtRGB=1", "turn=1", "resize=9e9x1"]
 )
-def test_what_is_no_step_is_refused(text: str) -> None:
+def test_invalid_steps_are_rejected(text: str) -> None:
     with pytest.raises(CliError, match="is not a step; steps are resize=HEIGHTxWIDTH"):
         parse_steps([text])
 
 
-def test_a_size_that_no_message_holds_is_refused() -> None:
+def test_a_size_out_of_range_is_rejected() -> None:
     with pytest.raises(CliError, match="is not a step"):
         parse_steps(["resize=99999999999x1"])
 
@@ -48,6 +48,6 @@ def test_arguments_have_the_type_of_their_text(text: str, typed: dict[str, objec
 
 
 @pytest.mark.parametrize("text", ["x", "x=", "x=[]", "x=[1, a]", "x={a: 1}", "x=[1", "x=99999999999999999999"])
-def test_what_is_no_argument_is_refused(text: str) -> None:
+def test_invalid_arguments_are_rejected(text: str) -> None:
     with pytest.raises(CliError, match="--arg"):
         parse_args([text])

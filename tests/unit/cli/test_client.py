@@ -16,7 +16,7 @@ from services.local.roster import SERVICES
 
 
 class Recorder(grpc.GenericRpcHandler):
-    """Answers every call with nothing, and keeps what came with it."""
+    """Answers every call with an empty message, and records its metadata."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def test_without_a_token_none_is_sent(recorder: Recorder, address: str) -> None:
     assert recorder.seconds_left < 6
 
 
-def test_addresses_come_from_flags_then_environment_then_the_running_stack_then_defaults(tmp_path: Path) -> None:
+def test_addresses_come_from_options_then_environment_then_the_running_stack_then_defaults(tmp_path: Path) -> None:
     usual = {entry.name: f"127.0.0.1:{entry.port}" for entry in SERVICES}
     assert usual["registry"] == "127.0.0.1:50051"
     assert find_addresses({}, {}, tmp_path) == usual
@@ -79,7 +79,7 @@ def test_addresses_come_from_flags_then_environment_then_the_running_stack_then_
     }
 
 
-def test_a_command_connects_as_its_options_and_the_environment_say(
+def test_a_command_connects_by_its_options_and_the_environment(
     recorder: Recorder, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USER", "grace")

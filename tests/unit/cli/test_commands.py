@@ -1,4 +1,4 @@
-"""The command line as a shell sees it: what it prints, its exit codes, and what it imports."""
+"""The command line in a shell: its output, exit codes and imports."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_wrong_command_line_is_a_usage_error(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: --address 'registry' must be service=host:port")
 
 
-def test_status_where_nothing_runs(tmp_path: Path) -> None:
+def test_status_if_nothing_runs(tmp_path: Path) -> None:
     result = lathe("status", cwd=tmp_path)
     assert result.returncode == 4
     assert "`lathe up` starts the suite" in result.stderr
@@ -87,7 +87,7 @@ def test_status_of_a_stack_that_was_killed(tmp_path: Path) -> None:
     ]
 
 
-def test_status_of_a_stack_that_runs_in_part(tmp_path: Path) -> None:
+def test_status_of_a_stack_that_runs_partly(tmp_path: Path) -> None:
     parts = [Endpoint("registry", "service", "127.0.0.1:1", 0), Endpoint("worker-cpu", "worker", "", os.getpid())]
     write_endpoints(tmp_path, os.getpid(), parts)
     result = lathe("status", "--data-dir", str(tmp_path), "-o", "json", cwd=tmp_path)
@@ -107,12 +107,12 @@ def logs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_logs_of_one_are_as_written(logs: Path) -> None:
+def test_logs_of_one_process_are_printed_as_written(logs: Path) -> None:
     result = lathe("logs", "registry", "-n", "2", cwd=logs)
     assert (result.returncode, result.stdout) == (0, "r28\nr29\n")
 
 
-def test_logs_of_all_are_named(logs: Path) -> None:
+def test_logs_of_all_processes_have_their_names(logs: Path) -> None:
     assert lathe("logs", "-n", "1", cwd=logs).stdout == "converter │ [c] 0\nregistry  │ r29\n"
 
 
@@ -121,7 +121,7 @@ def test_logs_as_json(logs: Path) -> None:
     assert json.loads(result.stdout) == {"name": "converter", "line": "[c] 0"}
 
 
-def test_logs_that_are_not_there(logs: Path) -> None:
+def test_missing_logs_are_reported(logs: Path) -> None:
     result = lathe("logs", "nobody", cwd=logs)
     assert (result.returncode, result.stderr) == (3, "error: No log of nobody; logs exist of converter, registry.\n")
     assert lathe("logs", cwd=logs / ".lathe").returncode == 3

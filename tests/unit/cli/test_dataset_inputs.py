@@ -28,14 +28,14 @@ def names(archive: Path) -> list[str]:
         return packed.namelist()
 
 
-def test_a_folder_is_packed_from_its_inside(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_packed_without_its_own_name(folder: Path, tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     assert needs_packing([folder])
     assert pack([folder], archive) == 3
     assert names(archive) == ["cat/1.png", "cat/2.png", "dog/1.png"]
 
 
-def test_several_paths_lie_beside_each_other(folder: Path, tmp_path: Path) -> None:
+def test_several_paths_are_packed_side_by_side(folder: Path, tmp_path: Path) -> None:
     notes = tmp_path / "annotations.json"
     notes.write_text("{}")
     archive = tmp_path / "a.zip"
@@ -51,7 +51,7 @@ def test_the_same_files_are_the_same_archive(folder: Path, tmp_path: Path) -> No
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_what_cannot_be_packed_is_told(folder: Path, tmp_path: Path) -> None:
+def test_paths_that_cannot_be_packed_are_reported(folder: Path, tmp_path: Path) -> None:
     for paths in ([tmp_path / "absent"], [folder / "cat", folder / ".hidden" / ".." / "cat"]):
         with pytest.raises(CliError):
             pack(paths, tmp_path / "a.zip")
@@ -83,12 +83,12 @@ def test_options_become_steps(tmp_path: Path) -> None:
     ("merge", "drop", "keep"),
     [(["label"], [], []), (["label:a="], [], []), (["=b"], [], []), ([], ["label"], []), ([], [], ["scene:night"])],
 )
-def test_steps_that_cannot_be_read_are_told(merge: list[str], drop: list[str], keep: list[str]) -> None:
+def test_invalid_derivation_steps_are_rejected(merge: list[str], drop: list[str], keep: list[str]) -> None:
     with pytest.raises(CliError, match=r"such as|names no class"):
         steps_of(None, merge, drop, keep, [], None)
 
 
-def test_a_mapping_is_put_together(tmp_path: Path) -> None:
+def test_a_mapping_is_combined_from_file_and_options(tmp_path: Path) -> None:
     assert class_mapping(None, "", []) is None
     file = tmp_path / "mapping.yaml"
     file.write_text("template: animals\nentries: [{task: a, key: b, values: {hound: dog}}]")
@@ -100,7 +100,7 @@ def test_a_mapping_is_put_together(tmp_path: Path) -> None:
         class_mapping(None, "t", ["size"])
 
 
-def test_names_as_people_type_them() -> None:
+def test_typed_names_are_completed() -> None:
     assert dataset_name("digits") == dataset_name("datasets/digits") == "datasets/digits"
     assert item_name("digits/7") == item_name("datasets/digits/items/7") == "datasets/digits/items/7"
     for wrong in ("digits", "digits/seven", "digits/"):

@@ -1,4 +1,4 @@
-"""Reports of imports: what was left out is counted, and every warning can be read, page by page."""
+"""Reports of imports count what was left out, and show every warning page by page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def dataset(suite: Suite) -> Dataset:
     return found
 
 
-def test_a_report_counts_what_was_left_out_and_says_where_the_rest_is(lathe: Lathe, dataset: Dataset) -> None:
+def test_a_report_counts_what_was_left_out_and_points_to_the_rest(lathe: Lathe, dataset: Dataset) -> None:
     told = lathe("datasets", "show", "pets").err
     assert "70 annotations left out; the boxes of 2 images turned by EXIF data" in told
     assert "annotation 20 of" in told

@@ -20,7 +20,7 @@ def composed() -> list[scenes.Scene]:
     return scenes.compose(digits.images, digits.target, 40, seed=3)
 
 
-def test_boxes_of_scenes_lie_inside_and_hold_the_ink(composed: list[scenes.Scene]) -> None:
+def test_boxes_of_scenes_are_inside_and_contain_the_ink(composed: list[scenes.Scene]) -> None:
     for scene in composed:
         assert len(scene.boxes) == len(scene.digits) >= 1
         assert scene.light in scenes.LIGHTS
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_archive(composed: list[scenes.Scene], tmp_
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
-def test_archives_of_digits_hold_every_image_with_its_digit(tmp_path: Path) -> None:
+def test_archives_of_digits_contain_every_image_with_its_digit(tmp_path: Path) -> None:
     images, labels = np.zeros((3, 1, 8, 8), np.float32), np.array([7, 7, 0])
     images[2] = 255
     write_image_folder(images, labels, tmp_path / "folder.zip")
@@ -60,7 +60,7 @@ def test_archives_of_digits_hold_every_image_with_its_digit(tmp_path: Path) -> N
     assert [line["attributes"]["strokes"] for line in lines] == ["thin", "thin", "bold"]
 
 
-def test_a_ranking_is_right_where_the_partner_comes_first() -> None:
+def test_a_ranking_is_right_if_the_partner_comes_first() -> None:
     right = np.array([[-1, 0.9, 0.1, 0.2], [0.9, -1, 0.3, 0.1], [0.1, 0.3, -1, 0.8], [0.2, 0.1, 0.8, -1]])
     assert sentences.first_ranks(right) == 1
     wrong = right.copy()

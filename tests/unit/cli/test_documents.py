@@ -11,7 +11,7 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 
 
-def test_every_value_that_is_said_is_named() -> None:
+def test_every_value_of_a_document_is_in_the_mask() -> None:
     made = overrides(["error_threshold=0.00005", "components.net.max_batch=8", "execution.fuse_operators=true"], None)
     assert made.values.error_threshold == 5e-5
     assert [(each.name, each.max_batch) for each in made.values.components] == [("net", 8)]
@@ -23,12 +23,12 @@ def test_every_value_that_is_said_is_named() -> None:
     "pair",
     ["execution.fuse_operators=false", "components.net.state_dict_key=''", "components.net.num_classes=0", "repo=''"],
 )
-def test_a_zero_takes_a_value_back(pair: str) -> None:
+def test_a_zero_overrides_a_value(pair: str) -> None:
     made = overrides(["runtime=openvino", pair], None)
     assert list(made.paths) == ["runtime", pair.partition("=")[0]]
 
 
-def test_pairs_win_over_the_document(tmp_path: Path) -> None:
+def test_pairs_take_precedence_over_the_document(tmp_path: Path) -> None:
     document = tmp_path / "overrides.yaml"
     document.write_text("runtime: openvino\ncomponents: [{name: net, max_batch: 4, state_dict_key: ema}]\n")
     made = overrides(["components.net.max_batch=8", "components.net.state_dict_key=''"], document)
@@ -44,7 +44,7 @@ def test_a_zero_in_a_document_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pair", ["max_batch", "components.net.max_batch=many", "speed=11", "execution.magic=true"])
-def test_a_pair_that_cannot_be_is_refused(pair: str) -> None:
+def test_invalid_pairs_are_rejected(pair: str) -> None:
     with pytest.raises(CliError) as caught:
         overrides([pair], None)
     assert caught.value.code is ExitCode.USAGE

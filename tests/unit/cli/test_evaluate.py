@@ -40,7 +40,7 @@ def created(suite: Suite) -> Suite:
     return suite
 
 
-def test_what_is_not_said_is_left_to_the_service(created: Suite, lathe: Lathe) -> None:
+def test_omitted_options_are_left_to_the_service(created: Suite, lathe: Lathe) -> None:
     ended = lathe("evaluate", "digits/2", "-d", "digits", "--no-wait")
     assert ended.code == 0
     assert "PENDING" in ended.out
@@ -49,7 +49,7 @@ def test_what_is_not_said_is_left_to_the_service(created: Suite, lathe: Lathe) -
     assert (said.model_version, said.dataset) == ("models/digits/versions/2", "datasets/digits")
 
 
-def test_everything_that_can_be_said(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
+def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
     images = tmp_path / "images.zip"
     images.write_bytes(b"zip")
     words = [
@@ -82,7 +82,7 @@ def test_everything_that_can_be_said(created: Suite, lathe: Lathe, tmp_path: Pat
         (["-d", "a", "--report", "r.html", "--no-wait"], "--report needs the task to end"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_created(
+def test_invalid_requests_are_rejected_before_anything_is_created(
     created: Suite, lathe: Lathe, words: list[str], said: str
 ) -> None:
     ended = lathe("evaluate", "digits/2", *words)
@@ -105,7 +105,7 @@ def test_the_report_of_a_success_is_written(created: Suite, lathe: Lathe, tmp_pa
 
 
 @pytest.mark.parametrize(("state", "code"), [(task_pb2.FAILED, 5), (task_pb2.CANCELLED, 6)])
-def test_of_what_did_not_succeed_no_report_is_written(
+def test_an_unsuccessful_task_writes_no_report(
     created: Suite, lathe: Lathe, tmp_path: Path, state: task_pb2.TaskState.ValueType, code: int
 ) -> None:
     ended_task = task(state)
@@ -118,7 +118,7 @@ def test_of_what_did_not_succeed_no_report_is_written(
     assert "GetDownload" not in created.asked
 
 
-def test_a_refusal_is_told_once_and_writes_no_report(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
+def test_a_refusal_is_reported_once_and_writes_no_report(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
     created.answers["WatchEvaluationTask"] = RefusedError(grpc.StatusCode.PERMISSION_DENIED, "It is not yours.")
     ended = lathe("evaluate", "digits/2", "-d", "a", "--report", str(tmp_path / "report.html"))
     assert ended.code != 0
@@ -146,7 +146,7 @@ def test_evaluations_are_compared_by_id_or_name(compared: Suite, lathe: Lathe) -
     assert "360 samples, 99.00% agreement; evaluationComparisons/c" in ended.err
 
 
-def test_a_comparison_may_take_as_long_as_the_service_gives_it(compared: Suite, lathe: Lathe) -> None:
+def test_a_comparison_has_the_deadline_of_the_service(compared: Suite, lathe: Lathe) -> None:
     from services.evaluator.comparer import LIMITS
 
     lathe("compare", "a", "b")
@@ -163,7 +163,7 @@ def test_a_comparison_has_a_report_and_json(compared: Suite, lathe: Lathe, tmp_p
     assert json.loads(ended.out)["deltas"][0]["delta"]["name"] == "top1"
 
 
-def test_of_what_cannot_be_compared_no_report_is_written(compared: Suite, lathe: Lathe, tmp_path: Path) -> None:
+def test_a_failed_comparison_writes_no_report(compared: Suite, lathe: Lathe, tmp_path: Path) -> None:
     compared.answers["CompareEvaluations"] = RefusedError(grpc.StatusCode.FAILED_PRECONDITION, "They differ.")
     ended = lathe("compare", "a", "b", "--report", str(tmp_path / "report.html"))
     assert ended.code == 7

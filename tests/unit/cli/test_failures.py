@@ -80,11 +80,11 @@ def failure_of(channel: grpc.Channel, key: str) -> Failure | None:
         ("plain", Failure("broken [INTERNAL]", (), ExitCode.FAILED)),
     ],
 )
-def test_an_answer_is_a_sentence_with_its_reason(channel: grpc.Channel, key: str, expected: Failure) -> None:
+def test_a_failure_is_a_sentence_with_its_reason(channel: grpc.Channel, key: str, expected: Failure) -> None:
     assert failure_of(channel, key) == expected
 
 
-def test_a_service_that_is_not_there_is_told_with_what_to_do() -> None:
+def test_a_missing_service_is_reported_with_advice() -> None:
     with grpc.insecure_channel("127.0.0.1:1") as absent:
         failure = failure_of(absent, "not-found")
     assert failure
@@ -92,7 +92,7 @@ def test_a_service_that_is_not_there_is_told_with_what_to_do() -> None:
     assert "lathe up" in failure.details[1]
 
 
-def test_named_failures_of_this_side() -> None:
+def test_expected_failures_of_the_command_line() -> None:
     assert explain(CliError("No.", ExitCode.USAGE)) == Failure("No.", (), ExitCode.USAGE)
     assert explain(KeyboardInterrupt()) == Failure("interrupted", (), ExitCode.INTERRUPTED)
     assert explain(LocalError("one\ntwo\nthree")) == Failure("one", ("two", "three"))
@@ -103,5 +103,5 @@ def test_named_failures_of_this_side() -> None:
     )
 
 
-def test_a_fault_of_the_program_is_no_failure() -> None:
+def test_a_bug_of_the_program_is_not_a_failure() -> None:
     assert explain(ZeroDivisionError()) is None

@@ -1,4 +1,4 @@
-"""Telling the format of what is pushed, and which names files get."""
+"""Detection of the format of pushed files, and their names."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from services.cli.formats import format_of
 from services.cli.packing import files_of
 
 
-def test_what_the_user_says_wins(tmp_path: Path) -> None:
+def test_the_given_format_takes_precedence(tmp_path: Path) -> None:
     assert format_of("saved_model", [tmp_path / "m.onnx"]) == "SAVED_MODEL"
     with pytest.raises(CliError, match="'h5' is not a format; give --format, one of: PTH, TORCHSCRIPT"):
         format_of("h5", [tmp_path])
@@ -25,7 +25,7 @@ def test_files_tell_their_format(tmp_path: Path) -> None:
     assert format_of("", [graph]) == "FROZEN_GRAPH"
 
 
-def test_endings_tell_where_files_do_not(tmp_path: Path) -> None:
+def test_suffixes_tell_the_format_if_files_do_not(tmp_path: Path) -> None:
     for name in ("m.onnx", "m.data", "m.pth"):
         (tmp_path / name).write_bytes(b"cut off")
     assert format_of("", [tmp_path / "m.onnx"]) == "ONNX", "the registry says what is wrong with it"
@@ -37,14 +37,14 @@ def test_endings_tell_where_files_do_not(tmp_path: Path) -> None:
         format_of("", [tmp_path / "m.bin"])
 
 
-def test_what_is_not_there_is_told_so(tmp_path: Path) -> None:
+def test_missing_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"x")
     for paths in ([tmp_path / "absent"], [tmp_path / "m.onnx", tmp_path / "absent.data"]):
         with pytest.raises(CliError, match=r"absent[.a-z]*: there is no such file or folder"):
             format_of("", paths)
 
 
-def test_names_that_are_not_in_utf8_are_refused(tmp_path: Path) -> None:
+def test_names_that_are_not_in_utf8_are_rejected(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"m\xff.bin")).write_bytes(b"x")
     with pytest.raises(CliError, match=r"m.\.bin: the file name is not UTF-8"):
         list(files_of([tmp_path]))

@@ -67,7 +67,7 @@ def spec(suite: Suite) -> pb.OptimizationSpec:
     return request.task.spec
 
 
-def test_what_is_not_said_is_left_to_the_service(created: Suite, lathe: Lathe) -> None:
+def test_omitted_options_are_left_to_the_service(created: Suite, lathe: Lathe) -> None:
     assert lathe("optimize", "digits/1", "--no-wait").code == 0
     said = spec(created)
     assert (said.device, said.precision_goal, said.objective) == ("cpu-x86-64", FP32, pb.LATENCY)
@@ -75,7 +75,7 @@ def test_what_is_not_said_is_left_to_the_service(created: Suite, lathe: Lathe) -
     assert set_fields == {"model_version", "device", "precision_goal", "objective"}
 
 
-def test_everything_that_can_be_said(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
+def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
     arrays, inputs = tmp_path / "a.npz", tmp_path / "inputs.txt"
     arrays.write_bytes(b"npz")
     inputs.write_text("input_0:float(1*3)\n")
@@ -124,9 +124,7 @@ def test_a_result_is_saved_at_once_or_later(created: Suite, lathe: Lathe) -> Non
     assert "2.00×, not saved" in lathe("tasks", "get", NAME).out
 
 
-def test_a_gain_that_is_required_has_an_exit_code_and_is_not_saved_where_there_is_none(
-    created: Suite, lathe: Lathe
-) -> None:
+def test_a_required_gain_has_an_exit_code_and_nothing_is_saved_without_one(created: Suite, lathe: Lathe) -> None:
     words = ("optimize", "digits/1", "--require-gain", "--save")
     assert lathe(*words).code == 0
     assert len(created.asked["SaveModel"]) == 1
@@ -153,7 +151,7 @@ def test_a_gain_that_is_required_has_an_exit_code_and_is_not_saved_where_there_i
         ("digits",),
     ],
 )
-def test_what_does_not_go_together_is_refused(created: Suite, lathe: Lathe, words: tuple[str, ...]) -> None:
+def test_conflicting_options_are_rejected(created: Suite, lathe: Lathe, words: tuple[str, ...]) -> None:
     ended = lathe("optimize", *words)
     assert ended.code == 2
     assert "error:" in ended.err
@@ -188,7 +186,7 @@ def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: p
     assert (missing.code, "without a gain: digits/1" in missing.err) == (11, True)
 
 
-def test_a_server_that_goes_away_is_asked_the_same_again(
+def test_a_call_is_repeated_if_its_server_goes_away(
     created: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repeating, "PAUSES", (0.0, 0.0))
@@ -206,7 +204,7 @@ def test_a_server_that_goes_away_is_asked_the_same_again(
     assert lathe("optimize", "digits/1").code != 0
 
 
-def test_whoever_stops_waiting_is_told_how_to_come_back(
+def test_interrupting_the_wait_tells_how_to_resume_it(
     created: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:

@@ -64,7 +64,7 @@ def test_columns_that_do_not_fit_are_left_out_before_words_break(
     assert "onnxruntime " in lines[2] or headers == ["id"]
 
 
-def test_a_pipe_is_given_every_column(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_every_column(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     print_rows(ROWS, WIDE)
     assert "somebody" in capsys.readouterr().out
@@ -78,7 +78,7 @@ def _page(request: ListModelsRequest) -> ListModelsResponse:
     return ListModelsResponse(models=names, next_page_token=str(end) if end < 7 else "")
 
 
-def test_a_list_that_goes_on_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_with_more_pages_tells_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
     assert [model.name for model in pages(_page, ListModelsRequest(), "models", 5)] == [
         f"models/{index}" for index in range(5)
     ]

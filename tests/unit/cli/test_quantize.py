@@ -54,7 +54,7 @@ def test_a_gain_that_is_required_has_an_exit_code(created: Suite, lathe: Lathe) 
     assert lathe(*words, "--no-wait").code == 2
 
 
-def test_what_is_not_said_is_left_to_the_service(created: Suite, lathe: Lathe) -> None:
+def test_omitted_options_are_left_to_the_service(created: Suite, lathe: Lathe) -> None:
     assert lathe("quantize", "digits/2", "-d", "digits", "--no-wait").code == 0
     said = spec(created)
     assert (said.model_version, said.precision) == ("models/digits/versions/2", INT8)
@@ -64,12 +64,12 @@ def test_what_is_not_said_is_left_to_the_service(created: Suite, lathe: Lathe) -
 
 
 @pytest.mark.parametrize(("word", "precision"), [("fp16", FP16), ("BF16", BF16), ("INT4", INT4)])
-def test_a_precision_brings_its_own_scheme(created: Suite, lathe: Lathe, word: str, precision: int) -> None:
+def test_a_precision_has_a_default_scheme(created: Suite, lathe: Lathe, word: str, precision: int) -> None:
     assert lathe("quantize", "digits/2", "--precision", word, "--no-wait").code == 0
     assert (spec(created).precision, spec(created).scheme) == (precision, 0)
 
 
-def test_everything_that_can_be_said(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
+def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
     images = tmp_path / "images.zip"
     images.write_bytes(b"zip")
     words = [
@@ -99,7 +99,7 @@ def test_everything_that_can_be_said(created: Suite, lathe: Lathe, tmp_path: Pat
     assert (said.template, said.output_model, said.timeout_seconds) == ("templates/mine", "models/small", 60)
 
 
-def test_a_bound_is_measured_on_the_calibration_dataset_where_no_other_is_given(created: Suite, lathe: Lathe) -> None:
+def test_a_bound_is_measured_on_the_calibration_dataset_by_default(created: Suite, lathe: Lathe) -> None:
     lathe("quantize", "digits/2", "-d", "digits", "--max-degradation", "0", "--no-wait")
     assert spec(created).HasField("accuracy")
     assert spec(created).accuracy.dataset == "datasets/digits"
@@ -120,7 +120,7 @@ def test_a_bound_is_measured_on_the_calibration_dataset_where_no_other_is_given(
         (["-d", "a", "--report", "r.html", "--no-wait"], "--report needs the task to end"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_created(
+def test_invalid_requests_are_rejected_before_anything_is_created(
     created: Suite, lathe: Lathe, words: list[str], said: str
 ) -> None:
     ended = lathe("quantize", "digits/2", *words)
@@ -137,7 +137,7 @@ def test_the_report_of_a_success_is_written(created: Suite, lathe: Lathe, tmp_pa
     assert page.read_bytes() == PAGE
 
 
-def test_of_a_failure_no_report_is_written(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
+def test_a_failure_writes_no_report(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
     failure = failure_pb2.Failure(reason=failure_pb2.INVALID_DATA, message="It is no image.", suggested_fix="Send one.")
     created.answers["WatchQuantizationTask"] = [task(task_pb2.FAILED, failure=failure)]
     ended = lathe("quantize", "digits/2", "-d", "a", "--report", str(tmp_path / "report.html"))

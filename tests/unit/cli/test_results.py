@@ -74,7 +74,7 @@ def test_a_conversion_shows_parity_and_latency_of_every_component(capsys: Printe
     assert "head: the parity verdict is WARN; to promote it, accept the verdict" in printed.err
 
 
-def test_a_verdict_that_nobody_accepted_has_an_exit_code() -> None:
+def test_a_verdict_that_was_not_accepted_has_an_exit_code() -> None:
     ended: list[Any] = [converted(), converted(waiver="ticket 1"), quantized(), quantized(parity={"verdict": "WARN"})]
     codes = [ExitCode.PARITY_WARN, ExitCode.OK, ExitCode.OK, ExitCode.PARITY_WARN]
     forms = [{"form": "a", "recommended": True, "parity": {"verdict": "WARN"}}, {"form": "b"}]
@@ -87,7 +87,7 @@ def test_a_verdict_that_nobody_accepted_has_an_exit_code() -> None:
     assert exit_code_of(ended[0]) is ExitCode.TASK_FAILED
 
 
-def test_a_result_of_the_action_cache_says_whose_work_it_is(capsys: Printed) -> None:
+def test_a_result_of_the_action_cache_names_the_original_task(capsys: Printed) -> None:
     show_result(converted(cache_hit="conversionTasks/c0"))
     assert "The result is from the cache: conversionTasks/c0 did the same work." in capsys.readouterr().err
 
@@ -116,7 +116,7 @@ def quantized(**more: Any) -> QuantizationTask:
     return ParseDict(values, QuantizationTask())
 
 
-def test_a_quantization_shows_what_was_tried_and_what_it_cost(capsys: Printed) -> None:
+def test_a_quantization_shows_its_candidates_and_their_accuracy(capsys: Printed) -> None:
     show_result(quantized())
     printed = capsys.readouterr()
     chosen = ["onnxruntime ENTROPY_2", "0.99995", "39.2", "0.9750", "0.210", "94.5 KiB", "chosen"]
@@ -138,7 +138,7 @@ def test_the_parity_of_a_quantization_is_held_to_its_cosine(capsys: Printed) -> 
 
 
 @pytest.mark.parametrize(("held", "said"), [(True, "the accuracy bound is met"), (False, "the accuracy bound is NOT")])
-def test_accuracy_control_shows_its_ladder_and_whether_the_bound_holds(capsys: Printed, held: bool, said: str) -> None:
+def test_accuracy_control_shows_its_ladder_and_whether_the_bound_is_met(capsys: Printed, held: bool, said: str) -> None:
     ladder = [{"accuracy": 0.95, "median_ms": 1.25}, {"floating_point_nodes": ["a", "b"], "accuracy": 0.97}]
     more = {"ladder": ladder, "source_accuracy": 0.98, "accuracy": 0.97, "metric": "top1", "bound_held": held}
     show_result(quantized(**more))
@@ -177,7 +177,7 @@ def evaluated(**result: Any) -> EvaluationTask:
     return ParseDict({"name": "evaluationTasks/e1", "result": {**base, **result}}, EvaluationTask())
 
 
-def test_an_evaluation_shows_its_figures_the_main_one_by_slice_and_where_the_time_goes(capsys: Printed) -> None:
+def test_an_evaluation_shows_its_figures_the_main_one_by_slice_and_its_times(capsys: Printed) -> None:
     metrics = [
         metric("top1", 0.97),
         metric("macro_f1", 0.96),
@@ -219,7 +219,7 @@ def compared(deltas: list[dict[str, Any]], **more: Any) -> EvaluationComparison:
     return ParseDict(values, EvaluationComparison())
 
 
-def test_a_comparison_shows_what_is_told_from_noise_first(capsys: Printed) -> None:
+def test_a_comparison_shows_significant_differences_first(capsys: Printed) -> None:
     noise = {"name": "top5", "value": 0.001, "low": -0.001, "high": 0.003}
     worse = {"name": "top1", "slice": "scene=night", "value": -0.02, "low": -0.03, "high": -0.01}
     show_comparison(compared([noise, noise, worse]), 2)

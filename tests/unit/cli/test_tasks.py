@@ -63,7 +63,7 @@ def _gone() -> RefusedError:
 
 
 @pytest.mark.parametrize("service", TASK_SERVICES, ids=lambda each: each.kind)
-def test_every_verb_has_its_request_and_every_task_what_is_read_of_it(service: Any) -> None:
+def test_every_verb_has_its_request_and_every_task_the_fields_in_use(service: Any) -> None:
     for verb in VERBS:
         assert service.request(verb).DESCRIPTOR.name.endswith("Request")
     task = getattr(service.messages(), f"{service.kind.capitalize()}Task")
@@ -124,7 +124,7 @@ def test_filters_go_to_the_services(three: Suite, lathe: Lathe) -> None:
 @pytest.mark.parametrize(
     ("words", "said"), [(["--kind", "x"], "'x' is not a kind of task"), (["--state", "x"], "'x' is not a state")]
 )
-def test_words_that_name_no_kind_or_state_are_refused(three: Suite, lathe: Lathe, words: list[str], said: str) -> None:
+def test_unknown_kinds_and_states_are_rejected(three: Suite, lathe: Lathe, words: list[str], said: str) -> None:
     ended = lathe("tasks", "list", *words)
     assert ended.code == 2
     assert said in ended.err
@@ -142,9 +142,7 @@ def test_a_task_that_no_service_knows_is_not_found(three: Suite, lathe: Lathe) -
     assert (ended.code, ended.err) == (3, "error: No service has a task with the id 'nobody'.\n")
 
 
-def test_a_service_that_does_not_answer_is_told_and_not_taken_for_one_without_the_task(
-    three: Suite, lathe: Lathe
-) -> None:
+def test_a_service_that_does_not_answer_is_reported(three: Suite, lathe: Lathe) -> None:
     three.answers["GetConversionTask"] = RefusedError(grpc.StatusCode.PERMISSION_DENIED, "Not for you.")
     ended = lathe("tasks", "get", "q1")
     assert ended.code == 8
@@ -194,7 +192,7 @@ def test_watching_ends_with_the_task(three: Suite, lathe: Lathe, state: Any, cod
         assert "quantizationTasks/q1 is CANCELLED" in ended.err
 
 
-def test_a_broken_watch_goes_on_where_it_ended(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_watch_is_resumed(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeating, "RECONNECT_PAUSES", (0.01,))
     running, done = quantization(state=task_pb2.RUNNING), quantization()
     running.status.revision, done.status.revision = 7, 8
@@ -205,16 +203,14 @@ def test_a_broken_watch_goes_on_where_it_ended(three: Suite, lathe: Lathe, monke
     assert [request.after_revision for request in three.asked["WatchQuantizationTask"]] == [0, 7]
 
 
-def test_a_watch_is_given_up_where_the_service_stays_away(
-    three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_watch_ends_if_the_service_stays_away(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeating, "RECONNECT_PAUSES", (0.01, 0.01))
     three.answers["WatchQuantizationTask"] = RefusedError(grpc.StatusCode.UNAVAILABLE, "lathe restarts.")
     assert lathe("tasks", "watch", "quantizationTasks/q1").code == 4
     assert len(three.asked["WatchQuantizationTask"]) == 3
 
 
-def test_logs_are_printed_as_they_come(three: Suite, lathe: Lathe) -> None:
+def test_logs_are_printed_as_they_arrive(three: Suite, lathe: Lathe) -> None:
     line = task_pb2.LogLine(number=1, text="[converting] …")
     line.time.seconds = 1_700_000_000
     three.answers["StreamQuantizationTaskLogs"] = [task_pb2.LogLine(lines=[line])]
@@ -226,7 +222,7 @@ def test_logs_are_printed_as_they_come(three: Suite, lathe: Lathe) -> None:
     assert json.loads(lathe("tasks", "logs", "q1", "-o", "json").out)["text"] == "[converting] …"
 
 
-def test_cancel_and_retry_show_what_came_of_it(three: Suite, lathe: Lathe) -> None:
+def test_cancel_and_retry_show_the_resulting_task(three: Suite, lathe: Lathe) -> None:
     three.answers["CancelQuantizationTask"] = quantization(state=task_pb2.CANCELLING)
     three.answers["RetryQuantizationTask"] = quantization("q2", state=task_pb2.PENDING)
     assert "CANCELLING" in lathe("tasks", "cancel", "q1").out
@@ -234,7 +230,7 @@ def test_cancel_and_retry_show_what_came_of_it(three: Suite, lathe: Lathe) -> No
     assert three.asked["RetryQuantizationTask"][0].skip_cache
 
 
-def test_tasks_are_deleted_kind_by_kind_and_what_stays_is_told(three: Suite, lathe: Lathe) -> None:
+def test_tasks_are_deleted_kind_by_kind_and_failures_are_reported(three: Suite, lathe: Lathe) -> None:
     error = task_pb2.BatchError(name="quantizationTasks/q2", reason="NOT_TERMINAL", message="It is RUNNING.")
     three.answers["BatchDeleteQuantizationTasks"] = BatchDeleteQuantizationTasksResponse(
         deleted=["quantizationTasks/q1"], errors=[error]

@@ -13,7 +13,7 @@ PARTS = (
 )
 
 
-def test_what_is_written_is_read_back_and_private(tmp_path: Path) -> None:
+def test_the_file_is_read_back_and_private(tmp_path: Path) -> None:
     write_endpoints(tmp_path, 9, PARTS)
     assert read_endpoints(tmp_path) == Endpoints(9, PARTS)
     assert (tmp_path / "endpoints.json").stat().st_mode & 0o777 == 0o600
@@ -28,6 +28,6 @@ def test_addresses_are_those_of_services() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"parts": []}', '{"supervisor_pid": 1, "parts": [{"nane": 1}]}', "7"])
-def test_a_damaged_file_counts_as_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_file_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "endpoints.json").write_text(text)
     assert read_endpoints(tmp_path) is None

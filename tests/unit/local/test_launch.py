@@ -1,4 +1,4 @@
-"""The exec wrapper: death with the parent, and another account where the kernel allows no namespace."""
+"""The exec wrapper: death with the parent, and another account if the kernel allows no namespaces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_program_runs_as_the_caller(tmp_path: Path) -> None:
     assert run("same", tmp_path, "/usr/bin/id", "-u").stdout.strip() == str(os.geteuid())
 
 
-def test_the_program_does_not_see_itself_as_root(tmp_path: Path) -> None:
+def test_the_program_does_not_run_as_root(tmp_path: Path) -> None:
     result = run("other", tmp_path, "/usr/bin/id", "-u")
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) != 0
@@ -44,7 +44,7 @@ def test_a_program_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its account")
-def test_without_namespaces_the_account_changes_and_closed_parents_stay_open(tmp_path: Path) -> None:
+def test_without_namespaces_the_account_changes_and_private_parents_stay_accessible(tmp_path: Path) -> None:
     data = tmp_path / "closed" / "data"
     data.mkdir(parents=True)
     (data / "file").write_text("text")

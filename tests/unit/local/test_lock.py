@@ -11,7 +11,7 @@ from services.local.errors import LocalError
 from services.local.lock import DataDirLock
 
 
-def test_a_second_holder_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
+def test_a_second_holder_is_rejected_with_the_first_ones_process(tmp_path: Path) -> None:
     first = DataDirLock(tmp_path / "data")
     first.acquire()
     with pytest.raises(LocalError, match=rf"already runs on .*data \(process {os.getpid()}\). Stop it first"):
@@ -22,7 +22,7 @@ def test_a_second_holder_is_refused_with_the_first_ones_process(tmp_path: Path) 
     second.release()
 
 
-def test_the_lock_of_a_killed_process_counts_for_nothing(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_has_no_effect(tmp_path: Path) -> None:
     program = f"""
 import os, pathlib, signal
 from services.local.lock import DataDirLock

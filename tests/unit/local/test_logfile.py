@@ -17,7 +17,7 @@ def test_a_short_log_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
 
 
-def test_a_long_log_is_moved_on_while_its_writer_goes_on(tmp_path: Path) -> None:
+def test_a_long_log_is_rotated_while_its_writer_continues(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     with log.open("ab", buffering=0) as writer:
         for number in range(5):
@@ -50,5 +50,5 @@ def test_tail_reads_a_long_file_from_its_end(tmp_path: Path) -> None:
     assert len(tail(log, 20_000)) == 20_000
 
 
-def test_tail_of_what_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_the_tail_of_a_missing_file_is_empty(tmp_path: Path) -> None:
     assert tail(tmp_path / "absent.log", 5) == []

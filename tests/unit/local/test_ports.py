@@ -12,7 +12,7 @@ def test_a_free_port_is_kept() -> None:
     assert free_port(port) == port
 
 
-def test_a_taken_port_is_replaced_by_one_that_can_be_taken() -> None:
+def test_a_taken_port_is_replaced_by_a_free_one() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

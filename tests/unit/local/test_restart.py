@@ -3,7 +3,7 @@ from __future__ import annotations
 from services.local.restart import Backoff
 
 
-def test_delays_double_up_to_half_a_minute_and_begin_anew_after_a_steady_minute() -> None:
+def test_delays_double_up_to_half_a_minute_and_reset_after_a_minute_of_running() -> None:
     now = [0.0]
     backoff = Backoff(clock=lambda: now[0])
     delays = []
@@ -16,7 +16,7 @@ def test_delays_double_up_to_half_a_minute_and_begin_anew_after_a_steady_minute(
     assert backoff.schedule() == 0.5
 
 
-def test_a_start_is_due_when_its_time_has_come_and_only_then() -> None:
+def test_a_start_is_due_at_its_time() -> None:
     now = [10.0]
     backoff = Backoff(clock=lambda: now[0])
     assert not backoff.due()

@@ -20,11 +20,11 @@ from services.local.servers import Servers, addresses_in
         ("postgresql://[::1]/lathe", ["[::1]:5432"]),
     ],
 )
-def test_addresses_of_a_url_carry_no_credentials(url: str, addresses: list[str]) -> None:
+def test_addresses_of_a_url_have_no_credentials(url: str, addresses: list[str]) -> None:
     assert addresses_in(url) == addresses
 
 
-def test_only_servers_that_the_environment_does_not_name_are_ours(tmp_path: Path) -> None:
+def test_only_servers_that_the_environment_does_not_name_are_embedded(tmp_path: Path) -> None:
     assert set(Servers(tmp_path, {}).own) == {"postgres", "nats", "s3"}
     servers = Servers(tmp_path, {"LATHE_DATABASE_URL": "postgresql://db/lathe", "LATHE_NATS_URL": ""})
     assert set(servers.own) == {"nats", "s3"}
