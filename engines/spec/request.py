@@ -85,13 +85,10 @@ class ConversionRequest(BaseModel, frozen=True):
             raise InvalidField("template.components", f"component names are unique, but these are {', '.join(names)}")
         check_waivers(self.parity_waivers, names)
         for component in template.components:
-            self._check_component(component)
-
-    def _check_component(self, component: Component) -> None:
-        try:
-            component.check()
-        except InvalidField as failure:
-            raise failure.under(f"template.components.{component.name}") from None
+            try:
+                component.check()
+            except InvalidField as failure:
+                raise failure.under(f"template.components.{component.name}") from None
 
 
 def check_waivers(waivers: Collection[str], components: Collection[str]) -> None:

@@ -1,0 +1,105 @@
+"""Rules about devices, runtimes, precisions and versions, which services and engines share."""
+
+import pytest
+
+from engines.failures import FailureReason, InvalidField
+from engines.runtimes.targets import check_forms, quantization_target, reading_runtime
+from engines.spec.targets import check_engines, check_goal, conversion_target
+from engines.spec.template import check_judged
+from engines.spec.toolchain import version_of
+from services.platform.errors import LatheError, engine_rules
+
+X86 = "cpu-x86-64"
+
+
+def test_valid_targets_are_runtimes_of_the_catalog() -> None:
+    assert conversion_target(X86, "openvino", "BF16").name == "openvino"
+    assert quantization_target(X86, "onnxruntime", "INT8").name == "onnxruntime"
+    assert quantization_target(X86, "openvino", "BF16").name == "openvino"
+    check_forms(X86, "inductor", "PTH", {"network", "graph"})
+    assert reading_runtime(X86) == "onnxruntime"
+    check_goal(X86, "INT8")
+    assert check_engines("") == check_engines(version_of("lathe")) == version_of("lathe")
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "code", "words"),
+    [
+        (
+            ("toaster", "openvino", "FP32"),
+            "device",
+            "UNKNOWN_DEVICE",
+            "there is no device 'toaster'; there are",
+        ),
+        ((X86, "tensorrt", "FP32"), "runtime", "UNKNOWN_RUNTIME", "has no runtime 'tensorrt'; it has inductor"),
+        (("nvidia-t4", "tensorrt", "FP32"), "runtime", "UNKNOWN_RUNTIME", "no builder for 'tensorrt' on 'nvidia-t4'"),
+        (
+            (X86, "onnxruntime", "BF16"),
+            "precision",
+            "UNSUPPORTED_PRECISION",
+            "does not compute in BF16; it offers",
+        ),
+        ((X86, "onnxruntime", "INT8"), "precision", "UNSUPPORTED_PRECISION", "does not compute in INT8"),
+    ],
+)
+def test_invalid_conversion_targets_name_field_and_code(
+    target: tuple[str, str, str], field: str, code: str, words: str
+) -> None:
+    with pytest.raises(InvalidField, match=words) as caught:
+        conversion_target(*target)
+    assert (caught.value.field, caught.value.code) == (field, code)
+
+
+def test_another_precision_comes_with_advice() -> None:
+    with pytest.raises(InvalidField) as bf16:
+        conversion_target(X86, "onnxruntime", "BF16")
+    assert "BF16 there is offered by openvino, inductor, torchscript" in bf16.value.suggested_fix
+    with pytest.raises(InvalidField) as int8:
+        conversion_target(X86, "onnxruntime", "INT8")
+    assert "create a quantization task with INT8" in int8.value.suggested_fix
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "words"),
+    [
+        ((X86, "onnxruntime", "FP32"), "precision", "FP32 needs no quantization"),
+        ((X86, "torchscript", "INT8"), "runtime", "it can for: onnxruntime, openvino"),
+        ((X86, "onnxruntime", "BF16"), "precision", "it offers INT8, INT4, FP16"),
+    ],
+)
+def test_invalid_quantization_targets_are_refused(target: tuple[str, str, str], field: str, words: str) -> None:
+    with pytest.raises(InvalidField, match=words) as caught:
+        quantization_target(*target)
+    assert caught.value.field == field
+
+
+def test_other_rules_name_their_fields() -> None:
+    with pytest.raises(InvalidField, match="ONNX offers a graph only; runtimes that take it: onnxruntime") as forms:
+        check_forms(X86, "inductor", "ONNX", {"graph"})
+    with pytest.raises(InvalidField, match="builds nothing for ascend-310; it does for: cpu-x86-64") as device:
+        reading_runtime("ascend-310")
+    with pytest.raises(InvalidField, match="INT4 is no goal of a search for cpu-x86-64; goals are FP32") as goal:
+        check_goal(X86, "INT4")
+    with pytest.raises(InvalidField, match=r"no version '0\.0\.0' of the engines here; there is: ") as engines:
+        check_engines("0.0.0")
+    with pytest.raises(InvalidField, match="this one has 2") as several:
+        check_judged(2, "classification", "metric")
+    with pytest.raises(InvalidField, match="method raw, whose outputs cannot be judged") as raw:
+        check_judged(1, "raw", "accuracy")
+    found = [caught.value.field for caught in (forms, device, goal, engines, several, raw)]
+    assert found == ["runtime", "device", "precision_goal", "engine_version", "metric", "accuracy"]
+    assert device.value.reason is engines.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+
+
+def test_services_answer_with_the_field_of_the_request() -> None:
+    with pytest.raises(LatheError) as caught, engine_rules("task.spec"):
+        conversion_target(X86, "onnxruntime", "BF16")
+    field, description = caught.value.fields[0]
+    assert (field, caught.value.reason) == ("task.spec.precision", "UNSUPPORTED_PRECISION")
+    assert description.startswith(
+        "onnxruntime on cpu-x86-64 does not compute in BF16; it offers FP32, FP16. Choose one"
+    )
+    with pytest.raises(LatheError) as plain, engine_rules("template"):
+        raise InvalidField("name", "it is empty").under("components.net")
+    assert plain.value.message == "template.components.net.name: it is empty"
+    assert plain.value.reason == "INVALID_ARGUMENT"
