@@ -42,6 +42,7 @@ class Format:
         weights_only: Whether it holds weights alone, so that users declare an architecture and the inputs.
         fixed_inputs: Whether a component has all the inputs of the graph, under their names. In other formats it may
             name them by position, or tensors inside the graph.
+        open_axes: Whether its graphs state their inputs, and may leave extents of them open.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Format:
     convertible: bool = True
     weights_only: bool = False
     fixed_inputs: bool = False
+    open_axes: bool = False
 
     def matches(self, files: ModelFiles) -> bool:
         """Return whether files are in this format. Runs nothing of them and imports no framework."""

@@ -76,15 +76,14 @@ class ResourceStore(Generic[M]):
         asker = current_user()
         async with self._database.transaction(connection) as transaction:
             if request_id:
+                # A service may choose the id itself, another one for the repeat: then the request alone counts.
+                mark = fingerprint(message, resource_id, parent) if request is None else fingerprint(request)
                 earlier = await claim_request(
                     transaction,
                     owner=asker,
                     request_id=request_id,
                     method=f"Create{message.DESCRIPTOR.name}" if request is None else method_of(request),
-                    # A service may choose the id itself, another one for the repeat: then the request alone counts.
-                    fingerprint=fingerprint(request)
-                    if request is not None
-                    else fingerprint(message, resource_id, parent),
+                    fingerprint=mark,
                     resource=uid,
                 )
                 if earlier is not None:
@@ -102,7 +101,7 @@ class ResourceStore(Generic[M]):
     async def get(self, name: str, *, for_update: bool = False, connection: Connection | None = None) -> M:
         """Return a resource; LatheError NOT_FOUND if there is none.
 
-        With `for_update` nobody else changes it until the transaction of `connection` ends.
+        With `for_update`, nobody else changes it until the transaction of `connection` ends.
         """
         found = await self.find("name", name, for_update=for_update, connection=connection)
         if found is None:
@@ -129,10 +128,7 @@ class ResourceStore(Generic[M]):
     async def list(
         self, query: ListQuery, fill: Callable[[list[M]], Awaitable[object]] | None = None
     ) -> tuple[list[M], str]:
-        """Return one page and the token of the next (empty on the last); with the kind's detail fields in a full view.
-
-        `fill` sets what is not stored. Raises as `list_page`.
-        """
+        """Return one page, as `list_page`; a full view has the kind's detail fields. `fill` sets what is not stored."""
         listing = self._listing
         if query.full:
             listing = replace(listing, columns="body || detail AS body", stored=("body", "detail"))
@@ -239,9 +235,7 @@ class ResourceStore(Generic[M]):
     async def first_made(self, request: Any) -> M | None:
         """Return what the first request with the `request_id` of this one created; None if there was none.
 
-        Raises:
-            LatheError: INVALID_ARGUMENT, reason REQUEST_ID_REUSED, if the id stood for a different request;
-                FAILED_PRECONDITION, reason ALREADY_DELETED, if what it created is deleted.
+        Raises LatheError with the reason REQUEST_ID_REUSED if that was another request, or ALREADY_DELETED.
         """
         uid = await find_first(self._database, request) if request.request_id else None
         return None if uid is None else await self._created_by_request(uid, self._database)

@@ -9,9 +9,6 @@ from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome
 from lathe.registry.v1.model_service_pb2 import (
-    FROZEN_GRAPH,
-    ONNX,
-    SAVED_MODEL,
     GraphDescription,
     ModelDescription,
     ModelFormat,
@@ -20,18 +17,18 @@ from lathe.registry.v1.model_service_pb2 import (
 from lathe.template.v1.template_service_pb2 import Template
 
 from engines.failures import EngineFailure
+from engines.formats import FORMATS
 from services.platform.errors import LatheError, invalid_argument
+from services.siblings.resolution import format_of
 
 FIELD = "task.spec.tensor_information"
-# Formats whose inputs may leave axes open; every other states its extents, or nothing at all.
-_OPEN_FORMATS = frozenset({ONNX, SAVED_MODEL, FROZEN_GRAPH})
 
 
 def formats_to_describe(text: str, *, has_samples: bool) -> Sequence[ModelFormat.ValueType]:
     """Return the formats whose description `check_inputs` needs, before it is known which one the source has."""
     if text.strip():
         return ModelFormat.values()
-    return () if has_samples else tuple(_OPEN_FORMATS)
+    return () if has_samples else [ModelFormat.Value(each.name) for each in FORMATS.values() if each.open_axes]
 
 
 def description_of(
@@ -71,14 +68,13 @@ def check_inputs(
             FIELD,
             f"it describes one network, but the template has several ({names}): declare their inputs in the template",
         )
-    undeclared = template.source_format in _OPEN_FORMATS and not has_samples
+    undeclared = format_of(template).open_axes and not has_samples
     undeclared = undeclared and not any(component.inputs for component in template.components)
     if len(template.components) == 1 and description is not None and (text.strip() or undeclared):
         _check_fit(text, template, description, max_batch=max_batch)
 
 
 def _check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int) -> None:
-    from engines.formats import FORMATS
     from engines.formats.onnx.description import WITH_DEFAULT
     from engines.spec.declared_inputs import check_information
     from engines.spec.template import Component

@@ -27,6 +27,7 @@ class FrozenGraph(Format):
     advice = "Upload the .pb file of a GraphDef whose variables were made constants."
     template_note = "Any graph, from its placeholders to the nodes that nobody consumes."
     packages = PACKAGES
+    open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:
         """Return whether a file begins as a GraphDef."""

@@ -27,6 +27,7 @@ class Onnx(Format):
     template_note = "Any graph, with the inputs that it has."
     endings = (".onnx",)
     fixed_inputs = True
+    open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:
         """Return whether a file begins as a ModelProto."""

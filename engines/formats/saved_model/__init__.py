@@ -28,6 +28,7 @@ class SavedModel(Format):
     template_note = "The signature 'serving_default', or the only one, with the inputs that it has."
     main_files = ("saved_model.pb",)
     packages = PACKAGES
+    open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:
         """Return whether the folder has the file of a SavedModel, binary or text."""

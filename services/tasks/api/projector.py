@@ -36,8 +36,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 256
 CAPACITY = 1024
-GRACE_SECONDS = 0.05
-BUSY_RETRY_SECONDS = 0.5
+GRACE_SECONDS, BUSY_RETRY_SECONDS = 0.05, 0.5
 # Recordings in flight up to which a sweep begins others: a sibling that hangs must not hold up the sweep, nor face all.
 RESUMED_AT_ONCE = 16
 
