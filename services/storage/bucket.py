@@ -114,7 +114,8 @@ class Bucket:
             minio.error.MinioException, urllib3.exceptions.HTTPError: As `run`.
         """
         if digest.size_bytes > SINGLE_PUT_BYTES:
-            stream = body if isinstance(body, io.IOBase) else _Reader(iter(cast("Iterable[bytes]", body)))
+            body = io.BytesIO(body) if isinstance(body, bytes) else body
+            stream = body if isinstance(body, io.IOBase) else _Reader(iter(body))
             part_bytes = max(PART_BYTES, -(-digest.size_bytes // (10_000 << 20)) << 20)
             self.client.put_object(
                 self.name,
