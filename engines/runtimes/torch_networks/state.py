@@ -25,7 +25,6 @@ from engines.runtimes.torch_networks.records import (
     Record,
     TensorRecord,
 )
-from engines.runtimes.torch_networks.script_attributes import script_attributes
 
 if TYPE_CHECKING:
     import torch
@@ -123,13 +122,57 @@ def _script_records(name: str, script: Any) -> Iterator[tuple[int, Record]]:
     import torch
 
     weights = {parameter.data_ptr() for parameter in script.parameters()}
-    for path, owner, value in script_attributes(script):
+    for path, owner, value in _script_attributes(script):
         full = _joined(name, *path)
         if isinstance(value, torch.Tensor):
             yield 0, AttributeTensorRecord(full, owner, path[-1], value)
             yield 1, _tensor(full, value, parameter=value.data_ptr() in weights)
         else:
             yield 0, AttributeRecord(full, owner, path[-1], copy.deepcopy(value))
+
+
+def _script_attributes(script: Any) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield what a call of a TorchScript program reads or writes, by its graph: torch has no list of it.
+
+    That is, for each attribute but modules: its path, the C++ module that has it, and its value. Lists and dictionaries
+    are copies, tensors are not. The content of objects of TorchScript classes is left out: Python cannot read it.
+    """
+    import torch
+
+    for path in _paths(script.inlined_graph):
+        owner = script._c
+        try:
+            for place in path[:-1]:
+                owner = owner.getattr(place)
+            value = owner.getattr(path[-1])
+        except (AttributeError, RuntimeError):
+            continue
+        if not isinstance(value, torch._C.ScriptModule):
+            yield path, owner, value
+
+
+def _paths(graph: Any) -> list[tuple[str, ...]]:
+    """Return the paths of the attributes that a graph gets or sets, from the module downwards."""
+    paths: dict[str, tuple[str, ...]] = {next(graph.inputs()).debugName(): ()}
+    found: dict[tuple[str, ...], None] = {}
+    for node in _nodes(graph):
+        if node.kind() not in {"prim::GetAttr", "prim::SetAttr"}:
+            continue
+        owner = paths.get(next(node.inputs()).debugName())
+        if owner is None:  # an element of a list of objects: the list is an attribute itself
+            continue
+        path = (*owner, node.s("name"))
+        if node.kind() == "prim::GetAttr":
+            paths[node.output().debugName()] = path
+        found[path] = None
+    return list(found)
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
 
 
 def _may_hold_state(value: Any) -> bool:
