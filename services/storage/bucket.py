@@ -91,10 +91,15 @@ class Bucket:
 
     async def presign(self, method: str, keys: list[str], expires: timedelta, query: dict[str, str]) -> list[str]:
         """Return a URL per key that lets its holder send this request until it expires."""
-        public = self._connect(self._public_endpoint) if self._public_endpoint != self._endpoint else self.client
-        return [
-            public.get_presigned_url(method, self.name, key, expires, extra_query_params=dict(query)) for key in keys
-        ]
+
+        def sign(client: Minio, _stop: threading.Event) -> list[str]:
+            public = client if self._public_endpoint == self._endpoint else self._connect(self._public_endpoint)
+            return [
+                public.get_presigned_url(method, self.name, key, expires, extra_query_params=dict(query))
+                for key in keys
+            ]
+
+        return await self.run(sign)
 
     async def signed_put(self, key: str, digest: Digest) -> SignedPut | None:
         """Return a request with which anybody can store these bytes, and no others, under a key that is free.

@@ -13,6 +13,7 @@ import pytest
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.platform.errors import LatheError
+from services.platform.settings import Settings
 from services.storage import S3ContentStore, StagedPart, Uploads, hash_bytes
 from services.storage.bucket import Bucket
 from services.storage.s3_store import content_key
@@ -166,6 +167,11 @@ async def test_an_empty_file(uploads: Uploads, store: S3ContentStore, upload_id:
     await refused(uploads.verify_and_commit(upload_id, 0, Digest(sha256="0" * 64, size_bytes=0)), "DIGEST_MISMATCH")
     await uploads.verify_and_commit(upload_id, 0, hash_bytes(b""))
     assert await store.read(hash_bytes(b"")) == b""
+
+
+async def test_an_upload_finds_its_bucket_made(storage_settings: Settings, upload_id: str) -> None:
+    settings = storage_settings.model_copy(update={"s3_bucket": f"new-{upload_id[:12]}"})
+    await send(b"x", await Uploads(settings).open(upload_id, 1))
 
 
 async def test_the_same_bytes_twice_are_stored_once(
