@@ -79,7 +79,7 @@ async def test_a_pool_with_two_environments_shares_the_results_of_both(site: Sit
 
 async def test_a_refused_registration_does_not_repeat_the_work(site: Site) -> None:
     await site.start_worker()
-    site.kind.answers = [invalid_argument("version", "The model is full.")] * 1000
+    site.kind.answers = [invalid_argument("version", "The model is full.")] * 2
     failed = await site.reach(await site.create("ok"), task_pb2.FAILED)
     assert "The model is full." in failed.status.failure.message
     await site.stop_workers()  # no worker is needed, and no environment has to be known
