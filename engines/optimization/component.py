@@ -149,17 +149,16 @@ def _plan(job: OptimizationJob, data: ComponentData) -> tuple[Plan, QuantizedGra
     prepared, device, model = data.prepared, job.request.conversion.template.device, load_model(data.prepared.ready)
     situation = _situation(job, data, is_transformer=is_transformer(model))
     specs, sources = candidates(device, situation), baselines(device, situation)
-    if situation.goal != "INT8":
-        return Plan(sources, specs), None
-    lasting = job.workdir / LASTING / job.component.name
     if data.quantized:
-        specs, ready = [spec for spec in specs if spec.quantizer], prepared.ready
-    else:
-        ready = fused(prepared, job.request.conversion.template.execution, lasting / "fused.onnx").ready
+        specs = [spec for spec in specs if spec.quantizer]
     recipes = offered_recipes(model, specs, is_quantized=bool(data.quantized))
+    if not recipes.all:
+        return Plan(sources, specs), None
+    lasting, ready = job.workdir / LASTING / job.component.name, prepared.ready
+    if not data.quantized:
+        ready = fused(prepared, job.request.conversion.template.execution, lasting / "fused.onnx").ready
     say = lambda words: log.info("%s: %s", job.component.name, words)  # noqa: E731 - as short as it can be
-    material = Material(ready, data.data.calibration, lasting, say)
-    graphs = QuantizedGraphs(material, recipes.all, prepared.samples)
+    graphs = QuantizedGraphs(Material(ready, data.data.calibration, lasting, say), recipes.all, prepared.samples)
     return Plan(recipes.put_into(sources), recipes.put_into(specs), recipes.otherwise, graphs), graphs
 
 

@@ -10,12 +10,13 @@ from engines.reports import metric_text, text
 from engines.reports.optimization_sections import (
     candidate_section,
     figures_section,
-    latency_section,
+    speedups,
 )
 from engines.reports.optimization_values import cosine, memory_bytes, recommended, size_bytes, size_in_words
 from engines.reports.page import Notes, Page, Section, Tile, Tone, render
 from engines.reports.parity_section import parity_section, verdict_note
-from engines.reports.quantization_values import as_number
+from engines.reports.speed import latency_section
+from engines.reports.text import as_number
 
 
 def optimization_html(result: Mapping[str, Any], *, title: str = "Optimized model", subtitle: str = "") -> str:
@@ -101,7 +102,7 @@ def _sections(result: Mapping[str, Any]) -> Iterator[Section]:
         yield Section("Warnings", [Notes([str(line) for line in result["warnings"]], "warn")])
     yield from figures_section(result)
     yield from candidate_section(result)
-    yield from latency_section(result)
+    yield from latency_section(result, speedups(result))
     yield from parity_section((recommended(result) or {}).get("parity") or {})
 
 

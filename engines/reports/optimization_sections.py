@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from engines.reports import charts, metric_text, text
+from engines.reports import metric_text, text
 from engines.reports.charts import Point
 from engines.reports.matrix_charts import Interval
 from engines.reports.optimization_values import (
@@ -20,10 +20,10 @@ from engines.reports.optimization_values import (
     size_bytes,
     verdict,
 )
-from engines.reports.page import Block, Cell, Chart, Facts, Notes, Section, Table, Tone
+from engines.reports.page import Block, Cell, Facts, Notes, Section, Table, Tone
 from engines.reports.parity_section import VERDICT_TONES
-from engines.reports.quantization_values import as_number
-from engines.reports.speed import interval, speed_section
+from engines.reports.speed import interval, latency_plot
+from engines.reports.text import as_number
 
 _OUTCOME_TONES: dict[str, Tone] = {"recommended": "good", "failed": "bad", "left out": "muted", "Pareto": ""}
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -168,13 +168,11 @@ def _plot(
     ]
     if len(points) < 2 or (key == "quality" and _alike(points)):
         return []
-    words = "; ".join(f"{point.name}: {text.number(point.x)} ms, {text.number(point.y, 4)}" for point in points)
-    chart = charts.scatter(key, f"Latency against {label}. {words}", points, "median latency, ms", label)
     note = (
         f"{better} and to the left is better. Coloured points are the Pareto set: no other form is better in latency, "
         "accuracy and size; the large one is recommended."
     )
-    return [Chart(chart, f"Latency against {label.split(',', maxsplit=1)[0]}", note)]
+    return [latency_plot(key, points, label, f"Latency against {label.split(',', maxsplit=1)[0]}", note)]
 
 
 def _alike(points: list[Point]) -> bool:
@@ -182,14 +180,7 @@ def _alike(points: list[Point]) -> bool:
     return max(point.y for point in points) - min(point.y for point in points) < _ROUNDING
 
 
-def latency_section(result: Mapping[str, Any]) -> Iterator[Section]:
-    """Yield the paired latencies beside the A/A control."""
-    profile = result.get("profile") or {}
-    if profile.get("forms") and profile.get("control"):
-        yield speed_section(profile, _speedups(result))
-
-
-def _speedups(result: Mapping[str, Any]) -> list[Interval]:
+def speedups(result: Mapping[str, Any]) -> list[Interval]:
     """Return the speed-ups of the fastest candidates, the fastest first."""
     base = baseline_name(result)
     measured = [

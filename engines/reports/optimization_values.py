@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engines.reports import text
-from engines.reports.quantization_values import as_number
+from engines.reports.text import as_number
 
 Candidate = Mapping[str, Any]
 

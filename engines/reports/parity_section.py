@@ -8,7 +8,7 @@ from typing import Any
 from engines.parity.report import tolerance_of
 from engines.reports import text
 from engines.reports.page import Cell, Section, Table, Tone
-from engines.reports.quantization_values import as_number
+from engines.reports.text import as_number
 
 VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
 _FIGURES = ("max_rel_error", "max_abs_error")

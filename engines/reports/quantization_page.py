@@ -10,12 +10,13 @@ from engines.reports import metric_text, text
 from engines.reports.page import Facts, Notes, Page, Section, Tile, Tone, render
 from engines.reports.parity_section import parity_section, verdict_note
 from engines.reports.quantization_sections import (
+    accuracy_of,
     candidate_section,
     ladder_section,
-    latency_section,
     sensitivity_section,
+    speed_of_result,
 )
-from engines.reports.quantization_values import accuracy_of, as_number, form_of_result
+from engines.reports.text import as_number
 
 
 def quantization_html(
@@ -74,12 +75,18 @@ def verdict(result: Mapping[str, Any], max_degradation: float | None = None) -> 
     return " ".join(part for part in parts if part), tone
 
 
+def _form_of_result(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the latency of the result: the last form of the paired measurement, whose first is the source."""
+    forms = (result.get("profile") or {}).get("forms", [])
+    return forms[-1] if len(forms) > 1 else None
+
+
 def _worse(one: Tone, other: Tone) -> Tone:
     return max(one, other, key=("good", "warn", "bad").index)
 
 
 def _gain(result: Mapping[str, Any]) -> str:
-    form = form_of_result(result)
+    form = _form_of_result(result)
     smaller = _ratio(result)
     size = f"{text.number(smaller)} times smaller" if smaller and smaller > 1.005 else ""
     if form is None:
@@ -118,7 +125,7 @@ def _tiles(result: Mapping[str, Any]) -> list[Tile]:
                 "Cosine to the source", text.number(least, 4), f"SQNR {text.number(noise)}{text.SPACE}dB, worst output"
             )
         )
-    form = form_of_result(result)
+    form = _form_of_result(result)
     if form is not None:
         low, high = as_number(form.get("speedup_low")), as_number(form.get("speedup_high"))
         tone = "warn" if result.get("no_gain_reason") else "good"
@@ -139,7 +146,7 @@ def _sections(result: Mapping[str, Any], max_degradation: float | None) -> Itera
         yield Section("Warnings", [Notes([str(line) for line in result["warnings"]], "warn")])
     yield from candidate_section(result)
     yield from ladder_section(result, max_degradation)
-    yield from latency_section(result)
+    yield from speed_of_result(result)
     yield from sensitivity_section(result)
     yield from parity_section(result.get("parity") or {})
     run_by = [("hardware", str(result.get("hardware") or text.NONE))]

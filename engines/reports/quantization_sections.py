@@ -10,12 +10,19 @@ from engines.reports import charts, matrix_charts, metric_text, text
 from engines.reports.charts import Bar, Point
 from engines.reports.matrix_charts import Step
 from engines.reports.page import Block, Cell, Chart, Section, Table, Tone
-from engines.reports.quantization_values import accuracy_of, as_number
-from engines.reports.speed import interval, speed_section
+from engines.reports.speed import interval, latency_plot, latency_section
+from engines.reports.text import as_number
 
 _SENSITIVE = 10
 _LISTED_NODES = 50
 _NAMED_NODES = 4
+
+
+def accuracy_of(result: Mapping[str, Any]) -> tuple[float | None, float | None, str]:
+    """Return the metric of the source and of the result, None if there is none, and its name."""
+    before, after = result.get("source_accuracy"), result.get("accuracy")
+    name = str(result.get("metric") or "accuracy")
+    return None if before is None else float(before), None if after is None else float(after), name
 
 
 def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
@@ -54,7 +61,7 @@ def _candidate_row(number: int, entry: Mapping[str, Any], metric: str) -> list[s
 
 
 def _trade_off(candidates: list[Mapping[str, Any]], metric: str) -> list[Block]:
-    """Return latency against accuracy, or the cosine where no accuracy was measured, of two candidates or more."""
+    """Return latency against accuracy, or the cosine if no accuracy was measured, of two candidates or more."""
     measured = [(n, entry) for n, entry in enumerate(candidates, 1) if as_number(entry.get("median_ms")) > 0]
     judged = [(n, entry) for n, entry in measured if entry.get("accuracy") is not None]
     by_accuracy = len(judged) >= 2
@@ -71,15 +78,8 @@ def _trade_off(candidates: list[Mapping[str, Any]], metric: str) -> list[Block]:
     if len(points) < 2:
         return []
     label = f"{metric_text.title(metric)}, %" if by_accuracy else "cosine to the source"
-    words = "; ".join(f"{point.name}: {text.number(point.x)} ms, {text.number(point.y, 4)}" for point in points)
-    chart = charts.scatter("candidates", f"Latency against {label}. {words}", points, "median latency, ms", label)
-    return [
-        Chart(
-            chart,
-            "What each costs and wins",
-            "Up and to the left is better; the large point was chosen. Numbers are those of the table.",
-        )
-    ]
+    note = "Up and to the left is better; the large point was chosen. Numbers are those of the table."
+    return [latency_plot("candidates", points, label, "What each costs and wins", note)]
 
 
 def _sizes(result: Mapping[str, Any], candidates: list[Mapping[str, Any]]) -> list[Block]:
@@ -140,12 +140,11 @@ def _held(metric: str, accuracy: float, bound: float | None) -> Cell:
     return Cell(metric_text.value(metric, accuracy), tone)
 
 
-def latency_section(result: Mapping[str, Any]) -> Iterator[Section]:
-    """Yield the paired latencies beside the A/A control."""
-    profile = result.get("profile") or {}
-    forms = profile.get("forms", [])
-    if len(forms) > 1 and profile.get("control"):
-        yield speed_section(profile, [interval(str(form["form"]), form, "accent") for form in forms[1:]])
+def speed_of_result(result: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield the paired latencies of the source and the result beside the A/A control."""
+    forms = (result.get("profile") or {}).get("forms", [])[1:]
+    if forms:
+        yield from latency_section(result, [interval(str(form["form"]), form, "accent") for form in forms])
 
 
 def sensitivity_section(result: Mapping[str, Any]) -> Iterator[Section]:

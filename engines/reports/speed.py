@@ -1,18 +1,19 @@
-"""The paired latencies of a search, beside the A/A control: what quantizations and optimizations show alike."""
+"""Latencies of a search, as the pages of quantizations and optimizations show them: side by side, and as plots."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engines.reports import matrix_charts, text
+from engines.reports import charts, matrix_charts, text
+from engines.reports.charts import Point
 from engines.reports.matrix_charts import Interval
 from engines.reports.page import Cell, Chart, Section, Table
-from engines.reports.quantization_values import as_number
+from engines.reports.text import as_number
 
 CONTROL = "A/A control"
 _MOST_SPREAD = 2.5
-"""Where the axis ends, in multiples of the largest speed-up: the interval of one disturbed form hides no other."""
+"""End of the axis, in multiples of the largest speed-up: the wide interval of a disturbed form hides no other."""
 
 
 def interval(name: str, form: Mapping[str, Any], role: str) -> Interval:
@@ -21,7 +22,29 @@ def interval(name: str, form: Mapping[str, Any], role: str) -> Interval:
     return Interval(name, value, low, high, role)
 
 
-def speed_section(profile: Mapping[str, Any], shown: Sequence[Interval]) -> Section:
+def latency_plot(key: str, points: Sequence[Point], label: str, title: str, note: str) -> Chart:
+    """Return a plot of latency against another figure.
+
+    Args:
+        key: Name of the chart on its page.
+        points: The forms, by latency in milliseconds and by the other figure.
+        label: Name of the other figure.
+        title: Title of the chart.
+        note: How to read it.
+    """
+    words = "; ".join(f"{point.name}: {text.number(point.x)} ms, {text.number(point.y, 4)}" for point in points)
+    chart = charts.scatter(key, f"Latency against {label}. {words}", list(points), "median latency, ms", label)
+    return Chart(chart, title, note)
+
+
+def latency_section(result: Mapping[str, Any], shown: Sequence[Interval]) -> Iterator[Section]:
+    """Yield the paired measurement of a result beside its A/A control; nothing if there is none."""
+    profile = result.get("profile") or {}
+    if profile.get("forms") and profile.get("control"):
+        yield _speed_section(profile, shown)
+
+
+def _speed_section(profile: Mapping[str, Any], shown: Sequence[Interval]) -> Section:
     """Return the section of a paired measurement.
 
     Args:

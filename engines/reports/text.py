@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from engines.failures import count as count  # noqa: PLC0414 - a report calls it beside the others, as text.count
 
@@ -85,3 +86,8 @@ def size(value: float | None) -> str:
 def left_out(count: int, most: int) -> str:
     """Return a note if a table shows only the first `most` of `count` rows."""
     return f"The first {most} of {count:,}; report.json has all." if count > most else ""
+
+
+def as_number(value: Any) -> float:
+    """Return a number of a JSON message, which may be a string; NaN if it is absent."""
+    return math.nan if value is None else float(value)
