@@ -234,8 +234,7 @@ def _send(
         status = client.request("PUT", url, body=chunks(), headers=headers).status
     except HTTPError:
         status = 0
-    if status not in {200, 412}:
-        on_bytes(-sent)
+    on_bytes(size - sent if status in {200, 412} else -sent)
     return status
 
 
