@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from services.cli.client import Connection
 
 PARALLEL_PARTS = 4
-ATTEMPTS = 4
-"""Rounds of sending the parts that have not arrived, before the upload is given up; it can be resumed later."""
+ATTEMPTS = 4  # rounds of sending the parts that have not arrived
 CHUNK_BYTES = 1 << 20
-AT_ONCE_BYTES = 1 << 30
-"""Larger files go in parts, because an interruption costs the whole request."""
+AT_ONCE_BYTES = 1 << 30  # larger files go in parts, because an interruption costs the whole request
 TIMEOUT_SECONDS = 60.0
 
 OnBytes = Callable[[int], None]
