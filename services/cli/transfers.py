@@ -194,9 +194,8 @@ def _send_at_once(client: urllib3.PoolManager, path: Path, upload: Upload, on_by
     """Send the whole file if the upload allows it and no part has arrived; False if the parts must be sent."""
     if not upload.HasField("direct") or upload.size_bytes > AT_ONCE_BYTES or any(p.received for p in upload.parts):
         return not upload.size_bytes
-    headers = dict(upload.direct.headers)
-    # 412: the same bytes were stored meanwhile.
-    return _send(client, path, 0, upload.size_bytes, upload.direct.url, headers, on_bytes) in {200, 412}
+    url, headers = upload.direct.url, dict(upload.direct.headers)
+    return _send(client, path, 0, upload.size_bytes, url, headers, on_bytes) in {200, 412}  # 412: it is stored already
 
 
 def _send_part(client: urllib3.PoolManager, path: Path, part: UploadPart, on_bytes: OnBytes) -> bool:
