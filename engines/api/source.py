@@ -16,6 +16,7 @@ from engines.api.test_data import dtypes_of, named_arrays
 from engines.failures import EngineFailure, invalid
 from engines.formats import FORMATS
 from engines.formats.detection import detect
+from engines.formats.protocol import ReadJob
 from engines.formats.pytorch import StateDict
 from engines.formats.reading import Reader, read_source, with_components, with_stated_inputs
 from engines.formats.source import Source
@@ -28,7 +29,6 @@ from engines.spec.information import apply_elements
 from engines.spec.request import ConversionRequest, WorkInput
 from engines.spec.source_files import ROOT
 from engines.spec.template import Component, Template
-from engines.tensors import Array
 from engines.tensors import input_shapes as shapes_of_inputs
 from engines.tensors.element import Shapes, TensorElement
 from engines.tensors.text import parse as parse_text
@@ -72,18 +72,11 @@ class GivenModel:
         self.conventions = {part: convention or Convention.flat(own) for part, own in names.items()}
         self.structures: dict[str, Any] = {}
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
+    def read(self, job: ReadJob) -> Source:
         """Read a component, as a `Reader`, and note the structure of its result."""
-        source = self._reader(request, component, workdir, arguments, onnx_path)
+        source = self._reader(job)
         if source.module is not None:
-            self.structures[component.name] = structure_of_call(source.module, to_tensors(arguments))
+            self.structures[job.component.name] = structure_of_call(source.module, to_tensors(job.arguments))
         return source
 
 
@@ -113,10 +106,8 @@ def given_module(module: torch.nn.Module, input_shapes: Any, device: Device, tes
     ]
     component = component.model_copy(update={"inputs": tuple(inputs)})
 
-    def reader(
-        _request: ConversionRequest, component: Component, _workdir: Path, arguments: Sequence[Array], path: Path
-    ) -> Source:
-        return module_source(network, component, arguments, path)
+    def reader(job: ReadJob) -> Source:
+        return module_source(network, job.component, job.arguments, job.onnx_path)
 
     name = str(getattr(module, "original_name", type(module).__name__))
     return GivenModel(_conversion(_IN_MEMORY, component, device, name), name, reader, convention)

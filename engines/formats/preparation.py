@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from engines.formats.protocol import ReadJob
 from engines.formats.reading import Reader, read_source, with_inputs
 from engines.formats.source import Source
 from engines.graph.execution import make_ready
@@ -112,7 +113,7 @@ def prepare(
     progress(0.05, f"{component.name}: reading the model")
     feed = samples.feeds[0]
     arguments = [preprocess(feed[given.name], given.preprocessing, network_dtype(given)) for given in component.inputs]
-    source = reader(request, component, workdir, arguments, scratch / "source.onnx")
+    source = reader(ReadJob(request, component, workdir, arguments, scratch / "source.onnx"))
     log.info("%s: read", component.name)
 
     def ready() -> Path:

@@ -7,6 +7,7 @@ model, is imported inside the methods that say so, and called in the sandboxed c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,25 @@ if TYPE_CHECKING:
 
 SourceForm = Literal["graph", "network", "saved_model"]
 """A form that a source offers to runtimes: an ONNX graph, a torch network, or native files."""
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """A component to read.
+
+    Attributes:
+        request: The conversion.
+        component: Which component, its inputs declared.
+        workdir: Where the request's files are.
+        arguments: One array per argument of the network, preprocessed.
+        onnx_path: Where the ONNX file goes when the source's graph is taken.
+    """
+
+    request: ConversionRequest
+    component: Component
+    workdir: Path
+    arguments: Sequence[Array]
+    onnx_path: Path
 
 
 class Format:
@@ -153,22 +173,8 @@ class Format:
 
         return Declared(component)
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
+    def read(self, job: ReadJob) -> Source:
         """Read a component. Runs code of the model: sandboxed.
-
-        Args:
-            request: The conversion.
-            component: Which component, its inputs declared.
-            workdir: Where the request's files are.
-            arguments: One array per argument of the network, preprocessed.
-            onnx_path: Where the ONNX file goes.
 
         Raises:
             EngineFailure: whatever the reader finds wrong.

@@ -7,19 +7,18 @@ from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason, invalid
 from engines.formats import format_of
+from engines.formats.protocol import ReadJob
 from engines.formats.source import Source
 from engines.spec.information import apply
 from engines.spec.open_axes import Declared, as_stated, settle
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
 from engines.spec.template import Component
-from engines.tensors import Array
 from engines.tensors.shapes import Shape
 from engines.tensors.signature import TensorSpec
 from engines.tensors.user_samples import shapes_in
 
-Reader = Callable[[ConversionRequest, Component, Path, Sequence[Array], Path], Source]
-"""Takes the request, the component, the work directory, one array per argument, and the path of the ONNX file."""
+Reader = Callable[[ReadJob], Source]
 
 
 def check_sources(request: ConversionRequest) -> None:
@@ -36,12 +35,9 @@ def check_sources(request: ConversionRequest) -> None:
             raise invalid(f"Component '{component.name}' is a state dict and has no architecture; name one.")
 
 
-def read_source(
-    request: ConversionRequest, component: Component, workdir: Path, arguments: Sequence[Array], onnx_path: Path
-) -> Source:
+def read_source(job: ReadJob) -> Source:
     """Read a component by its format, as `Format.read`."""
-    source_format = format_of(request.template.source_format)
-    return source_format.read(request, component, workdir, arguments, onnx_path)
+    return format_of(job.request.template.source_format).read(job)
 
 
 def with_inputs(request: ConversionRequest, component: Component, workdir: Path) -> Declared:

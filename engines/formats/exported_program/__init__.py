@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.files import ModelFiles
-from engines.formats.protocol import Format
+from engines.formats.protocol import Format, ReadJob
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
     from engines.spec.open_axes import Declared
     from engines.spec.request import ConversionRequest
     from engines.spec.template import Component
-    from engines.tensors import Array
 
 
 class ExportedProgram(Format):
@@ -28,30 +26,19 @@ class ExportedProgram(Format):
     endings = (".pt2",)
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether a file is such a program."""
         return files.look_like(self.words)
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        """Describe the program's tensors, operators and signature."""
         from engines.formats.exported_program.description import describe_exported_program
 
         return [describe_exported_program(folder / file, file)]
 
     def inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Declared:
-        """Return the inputs of the program."""
         from engines.formats.exported_program.reader import exported_program_inputs
 
         return exported_program_inputs(self.located(request, component, workdir), component)
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
-        """Load the program."""
+    def read(self, job: ReadJob) -> Source:
         from engines.formats.exported_program.reader import read_exported_program
 
-        return read_exported_program(self.located(request, component, workdir), component, arguments, onnx_path)
+        return read_exported_program(self.located(job.request, job.component, job.workdir), job)

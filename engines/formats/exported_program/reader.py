@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line, invalid
 from engines.formats.detection import check_format
+from engines.formats.protocol import ReadJob
 from engines.formats.source import Source
 from engines.formats.torch_export.module_source import module_source
 from engines.spec.open_axes import Declared
 from engines.spec.template import Component
-from engines.tensors import Array
 from engines.tensors.inputs import ComponentInput
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class _Leaf:
         return bool(self.name)
 
 
-def read_exported_program(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
+def read_exported_program(path: Path, job: ReadJob) -> Source:
     """Return a torch.export program as a source.
 
     Raises:
@@ -55,12 +55,13 @@ def read_exported_program(path: Path, component: Component, arguments: Sequence[
     """
     program = load_program(path)
     names = [leaf.name for leaf in _leaves(program) if leaf.is_tensor]
+    component = job.component
     if len(component.inputs) != len(names):
         raise invalid(
             f"Component '{component.name}' declares {len(component.inputs)} inputs; the program takes {len(names)}: "
             f"{', '.join(names)}."
         )
-    return module_source(_flat(program), component, arguments, onnx_path)
+    return module_source(_flat(program), component, job.arguments, job.onnx_path)
 
 
 def exported_program_inputs(path: Path, component: Component) -> Declared:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.files import ModelFiles
 from engines.formats.protobuf_marks import is_frozen_graph
-from engines.formats.protocol import Format
+from engines.formats.protocol import Format, ReadJob
 from engines.formats.tensorflow import PACKAGES
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
     from engines.spec.request import ConversionRequest
     from engines.spec.template import Component
-    from engines.tensors import Array
     from engines.tensors.signature import TensorSpec
 
 
@@ -30,30 +29,19 @@ class FrozenGraph(Format):
     open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether a file begins as a GraphDef."""
         return any(is_frozen_graph(path) for path in files.models if path.name != "saved_model.pb")
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        """Describe the graph."""
         from engines.formats.frozen_graph.description import describe_frozen_graph
 
         return [describe_frozen_graph(folder / file, file)]
 
     def graph_inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
-        """Return the placeholders, or the tensors that the component names."""
         from engines.formats.frozen_graph.description import placeholders
 
         return placeholders(self.located(request, component, workdir), component)
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
-        """Read the graph between the component's inputs and outputs."""
+    def read(self, job: ReadJob) -> Source:
         from engines.formats.frozen_graph.reader import read_frozen_graph
 
-        return read_frozen_graph(self.located(request, component, workdir), component, arguments, onnx_path)
+        return read_frozen_graph(self.located(job.request, job.component, job.workdir), job)

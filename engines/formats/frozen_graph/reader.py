@@ -13,30 +13,30 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.frozen_graph.description import inspect_graph, placeholders
 from engines.formats.protobuf_marks import is_text
+from engines.formats.protocol import ReadJob
 from engines.formats.source import Runner, Source, SourceGraph
 from engines.formats.tensorflow.graph import Graph
 from engines.formats.tensorflow.graph_ends import Ends, find_ends, node_of
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
-from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
 
-def read_frozen_graph(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
+def read_frozen_graph(path: Path, job: ReadJob) -> Source:
     """Read a frozen graph.
 
     Raises:
         EngineFailure: as `convert_graph`.
     """
-    inputs = network_inputs(component, {spec.name: spec for spec in placeholders(path, component)})
-    signature, runner = convert_graph(path, inputs, component.output_names, onnx_path)
-    runner(arguments)
-    baked = {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active}
-    return Source(signature, lambda: SourceGraph(onnx_path, "tf2onnx"), runner, None, baked)
+    inputs = network_inputs(job.component, {spec.name: spec for spec in placeholders(path, job.component)})
+    signature, runner = convert_graph(path, inputs, job.component.output_names, job.onnx_path)
+    runner(job.arguments)
+    baked = {given.name: given.preprocessing for given in job.component.inputs if given.preprocessing.active}
+    return Source(signature, lambda: SourceGraph(job.onnx_path, "tf2onnx"), runner, None, baked)
 
 
 def convert_graph(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.files import ModelFiles
-from engines.formats.protocol import Format
+from engines.formats.protocol import Format, ReadJob
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
     from engines.spec.open_axes import Declared
     from engines.spec.request import ConversionRequest
     from engines.spec.template import Component
-    from engines.tensors import Array
 
 _TELLING = frozenset({"model_type", "architectures", "auto_map", "_class_name"})
 
@@ -31,39 +29,27 @@ class HuggingFace(Format):
     packages = ("transformers", "diffusers", "safetensors")
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether a configuration is one of transformers or diffusers."""
         return "_class_name" in files.keys_of("model_index.json") or bool(files.keys_of("config.json") & _TELLING)
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        """Describe the model, or each model of the pipeline."""
         from engines.formats.huggingface.description import describe_huggingface
 
         return describe_huggingface(folder)
 
     def components(self, request: ConversionRequest, workdir: Path) -> tuple[Component, ...]:
-        """Return the parts of a pipeline, encoder and decoder, or the template's component."""
         from engines.formats.huggingface.reader import huggingface_components
 
         only = request.template.components[0]
         return huggingface_components(self.located(request, only, workdir), only)
 
     def inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Declared:
-        """Return the inputs of the model's task."""
         from engines.formats.huggingface.reader import huggingface_inputs
 
         return huggingface_inputs(self.located(request, component, workdir), component)
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
-        """Load the model with its weights."""
+    def read(self, job: ReadJob) -> Source:
         from engines.formats.huggingface.reader import read_huggingface
         from engines.spec.source_files import ROOT
 
-        folder = self.located(request, component, workdir)
-        return read_huggingface(folder, workdir / ROOT, component, arguments, onnx_path)
+        folder = self.located(job.request, job.component, job.workdir)
+        return read_huggingface(folder, job.workdir / ROOT, job.component, job.arguments, job.onnx_path)

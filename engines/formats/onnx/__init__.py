@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.files import ModelFiles
 from engines.formats.protobuf_marks import is_onnx
-from engines.formats.protocol import Format
+from engines.formats.protocol import Format, ReadJob
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
     from engines.spec.request import ConversionRequest
     from engines.spec.template import Component
-    from engines.tensors import Array
     from engines.tensors.signature import TensorSpec
 
 
@@ -30,11 +29,9 @@ class Onnx(Format):
     open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether a file begins as a ModelProto."""
         return any(is_onnx(path) for path in files.ending(".onnx") or files.models)
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        """Describe the graph."""
         from engines.formats.onnx.description import describe_onnx
 
         return [describe_onnx(folder / file, file)]
@@ -51,20 +48,11 @@ class Onnx(Format):
         return external_files(load_model(path, weights=False), path)
 
     def graph_inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
-        """Return the graph's inputs."""
         from engines.formats.onnx.reader import stated_inputs
 
         return stated_inputs(self.located(request, component, workdir), request.tensor_information)
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
-        """Read the graph, its external data with it."""
+    def read(self, job: ReadJob) -> Source:
         from engines.formats.onnx.reader import read_onnx
 
-        return read_onnx(self.located(request, component, workdir), component, arguments, onnx_path)
+        return read_onnx(self.located(job.request, job.component, job.workdir), job)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.protocol import ReadJob
 from engines.formats.source import Source, SourceGraph
 from engines.graph.hygiene import check, external_files, load_model
 from engines.graph.interface import refuse_empty_inputs, signature_of
@@ -18,7 +19,6 @@ from engines.graph.versions import OLDEST_OPSET, is_old, lower_versions, moderni
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.declared_inputs import check_declared
 from engines.spec.information import names_in
-from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 
@@ -38,7 +38,7 @@ def stated_inputs(path: Path, tensor_information: str) -> Sequence[TensorSpec]:
     return signature_of(model).inputs
 
 
-def read_onnx(original: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
+def read_onnx(original: Path, job: ReadJob) -> Source:
     """Read an ONNX file, its external data with it.
 
     An input that has a default stays an input if the component declares it. Else it becomes a constant, which a warning
@@ -49,36 +49,36 @@ def read_onnx(original: Path, component: Component, arguments: Sequence[Array], 
             that cannot be computed; UNSUPPORTED_OPERATOR for operators that ONNX Runtime does not have.
     """
     model = load_model(original, weights=False)
-    declared = [given.name for given in component.inputs]
+    declared = [given.name for given in job.component.inputs]
     frozen = [name for name in defaults(model) if name not in declared]
     named = [output.name for output in model.graph.output]
     changed = _adapt(model, declared)
     signature = signature_of(model)
-    check_declared(component, signature)
+    check_declared(job.component, signature)
     _refuse_unread(signature)
     check(model)
     if changed:
-        _rewrite(original, onnx_path, declared)
+        _rewrite(original, job.onnx_path, declared)
     else:
-        shutil.copyfile(original, onnx_path)
+        shutil.copyfile(original, job.onnx_path)
     for name in external_files(model, original):
-        (onnx_path.parent / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original.parent / name, onnx_path.parent / name)
-    reference = _reference(onnx_path, original.name, old=is_old(model))
-    ordered = [next(spec for spec in signature.inputs if spec.name == given.name) for given in component.inputs]
+        (job.onnx_path.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original.parent / name, job.onnx_path.parent / name)
+    reference = _reference(job.onnx_path, original.name, old=is_old(model))
+    ordered = [next(spec for spec in signature.inputs if spec.name == given.name) for given in job.component.inputs]
 
     def runner(values: Sequence[Array]) -> list[Array]:
         feed = {spec.name: value for spec, value in zip(ordered, values, strict=True)}
         return list(reference.run(feed).values())
 
-    runner(arguments)
-    graph = SourceGraph(onnx_path, "the ONNX file itself")
+    runner(job.arguments)
+    graph = SourceGraph(job.onnx_path, "the ONNX file itself")
     return Source(
         Signature(tuple(ordered), signature.outputs),
         lambda: graph,
         runner,
         None,
-        {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
+        {given.name: given.preprocessing for given in job.component.inputs if given.preprocessing.active},
         notes=(*_frozen(frozen), *_renamed(named, [output.name for output in model.graph.output])),
     )
 

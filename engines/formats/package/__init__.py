@@ -17,5 +17,4 @@ class Package(Format):
     convertible = False
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether there is a manifest."""
         return files.keys_of("manifest.json") >= {"schema_version", "components"}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.files import ModelFiles
-from engines.formats.protocol import Format
+from engines.formats.protocol import Format, ReadJob
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
-    from engines.spec.request import ConversionRequest
-    from engines.spec.template import Component
-    from engines.tensors import Array
 
 _LEGACY_MAGIC = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 
@@ -30,38 +26,28 @@ class StateDict(Format):
     weights_only = True
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether a file is one of `torch.save`, of the zip archives or of the pickles before torch 1.6."""
         return files.look_like("a file of torch.save") or any(map(_is_legacy, files.models))
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        """Describe each state dict of the checkpoint."""
         from engines.formats.pytorch.description import describe_pth
 
         return describe_pth(folder / file, file)
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
-        """Build the network by its architecture, and load the weights into it."""
+    def read(self, job: ReadJob) -> Source:
         from engines.formats.pytorch.reader import PytorchSource, read_state_dict
         from engines.spec.source_files import file_inside
 
-        architecture = request.architectures[component.name]
+        architecture = job.request.architectures[job.component.name]
         source = PytorchSource(
-            checkpoint=self.located(request, component, workdir),
-            architecture=file_inside(workdir, architecture.source_path),
+            checkpoint=self.located(job.request, job.component, job.workdir),
+            architecture=file_inside(job.workdir, architecture.source_path),
             class_name=architecture.class_name,
             config=architecture.config,
-            state_dict_key=component.state_dict_key,
-            num_classes=component.num_classes,
-            component=component.name,
+            state_dict_key=job.component.state_dict_key,
+            num_classes=job.component.num_classes,
+            component=job.component.name,
         )
-        return read_state_dict(source, component, arguments, onnx_path)
+        return read_state_dict(source, job.component, job.arguments, job.onnx_path)
 
 
 def _is_legacy(path: Path) -> bool:

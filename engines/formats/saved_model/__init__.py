@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.files import ModelFiles
 from engines.formats.protobuf_marks import is_saved_model
-from engines.formats.protocol import Format
+from engines.formats.protocol import Format, ReadJob
 from engines.formats.tensorflow import PACKAGES
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
     from engines.spec.request import ConversionRequest
     from engines.spec.template import Component
-    from engines.tensors import Array
     from engines.tensors.signature import TensorSpec
 
 
@@ -31,32 +30,21 @@ class SavedModel(Format):
     open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether the folder has the file of a SavedModel, binary or text."""
         binary = files.named("saved_model.pb")
         return files.named("saved_model.pbtxt") is not None or (binary is not None and is_saved_model(binary))
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        """Describe the graph, and the signature that is served."""
         from engines.formats.saved_model.description import describe_saved_model
 
         return [describe_saved_model(folder)]
 
     def graph_inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Sequence[TensorSpec]:
-        """Return the inputs of the component's signature."""
         from engines.formats.saved_model.description import choose_signature, inspect_saved_model
 
         model = inspect_saved_model(self.located(request, component, workdir))
         return model.signatures[choose_signature(model, component.state_dict_key)][0]
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
-        """Read the signature that the component's `state_dict_key` names, else `serving_default`."""
+    def read(self, job: ReadJob) -> Source:
         from engines.formats.saved_model.reader import read_saved_model
 
-        return read_saved_model(self.located(request, component, workdir), component, arguments, onnx_path)
+        return read_saved_model(self.located(job.request, job.component, job.workdir), job)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.protocol import ReadJob
 from engines.formats.saved_model.description import choose_signature, inspect_saved_model, model_file
 from engines.formats.source import Runner, Source, SourceGraph
 from engines.formats.tensorflow.graph import Graph, SavedModel
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
-from engines.spec.template import Component
 from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
 
@@ -28,25 +28,25 @@ log = logging.getLogger(__name__)
 _ASSIGNED = re.compile(r"node (\S*Assign\w*VariableOp\w*) .*incompatible with expected resource")
 
 
-def read_saved_model(folder: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
+def read_saved_model(folder: Path, job: ReadJob) -> Source:
     """Read a SavedModel: the signature that the component's `state_dict_key` names, else `serving_default`.
 
     Raises:
         EngineFailure: As `inspect_saved_model`, `choose_signature` and `read_signature`.
     """
     model = inspect_saved_model(folder)
-    names = [given.name for given in component.inputs]
-    key = choose_signature(model, component.state_dict_key, names)
-    inputs = network_inputs(component, {spec.name: spec for spec in model.signatures[key][0]})
-    signature, runner = read_signature(folder, model, key, inputs, component.output_names, onnx_path=onnx_path)
-    runner(arguments)
-    keys = component.output_names or tuple(spec.name for spec in model.signatures[key][1])
+    names = [given.name for given in job.component.inputs]
+    key = choose_signature(model, job.component.state_dict_key, names)
+    inputs = network_inputs(job.component, {spec.name: spec for spec in model.signatures[key][0]})
+    signature, runner = read_signature(folder, model, key, inputs, job.component.output_names, onnx_path=job.onnx_path)
+    runner(job.arguments)
+    keys = job.component.output_names or tuple(spec.name for spec in model.signatures[key][1])
     return Source(
         signature,
-        lambda: SourceGraph(onnx_path, f"tf2onnx, signature '{key}'"),
+        lambda: SourceGraph(job.onnx_path, f"tf2onnx, signature '{key}'"),
         runner,
         None,
-        {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
+        {given.name: given.preprocessing for given in job.component.inputs if given.preprocessing.active},
         files={"saved_model": folder},
         notes=tuple(
             f"The output '{output}' has the name of an input; in the package it is '{name}'."

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.files import ModelFiles
-from engines.formats.protocol import Format
+from engines.formats.protocol import Format, ReadJob
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
     from engines.spec.open_axes import Declared
     from engines.spec.request import ConversionRequest
     from engines.spec.template import Component
-    from engines.tensors import Array
 
 
 class TorchScript(Format):
@@ -29,17 +28,14 @@ class TorchScript(Format):
     forms = frozenset({"graph", "network"})
 
     def matches(self, files: ModelFiles) -> bool:
-        """Return whether a file is such an archive."""
         return files.look_like(self.words)
 
     def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        """Describe the tensors, and the calls in the code."""
         from engines.formats.torchscript.description import describe_torchscript
 
         return [describe_torchscript(folder / file, file)]
 
     def arguments(self, path: Path) -> Sequence[str]:
-        """Return the arguments of `forward`."""
         from engines.formats.torchscript.reader import load_torchscript, script_arguments
 
         return list(script_arguments(load_torchscript(path).script))
@@ -53,20 +49,11 @@ class TorchScript(Format):
         return in_order_of_forward(self.located(request, component, workdir), component)
 
     def inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Declared:
-        """Refuse: an archive states no shapes."""
         from engines.formats.torchscript.reader import undeclared
 
         raise undeclared(self.arguments(self.located(request, component, workdir)), component)
 
-    def read(
-        self,
-        request: ConversionRequest,
-        component: Component,
-        workdir: Path,
-        arguments: Sequence[Array],
-        onnx_path: Path,
-    ) -> Source:
-        """Load the archive."""
+    def read(self, job: ReadJob) -> Source:
         from engines.formats.torchscript.reader import read_torchscript
 
-        return read_torchscript(self.located(request, component, workdir), component, arguments, onnx_path)
+        return read_torchscript(self.located(job.request, job.component, job.workdir), job)

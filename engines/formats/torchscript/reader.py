@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line, invalid
 from engines.formats.detection import check_format
+from engines.formats.protocol import ReadJob
 from engines.formats.source import Source
 from engines.formats.torch_export.module_source import module_source
 from engines.spec.template import Component
-from engines.tensors import Array
 from engines.tensors.text import parse
 from engines.tensors.tree import is_positional
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def read_torchscript(path: Path, component: Component, arguments: Sequence[Array], onnx_path: Path) -> Source:
+def read_torchscript(path: Path, job: ReadJob) -> Source:
     """Return a TorchScript archive as a source.
 
     Raises:
@@ -30,8 +30,8 @@ def read_torchscript(path: Path, component: Component, arguments: Sequence[Array
             `forward`; as `module_source`.
     """
     network = load_torchscript(path)
-    _check_inputs(network, component)
-    return module_source(network, component, arguments, onnx_path)
+    _check_inputs(network, job.component)
+    return module_source(network, job.component, job.arguments, job.onnx_path)
 
 
 def load_torchscript(path: Path) -> torch.nn.Module:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.protocol import ReadJob
 from engines.formats.reading import read_source, with_inputs
 from engines.formats.source import Source
 from engines.formats.tensorflow.messages_pb2 import DataType, SavedModel
@@ -47,7 +48,7 @@ def _read(model: Path, workdir: Path, feed: Sequence[np.ndarray[Any, Any]], **co
     }
     request = ConversionRequest.parse({"inputs": [{"path": path} for path in files], "template": template})
     declared = with_inputs(request, request.template.components[0], workdir).component
-    return read_source(request, declared, workdir, feed, workdir / "m.onnx")
+    return read_source(ReadJob(request, declared, workdir, feed, workdir / "m.onnx"))
 
 
 def _agree(source: Source, feed: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:

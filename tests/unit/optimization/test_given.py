@@ -12,6 +12,7 @@ from engines import optimize
 from engines.api.source import GivenModel, given_module, given_path
 from engines.api.structure import Leaf, Node
 from engines.failures import EngineFailure
+from engines.formats.protocol import ReadJob
 from engines.spec.devices import load_catalog
 from tests.unit.optimization.test_optimize import failure_of
 
@@ -49,7 +50,7 @@ def read(given: GivenModel, folder: Path, *arguments: np.ndarray[Any, Any]) -> A
     """Return the structure that is found when the model is read."""
     component = given.conversion.template.components[0]
     (folder / "read").mkdir()
-    given.read(given.conversion, component, folder, arguments, folder / "read" / "source.onnx")
+    given.read(ReadJob(given.conversion, component, folder, arguments, folder / "read" / "source.onnx"))
     return given.structures["model"]
 
 
