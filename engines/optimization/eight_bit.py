@@ -11,7 +11,7 @@ from engines.quantization.recipes import (
     Recipe,
     kept_recipe,
     open_settings,
-    static_recipes,
+    promising_recipes,
     wider_recipes,
 )
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
@@ -81,6 +81,6 @@ def offered_recipes(model: Any, specs: Sequence[FormSpec], *, is_quantized: bool
     if is_quantized:
         return Recipes([kept_recipe(each) for each in settings.values()], ())
     return Recipes(
-        [recipe for each in settings.values() for recipe in static_recipes(each)],
+        [recipe for each in settings.values() for recipe in promising_recipes(each)],
         [recipe for each in settings.values() for recipe in wider_recipes(each)],
     )

@@ -91,6 +91,12 @@ def static_recipes(settings: Settings) -> list[Recipe]:
     return [Recipe(each, settings) for each in quantizers]
 
 
+def promising_recipes(settings: Settings) -> list[Recipe]:
+    """Return the ways to quantize statically, first the one that wins most often: NNCF if the runtime takes an IR."""
+    found = static_recipes(settings)
+    return found if _integers(settings.runtime).form == GRAPH else found[::-1]
+
+
 def wider_recipes(settings: Settings, *, method_is_open: bool = True) -> list[Recipe]:
     """Return static recipes with wider ranges, as far as nobody chose them.
 

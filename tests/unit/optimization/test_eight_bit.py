@@ -21,6 +21,7 @@ def test_every_way_to_quantize_is_a_candidate_and_runtimes_take_turns() -> None:
     found = recipes.put_into(specs)
     assert (found[0], found[-1]) == (DEFAULT, BOUND)  # the quantizer of the last is that which proves best
     assert [spec.runtime for spec in found[1:-1]] == ["openvino", "onnxruntime"] * 3
+    assert found[1].quantizer.startswith("nncf on OpenVINO IR")  # which wins most often there
     assert len(set(found)) == len(found)
     assert {spec.quantizer for spec in found[1:-1]} <= {recipe.name for recipe in recipes.all}
     assert {spec.runtime for spec in recipes.otherwise} == {"openvino", "onnxruntime"}
