@@ -47,13 +47,13 @@ def check_goal(device: str, precision: str) -> None:
 
 
 def check_engines(version: str) -> str:
-    """Return the version of the engines that are installed; refuse a request for another one.
+    """Return the version of the engines that are installed, empty if it is unknown; refuse a request for another one.
 
     Raises:
         InvalidField: TOOLCHAIN_UNAVAILABLE, with the field `engine_version`.
     """
     installed = version_of("lathe")
-    if version not in {"", installed}:
+    if installed and version not in {"", installed}:
         raise InvalidField(
             "engine_version",
             f"there is no version '{version}' of the engines here; there is: {installed}",

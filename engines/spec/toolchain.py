@@ -44,9 +44,12 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def version_of(package: str) -> str:
-    """Return the version of an installed distribution; empty if it is not installed."""
+    """Return the version of an installed distribution; empty if it is not installed, or its files are out of reach.
+
+    A sandboxed child cannot read what pip leaves in the folder of an editable install.
+    """
     try:
-        return importlib.metadata.version(package)
+        return importlib.metadata.version(package) or ""
     except importlib.metadata.PackageNotFoundError:
         return ""
 

@@ -198,7 +198,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 def test_a_search_that_cannot_be_makes_no_task(desk: Desk, sources: Sources, what: str) -> None:
     spec, field, said = REFUSED[what]
     found = refused(lambda: create(desk, sources.good, **spec))
-    assert (found.code, found.reason) == ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
+    reason = "UNKNOWN_DEVICE" if field == "device" else "INVALID_ARGUMENT"
+    assert (found.code, found.reason) == ("INVALID_ARGUMENT", reason)
     assert found.fields == (f"task.spec.{field}",)
     for words in said:
         assert words in found.message

@@ -103,3 +103,9 @@ def test_services_answer_with_the_field_of_the_request() -> None:
         raise InvalidField("name", "it is empty").under("components.net")
     assert plain.value.message == "template.components.net.name: it is empty"
     assert plain.value.reason == "INVALID_ARGUMENT"
+
+
+def test_any_version_of_the_engines_is_accepted_if_theirs_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda package: None)  # as it does for unreadable metadata
+    assert version_of("lathe") == ""
+    assert check_engines("0.1.0") == ""
