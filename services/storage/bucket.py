@@ -60,7 +60,7 @@ class Bucket:
         """Return the bucket that the settings name; the same one, with its client, for equal settings."""
         secret = settings.s3_secret_key.get_secret_value()
         signer = Signer(settings.s3_bucket, settings.s3_region, settings.s3_access_key, secret)
-        return _bucket(signer, settings.s3_endpoint, settings.s3_public_endpoint)
+        return _bucket(signer, settings.s3_endpoint.rstrip("/"), settings.s3_public_endpoint.rstrip("/"))
 
     @cached_property
     def client(self) -> Minio:
@@ -156,7 +156,8 @@ class Bucket:
         return found
 
     def _send(self, request: SignedPut, body: Body) -> urllib3.BaseHTTPResponse:
-        retries = None if isinstance(body, bytes) else False  # a stream cannot be sent twice
+        # Bytes and files are sent again from where they began; a stream cannot be.
+        retries = None if isinstance(body, bytes) or hasattr(body, "seek") else False
         return self._http.request("PUT", request.url, body=body, headers=request.headers, retries=retries)
 
     def _probed(self, client: Minio) -> tuple[str, ...] | None:

@@ -31,6 +31,8 @@ class Rules:
     refuses_unsigned: bool = False
     # MinIO takes a signed header that is missing from the query.
     looks_into_query: bool = True
+    # So many PUTs are answered with 503 first.
+    failures: int = 0
 
 
 MINIO = Rules()
@@ -42,7 +44,11 @@ UNGUARDED = Rules(looks_into_query=False)
 @contextmanager
 def front(settings: Settings, rules: Rules) -> Iterator[Settings]:
     """Serve a front before the store of `settings`; yield settings that name it."""
-    handler = type("Handler", (_Handler,), {"settings": settings, "rules": rules, "http": urllib3.PoolManager()})
+    handler = type(
+        "Handler",
+        (_Handler,),
+        {"settings": settings, "rules": rules, "failures": [rules.failures], "http": urllib3.PoolManager()},
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -57,12 +63,16 @@ def front(settings: Settings, rules: Rules) -> Iterator[Settings]:
 class _Handler(BaseHTTPRequestHandler):
     settings: Settings
     rules: Rules
+    failures: list[int]
     http: urllib3.PoolManager
     protocol_version = "HTTP/1.1"
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        if "authorization" not in self.headers:
+        if self.failures[0]:
+            self.failures[0] -= 1
+            self._refuse(503, "SlowDown")
+        elif "authorization" not in self.headers:
             self.path = self.path.partition("?")[0]  # a presigned URL, whose signature no test is about
             self._pass_on(body)
         elif not self._signature_matches():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.storage import ContentStore, MeteredStore, S3ContentStore, hash_by
 from services.storage.bucket import Bucket
 from services.storage.s3_store import content_key
 from tests.integration.storage.conftest import names_in, random_bytes, until
+from tests.integration.storage.front import MINIO, front
 
 HOUR = timedelta(hours=1)
 
@@ -161,3 +163,17 @@ async def test_a_metered_store_is_a_store(store: S3ContentStore, tmp_path: Path)
     with pytest.raises(LatheError):
         await metered.read(hash_bytes(random_bytes(5)))
     assert value("seconds_count", operation="fetch", outcome="not_found") == failures + 1
+
+
+async def test_a_slash_at_the_end_of_an_address_changes_nothing(storage_settings: Settings) -> None:
+    slashed = storage_settings.model_copy(update={"s3_endpoint": f"{storage_settings.s3_endpoint}/"})
+    digest = await S3ContentStore(slashed).put_bytes(random_bytes(9))
+    assert await S3ContentStore(storage_settings).exists(digest)
+
+
+async def test_a_file_is_sent_again_after_the_store_failed_once(storage_settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(random_bytes(3 << 20))
+    with front(storage_settings, replace(MINIO, failures=1)) as settings:
+        digest = await S3ContentStore(settings).put_file(path)
+    assert await S3ContentStore(storage_settings).read(digest) == path.read_bytes()
