@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli.client import connect
+from services.cli.exit_codes import ExitCode
+from services.cli.failures import CliError
 from services.cli.formats import format_of
 from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
@@ -113,6 +115,8 @@ def push(
     with connect() as connection:
         if create_model:
             ensure_model(connection, model)
+        else:
+            _require_model(connection, model)
         version = ModelVersion(
             format=ModelFormat.Value(chosen),
             files=upload_files(connection, files),
@@ -175,7 +179,7 @@ def download(
     with connect() as connection:
         found = connection.models.GetModelVersion(GetModelVersionRequest(name=version_name(version)))
         download_files(connection, found.files, directory)
-    note(f"{len(found.files)} files in {directory}")
+    note(f"{len(found.files)} file{'' if len(found.files) == 1 else 's'} in {directory}")
 
 
 @models.command("update")
@@ -212,6 +216,20 @@ def delete(
         else:
             connection.models.DeleteModel(DeleteModelRequest(name=model_name(name), force=force))
     note(f"deleted {name}")
+
+
+def _require_model(connection: Connection, model: str) -> None:
+    """Refuse a model that does not exist, before anything is uploaded for it."""
+    import grpc
+    from lathe.registry.v1.model_service_pb2 import GetModelRequest
+
+    try:
+        connection.models.GetModel(GetModelRequest(name=model_name(model)))
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.NOT_FOUND:
+            raise
+        message = f"There is no model named '{model}'. Add --create to create it."
+        raise CliError(message, ExitCode.NOT_FOUND) from error
 
 
 def ensure_model(connection: Connection, model: str) -> None:

@@ -227,7 +227,7 @@ TASKS: list[Column[Any]] = [
 TASK_LIST: list[Column[Any]] = [
     *(column for column in TASKS if column.header in {"task", "kind", "state"}),
     Column("name", lambda task: plain(task.display_name)),
-    Column("stands", lambda task: plain(made(task) or doing(task))),
+    Column("details", lambda task: plain(made(task) or doing(task))),
 ]
 
 

@@ -85,7 +85,7 @@ def _built_in(wanted: RecipeRequest, source: ModelVersion) -> str:
     for field in ("device", "runtime"):
         if not getattr(wanted, field):
             raise invalid_argument(
-                f"task.spec.{field}", f"'{source.name}' is not a package, which would bring its {field}: set it here"
+                f"task.spec.{field}", f"'{source.name}' is not a package, so nothing names its {field}: set it here"
             )
     device = load_catalog().devices.get(wanted.device)
     if device is None or wanted.runtime not in device.buildable_runtimes:

@@ -106,6 +106,16 @@ def test_what_is_referred_to_is_not_deleted(desk: Desk) -> None:
     assert desk.suite.json("models", "get", "tiny/1")
 
 
+def test_nothing_is_uploaded_for_a_model_that_does_not_exist(desk: Desk) -> None:
+    stored = desk.keys("cas/")
+    file = desk.weights[0].with_name("unseen.pth")
+    file.write_bytes(b"never uploaded")
+    done = desk.suite.lathe("models", "push", "unmade", str(file), "--format", "PTH", check=False)
+    assert done.returncode == 3
+    assert "Add --create" in done.stderr
+    assert desk.keys("cas/") == stored
+
+
 def test_pushing_the_same_file_again_sends_no_bytes(desk: Desk) -> None:
     stored = desk.keys("cas/")
     desk.suite.json("models", "push", "copies", str(desk.weights[0]), "--create", "--architecture", "tinynet")

@@ -83,7 +83,7 @@ def undeclared(arguments: Sequence[str], component: Component) -> EngineFailure:
         FailureReason.INVALID_SPEC,
         f"A TorchScript archive does not keep the shapes of its inputs, and component '{component.name}' declares "
         f"none: declare {', '.join(arguments) or 'them'}, with shape and dtype, in this order.",
-        suggested_fix="Say them in the template's component, or as tensor information, by name or by position: "
+        suggested_fix="Declare them in the template's component, or as tensor information, by name or by position: "
         f"{arguments[0] if arguments else 'input_0'}:float(1*3*224*224).",
     )
 
