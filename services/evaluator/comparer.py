@@ -20,7 +20,7 @@ from services.platform.failures import ChildWork
 from services.storage import ContentStore
 
 ENTRY = "engines.api.comparison:run"
-# A caller waits for the answer, so that it has to come within minutes.
+# A caller waits for the answer, so it has to come within minutes.
 LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=120)
 # Children that may compare at the same time, so that a long one does not keep the short ones waiting: each may take the
 # whole memory limit.
@@ -40,7 +40,7 @@ class Comparer:
     """Compares, a few at a time, each in its own sandboxed process."""
 
     def __init__(self, store: ContentStore, slots: int = SLOTS, patience: float = PATIENCE_SECONDS) -> None:
-        """Compare up to `slots` at a time; who waits for one longer than `patience` seconds is refused."""
+        """Compare up to `slots` at a time; refuse a caller that would wait longer than `patience` seconds."""
         self._store = store
         self._slots = asyncio.Semaphore(slots)
         self._slot_count = slots

@@ -50,7 +50,7 @@ class Groups:
         self._store: ResourceStore[OptimizationTaskGroup] = ResourceStore(database, KIND)
 
     async def create(self, request: CreateOptimizationTaskGroupRequest) -> OptimizationTaskGroup:
-        """Create a task for each version, and the group; a version that has no task stands with the error.
+        """Create a task for each version, and the group; a version whose task is refused is listed with the error.
 
         Raises:
             LatheError: INVALID_ARGUMENT for what is wrong for every version; UNAVAILABLE if a server does not

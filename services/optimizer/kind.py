@@ -99,7 +99,7 @@ class OptimizationKind:
         )
         source, own = await self._sources.original(found)
         require_the_source_itself(found.model_version, source)
-        # The runtime in the template is that by which the source is read; the search tries every one.
+        # The template's runtime only says how the source is read; the search tries every runtime.
         recipe = RecipeRequest(spec.template, spec.device, graph_runtime(device))
         template = await self._recipes.resolve(recipe, source, own)
         check_inputs(template, description_of(found), text, has_samples=has_samples, max_batch=asked.max_batch)
@@ -159,7 +159,7 @@ class OptimizationKind:
         return unsaved(original.result) if original.result.files else await self.complete(task, outcome)
 
     async def _choose(self, work: OptimizationWork, asked: OptimizationSpec) -> None:
-        """Have the items of the dataset chosen, and see that the arrays which the specification names are stored."""
+        """Have the items of the dataset chosen, and check that the arrays that the specification names are stored."""
         if asked.HasField("calibration_samples"):
             await self._sources.require_stored(asked.calibration_samples, "calibration samples")
         if asked.HasField("test_data"):

@@ -1,4 +1,4 @@
-"""How the members of groups stand, read from their tasks."""
+"""The states of the members of groups, read from their tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.tasks.api.ledger import Ledger
 from services.tasks.state.machine import OPEN
 from services.tasks.state.rows import TaskRow
 
-# Results are long, and of each only some figures are kept: so many are in memory at once.
+# Results are long, and only a few figures of each are kept: this many are in memory at once.
 _TASKS_AT_ONCE = 200
 _ERROR_CHARACTERS = 500
 _DELETED = "The task was deleted."
@@ -57,7 +57,7 @@ class Members:
 
 
 def state_of(members: Sequence[GroupMember]) -> GroupState.ValueType:
-    """Return how members stand together; those whose task was deleted, or never was, did not succeed."""
+    """Return the state of all members together; one whose task was deleted or never created did not succeed."""
     states = [member.state for member in members]
     if any(state in OPEN for state in states):
         return IN_PROGRESS

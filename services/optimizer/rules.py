@@ -20,7 +20,7 @@ from services.tasks.kind import check_memory
 
 DEFAULT_LOCATION = "optimized"
 JUDGED_SAMPLES = 1000
-"""Samples of a dataset on which each form that gets so far is judged."""
+"""Samples of a dataset on which each form that reaches this stage is judged."""
 
 RECORD_FILE = "record.json"
 """Record of a search: among the outputs of the task that made it, and among the inputs of the next."""

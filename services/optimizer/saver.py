@@ -36,7 +36,7 @@ SOURCE_FOLDER = "source"
 
 
 class Saver:
-    """Saves the results of tasks. Every step can be repeated: an interrupted call is made good by the next."""
+    """Saves the results of tasks. Every step can be repeated: the next call completes an interrupted one."""
 
     def __init__(self, platform: Platform, engine: TaskEngine) -> None:
         registry = platform.channel("registry")

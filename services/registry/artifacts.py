@@ -166,7 +166,7 @@ class Artifacts:
         await self._uploads.abort(str(row["uid"]))
 
     async def _verify(self, row: Record, digest: Digest) -> None:
-        """Verify and store what has arrived; write down from time to time how far that is."""
+        """Verify and store what has arrived; record the progress from time to time."""
         verified = 0
 
         def count(more: int) -> None:

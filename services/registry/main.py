@@ -37,7 +37,7 @@ HOUSEKEEPING_SECONDS = 600.0
 
 
 async def build(platform: Platform) -> ServiceParts:
-    """Put the registry together."""
+    """Return the parts of the registry."""
     database, content = platform.database, platform.cas
     blobs = Blobs(database, content)
     artifacts = Artifacts(database, content, Uploads(platform.settings), blobs)

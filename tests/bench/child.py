@@ -62,7 +62,7 @@ class Peak:
 
 
 def run(entry: str, request: dict[str, Any], workdir: Path, preload: Sequence[str], timeout_seconds: float) -> Measured:
-    """Do one job in a child. Raises EngineFailure as the entry does, or where it takes too long."""
+    """Do one job in a child. Raises EngineFailure as the entry does, or if it takes too long."""
     return asyncio.run(_run(entry, request, workdir, preload, Limits(16 << 30, timeout_seconds)))
 
 

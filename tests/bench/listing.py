@@ -135,7 +135,7 @@ def _registry(folder: Path, rows: int) -> Iterator[str]:
 
 
 async def _measure(address: str, calls: int) -> None:
-    """Ask every query, and print its times. Pages follow each other where there are more."""
+    """Ask every query, and print its times. Pages follow each other if there are more."""
     print(f"| page of {PAGE} | p50 ms | p99 ms | goal {GOAL_MS:.0f} ms |\n|---|---:|---:|---|")
     async with grpc.aio.insecure_channel(address) as channel:
         stub = ModelServiceStub(channel)

@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
-    parser.add_argument("--samples", type=int, help="calibration samples; by model where not given")
+    parser.add_argument("--samples", type=int, help="calibration samples; by model if not given")
     parser.add_argument("--timeout", type=float, default=600.0, help="longest time of one row, in seconds")
     options = parser.parse_args()
     print(f"{child.cores()} cores of {hardware()}\n\n| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)

@@ -1,4 +1,4 @@
-"""Calls to the suite as other programs make them: `buf curl`, and the stubs where an error's details are looked at."""
+"""Calls to the suite as other programs make them: `buf curl`, and by the stubs to look at an error's details."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Desk:
         return next(each.pid for each in endpoints.parts if each.name == part)
 
     def push(self, name: str, file: Path, class_name: str = "TinyNet", **version: Any) -> str:
-        """Add a version of a model, which is created where it is missing, and return its name."""
+        """Add a version of a model, which is created if it is missing, and return its name."""
         from services.cli.models import ensure_model
 
         ensure_model(self.rpc, name)

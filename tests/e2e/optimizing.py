@@ -23,7 +23,7 @@ HUGE = (1024, 1024, 1024, 2)
 
 
 def create(desk: Desk, version: str, **spec: Any) -> optimizer.OptimizationTask:
-    """Create a search, of one second where nothing else is said."""
+    """Create a search, of one second unless something else is said."""
     values: dict[str, Any] = {"device": DEVICE, "search_budget_seconds": 1, "seed": 3, **spec}
     filled = optimizer.OptimizationSpec(model_version=version, **values)
     request = optimizer.CreateOptimizationTaskRequest(task=optimizer.OptimizationTask(spec=filled))
@@ -112,7 +112,7 @@ def write_bad_sources(folder: Path) -> None:
 
 
 def _weights(location: str = "") -> onnx.TensorProto:
-    """Return weights without a byte in the graph: they lie elsewhere, where a place is said."""
+    """Return weights without a byte in the graph: they lie elsewhere if a place is given."""
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[SMALL, SMALL])
     if location:
         tensor.data_location = TensorProto.EXTERNAL

@@ -166,7 +166,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "tensor_information",
         ("'x'", "1*5", "takes 1*4", "axis 1 is fixed at 4", "Declare what the graph takes"),
     ),
-    "a range where the graph is fixed": (
+    "a range for a fixed graph": (
         {"tensor_information": "input_0:float(1*4,1*8)"},
         "tensor_information",
         ("'x'", "1*4 to 1*8", "takes 1*4", "cannot vary"),

@@ -35,7 +35,7 @@ def frozen(desk: Desk, server: str) -> Iterator[None]:
 
 
 def try_to_create(desk: Desk, request: converter.CreateConversionTaskRequest) -> converter.ConversionTask | None:
-    """Create a task; None where it was refused, which must be for a reason that passes."""
+    """Create a task; None if it was refused, which must be for a reason that passes."""
     try:
         return desk.rpc.conversions.CreateConversionTask(request, timeout=FROZEN_DEADLINE_SECONDS)
     except grpc.RpcError as error:
@@ -68,7 +68,7 @@ def test_a_task_created_while_servers_are_gone(desk: Desk) -> None:
 def assert_done(
     desk: Desk, request: converter.CreateConversionTaskRequest, task: converter.ConversionTask | None
 ) -> None:
-    """Wait until all is well again; then there is one task, the first call's where that made one, and it is done."""
+    """Wait until all is well again; then there is one task, the first call's if that made one, and it is done."""
     wait_for(lambda: desk.suite.lathe("status", check=False).returncode == 0)
     created = desk.rpc.conversions.CreateConversionTask(request)
     assert task is None or created.name == task.name

@@ -51,7 +51,7 @@ def new_derivation(asked: Dataset) -> Dataset:
         LatheError: INVALID_ARGUMENT.
     """
     if not asked.HasField("derivation"):
-        raise invalid_argument("dataset.derivation", "Say from which datasets it is derived, and by which steps.")
+        raise invalid_argument("dataset.derivation", "Name the datasets that it is derived from, and the steps.")
     for field, given in (("files", bool(asked.files)), ("mapping", asked.HasField("mapping"))):
         if given:
             raise invalid_argument(f"dataset.{field}", f"A derived dataset has no {field}; leave the field empty.")

@@ -108,7 +108,7 @@ class TaskHandlers:
             check(body, inside="task", changed=request.update_mask)
             edited: Any = body
             if not edited.display_name and names_field(request.update_mask, "display_name"):
-                text = "A task has a name for people. Give one, or leave 'display_name' out of the update_mask."
+                text = "A task needs a display name. Give one, or leave 'display_name' out of the update_mask."
                 raise invalid_argument("task.display_name", text)
             if await self._store.rename(
                 row,

@@ -101,7 +101,7 @@ class Settler:
             return True
         if result is None:
             return False
-        # Where the leader has no result, others share what is registered for this follower.
+        # If the leader has no result, others share what is registered for this follower.
         kept = leader if leader.state != task_pb2.SUCCEEDED else None
         await self._ledger.command(
             row.uid,

@@ -36,7 +36,7 @@ TASK_TABLES = (
         -- Equal tasks follow this one while it is in flight.
         leads boolean NOT NULL,
         leader uuid,
-        -- Work key and environment of the worker that did it: where set, the result may serve other tasks.
+        -- Work key and environment of the worker that did it: if set, the result may serve other tasks.
         action_key bytea,
         -- Messages sent to workers so far.
         dispatches integer NOT NULL,

@@ -35,7 +35,7 @@ class AttemptReport:
         self._sender: asyncio.Task[None] | None = None
 
     async def begins(self) -> None:
-        """Say that the work begins: unstored, which is quicker; of a retry stored, behind the failure before it."""
+        """Announce the start: not stored, which is quicker; a retry stores it, to follow the failure before it."""
         started = event_pb2.TaskStarted(device=self._assignment.device)
         if self._attempt > 1:
             await self._say("started", started)
@@ -44,7 +44,7 @@ class AttemptReport:
             await self._bus.notify(subject, self._envelope("started", started))
 
     def progressed(self, stage: Any, progress: float, message: str) -> None:
-        """Say how far it is, soon; only the newest word is sent."""
+        """Report the progress soon; only the newest report is sent."""
         self.stage = stage
         self._progress = event_pb2.TaskProgressed(stage=stage, progress=progress, message=message)
         if self._timer is None:

@@ -52,7 +52,7 @@ class Standing:
         form: What it is, in words.
         cosine: The lowest over outputs, against the truth.
         max_rel: The largest error relative to the largest output.
-        turns: Seconds of a call, by round; empty where it failed.
+        turns: Seconds of a call, by round; empty if it failed.
         memory_bytes: Largest resident memory of its process.
         failure: Why it has no figures.
     """

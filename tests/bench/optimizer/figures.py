@@ -74,12 +74,12 @@ class Outcome:
         ]
 
     def chosen(self, goal: str) -> Standing | None:
-        """Return what Lathe chose for a goal; None where it gave nothing that holds."""
+        """Return what Lathe chose for a goal; None if it gave nothing that holds."""
         standing = self.standings.get(OURS + goal)
         return standing if standing and self.holds(standing) else None
 
     def versus(self, goal: str) -> Versus | None:
-        """Return Lathe's choice beside the best default; None where either is missing."""
+        """Return Lathe's choice beside the best default; None if either is missing."""
         chosen, defaults = self.chosen(goal), self.defaults(goal)
         if chosen is None or not defaults:
             return None
@@ -97,7 +97,7 @@ class Outcome:
         return 1.0 if math.isnan(low) else max(high, 1 / low, 1.0)
 
     def over_baseline(self, goal: str) -> float:
-        """Return how many times faster than frozen TorchScript Lathe's choice is; NaN where there is none."""
+        """Return how many times faster than frozen TorchScript Lathe's choice is; NaN if there is none."""
         chosen, baseline = self.chosen(goal), self.standings.get(BASELINE)
         return chosen.faster_than(baseline)[0] if chosen and baseline else math.nan
 

@@ -32,10 +32,10 @@ class Search:
 
     Attributes:
         goal: Lowest precision that it was allowed.
-        made: The recommended form; None where the search failed.
+        made: The recommended form; None if the search failed.
         form: What it is, in words.
         candidates: Every candidate, as the result has it.
-        no_gain_reason: Why it recommends the source form, where it does.
+        no_gain_reason: Why it recommends the source form, if it does.
         seconds: Time of the whole job.
         failure: Why there is no result.
     """
@@ -50,7 +50,7 @@ class Search:
 
     @property
     def best_int8_cosine(self) -> float:
-        """Cosine of the fastest candidate in INT8 that holds; NaN where none does."""
+        """Cosine of the fastest candidate in INT8 that holds; NaN if none does."""
         found = [
             (candidate["latency"]["median_ms"], cosine)
             for candidate in self.candidates

@@ -39,7 +39,7 @@ def peer(layout: Layout, kind: str, precision: str, file: Path | None = None) ->
         layout: The model.
         kind: Way of opening it: see `peer_process`.
         precision: What it computes in, for tables.
-        file: The ONNX file, where it is not the model's own.
+        file: The ONNX file, if it is not the model's own.
     """
     path = file or layout.folder / ("model.onnx" if kind.startswith(("onnx", "openvino")) else "weights.pt")
     options = {

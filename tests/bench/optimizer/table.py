@@ -1,4 +1,4 @@
-"""What the benchmark prints: a table per model, one over all models, the means, and why Lathe won nothing where so."""
+"""What the benchmark prints: a table per model, one over all models, the means, and why Lathe won nothing if so."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _beside(outcome: Outcome, goal: str) -> list[str]:
 
 
 def _reasons(outcome: Outcome, versus: Versus) -> list[str]:
-    """Return what the search says where it won nothing: of the forms of the best default's runtime, and of gains."""
+    """Return what the search says if it won nothing: of the forms of the best default's runtime, and of gains."""
     search = outcome.searches.get(versus.goal)
     if search is None:
         return []

@@ -124,7 +124,7 @@ def source_of(class_name: str, function: str = "build") -> str:
 def new_architecture(
     *, class_name: str = "", display_name: str = "", config: str = "", labels: dict[str, str] | None = None
 ) -> Architecture:
-    """Return an architecture that can be created; names are made up where not given."""
+    """Return an architecture that can be created; names are made up if not given."""
     class_name = class_name or unique_class()
     return Architecture(
         display_name=display_name or unique("Network"),

@@ -13,7 +13,7 @@ WITNESS = Path("/tmp/lathe-registry-was-here")
 
 
 def state_dict(width: int = 4, *, key: str = "") -> bytes:
-    """Return what `torch.save` writes for a state dict, under `key` where given."""
+    """Return what `torch.save` writes for a state dict, under `key` if given."""
     import torch
 
     weights = {"fc.weight": torch.ones(width, 3), "fc.bias": torch.zeros(width)}

@@ -35,6 +35,6 @@ async def test_forms_whose_builders_end_the_process_are_listed_and_the_others_ar
     measured = [name for name, entry in candidates.items() if "latency" in entry]
     assert {"onnxruntime FP32", "onnxruntime FP32, pre-bound tensors"} <= set(measured)
     built = [line for line in lines if "pre-bound tensors: built" in line]
-    assert len(built) <= 2  # measured once; made again at most where it leads
+    assert len(built) <= 2  # measured once; made again at most if it leads
     assert (folder / "package" / "manifest.json").is_file()
     assert not (folder / "scratch").exists()

@@ -44,7 +44,7 @@ def keys(bucket: Bucket) -> Callable[[str], Awaitable[list[str]]]:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Return the names of the files in a folder; none where it does not exist."""
+    """Return the names of the files in a folder; none if it does not exist."""
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 

@@ -83,7 +83,7 @@ def test_another_number_of_inputs_is_refused(tmp_path: Path, source: Path) -> No
 
 
 def _replace(path: Path, ending: str, data: bytes) -> None:
-    """Write the archive again with another member, or with one more where none ends so."""
+    """Write the archive again with another member, or with one more if none ends so."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     root = next(iter(members)).partition("/")[0]

@@ -1,4 +1,4 @@
-"""`optimize()`: what it takes, what it gives back, and what it says where it cannot."""
+"""`optimize()`: what it takes, what it gives back, and what it says if it cannot."""
 
 import logging
 from collections import OrderedDict, namedtuple

@@ -1,4 +1,4 @@
-"""Requests: what they mean where nothing is said, and what is refused."""
+"""Requests: what they mean if nothing is said, and what is refused."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The difference of two versions is complete, ordered, and empty exactly where they are equal."""
+"""The difference of two versions is complete, ordered, and empty exactly if they are equal."""
 
 from hypothesis import given
 from hypothesis import strategies as st

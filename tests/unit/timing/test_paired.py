@@ -12,7 +12,7 @@ from engines.timing.paired import Latency, ProfileReport, median_interval, profi
 
 
 class Clock:
-    """Time that passes only where a form says so."""
+    """Time that passes only when a form says so."""
 
     def __init__(self) -> None:
         self.now = 0.0

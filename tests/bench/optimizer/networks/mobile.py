@@ -45,7 +45,7 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel, weigh channels where asked to, narrow; beside a shortcut where shapes allow."""
+    """Widen, filter each channel, weigh channels if asked to, narrow; beside a shortcut if shapes allow."""
 
     def __init__(
         self, channels: int, out: int, act: type[nn.Module], *, stride: int, expansion: int, size: int, excite: bool

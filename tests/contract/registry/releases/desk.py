@@ -78,7 +78,7 @@ class Shelf:
 
 
 def _content(path: str) -> bytes:
-    """Return a model file of the kind that the path's ending says; its own path where it is none."""
+    """Return a model file of the kind that the path's ending says; its own path if it is none."""
     if path.endswith(".onnx"):
         return samples.onnx_model()
     return b'<net name="n" version="11"><layers/></net>' if path.endswith(".xml") else path.encode()
@@ -105,7 +105,7 @@ class Desk:
     async def package(
         self, model: str, *, parity: ParityReport | None = None, direct: bool = False, **manifest: Any
     ) -> str:
-        """Add a package to a model, made by a task with the parity verdict PASS where nothing else is said."""
+        """Add a package to a model, made by a task with the parity verdict PASS unless something else is said."""
         values = json.loads(samples.manifest()) | manifest
         files = [await self.registry.file("manifest.json", json.dumps(values).encode())]
         paths = [path for component in values["components"] for path in component["files"]]

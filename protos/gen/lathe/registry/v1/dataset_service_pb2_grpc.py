@@ -176,7 +176,7 @@ class DatasetServiceServicer(object):
 
     def HoldDataset(self, request, context):
         """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others where callers are known by tokens.
+        PERMISSION_DENIED for others, if tokens authenticate the callers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,7 +69,7 @@ class DatasetServiceStub:
     """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection."""
     HoldDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.HoldDatasetRequest, _empty_pb2.Empty]
     """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others where callers are known by tokens.
+    PERMISSION_DENIED for others, if tokens authenticate the callers.
     """
     UnholdDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.UnholdDatasetRequest, _empty_pb2.Empty]
     """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldDataset."""
@@ -113,7 +113,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection."""
     HoldDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.HoldDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others where callers are known by tokens.
+    PERMISSION_DENIED for others, if tokens authenticate the callers.
     """
     UnholdDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.UnholdDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldDataset."""
@@ -226,7 +226,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others where callers are known by tokens.
+        PERMISSION_DENIED for others, if tokens authenticate the callers.
         """
 
     @_abc_1.abstractmethod
