@@ -159,12 +159,16 @@ class _Search:
                 trials.attempt(chosen)
 
     def _nearest(self, trials: Trials) -> FormContender | None:
-        """Open the form that misses the tolerance by least again and let it in; None if no form was made."""
-        missed = [entry for entry in trials.entries if entry.misses and entry.made]
-        nearest = max(missed, key=self.bench.truth.score, default=None)
+        """Open the form that misses the tolerance by least again and let it in; None if no form was made.
+
+        A form that an earlier process of this search made is made again.
+        """
+        nearest = max((entry for entry in trials.entries if entry.misses), key=self.bench.truth.score, default=None)
         if nearest is None:
             return None
         objection, nearest.failure = nearest.failure, None
+        with self.journal.risking(nearest.spec.name):
+            nearest.made = nearest.made or self.bench.maker.make(nearest.spec)
         contender = self.bench.open(nearest)
         contender.objection = objection
         trials.contenders.members.append(contender)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from engines.failures import FailureReason
+from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec, Made
 from engines.search import contenders, final
+from engines.search.journal import Death, Journal
 from engines.search.request import Plan, Settings
 from engines.search.search import SearchResult, search
 from engines.search.truth import STRICT, Truth
@@ -51,12 +53,17 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def searched(
-    tmp_path: Path, quantizer: Quantizer, *specs: FormSpec, otherwise: tuple[FormSpec, ...] = (), **asked: object
+    tmp_path: Path,
+    quantizer: Quantizer,
+    *specs: FormSpec,
+    otherwise: tuple[FormSpec, ...] = (),
+    journal: Journal | None = None,
+    **asked: object,
 ) -> SearchResult:
     given = prepared(tmp_path)
     settings = Settings(tmp_path / "processes", 1, **{"budget_seconds": float("inf"), **asked})  # type: ignore[arg-type]
     plan = Plan([SLOW], specs, otherwise, quantizer)
-    return search(plan, quantizer, given, Truth(given.source, given.samples, STRICT), settings)
+    return search(plan, quantizer, given, Truth(given.source, given.samples, STRICT), settings, journal=journal)
 
 
 def test_a_fast_form_that_misses_keeps_the_fewest_nodes_with_which_it_holds(tmp_path: Path) -> None:
@@ -116,3 +123,18 @@ def test_a_search_that_has_to_choose_takes_what_misses_by_least(tmp_path: Path) 
     free = searched(tmp_path / "b", Quantizer(tmp_path / "b", needed=99), QUICK)
     assert free.best is None
     assert free.recommended is free.baseline
+
+
+def test_the_form_that_misses_by_least_is_made_again_after_the_death_of_a_process(tmp_path: Path) -> None:
+    path, step = tmp_path / "journal.json", "net: the costs of the nodes of the result"
+    first = Quantizer(tmp_path, needed=99)
+    searched(tmp_path, first, QUICK, must_choose=True, journal=Journal("net", path))
+    assert first.asked.count(QUICK) == 1
+    death = Death(EngineFailure(FailureReason.TOOLCHAIN_CRASHED, "Gone."), time.monotonic())
+    journal = Journal.open("net", path, lambda _step: None, {step: death})
+    second = Quantizer(tmp_path / "again", needed=99)
+    found = searched(tmp_path / "again", second, QUICK, must_choose=True, journal=journal)
+    assert found.best is not None
+    assert found.best.made is not None
+    assert found.best.failure is not None
+    assert second.asked == [SLOW, found.best.spec]
