@@ -21,7 +21,7 @@ from engines.graph.hygiene import load_model, save_model
 from engines.graph.nodes import name_nodes, separate_integers
 from engines.graph.walk import all_tensors
 from engines.quantization.coverage import Coverage, coverage_of, nothing_quantized
-from engines.quantization.direct_quantizers import CompressedWeights
+from engines.quantization.direct_quantizers import AsItIs, CompressedWeights
 from engines.quantization.onnxruntime_quantizers import StaticQdq
 from engines.quantization.quantizers import Material
 from engines.quantization.recipes import Recipe
@@ -110,7 +110,12 @@ class QuantizedGraphs:
         return Coverage() if spec.precision in HALVES else coverage_of(self.graph(spec))
 
     def costly_nodes(self, spec: FormSpec, seconds: float) -> list[str]:
-        """Return the quantized nodes of a form that may stay in floating point, the one that costs most first."""
+        """Return the quantized nodes of a form that may stay in floating point, the one that costs most first.
+
+        None of a source that carries its quantization: that is kept as it is.
+        """
+        if isinstance(self._recipe(spec).quantizer, AsItIs):
+            return []
         nodes = dict.fromkeys(cost.node for cost in self.costs(spec, seconds))
         return [name for name in nodes if name not in self.excluded]
 

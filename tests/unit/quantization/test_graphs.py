@@ -11,12 +11,13 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.quantized import quantized_nodes
+from engines.quantization.direct_quantizers import AsItIs
 from engines.quantization.graphs import QuantizedGraphs
 from engines.quantization.onnxruntime_quantizers import Dynamic
 from engines.quantization.quantizers import Material, Settings
 from engines.quantization.recipes import Recipe, open_settings
 from engines.tensors.samples import Samples
-from tests.unit.quantization import graphs
+from tests.unit.quantization import graphs, quantized
 
 SAMPLES = Samples(({"x": np.zeros((1, 3, 8, 8), np.float32)},), "lathe provided", 0, (1,), 1)
 
@@ -71,3 +72,11 @@ def test_a_tool_that_raises_is_named_by_its_first_line(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match=r"^The quantizer failed: The tool broke\.$") as caught:
         found.graph(one.spec)
     assert caught.value.reason is FailureReason.TOOLCHAIN_CRASHED
+
+
+def test_a_source_that_carries_its_quantization_has_no_nodes_to_take_back(tmp_path: Path) -> None:
+    save_model(quantized.by_nncf(graphs.network(), graphs.image_feeds()), tmp_path / "float.onnx")
+    material = Material(tmp_path / "float.onnx", None, tmp_path / "scratch", lambda _words: None)
+    recipe = Recipe(AsItIs(), open_settings(graphs.network(), "onnxruntime"))
+    feeds = Samples(tuple(graphs.image_feeds(1)), "lathe provided", 0, (1,), 1)
+    assert QuantizedGraphs(material, [recipe], feeds).costly_nodes(recipe.spec, 60.0) == []
