@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from engines.formats.protocol import ReadJob
@@ -116,6 +116,7 @@ def prepare(
     source = reader(ReadJob(request, component, workdir, arguments, scratch / "source.onnx"))
     log.info("%s: read", component.name)
 
+    @cache  # for copies of the component with other samples, too
     def ready() -> Path:
         graph, path = source.graph, scratch / "ready.onnx"
         log.info("%s: written by %s: %d bytes of ONNX", component.name, graph.writer, graph.path.stat().st_size)

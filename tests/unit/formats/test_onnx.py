@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,13 @@ def test_what_no_runtime_can_show_is_refused(
     with pytest.raises(EngineFailure, match=words) as caught:
         read("ONNX", tmp_path)
     assert caught.value.suggested_fix
+
+
+def test_a_copy_with_other_samples_has_the_same_graph(tmp_path: Path) -> None:
+    import onnx
+
+    (tmp_path / "source").mkdir()
+    onnx.save_model(_product(np.ones((4, 4), np.float32)), tmp_path / "source" / "net.onnx")
+    prepared = read("ONNX", tmp_path)
+    written = prepared.ready.stat().st_mtime_ns
+    assert replace(prepared, samples=prepared.samples).ready.stat().st_mtime_ns == written
