@@ -127,9 +127,7 @@ class Final:
         place = self._contenders.members.index
         return min(tied, key=lambda form: (form.entry.spec.simplicity[:2], len(form.entry.spec.kept), place(form)))
 
-    def _tied(
-        self, forms: list[FormContender], ahead: Callable[[FormContender, FormContender], Speed]
-    ) -> list[FormContender]:
+    def _tied(self, forms: list[FormContender], ahead: Ahead) -> list[FormContender]:
         """Return the best and those that are nearly as good."""
         best = max(forms, key=lambda form: ahead(form, self._contenders.baseline).ratio)
         return [form for form in forms if form is best or ahead(form, best).ratio >= 1 / TIE]

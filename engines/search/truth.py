@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.source import Source
-from engines.parity.comparison import Parity
+from engines.parity.comparison import SQNR_CAP_DB, Parity
 from engines.parity.non_finite import has_numbers, without_numbers
 from engines.parity.report import ParityReport, Verdict, judged_by_accuracy
 from engines.parity.verification import describe, unfit
@@ -157,7 +157,10 @@ class Truth:
     def fidelity(self, report: ParityReport) -> tuple[float, float]:
         """Return the lowest cosine and the lowest SQNR, in decibels, over the floating-point outputs."""
         compared = [output for output in report.outputs if output.output in self._floating]
-        return min(output.cosine for output in compared), min(output.sqnr_db for output in compared)
+        return (
+            min((output.cosine for output in compared), default=1.0),
+            min((output.sqnr_db for output in compared), default=SQNR_CAP_DB),
+        )
 
     def score(self, entry: Entry) -> float:
         """Return the figure that decides how good a form is: its accuracy if that is bounded, else its cosine."""
