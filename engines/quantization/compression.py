@@ -11,7 +11,6 @@ from engines.runtimes.source import GRAPH
 if TYPE_CHECKING:
     import onnx
 
-EMBEDDING_BITS = 8
 SMALLEST_EMBEDDING = 2**14
 """Elements from which on a table is worth compressing: position and type tables of a few rows stay."""
 

@@ -41,9 +41,6 @@ class Thresholds:
     max_degradation: float | None = None
 
 
-STRICT = Thresholds()
-
-
 @dataclass
 class Truth:
     """What the source computes: forms are compared with it.

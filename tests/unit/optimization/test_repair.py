@@ -14,7 +14,7 @@ from engines.search import contenders, final
 from engines.search.journal import Death, Journal
 from engines.search.request import Plan, Settings
 from engines.search.search import SearchResult, search
-from engines.search.truth import STRICT, Truth
+from engines.search.truth import Thresholds, Truth
 from tests.unit.optimization.forms import BASELINE, form, prepared
 
 STEPS = 200
@@ -63,7 +63,7 @@ def searched(
     given = prepared(tmp_path)
     settings = Settings(tmp_path / "processes", 1, **{"budget_seconds": float("inf"), **asked})  # type: ignore[arg-type]
     plan = Plan([SLOW], specs, otherwise, quantizer)
-    return search(plan, quantizer, given, Truth(given.source, given.samples, STRICT), settings, journal=journal)
+    return search(plan, quantizer, given, Truth(given.source, given.samples, Thresholds()), settings, journal=journal)
 
 
 def test_a_fast_form_that_misses_keeps_the_fewest_nodes_with_which_it_holds(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from engines.search.journal import Death, Journal
 from engines.search.record import Record
 from engines.search.request import Plan, Settings
 from engines.search.search import SearchResult, search
-from engines.search.truth import STRICT, Judge, Run, Truth
+from engines.search.truth import Judge, Run, Thresholds, Truth
 from engines.search.workbench import Workbench
 from engines.timing.process import FormProcess
 from tests.unit.optimization import mortal
@@ -50,7 +50,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
         given = prepared(tmp_path)
         maker = TestMaker(tmp_path)
         before = descendants(os.getpid())
-        truth = Truth(given.source, given.samples, STRICT, judge=judge)
+        truth = Truth(given.source, given.samples, Thresholds(), judge=judge)
         plan = Plan(baselines or [BASELINE], specs, options.pop("otherwise", ()), options.pop("nodes", None))
         told = {name: options.pop(name) for name in ("earlier", "progress", "journal") if name in options}
         result = search(plan, maker, given, truth, Settings(tmp_path / "runners", 1, **options), **told)
