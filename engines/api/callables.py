@@ -69,7 +69,7 @@ class OptimizedModel(ABC):
         """
         if set(inputs) != set(self.inputs):
             given = ", ".join(map(str, inputs)) or "none"
-            raise _wrong(f"The model takes the inputs {', '.join(self.inputs)}; given were {given}.")
+            raise _wrong(f"The model takes the inputs {', '.join(self.inputs)}, not {given}.")
         return self._session.run({tensor.name: _fitting(tensor, inputs[tensor.name]) for tensor in self._tensors})
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ def _fitting(tensor: Tensor, array: Array) -> Array:
         shape = " * ".join(map(str, array.shape)) or "scalar"
         raise EngineFailure(
             FailureReason.SHAPE_MISMATCH,
-            f"The input '{tensor.name}' takes {dtype} {_extents(tensor)}; given was {array.dtype} {shape}.",
+            f"The input '{tensor.name}' takes {dtype} {_extents(tensor)}, not {array.dtype} {shape}.",
             suggested_fix="Optimize for the shapes that you need: input_shapes takes ranges and sets of shapes.",
         )
     made = array.astype(dtype, copy=False)

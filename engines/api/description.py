@@ -12,7 +12,7 @@ from engines.formats.protocol import Format
 
 
 class Reporter(Protocol):
-    """Where progress goes."""
+    """Receives progress."""
 
     def progress(self, fraction: float, message: str) -> None:
         """Report a fraction from 0 to 1 and what is being done."""
@@ -23,11 +23,11 @@ def describe(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[s
     """Return what the files contain, in the JSON form of `lathe.registry.v1.ModelDescription` without names.
 
     Args:
-        request: `format`, a name of ModelFormat; `files`, their paths; and `root`, the folder of the work directory in
-            which they lie, so that no name of a file can meet one of the sandbox's own. The work directory itself where
-            absent.
+        request: `format`, a name of ModelFormat; `files`, their paths; and `root`, the folder of the work directory
+            that they are in, so that no file can have the name of one of the sandbox's own files. Without `root`, they
+            are in the work directory itself.
         workdir: The work directory.
-        report: Told the file that is being read.
+        report: Receives the file that is being read.
 
     Raises:
         EngineFailure: INVALID_MODEL, UNSAFE_MODEL, or INVALID_SPEC for a format that cannot be described.

@@ -1,4 +1,4 @@
-"""What a person sees while `optimize()` works: a bar where `rich` is installed, lines of text where it is not."""
+"""Shows the progress of `optimize()`: a bar if `rich` is installed, else lines of text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ONLY = "model: "
 
 @contextmanager
 def shown(title: str, *, visible: bool) -> Iterator[Reporter]:
-    """Yield what takes progress, and show it meanwhile.
+    """Yield a reporter whose progress is shown.
 
     Args:
         title: What is being done.

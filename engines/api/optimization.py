@@ -1,4 +1,4 @@
-"""Optimization: a trained model in, the fastest form of it that still computes the right thing out. What workers run.
+"""Optimization: a trained model in, its fastest correct form out. The entry that workers run in the sandboxed child.
 
 read → candidates, each made and run in a process of its own → parity → tournament → the one     for each component
 then manifest, reports, infer.py, README and the record of all measurements                      for the package
@@ -39,9 +39,9 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """Optimize what a request asks for, and write the package to `workdir/package`.
 
     Args:
-        request: The JSON form of `lathe.optimizer.v1.OptimizationWork`. The conversion's inputs lie where it says; test
-            data at `samples/test.npz`; calibration items in `calibration/` or an upload at `calibration.bin`;
-            evaluation items in `evaluation/`; the record of an earlier search at `record.json`.
+        request: The JSON form of `lathe.optimizer.v1.OptimizationWork`. The conversion's inputs are at the paths that
+            it names; test data at `samples/test.npz`; calibration items in `calibration/` or an upload at
+            `calibration.bin`; evaluation items in `evaluation/`; the record of an earlier search at `record.json`.
         workdir: Directory to work in.
         report: Takes progress.
 
@@ -49,7 +49,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
         The JSON form of `lathe.optimizer.v1.OptimizationOutcome`, its files without digests.
 
     Raises:
-        EngineFailure: where the source cannot be read or run, or what was asked for cannot be; never for one form.
+        EngineFailure: The source cannot be read or run, or the request is impossible; never for a single form.
     """
     log_to_stdout()
     report.progress(0.0, "reading the specification")
@@ -70,15 +70,15 @@ def optimize_work(
     reader: Reader = read_source,
     deaths: Mapping[str, Death] = NO_DEATHS,
 ) -> dict[str, Any]:
-    """Optimize what was read from a request; as `run`.
+    """Optimize as `run` does, after the request was parsed.
 
     Args:
-        work: What to do.
+        work: The request.
         workdir: Directory to work in.
         report: Takes progress.
-        memory_bytes: Most memory of the work; what the machine has to spare where 0.
-        reader: Writes each component as ONNX; by its format where not said.
-        deaths: What earlier processes of this work died of; it goes on from where they were.
+        memory_bytes: Most memory of the work; the machine's free memory if 0.
+        reader: Reads each component; by its format if not given.
+        deaths: The deaths of earlier processes of this work, which this process continues.
     """
     work = work.model_copy(update={"conversion": with_components(work.conversion, workdir)})
     template, spec = work.conversion.template, work.spec
@@ -129,7 +129,7 @@ def _content(work: OptimizationRequest, done: Sequence[OptimizedComponent], resu
 
 
 def _resolved(conversion: ConversionRequest, serving: str, precision: str) -> ConversionRequest:
-    """Return the request as a conversion would have had to ask for the package."""
+    """Return the request of a conversion that makes the same package."""
     template = conversion.template.model_copy(update={"runtime": serving, "precision": precision})
     return conversion.model_copy(update={"template": template})
 

@@ -46,8 +46,8 @@ def optimize(  # noqa: PLR0917 - the order that callers know
 ) -> tuple[Any, OptimizationReport]:
     """Return the fastest form of a model that still computes the right thing, and a report of the search.
 
-    Forms are run in processes of their own but built in this one: a builder of a runtime that crashes ends it, where a
-    task of the service would list the form and go on.
+    Each form runs in a process of its own but is built in this one: if a runtime's builder crashes, it takes this
+    process with it. A task of the service would list the form as failed and continue.
 
     Args:
         input_model: A `torch.nn.Module`, or the path of a model: ONNX, TorchScript, an exported program, a Hugging Face
@@ -55,28 +55,26 @@ def optimize(  # noqa: PLR0917 - the order that callers know
         optimization_level: 0 is lossless; 1 allows half precision.
         device_type: Device of the catalog, this machine's own kind: `cpu-x86-64`; `cpu` stands for it.
         input_shapes: One item per input: `['1*3*224*224']`; `[{'range': ['1*3*224*224', '8*3*224*224']}]`; by name,
-            `{'image': '1*3*224*224'}`; inputs that nest as tensor information, `"input_0['key']:float(1*8)"`. Where
-            empty, what the files state; of a module, the shapes of the test data.
+            `{'image': '1*3*224*224'}`; nested inputs as tensor information, `"input_0['key']:float(1*8)"`. If empty,
+            the shapes that the files state, or for a module those of the test data.
         test_data: Samples to measure on: path of an NPZ or NPY, arrays or tensors by name or in the order of the
-            inputs; random ones where absent. Of a model of several networks by `network/input`.
+            inputs; random samples if absent. For a model of several networks, by `network/input`.
         save_path: Folder that the package is written to: new or empty.
-        objective: What is to be best: `LATENCY`, `THROUGHPUT` or `SIZE`.
+        objective: What to optimize for: `LATENCY`, `THROUGHPUT` or `SIZE`.
         budget_seconds: Time for the search, in seconds.
-        max_error: Largest relative error at level 0: 1e-4 where 0.
-        seed: Seed of random samples and of whatever is drawn.
+        max_error: Largest relative error at level 0; 0 stands for 1e-4.
+        seed: Seed of all random numbers.
         progress: Whether a bar and, at the end, a table are shown.
 
     Returns:
-        Something that is called as the model was (torch tensors for modules, arrays for graphs), and the report. Of a
-        model of several networks, as a pipeline or an encoder with its decoder, a dictionary of these by name.
+        A callable with the model's own signature (torch tensors for modules, arrays for graphs), and the report. For a
+        model of several networks, such as a pipeline or an encoder with a decoder, a dictionary of callables by name.
 
     Raises:
-        EngineFailure: what was asked for cannot be, or the model cannot be read or run; the message says what to do.
+        EngineFailure: The request is impossible, or the model cannot be read or run; the message says what to do.
     """
     if optimization_level not in LEVELS:
-        raise invalid(
-            f"The optimization level is 0 (lossless) or 1 (half precision); given was {optimization_level!r}."
-        )
+        raise invalid(f"The optimization level must be 0 (lossless) or 1 (half precision), not {optimization_level!r}.")
     device = _device(device_type)
     target = _target(save_path)
     keep = tempfile.TemporaryDirectory(prefix="lathe-", ignore_cleanup_errors=True)
@@ -97,7 +95,7 @@ def optimize(  # noqa: PLR0917 - the order that callers know
 
 @contextmanager
 def _advice() -> Iterator[None]:
-    """Let a failure show what to do about it, beside what is wrong: below its message, where tracebacks show it."""
+    """Add the evidence and the suggested fix of a failure to its message, as notes that tracebacks show."""
     try:
         yield
     except EngineFailure as failure:
@@ -117,7 +115,7 @@ def _searched(given: GivenModel, work: OptimizationRequest, workdir: Path, *, vi
 
 
 def _device(name: str) -> Device:
-    """Return the device, which has to be this machine: what is measured elsewhere says nothing."""
+    """Return the device, which has to be this machine: the search measures here."""
     here = _MACHINES.get(platform.machine().lower(), "")
     device = load_catalog().device(here if name.lower() == "cpu" else name)
     if not device.buildable_runtimes:
@@ -130,12 +128,12 @@ def _device(name: str) -> Device:
 
 
 def _target(save_path: str | Path | None) -> Path | None:
-    """Return where the package goes, told before the search and not after it that it cannot."""
+    """Return the folder of the package, checked before the search begins."""
     if save_path is None:
         return None
     target = Path(save_path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise invalid(f"save_path '{target}' is there already and not an empty folder; name another.")
+        raise invalid(f"save_path '{target}' exists and is not an empty folder; name another.")
     return target
 
 
@@ -146,7 +144,7 @@ def _given(model: Any, input_shapes: Any, device: Device, test_data: Any, workdi
     if torch is not None and isinstance(model, torch.nn.Module):
         return given_module(model, input_shapes, device, test_data)
     if not isinstance(model, str | Path):
-        raise invalid(f"A torch.nn.Module or the path of a model can be optimized; given was a {type(model).__name__}.")
+        raise invalid(f"The model must be a torch.nn.Module or the path of a model, not a {type(model).__name__}.")
     return given_path(Path(model), workdir, input_shapes, device)
 
 
@@ -156,7 +154,7 @@ def _work(
     from engines.optimization.request import OptimizationRequest, OptimizationSpec
 
     if objective not in {"LATENCY", "THROUGHPUT", "SIZE"}:
-        raise invalid(f"The objective is LATENCY, THROUGHPUT or SIZE; given was {objective!r}.")
+        raise invalid(f"The objective must be LATENCY, THROUGHPUT or SIZE, not {objective!r}.")
     spec = OptimizationSpec(
         precision_goal=goal,
         objective=objective,
@@ -167,7 +165,7 @@ def _work(
 
 
 def _opened(given: GivenModel, directory: Path, keep: object) -> Any:
-    """Return what is called: of a model of several networks, by the name of each."""
+    """Return the callable of the package; for a model of several networks, a dictionary of them by name."""
     from engines.api.callables import OpenPackage, OptimizedGraph, OptimizedModule
     from engines.package.manifest import read_manifest
 

@@ -38,8 +38,9 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """Quantize what a request asks for, and write the package to `workdir/package`.
 
     Args:
-        request: The JSON form of `lathe.quantizer.v1.QuantizationWork`. The conversion's inputs lie where it says;
-            calibration items in `calibration/` or an upload at `calibration.bin`; evaluation items in `evaluation/`.
+        request: The JSON form of `lathe.quantizer.v1.QuantizationWork`. The conversion's inputs are at the paths
+            that it names; calibration items in `calibration/` or an upload at `calibration.bin`; evaluation items in
+            `evaluation/`.
         workdir: Directory to work in.
         report: Takes progress.
 

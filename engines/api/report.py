@@ -55,7 +55,7 @@ class OptimizationReport(Mapping[str, Any]):
 
     @property
     def speedup(self) -> float:
-        """How many times as fast as the source the recommended form is; 1 where there is no gain."""
+        """How many times as fast as the source the recommended form is; 1 if there is no gain."""
         return float(self._result["optimization_result"]["speedup"])
 
     @property
@@ -74,7 +74,7 @@ class OptimizationReport(Mapping[str, Any]):
     def rows(self) -> list[tuple[str, ...]]:
         """Return every candidate as a row of text: form, latency, speed-up, cosine, size, outcome.
 
-        Of one that failed the outcome says why; the page says of every other, too.
+        The outcome says why a candidate failed; the HTML page also says why others were left out.
         """
         base = baseline_name(self._result)
         return [_row(entry, base) for entry in self._result.get("candidates", [])]

@@ -44,14 +44,14 @@ class OptimizationJob:
     Attributes:
         request: The optimization.
         component: Which component.
-        workdir: Where the inputs lie.
-        package: Where the package grows.
+        workdir: Folder of the inputs.
+        package: Folder of the package.
         progress: Takes the fraction of this component that is done, and what is being done.
         threads: Threads of every form.
         budget_seconds: Time for its search.
-        record: Measurements of earlier searches; this one's are put beside them.
-        memory_bytes: Most memory of the work; what the machine can spare if 0.
-        journal: What earlier processes of this work found out about the component.
+        record: Measurements of earlier searches, to which this one's are added.
+        memory_bytes: Most memory of the work; the machine's free memory if 0.
+        journal: The state that earlier processes of this work left.
         reader: Reads the component; by its format if not given.
     """
 
@@ -72,7 +72,7 @@ def optimize_component(job: OptimizationJob) -> OptimizedComponent:
     """Optimize one component; the files of its recommended form are in the package afterwards.
 
     Raises:
-        EngineFailure: if the source cannot be read or run, or its data do not fit. A form that fails never raises.
+        EngineFailure: The source cannot be read or run, or its data do not fit; never for a form that fails.
     """
     request = job.request
     data = find_component_data(request, _prepared(job), job.workdir)
@@ -129,12 +129,12 @@ def optimize_component(job: OptimizationJob) -> OptimizedComponent:
 
 
 def _of_baseline(found: SearchResult) -> list[str]:
-    """Return what to know of a baseline that is not quite the source."""
+    """Return a warning about a baseline whose outputs differ slightly from the source's."""
     parity = found.baseline.parity
     if parity is None or parity.verdict is Verdict.PASS:
         return []
     seen = "; ".join(describe(output) for output in parity.outputs if output.verdict is not Verdict.PASS)
-    return [f"{found.baseline.spec.name} stands for the source and is not quite the same: {seen}."]
+    return [f"The baseline {found.baseline.spec.name} differs slightly from the source: {seen}."]
 
 
 def _prepared(job: OptimizationJob) -> Prepared:
@@ -145,7 +145,7 @@ def _prepared(job: OptimizationJob) -> Prepared:
 
 
 def _plan(job: OptimizationJob, data: ComponentData) -> tuple[Plan, QuantizedGraphs | None]:
-    """Return the candidates and what quantizes; of a source that carries quantization only what keeps it."""
+    """Return the candidates and the quantized graphs; a quantized source has only candidates that keep it as it is."""
     prepared, device, model = data.prepared, job.request.conversion.template.device, load_model(data.prepared.ready)
     situation = _situation(job, data, is_transformer=is_transformer(model))
     specs, sources = candidates(device, situation), baselines(device, situation)

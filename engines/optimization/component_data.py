@@ -1,4 +1,4 @@
-"""What the forms of a component are tested, calibrated and judged on."""
+"""The data that the forms of a component are tested, calibrated and judged on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from engines.optimization.request import OptimizationRequest
 from engines.quantization.data import ARTIFACT, Data, find_data, open_calibration, open_judge
 from engines.quantization.request import CalibrationData
 
-NO_CALIBRATION = "INT8 was left out: it needs calibration data. Name a dataset, or hand over calibration samples."
+NO_CALIBRATION = "INT8 was left out: it needs calibration data. Name a dataset, or upload calibration samples."
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What measures accuracy.
+    """The judge of accuracy, and its score of the source.
 
     Attributes:
         judge: Scores a form.
@@ -37,8 +37,8 @@ class ComponentData:
 
     Attributes:
         prepared: The component, its samples those that forms are tested on.
-        data: What forms are calibrated, compared and judged on.
-        judged: What measures accuracy, and that of the source; None if no dataset can.
+        data: The data that forms are calibrated, compared and judged on.
+        judged: The judge of accuracy; None if there is no dataset for it.
         quantized: Nodes of the source that compute on quantized values.
         warnings: What a user should know.
     """
@@ -51,7 +51,7 @@ class ComponentData:
 
 
 def find_component_data(request: OptimizationRequest, prepared: Prepared, workdir: Path) -> ComponentData:
-    """Return what a component's forms are tested, calibrated and judged on.
+    """Return the data that a component's forms are tested, calibrated and judged on.
 
     The user's test data go first, then samples of the dataset that calibration left, then random ones.
 
@@ -63,9 +63,11 @@ def find_component_data(request: OptimizationRequest, prepared: Prepared, workdi
     has_calibration = request.calibration is not None or (workdir / ARTIFACT).is_file()
     warnings = [NO_CALIBRATION] if wanted and not has_calibration else []
     if quantized:
-        warnings.append(f"The source already carries quantization, in {len(quantized)} nodes; it is kept as it is.")
+        warnings.append(f"The source is already quantized, in {len(quantized)} nodes; it is kept as it is.")
     elif request.spec.quantization_aware:
-        warnings.append("The source was said to be trained quantization-aware, but its graph carries no quantization.")
+        warnings.append(
+            "The request says that the source was trained quantization-aware, but its graph has no quantization."
+        )
     steps = request.spec.preprocessing
     calibration = open_calibration(workdir, is_dataset=request.calibration is not None) if wanted else None
     asked = CalibrationData(preprocessing=steps, seed=request.conversion.seed)
@@ -78,7 +80,7 @@ def find_component_data(request: OptimizationRequest, prepared: Prepared, workdi
 
 
 def _judged(request: OptimizationRequest, prepared: Prepared, data: Data) -> tuple[Judged | None, list[str]]:
-    """Return what measures accuracy, if there is a dataset, and why accuracy is not measured although there is one.
+    """Return the judge of accuracy if there is a dataset, and warnings if it cannot judge.
 
     Raises:
         EngineFailure: if accuracy is bounded and cannot be measured.

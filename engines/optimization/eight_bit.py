@@ -19,11 +19,11 @@ from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 
 @dataclass(frozen=True)
 class Recipes:
-    """How the INT8 forms of one component are quantized.
+    """The recipes of the INT8 forms of one component.
 
     Attributes:
-        first: What replaces the candidates that name no quantizer, by runtime, the most promising first.
-        wider: What is tried for runtimes in which nothing else holds.
+        first: The recipes for candidates that name no quantizer, by runtime, the most promising first.
+        wider: The recipes for runtimes in which nothing else holds.
     """
 
     first: Sequence[Recipe]
@@ -69,7 +69,7 @@ class Recipes:
 
 
 def offered_recipes(model: Any, specs: Sequence[FormSpec], *, is_quantized: bool) -> Recipes:
-    """Return how the INT8 candidates of a component are quantized.
+    """Return the recipes of a component's INT8 candidates.
 
     Args:
         model: Its graph.

@@ -1,4 +1,4 @@
-"""What a package's manifest says of how its components were quantized: by what won, as nobody asked for more."""
+"""The entry of an optimized package's manifest that states how its components were quantized."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WEIGHTS = "INT8 weights"
 def quantization_entry(done: Sequence[OptimizedComponent]) -> QuantizationEntry | None:
     """Return how components were quantized; None if none was.
 
-    The method is left open, as it was left to the search: each component says what quantized it. Of a source that
-    carried its quantization only that is known.
+    The method is empty, because the search chose it: each component names its quantizer. For a source that was already
+    quantized, only that is known.
     """
     components = {
         entry.packaged.component.name: QuantizedComponent(

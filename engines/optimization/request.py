@@ -58,10 +58,10 @@ class OptimizationRequest(_Message):
 
     Attributes:
         conversion: How the source is read: into an ONNX graph in FP32.
-        template: The specification of the source, as the work named it.
-        spec: What was asked for.
-        calibration: The selection of a dataset that lies in `calibration/`.
-        evaluation: The selection of a dataset that lies in `evaluation/`.
+        template: The specification of the source, as the work states it.
+        spec: The specification of the optimization.
+        calibration: The selection of a dataset, whose items are in `calibration/`.
+        evaluation: The selection of a dataset, whose items are in `evaluation/`.
     """
 
     conversion: ConversionRequest
@@ -107,11 +107,11 @@ class OptimizationRequest(_Message):
             template = self.conversion.template
             check_judged(len(template.components), template.method, "dataset")
         elif self.spec.max_degradation:
-            raise InvalidField("max_degradation", "it is about a dataset, and the work has none")
+            raise InvalidField("max_degradation", "it needs a dataset, and the work has none")
 
 
 def _as_read(template: dict[str, Any], max_batch: int) -> dict[str, Any]:
-    """Return the template with a runtime that takes every ONNX graph, whatever it said: runtimes are searched over."""
+    """Return the template with a runtime that takes every ONNX graph: the search chooses the runtime of the package."""
     runtime = reading_runtime(str(template.get("device", "")))
     components = template.get("components", ())
     if max_batch:

@@ -26,14 +26,14 @@ class OptimizedComponent:
     """A component whose best form is in the package.
 
     Attributes:
-        packaged: What the package tells of it.
-        found: What the search found.
-        samples: What it was tested on.
+        packaged: Its entry in the package.
+        found: The result of the search.
+        samples: The samples that it was tested on.
         metric: Name of the dataset's metric; empty if there is no dataset.
         source_accuracy: That metric of the source.
-        quantizer: What quantized the recommended form, in words; empty if nothing did.
+        quantizer: The quantizer of the recommended form, in words; empty if it is not quantized.
         floating_point_nodes: Nodes of a quantized form that stayed in floating point.
-        warnings: What a user should know.
+        warnings: Warnings for the user.
     """
 
     packaged: PackagedComponent
@@ -80,7 +80,7 @@ def result_fields(work: OptimizationRequest, done: Sequence[OptimizedComponent])
 
 
 def figures(done: Sequence[OptimizedComponent], aim: str) -> dict[str, float]:
-    """Return the figures that users look for first.
+    """Return the main figures.
 
     The speed-up of one component is the median of its paired ratios, of several the ratio of the sums of their times.
     Calls per second are those of calls one after the other; if throughput is the objective, of as many at once as

@@ -51,11 +51,11 @@ class QuantizationJob:
         component: Which component.
         runtime: What builds it.
         calibration: The calibration items; None if the scheme needs none.
-        workdir: Where the inputs lie.
-        package: Where the package grows.
+        workdir: Folder of the inputs.
+        package: Folder of the package.
         progress: Takes the fraction of this component that is done, and what is being done.
         threads: Threads of every form.
-        journal: What earlier processes of this work found out about the component.
+        journal: The state that earlier processes of this work left.
     """
 
     request: QuantizationRequest
@@ -122,12 +122,13 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     coverage = graphs.coverage(chosen.spec)
     if any(recipe.spec.quantizer == chosen.spec.quantizer for recipe in second):
         warnings.append(
-            f"Nothing made as asked for held and was faster, so it was made otherwise: {chosen.spec.quantizer}."
+            "No form with the requested settings was correct and faster, so other settings were used: "
+            f"{chosen.spec.quantizer}."
         )
     if coverage.is_small:
-        warnings.append(f"Most of '{name}' is in floating point: in integers are {coverage}.")
+        warnings.append(f"Most of '{name}' is in floating point: only {coverage} are in integers.")
     if coverage.products:
-        log.info("%s: in integers are %s", name, coverage)
+        log.info("%s: %s are in integers", name, coverage)
     return ComponentQuantization(
         packaged,
         found,
@@ -188,7 +189,7 @@ def _plan(job: QuantizationJob, model: Any, warnings: Sequence[str]) -> tuple[li
     settings = settings_of(spec, model, job.runtime.name)
     present = quantized_nodes(model) if spec.kind != "HALF" else []
     if present:
-        words = f"The source already carries quantization, in {len(present)} nodes; it is kept as it is."
+        words = f"The source is already quantized, in {len(present)} nodes; it is kept as it is."
         log.info("%s: %s", job.component.name, words)
         return [kept_recipe(settings)], [], [*own, words]
     if settings.seven_bits:
@@ -218,7 +219,7 @@ def _verify_baseline(job: QuantizationJob, prepared: Prepared, data: Data, made:
 def _packaged(
     job: QuantizationJob, prepared: Prepared, truth: Truth, found: SearchResult, chosen: Entry
 ) -> PackagedComponent:
-    """Put the chosen form into the package, with the name of what lets it pass if its parity verdict is not PASS.
+    """Put the chosen form into the package; if its parity verdict is not PASS, with the waiver that lets it pass.
 
     Raises:
         EngineFailure: PARITY_FAILED with every form's figures, if nothing does.
@@ -237,7 +238,7 @@ def _costs(job: QuantizationJob, graphs: QuantizedGraphs, chosen: Entry) -> Sequ
     step = "the costs of the nodes of the result"
     if job.journal.died_of(step):
         return []
-    job.progress(0.9, f"{job.component.name}: looking at each node")
+    job.progress(0.9, f"{job.component.name}: measuring the cost of each node")
     with job.journal.risking(step):
         return graphs.costs(chosen.spec)
 

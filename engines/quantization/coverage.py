@@ -1,6 +1,6 @@
 """How much of a form is in integers: its products, which are what quantization is for, and their weights.
 
-A form is called INT8 because its products take integers. One ReduceMean in eight bits is none.
+A form is called INT8 if its products take integers; a ReduceMean in eight bits is not enough.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PRODUCT = re.compile(r"\w*(Conv|MatMul|MatMulN|Gemm|Einsum|LSTM|GRU|RNN|Attention|MoE)\w*")
 _TABLES = frozenset({"Gather", "GatherBlockQuantized"})
 _WEIGHT_PLACES = {"Gather": 0, "GatherBlockQuantized": 0, "MatMulNBits": 1, "MatMulBnb4": 1}
-"""Where weights stand among the inputs of operators that take indices or scales beside them."""
+"""Positions of the weights among the inputs of operators that also take indices or scales."""
 _IR_PRODUCT = re.compile(r"(Group)?Convolution\w*|MatMul|(LSTM|GRU|RNN)(Cell|Sequence)|Einsum|\w*Attention\w*")
 _IR_PASSIVE = frozenset({"Convert", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _IR_SCALING = frozenset({"Multiply", "Subtract"})
@@ -34,7 +34,7 @@ _IR_INTEGERS = frozenset({"i8", "u8", "i4", "u4"})
 
 @dataclass(frozen=True)
 class Coverage:
-    """What of a form is in integers.
+    """How much of a form is in integers.
 
     Attributes:
         products: Convolutions, matrix products, recurrent layers and embeddings.

@@ -36,7 +36,7 @@ JUDGED_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Data:
-    """What one component is quantized with.
+    """The data that one component is quantized with.
 
     Attributes:
         calibration: Feeds that ranges are found on; None if there is no calibration data.
@@ -55,7 +55,7 @@ def open_calibration(workdir: Path, *, is_dataset: bool) -> Selection | None:
     """Return the calibration items, unpacked if they were uploaded; None if the work has none.
 
     Args:
-        workdir: Where they lie.
+        workdir: Folder of the items.
         is_dataset: Whether they come from a dataset.
 
     Raises:
@@ -69,7 +69,7 @@ def open_calibration(workdir: Path, *, is_dataset: bool) -> Selection | None:
 
 
 def open_judge(template: Template, prepared: Prepared, evaluation: SampleSet, metric: str) -> Judge:
-    """Return what measures the accuracy of a component's forms.
+    """Return the judge that measures the accuracy of a component's forms.
 
     Args:
         template: Its method, arguments and classes.
@@ -107,7 +107,7 @@ def find_data(
         evaluation_steps: Preprocessing of the evaluation items; None if there are no such items.
         prepared: The component.
         calibration: The calibration items; None if there are none.
-        workdir: Where the evaluation items lie.
+        workdir: Folder of the evaluation items.
 
     Raises:
         EngineFailure: INVALID_DATA or INVALID_SPEC for too few samples, or samples that do not fit the inputs.
@@ -138,13 +138,13 @@ def find_data(
         )
     judged = dataclasses.replace(judged_on(judging, held, inputs, asked.seed), seed=0)
     feeds = Feeds(samples, chosen, batch_size)
-    for _ in feeds:  # what is wrong with the data is told before any tool stumbles over it
+    for _ in feeds:  # reports invalid data before a tool fails on it
         pass
     return Data(feeds, judged, evaluation, tuple(warnings))
 
 
 def manifest_component(prepared: Prepared) -> dict[str, object]:
-    """Return what a manifest says of a component's inputs, before there is a package."""
+    """Return the inputs of a component as a manifest states them, before there is a package."""
     component = prepared.component
     return {
         "name": component.name,

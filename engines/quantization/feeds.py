@@ -1,4 +1,4 @@
-"""What calibration and the gate run on: samples of datasets and uploads, as feeds of a package's inputs."""
+"""Samples of datasets and uploads as feeds of a package's inputs, for calibration and for judging forms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SampleSet:
 
     @property
     def steps(self) -> Steps | None:
-        """What happens to images; None for the input's own steps."""
+        """Preprocessing of images; None for the input's own steps."""
         return Steps.parse(self.preprocessing, self._inputs[0]) if self.preprocessing else None
 
     def feeds(self, numbers: Sequence[int], batch_size: int) -> Iterator[Arrays]:
@@ -110,7 +110,7 @@ def _check_finite(batch: Batch) -> None:
             raise EngineFailure(
                 FailureReason.INVALID_DATA,
                 f"{where}: the values for the input '{name}' are not all finite.",
-                suggested_fix="Leave such samples out: ranges and parity that are found on them mean nothing.",
+                suggested_fix="Leave such samples out: ranges and parity measured on them are meaningless.",
             )
 
 

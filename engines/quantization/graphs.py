@@ -1,4 +1,4 @@
-"""Makes the quantized graphs of one component, each once, and tells which of their nodes cost most."""
+"""Makes the quantized graphs of one component, each once, and orders their nodes by cost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from engines.tensors.samples import Samples
 log = logging.getLogger(__name__)
 
 COSTED_FEEDS = 4
-"""Feeds that noise is measured on: it is a mean over all elements of all outputs, which few samples settle."""
+"""Feeds that noise is measured on: a few are enough, as it is a mean over all elements of all outputs."""
 _MADE = "made"
 
 
@@ -46,7 +46,7 @@ def fused(prepared: Prepared, execution: Execution, target: Path) -> Prepared:
     Args:
         prepared: The component.
         execution: Its execution parameters.
-        target: Where the graph goes.
+        target: File of the graph.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     inputs, execution = prepared.component.inputs, execution.model_copy(update={"fuse_operators": True})
@@ -56,7 +56,7 @@ def fused(prepared: Prepared, execution: Execution, target: Path) -> Prepared:
     except EngineFailure as failure:
         if failure.reason is not FailureReason.TOOLCHAIN_CRASHED:
             raise
-        log.info("%s The operators stay as they are.", failure.message)
+        log.info("%s The operators are not fused.", failure.message)
         model = load_model(prepared.ready)
     name_nodes(model)
     save_model(model, target)
@@ -106,7 +106,7 @@ class QuantizedGraphs:
         return graph
 
     def coverage(self, spec: FormSpec) -> Coverage:
-        """Return what of a form is in integers; nothing of one in half precision."""
+        """Return how much of a form is in integers; nothing for half precision."""
         return Coverage() if spec.precision in HALVES else coverage_of(self.graph(spec))
 
     def costly_nodes(self, spec: FormSpec, seconds: float) -> list[str]:
@@ -120,7 +120,7 @@ class QuantizedGraphs:
         return [name for name in nodes if name not in self.excluded]
 
     def costs(self, spec: FormSpec, seconds: float = BUDGET_SECONDS) -> list[NodeSensitivity]:
-        """Return every quantized node of a form, the most sensitive first; none if it cannot be told.
+        """Return every quantized node of a form, the most sensitive first; none if the costs are unknown.
 
         An IR of OpenVINO cannot be compared with the ONNX graph node by node, so the same nodes are quantized for ONNX
         Runtime with the same settings, and stand in.
@@ -133,7 +133,7 @@ class QuantizedGraphs:
             floating, quantized = load_model(self.material.graph), load_model(graph)
             return sensitivities(floating, quantized, feeds, min(seconds, BUDGET_SECONDS))
         except EngineFailure as failure:
-            log.info("The cost of each node cannot be told: %s", failure.message)
+            log.info("The cost of each node is unknown: %s", failure.message)
             return []
 
     def _recipe(self, spec: FormSpec) -> Recipe:
@@ -153,7 +153,7 @@ class QuantizedGraphs:
 def _quantized(recipe: Recipe, material: Material, excluded: frozenset[str], folder: Path) -> Path:
     material.progress(f"quantizing by {recipe.name}")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # tools count on the screen
+        with contextlib.redirect_stdout(io.StringIO()):  # tools print their progress
             graph = recipe.quantizer.quantize(material, recipe.settings, excluded, folder)
     except (EngineFailure, MemoryError):
         raise

@@ -1,4 +1,4 @@
-"""Why a quantized form is not faster than its source on this machine: from what its own run shows."""
+"""Explains from a profile why a quantized form is not faster than its source on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engines.timing.paired import ProfileReport
 SMALL_MS = 0.1
 """Latency under which the fixed cost of a call and of every node outweighs what arithmetic takes."""
 MUCH = 0.15
-"""Part of the time from which on something is named as a cause."""
+"""Least part of the time that is named as a cause."""
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "FakeQuantize", "Convert"})
 _LAYOUT = frozenset({"Reorder", "ReorderInput", "ReorderOutput", "Transpose", "Reshape"})
 _FLOAT = frozenset({"Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm", "ConvTranspose"})
@@ -48,7 +48,7 @@ def _integer_causes(form: BuiltForm, feed: Arrays, threads: int) -> list[str]:
     causes: list[str] = []
     try:
         times = node_times(form, feed, threads)
-    except Exception as error:  # a profile is a courtesy: without it the other causes still stand
+    except Exception as error:  # without a profile, the other causes are still reported
         times, causes = {}, [*causes, f"its run could not be looked into ({first_line(error)})"]
     total = sum(times.values())
     for operators, words in (

@@ -63,7 +63,7 @@ def own_noise(
 ) -> list[Noise]:
     """Return the noise of each piece at its own value, its inputs taken from the floating-point run.
 
-    All pieces given are looked at together: the caller bounds their number, and thereby the memory.
+    All given pieces are measured together: the caller bounds their number, and so the memory.
     """
     given = {value.name for value in float_model.graph.input}
     needed = dict.fromkeys(name for piece in pieces for name in (*piece.inputs, piece.value) if name not in given)
@@ -226,7 +226,7 @@ def _widen_imports(model: onnx.ModelProto, other: onnx.ModelProto) -> None:
 
 @contextmanager
 def _opened(model: onnx.ModelProto) -> Iterator[OnnxRuntimeSession]:
-    """Give a session of a model, which lies in a temporary directory while it is open."""
+    """Yield a session of a model, in a temporary directory that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="trial-") as directory:
         path = Path(directory) / "trial.onnx"
         save_model(model, path)

@@ -1,4 +1,4 @@
-"""The small interface behind which every tool quantizes, and the order in which they are tried.
+"""The interface of all quantizers, and the order in which they are tried.
 
     floating-point graph ──Quantizer──▶ quantized graph (.onnx, or OpenVINO's .xml) ──runtime──▶ form that is measured
 
@@ -48,7 +48,7 @@ class Settings:
 
 @dataclass
 class Material:
-    """What quantizers work on.
+    """The input of quantizers.
 
     Attributes:
         graph: The floating-point graph, shapes inferred, nodes named.

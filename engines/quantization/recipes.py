@@ -1,4 +1,4 @@
-"""Which quantizers are tried for a scheme and a runtime, in which order, and which are tried if none of them holds."""
+"""The quantizers that are tried for a scheme and a runtime, in order, and those for when none of them holds."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _nncf(settings: Settings) -> Nncf:
 
 
 def first_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
-    """Return what is asked for, the simplest first."""
+    """Return the requested recipes, the simplest first."""
     weights = [CompressedWeights(float_activations=False), CompressedWeights(float_activations=True)]
     quantizers: dict[str, list[Quantizer]] = {
         "HALF": [Half()],
@@ -81,7 +81,7 @@ def first_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
 
 
 def second_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
-    """Return what is tried if nothing of the first holds and is faster than the source."""
+    """Return the recipes that are tried if none of the first ones holds and is faster than the source."""
     return wider_recipes(settings, method_is_open=spec.method_is_open) if spec.kind == "STATIC" else []
 
 
@@ -98,7 +98,7 @@ def promising_recipes(settings: Settings) -> list[Recipe]:
 
 
 def wider_recipes(settings: Settings, *, method_is_open: bool = True) -> list[Recipe]:
-    """Return static recipes with wider ranges, as far as nobody chose them.
+    """Return static recipes with wider ranges, if the request left the ranges open.
 
     Asymmetric ranges lose less of what is not symmetric. If nobody chose a calibration method, the smallest and the
     largest value keep the outliers that transformers need.

@@ -73,7 +73,7 @@ class QuantizationSpec(_Message):
 
     @property
     def method_is_open(self) -> bool:
-        """Whether nobody said how ranges are found."""
+        """Whether the request leaves the calibration method open."""
         return self.calibration_method == _UNSAID_METHOD
 
     @property

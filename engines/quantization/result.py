@@ -139,7 +139,7 @@ def _candidate(entry: Entry, done: ComponentQuantization) -> dict[str, Any]:
         return {**values, "reason": words}
     if entry.latency is None or chosen.latency is None or entry.latency.speedup < chosen.latency.speedup:
         return {**values, "reason": "the result is faster"}
-    return {**values, "reason": "no faster than the result beyond noise, and less simple"}
+    return {**values, "reason": "no faster than the result beyond noise, and more complex"}
 
 
 def _size(entry: Entry) -> int:
@@ -171,7 +171,7 @@ def _parity(done: Sequence[ComponentQuantization], several: bool) -> dict[str, A
 
 
 def described(entry: Entry, truth: Truth) -> str:
-    """Return what became of a form, as a line for people."""
+    """Return the outcome of a form, as a line for people."""
     if entry.parity is None:
         return f"failed: {entry.failure.message} {entry.failure.evidence}" if entry.failure else entry.note
     cosine, sqnr = truth.fidelity(entry.parity)
@@ -189,13 +189,13 @@ def none_holds(component: str, truth: Truth, found: SearchResult, chosen: Entry)
         f"No form of component '{component}' computes what its source computes; of the best one, "
         f"{shortfall(chosen, truth)}.",
         evidence="; ".join(tried) + (f"; cosine with nodes in floating point: {', '.join(rungs)}" if rungs else ""),
-        suggested_fix="Calibrate on data like that which the model will see; choose WEIGHT_ONLY or a floating-point "
-        "precision; or bound the accuracy instead (`accuracy`, --max-degradation), which judges in place of parity.",
+        suggested_fix="Calibrate on data like the model's future inputs; choose WEIGHT_ONLY or a floating-point "
+        "precision; or bound the accuracy instead (`accuracy`, --max-degradation), which decides instead of parity.",
     )
 
 
 def all_failed(entries: Sequence[Entry]) -> EngineFailure:
-    """Return the failure of a search in which no tool made a form: what each of them said."""
+    """Return the failure of a search in which no tool made a form, with the message of each."""
     failures = [(entry.spec.quantized_by, entry.failure) for entry in entries if entry.failure]
     if len({failure.message for _, failure in failures}) == 1:
         return failures[0][1]
@@ -203,7 +203,7 @@ def all_failed(entries: Sequence[Entry]) -> EngineFailure:
     fixes = list(dict.fromkeys(failure.suggested_fix for _, failure in failures if failure.suggested_fix))
     return EngineFailure(
         kinds.pop() if len(kinds) == 1 else FailureReason.TOOLCHAIN_CRASHED,
-        "No quantizer made a form of this model. "
+        "No quantizer could make a form of this model. "
         + " ".join(f"{name}: {failure.message}" for name, failure in failures),
         evidence="; ".join(failure.evidence for _, failure in failures if failure.evidence)[-2000:],
         suggested_fix=" ".join(fixes) or "Choose another scheme or runtime.",

@@ -1,6 +1,6 @@
 """Which quantized nodes cost most: quantization noise per node, and what each does to the graph's outputs on its own.
 
-The quantized graph and the floating-point graph share the names of most values, whoever quantized: a quantizer puts
+The quantized graph and the floating-point graph share the names of most values: every quantizer puts
 nodes between values, and keeps the values. Between shared values the quantized graph falls into pieces (see `pieces`);
 one with quantization in it is a quantized node. Each piece is looked at alone, with its inputs taken from the
 floating-point run, so that a node is not blamed for the noise of those before it:
@@ -119,5 +119,5 @@ def _effects(
     both = switched(float_model, quantized_model, pieces)
     measured = effects(both, len(pieces), feeds, budget_seconds) if both else None
     if measured is None:
-        log.info("The nodes are ordered by their own noise: what each does to the outputs takes too long to measure")
+        log.info("The nodes are ordered by their own noise: measuring their effect on the outputs takes too long")
     return measured

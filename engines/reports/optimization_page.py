@@ -109,16 +109,16 @@ def _sections(result: Mapping[str, Any]) -> Iterator[Section]:
 def _small_print(result: Mapping[str, Any]) -> list[str]:
     profile = result.get("profile") or {}
     lines = [
-        "Parity came first: a form that does not compute what the source computes is out, whatever its speed. In FP32, "
-        "FP16 and BF16 the largest relative error counts, in integers the cosine; FP32 has to be a PASS.",
+        "Parity came first: a form that does not compute what the source computes is excluded, whatever its speed. In "
+        "FP32, FP16 and BF16 the largest relative error counts, in integers the cosine; FP32 has to be a PASS.",
         "Every form ran in a process of its own, one at a time, with the same inputs and the same number of threads, "
-        "but those whose name says another. Forms that could no longer win were left out after each round; the rest "
+        "unless its name states another. Forms that could no longer win were eliminated after each round; the others "
         "were measured longer. A tie goes to the simpler form.",
     ]
     if profile:
         lines.append(
             f"The last measurement is from {as_number(profile.get('rounds')):.0f} rounds in which the source and the "
-            "recommended form took turns in random order. The source was entered twice: its speed-up over itself, the "
-            "A/A control, is what noise alone does, and a win that does not leave it is none."
+            "recommended form took turns in random order. The source took part twice: its speed-up over itself, the "
+            "A/A control, shows the noise. A speed-up within that noise is not a gain."
         )
     return lines

@@ -12,53 +12,53 @@ from engines.reports.text import as_number
 Candidate = Mapping[str, Any]
 
 _SMALLER = 0.98
-"""Part of the source's size from which on down a form is called smaller."""
+"""Largest part of the source's size at which a form is called smaller."""
 
 
 def numbered(result: Mapping[str, Any]) -> list[tuple[int, Candidate]]:
-    """Return the candidates with the numbers that table and plots give them: as they stand in the result, from 1."""
+    """Return the candidates with their numbers in the table and the plots: in the order of the result, from 1."""
     return list(enumerate(result.get("candidates", []), 1))
 
 
 def recommended(result: Mapping[str, Any]) -> Candidate | None:
-    """Return the recommended candidate; None where there is none."""
+    """Return the recommended candidate; None if there is none."""
     return next((entry for entry in result.get("candidates", []) if entry.get("recommended")), None)
 
 
 def median_ms(entry: Candidate) -> float:
-    """Return the median latency in milliseconds; NaN where it was not measured."""
+    """Return the median latency in milliseconds; NaN if it was not measured."""
     return as_number((entry.get("latency") or {}).get("median_ms"))
 
 
 def cosine(entry: Candidate) -> float:
-    """Return the lowest cosine over the outputs; NaN where parity was not looked at."""
+    """Return the lowest cosine over the outputs; NaN if parity was not measured."""
     outputs: Sequence[Mapping[str, Any]] = (entry.get("parity") or {}).get("outputs", [])
     return min((as_number(output.get("cosine")) for output in outputs), default=math.nan)
 
 
 def verdict(entry: Candidate) -> str:
-    """Return PASS, WARN or FAIL; empty where parity was not looked at."""
+    """Return PASS, WARN or FAIL; empty if parity was not measured."""
     return str((entry.get("parity") or {}).get("verdict", ""))
 
 
 def size_bytes(entry: Candidate) -> float:
-    """Return the size on disk in bytes; NaN where nothing was built."""
+    """Return the size on disk in bytes; NaN if nothing was built."""
     return _positive(entry.get("size_bytes"))
 
 
 def memory_bytes(entry: Candidate) -> float:
-    """Return the largest resident memory in bytes; NaN where it was not measured."""
+    """Return the largest resident memory in bytes; NaN if it was not measured."""
     return _positive(entry.get("memory_bytes"))
 
 
 def baseline_name(result: Mapping[str, Any]) -> str:
-    """Return the name of the source form, which everything is measured against; empty where nothing was measured."""
+    """Return the name of the source form, which everything is measured against; empty if nothing was measured."""
     forms = (result.get("profile") or {}).get("forms", [])
     return str(forms[0]["form"]) if forms else ""
 
 
 def size_in_words(result: Mapping[str, Any]) -> str:
-    """Return what the recommended form takes beside the source, in a sentence; empty where it is not smaller."""
+    """Return the sizes of the recommended form and the source in a sentence; empty if the form is not smaller."""
     chosen = [entry for entry in result.get("candidates", []) if entry.get("recommended")]
     base = baseline_name(result)
     source = next((entry for entry in result.get("candidates", []) if entry.get("form") == base), None)
@@ -68,7 +68,7 @@ def size_in_words(result: Mapping[str, Any]) -> str:
 
 
 def outcome(entry: Candidate, baseline: str) -> tuple[str, str]:
-    """Return what became of a candidate in a word, and why in a sentence."""
+    """Return the outcome of a candidate in a word, and the reason in a sentence."""
     failure = entry.get("failure") or {}
     if entry.get("recommended"):
         return "recommended", str(entry.get("note", ""))

@@ -51,7 +51,7 @@ def quantization_html(
 
 
 def verdict(result: Mapping[str, Any], max_degradation: float | None = None) -> tuple[str, Tone]:
-    """Return what the quantization won and cost, in words, and whether that is good."""
+    """Return the gain and the cost of the quantization in words, and whether that is good."""
     parts: list[str] = []
     tone: Tone = "good"
     if result.get("bound_held") is False:
@@ -175,8 +175,8 @@ def _small_print(result: Mapping[str, Any]) -> list[str]:
     ]
     if profile:
         lines.append(
-            f"Latency is from {as_number(profile.get('rounds')):.0f} rounds in one process, in which every form took "
-            "its turn in random order. The source was entered twice: its speed-up over itself, the A/A control, is "
-            "what noise alone does, and a win that does not leave it is none."
+            f"Latency is from {as_number(profile.get('rounds')):.0f} rounds in which the source and the result took "
+            "turns in random order, each in a process of its own. The source took part twice: its speed-up over "
+            "itself, the A/A control, shows the noise. A speed-up within that noise is not a gain."
         )
     return lines

@@ -68,7 +68,7 @@ def _speed_section(profile: Mapping[str, Any], shown: Sequence[Interval]) -> Sec
         f"Batch of {as_number(profile.get('batch_size')):.0f}, {threads}, "
         f"{as_number(profile.get('rounds')):.0f} interleaved rounds on {profile.get('hardware') or 'this machine'}."
     )
-    note = "A whole interval to the right of the control's is a win; one that overlaps it is none."
+    note = "An interval that is entirely to the right of the control's is a win; one that overlaps it is not."
     return Section(
         "Speed", [Chart(chart, "Speed-up over the source, with 95 % intervals", note), _table(profile)], setting
     )

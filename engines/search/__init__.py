@@ -1,1 +1,1 @@
-"""The search: candidates are made, held to the truth, timed; the fastest that holds is chosen."""
+"""The search: candidates are made, compared with the source and timed; the fastest correct one is chosen."""

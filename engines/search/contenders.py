@@ -1,4 +1,4 @@
-"""The forms that may still win, and how they leave: rung by rung, the hopeless first.
+"""The forms that may still win, and how they are eliminated: in rounds, the hopeless first.
 
 Successive halving (Jamieson & Talwalkar, AISTATS 2016) over a race (Maron & Moore, NIPS 1993): a rung doubles the
 rounds; then the forms that are slower than the best beyond doubt leave, and then the slower half, until two are left.
@@ -41,7 +41,7 @@ class Contenders:
         memory_bytes: Most resident memory of all open processes together.
         reopen: Opens another process of the source form.
         members: The forms that may still win.
-        left: The entries that left, the best entry at that time, and the speed of the one beside the other.
+        left: The entries that were eliminated, each with the best entry at that time and its speed relative to that.
         leader: The best form when the last candidate had been tried; it takes part in the final.
     """
 
@@ -83,7 +83,7 @@ class Contenders:
         return next((form for form in self.ranked if form.entry.spec.is_default), None)
 
     def enter(self, new: FormContender, accurate: Callable[[FormContender], bool]) -> None:
-        """Time a form and let it in, unless it may not be chosen, is hopeless beside the best, or not accurate."""
+        """Time a form and admit it, unless it may not be chosen, is hopelessly slower than the best, or inaccurate."""
         best = self.ranked[:1]
         slow = best and new.call_seconds > 5 * best[0].call_seconds
         long = sum(form.call_seconds for form in (self.baseline, *best, new)) > LONG_ROUND_SECONDS
@@ -103,7 +103,7 @@ class Contenders:
             self._trim()
 
     def rung(self, number: int, seconds: float) -> None:
-        """Run a rung: rounds for all, then the hopeless leave, then the slower half."""
+        """Run a rung: time all forms, then eliminate the hopeless, then the slower half."""
         least = 1 if seconds <= 0 else SCREEN_ROUNDS
         self.rounds(self.members, seconds, least=least, most=RUNG_ROUNDS << number)
         ranked = self.ranked
@@ -121,7 +121,7 @@ class Contenders:
     def settle(self) -> None:
         """Write what was measured into the entries, after the last rounds.
 
-        A form that left had few turns beside the source: its speed-up is that over the best form times the latter's.
+        An eliminated form had few turns with the source: its speed-up is that over the best form times the latter's.
         """
         for form in (self.baseline, *self.members):
             self.measured(form)
@@ -208,7 +208,7 @@ class Contenders:
         return figures
 
     def _trim(self) -> None:
-        """Keep few enough that their processes fit into memory together."""
+        """Keep only as many forms as fit into memory together."""
         self._keep(MOST_STANDING)
         while (
             len(self.members) > FINALISTS
@@ -239,7 +239,7 @@ class Contenders:
         self._close(form)
 
     def _beside(self, form: FormContender, best: FormContender) -> float:
-        """Return how many times better a form is than the best; by way of the source if the two never met."""
+        """Return how many times better a form is than the best; via the source if the two were never timed together."""
         ahead = self.ahead(form, best)
         if self.by_size or ahead.rounds:
             return ahead.ratio

@@ -150,14 +150,14 @@ class Final:
         return Outcome(chosen, gain, reason, profile)
 
     def _gain(self, form: FormContender, control: FormContender) -> Speed:
-        """Return how far a form is ahead of the source: of the faster of its two processes."""
+        """Return how many times faster a form is than the source, in the faster of the source's two processes."""
         ahead = self._contenders.ahead
         return min(ahead(form, self._contenders.baseline), ahead(form, control), key=lambda speed: speed.low)
 
     def _judge(self, chosen: FormContender | None, control: FormContender) -> tuple[bool, str]:
         if chosen is None:
             return False, (
-                "No other form was made, computed what the source computes and was measured within the budget; the "
+                "No other form that computes what the source computes was made and measured within the budget; the "
                 "candidates say why."
             )
         gain, noise = self._gain(chosen, control), self._noise(control)
@@ -167,5 +167,5 @@ class Final:
             return False, f"The smallest form, {chosen.name}, has {1 / gain.ratio:.2f}x the size of the source form."
         return False, (
             f"The best form, {chosen.name}, is {gain.ratio:.2f}x as fast as the source form ({gain.low:.2f}x to "
-            f"{gain.high:.2f}x), which is not faster beyond the noise of {noise:.2f}x."
+            f"{gain.high:.2f}x), which is within the noise of {noise:.2f}x."
         )

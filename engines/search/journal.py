@@ -1,8 +1,8 @@
-"""What a search has found out so far, for the process that continues it after a form ended the process before.
+"""The state of a search, for the process that continues it after a form ended the process before.
 
 Forms are built and quantized in the search's own process, whose death cannot be caught. The task's worker then runs the
 request again in the same folder, with the step that the process died of (`engines.sandbox.Reporter.risk`). The search
-continues from here: it repeats neither what is known nor what was deadly.
+continues from here: it repeats neither known results nor deadly steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Death(NamedTuple):
 
 
 def deaths_of(request: Mapping[str, Any]) -> dict[str, Death]:
-    """Return what ended earlier processes of a request, by step."""
+    """Return the deaths of earlier processes of a request, by step."""
     told = request.get(DEATHS, ())
     return {death["step"]: Death(EngineFailure.from_dict(death["failure"]), death["at"]) for death in told}
 
@@ -44,9 +44,9 @@ class Journal:
 
     Attributes:
         component: Name of the component, which tells its steps from those of others.
-        path: Where it is written.
+        path: Its file; None if it is kept in memory.
         risk: Takes the step that is risked, and nothing once it is over.
-        deaths: What earlier processes died of, by step.
+        deaths: The deaths of earlier processes, by step.
     """
 
     component: str = ""
@@ -132,7 +132,7 @@ def _deadly(what: str, death: EngineFailure) -> EngineFailure:
     memory = death.reason is FailureReason.OUT_OF_MEMORY
     return EngineFailure(
         death.reason,
-        f"{what} ended the process that made it, and the search went on without it: {death.message}",
+        f"{what} ended the process that made it, and the search continued without it: {death.message}",
         evidence=death.evidence,
         suggested_fix="Raise the task's memory limit." if memory else "Other forms are not affected.",
     )

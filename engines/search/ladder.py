@@ -24,7 +24,7 @@ Form = TypeVar("Form", bound=Held)
 
 @dataclass(frozen=True)
 class Climb(Generic[Form]):
-    """What a climb came to.
+    """The result of a climb.
 
     Attributes:
         rungs: Every form that could be judged, in the order of climbing.
@@ -73,7 +73,7 @@ def climb(order: Sequence[str], judge: Callable[[Sequence[str]], Form | None], m
 
 
 def _heights(nodes: int) -> list[int]:
-    """Return 1, 2, 4… and all but one: a form in which nothing is quantized is none."""
+    """Return 1, 2, 4… and all but one, as at least one node has to be quantized."""
     heights = []
     size = 1
     while size < nodes - 1:

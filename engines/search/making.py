@@ -64,7 +64,7 @@ class Maker:
         except MemoryError as error:
             raise EngineFailure(
                 FailureReason.OUT_OF_MEMORY,
-                f"{spec.name} takes more memory to build than there is.",
+                f"There is not enough memory to build {spec.name}.",
                 suggested_fix="Raise the task's memory limit.",
             ) from error
         except Exception as error:  # a runtime's tools may raise anything
@@ -84,7 +84,7 @@ class Maker:
         if self.quantize is None:
             raise EngineFailure(
                 FailureReason.INVALID_SPEC,
-                f"{spec.name} needs data to calibrate on, and there is none.",
+                f"{spec.name} needs calibration data, and the work has none.",
                 suggested_fix="Name a dataset, or give calibration samples.",
             )
         return self.quantize(spec)

@@ -17,7 +17,7 @@ from engines.timing.paired import ProfileReport
 def package_form(
     prepared: Prepared, truth: Truth, entry: Entry, profile: ProfileReport, package: Path
 ) -> PackagedComponent:
-    """Copy the files of a form that was made into a folder of the package, and return what the package says of it."""
+    """Copy the files of a built form into a folder of the package, and return the package's entry for it."""
     made, parity = entry.made, entry.parity
     assert made is not None and parity is not None  # noqa: PT018 - what is chosen was built and compared
     target, form = package / prepared.component.name, made.form

@@ -1,7 +1,7 @@
-"""Which forms a search tries, the most promising first: the candidates of every runtime, in the order of their promise.
+"""The forms that a search tries: the candidates of every runtime, the most promising first.
 
-The promises are those of measurements side by side: with the time spent early, what was tried is what wins most. Knobs
-that never won on these processors are no candidates: ONNX Runtime's parallel mode, FP16 for speed.
+The promises come from paired measurements: if the time runs out early, the forms that win most often were tried. Knobs
+that never won on these processors are not candidates: ONNX Runtime's parallel mode, FP16 for speed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def candidates(device: str, now: Situation) -> list[FormSpec]:
 
 
 def baselines(device: str, now: Situation) -> list[FormSpec]:
-    """Return what stands for the source, the best first: the first that can be made and holds is the baseline."""
+    """Return the candidates for the baseline, the best first: the first one that works stands for the source."""
     rooms = installed(load_catalog().device(device))
     return _by_promise(candidate for room in rooms for candidate in room.baselines(now))
 

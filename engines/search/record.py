@@ -35,7 +35,7 @@ _PASSING = frozenset(
         FailureReason.INTERNAL_ERROR,
     }
 )
-"""Failures that another try may not meet."""
+"""Failures that may not occur again in another try."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Record:
     def from_json(cls, text: str) -> Self:
         """Return the record that a text holds: an empty one if the text is of another version or no record.
 
-        Whoever wrote the text is named by its sha256, in what was measured then and in nothing earlier.
+        The sha256 of the text names the search that wrote it, in the measurements that were new then.
         """
         try:
             values = json.loads(text)

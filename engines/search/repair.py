@@ -20,14 +20,14 @@ SIMILAR = 1.1
 WORTH = 1.1
 """How many times faster than the best a form has to be for a repair, if the best is faster than the source itself."""
 _MOST_OF_THE_REST = 0.3
-"""Part of the time that is left which finding the costly nodes may take."""
+"""Part of the remaining time that finding the costly nodes may take."""
 
 
 class NodeOrder(Protocol):
     """Knows which nodes of a quantized form cost most."""
 
     def costly_nodes(self, spec: FormSpec, seconds: float) -> list[str]:
-        """Return the quantized nodes of a form, the one that costs most first; none if it cannot be told.
+        """Return the quantized nodes of a form, the one that costs most first; none if the costs are unknown.
 
         Args:
             spec: A form whose quantized graph was made.
@@ -65,7 +65,7 @@ class Repairs:
     climbed: list[FormSpec] = field(default_factory=list)
 
     def run(self) -> None:
-        """Repair what is worth it, while there is time."""
+        """Repair forms that are worth it, while there is time."""
         while self.trials.seconds_left(REPAIR_SHARE) > 0 and (miss := self._next()) is not None:
             self.climbed.append(miss.spec)
             nodes = self._order(miss.spec)
@@ -74,7 +74,7 @@ class Repairs:
                 self._climb(miss.spec, nodes)
 
     def _next(self) -> Entry | None:
-        """Return what to repair: of the forms that miss by least, the fastest.
+        """Return the form to repair: of those that miss the tolerance by least, the fastest.
 
         They have to be faster than the best form; if there is none, those no slower than the source go first.
         """

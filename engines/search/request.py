@@ -1,4 +1,4 @@
-"""What a search is asked for: its candidates, and how they are compared."""
+"""The request of a search: its candidates, and how they are compared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from engines.search.repair import NodeOrder
 
 @dataclass(frozen=True)
 class Settings:
-    """What a search is asked to do.
+    """The settings of a search.
 
     Attributes:
-        workdir: Where processes exchange files.
+        workdir: Folder in which processes exchange files.
         threads: Threads of every form.
         objective: `LATENCY`, `THROUGHPUT` or `SIZE`.
         budget_seconds: Time for all; may be infinite.
@@ -23,8 +23,8 @@ class Settings:
         must_choose: Whether the form that misses the tolerance by least is measured if every form misses it.
         judged_on: Digest of the data that the judge measures accuracy on, for the record.
         calibrated_on: Digest of what quantized forms are calibrated on, for the record.
-        memory_bytes: Most memory of the work; what the machine has to spare if 0.
-        seed: Seed of all that is drawn.
+        memory_bytes: Most memory of the work; the machine's free memory if 0.
+        seed: Seed of all random numbers.
     """
 
     workdir: Path
@@ -48,7 +48,7 @@ class Plan:
             next is taken.
         specs: The candidates, the most promising first.
         otherwise: Quantized candidates for runtimes in which no quantized form holds and is faster than the source.
-        nodes: Knows which nodes of quantized forms cost most; None if nothing is repaired.
+        nodes: Orders the nodes of quantized forms by their cost; None if nothing is repaired.
     """
 
     baselines: Sequence[FormSpec]

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 FINAL_SHARE = 0.2
 RUNG_SECONDS = 3.0
 OPENED_SHARE = 0.5
-"""Part of the memory that the processes of all forms may take together."""
+"""Part of the memory that the processes of all forms may take in total."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        entries: Every candidate: first what was to stand for the source and does not, then in the order in which they
-            were tried; the baseline is not among them.
+        entries: Every candidate: first the rejected baselines, then the others in the order in which they were tried;
+            the chosen baseline is not among them.
         baseline: The source form.
         recommended: The form to take: the baseline itself if there is no gain. Its `made` is what a package is made of.
         best: The best form whether it is a gain or not; None if there is none. It misses the tolerance only if the
@@ -82,15 +82,15 @@ def search(
         plan: The candidates.
         maker: Builds them.
         source: The component.
-        truth: What its original computes, and what forms have to keep.
-        settings: What is asked for.
-        earlier: What earlier searches measured.
+        truth: The outputs of the original, and the limits of forms.
+        settings: The settings.
+        earlier: The measurements of earlier searches.
         progress: Takes the fraction that is done, and what is being done.
-        journal: What earlier processes of this search found out; it goes on from there.
+        journal: The state that earlier processes of this search left.
 
     Raises:
         EngineFailure: The source itself does not run; no baseline can be made, or none computes what the source
-            computes. Never for a candidate, nor for the budget.
+            computes. Never for a candidate or the budget.
     """
     journal = journal or Journal()
     began, feeds, by_load = journal.begin(), truth.samples, settings.objective == "THROUGHPUT"

@@ -1,4 +1,4 @@
-"""Tries candidates one after the other: each is made, compared with the source, timed, and let into the contest."""
+"""Tries candidates one after the other: each is made, compared with the source, timed and admitted to the contest."""
 
 from __future__ import annotations
 
@@ -141,14 +141,14 @@ class Trials:
         return self.journal.find(spec) or self.record.find(self.conditions.key(spec))
 
     def _seconds(self, spec: FormSpec, share: float) -> float:
-        """Return the time for making a form; one that an earlier process made and leads is what the answer rests on."""
+        """Return the time for making a form; a form that an earlier process measured may take as long as it needs."""
         if self.journal.held(spec):
             return max(self.budget, LEADER_SECONDS)
         left = self.seconds_left(share)
         return max(MOST_OF_THE_REST * left, min(left, LEAST_MAKING_SECONDS))
 
     def _leaders(self, known: Iterable[Entry]) -> set[FormSpec]:
-        """Return what is built again although it was measured: the best form, and the best default."""
+        """Return the measured forms that are built again: the best form, and the best default."""
         ranked = sorted((entry for entry in known if entry.holds), key=self.contenders.merit, reverse=True)
         self._leading = self.contenders.merit(ranked[0]) if ranked else 0.0
         defaults = [entry for entry in ranked if entry.spec.is_default]

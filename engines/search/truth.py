@@ -30,7 +30,7 @@ _WRONG = frozenset({FailureReason.PARITY_FAILED, FailureReason.SHAPE_MISMATCH, F
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What forms have to keep.
+    """The limits that forms have to keep.
 
     Attributes:
         error: Largest relative error of a form in FP32.
@@ -53,7 +53,7 @@ class Truth:
         judge: Measures accuracy; None if there is no data.
         source_accuracy: The metric of the source form, once it was measured.
         metric: Name of the metric, for people.
-        waived: Whether the baseline may compute something else than the source, as the user said.
+        waived: Whether the user waived the parity of the baseline.
     """
 
     source: Source
@@ -79,7 +79,7 @@ class Truth:
         return found
 
     def parity(self, spec: FormSpec, outputs: Sequence[Arrays]) -> ParityReport:
-        """Return how a form's outputs, for every feed, compare: held to the tolerance of the form's precision.
+        """Return the parity of a form's outputs over all feeds, by the tolerance of the form's precision.
 
         Raises:
             EngineFailure: SHAPE_MISMATCH; OUTPUT_MISMATCH if an output is missing.
@@ -118,10 +118,10 @@ class Truth:
         )
 
     def none_holds(self, rejected: Sequence[Entry]) -> EngineFailure:
-        """Return the failure of a source that no form of itself computes, with the cause if one is known.
+        """Return the failure of a source that none of its forms reproduces, with the cause if it is known.
 
         Args:
-            rejected: What was tried in its place, each with its failure; at least one.
+            rejected: The forms that were tried, each with its failure; at least one.
         """
         failures = [entry.failure for entry in rejected if entry.failure is not None]
         wrong = next((failure for failure in failures if failure.reason in _WRONG), None)
@@ -160,7 +160,7 @@ class Truth:
         )
 
     def score(self, entry: Entry) -> float:
-        """Return the figure that decides how good a form is: its accuracy if that is bounded, else its cosine."""
+        """Return the score of a form: its accuracy if that is bounded, else its cosine."""
         if entry.accuracy is not None and self._allowed is not None:
             return entry.accuracy
         return self.fidelity(entry.parity)[0] if entry.parity else -1.0

@@ -47,7 +47,7 @@ class Workbench:
         maker: Builds them.
         truth: What the source computes.
         threads: Threads of each.
-        workdir: Where processes exchange files.
+        workdir: Folder in which processes exchange files.
         feed: Position of the feed that is timed.
         memory_bytes: Most private memory of a candidate's process; no bound if 0.
         source_seconds: Time that it took to open the source form, which the final does once more.
@@ -85,9 +85,9 @@ class Workbench:
         return contender
 
     def source_form(self, specs: Sequence[FormSpec]) -> tuple[FormContender, list[Entry]]:
-        """Make and open the source form: the first of some that can be made and computes what the source computes.
+        """Make and open the source form: the first candidate that can be made and computes what the source computes.
 
-        Returns also those before it, with why they cannot stand for the source: a traced network is not the network.
+        Also return the candidates before it, with why they cannot stand for the source: a traced network may differ.
 
         Raises:
             EngineFailure: PARITY_FAILED if none does, with the cause if it is known; why the last cannot be made
@@ -150,20 +150,20 @@ class Workbench:
         return FormContender.of(entry, process, call_seconds, objection)
 
     def call_seconds(self, process: FormProcess) -> float:
-        """Give a process the feed that is timed, and nothing else; return the time of a call, roughly.
+        """Give a process only the feed that is timed; return the approximate time of a call.
 
-        It is the least of a few, as some runtimes compile in the first calls; one long call is enough.
+        It is the shortest of a few, as some runtimes compile in the first calls; one long call is enough.
         """
         first = self.first_call(process)
         return first if first > LONG_CALL_SECONDS else min(first, *process.turn(TIMED, CALLS_PER_TURN))
 
     def first_call(self, process: FormProcess) -> float:
-        """Give a process the feed that is timed, and nothing else; return the time of its first warm call."""
+        """Give a process only the feed that is timed; return the time of its first warm call."""
         process.run([self.truth.samples.feeds[self.feed]])
         return process.turn(TIMED, 1)[0]
 
     def judge(self, contender: FormContender) -> bool:
-        """Measure a form's accuracy if there is a judge; return whether it may go on."""
+        """Measure a form's accuracy if there is a judge; return whether it stays in the contest."""
         entry, judge = contender.entry, self.truth.judge
         if judge is None or entry.accuracy is not None:
             return True
@@ -192,14 +192,14 @@ class Workbench:
         spec, start = entry.spec, time.monotonic()
         known = self._too_short.get(_making(spec), 0.0)
         if seconds <= known:
-            entry.note = f"not tried: a form that is made alike was not within {known:.3g} s, and there is no more left"
+            entry.note = f"not tried: a similar form could not be made within {known:.3g} s, and no more time is left"
             return None
         try:
             with at_most(seconds):
                 return self.maker.make(spec)
         except Overrun:
             self._too_short[_making(spec)] = seconds
-            entry.note = f"not made within the {seconds:.3g} s that the budget left for it"
+            entry.note = f"could not be made within the {seconds:.3g} s that were left of the budget"
             return None
         except Exception as error:  # a builder's tool may raise anything
             raise _failure(spec, "made", error) from error
@@ -214,7 +214,7 @@ def _failure(spec: FormSpec, task: str, error: Exception) -> EngineFailure:
     if isinstance(error, MemoryError):
         return EngineFailure(
             FailureReason.OUT_OF_MEMORY,
-            f"{spec.name} takes more memory to be {task} than there is.",
+            f"There is not enough memory for {spec.name} to be {task}.",
             suggested_fix="Raise the task's memory limit.",
         )
     log.error("%s could not be %s", spec.name, task, exc_info=error)

@@ -23,7 +23,7 @@ def checked(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
     """
     name, dtype = entry["name"], _dtype(entry)
     if not np.can_cast(array.dtype, dtype, "same_kind") or (array.dtype.kind == "U") != (dtype.kind == "U"):
-        raise InputError(f"input {name!r} takes {entry['dtype']}; given was {array.dtype}")
+        raise InputError(f"input {name!r} takes {entry['dtype']}, not {array.dtype}")
     shape = entry.get("shape")
     if shape is not None:
         low, high = shape["min"], shape["max"]
@@ -35,7 +35,7 @@ def checked(entry: dict[str, Any], array: Any, batch_axis: int | None) -> Any:
             ends = zip(low, high, strict=True)
             wanted = " * ".join(str(a) if a == b else f"{a}..{b}" if b != OPEN else "any" for a, b in ends) or "scalar"
             given = " * ".join(map(str, array.shape)) or "scalar"
-            raise InputError(f"input {name!r} takes the shape {wanted}; given was {given}")
+            raise InputError(f"input {name!r} takes the shape {wanted}, not {given}")
     made = array.astype(dtype, copy=False)
     if dtype.kind in "iu" and not np.array_equal(made, array):
         raise InputError(f"input {name!r} takes {dtype}, which cannot hold all of the given values")

@@ -100,13 +100,13 @@ class Model:
             inputs = {names[0]: inputs}
         if set(inputs) != set(names):
             given = ", ".join(map(str, inputs)) or "none"
-            raise InputError(f"the component takes the inputs {', '.join(names)}; given were {given}")
+            raise InputError(f"the component takes the inputs {', '.join(names)}, not {given}")
         batched = self.batched()
         arrays = {name: np.asarray(inputs[name]) for name in names}
         arrays = {e["name"]: _arrays.checked(e, arrays[e["name"]], batched.get(e["name"])) for e in self.inputs}
         batches = {name: arrays[name].shape[axis] for name, axis in batched.items()}
         if len(set(batches.values())) > 1:
-            raise InputError(f"all inputs have one batch; given were {batches}")
+            raise InputError(f"all inputs must have the same batch; theirs are {batches}")
         return arrays
 
     def split(self, arrays: dict[str, Any]) -> list[dict[str, Any]]:

@@ -52,15 +52,15 @@ def test_it_gives_the_results_of_the_network_and_refuses_wrong_inputs(
     assert smoke.returncode == 0, smoke.stderr
     assert "smoke run" in smoke.stdout
     np.savez(tmp_path / "wide.npz", x=np.zeros((5, 3, 12, 13), np.float32))
-    assert "input 'x' takes the shape 1..4 * 3 * 12 * 12; given was 5 * 3 * 12 * 13" in refusal(
+    assert "input 'x' takes the shape 1..4 * 3 * 12 * 12, not 5 * 3 * 12 * 13" in refusal(
         bench, "--input", tmp_path / "wide.npz"
     )
     np.save(tmp_path / "empty.npy", x[:0])
-    assert "takes the shape 1..4 * 3 * 12 * 12; given was 0 * 3" in refusal(bench, "--input", tmp_path / "empty.npy")
+    assert "takes the shape 1..4 * 3 * 12 * 12, not 0 * 3" in refusal(bench, "--input", tmp_path / "empty.npy")
     np.savez(tmp_path / "other.npz", z=x)
-    assert "takes the inputs x; given were z" in refusal(bench, "--input", tmp_path / "other.npz")
+    assert "takes the inputs x, not z" in refusal(bench, "--input", tmp_path / "other.npz")
     np.save(tmp_path / "complex.npy", x.astype(np.complex64))
-    assert "takes float32; given was complex64" in refusal(bench, "--input", tmp_path / "complex.npy")
+    assert "takes float32, not complex64" in refusal(bench, "--input", tmp_path / "complex.npy")
     assert "No such file" in refusal(bench, "--input", tmp_path / "absent.npy")
     assert "there are net" in refusal(bench, "--component", "other")
 
@@ -119,9 +119,9 @@ def test_several_inputs_come_by_name(bench: Bench, tmp_path: Path) -> None:
         expected = network(torch.from_numpy(ids), torch.from_numpy(mask))
     np.testing.assert_allclose(np.load(tmp_path / "y.npz")["hidden"], expected["hidden"].numpy(), atol=1e-5)
     np.savez(tmp_path / "x.npz", ids=ids, mask=mask[:1])
-    assert "all inputs have one batch" in refusal(bench, "--input", tmp_path / "x.npz")
+    assert "all inputs must have the same batch" in refusal(bench, "--input", tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", ids=ids.astype(np.float32), mask=mask)
-    assert "'ids' takes int64; given was float32" in refusal(bench, "--input", tmp_path / "x.npz")
+    assert "'ids' takes int64, not float32" in refusal(bench, "--input", tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", ids=np.full((7, 6), 2**63, np.uint64), mask=mask)
     assert "'ids' takes int64, which cannot hold" in refusal(bench, "--input", tmp_path / "x.npz")
     assert "an .npy holds one output" in refusal(bench, "--output", tmp_path / "y.npy")

@@ -143,4 +143,4 @@ def test_quantization_that_the_source_has_is_kept(runtime: str, bench: Quantizat
     request["conversion"]["inputs"] = [{"path": "source/quantized.onnx"}]
     result = outcome(bench, {**request, "calibration": calibration}).result
     assert [candidate.quantizer for candidate in result.candidates] == ["kept as it is"]
-    assert any("already carries quantization" in words for words in result.warnings)
+    assert any("is already quantized" in words for words in result.warnings)

@@ -75,7 +75,7 @@ def test_a_gain_has_to_hold_against_both_processes_of_the_source() -> None:
     assert held._judge(held._choice(), timed(BASELINE, 10.0)) == (True, "")
     gain, reason = held._judge(held._choice(), timed(BASELINE, 8.1))
     assert not gain
-    assert "not faster beyond the noise" in reason
+    assert "within the noise of" in reason
     assert held._judge(None, timed(BASELINE, 10.0))[1].startswith("No other form")
 
 

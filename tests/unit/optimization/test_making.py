@@ -104,7 +104,7 @@ def test_a_quantized_form_is_built_of_what_the_quantizer_made(tmp_path: Path) ->
     made = maker.make(spec)
     assert made.form.entry.read_bytes() == (tmp_path / "other.onnx").read_bytes()
     assert asked == [spec]
-    with pytest.raises(EngineFailure, match="needs data to calibrate on") as caught:
+    with pytest.raises(EngineFailure, match="needs calibration data") as caught:
         dataclasses.replace(maker, quantize=None).make(spec)
     assert caught.value.reason is FailureReason.INVALID_SPEC
 

@@ -79,7 +79,7 @@ def test_a_graph_is_called_with_arrays_and_saved_as_a_package(graph: Path, tmp_p
     assert report["hardware_environment"]["device_type"] in {"cpu-x86-64", "cpu-arm64"}
     assert len(report["candidates"]) > 3
     assert "<html" in report.html
-    with pytest.raises(EngineFailure, match=r"takes float32 1..4 \* 8; given was float32 5 \* 8"):
+    with pytest.raises(EngineFailure, match=r"takes float32 1..4 \* 8, not float32 5 \* 8"):
         model(np.zeros((5, 8), np.float32))
     with pytest.raises(EngineFailure, match="'z' is none of them"):
         model(z=samples)
@@ -185,7 +185,7 @@ def test_a_scalar_stays_one_and_the_callers_state_as_it_was(tmp_path: Path) -> N
         ((Net(), 0, "cpu", ["1*8", "1*4", "1"]), "'forward' takes 2: features, scale"),
         ((Net(), 0, "cpu", ["1*x"]), "input_shapes[0]"),
         (("/nowhere.onnx", 0, "cpu", ["1*8"]), "There is no file or folder"),
-        ((7, 0, "cpu", ["1*8"]), "given was a int"),
+        ((7, 0, "cpu", ["1*8"]), "not a int"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(arguments: tuple[Any, ...], words: str) -> None:

@@ -51,7 +51,7 @@ def test_the_largest_batch_is_the_requests_own_where_it_says_one() -> None:
     ("values", "reason", "words"),
     [
         (work(precision_goal="INT4"), FailureReason.INVALID_SPEC, "INT4 is no goal of a search"),
-        (work(max_degradation=0.5), FailureReason.INVALID_SPEC, "is about a dataset"),
+        (work(max_degradation=0.5), FailureReason.INVALID_SPEC, "needs a dataset"),
         (work(engine_version="0.0.0"), FailureReason.TOOLCHAIN_UNAVAILABLE, "no version '0.0.0' of the engines here"),
         (work(search_budget_seconds="soon"), FailureReason.INVALID_SPEC, "search_budget_seconds"),
         ({}, FailureReason.INVALID_SPEC, "there is no device"),

@@ -79,7 +79,7 @@ def test_what_fails_is_told_and_ends_nothing_but_itself(searched: Searcher) -> N
     assert result.no_gain  # OpenVINO needs longer to begin than this graph takes
     assert result.recommended is result.baseline
     assert result.baseline.made is not None
-    assert "not faster beyond the noise" in result.no_gain_reason
+    assert "within the noise of" in result.no_gain_reason
     assert [latency.form for latency in result.profile.forms] == [BASELINE.name, OPENVINO.name]
     assert told == sorted(told)
     assert len(result.record.measurements) == 5
@@ -128,9 +128,9 @@ def test_a_slow_maker_does_not_eat_the_budget(searched: Searcher, monkeypatch: p
     monkeypatch.setattr(trials, "MOST_OF_THE_REST", 0.01)
     monkeypatch.setattr(trials, "LEAST_MAKING_SECONDS", 0.1)
     result, maker = searched([fault("slow"), fault("alike"), OPENVINO], budget_seconds=30.0)
-    assert result.entries[0].note.startswith("not made within the 0.")
+    assert result.entries[0].note.startswith("could not be made within the 0.")
     assert result.entries[0].failure is None
-    assert result.entries[1].note.startswith("not tried: a form that is made alike was not within 0.")
+    assert result.entries[1].note.startswith("not tried: a similar form could not be made within 0.")
     assert maker.asked == [BASELINE, fault("slow"), OPENVINO]
 
 
