@@ -19,7 +19,7 @@ __all__ = ["optimize"]
 
 # OpenVINO and NNCF send statistics of their use, from processes that they fork, where this package can be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: it cannot be
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent where its caller sets up no log
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent if its caller sets up no log
 
 _HOME = {"optimize": "engines.api.optimize"}
 

@@ -27,7 +27,7 @@ from engines.search.making import Maker
 from engines.search.packaging import package_form
 from engines.search.plan import baselines, candidates
 from engines.search.record import Record
-from engines.search.request import Plan, Settings
+from engines.search.request import Plan, SearchSettings
 from engines.search.search import SearchResult, search
 from engines.search.truth import Thresholds, Truth
 from engines.spec.template import CLASSIFIERS, Component
@@ -99,7 +99,7 @@ def optimize_component(job: OptimizationJob) -> OptimizedComponent:
         maker,
         prepared,
         truth,
-        Settings(
+        SearchSettings(
             job.workdir / "scratch" / "processes",
             job.threads,
             request.spec.aim,

@@ -37,7 +37,7 @@ SQNR_CAP_DB = 200.0
 
 
 @dataclass
-class Comparison:
+class OutputComparison:
     """Accumulates the metrics of one output over feeds."""
 
     output: str
@@ -149,7 +149,7 @@ class Parity:
     """Compares a target with its source, feed by feed, and reports."""
 
     def __init__(self, outputs: tuple[str, ...], *, classifier: bool) -> None:
-        self._comparisons = {name: Comparison(name, classifier) for name in outputs}
+        self._comparisons = {name: OutputComparison(name, classifier) for name in outputs}
 
     def add(self, source: Mapping[str, Array], target: Mapping[str, Array]) -> float:
         """Add the outputs of one feed; return the largest relative error over them."""

@@ -31,7 +31,7 @@ from engines.search.entry import Entry
 from engines.search.journal import LASTING, Journal
 from engines.search.making import Maker
 from engines.search.packaging import package_form
-from engines.search.request import Plan, Settings
+from engines.search.request import Plan, SearchSettings
 from engines.search.search import SearchResult, search
 from engines.search.truth import Thresholds, Truth
 from engines.spec.template import CLASSIFIERS, Component
@@ -100,7 +100,7 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
         maker,
         prepared,
         truth,
-        Settings(
+        SearchSettings(
             job.workdir / "scratch" / "processes",
             job.threads,
             budget_seconds=float("inf"),

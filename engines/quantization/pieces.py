@@ -5,7 +5,7 @@ A piece computes one value of the floating-point graph from others, by nodes of 
     floating point    x ──────────────────▶ Conv ──▶ y
     quantized         x ──▶ Q ──▶ DQ ──▶ Conv ──▶ y          one piece, from x to y
 
-Only pieces with quantization in them are kept. Where a quantizer leaves out an activation that its ranges cut off
+Only pieces with quantization in them are kept. If a quantizer leaves out an activation that its ranges cut off
 already (ONNX Runtime does so with Relu), the value exists only behind the quantization that follows, which then belongs
 to the piece.
 

@@ -54,7 +54,7 @@ def _quantized(inside: Array, filled: Array, levels: int) -> Array:
 
 
 def _divergence(reference: Array, quantized: Array) -> float:
-    """Return sum p log(p/q), with a small share of Q where P has something and Q has nothing."""
+    """Return sum p log(p/q), with a small share of Q for bins that are empty in Q alone."""
     present = reference > 0
     share = np.maximum(quantized[present], 1e-8)
     return float(np.sum(reference[present] * np.log(reference[present] / share)))

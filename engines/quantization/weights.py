@@ -40,7 +40,7 @@ _WRITERS = {GRAPH: weights_onnxruntime.write, IR: weights_openvino.write}
 
 
 @dataclass(frozen=True)
-class CompressedWeights:
+class CompressedGraph:
     """A graph with compressed weights.
 
     Attributes:
@@ -67,7 +67,7 @@ def compress_weights(
     group_size: int = 0,
     symmetric: bool = True,
     float_activations: bool = False,
-) -> CompressedWeights:
+) -> CompressedGraph:
     """Write a graph for a runtime whose weights are integers; its interface stays as it is.
 
     Args:
@@ -105,7 +105,7 @@ def compress_weights(
         ) from error
     before, after = weight_bytes(model), sum(path.stat().st_size for path in files)
     log.info("Weights of %d nodes compressed to %d bits: %d bytes, before %d", len(chosen), bits, after, before)
-    return CompressedWeights(files[0], chosen, before, after)
+    return CompressedGraph(files[0], chosen, before, after)
 
 
 def _form_of(runtime: str) -> str:

@@ -11,7 +11,7 @@ from engines.search.repair import NodeOrder
 
 
 @dataclass(frozen=True)
-class Settings:
+class SearchSettings:
     """The settings of a search.
 
     Attributes:

@@ -22,10 +22,10 @@ from engines.search.final import FINAL_SECONDS, Final, Outcome
 from engines.search.journal import Journal
 from engines.search.record import Conditions, Record
 from engines.search.repair import Repairs
-from engines.search.request import Plan, Settings
+from engines.search.request import Plan, SearchSettings
 from engines.search.trials import Progress, Trials
 from engines.search.truth import Truth
-from engines.search.workbench import TIMED, Maker, Workbench
+from engines.search.workbench import TIMED, FormMaker, Workbench
 from engines.timing.memory import available_memory
 from engines.timing.paired import ProfileReport
 from engines.timing.tournament import Tournament, timed_feed
@@ -67,10 +67,10 @@ class SearchResult:
 
 def search(
     plan: Plan,
-    maker: Maker,
+    maker: FormMaker,
     source: Prepared,
     truth: Truth,
-    settings: Settings,
+    settings: SearchSettings,
     *,
     earlier: Record | None = None,
     progress: Progress = lambda fraction, message: None,
@@ -112,7 +112,7 @@ class _Search:
     bench: Workbench
     tournament: Tournament
     graph: Path
-    settings: Settings
+    settings: SearchSettings
     journal: Journal
     record: Record
     progress: Progress

@@ -27,7 +27,7 @@ TIMED = 0
 """Position of the feed that is timed, in a process that has been given it."""
 
 
-class Maker(Protocol):
+class FormMaker(Protocol):
     """Builds forms."""
 
     def make(self, spec: FormSpec) -> Made:
@@ -53,7 +53,7 @@ class Workbench:
         source_seconds: Time that it took to open the source form, which the final does once more.
     """
 
-    maker: Maker
+    maker: FormMaker
     truth: Truth
     threads: int
     workdir: Path

@@ -10,7 +10,7 @@ from typing import Any
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.detection import check_format
 from engines.formats.tensorflow.description import describe_graph
-from engines.formats.tensorflow.graph import Graph, SavedModel, check_safe, parse_saved_model
+from engines.formats.tensorflow.graph import Graph, SavedModelContent, check_safe, parse_saved_model
 
 SERVING = "serving_default"
 """The signature that is read if none is named."""
@@ -30,7 +30,7 @@ def model_file(folder: Path) -> Path:
     raise _invalid("The SavedModel has no saved_model.pb.")
 
 
-def inspect_saved_model(folder: Path) -> SavedModel:
+def inspect_saved_model(folder: Path) -> SavedModelContent:
     """Return the contents of a SavedModel, and refuse whatever can be refused without running it.
 
     Raises:
@@ -44,7 +44,7 @@ def inspect_saved_model(folder: Path) -> SavedModel:
     return model
 
 
-def choose_signature(model: SavedModel, named: str = "", inputs: Sequence[str] = ()) -> str:
+def choose_signature(model: SavedModelContent, named: str = "", inputs: Sequence[str] = ()) -> str:
     """Return the signature to read: the one that is named, `serving_default`, the only one, or the one of the inputs.
 
     Raises:

@@ -16,7 +16,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats.protocol import ReadJob
 from engines.formats.saved_model.description import choose_signature, inspect_saved_model, model_file
 from engines.formats.source import Runner, Source, SourceGraph
-from engines.formats.tensorflow.graph import Graph, SavedModel
+from engines.formats.tensorflow.graph import Graph, SavedModelContent
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
@@ -57,7 +57,13 @@ def read_saved_model(folder: Path, job: ReadJob) -> Source:
 
 
 def read_signature(
-    folder: Path, model: SavedModel, key: str, inputs: Sequence[TensorSpec], outputs: Sequence[str], *, onnx_path: Path
+    folder: Path,
+    model: SavedModelContent,
+    key: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[str],
+    *,
+    onnx_path: Path,
 ) -> tuple[Signature, Runner]:
     """Write a signature as ONNX; return its interface, and what computes it in TensorFlow.
 

@@ -92,7 +92,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class SavedModel:
+class SavedModelContent:
     """The contents of a SavedModel's file.
 
     Attributes:
@@ -118,7 +118,7 @@ def parse_graph(path: Path) -> Graph:
     return _graph(message)
 
 
-def parse_saved_model(path: Path) -> SavedModel:
+def parse_saved_model(path: Path) -> SavedModelContent:
     """Return what a SavedModel's `saved_model.pb` or `saved_model.pbtxt` says.
 
     Raises:
@@ -133,7 +133,7 @@ def parse_saved_model(path: Path) -> SavedModel:
         for key, entry in sorted(meta.signature_def.items())
         if not key.startswith("__")
     }
-    return SavedModel(_graph(meta.graph_def), signatures, meta.meta_info_def.tensorflow_version)
+    return SavedModelContent(_graph(meta.graph_def), signatures, meta.meta_info_def.tensorflow_version)
 
 
 def check_safe(graph: Graph, path: Path) -> None:

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONVERT_FIRST = (
-    "Save it after torch.ao.quantization.convert(model), or from before it was prepared; or hand over the network "
-    "itself, with its code: its observers are then taken out."
+    "Save it after torch.ao.quantization.convert(model), or from before it was prepared; or upload the network itself, "
+    "with its code: its observers are then removed."
 )
 _OBSERVERS = (
-    "The network is prepared for quantization, and not converted: its observers are taken out. Where it quantizes, it "
-    "keeps the scales that it has now."
+    "The network is prepared for quantization, but not converted: its observers are removed. Its fake quantization "
+    "keeps the current scales."
 )
 _WIDENED = (
-    "The network is in bfloat16, which no runtime takes as inputs: it is read in float32, with the same numbers as "
-    "weights, and its results are float32."
+    "The network is in bfloat16, which no runtime takes as an input type: it is read in float32, with the same values "
+    "as weights, and its results are float32."
 )
 
 
 def inference_form(network: torch.nn.Module) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Return a network as it computes without training, changed in place, and what its user has to know of that.
+    """Return a network in its form for inference, changed in place, and warnings about the changes.
 
     Fake quantization keeps its scales, observers are taken out, and a network with bfloat16 weights becomes one of
     float32. A graph that was recorded stays in its types, as these are written into it.

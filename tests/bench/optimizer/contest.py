@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from engines.failures import EngineFailure
-from engines.parity.comparison import Comparison
+from engines.parity.comparison import OutputComparison
 from engines.runtimes.form import Made
 from engines.spec.tolerances import TOLERANCES
 from engines.tensors import Arrays
@@ -137,7 +137,7 @@ def hold(
 
 def parity(truth: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Return the lowest cosine over outputs and the largest relative error; outputs are matched by their order."""
-    comparisons = {name: Comparison(name) for name in truth[0]}
+    comparisons = {name: OutputComparison(name) for name in truth[0]}
     for expected, answer in zip(truth, found, strict=True):
         for (name, source), target in zip(expected.items(), answer.values(), strict=True):
             comparisons[name].add(source, target.reshape(source.shape))

@@ -52,7 +52,7 @@ def test_prepared_networks_keep_their_fake_quantization_with_its_scales(engine: 
     source = _source(network, tmp_path, x)
     np.testing.assert_allclose(source.run({"x": x})["output_0"], expected, rtol=1e-6)
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(source.graph.path).graph.node}
-    assert "observers are taken out" in source.warnings[0]
+    assert "observers are removed" in source.warnings[0]
 
 
 def test_observers_alone_leave_the_network_as_it_was(tmp_path: Path) -> None:

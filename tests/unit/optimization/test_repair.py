@@ -12,7 +12,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec, Made
 from engines.search import contenders, final
 from engines.search.journal import Death, Journal
-from engines.search.request import Plan, Settings
+from engines.search.request import Plan, SearchSettings
 from engines.search.search import SearchResult, search
 from engines.search.truth import Thresholds, Truth
 from tests.unit.optimization.forms import BASELINE, form, prepared
@@ -61,7 +61,7 @@ def searched(
     **asked: object,
 ) -> SearchResult:
     given = prepared(tmp_path)
-    settings = Settings(tmp_path / "processes", 1, **{"budget_seconds": float("inf"), **asked})  # type: ignore[arg-type]
+    settings = SearchSettings(tmp_path / "processes", 1, **{"budget_seconds": float("inf"), **asked})  # type: ignore[arg-type]
     plan = Plan([SLOW], specs, otherwise, quantizer)
     return search(plan, quantizer, given, Truth(given.source, given.samples, Thresholds()), settings, journal=journal)
 

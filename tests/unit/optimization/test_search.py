@@ -19,7 +19,7 @@ from engines.search.entry import Entry
 from engines.search.final import ALONE_ROUNDS
 from engines.search.journal import Death, Journal
 from engines.search.record import Record
-from engines.search.request import Plan, Settings
+from engines.search.request import Plan, SearchSettings
 from engines.search.search import SearchResult, search
 from engines.search.truth import Judge, Run, Thresholds, Truth
 from engines.search.workbench import Workbench
@@ -53,7 +53,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
         truth = Truth(given.source, given.samples, Thresholds(), judge=judge)
         plan = Plan(baselines or [BASELINE], specs, options.pop("otherwise", ()), options.pop("nodes", None))
         told = {name: options.pop(name) for name in ("earlier", "progress", "journal") if name in options}
-        result = search(plan, maker, given, truth, Settings(tmp_path / "runners", 1, **options), **told)
+        result = search(plan, maker, given, truth, SearchSettings(tmp_path / "runners", 1, **options), **told)
         assert descendants(os.getpid()) == before  # no process is left
         assert list((tmp_path / "runners").iterdir()) == []
         return result, maker

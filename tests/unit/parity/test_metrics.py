@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from engines.failures import EngineFailure, FailureReason
-from engines.parity.comparison import Comparison, Parity
+from engines.parity.comparison import OutputComparison, Parity
 from engines.parity.report import OutputParity, Verdict, json_number, tolerance_of, worst
 from engines.spec.tolerances import TOLERANCES, Measure, Tolerance
 from engines.tensors.errors import tensor_error
@@ -27,7 +27,7 @@ PAIRS = hnp.array_shapes(min_dims=1, max_dims=3, max_side=6).flatmap(
 def compare(
     source: np.ndarray, target: np.ndarray, threshold: float = 1e-4, *, classifier: bool = False
 ) -> OutputParity:
-    comparison = Comparison("y", classifier)
+    comparison = OutputComparison("y", classifier)
     comparison.add(source, target)
     return comparison.result(Tolerance(Measure.MAX_REL_ERROR, threshold, 10 * threshold, unequal=0))
 
@@ -69,7 +69,7 @@ def test_equal_arrays_pass_at_any_threshold(pair: tuple[np.ndarray, np.ndarray])
 def test_feeds_add_up_to_the_whole(pair: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
     source, target = pair
     cut = data.draw(st.integers(0, len(source)))
-    parts = Comparison("y", classifier=True)
+    parts = OutputComparison("y", classifier=True)
     parts.add(source[:cut], target[:cut])
     parts.add(source[cut:], target[cut:])
     whole = compare(source, target, classifier=True)
@@ -186,7 +186,7 @@ def test_the_report_is_the_json_of_its_proto_message() -> None:
 
 
 def test_texts_are_equal_or_fail() -> None:
-    comparison = Comparison("text")
+    comparison = OutputComparison("text")
     assert comparison.add(np.array(["a", "bb"], object), np.array(["a", "bb"])) == 0
     assert comparison.result(TOLERANCES["FP32"]).verdict is Verdict.PASS
     assert comparison.add(np.array(["a"]), np.array(["b"], object)) == np.inf
@@ -194,7 +194,7 @@ def test_texts_are_equal_or_fail() -> None:
 
 
 def test_outputs_without_elements_are_equal() -> None:
-    comparison = Comparison("empty", classifier=True)
+    comparison = OutputComparison("empty", classifier=True)
     assert comparison.add(np.zeros((0, 3)), np.zeros((0, 3))) == 0
     assert comparison.result(TOLERANCES["FP32"]).verdict is Verdict.PASS
     assert comparison.result(TOLERANCES["INT8"]).verdict is Verdict.PASS

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from engines.parity.comparison import Comparison
+from engines.parity.comparison import OutputComparison
 from engines.parity.report import Verdict
 from engines.quantization.no_gain import no_gain_reason, node_times
 from engines.runtimes.protocol import BuiltForm
@@ -28,7 +28,7 @@ def report(control_spread: float, **speedups: float) -> ProfileReport:
     ("angle", "verdict"), [(0.03, Verdict.PASS), (0.1, Verdict.WARN), (0.2, Verdict.FAIL)], ids=["pass", "warn", "fail"]
 )
 def test_a_verdict_by_cosine_fails_below_099(angle: float, verdict: Verdict) -> None:
-    comparison = Comparison("y")
+    comparison = OutputComparison("y")
     comparison.add(np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)]))
     found = comparison.result(TOLERANCES["INT8"])
     assert found.verdict is verdict
@@ -38,7 +38,7 @@ def test_a_verdict_by_cosine_fails_below_099(angle: float, verdict: Verdict) -> 
 
 @pytest.mark.parametrize(("flipped", "verdict"), [(0, Verdict.PASS), (2, Verdict.WARN), (20, Verdict.FAIL)])
 def test_classes_may_flip_a_little(flipped: int, verdict: Verdict) -> None:
-    comparison = Comparison("best")
+    comparison = OutputComparison("best")
     source = np.arange(100) % 7 + 1
     target = source.copy()
     target[:flipped] += 1

@@ -11,7 +11,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.quantized import quantized_nodes
-from engines.quantization.weights import CompressedWeights, compress_weights
+from engines.quantization.weights import CompressedGraph, compress_weights
 from engines.runtimes import BuildSource, BuiltForm, open_form
 from engines.tensors import Array
 from engines.tensors.signature import Signature, TensorSpec
@@ -25,7 +25,7 @@ SIGNATURE = Signature(
 )
 
 
-Compress = Callable[..., CompressedWeights]
+Compress = Callable[..., CompressedGraph]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def compress(tmp_path_factory: pytest.TempPathFactory) -> Compress:
     """Return a function that compresses `transformer`, each way once."""
 
     @functools.cache
-    def once(runtime: str, bits: int = 8, symmetric: bool = True, float_activations: bool = False) -> CompressedWeights:
+    def once(runtime: str, bits: int = 8, symmetric: bool = True, float_activations: bool = False) -> CompressedGraph:
         directory = tmp_path_factory.mktemp("weights")
         ways = {"symmetric": symmetric, "float_activations": float_activations}
         return compress_weights(transformer(), bits, runtime, True, set(), out_dir=directory, **ways)
@@ -41,12 +41,12 @@ def compress(tmp_path_factory: pytest.TempPathFactory) -> Compress:
     return once
 
 
-def form(made: CompressedWeights, runtime: str, bits: int, directory: Path) -> BuiltForm:
+def form(made: CompressedGraph, runtime: str, bits: int, directory: Path) -> BuiltForm:
     """Return a graph with compressed weights built as a package has it."""
     return build(runtime, BuildSource.of_file(made.path, SIGNATURE), directory / "form", f"INT{bits}")
 
 
-def served(made: CompressedWeights, runtime: str, bits: int, directory: Path) -> Array:
+def served(made: CompressedGraph, runtime: str, bits: int, directory: Path) -> Array:
     """Return what the built form computes."""
     return open_form(form(made, runtime, bits, directory), 1).run(token_feed())["y"]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.parity.comparison import Comparison
+from engines.parity.comparison import OutputComparison
 from engines.parity.report import Verdict
 from engines.spec.tolerances import TOLERANCES
 
@@ -25,7 +25,7 @@ from engines.spec.tolerances import TOLERANCES
     ],
 )
 def test_a_relative_error_is_bounded_in_each_precision(precision: str, error: float, verdict: Verdict) -> None:
-    comparison = Comparison("y")
+    comparison = OutputComparison("y")
     comparison.add(np.array([1.0, 0.5]), np.array([1.0, 0.5 + error]))
     assert comparison.result(TOLERANCES[precision]).verdict is verdict
 
@@ -46,7 +46,7 @@ def test_without_a_threshold_the_precisions_own_applies() -> None:
 
 
 def test_only_reduced_precisions_may_flip_a_class() -> None:
-    comparison = Comparison("best")
+    comparison = OutputComparison("best")
     source = np.arange(100) % 7 + 1
     comparison.add(source, np.where(np.arange(100) < 2, source + 1, source))
     verdicts = {precision: comparison.result(own).verdict for precision, own in TOLERANCES.items()}
