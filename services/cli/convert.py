@@ -28,7 +28,9 @@ def convert(
     output_model: Annotated[str, typer.Option(help="Model for the package; the source's if not given.")] = "",
     samples: Annotated[
         Path | None,
-        typer.Option(help="NPZ of samples for parity, with arrays named like the inputs; their shapes are used."),
+        typer.Option(
+            dir_okay=False, help="NPZ of samples for parity, with arrays named like the inputs; their shapes are used."
+        ),
     ] = None,
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,

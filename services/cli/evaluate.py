@@ -28,7 +28,9 @@ COMPARE_SECONDS = 1800.0
 def evaluate(
     version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The package, such as 'digits/2'.")],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Evaluate on this dataset.")] = "",
-    images: Annotated[Path | None, typer.Option(help="Evaluate on an archive of images instead of a dataset.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Evaluate on a folder or an archive of images instead of a dataset.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=0, help="Samples per call; 1 if 0.")] = 0,
     loops: Annotated[int, typer.Option(min=0, help="Number of passes over the data for timing.")] = 0,
     iou: Annotated[list[float] | None, typer.Option(help="IoU threshold; COCO's range if not given.")] = None,
@@ -121,11 +123,11 @@ def compare(
 
 
 def _set_data(connection: Connection, spec: EvaluationSpec, dataset: str, images: Path | None) -> None:
-    from services.cli.transfers import upload_files
+    from services.cli.dataset_inputs import upload_paths
 
     if bool(dataset) == bool(images):
         raise CliError("Give --dataset or --images.", ExitCode.USAGE)
     if images:
-        spec.images.CopyFrom(upload_files(connection, [images])[0].digest)
+        spec.images.CopyFrom(upload_paths(connection, [images])[0].digest)
     else:
         spec.dataset = dataset_name(dataset)

@@ -53,8 +53,12 @@ def optimize(
     ] = 0,
     metric: Annotated[str, typer.Option(help="Metric of the loss, for example top1 or map.")] = "",
     step: Step = None,
-    calibration: Annotated[Path | None, typer.Option(help="Calibrate on this NPZ instead of the dataset.")] = None,
-    test_data: Annotated[Path | None, typer.Option(help="NPZ to measure parity and latency on.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Calibrate on this NPZ instead of the dataset.")
+    ] = None,
+    test_data: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="NPZ to measure parity and latency on.")
+    ] = None,
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,
     error_threshold: Annotated[

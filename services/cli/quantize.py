@@ -43,7 +43,7 @@ def quantize(
     version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The version, such as 'digits/2'.")],
     dataset: Dataset = "",
     calibration: Annotated[
-        Path | None, typer.Option(help="Calibrate on this file instead: an archive of images, or an NPZ.")
+        Path | None, typer.Option(help="Calibrate on this instead: a folder or an archive of images, or an NPZ.")
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Number of calibration samples; 128 if 0.")] = 0,
     batch: Annotated[int, typer.Option(min=0, help="Samples per calibration batch; 1 if 0.")] = 0,
@@ -160,7 +160,7 @@ def _calibration(connection: Connection, dataset: str, file: Path | None, steps:
     from lathe.quantizer.v1.quantization_service_pb2 import CalibrationData
 
     from services.cli.arguments import parse_steps
-    from services.cli.transfers import upload_files
+    from services.cli.dataset_inputs import upload_paths
 
     if dataset and file:
         raise CliError("Give a calibration dataset or a calibration file, not both.", ExitCode.USAGE)
@@ -168,7 +168,7 @@ def _calibration(connection: Connection, dataset: str, file: Path | None, steps:
     if dataset:
         return CalibrationData(dataset=dataset_name(dataset), preprocessing=preprocessing)
     if file:
-        return CalibrationData(artifact=upload_files(connection, [file])[0].digest, preprocessing=preprocessing)
+        return CalibrationData(artifact=upload_paths(connection, [file])[0].digest, preprocessing=preprocessing)
     return None
 
 

@@ -92,7 +92,8 @@ def check_inputs_declared(template: Template) -> None:
         if source_format.weights_only and not component.inputs:
             raise invalid_argument(
                 f"{RESOLVED}.components.{component.name}.inputs",
-                f"a {source_format.name} source does not state its inputs: give their names and shapes",
+                f"a {source_format.name} source does not state its inputs: give their names and shapes, "
+                "such as [{name: image, shape: [1, 3, 224, 224]}]",
             )
 
 

@@ -234,7 +234,7 @@ def _mismatch(found: Digest, expected: Digest) -> LatheError:
         [
             (
                 "digest.sha256",
-                f"The uploaded bytes have the SHA-256 {found.sha256} ({found.size_bytes} bytes), expected was "
+                f"The uploaded bytes have the SHA-256 {found.sha256} ({found.size_bytes} bytes), not "
                 f"{expected.sha256} ({expected.size_bytes} bytes), so nothing was stored. "
                 "Finalize again with the right digest, or send the parts again to the URLs that GetUpload returns.",
             )

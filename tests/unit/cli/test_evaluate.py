@@ -17,6 +17,8 @@ from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.precision_pb2 import INT8
 
+from services.cli.packing import pack
+from services.cli.transfers import digest_of
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
 
@@ -70,6 +72,16 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     )
     assert (said.precision, said.method, said.args["score_threshold"].sf) == (INT8, "yolo", 0.3)
     assert said.preprocessing[0].resize.width == 9
+
+
+def test_a_folder_of_images_is_packed(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(name.encode())
+    assert lathe("evaluate", "digits/2", "--images", str(folder), "--no-wait").code == 0
+    pack([folder], tmp_path / "packed.zip")
+    assert created.asked["CreateEvaluationTask"][0].task.spec.images == digest_of(tmp_path / "packed.zip")
 
 
 @pytest.mark.parametrize(
