@@ -58,7 +58,7 @@ class Convention:
         known = {place.argument for place in self.places}
         for name, value in given.items():
             if name not in known and value is not None:
-                raise invalid(f"The model was optimized with {takes}; '{name}' is none of them.")
+                raise invalid(f"The model was optimized with {takes}; it takes no '{name}'.")
         return [_at(place, given, takes) for place in self.places]
 
 

@@ -122,8 +122,7 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     coverage = graphs.coverage(chosen.spec)
     if any(recipe.spec.quantizer == chosen.spec.quantizer for recipe in second):
         warnings.append(
-            "No form with the requested settings was correct and faster, so other settings were used: "
-            f"{chosen.spec.quantizer}."
+            f"No form as requested was correct and faster, so other settings were used: {chosen.spec.quantizer}."
         )
     if coverage.is_small:
         warnings.append(f"Most of '{name}' is in floating point: only {coverage} are in integers.")

@@ -49,7 +49,7 @@ def _integer_causes(form: BuiltForm, feed: Arrays, threads: int) -> list[str]:
     try:
         times = node_times(form, feed, threads)
     except Exception as error:  # without a profile, the other causes are still reported
-        times, causes = {}, [*causes, f"its run could not be looked into ({first_line(error)})"]
+        times, causes = {}, [*causes, f"its run could not be profiled ({first_line(error)})"]
     total = sum(times.values())
     for operators, words in (
         (_CONVERSIONS, "goes into bringing values to integers and back"),

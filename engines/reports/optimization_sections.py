@@ -94,7 +94,7 @@ def _counts(rows: list[tuple[int, Candidate]], base: str) -> str:
     parts = [text.count(len(rows), "form")]
     parts += [f"{outcomes.count(word)} {word}" for word in ("failed", "left out") if word in outcomes]
     return (
-        f"{', '.join(parts)}. Forms are timed in different rounds, each beside the source form: a latency is the "
+        f"{', '.join(parts)}. Forms are timed in different rounds, each together with the source: a latency is the "
         "source's median divided by the paired speed-up, so that all compare. Numbers are those of the plots."
     )
 

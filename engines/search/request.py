@@ -44,8 +44,8 @@ class Plan:
     """The candidates of a search.
 
     Attributes:
-        baselines: What stands for the source: if one cannot be made, or does not compute what the source computes, the
-            next is taken.
+        baselines: Candidates for the source form; the first one that can be made and computes what the source computes
+            is the baseline.
         specs: The candidates, the most promising first.
         otherwise: Quantized candidates for runtimes in which no quantized form holds and is faster than the source.
         nodes: Orders the nodes of quantized forms by their cost; None if nothing is repaired.

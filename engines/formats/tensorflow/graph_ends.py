@@ -63,7 +63,7 @@ def find_ends(graph: Graph, inputs: Sequence[str] = (), outputs: Sequence[str] =
             FailureReason.INVALID_SPEC,
             f"The outputs {_list(node.name for node in results)} need the placeholder {_list(missing)} too, which the "
             "component does not declare as an input.",
-            suggested_fix="Declare it, or name only the outputs that do without.",
+            suggested_fix="Declare it, or name only outputs that do not need it.",
         )
     if not (entries or needed):
         raise _invalid("The graph has no placeholder that its outputs depend on: nothing can go in.")

@@ -59,7 +59,7 @@ def test_nested_inputs_are_found_where_they_stand() -> None:
     [
         ((1, 2, 3), {}, "the call has 3 arguments"),
         ((1,), {"a": 1}, "'a' was given twice"),
-        ((1, 2), {"c": 1}, "'c' is none of them"),
+        ((1, 2), {"c": 1}, "it takes no 'c'"),
         ((1,), {}, "'b' is missing"),
     ],
 )
