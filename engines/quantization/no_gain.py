@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 from engines.failures import first_line
 from engines.quantization.request import HALVES
-from engines.runtimes import BuiltForm
+from engines.runtimes import BuiltForm, runtime
 from engines.runtimes.opened import products_saturate
 from engines.tensors import Arrays
 from engines.timing.paired import ProfileReport
@@ -21,7 +18,6 @@ MUCH = 0.15
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "FakeQuantize", "Convert"})
 _LAYOUT = frozenset({"Reorder", "ReorderInput", "ReorderOutput", "Transpose", "Reshape"})
 _FLOAT = frozenset({"Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm", "ConvTranspose"})
-_RUNS = 5
 
 
 def no_gain_reason(form: BuiltForm, feed: Arrays, report: ProfileReport, computes: str) -> str:
@@ -47,7 +43,7 @@ def no_gain_reason(form: BuiltForm, feed: Arrays, report: ProfileReport, compute
 def _integer_causes(form: BuiltForm, feed: Arrays, threads: int) -> list[str]:
     causes: list[str] = []
     try:
-        times = node_times(form, feed, threads)
+        times = runtime(form.runtime).node_times(form, feed, threads)
     except Exception as error:  # without a profile, the other causes are still reported
         times, causes = {}, [*causes, f"its run could not be profiled ({first_line(error)})"]
     total = sum(times.values())
@@ -65,45 +61,3 @@ def _integer_causes(form: BuiltForm, feed: Arrays, threads: int) -> list[str]:
         top = ", ".join(f"{name} {time / total:.0%}" for name, time in Counter(times).most_common(3))
         causes.append(f"its time is spread over {top}")
     return causes
-
-
-def node_times(form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
-    """Return how much time each kind of node takes, as the runtime itself measures it."""
-    return (
-        _openvino_times(form, feed, threads) if form.entry.suffix == ".xml" else _onnxruntime_times(form, feed, threads)
-    )
-
-
-def _onnxruntime_times(form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
-    import onnxruntime as ort
-
-    with tempfile.TemporaryDirectory() as directory:
-        options = ort.SessionOptions()
-        options.enable_profiling, options.log_severity_level = True, 3
-        options.profile_file_prefix = str(Path(directory) / "run")
-        options.intra_op_num_threads = threads
-        session = ort.InferenceSession(str(form.entry), options, providers=["CPUExecutionProvider"])
-        for _ in range(_RUNS):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    times: Counter[str] = Counter()
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            times[event["args"]["op_name"]] += event["dur"]
-    return dict(times)
-
-
-def _openvino_times(form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
-    import openvino as ov
-
-    config = {**form.options, "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
-    request = ov.Core().compile_model(str(form.entry), "CPU", config).create_infer_request()
-    times: Counter[str] = Counter()
-    for _ in range(_RUNS):
-        request.infer(dict(feed))
-        for entry in request.get_profiling_info():
-            integer = "i8" in entry.exec_type or "u8" in entry.exec_type or "I8" in entry.exec_type
-            kind = {"Convolution": "Conv", "FullyConnected": "Gemm"}.get(entry.node_type, entry.node_type)
-            name = f"integer {kind}" if integer and kind in _FLOAT else kind
-            times[name] += entry.real_time.total_seconds()
-    return dict(times)

@@ -176,6 +176,13 @@ class Runtime(Protocol):
         """
         ...
 
+    def node_times(self, form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
+        """Return how much time each kind of node takes, by the runtime's own profiler; nothing if it has none.
+
+        Kinds are ONNX operators if there is one; a product that is computed in integers is `integer Gemm`.
+        """
+        ...
+
     def candidates(self, now: Situation) -> Iterable[Candidate]:
         """Yield the forms that a search should try, each with its promise."""
         ...

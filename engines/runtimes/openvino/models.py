@@ -1,17 +1,23 @@
-"""OpenVINO's models before they are compiled: read from a torch network, compressed, with names that repeat."""
+"""OpenVINO's models: read from a torch network, compressed, with names that repeat; and the times of their nodes."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import warnings
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
+from engines.runtimes.host import PROFILED_RUNS
 from engines.runtimes.refusals import crashed
 from engines.runtimes.source import BuildSource
 from engines.runtimes.torch_networks.modules import example_of, packaged_network
 from engines.runtimes.torch_networks.state import kept_state
+from engines.tensors import Arrays
 
+_PRODUCTS = {"Convolution": "Conv", "FullyConnected": "Gemm", "MatMul": "MatMul"}
+"""ONNX operators by the plug-in's names of kernels that multiply."""
 _INTEGERS = frozenset({"i8", "u8", "i4", "u4"})
 _PRODUCTS_GROUP = "32"
 """Activations that share a scale in int8 products with compressed weights: the plug-in's default."""
@@ -79,3 +85,19 @@ def name_by_position(model: Any) -> None:
         generated = operation.get_friendly_name() == operation.get_name()
         if operation.get_type_name() == "Constant" or generated:
             operation.set_friendly_name(f"{operation.get_type_name()}_at_{position}")
+
+
+def node_times(entry: str, config: Mapping[str, Any], feed: Arrays) -> dict[str, float]:
+    """Return how much time each kind of node of an IR takes over a few runs; a product in integers is named so."""
+    import openvino as ov
+
+    request = ov.Core().compile_model(entry, "CPU", {**config, "PERF_COUNT": True}).create_infer_request()
+    times: Counter[str] = Counter()
+    for _ in range(PROFILED_RUNS):
+        request.infer(dict(feed))
+        for counted in request.get_profiling_info():
+            integer = any(words in counted.exec_type for words in ("i8", "u8", "I8"))
+            kind = _PRODUCTS.get(counted.node_type, counted.node_type)
+            named = f"integer {kind}" if integer and kind in _PRODUCTS.values() else kind
+            times[named] += counted.real_time.total_seconds()
+    return dict(times)

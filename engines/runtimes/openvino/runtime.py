@@ -20,13 +20,20 @@ from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
-from engines.runtimes.openvino.models import compress_weights, is_quantized, name_by_position, read_network
+from engines.runtimes.openvino.models import (
+    compress_weights,
+    is_quantized,
+    name_by_position,
+    node_times,
+    read_network,
+)
 from engines.runtimes.openvino.opener import PACKAGES, open_file
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Runtime, Session
 from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import open_session
 from engines.runtimes.source import GRAPH, NETWORK, BuildSource
 from engines.spec.devices import Device
+from engines.tensors import Arrays
 
 _TITLE = "OpenVINO"
 _HINTS = {"FP32": "f32", "BF16": "bf16", "FP16": "f32", "INT8": "f32", "INT4": "f32"}
@@ -88,6 +95,10 @@ class OpenVino(HostRuntime):
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Compile the form for the CPU."""
         return open_session(_TITLE, open_file, form, threads, lambda error: crashed(_TITLE, "compile the model", error))
+
+    def node_times(self, form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
+        """Return the times that OpenVINO counts, over a few runs."""
+        return node_times(str(form.entry), {**form.options, "INFERENCE_NUM_THREADS": threads}, feed)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the graph in every precision that is allowed, in eight bits, and as OpenVINO reads the network."""
