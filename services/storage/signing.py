@@ -20,8 +20,13 @@ PUT_LIFETIME = timedelta(minutes=15)
 """How long a store accepts a request that is signed by headers."""
 Guard = tuple[str, ...]
 # With these headers, MinIO (as of 2025) makes another request of a signed PUT, although they are not signed: it copies
-# another object, or unpacks an archive over any key. Stores that follow AWS refuse unsigned headers of this kind.
-_DANGEROUS: Guard = ("x-amz-copy-source", "x-amz-meta-snowball-auto-extract")
+# another object, unpacks an archive over any key, or encrypts the bytes with a key that only the uploader has. Stores
+# that follow AWS refuse unsigned headers of this kind.
+_DANGEROUS: Guard = (
+    "x-amz-copy-source",
+    "x-amz-meta-snowball-auto-extract",
+    "x-amz-server-side-encryption-customer-algorithm",
+)
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _pass_on(self, body: bytes, more: dict[str, str] | None = None) -> None:
-        guards = ("x-amz-copy-source=", "x-amz-meta-snowball-auto-extract=")
         path, _, query = self.path.partition("?")
-        query = "&".join(part for part in query.split("&") if part and part not in guards)
+        query = "&".join(part for part in query.split("&") if part and not part.startswith("x-amz-"))
         url = self.settings.s3_endpoint + path + (f"?{query}" if query else "")
         now = datetime.now(UTC)
         headers: dict[str, str | list[str] | tuple[str]] = {

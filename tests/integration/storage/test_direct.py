@@ -82,6 +82,17 @@ async def test_no_header_that_is_added_makes_another_request_of_it(
         assert not await store.exists(digest), more
 
 
+async def test_no_uploader_locks_bytes_with_a_key_of_its_own(uploads: Uploads, store: S3ContentStore) -> None:
+    data, key = random_bytes(1000), random_bytes(32)
+    locked = {
+        "x_amz_server_side_encryption_customer_algorithm": "AES256",
+        "x_amz_server_side_encryption_customer_key": base64.b64encode(key).decode(),
+        "x_amz_server_side_encryption_customer_key_md5": base64.b64encode(hashlib.md5(key).digest()).decode(),
+    }
+    assert await put(await direct(uploads, hash_bytes(data)), data, **locked) >= 400
+    assert not await store.exists(hash_bytes(data))
+
+
 async def test_an_encoding_that_an_uploader_claims_changes_no_bytes(uploads: Uploads, store: S3ContentStore) -> None:
     data = random_bytes(1000)
     assert await put(await direct(uploads, hash_bytes(data)), data, content_encoding="gzip") == 200

@@ -33,6 +33,7 @@ async def test_a_store_that_verifies_gets_files_at_once(
         assert await put(request, other) == 400
         assert await put(request, data, x_amz_copy_source=f"/{bucket.name}/{key}") == 403
         assert await put(request, data, x_amz_meta_snowball_auto_extract="true") == 403
+        assert await put(request, data, x_amz_server_side_encryption_customer_algorithm="AES256") == 403
         assert not await store.exists(digest)
         assert await put(request, data) == 200
         assert await put(request, data) == 412
