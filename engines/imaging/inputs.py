@@ -84,8 +84,8 @@ def _squeezed(array: Array, low: Sequence[int], high: Sequence[int], tensor: Map
     raise _bad(
         f"The sample for the input '{tensor['name']}' has the shape {found_shape}; the input takes {_written(tensor)}, "
         "where N is the batch",
-        "Bring images to the input's size and layout with preprocessing steps, or omit the steps. In a file of tensors, "
-        "the first axis counts the samples.",
+        "Bring images to the input's size and layout with preprocessing steps, or omit the steps. In a file of "
+        "tensors, the first axis counts the samples.",
     )
 
 

@@ -13,20 +13,11 @@ if TYPE_CHECKING:
 FEW_WORDS = 80
 """Most characters of a failure in a table of tasks."""
 STATE_COLORS = {
-    "PENDING": "yellow",
-    "RUNNING": "blue",
-    "SUCCEEDED": "green",
-    "FAILED": "red",
-    "CANCELLING": "yellow",
+    **dict.fromkeys(("SUCCEEDED", "PASS", "CERTIFIED", "READY"), "green"),
+    **dict.fromkeys(("PENDING", "CANCELLING", "WARN", "AWAITING_CONFIRMATION"), "yellow"),
+    **dict.fromkeys(("RUNNING", "IMPORTING"), "blue"),
+    **dict.fromkeys(("FAILED", "FAIL", "IMPORT_FAILED"), "red"),
     "CANCELLED": "dim",
-    "PASS": "green",
-    "WARN": "yellow",
-    "FAIL": "red",
-    "CERTIFIED": "green",
-    "IMPORTING": "blue",
-    "AWAITING_CONFIRMATION": "yellow",
-    "READY": "green",
-    "IMPORT_FAILED": "red",
 }
 
 

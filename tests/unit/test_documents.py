@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/README.md")]
 TREES = ("deploy", "engines", "protos", "services", "tests")
-FILES = {f"/{path.relative_to(ROOT).as_posix()}" for tree in TREES for path in (ROOT / tree).rglob("*")}
+FOUND = (f"/{path.relative_to(ROOT).as_posix()}" for tree in TREES for path in (ROOT / tree).rglob("*"))
+FILES = {path for path in FOUND if "/." not in path}
 LINK = re.compile(r"\]\(([\w./-]*)(?:#([\w-]+))?\)(?!:|\[)")
 FILE = re.compile(r"`([\w./-]+\.(?:py|proto|yaml|md))`")
 
