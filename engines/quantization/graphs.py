@@ -181,7 +181,8 @@ def _digest(recipe: Recipe, excluded: frozenset[str]) -> str:
 
 
 def weights_size(form: BuiltForm) -> int:
-    """Return the bytes of a form's weights: of the tensors of an ONNX graph, of the file of weights of an IR."""
-    if form.entry.suffix == ".xml":
-        return form.entry.with_suffix(".bin").stat().st_size
-    return sum(tensor.ByteSize() for tensor in all_tensors(load_model(form.entry)))
+    """Return the bytes of a form's weights: of an ONNX graph's tensors, of an IR's `.bin`, else of all its files."""
+    if form.entry.suffix == ".onnx":
+        return sum(tensor.ByteSize() for tensor in all_tensors(load_model(form.entry)))
+    weights = [name for name in form.files if name.endswith(".bin")] or form.files
+    return sum((form.directory / name).stat().st_size for name in weights)

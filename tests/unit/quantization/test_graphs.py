@@ -12,10 +12,11 @@ from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.quantized import quantized_nodes
 from engines.quantization.direct_quantizers import AsItIs
-from engines.quantization.graphs import QuantizedGraphs
+from engines.quantization.graphs import QuantizedGraphs, weights_size
 from engines.quantization.onnxruntime_quantizers import Dynamic
 from engines.quantization.quantizers import Material, Settings
 from engines.quantization.recipes import Recipe, open_settings
+from engines.runtimes import BuiltForm
 from engines.tensors.samples import Samples
 from tests.unit.quantization import graphs, quantized
 
@@ -80,3 +81,13 @@ def test_a_source_that_carries_its_quantization_has_no_nodes_to_take_back(tmp_pa
     recipe = Recipe(AsItIs(), open_settings(graphs.network(), "onnxruntime"))
     feeds = Samples(tuple(graphs.image_feeds(1)), "lathe provided", 0, (1,), 1)
     assert QuantizedGraphs(material, [recipe], feeds).costly_nodes(recipe.spec, 60.0) == []
+
+
+def test_weights_are_counted_for_forms_of_every_runtime(tmp_path: Path) -> None:
+    for name, size in (("model.xml", 9), ("model.bin", 5), ("model.plan", 7)):
+        (tmp_path / name).write_bytes(bytes(size))
+    save_model(graphs.transformer(), tmp_path / "model.onnx")
+    form = BuiltForm("a runtime", "a device", "INT8", tmp_path, ("model.xml", "model.bin"), ("y",))
+    assert weights_size(form) == 5
+    assert weights_size(replace(form, files=("model.plan",))) == 7
+    assert 0 < weights_size(replace(form, files=("model.onnx",))) < (tmp_path / "model.onnx").stat().st_size
