@@ -1,1 +1,1 @@
-"""What Python users call without any service: models in memory or on disk in, callables out."""
+"""The entry of each job, which workers run, and `optimize()` for Python users without any service."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _WIDTH = 60
 _BAR_WIDTH = 24
 _ONLY = "model: "
-"""What messages about the only network of a model begin with."""
+"""Prefix of messages about the only network of a model."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def shown(title: str, *, visible: bool) -> Iterator[Reporter]:
     """Yield a reporter whose progress is shown.
 
     Args:
-        title: What is being done.
+        title: The current work.
         visible: Whether anything is shown.
     """
     if not visible:

@@ -23,7 +23,7 @@ COLUMNS = ("form", "latency", "speed-up", "cosine", "size", "outcome")
 
 
 class OptimizationReport(Mapping[str, Any]):
-    """What a search found: `report["optimization_result"]["speedup"]`, and every other field of the result.
+    """The result of a search: `report["optimization_result"]["speedup"]`, and every other field of the result.
 
     Attributes:
         html: The whole report as one self-contained page.
@@ -60,7 +60,7 @@ class OptimizationReport(Mapping[str, Any]):
 
     @property
     def summary(self) -> str:
-        """What was found, in a sentence."""
+        """The result in a sentence."""
         figures = self._result["optimization_result"]
         if self._result.get("no_gain"):
             return f"No gain: {self._result.get('no_gain_reason', '')}".strip()

@@ -47,7 +47,7 @@ class GivenModel:
 
     Attributes:
         conversion: How it is read.
-        name: What reports call it.
+        name: Its name in reports.
         conventions: How each component is called.
         structures: Structure of each torch network's result, by component; graphs have none.
         inputs: Names of the first component's inputs, in order.

@@ -1,4 +1,4 @@
-"""The source of a conversion as the truth that its package is held to: the original network, run as it was trained."""
+"""The source of a conversion: the original network, run as it was trained, which packages are compared with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SourceGraph:
         path: The file, without preprocessing.
         writer: The exporter, for the log.
         constants: Lines of the source's code whose decisions about values the graph holds as constants.
-        warnings: What a user should know of the graph.
+        warnings: Warnings about the graph for the user.
     """
 
     path: Path

@@ -40,7 +40,7 @@ class ComponentData:
         data: The data that forms are calibrated, compared and judged on.
         judged: The judge of accuracy; None if there is no dataset for it.
         quantized: Nodes of the source that compute on quantized values.
-        warnings: What a user should know.
+        warnings: Warnings for the user.
     """
 
     prepared: Prepared

@@ -23,7 +23,7 @@ _SHOWN_FLAGS = 8
 
 @dataclass(frozen=True)
 class Machine:
-    """What is known of a machine; empty fields are not checked.
+    """The known properties of a machine; empty fields are not checked.
 
     Attributes:
         device: Id in the catalog.
@@ -46,7 +46,7 @@ class Judgement:
 
     Attributes:
         reasons: Why not, a sentence each.
-        checks: What fits, and what could not be checked, a sentence each.
+        checks: The checks that passed or could not be made, a sentence each.
     """
 
     reasons: list[str] = field(default_factory=list)

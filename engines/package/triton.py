@@ -53,7 +53,7 @@ def lay_out(manifest: Manifest, model: str, number: int, package: str = "") -> l
         manifest: The package's manifest.
         model: Name of the Triton model; with several components each has its own name behind it: `model_component`.
         number: Version under which Triton serves it, from 1.
-        package: What the package is called elsewhere, for the parameters of the configuration.
+        package: The name of the package elsewhere, for the parameters of the configuration.
 
     Raises:
         EngineFailure: TOOLCHAIN_UNAVAILABLE if Triton has no backend for a component's runtime, UNSUPPORTED_PRECISION

@@ -49,7 +49,7 @@ class QuantizationJob:
     Attributes:
         request: The quantization.
         component: Which component.
-        runtime: What builds it.
+        runtime: The runtime that builds it.
         calibration: The calibration items; None if the scheme needs none.
         workdir: Folder of the inputs.
         package: Folder of the package.

@@ -1,4 +1,4 @@
-"""What the writers of compressed weights share: how to compress, and which nodes have weights to compress."""
+"""Code that the writers of compressed weights share: the settings, and the nodes that have weights to compress."""
 
 from __future__ import annotations
 

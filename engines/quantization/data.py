@@ -42,7 +42,7 @@ class Data:
         calibration: Feeds that ranges are found on; None if there is no calibration data.
         judged: Feeds that forms are compared with the source on.
         evaluation: The evaluation items; None if there are none.
-        warnings: What a user should know about them.
+        warnings: Warnings about them for the user.
     """
 
     calibration: Feeds | None

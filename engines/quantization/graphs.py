@@ -68,9 +68,9 @@ class QuantizedGraphs:
     """The quantized graphs of one component. A graph that an earlier process of the same work made is used again.
 
     Attributes:
-        material: What quantizers work on.
+        material: The input of quantizers.
         recipes: How forms are quantized.
-        samples: What the costs of nodes are measured on.
+        samples: The samples that the costs of nodes are measured on.
         excluded: Nodes that always stay in floating point.
     """
 

@@ -25,9 +25,9 @@ def no_gain_reason(form: BuiltForm, feed: Arrays, report: ProfileReport, compute
 
     Args:
         form: The quantized form, as it was built.
-        feed: What it computes on.
+        feed: Its inputs.
         report: The paired measurement of the source and the form.
-        computes: What the runtime computes the form's precision in.
+        computes: The precision in which the runtime computes the form's.
     """
     causes: list[str] = []
     conclusion, source_ms = report.conclusion(report.forms[1]), report.forms[0].median_ms

@@ -161,7 +161,7 @@ def effects(model: onnx.ModelProto, count: int, feeds: Sequence[Arrays], budget_
     """Return the noise at the worst floating-point output of each piece alone; None if the budget is too small.
 
     Args:
-        model: What `switched` returned.
+        model: The result of `switched`.
         count: Number of pieces.
         feeds: As many of them are used as fit into the budget, the first ones.
         budget_seconds: Longest time.

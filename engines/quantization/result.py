@@ -24,16 +24,16 @@ class ComponentQuantization:
     """A quantized component, in the package.
 
     Attributes:
-        packaged: What the package tells of it.
-        found: What the search found.
+        packaged: Its entry in the package.
+        found: The result of the search.
         chosen: The form that became the result.
-        truth: What forms were compared with.
+        truth: The outputs that forms were compared with.
         excluded: Nodes that the request keeps in floating point.
-        coverage: What of the result is in integers.
+        coverage: How much of the result is in integers.
         costs: Quantized nodes, the most sensitive first.
         source_bytes: Size of the source's weights.
         no_gain: Why it is not faster; empty if it is.
-        warnings: What a user should know.
+        warnings: Warnings for the user.
     """
 
     packaged: PackagedComponent

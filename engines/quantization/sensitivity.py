@@ -79,7 +79,7 @@ def sensitivities(
 
     Args:
         float_model: The graph that was quantized.
-        quantized_model: What a quantizer made of it, as ONNX.
+        quantized_model: The quantized graph, as ONNX.
         feeds: Inputs by name; a few are enough.
         budget_seconds: Longest time for measuring effects; 0 leaves them out.
 

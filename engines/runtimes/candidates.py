@@ -1,4 +1,4 @@
-"""What a search knows when it asks runtimes for candidates, and what they answer."""
+"""The situation in which a search asks runtimes for candidates, and their answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STREAMED = 100
 
 @dataclass(frozen=True)
 class Situation:
-    """What the candidates depend on.
+    """The properties of a search that the candidates depend on.
 
     Attributes:
         goal: Lowest precision that is allowed: FP32, FP16, BF16 or INT8.

@@ -1,4 +1,4 @@
-"""A form before it is built, and after: what a search chooses among.
+"""A form before and after it is built.
 
 FormSpec ──Maker──▶ Made (files, options) ──FormProcess──▶ outputs, times, memory
 """
@@ -26,7 +26,7 @@ class FormSpec:
     Attributes:
         runtime: Name in the device catalog.
         precision: Arithmetic, as the API names it.
-        quantizer: What quantizes it, as `engines.quantization` calls it, or `OPEN_QUANTIZER`; empty if nothing does.
+        quantizer: Its quantizer, by the name of `engines.quantization`, or `OPEN_QUANTIZER`; empty if it has none.
         reader: `pytorch` if a runtime that prefers the graph reads the torch network itself, else empty.
         knobs: Names and values, sorted, of what differs from the runtime's default.
         kept: Nodes that the quantizer leaves in floating point.
@@ -58,7 +58,7 @@ class FormSpec:
 
     @property
     def quantized_by(self) -> str:
-        """What quantizes it, in words; empty if nothing does or no quantizer is chosen yet."""
+        """Its quantizer in words; empty if it has none or none is chosen yet."""
         if not self.quantizer or self.quantizer == OPEN_QUANTIZER:
             return ""
         nodes = f"{len(self.kept)} node{'' if len(self.kept) == 1 else 's'} in floating point"
@@ -113,8 +113,8 @@ class Made:
     """A form that was built, with all that another process needs to open it.
 
     Attributes:
-        spec: What it is.
-        form: What the runtime built; its options carry the knobs.
+        spec: The spec that it was built by.
+        form: The built form; its options carry the knobs.
     """
 
     spec: FormSpec

@@ -1,4 +1,4 @@
-"""What the runtimes share that need nothing of a device but its processor."""
+"""Code shared by the runtimes whose forms need only the processor of a device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Knobs: what runtimes can be told to do differently from their defaults."""
+"""Knobs: settings of runtimes that differ from their defaults."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Knob:
     Attributes:
         name: Name in forms and records.
         good_for: When it helps, for people.
-        values: What it takes, each with what reports call it; empty if it takes any whole number above 0.
-        quantizers: What values quantize with, as manifests name it; without those that quantize nothing.
+        values: Its values, each with its name in reports; empty if it takes any whole number above 0.
+        quantizers: The quantizers of its values, by their names in manifests; without values that quantize nothing.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Knob:
     quantizers: Mapping[str, str] = field(default_factory=dict)
 
     def in_words(self, value: str) -> str:
-        """Return what reports call the knob with a value: `2 streams`, `fused attention`."""
+        """Return the name in reports of the knob with a value: `2 streams`, `fused attention`."""
         if self.values:
             return self.values.get(value, f"{self.name} {value}")
         return f"{value} {self.name.removesuffix('s') if value == '1' else self.name}"

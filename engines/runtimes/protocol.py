@@ -42,7 +42,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuiltForm:
-    """What a runtime made of a source, and everything that is needed to open it again.
+    """A form that a runtime built of a source, with everything that is needed to open it again.
 
     Attributes:
         runtime: Name of the runtime.
@@ -52,7 +52,7 @@ class BuiltForm:
         files: Paths in `directory`, the one that the runtime opens first.
         outputs: Names of the outputs, in the order of the graph.
         options: Options of the runtime under which the form was verified; a serving system sets the same.
-        warnings: What a user should know of the building.
+        warnings: Warnings of the build for the user.
     """
 
     runtime: str
@@ -149,7 +149,7 @@ class Runtime(Protocol):
     integers: Integers | None
     """How it takes quantized models; None if it takes none."""
     knobs: tuple[Knob, ...]
-    """What `build` can be told to do differently from the runtime's defaults."""
+    """The settings of `build` that differ from the runtime's defaults."""
 
     def available(self) -> str | None:
         """Return None if the runtime is installed, else what is missing. Imports no framework."""

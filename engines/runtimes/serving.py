@@ -27,7 +27,7 @@ class VersionRule(Enum):
 
 @dataclass(frozen=True)
 class TritonSettings:
-    """What the options of a form set in Triton's configuration.
+    """The settings that the options of a form make in Triton's configuration.
 
     Attributes:
         parameters: Parameters of the backend, each a text; empty ones are left out.

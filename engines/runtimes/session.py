@@ -74,7 +74,7 @@ def open_session(
     Args:
         title: Name of the runtime in failures.
         open_file: The runtime's opener.
-        form: What to open.
+        form: The form.
         threads: Most threads; the form may take fewer.
         translate: Makes a failure of an exception that the runtime raised; a crash of the runtime if not given.
 

@@ -1,4 +1,4 @@
-"""What forms are built from: the forms that a source offers, of which a runtime takes one."""
+"""The source that forms are built from: it offers several forms, of which a runtime takes one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Network:
 
     Attributes:
         module: Takes its inputs in order, returns a tuple of the outputs in order.
-        preprocessing: What the package does to its inputs before the network sees them, by input.
+        preprocessing: The preprocessing of the package before the network, by input.
         example: A feed of the package to trace the module with.
     """
 

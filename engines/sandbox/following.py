@@ -36,7 +36,7 @@ class Following:
 
     Attributes:
         ready: The child's layers, once it has imported its modules; or why it could not.
-        result: What the job returned, or the first failure.
+        result: The job's result, or the first failure.
         exited: Set when the process and its supervisor are gone and reaped.
         tail: The last lines that the child printed.
         progress: The last progress report.

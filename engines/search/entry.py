@@ -1,4 +1,4 @@
-"""What a search finds out about a form, and which forms are worth a look."""
+"""The results of a search for one form, and the forms that no other beats in everything."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class FormContender(Contender):
     """A form of a search that takes turns.
 
     Attributes:
-        entry: What is known of it.
+        entry: Its entry.
         objection: Why it may not be chosen although it runs; it is timed nevertheless, as it may be repaired.
     """
 

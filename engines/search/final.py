@@ -35,7 +35,7 @@ Ahead = Callable[[FormContender, FormContender], Speed]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the final says.
+    """The outcome of the final.
 
     Attributes:
         chosen: The form that won; None if there was none.

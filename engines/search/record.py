@@ -43,7 +43,7 @@ class Record:
     """Measurements by key.
 
     Attributes:
-        measurements: What `put` wrote, by key.
+        measurements: The measurements that `put` wrote, by key.
     """
 
     measurements: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Conditions:
 
     Attributes:
         digest: sha256 of them.
-        calibrated_on: What quantized forms depend on besides: a digest of their calibration.
+        calibrated_on: Digest of the calibration, on which quantized forms depend as well.
     """
 
     digest: str

@@ -40,7 +40,7 @@ OPENED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         entries: Every candidate: first the rejected baselines, then the others in the order in which they were tried;

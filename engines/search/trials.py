@@ -34,13 +34,13 @@ class Trials:
     Attributes:
         bench: Makes forms and compares them with the source.
         contenders: The forms in the contest.
-        journal: What earlier processes of this search found out.
-        record: What earlier searches measured.
+        journal: The state that earlier processes of this search left.
+        record: The measurements of earlier searches.
         conditions: Under what conditions forms are measured.
-        progress: Told which form is tried.
+        progress: Receives the form that is tried.
         budget: Seconds for the whole search; may be infinite.
         began: When it began, by `time.monotonic()`.
-        entries: What is known of each candidate, in the order in which they were tried.
+        entries: The entry of each candidate, in the order in which they were tried.
     """
 
     bench: Workbench

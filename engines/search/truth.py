@@ -43,12 +43,12 @@ class Thresholds:
 
 @dataclass
 class Truth:
-    """What the source computes: forms are compared with it.
+    """The outputs of the source, which forms are compared with.
 
     Attributes:
         source: The original.
-        samples: What both compute on.
-        thresholds: What forms have to keep.
+        samples: The samples that both compute on.
+        thresholds: The limits that forms have to keep.
         classifier: Whether outputs are scores of classes.
         judge: Measures accuracy; None if there is no data.
         source_accuracy: The metric of the source form, once it was measured.

@@ -45,7 +45,7 @@ class Workbench:
 
     Attributes:
         maker: Builds them.
-        truth: What the source computes.
+        truth: The outputs of the source, and the limits of forms.
         threads: Threads of each.
         workdir: Folder in which processes exchange files.
         feed: Position of the feed that is timed.
@@ -66,7 +66,7 @@ class Workbench:
         """Make, open and check a form; return None if it failed, with the failure or a note in its entry.
 
         Args:
-            entry: What is known of it, to be filled in.
+            entry: The entry of the form, which is filled in.
             seconds: Time for making it.
         """
         try:
@@ -118,13 +118,13 @@ class Workbench:
         """Open a form that was made and compare it with the source: note parity, and why it fails if it does.
 
         Args:
-            entry: What is known of it, to be filled in.
+            entry: The entry of the form, which is filled in.
             patience: Longest time for one answer, in seconds.
             candidate: Whether its memory is bounded and it is ended first if memory runs short; the source form's
                 is not.
 
         Raises:
-            EngineFailure: What the runtime raises, or that the process died.
+            EngineFailure: The failure of the runtime, or the death of the process.
         """
         assert entry.made is not None  # it was made before
         memory_bytes, start = self.memory_bytes if candidate else 0, time.monotonic()

@@ -25,12 +25,12 @@ class DeviceRuntime(_Entry):
 
     Attributes:
         name: Name of the runtime: `openvino`.
-        precisions: What a conversion can be asked for, on the best processor of this kind.
-        quantized: What the quantizer can make for it.
+        precisions: Precisions of conversions, on the best processor of this kind.
+        quantized: Precisions of quantizations.
         computes: What a precision is computed in, if that is another one: `{"FP16": "FP32"}` if values are stored in
             half precision and there is no arithmetic for it.
         toolchain: Pip requirements of what must be installed to build for it.
-        built: Where its forms are built; empty if this release has no builder.
+        built: The place where its forms are built; empty if this release has no builder.
         precision_flags: Processor flags of which one must be present for a precision.
         fast_flags: Processor flags of which one must be present for a precision to be faster than FP32.
     """
@@ -82,7 +82,7 @@ class Device(_Entry):
         id: Kebab-case name: `cpu-x86-64`.
         vendor: Who makes it; `generic` for any CPU.
         description: One line for people.
-        architecture: What builders call it: `x86_64`, `sm_75`, `Ascend310P3`.
+        architecture: Its name for builders: `x86_64`, `sm_75`, `Ascend310P3`.
         runtimes: Runtimes by name.
         node_selector: Kubernetes labels of the nodes that workers for it run on.
         memory_limit_bytes: Memory that a task may take unless it states another limit.

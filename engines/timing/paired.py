@@ -46,7 +46,7 @@ class Latency:
     def beside(self, baseline_ms: float) -> Latency:
         """Return it for a baseline of that median: its own median by the paired speed-up, the rest in proportion.
 
-        Medians of different rounds tell of the minutes in which they were taken; those beside one baseline compare.
+        Medians of different rounds depend on when they were taken; scaled to one baseline, they can be compared.
         """
         factor = baseline_ms / self.speedup / self.median_ms
         return replace(
@@ -133,7 +133,7 @@ def profile(
         forms: One inference of each form, by name, each already given `threads` threads.
         threads: Threads of every form, for the report.
         batch_size: Batch of every call, for the report.
-        hardware: What it runs on, for the report.
+        hardware: The hardware, for the report.
         budget_seconds: Time to spend; at least `LEAST_ROUNDS` rounds are run, however slow they are.
         seed: Seed of the order within rounds and of the bootstrap.
     """

@@ -1,4 +1,4 @@
-"""What the descriptions of TensorFlow's formats share: the tensors and operators of a graph, without TensorFlow."""
+"""The tensors and operators of a TensorFlow graph, read without TensorFlow, for the descriptions of its formats."""
 
 from __future__ import annotations
 

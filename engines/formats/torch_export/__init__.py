@@ -1,1 +1,1 @@
-"""What the formats that yield a torch network share: it is run, and exported to ONNX."""
+"""Code shared by the formats that yield a torch network: running it, and exporting it to ONNX."""

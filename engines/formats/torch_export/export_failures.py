@@ -41,7 +41,7 @@ def explain(errors: Sequence[Exception], job: ExportJob) -> EngineFailure:
     """Return the failure for the errors of all exporters, in the order in which these were tried.
 
     Args:
-        errors: What each exporter raised.
+        errors: The error of each exporter.
         job: The export.
     """
     texts = [str(error) for top in errors for error in _chain(top)]

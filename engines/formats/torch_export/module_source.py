@@ -75,7 +75,7 @@ class ExaminedNetwork:
         module: The network in evaluation mode: takes the inputs in order, returns a tuple of the outputs in order.
         signature: Inputs and outputs, the batch dynamic from 1 to the largest.
         job: The export.
-        observed: What the network returned, by point.
+        observed: The outputs of the network, by point.
     """
 
     module: torch.nn.Module

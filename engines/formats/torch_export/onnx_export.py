@@ -38,7 +38,7 @@ def export(job: ExportJob, observed: Mapping[Point, Observed]) -> tuple[str, lis
 
     Args:
         job: The export.
-        observed: What the network returned, by point.
+        observed: The outputs of the network, by point.
 
     Raises:
         EngineFailure: UNSUPPORTED_OPERATOR, SHAPE_MISMATCH if only the shapes of the samples work, or

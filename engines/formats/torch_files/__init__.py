@@ -1,1 +1,1 @@
-"""What the files that torch writes share: zip archives, and pickles that are read without running anything."""
+"""Files that torch writes: zip archives, and pickles that are read without running anything."""
