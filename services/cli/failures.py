@@ -54,7 +54,7 @@ def explain_rpc(error: grpc.Call) -> Failure:
     if code == "UNAVAILABLE" and "connect" in sentence.lower() and "lathe" not in sentence.lower():
         return Failure(
             "The service does not answer.",
-            (sentence, "Start the suite with `lathe up`, or name it with --address."),
+            (sentence, "Start the suite with `lathe up`, or give the service's address with --address."),
             ExitCode.UNAVAILABLE,
         )
     reason = code

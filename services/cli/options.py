@@ -13,6 +13,7 @@ import typer
 
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
+from services.local.roster import SERVICES
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
@@ -64,7 +65,7 @@ def set_options(data_dir: Path | None, addresses: Sequence[str]) -> None:
     """Keep the global options for the command.
 
     Raises:
-        CliError: An address is not of the form service=host:port.
+        CliError: An address is not of the form service=host:port, or of an unknown service.
     """
     _current.set(GlobalOptions(data_dir or _environment_data_dir(), dict(_address(text) for text in addresses)))
 
@@ -85,4 +86,6 @@ def _address(text: str) -> tuple[str, str]:
         raise CliError(
             f"--address {text!r} must be service=host:port, such as registry=127.0.0.1:50051.", ExitCode.USAGE
         )
+    if service not in (names := [entry.name for entry in SERVICES]):
+        raise CliError(f"--address names '{service}', which is none of {', '.join(names)}.", ExitCode.USAGE)
     return service, address

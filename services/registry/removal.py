@@ -26,7 +26,8 @@ async def remove_versions(connection: Connection, versions: Sequence[str]) -> No
     if made := await lineage.made_from(connection, versions, limit=_NAMED_AT_MOST):
         raise failed_precondition(
             "IN_USE",
-            f"{_subject(versions)} cannot be deleted: {', '.join(made)} was made from it. Delete what was made first.",
+            f"{_subject(versions)} cannot be deleted, because other versions were made from it: {', '.join(made)}. "
+            "Delete those first.",
             subject=versions[0],
         )
     await connection.execute("DELETE FROM model_versions WHERE name = ANY($1)", list(versions))

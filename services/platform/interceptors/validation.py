@@ -15,6 +15,11 @@ from services.platform.interceptors.enums import unknown_enums
 
 _validator = protovalidate.Validator()
 _SHOWN = 60
+# Clearer than the validator's own words for the most frequent mistake.
+_EMPTY = {
+    ("string.min_len", "must be at least 1 characters"): "must not be empty",
+    ("enum.not_in", "must not be in list [0]"): "must be set",
+}
 
 
 def decode(message_type: Any, raw: bytes) -> Message:
@@ -59,6 +64,8 @@ def _path(violation: protovalidate.Violation) -> str:
 
 
 def _description(violation: protovalidate.Violation) -> str:
+    if empty := _EMPTY.get((violation.proto.rule_id, violation.proto.message)):
+        return empty
     message = violation.proto.message or f"breaks the rule {violation.proto.rule_id}"
     subject = "the key " if violation.proto.for_key else ""
     value = violation.field_value

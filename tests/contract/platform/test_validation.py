@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import pytest
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from lathe.registry.v1.architecture_service_pb2 import Architecture, CreateArchitectureRequest
+from lathe.template.v1.template_service_pb2 import Template
+
+from services.platform.errors import LatheError
+from services.platform.interceptors.validation import check
 
 from .conftest import Client, refused
 
@@ -35,6 +40,11 @@ async def test_every_wrong_field_is_named_with_its_path_and_what_is_wrong(client
 async def test_a_missing_message_is_named(client: Client) -> None:
     error = await refused(client.architectures.CreateArchitecture(CreateArchitectureRequest()))
     assert error.fields == [("architecture", "value is required")]
+
+
+async def test_empty_fields_are_named_in_plain_words() -> None:
+    with pytest.raises(LatheError, match=r"display_name: must not be empty.*source_format: must be set"):
+        check(Template())
 
 
 async def test_many_and_long_violations_still_fit_into_the_answer(client: Client) -> None:

@@ -64,6 +64,9 @@ def test_a_wrong_command_line_is_a_usage_error(tmp_path: Path) -> None:
     result = lathe("--address", "registry", "status", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: --address 'registry' must be service=host:port")
+    result = lathe("--address", "regstry=localhost:1", "status", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --address names 'regstry', which is none of registry, template,")
 
 
 def test_status_if_nothing_runs(tmp_path: Path) -> None:

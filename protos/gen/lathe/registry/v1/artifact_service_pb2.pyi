@@ -166,7 +166,7 @@ class Upload(_message.Message):
     size_bytes: _builtins.int
     """Number of bytes of the whole file."""
     state: Global___UploadState.ValueType
-    """State of the task."""
+    """State of the upload."""
     owner: _builtins.str
     """Who opened it."""
     verified_bytes: _builtins.int

@@ -586,7 +586,7 @@ class Dataset(_message.Message):
     format: Global___DatasetFormat.ValueType
     """What the files are; found out if not said."""
     state: Global___DatasetState.ValueType
-    """State of the task."""
+    """State of the dataset."""
     progress: _builtins.float
     """Part of the import that is done: 0 to 1."""
     item_count: _builtins.int
