@@ -372,7 +372,7 @@ class QuantizationCandidate(_message.Message):
     quantizer: _builtins.str
     """Quantizer and its settings: `onnxruntime ENTROPY_2 per channel`, `nncf on OpenVINO's IR`…"""
     cosine: _builtins.float
-    """Cosine between the source's outputs and its own, the lowest over all outputs; 0 if it did not get so far."""
+    """Cosine between the source's outputs and its own, the lowest over all outputs; 0 if it was not compared."""
     sqnr_db: _builtins.float
     """Signal to quantization-noise ratio of the worst output, in decibels."""
     accuracy: _builtins.float

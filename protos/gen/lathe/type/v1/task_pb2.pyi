@@ -250,7 +250,7 @@ class TaskOrigin(_message.Message):
     resubmission_of: _builtins.str
     """The task of which this is an edited copy."""
     cache_hit: _builtins.str
-    """Where no work was done for this task: the equal task whose result it shares."""
+    """If no work was done for this task: the equal task whose result it shares."""
     work_key: _builtins.str
     """Sha256 over the input digests, the normalized specification, and the device: equal for equal work."""
     environment: _builtins.str
