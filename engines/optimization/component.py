@@ -116,15 +116,16 @@ def optimize_component(job: OptimizationJob) -> OptimizedComponent:
     for line in found.profile.lines():
         log.info("%s: %s", job.component.name, line)
     chosen = found.recommended
+    packaged = package_form(prepared, truth, chosen, found.profile, job.package)
     return OptimizedComponent(
-        package_form(prepared, truth, chosen, found.profile, job.package),
+        packaged,
         found,
         prepared.samples,
         data.judged.judge.metric if data.judged else "",
         data.judged.source if data.judged else None,
         chosen.spec.quantized_by,
         chosen.spec.kept,
-        (*prepared.warnings, *_of_baseline(found), *data.warnings),
+        (*packaged.warnings, *_of_baseline(found), *data.warnings),
     )
 
 

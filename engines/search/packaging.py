@@ -32,5 +32,5 @@ def package_form(
         parity,
         profile,
         prepared.source.companions,
-        prepared.warnings,
+        tuple(dict.fromkeys((*prepared.warnings, *form.warnings))),
     )

@@ -13,10 +13,14 @@ from engines.formats.preparation import Prepared
 from engines.formats.source import Source, SourceGraph
 from engines.runtimes import open_form
 from engines.runtimes.candidates import Situation
-from engines.runtimes.form import FormSpec
+from engines.runtimes.form import FormSpec, Made
+from engines.search.entry import Entry
 from engines.search.making import Maker
+from engines.search.packaging import package_form
 from engines.search.plan import baselines
+from engines.search.truth import Thresholds, Truth
 from engines.spec.template import Component
+from engines.timing.paired import Latency, ProfileReport
 from tests.unit.optimization import forms
 from tests.unit.runtimes.building import CPU
 
@@ -132,3 +136,15 @@ def test_what_a_tool_raises_becomes_a_failure(tmp_path: Path) -> None:
         with pytest.raises(EngineFailure) as caught:
             Maker(prepared, CPU, tmp_path, 1).make(FormSpec(runtime, "FP32"))
         assert caught.value.message
+
+
+def test_a_package_has_the_warnings_of_the_component_and_of_its_form_once(tmp_path: Path) -> None:
+    given = dataclasses.replace(forms.prepared(tmp_path), notes=("of the inputs", "of both"))
+    truth, spec = Truth(given.source, given.samples, Thresholds()), FormSpec("onnxruntime", "FP32")
+    built = dataclasses.replace(forms.form(tmp_path / "form"), warnings=("of both", "of the form"))
+    entry = Entry(spec, parity=truth.parity(spec, truth.expected), made=Made(spec, built))
+    latency = Latency(spec.name, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    profile = ProfileReport((latency,), latency, 5, 1, 1, "cpu")
+    packaged = package_form(given, truth, entry, profile, tmp_path / "package")
+    assert packaged.warnings == ("of the inputs", "of both", "of the form")
+    assert (tmp_path / "package" / "net" / "model.onnx").is_file()
