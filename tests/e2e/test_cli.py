@@ -106,9 +106,9 @@ def test_what_is_referred_to_is_not_deleted(desk: Desk) -> None:
     assert desk.suite.json("models", "get", "tiny/1")
 
 
-def test_nothing_is_uploaded_for_a_model_that_does_not_exist(desk: Desk) -> None:
+def test_nothing_is_uploaded_for_a_model_that_does_not_exist(desk: Desk, tmp_path: Path) -> None:
     stored = desk.keys("cas/")
-    file = desk.weights[0].with_name("unseen.pth")
+    file = tmp_path / "unseen.pth"
     file.write_bytes(b"never uploaded")
     done = desk.suite.lathe("models", "push", "unmade", str(file), "--format", "PTH", check=False)
     assert done.returncode == 3
