@@ -32,7 +32,6 @@ class DeviceRuntime(_Entry):
         toolchain: Pip requirements of what must be installed to build for it.
         built: The place where its forms are built; empty if this release has no builder.
         precision_flags: Processor flags of which one must be present for a precision.
-        fast_flags: Processor flags of which one must be present for a precision to be faster than FP32.
     """
 
     name: str
@@ -42,12 +41,11 @@ class DeviceRuntime(_Entry):
     computes: dict[Precision, Precision] = {}
     built: Literal["", "here", "on the device"] = ""
     precision_flags: dict[Precision, tuple[str, ...]] = {}
-    fast_flags: dict[Precision, tuple[str, ...]] = {}
 
     @model_validator(mode="after")
     def _check_precisions(self) -> Self:
         offered = {*self.precisions, *self.quantized}
-        named = {*self.computes, *self.precision_flags, *self.fast_flags}
+        named = {*self.computes, *self.precision_flags}
         if set(self.precisions) & set(self.quantized) or named - offered:
             raise ValueError("a precision is converted to or quantized to, and flags are of one that is offered")
         return self
@@ -64,11 +62,6 @@ class DeviceRuntime(_Entry):
     def all_precisions_on(self, flags: Collection[str]) -> tuple[Precision, ...]:
         """Return what a conversion or a quantization can be asked for on a processor with these flags."""
         return (*self.precisions_on(flags), *self.quantized)
-
-    def missing_fast_flags(self, precision: str, flags: Collection[str]) -> tuple[str, ...]:
-        """Return the processor flags of which one would make a precision fast; none if one is there."""
-        wanted = next((needed for name, needed in self.fast_flags.items() if name == precision), ())
-        return () if _any_of(wanted, flags) else wanted
 
 
 def _any_of(wanted: Collection[str] | None, flags: Collection[str]) -> bool:

@@ -233,10 +233,7 @@ class ResourceStore(Generic[M]):
         return found  # type: ignore[no-any-return]
 
     async def first_made(self, request: Any) -> M | None:
-        """Return what the first request with the `request_id` of this one created; None if there was none.
-
-        Raises LatheError with the reason REQUEST_ID_REUSED if that was another request, or ALREADY_DELETED.
-        """
+        """Return what the first request with this `request_id` created; LatheError if it was another, or is deleted."""
         uid = await find_first(self._database, request) if request.request_id else None
         return None if uid is None else await self._created_by_request(uid, self._database)
 

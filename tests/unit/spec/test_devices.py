@@ -50,15 +50,12 @@ def test_x86_builds_for_every_runtime_and_bf16_if_the_processor_has_it() -> None
     assert offered["openvino"].precisions_on(["avx2", "amx_bf16"]) == ("FP32", "BF16", "FP16")
 
 
-def test_flags_for_fast_integers_are_hints_not_conditions() -> None:
+def test_integers_need_no_flags_of_the_processor() -> None:
     for runtime in load_catalog().device("cpu-x86-64").buildable_runtimes.values():
         if not builds_from(runtime.name, {"graph"}):
             continue
         assert runtime.quantized == ("INT8", "INT4")
         assert runtime.computes == {"FP16": "FP32"}
-        assert "avx512_vnni" in runtime.missing_fast_flags("INT8", ["avx2"])
-        assert runtime.missing_fast_flags("INT8", ["avx2", "avx_vnni"]) == ()
-        assert runtime.missing_fast_flags("FP32", []) == ()
 
 
 def test_no_builtin_template_has_a_quantized_precision() -> None:
@@ -92,7 +89,7 @@ def test_runtimes_without_a_builder_are_refused(device: str, runtime: str, reaso
     "change",
     [
         *("precisions: [FP33]", "presicions: [FP32]", "toolchain: 3"),
-        *("quantized: [FP32]", "computes: {FP16: FP32}", "precision_flags: {BF16: [x]}", "fast_flags: {INT8: [x]}"),
+        *("quantized: [FP32]", "computes: {FP16: FP32}", "precision_flags: {BF16: [x]}"),
     ],
 )
 def test_mistakes_in_the_catalog_are_found(change: str) -> None:
