@@ -92,7 +92,7 @@ async def test_a_taken_port_is_said() -> None:
     port = (await line_with(first, "ready")).rpartition(":")[2].split()[0]
     status, said = await ended(await start(LATHE_PORT=port))
     assert status == 1
-    assert f"127.0.0.1:{port} is taken" in said
+    assert f"127.0.0.1:{port} is in use" in said
     first.send_signal(signal.SIGTERM)
     await ended(first)
 

@@ -10,7 +10,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec, Made
-from engines.search import contenders, final
+from engines.search import contenders, final, repair
 from engines.search.journal import Death, Journal
 from engines.search.request import Plan, SearchSettings
 from engines.search.search import SearchResult, search
@@ -88,6 +88,13 @@ def test_without_time_nothing_is_repaired(tmp_path: Path) -> None:
     assert found.recommended is found.baseline
 
 
+@pytest.fixture
+def _far_beyond_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forms that are as fast as each other differ by more than a tenth on a busy machine."""
+    monkeypatch.setattr(repair, "WORTH", 10.0)
+
+
+@pytest.mark.usefixtures("_far_beyond_noise")
 def test_what_is_slower_than_the_best_is_not_repaired(tmp_path: Path) -> None:
     quantizer = Quantizer(tmp_path)
     another, slow = replace(QUICK, quantizer="another"), replace(BASELINE, precision="INT8")
@@ -105,6 +112,7 @@ def test_a_form_that_names_no_quantizer_takes_the_best_one(tmp_path: Path) -> No
     assert direct.entries[-1].spec == replace(bound, quantizer="another")
 
 
+@pytest.mark.usefixtures("_far_beyond_noise")
 def test_wider_ranges_are_tried_only_if_nothing_else_holds(tmp_path: Path) -> None:
     another = replace(QUICK, quantizer="another")
     found = searched(tmp_path, Quantizer(tmp_path), QUICK, otherwise=(another,))
