@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from engines.evaluation.arguments import check_arguments
 from engines.failures import invalid, invalid_field
@@ -12,11 +12,7 @@ from engines.package.manifest import Manifest
 from engines.postprocess import plain
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Spec(_Message):
+class Spec(BaseModel, frozen=True):
     """The fields of `lathe.evaluator.v1.EvaluationSpec`; the properties below fill in defaults."""
 
     batch_size: int = 0
@@ -58,7 +54,7 @@ class Spec(_Message):
         return method, args
 
 
-class EvaluationRequest(_Message):
+class EvaluationRequest(BaseModel, frozen=True):
     """The request of an evaluation; `dataset` is None if images were uploaded."""
 
     dataset: dict[str, Any] | None = None

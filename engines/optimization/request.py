@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from engines.failures import InvalidField, invalid_field
 from engines.runtimes.targets import reading_runtime
@@ -16,11 +16,7 @@ from engines.spec.template import check_judged
 DEFAULT_BUDGET_SECONDS = 600
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class OptimizationSpec(_Message):
+class OptimizationSpec(BaseModel, frozen=True):
     """The specification; its properties fill in the defaults."""
 
     precision_goal: str = "PRECISION_UNSPECIFIED"
@@ -53,7 +49,7 @@ class OptimizationSpec(_Message):
         return float(self.search_budget_seconds or DEFAULT_BUDGET_SECONDS)
 
 
-class OptimizationRequest(_Message):
+class OptimizationRequest(BaseModel, frozen=True):
     """Everything that an optimization needs.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from engines.failures import InvalidField, invalid_field
 from engines.runtimes.targets import quantization_target
@@ -19,11 +19,7 @@ _UNSAID_METHOD = "CALIBRATION_METHOD_UNSPECIFIED"
 _UNSAID_GRANULARITY = "GRANULARITY_UNSPECIFIED"
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class CalibrationData(_Message):
+class CalibrationData(BaseModel, frozen=True):
     """Data that calibration runs on."""
 
     samples: int = 0
@@ -32,7 +28,7 @@ class CalibrationData(_Message):
     seed: int = 0
 
 
-class AccuracyBound(_Message):
+class AccuracyBound(BaseModel, frozen=True):
     """A bound on lost accuracy, in points of the metric."""
 
     max_degradation: float = 0.0
@@ -40,7 +36,7 @@ class AccuracyBound(_Message):
     preprocessing: tuple[dict[str, Any], ...] = ()
 
 
-class QuantizationSpec(_Message):
+class QuantizationSpec(BaseModel, frozen=True):
     """The specification; its properties fill in the defaults."""
 
     precision: str = "PRECISION_UNSPECIFIED"
@@ -91,7 +87,7 @@ class QuantizationSpec(_Message):
             raise InvalidField("scheme", f"{scheme} does not go with {self.arithmetic}, which takes {takes}")
 
 
-class QuantizationRequest(_Message):
+class QuantizationRequest(BaseModel, frozen=True):
     """Everything that a quantization needs."""
 
     conversion: ConversionRequest
