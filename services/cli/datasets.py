@@ -206,7 +206,9 @@ def _see_to(connection: Connection, dataset: Any, *, yes: bool, wait: bool, outp
 
 def _value(enum: Any, word: str, option: str) -> Any:
     """Return the number of an enum's value; 0 for an empty word."""
-    names = enum.keys()[1:]
+    from services.platform.words import number, words
+
+    names = words(enum)
     if word and word.upper() not in names:
         raise CliError(f"{option} {word!r} must be one of: {', '.join(names)}.", ExitCode.USAGE)
-    return enum.Value(word.upper()) if word else 0
+    return number(enum, word.upper()) if word else 0

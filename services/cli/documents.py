@@ -89,9 +89,11 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _parse(values: dict[str, Any], message: M, where: str) -> M:
-    from google.protobuf.json_format import ParseDict, ParseError
+    from google.protobuf.json_format import ParseError
+
+    from services.platform.words import from_values
 
     try:
-        return ParseDict(values, message)
+        return from_values(values, message)
     except ParseError as error:
         raise CliError(f"{where}: {error}", ExitCode.USAGE) from error

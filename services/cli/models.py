@@ -110,6 +110,7 @@ def push(
     from lathe.registry.v1.model_service_pb2 import CreateModelVersionRequest, ModelFormat, ModelVersion
 
     from services.cli.transfers import upload_files
+    from services.platform.words import number
 
     chosen = format_of(format_name, files)
     with connect() as connection:
@@ -118,7 +119,7 @@ def push(
         else:
             _require_model(connection, model)
         version = ModelVersion(
-            format=ModelFormat.Value(chosen),
+            format=number(ModelFormat, chosen),
             files=upload_files(connection, files),
             architecture=architecture_name(architecture) if architecture else "",
             display_name=name,

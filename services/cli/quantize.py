@@ -94,7 +94,7 @@ def quantize(
     gain and --require-gain is given, 5 if it failed, 6 if it was cancelled.
     """
     from lathe.quantizer.v1.quantization_service_pb2 import (
-        PER_TENSOR,
+        GRANULARITY_PER_TENSOR,
         CalibrationMethod,
         CreateQuantizationTaskRequest,
         QuantizationScheme,
@@ -122,7 +122,7 @@ def quantize(
     if scheme:
         spec.scheme = choice("--scheme", scheme.upper().replace("-", "_"), QuantizationScheme)
     if per_tensor:
-        spec.granularity = PER_TENSOR
+        spec.granularity = GRANULARITY_PER_TENSOR
     bound = _bound(max_degradation, accuracy_dataset, dataset, metric)
     if bound is not None:
         spec.accuracy.CopyFrom(bound)
@@ -151,9 +151,11 @@ def choice(option: str, word: str, enum: Any) -> Any:
     Raises:
         CliError: It does not exist; the message lists the names.
     """
-    if word not in enum.keys()[1:]:
-        raise CliError(f"{option} {word!r} is not one of {', '.join(enum.keys()[1:])}.", ExitCode.USAGE)
-    return enum.Value(word)
+    from services.platform.words import number, words
+
+    if word not in words(enum):
+        raise CliError(f"{option} {word!r} is not one of {', '.join(words(enum))}.", ExitCode.USAGE)
+    return number(enum, word)
 
 
 def _calibration(connection: Connection, dataset: str, file: Path | None, steps: list[str]) -> CalibrationData | None:

@@ -170,7 +170,9 @@ def _known_services(kind: str) -> list[TaskService]:
 def _known_state(word: str) -> TaskState.ValueType:
     from lathe.type.v1.task_pb2 import TaskState
 
-    names = TaskState.keys()[1:]
+    from services.platform.words import number, words
+
+    names = words(TaskState)
     if word.upper() not in names:
         raise typer.BadParameter(f"{word!r} is not a state; states are {', '.join(names)}")
-    return TaskState.Value(word.upper())
+    return number(TaskState, word.upper())

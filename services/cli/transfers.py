@@ -179,12 +179,12 @@ def download_files(connection: Connection, files: Sequence[File], folder: Path) 
 
 
 def _open_upload(connection: Connection, path: Path, digest: Digest) -> Upload:
-    from lathe.registry.v1.artifact_service_pb2 import OPEN, CreateUploadRequest
+    from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_OPEN, CreateUploadRequest
 
     request = CreateUploadRequest(display_name=path.name, size_bytes=digest.size_bytes, sha256=digest.sha256)
     request.request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{digest.sha256}/{path.name}"))
     upload = connection.artifacts.CreateUpload(request)
-    if upload.state != OPEN:  # an earlier one that has ended
+    if upload.state != UPLOAD_STATE_OPEN:  # an earlier one that has ended
         request.request_id = ""
         upload = connection.artifacts.CreateUpload(request)
     return upload

@@ -86,7 +86,8 @@ def enum_name(message: Any, field: str) -> str:
     """Return the name of an enum field's value; empty if it is not set."""
     descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
     number = getattr(message, field)
-    return descriptor.values_by_number[number].name if number else ""
+    prefix = descriptor.values[0].name.removesuffix("UNSPECIFIED")
+    return descriptor.values_by_number[number].name.removeprefix(prefix) if number else ""
 
 
 def extents(tensor: Any) -> str:
@@ -197,7 +198,7 @@ TEMPLATES: list[Column[Any]] = [
 PROVENANCE: list[Column[Any]] = [
     Column("value of", lambda each: plain(each.path)),
     Column("is", lambda each: plain(each.value_json)),
-    Column("from", lambda each: enum_name(each, "source").removeprefix("FROM_").replace("_", " ").lower()),
+    Column("from", lambda each: enum_name(each, "source").replace("_", " ").lower()),
 ]
 
 TASKS: list[Column[Any]] = [

@@ -16,7 +16,7 @@ from lathe.converter.v1.conversion_service_pb2 import (
     ConversionTask,
 )
 from lathe.registry.v1.model_service_pb2 import (
-    PACKAGE,
+    MODEL_FORMAT_PACKAGE,
     Lineage,
     ModelVersion,
     PackageInfo,
@@ -112,7 +112,7 @@ class ConversionKind:
         assert isinstance(outcome, ConversionOutcome)
         template = task.resolved.template
         version = ModelVersion(
-            format=PACKAGE,
+            format=MODEL_FORMAT_PACKAGE,
             files=outcome.files,
             description=f"{task.spec.model_version} for {template.device} with {template.runtime}",
             package=PackageInfo(

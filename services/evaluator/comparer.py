@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, EvaluationTask
 
 from engines.failures import EngineFailure, FailureReason
@@ -17,6 +16,7 @@ from engines.sandbox import Child, Limits
 from services.platform import failures
 from services.platform.errors import LatheError, failed_precondition, resource_exhausted
 from services.platform.failures import ChildWork
+from services.platform.words import from_values
 from services.storage import ContentStore
 
 ENTRY = "engines.api.comparison:run"
@@ -59,7 +59,7 @@ class Comparer:
                 workdir = Path(folder)
                 evaluations = [await self._fetch(workdir, place, task) for place, task in enumerate(tasks)]
                 found = await _run({"evaluations": evaluations, "seed": 0}, workdir)
-                comparison = ParseDict(found, EvaluationComparison(), ignore_unknown_fields=True)
+                comparison = from_values(found, EvaluationComparison(), ignore_unknown_fields=True)
                 comparison.html_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.html"))
                 comparison.json_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.json"))
         return comparison

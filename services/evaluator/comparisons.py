@@ -15,7 +15,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     EvaluationTask,
     ListEvaluationComparisonsRequest,
 )
-from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 from lathe.type.v1.view_pb2 import VIEW_FULL
 from uuid_utils.compat import uuid7
 
@@ -24,6 +24,7 @@ from services.database.pool import Database
 from services.evaluator.comparer import Comparer
 from services.platform.errors import failed_precondition, not_found
 from services.platform.identity import current_user
+from services.platform.words import word
 from services.resources.idempotency import claim_first, find_first, made_once
 from services.resources.listing import Listing, ListQuery, list_page
 from services.tasks.api.handlers import TaskHandlers
@@ -136,8 +137,8 @@ def _values(uid: UUID, comparison: EvaluationComparison) -> tuple[Any, ...]:
 
 def _require_comparable(tasks: Sequence[EvaluationTask]) -> None:
     for task in tasks:
-        if task.status.state != SUCCEEDED:
-            state = TaskState.Name(task.status.state)
+        if task.status.state != TASK_STATE_SUCCEEDED:
+            state = word(TaskState, task.status.state)
             raise failed_precondition(
                 "EVALUATION_NOT_SUCCEEDED",
                 f"'{task.name}' is {state}; only evaluations that SUCCEEDED can be compared.",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.protobuf.json_format import MessageToDict
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec
 from lathe.registry.v1.dataset_service_pb2 import Dataset
-from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelFormat, ModelVersion
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, ModelFormat, ModelVersion
 from lathe.type.v1.precision_pb2 import Precision
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
 from engines.spec.template import DETECTORS
 from services.platform.errors import engine_rules, failed_precondition, invalid_argument
+from services.platform.words import word
 from services.siblings.datasets import refuse_steps_on_tensors
 from services.siblings.packages import MANIFEST
 from services.tasks.kind import check_memory
@@ -24,8 +25,8 @@ from services.tasks.kind import check_memory
 
 def require_package(version: ModelVersion) -> None:
     """Raise LatheError FAILED_PRECONDITION, reason NOT_A_PACKAGE, for any other format."""
-    if version.format != PACKAGE:
-        found = ModelFormat.Name(version.format)
+    if version.format != MODEL_FORMAT_PACKAGE:
+        found = word(ModelFormat, version.format)
         raise failed_precondition(
             "NOT_A_PACKAGE",
             f"'{version.name}' is of format {found}, and only a package can be run. Convert it first, and evaluate the "
@@ -90,7 +91,7 @@ def _check_target(spec: EvaluationSpec, version: ModelVersion) -> None:
         message = f"'{version.name}' is built for '{package.device}', which the catalog does not have."
         raise failed_precondition("DEVICE_NOT_SERVED", message, version.name)
     if spec.precision and spec.precision != package.precision:
-        asked, has = Precision.Name(spec.precision), Precision.Name(package.precision)
+        asked, has = word(Precision, spec.precision), word(Precision, package.precision)
         raise failed_precondition(
             "PRECISION_NOT_AVAILABLE",
             f"'{version.name}' computes in {has} and has no form in {asked}. Evaluate it in {has}, or convert or "

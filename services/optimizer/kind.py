@@ -14,7 +14,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationTask,
     OptimizationWork,
 )
-from lathe.type.v1.precision_pb2 import INT8
+from lathe.type.v1.precision_pb2 import PRECISION_INT8
 
 from engines.quantization.request import DEFAULT_SAMPLES
 from engines.runtimes import graph_runtime
@@ -169,7 +169,7 @@ class OptimizationKind:
         dataset = await self._datasets.ready(asked.dataset)
         if judges(asked, dataset, work.conversion.template):
             work.evaluation.CopyFrom(await self._datasets.select(asked.dataset, JUDGED_SAMPLES, asked.seed))
-        if asked.precision_goal == INT8 and not asked.HasField("calibration_samples"):
+        if asked.precision_goal == PRECISION_INT8 and not asked.HasField("calibration_samples"):
             work.calibration.CopyFrom(await self._datasets.select(asked.dataset, DEFAULT_SAMPLES, asked.seed))
 
     async def _with_record(self, bare: OptimizationWork, device: str) -> OptimizationWork:

@@ -7,15 +7,15 @@ from typing import Any
 from uuid import UUID
 
 from lathe.optimizer.v1.optimization_service_pb2 import (
-    ALL_SUCCEEDED,
-    IN_PROGRESS,
-    NONE_SUCCEEDED,
-    PARTLY_SUCCEEDED,
+    GROUP_STATE_ALL_SUCCEEDED,
+    GROUP_STATE_IN_PROGRESS,
+    GROUP_STATE_NONE_SUCCEEDED,
+    GROUP_STATE_PARTLY_SUCCEEDED,
     GroupMember,
     GroupState,
     OptimizationTaskGroup,
 )
-from lathe.type.v1.task_pb2 import SUCCEEDED
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
 
 from services.tasks.api.ledger import Ledger
 from services.tasks.state.machine import OPEN
@@ -60,7 +60,7 @@ def state_of(members: Sequence[GroupMember]) -> GroupState.ValueType:
     """Return the state of all members together; one whose task was deleted or never created did not succeed."""
     states = [member.state for member in members]
     if any(state in OPEN for state in states):
-        return IN_PROGRESS
-    if all(state == SUCCEEDED for state in states):
-        return ALL_SUCCEEDED
-    return PARTLY_SUCCEEDED if SUCCEEDED in states else NONE_SUCCEEDED
+        return GROUP_STATE_IN_PROGRESS
+    if all(state == TASK_STATE_SUCCEEDED for state in states):
+        return GROUP_STATE_ALL_SUCCEEDED
+    return GROUP_STATE_PARTLY_SUCCEEDED if TASK_STATE_SUCCEEDED in states else GROUP_STATE_NONE_SUCCEEDED

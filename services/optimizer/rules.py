@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lathe.optimizer.v1.optimization_service_pb2 import LATENCY, OptimizationSpec
+from lathe.optimizer.v1.optimization_service_pb2 import OBJECTIVE_LATENCY, OptimizationSpec
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
-from lathe.type.v1.precision_pb2 import FP32, INT8, PRECISION_UNSPECIFIED, Precision
+from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8, PRECISION_UNSPECIFIED, Precision
 
 from engines.optimization.request import DEFAULT_BUDGET_SECONDS
 from engines.runtimes.targets import reading_runtime
@@ -14,6 +14,7 @@ from engines.spec.devices import Device
 from engines.spec.targets import check_engines, check_goal
 from engines.spec.template import check_judged
 from services.platform.errors import engine_rules, failed_precondition, invalid_argument
+from services.platform.words import word
 from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
 from services.storage.folders import OWN_PREFIXES
 from services.tasks.kind import check_memory
@@ -40,12 +41,12 @@ def normalized(spec: OptimizationSpec) -> OptimizationSpec:
     made = OptimizationSpec()
     made.CopyFrom(spec)
     if made.precision_goal == PRECISION_UNSPECIFIED:
-        made.precision_goal = FP32
-    made.objective = made.objective or LATENCY
+        made.precision_goal = PRECISION_FP32
+    made.objective = made.objective or OBJECTIVE_LATENCY
     made.search_budget_seconds = made.search_budget_seconds or DEFAULT_BUDGET_SECONDS
     with engine_rules("task.spec"):
         reading_runtime(made.device)
-        check_goal(made.device, Precision.Name(made.precision_goal))
+        check_goal(made.device, word(Precision, made.precision_goal))
         made.engine_version = check_engines(made.engine_version)
     _check_calibration(made)
     _check_accuracy(made)
@@ -91,9 +92,9 @@ def require_the_source_itself(version: ModelVersion, source: ModelVersion) -> No
     """
     made_by = version.lineage.task.partition("/")[0]
     precision = version.package.precision
-    if made_by not in _QUANTIZING or precision in {PRECISION_UNSPECIFIED, FP32}:
+    if made_by not in _QUANTIZING or precision in {PRECISION_UNSPECIFIED, PRECISION_FP32}:
         return
-    name = Precision.Name(precision)
+    name = word(Precision, precision)
     raise failed_precondition(
         "QUANTIZED_VERSION",
         f"'{version.name}' is a form of '{source.name}' in {name}. An optimization starts from the source, so that "
@@ -120,13 +121,13 @@ def _check_calibration(spec: OptimizationSpec) -> None:
             "a source that was trained quantization-aware brings its own ranges, which stay as they are; leave the "
             "samples out",
         )
-    if given and spec.precision_goal != INT8:
-        goal = Precision.Name(spec.precision_goal)
+    if given and spec.precision_goal != PRECISION_INT8:
+        goal = word(Precision, spec.precision_goal)
         raise invalid_argument(
             "task.spec.calibration_samples",
             f"they serve INT8 forms, and the goal {goal} allows none; set precision_goal to INT8, or leave them out",
         )
-    if spec.precision_goal == INT8 and not (given or spec.dataset or spec.quantization_aware):
+    if spec.precision_goal == PRECISION_INT8 and not (given or spec.dataset or spec.quantization_aware):
         raise invalid_argument(
             "task.spec.precision_goal",
             "INT8 forms are calibrated on data: name a dataset, or upload samples and name them in calibration_samples",

@@ -18,12 +18,13 @@ from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import File
 from lathe.type.v1.event_pb2 import TaskAssignment
-from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.database.leases import Leases
 from services.optimizer.places import Places
 from services.optimizer.rules import place_of
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, is_transient
+from services.platform.words import word
 from services.process.composition import Platform
 from services.siblings.fitting import description_of
 from services.siblings.packages import MANIFEST, Packages, output_model, package_version
@@ -144,8 +145,8 @@ class Saver:
 
 
 def _require_succeeded(task: OptimizationTask) -> None:
-    if task.status.state != SUCCEEDED:
-        state = TaskState.Name(task.status.state)
+    if task.status.state != TASK_STATE_SUCCEEDED:
+        state = word(TaskState, task.status.state)
         raise failed_precondition(
             "TASK_NOT_SUCCEEDED", f"'{task.name}' is {state}; only what SUCCEEDED can be saved.", task.name
         )

@@ -10,6 +10,7 @@ from lathe.type.v1 import failure_pb2
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Limits
 from services.platform.errors import LatheError, failed_precondition
+from services.platform.words import number
 
 _TOO_LARGE = {FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT}
 
@@ -75,7 +76,7 @@ def failure_message(
     fix = failure.suggested_fix or limits.get(failure.reason, "")
     return failure_pb2.Failure(
         stage=stage,
-        reason=failure_pb2.FailureReason.Value(failure.reason.value),
+        reason=number(failure_pb2.FailureReason, failure.reason.value),
         message=failure.message[:longest],
         node=failure.node[:longest],
         operator=failure.operator[:longest],

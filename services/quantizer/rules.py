@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from google.protobuf.json_format import MessageToDict
 from lathe.quantizer.v1.quantization_service_pb2 import (
-    PER_CHANNEL,
-    STATIC,
+    GRANULARITY_PER_CHANNEL,
+    QUANTIZATION_SCHEME_STATIC,
     CalibrationData,
     QuantizationScheme,
     QuantizationSpec,
 )
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.template.v1.template_service_pb2 import Template
-from lathe.type.v1.precision_pb2 import INT8, Precision
+from lathe.type.v1.precision_pb2 import PRECISION_INT8, Precision
 
 from engines.quantization import request as quantization
 from engines.runtimes.targets import quantization_target
 from engines.spec.targets import check_quantized
 from engines.spec.template import check_judged
 from services.platform.errors import engine_rules, invalid_argument
+from services.platform.words import number, to_values, word
 from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
 from services.tasks.kind import check_memory
 
@@ -34,14 +34,14 @@ def normalized(spec: QuantizationSpec) -> QuantizationSpec:
     """
     made = QuantizationSpec()
     made.CopyFrom(spec)
-    said = quantization.QuantizationSpec.model_validate(MessageToDict(spec, preserving_proto_field_name=True))
-    made.precision = Precision.Value(said.arithmetic)
+    said = quantization.QuantizationSpec.model_validate(to_values(spec))
+    made.precision = number(Precision, said.arithmetic)
     with engine_rules("task.spec"):
         check_quantized(said.arithmetic)
         said.check_scheme()
     if said.kind != "HALF":
-        made.scheme = QuantizationScheme.Value(said.kind)
-    made.granularity = made.granularity or PER_CHANNEL
+        made.scheme = number(QuantizationScheme, said.kind)
+    made.granularity = made.granularity or GRANULARITY_PER_CHANNEL
     if made.HasField("calibration_data"):
         made.calibration_data.samples = made.calibration_data.samples or quantization.DEFAULT_SAMPLES
         made.calibration_data.batch_size = made.calibration_data.batch_size or 1
@@ -53,7 +53,7 @@ def normalized(spec: QuantizationSpec) -> QuantizationSpec:
 def check_target(template: Template, precision: Precision.ValueType) -> None:
     """Refuse a device, runtime or precision that this release cannot make; LatheError INVALID_ARGUMENT."""
     with engine_rules("task.spec"):
-        quantization_target(template.device, template.runtime, Precision.Name(precision))
+        quantization_target(template.device, template.runtime, word(Precision, precision))
 
 
 def check_calibration_dataset(spec: QuantizationSpec, dataset: Dataset) -> None:
@@ -83,7 +83,7 @@ def _check_calibration(spec: QuantizationSpec) -> None:
     given = spec.HasField("calibration_data") and data.WhichOneof("source") is not None
     if spec.HasField("calibration_data") and not given:
         raise invalid_argument("task.spec.calibration_data", "it names neither a dataset nor an artifact")
-    if spec.precision == INT8 and spec.scheme == STATIC and not given:
+    if spec.precision == PRECISION_INT8 and spec.scheme == QUANTIZATION_SCHEME_STATIC and not given:
         raise invalid_argument(
             "task.spec.calibration_data",
             "static INT8 finds the ranges of activations on data: name a dataset or an artifact. The schemes DYNAMIC "

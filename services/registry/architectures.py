@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 
 from lathe.registry.v1.architecture_service_pb2 import (
-    CERTIFIED,
-    UNCERTIFIED,
+    CERTIFICATION_CERTIFIED,
+    CERTIFICATION_UNCERTIFIED,
     Architecture,
     CreateArchitectureRequest,
     ListArchitecturesRequest,
@@ -61,7 +61,7 @@ class Architectures:
         architecture.CopyFrom(request.architecture)
         for field in _OUTPUT_ONLY:
             architecture.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
-        architecture.certification = UNCERTIFIED
+        architecture.certification = CERTIFICATION_UNCERTIFIED
         await asyncio.to_thread(_complete, architecture)
         await self._content.put_bytes(architecture.source.encode())
         return await self._store.create(
@@ -93,7 +93,7 @@ class Architectures:
             digest = changed.digest
             _complete(changed)
             if changed.digest != digest:
-                changed.certification = UNCERTIFIED
+                changed.certification = CERTIFICATION_UNCERTIFIED
                 changed.certified_by = ""
 
         if names_field(request.update_mask, "source"):
@@ -141,8 +141,8 @@ class Architectures:
 
     async def _certify(self, connection: Connection, name: str, digest: str, task: str) -> None:
         def certify(architecture: Architecture) -> None:
-            if architecture.certification != CERTIFIED and architecture.digest == digest:
-                architecture.certification = CERTIFIED
+            if architecture.certification != CERTIFICATION_CERTIFIED and architecture.digest == digest:
+                architecture.certification = CERTIFICATION_CERTIFIED
                 architecture.certified_by = task
 
         await self._store.modify(name, certify, connection=connection)

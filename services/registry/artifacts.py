@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from lathe.registry.v1.artifact_service_pb2 import (
-    ABORTED,
-    FINALIZED,
-    OPEN,
+    UPLOAD_STATE_ABORTED,
+    UPLOAD_STATE_FINALIZED,
+    UPLOAD_STATE_OPEN,
     Artifact,
     CreateUploadRequest,
     Download,
@@ -73,7 +73,14 @@ class Artifacts:
             earlier = await claim_first(connection, request, uid)
             if earlier is None:
                 now = datetime.now(UTC)
-                values = (request.display_name, request.size_bytes, OPEN, current_user(), now, now + UPLOAD_LIFETIME)
+                values = (
+                    request.display_name,
+                    request.size_bytes,
+                    UPLOAD_STATE_OPEN,
+                    current_user(),
+                    now,
+                    now + UPLOAD_LIFETIME,
+                )
                 row = await connection.fetchrow(_INSERT, uid, *values, request.sha256)
         if earlier is not None:
             return await self.get(f"uploads/{earlier}")
@@ -83,9 +90,9 @@ class Artifacts:
         """Return an upload, with fresh URLs for the parts that have not arrived; LatheError NOT_FOUND."""
         async with self._database.connection() as connection:
             row = await _find(connection, name)
-        if row["state"] == OPEN:
+        if row["state"] == UPLOAD_STATE_OPEN:
             return await self._shown(row, await self._uploads.parts(str(row["uid"]), row["size_bytes"]))
-        received = row["state"] == FINALIZED
+        received = row["state"] == UPLOAD_STATE_FINALIZED
         return await self._shown(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
 
     async def finalize(self, name: str, digest: Digest) -> Artifact:
@@ -96,18 +103,18 @@ class Artifacts:
                 stays open; FAILED_PRECONDITION, reason UPLOAD_INCOMPLETE or UPLOAD_ABORTED.
         """
         async with self._alone(name) as (lease, row):
-            if row["state"] == ABORTED:
+            if row["state"] == UPLOAD_STATE_ABORTED:
                 raise failed_precondition(
                     "UPLOAD_ABORTED", f"'{name}' was cancelled or has expired. Open another upload.", subject=name
                 )
-            if row["state"] == FINALIZED:
+            if row["state"] == UPLOAD_STATE_FINALIZED:
                 _require_same(row, digest)
             else:
                 await self._verify(row, digest)
                 async with self._database.transaction() as connection:
                     await lease.confirm(connection)
                     await self._blobs.record([digest], connection)
-                    await connection.execute(_FINALIZE, row["uid"], FINALIZED, digest.sha256)
+                    await connection.execute(_FINALIZE, row["uid"], UPLOAD_STATE_FINALIZED, digest.sha256)
         return await self._blobs.get(digest.sha256)
 
     async def cancel(self, name: str) -> None:
@@ -117,7 +124,7 @@ class Artifacts:
             LatheError: NOT_FOUND; FAILED_PRECONDITION, reason UPLOAD_FINALIZED, if it is stored already.
         """
         async with self._alone(name) as (lease, row):
-            if row["state"] == FINALIZED:
+            if row["state"] == UPLOAD_STATE_FINALIZED:
                 raise failed_precondition(
                     "UPLOAD_FINALIZED", f"'{name}' is finalized: its bytes are stored and stay.", subject=name
                 )
@@ -138,14 +145,16 @@ class Artifacts:
 
     async def expire(self) -> None:
         """Give up open uploads that have expired, forget those that ended long ago, and sweep what they left."""
-        while rows := await self._database.fetch(_EXPIRED, OPEN):
+        while rows := await self._database.fetch(_EXPIRED, UPLOAD_STATE_OPEN):
             for row in rows:
                 # If it is being finalized at this moment, this waits, and finds it FINALIZED.
                 async with self._alone(f"uploads/{row['uid']}") as (lease, current):
-                    if current["state"] == OPEN:
+                    if current["state"] == UPLOAD_STATE_OPEN:
                         await self._give_up(lease, current)
         await self._database.execute(
-            "DELETE FROM uploads WHERE state <> $1 AND expire_time < now() - $2::interval", OPEN, UPLOAD_LIFETIME
+            "DELETE FROM uploads WHERE state <> $1 AND expire_time < now() - $2::interval",
+            UPLOAD_STATE_OPEN,
+            UPLOAD_LIFETIME,
         )
         await self._uploads.sweep(UPLOAD_LIFETIME + timedelta(days=1))
 
@@ -162,7 +171,7 @@ class Artifacts:
     async def _give_up(self, lease: Lease, row: Record) -> None:
         async with self._database.transaction() as connection:
             await lease.confirm(connection)
-            await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], ABORTED)
+            await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], UPLOAD_STATE_ABORTED)
         await self._uploads.abort(str(row["uid"]))
 
     async def _verify(self, row: Record, digest: Digest) -> None:
@@ -187,7 +196,7 @@ class Artifacts:
     async def _shown(self, row: Record, parts: list[StagedPart]) -> Upload:
         """Return an upload as a message, with a request that sends the file at once if there can be one."""
         upload = _message(row, parts)
-        if row["state"] == OPEN and row["sha256"]:
+        if row["state"] == UPLOAD_STATE_OPEN and row["sha256"]:
             direct = await self._uploads.direct(Digest(sha256=row["sha256"], size_bytes=row["size_bytes"]))
             if direct is not None:
                 upload.direct.url = direct.url

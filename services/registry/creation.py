@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lathe.registry.v1.model_service_pb2 import (
-    PACKAGE,
-    PTH,
+    MODEL_FORMAT_PACKAGE,
+    MODEL_FORMAT_PTH,
     CreateModelVersionRequest,
     Model,
     ModelDescription,
@@ -74,14 +74,14 @@ class Creation:
         require_described(version.format)
         await self._blobs.require(version.files)
         description = await self._description(request, version)
-        if version.format == PACKAGE:
+        if version.format == MODEL_FORMAT_PACKAGE:
             manifest = next(file for file in version.files if file.path == MANIFEST)
             fill_from_manifest(version.package, await self._content.read(manifest.digest))
         return await self._write(request, model, version, description)
 
     async def _description(self, request: CreateModelVersionRequest, version: ModelVersion) -> ModelDescription:
         """Return the description of the task that made the package, or else of a sandboxed child."""
-        if version.format != PACKAGE or not version.lineage.task or not request.HasField("description"):
+        if version.format != MODEL_FORMAT_PACKAGE or not version.lineage.task or not request.HasField("description"):
             return await self._describer.describe(version.format, version.files)
         description = ModelDescription(format=version.format, size_bytes=version.size_bytes)
         description.graphs.extend(request.description.graphs)
@@ -142,7 +142,7 @@ def _composed(asked: ModelVersion) -> ModelVersion:
     for field in _OUTPUT_ONLY:
         version.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
     check_paths(version.files, "model_version.files")
-    if version.architecture and version.format != PTH:
+    if version.architecture and version.format != MODEL_FORMAT_PTH:
         raise invalid_argument(
             "model_version.architecture", "Only a version of format PTH has an architecture; leave it empty."
         )

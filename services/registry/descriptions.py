@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
+from google.protobuf.json_format import MessageToJson, ParseError
 from lathe.registry.v1.model_service_pb2 import ModelDescription, ModelFormat
 from lathe.type.v1.digest_pb2 import File
 
@@ -18,6 +18,7 @@ from engines.sandbox import Child, Limits
 from services.platform import failures
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.failures import ChildWork
+from services.platform.words import from_values, word
 from services.storage import ContentStore
 
 LIMITS = Limits(memory_bytes=1 << 30, timeout_seconds=60)
@@ -45,7 +46,7 @@ _READING = ChildWork(
 
 def require_described(model_format: ModelFormat.ValueType) -> None:
     """Refuse a format that cannot be read yet: LatheError FAILED_PRECONDITION, reason FORMAT_NOT_SUPPORTED_YET."""
-    name = ModelFormat.Name(model_format)
+    name = word(ModelFormat, model_format)
     if name not in FORMATS:
         raise failed_precondition(
             "FORMAT_NOT_SUPPORTED_YET",
@@ -107,7 +108,7 @@ def complete(description: ModelDescription, version: str) -> ModelDescription:
 
 
 async def _read(model_format: ModelFormat.ValueType, files: Sequence[File], workdir: Path) -> ModelDescription:
-    request = {"format": ModelFormat.Name(model_format), "files": [file.path for file in files], "root": _FOLDER}
+    request = {"format": word(ModelFormat, model_format), "files": [file.path for file in files], "root": _FOLDER}
     try:
         async with await Child.spawn(workdir) as child:
             result = await child.run("engines.api.description:describe", request, LIMITS)
@@ -124,7 +125,7 @@ def description_of(result: dict[str, Any]) -> ModelDescription:
             name that is no Unicode, or a number that no field holds.
     """
     try:
-        return ParseDict(result, ModelDescription())
+        return from_values(result, ModelDescription())
     except ParseError as error:
         message = f"The files describe themselves with impossible values: {str(error)[:300]}"
         raise invalid_argument("model_version.files", message, reason="INVALID_MODEL") from error

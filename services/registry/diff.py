@@ -19,6 +19,7 @@ from lathe.type.v1.precision_pb2 import Precision
 from lathe.type.v1.tensor_pb2 import TensorSpec
 
 from engines.tensors.shapes import format_extents
+from services.platform.words import word
 
 # An answer has to stay under gRPC's 4 MiB.
 MAX_DIFFERENCES = 20_000
@@ -29,7 +30,7 @@ Facts = dict[str, str]
 def facts(version: ModelVersion, description: ModelDescription) -> Facts:
     """Return everything comparable about a version, by path."""
     found: Facts = {
-        "format": ModelFormat.Name(version.format),
+        "format": word(ModelFormat, version.format),
         "architecture": version.architecture,
         "size_bytes": str(version.size_bytes),
         "parameter_count": str(description.parameter_count),
@@ -41,7 +42,7 @@ def facts(version: ModelVersion, description: ModelDescription) -> Facts:
         package = version.package
         for field in ("repo", "package_name", "method", "version", "template", "device", "runtime"):
             found[f"package.{field}"] = getattr(package, field)
-        found["package.precision"] = Precision.Name(package.precision) if package.precision else ""
+        found["package.precision"] = word(Precision, package.precision) if package.precision else ""
     for graph in description.graphs:
         label = f"{graph.component}:{graph.path}" if graph.component not in ("", graph.path) else graph.path
         found.update({f"graphs[{label}].{path}": value for path, value in _graph_facts(graph)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.dataset_service_pb2 import READY, Dataset
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset
 from lathe.registry.v1.model_service_pb2 import Model, ModelVersion
 from lathe.registry.v1.release_service_pb2 import Channel
 
@@ -58,7 +58,7 @@ DATASETS = ResourceKind(
     collection="datasets",
     noun="dataset",
     # Nothing reads one that never was READY.
-    retires_names=lambda dataset: dataset.state == READY,
+    retires_names=lambda dataset: dataset.state == DATASET_STATE_READY,
     columns={
         "name_key": lambda dataset: dataset.display_name.casefold(),
         "type": lambda dataset: dataset.type,

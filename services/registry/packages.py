@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelVersion, PackageInfo
-from lathe.type.v1.precision_pb2 import PRECISION_UNSPECIFIED, Precision
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, ModelVersion, PackageInfo
+from lathe.type.v1.precision_pb2 import Precision
 
 from engines.package.manifest import Manifest
 from services.platform.errors import invalid_argument
+from services.platform.words import number, word, words
 from services.registry import naming
 
 MANIFEST = "manifest.json"
@@ -21,7 +22,7 @@ def complete_package(version: ModelVersion) -> None:
     Raises:
         LatheError: INVALID_ARGUMENT for a field that is missing, wrong, or given with files that are no package.
     """
-    if version.format != PACKAGE:
+    if version.format != MODEL_FORMAT_PACKAGE:
         if version.HasField("package"):
             raise invalid_argument(_FIELD, "Only a version of format PACKAGE has package fields; leave them out.")
         version.ClearField("parity")
@@ -53,12 +54,12 @@ def fill_from_manifest(package: PackageInfo, manifest: bytes) -> None:
     found: dict[str, Any] = {
         "device": read.device,
         "runtime": first.runtime.name,
-        "precision": dict(Precision.items()).get(first.precision, PRECISION_UNSPECIFIED),
+        "precision": number(Precision, first.precision if first.precision in words(Precision) else "UNSPECIFIED"),
     }
     for field, value in found.items():
         given = getattr(package, field)
         if given and value and given != value:
-            shown = [Precision.Name(each) if field == "precision" else each for each in (value, given)]
+            shown = [word(Precision, each) if field == "precision" else each for each in (value, given)]
             raise invalid_argument(
                 f"{_FIELD}.{field}", f"The package's {MANIFEST} says '{shown[0]}', the request '{shown[1]}'."
             )

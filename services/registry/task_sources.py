@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.model_service_pb2 import (
-    PACKAGE,
+    MODEL_FORMAT_PACKAGE,
     GraphDescription,
     ModelDescription,
     ModelVersion,
@@ -58,7 +58,7 @@ class TaskSources:
             version = VERSIONS.parse(row["version"])
             found = TaskSource(model_version=version, model=MODELS.parse(row["model"]), made=row["made"])
             source = version
-            if version.format == PACKAGE and version.lineage.sources:
+            if version.format == MODEL_FORMAT_PACKAGE and version.lineage.sources:
                 # A quantized package names the package that it was made from first, and the original last.
                 body = await connection.fetchval(_ORIGINAL, version.lineage.sources[-1])
                 if body is not None:

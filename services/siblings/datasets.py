@@ -6,13 +6,13 @@ from typing import Protocol
 
 import grpc
 from lathe.registry.v1.dataset_service_pb2 import (
-    CLASSIFICATION,
-    CLASSIFICATION_AND_DETECTION,
-    DETECTION,
-    IMPORT_FAILED,
-    IMPORTING,
-    READY,
-    TENSORS,
+    DATASET_STATE_IMPORT_FAILED,
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
+    DATASET_TYPE_CLASSIFICATION,
+    DATASET_TYPE_CLASSIFICATION_AND_DETECTION,
+    DATASET_TYPE_DETECTION,
+    DATASET_TYPE_TENSORS,
     Dataset,
     DatasetState,
     GetDatasetRequest,
@@ -23,6 +23,7 @@ from lathe.type.v1.digest_pb2 import DatasetSelection
 
 from engines.spec.template import DETECTORS
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.platform.words import word
 
 INDEX_FILE = "index.parquet"
 """Where a worker finds the index of a selection, in the selection's folder; the files of its list are beside it."""
@@ -59,7 +60,7 @@ class Datasets:
             LatheError: FAILED_PRECONDITION, reason DATASET_NOT_READY or DATASET_EMPTY; NOT_FOUND as an AioRpcError.
         """
         dataset: Dataset = await self._stub.GetDataset(GetDatasetRequest(name=name))
-        if dataset.state != READY:
+        if dataset.state != DATASET_STATE_READY:
             raise failed_precondition("DATASET_NOT_READY", f"'{name}' is {_standing(dataset)}.", name)
         if not dataset.item_count:
             message = f"'{name}' has no items. Import or derive one that has."
@@ -75,7 +76,7 @@ class Datasets:
 
 def refuse_steps_on_tensors(dataset: Dataset, steps: int, field: str) -> None:
     """Raise LatheError INVALID_ARGUMENT if a request has image preprocessing for a dataset of tensors."""
-    if steps and dataset.type == TENSORS:
+    if steps and dataset.type == DATASET_TYPE_TENSORS:
         raise invalid_argument(
             field, f"'{dataset.name}' holds tensors, which go into the model as they are; leave the steps out"
         )
@@ -86,9 +87,9 @@ def can_judge(dataset: Dataset, method: str) -> bool:
     if method == "raw":
         return False
     if method in DETECTORS:
-        return dataset.type in (DETECTION, CLASSIFICATION_AND_DETECTION)
-    tensors = dataset.type == TENSORS and bool(dataset.classes)
-    return tensors or dataset.type in (CLASSIFICATION, CLASSIFICATION_AND_DETECTION)
+        return dataset.type in (DATASET_TYPE_DETECTION, DATASET_TYPE_CLASSIFICATION_AND_DETECTION)
+    tensors = dataset.type == DATASET_TYPE_TENSORS and bool(dataset.classes)
+    return tensors or dataset.type in (DATASET_TYPE_CLASSIFICATION, DATASET_TYPE_CLASSIFICATION_AND_DETECTION)
 
 
 def annotations_missing(dataset: Dataset, method: str) -> LatheError:
@@ -104,8 +105,8 @@ def annotations_missing(dataset: Dataset, method: str) -> LatheError:
 
 
 def _standing(dataset: Dataset) -> str:
-    if dataset.state == IMPORTING:
+    if dataset.state == DATASET_STATE_IMPORTING:
         return f"being imported ({dataset.progress:.0%}); wait until it is READY"
-    if dataset.state == IMPORT_FAILED:
+    if dataset.state == DATASET_STATE_IMPORT_FAILED:
         return f"not imported: {dataset.failure.message} Create it again"
-    return f"{DatasetState.Name(dataset.state)}: confirm its import first"
+    return f"{word(DatasetState, dataset.state)}: confirm its import first"

@@ -19,6 +19,7 @@ from lathe.template.v1.template_service_pb2 import Template
 from engines.failures import EngineFailure
 from engines.formats import FORMATS
 from services.platform.errors import LatheError, invalid_argument
+from services.platform.words import number, word
 from services.siblings.resolution import format_of
 
 FIELD = "task.spec.tensor_information"
@@ -28,7 +29,7 @@ def formats_to_describe(text: str, *, has_samples: bool) -> Sequence[ModelFormat
     """Return the formats whose description `check_inputs` needs, before it is known which one the source has."""
     if text.strip():
         return ModelFormat.values()
-    return () if has_samples else [ModelFormat.Value(each.name) for each in FORMATS.values() if each.open_axes]
+    return () if has_samples else [number(ModelFormat, each.name) for each in FORMATS.values() if each.open_axes]
 
 
 def description_of(
@@ -87,7 +88,7 @@ def _check_fit(text: str, template: Template, description: ModelDescription, *, 
     signature = MessageToDict(graph.signature, preserving_proto_field_name=True)
     try:
         with_default = graph.metadata[WITH_DEFAULT].split(", ") if WITH_DEFAULT in graph.metadata else []
-        fixed_inputs = FORMATS[ModelFormat.Name(description.format)].fixed_inputs
+        fixed_inputs = FORMATS[word(ModelFormat, description.format)].fixed_inputs
         check_information(text, component, signature, with_default, fixed_inputs=fixed_inputs)
     except EngineFailure as failure:
         raise _refusal(failure) from None

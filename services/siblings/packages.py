@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from lathe.registry.v1.model_service_pb2 import (
-    PACKAGE,
+    MODEL_FORMAT_PACKAGE,
     CreateModelVersionRequest,
     GetLineageRequest,
     GetModelVersionRequest,
@@ -23,6 +22,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.package.manifest import Manifest
+from services.platform.words import from_values
 from services.storage import ContentStore
 
 MANIFEST = "manifest.json"
@@ -129,7 +129,7 @@ def package_version(
     sources = dict.fromkeys([asked.name, *asked.lineage.sources[-1:]])
     template = task.spec.template or asked.lineage.template
     version = ModelVersion(
-        format=PACKAGE,
+        format=MODEL_FORMAT_PACKAGE,
         files=files,
         description=f"{asked.name} for {read.device}: {' and '.join(map(str, read.forms))}",
         # The registry reads device, runtime and precision from the manifest.
@@ -143,7 +143,7 @@ def package_version(
         lineage=Lineage(sources=sources, architectures=architectures, template=template, task=task.name),
     )
     for component in read.components:
-        ParseDict(component.parity, version.parity[component.name], ignore_unknown_fields=True)
+        from_values(component.parity, version.parity[component.name], ignore_unknown_fields=True)
     return version
 
 

@@ -13,10 +13,11 @@ from lathe.template.v1.template_service_pb2 import (
     TemplateOverrides,
 )
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
-from lathe.type.v1.precision_pb2 import FP32
+from lathe.type.v1.precision_pb2 import PRECISION_FP32
 
 from engines.spec.devices import load_catalog
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, invalid_argument
+from services.platform.words import word
 from services.siblings.resolution import complete
 
 
@@ -55,7 +56,7 @@ class Recipes:
         if own is not None:
             return _adapted(wanted, own)
         name = wanted.template or _built_in(wanted, source)
-        values = Template(device=wanted.device, runtime=wanted.runtime, precision=FP32)
+        values = Template(device=wanted.device, runtime=wanted.runtime, precision=PRECISION_FP32)
         paths = [field for field in ("device", "runtime") if getattr(wanted, field)] + ["precision"]
         request = ResolveTemplateRequest(
             name=name, overrides=TemplateOverrides(values=values, paths=paths), partial=True
@@ -90,13 +91,13 @@ def _built_in(wanted: RecipeRequest, source: ModelVersion) -> str:
     device = load_catalog().devices.get(wanted.device)
     if device is None or wanted.runtime not in device.buildable_runtimes:
         raise _no_template(wanted, source)
-    return built_in_name(ModelFormat.Name(source.format), wanted.device, wanted.runtime, "FP32")
+    return built_in_name(word(ModelFormat, source.format), wanted.device, wanted.runtime, "FP32")
 
 
 def _no_template(wanted: RecipeRequest, source: ModelVersion) -> LatheError:
     return failed_precondition(
         "NO_TEMPLATE",
-        f"No built-in template reads {ModelFormat.Name(source.format)} for {wanted.device} with "
+        f"No built-in template reads {word(ModelFormat, source.format)} for {wanted.device} with "
         f"{wanted.runtime}. Name a template of your own in task.spec.template.",
         source.name,
     )
@@ -110,7 +111,7 @@ def _adapted(wanted: RecipeRequest, own: Template) -> Template:
     template = Template()
     template.CopyFrom(own)
     template.device, template.runtime = wanted.device or own.device, wanted.runtime or own.runtime
-    template.precision = FP32
+    template.precision = PRECISION_FP32
     return template
 
 

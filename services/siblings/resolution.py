@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import (
-    FROM_MODEL_VERSION,
+    VALUE_SOURCE_MODEL_VERSION,
     Component,
     Provenance,
     ResolvedTemplate,
@@ -23,6 +23,7 @@ from lathe.template.v1.template_service_pb2 import (
 from engines.formats import CONVERTIBLE, FORMATS
 from engines.formats.protocol import Format
 from services.platform.errors import failed_precondition, invalid_argument
+from services.platform.words import word
 
 RESOLVED = "overrides.values"
 """Where a request can mend what a resolved template lacks."""
@@ -44,7 +45,7 @@ def format_of(template: Template, inside: str = RESOLVED) -> Format:
     Raises:
         LatheError: INVALID_ARGUMENT for one that is not converted.
     """
-    name = ModelFormat.Name(template.source_format)
+    name = word(ModelFormat, template.source_format)
     if name not in CONVERTIBLE:
         raise invalid_argument(
             f"{inside}.source_format", f"{name} cannot be converted; these formats can: {', '.join(CONVERTIBLE)}"
@@ -70,8 +71,8 @@ def check_fits(template: Template, version: ModelVersion) -> None:
     if version.format != template.source_format:
         raise failed_precondition(
             "SOURCE_FORMAT_MISMATCH",
-            f"the template takes {ModelFormat.Name(template.source_format)}, but {version.name} is "
-            f"{ModelFormat.Name(version.format)}; choose a template for that format",
+            f"the template takes {word(ModelFormat, template.source_format)}, but {version.name} is "
+            f"{word(ModelFormat, version.format)}; choose a template for that format",
             subject=version.name,
         )
     source_format = format_of(template)
@@ -110,7 +111,7 @@ def provenance(path: str, value: object, source: ValueSource.ValueType) -> Prove
 def _note(resolved: ResolvedTemplate, component: Component, field: str) -> None:
     path = f"components.{component.name}.{field}"
     entries = [entry for entry in resolved.provenance if entry.path != path]
-    entries.append(provenance(path, getattr(component, field), FROM_MODEL_VERSION))
+    entries.append(provenance(path, getattr(component, field), VALUE_SOURCE_MODEL_VERSION))
     del resolved.provenance[:]
     resolved.provenance.extend(sorted(entries, key=lambda entry: entry.path))
 

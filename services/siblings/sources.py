@@ -6,16 +6,17 @@ Converter, quantizer and optimizer gather it here, from their siblings and the o
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
-from google.protobuf.json_format import Parse, ParseError
+from google.protobuf.json_format import ParseError
 from google.protobuf.message import Message
 from lathe.converter.v1.conversion_service_pb2 import ConversionWork, WorkArchitecture, WorkInput
 from lathe.registry.v1.architecture_service_pb2 import Architecture, GetArchitectureRequest
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 from lathe.registry.v1.model_service_pb2 import (
-    PACKAGE,
+    MODEL_FORMAT_PACKAGE,
     ModelFormat,
     ModelVersion,
     ReadTaskSourceRequest,
@@ -26,6 +27,7 @@ from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.errors import LatheError, failed_precondition
+from services.platform.words import from_values
 from services.storage import ContentStore
 
 SOURCE_FOLDER = "source"
@@ -90,7 +92,7 @@ class Sources:
                 is not known.
         """
         version = found.model_version
-        if version.format != PACKAGE:
+        if version.format != MODEL_FORMAT_PACKAGE:
             return version, None
         if version.package.directly_uploaded or not version.lineage.sources:
             raise _no_source_graph(
@@ -156,8 +158,8 @@ class Sources:
         if stored is None:
             raise _no_source_graph(version, f"does not say how its source is read (it has no {TEMPLATE_FILE}). {again}")
         try:
-            return Parse(await self._cas.read(stored), Template())
-        except ParseError as error:
+            return from_values(json.loads(await self._cas.read(stored)), Template())
+        except (ParseError, ValueError) as error:
             message = f"has a {TEMPLATE_FILE} that is not a template ({str(error)[:200]}). {again}"
             raise _no_source_graph(version, message) from None
 

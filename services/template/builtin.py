@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lathe.registry.v1.model_service_pb2 import ModelFormat
-from lathe.template.v1.template_service_pb2 import RGB, Component, ComponentInput, Preprocessing, Template
+from lathe.template.v1.template_service_pb2 import COLOR_ORDER_RGB, Component, ComponentInput, Preprocessing, Template
 from lathe.type.v1.precision_pb2 import Precision
 
 from engines.formats import CONVERTIBLE, FORMATS
 from engines.formats.protocol import Format
 from engines.runtimes import builds_from
 from engines.spec.devices import Device, DeviceRuntime, load_catalog
+from services.platform.words import number
 from services.siblings.recipes import built_in_name
 
 OWNER = "lathe"
@@ -41,10 +42,10 @@ def _variants(source: Format, device: Device, runtime: DeviceRuntime, precision:
         built_in=True,
         repo="default",
         version="1",
-        source_format=ModelFormat.Value(source.name),
+        source_format=number(ModelFormat, source.name),
         device=device.id,
         runtime=runtime.name,
-        precision=Precision.Value(precision),
+        precision=number(Precision, precision),
     )
     anything = Template(
         name=built_in_name(source.name, *place),
@@ -62,7 +63,10 @@ def _variants(source: Format, device: Device, runtime: DeviceRuntime, precision:
         shape=[1, 3, 224, 224],
         sample_max=255,
         preprocessing=Preprocessing(
-            mean_values=IMAGENET_MEAN, scale_values=IMAGENET_SCALE, input_color=RGB, model_color=RGB
+            mean_values=IMAGENET_MEAN,
+            scale_values=IMAGENET_SCALE,
+            input_color=COLOR_ORDER_RGB,
+            model_color=COLOR_ORDER_RGB,
         ),
     )
     classifier = Template(

@@ -11,20 +11,21 @@ from typing import Any
 from google.protobuf.message import Message
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import (
-    FROM_DEFAULT,
-    FROM_OVERRIDE,
-    FROM_TEMPLATE,
+    VALUE_SOURCE_DEFAULT,
+    VALUE_SOURCE_OVERRIDE,
+    VALUE_SOURCE_TEMPLATE,
     Provenance,
     ResolvedTemplate,
     Template,
     TemplateOverrides,
     ValueSource,
 )
-from lathe.type.v1.precision_pb2 import FP32, Precision
+from lathe.type.v1.precision_pb2 import PRECISION_FP32, Precision
 
 from engines.spec.tolerances import TOLERANCES
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOLVED_BYTES
+from services.platform.words import word
 from services.siblings.overrides import leaves, named_paths, override
 from services.siblings.resolution import as_values, fill, provenance
 
@@ -38,10 +39,12 @@ def resolve(template: Template, overrides: TemplateOverrides, version: ModelVers
     """
     resolved = Template()
     resolved.CopyFrom(template)
-    sources: dict[str, ValueSource.ValueType] = {path: FROM_TEMPLATE for path, _, _ in leaves(resolved, only_set=True)}
+    sources: dict[str, ValueSource.ValueType] = {
+        path: VALUE_SOURCE_TEMPLATE for path, _, _ in leaves(resolved, only_set=True)
+    }
     for path in named_paths(overrides):
         override(resolved, overrides.values, path)
-        sources[path] = FROM_OVERRIDE
+        sources[path] = VALUE_SOURCE_OVERRIDE
     _fill_defaults(resolved, sources)
     # Each message is written as JSON once, not once per field. It is kept, so that no other takes over its id.
     written: dict[int, tuple[Message, dict[str, Any]]] = {}
@@ -66,17 +69,17 @@ def _fill_defaults(resolved: Template, sources: dict[str, ValueSource.ValueType]
     def default(path: str, message: Message, field: str, value: Any) -> None:
         if not getattr(message, field):
             setattr(message, field, value)
-            sources[path] = FROM_DEFAULT
+            sources[path] = VALUE_SOURCE_DEFAULT
 
-    default("precision", resolved, "precision", FP32)
+    default("precision", resolved, "precision", PRECISION_FP32)
     default("method", resolved, "method", "raw")
     default("repo", resolved, "repo", "default")
     default("version", resolved, "version", "1")
-    tolerance = TOLERANCES[Precision.Name(resolved.precision)]
+    tolerance = TOLERANCES[word(Precision, resolved.precision)]
     default("error_threshold", resolved, "error_threshold", tolerance.threshold)
     for component in resolved.components:
         default(f"components.{component.name}.max_batch", component, "max_batch", 1)
         for entry in component.inputs:
             entry.dtype = entry.dtype or "float32"
     for field in resolved.execution.DESCRIPTOR.fields:
-        sources.setdefault(f"execution.{field.name}", FROM_DEFAULT)
+        sources.setdefault(f"execution.{field.name}", VALUE_SOURCE_DEFAULT)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from google.protobuf.json_format import MessageToDict
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, Template
-from lathe.type.v1.precision_pb2 import FP32, PRECISION_UNSPECIFIED, Precision
+from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_UNSPECIFIED, Precision
 
 from engines.runtimes.targets import check_forms
 from engines.spec import template as engine_template
 from engines.spec.targets import conversion_target
 from services.platform.errors import engine_rules, invalid_argument
+from services.platform.words import word
 from services.siblings.resolution import RESOLVED, check_fits, check_inputs_declared, format_of
 
 MAX_BYTES = 1 << 20
@@ -51,10 +52,10 @@ def check_complete(template: Template, version: ModelVersion | None) -> None:
 
 def _check_target(template: Template, inside: str) -> None:
     source_format = format_of(template, inside)
-    precision = FP32 if template.precision == PRECISION_UNSPECIFIED else template.precision
+    precision = PRECISION_FP32 if template.precision == PRECISION_UNSPECIFIED else template.precision
     with engine_rules(inside):
         check_forms(template.device, template.runtime, source_format.name, source_format.forms)
-        conversion_target(template.device, template.runtime, Precision.Name(precision))
+        conversion_target(template.device, template.runtime, word(Precision, precision))
 
 
 def _check_component(component: Component, path: str) -> None:

@@ -19,7 +19,7 @@ import grpc
 import numpy as np
 import psutil
 from lathe.registry.v1.dataset_service_pb2 import (
-    READY,
+    DATASET_STATE_READY,
     Dataset,
     ListDatasetItemsRequest,
     SelectDatasetItemsRequest,
@@ -66,7 +66,7 @@ async def _fill(settings: Settings, folder: Path, count: int) -> Dataset:
     print(f"index of {count:,} items: {time.perf_counter() - started:.0f} s, {size / 2**20:.0f} MiB")
     await migrate(settings.database_url, "registry", migrations)
     database = await Database.connect(settings.database_url, "registry")
-    dataset = Dataset(display_name="Bench", state=READY, item_count=summary.count)
+    dataset = Dataset(display_name="Bench", state=DATASET_STATE_READY, item_count=summary.count)
     dataset.index.CopyFrom(await S3ContentStore(settings).put_file(folder / "index.parquet"))
     made = await ResourceStore(database, DATASETS).create(dataset)
     await database.close()

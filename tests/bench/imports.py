@@ -29,7 +29,13 @@ from typing import Any
 
 import grpc
 import numpy as np
-from lathe.registry.v1.dataset_service_pb2 import IMPORTING, READY, CreateDatasetRequest, Dataset, GetDatasetRequest
+from lathe.registry.v1.dataset_service_pb2 import (
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
+    CreateDatasetRequest,
+    Dataset,
+    GetDatasetRequest,
+)
 from PIL import Image
 
 from engines.datasets.index import read_items, write_index
@@ -120,11 +126,11 @@ def by_service(archive: Path, folder: Path, timeout_seconds: float) -> None:
             began = time.perf_counter()
             dataset = Dataset(display_name="Bench", files=uploaded)
             made = connection.datasets.CreateDataset(CreateDatasetRequest(dataset=dataset, accept_mismatches=True))
-            while made.state == IMPORTING and time.perf_counter() - began < timeout_seconds:
+            while made.state == DATASET_STATE_IMPORTING and time.perf_counter() - began < timeout_seconds:
                 time.sleep(_POLL_SECONDS)
                 made = connection.datasets.GetDataset(GetDatasetRequest(name=made.name))
             seconds = time.perf_counter() - began
-        said = "READY" if made.state == READY else f"not READY: {made.failure.message or made.progress}"
+        said = "READY" if made.state == DATASET_STATE_READY else f"not READY: {made.failure.message or made.progress}"
         memory = f"registry {_mib(own.bytes)}, its child {_mib(below.bytes)}"
         _row("service: CreateDataset → READY", seconds, memory, f"{made.item_count:,} items, {said}")
 

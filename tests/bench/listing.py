@@ -19,7 +19,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from lathe.registry.v1.model_service_pb2 import ONNX, ListModelVersionsRequest, ModelVersion, PackageInfo
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, ListModelVersionsRequest, ModelVersion, PackageInfo
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
@@ -57,7 +57,7 @@ FROM (SELECT n, 'models/bench-' || n % $3 || '/versions/' || n / $3 + 1 AS name,
 _QUERIES: dict[str, ListModelVersionsRequest] = {
     "newest of all": ListModelVersionsRequest(parent="models/-"),
     "of one model": ListModelVersionsRequest(parent="models/bench-7"),
-    "of one format": ListModelVersionsRequest(parent="models/-", format=ONNX),
+    "of one format": ListModelVersionsRequest(parent="models/-", format=MODEL_FORMAT_ONNX),
     "for one device": ListModelVersionsRequest(parent="models/-", device="device-3"),
     "with a label": ListModelVersionsRequest(parent="models/-", labels={"stage": "stage-7"}),
     "by display name": ListModelVersionsRequest(parent="models/-", order_by="display_name"),
@@ -73,7 +73,7 @@ async def _fill(url: str, rows: int) -> None:
         uid="0" * 36,
         display_name="Bench version",
         owner="ada",
-        format=ONNX,
+        format=MODEL_FORMAT_ONNX,
         files=[File(path="model.onnx", digest=Digest(sha256="0" * 64, size_bytes=1 << 20))],
         package=PackageInfo(repo="bench", package_name="model", method="classify", version="1", device="device-1"),
         labels={"stage": "stage-1"},

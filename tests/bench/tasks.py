@@ -49,7 +49,7 @@ class Marks:
         self.claimed.setdefault(event.task_id, time.perf_counter())
 
     async def on_change(self, message: Msg) -> None:
-        if int(message.data.split()[1]) != task_pb2.SUCCEEDED:
+        if int(message.data.split()[1]) != task_pb2.TASK_STATE_SUCCEEDED:
             return
         self.last = time.perf_counter()
         self.done[message.subject.rpartition(".")[2]] = self.last
@@ -79,7 +79,9 @@ async def finished(stub: Any, tasks: Sequence[pb.ConversionTask], marks: Marks) 
     expected = len(tasks)
     while True:
         listed = await stub.ListConversionTasks(
-            pb.ListConversionTasksRequest(page_size=1, states=[task_pb2.PENDING, task_pb2.RUNNING])
+            pb.ListConversionTasksRequest(
+                page_size=1, states=[task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING]
+            )
         )
         if not listed.tasks and sum(task.uid in marks.done for task in tasks) == expected:
             return
@@ -135,7 +137,7 @@ async def measure(stub: Any, bus: Bus, meter: Meter, count: int, lanes: int) -> 
         before = time.perf_counter()
         task = await stub.CreateConversionTask(request(seed))
         hits.append(time.perf_counter() - before)
-        assert task.status.state == task_pb2.SUCCEEDED
+        assert task.status.state == task_pb2.TASK_STATE_SUCCEEDED
     rows.append(("cache hit, created to SUCCEEDED: p50 / p99", quantiles(hits)))
     for number in range(1, ROUNDS + 1):
         seeds = range(seed + 1, seed + 1 + count)
@@ -218,7 +220,7 @@ async def ready(stub: Any) -> None:
     for attempt in range(300):
         try:
             task = await stub.CreateConversionTask(request(attempt % 2), timeout=5)
-            if task.status.state == task_pb2.SUCCEEDED:
+            if task.status.state == task_pb2.TASK_STATE_SUCCEEDED:
                 return
         except grpc.aio.AioRpcError:
             await asyncio.sleep(0.1)

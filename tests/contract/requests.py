@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import message_factory
-from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
@@ -21,6 +20,7 @@ from lathe.registry.v1 import (
 )
 from lathe.template.v1 import template_service_pb2
 
+from services.platform.words import from_values
 from tests.contract.registry.conftest import source_of
 
 FILES = (
@@ -247,4 +247,4 @@ def _of_tasks(kind: str, spec: Mapping[str, Any], task: str) -> dict[str, dict[s
 
 def request_of(method: str, values: Mapping[str, Any]) -> Message:
     """Return the request of a method."""
-    return ParseDict(dict(values), message_factory.GetMessageClass(METHODS[method][2].input_type)())
+    return from_values(dict(values), message_factory.GetMessageClass(METHODS[method][2].input_type)())

@@ -63,7 +63,7 @@ class Suite:
     async def settled(self, dataset: dict[str, Any]) -> dict[str, Any]:
         """Wait until the import of a dataset goes on no more."""
         async with asyncio.timeout(IMPORT_SECONDS):
-            while dataset["state"] == "IMPORTING":
+            while dataset["state"] == "DATASET_STATE_IMPORTING":
                 await asyncio.sleep(0.05)
                 dataset = await self.call("GetDataset", request_of("GetDataset", {"name": dataset["name"]}))
         return dataset
@@ -85,8 +85,8 @@ class Suite:
             ("CreateDataset", {"dataset_id": "fuzz"}),
         ):
             made = await self.call(method, request_of(method, right(method, self.made) | more))
-        assert (await self.settled(made))["state"] == "READY"
-        version = {"parent": MODEL, "model_version": {"format": "PTH", "files": [self.made["file"]]}}
+        assert (await self.settled(made))["state"] == "DATASET_STATE_READY"
+        version = {"parent": MODEL, "model_version": {"format": "MODEL_FORMAT_PTH", "files": [self.made["file"]]}}
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
         await self._release()
         for kind in SPECS:
@@ -103,7 +103,10 @@ class Suite:
         """Make a package, two channels, and a release in the first: the rules of the other one change."""
         files = [await self._stored("manifest.json", manifest()), await self._stored("main/model.onnx", onnx_model())]
         package = {"repo": "vision", "package_name": "digits", "method": "classify", "version": "1"}
-        version = {"parent": MODEL, "model_version": {"format": "PACKAGE", "files": files, "package": package}}
+        version = {
+            "parent": MODEL,
+            "model_version": {"format": "MODEL_FORMAT_PACKAGE", "files": files, "package": package},
+        }
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
         for name in (CHANNEL, RULED_CHANNEL):
             request = right("CreateChannel", self.made) | {"channel_id": name.rpartition("/")[2]}

@@ -21,14 +21,21 @@ from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationService
 from lathe.quantizer.v1.quantization_service_pb2 import GetQuantizationTaskRequest, QuantizationTask
 from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
 from lathe.registry.v1.dataset_service_pb2 import Dataset
-from lathe.registry.v1.model_service_pb2 import ONNX, PACKAGE, Lineage, ModelVersion, PackageInfo
-from lathe.type.v1.task_pb2 import CANCELLED, FAILED, SUCCEEDED, TaskState
+from lathe.registry.v1.model_service_pb2 import (
+    MODEL_FORMAT_ONNX,
+    MODEL_FORMAT_PACKAGE,
+    Lineage,
+    ModelVersion,
+    PackageInfo,
+)
+from lathe.type.v1.task_pb2 import TASK_STATE_CANCELLED, TASK_STATE_FAILED, TASK_STATE_SUCCEEDED, TaskState
 
 from services.bus.connection import Bus
 from services.converter import main as converter
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
 from services.platform.settings import Settings
+from services.platform.words import word
 from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.storage import S3ContentStore
@@ -42,7 +49,7 @@ from tests.in_process import Function, InProcessRunner, serve_in_process
 
 DEVICE = "cpu-x86-64"
 CLASSES = ("0", "1", "2")
-ENDED = frozenset({SUCCEEDED, FAILED, CANCELLED})
+ENDED = frozenset({TASK_STATE_SUCCEEDED, TASK_STATE_FAILED, TASK_STATE_CANCELLED})
 PATIENCE_SECONDS = 60
 
 
@@ -63,12 +70,16 @@ class Workplace:
     async def source(self, operator: str = "Identity") -> ModelVersion:
         """Register a graph of one node, whose three outputs are scores of the classes."""
         files = [await self.registry.file("model.onnx", graph(operator))]
-        return await self.registry.version(await self.registry.model(), ModelVersion(format=ONNX, files=files))
+        return await self.registry.version(
+            await self.registry.model(), ModelVersion(format=MODEL_FORMAT_ONNX, files=files)
+        )
 
     async def open_source(self) -> ModelVersion:
         """Register a graph of tokens: batch and length are open."""
         files = [await self.registry.file("model.onnx", graph("Identity", "length"))]
-        return await self.registry.version(await self.registry.model(), ModelVersion(format=ONNX, files=files))
+        return await self.registry.version(
+            await self.registry.model(), ModelVersion(format=MODEL_FORMAT_ONNX, files=files)
+        )
 
     async def package(
         self,
@@ -91,7 +102,7 @@ class Workplace:
             lineage = Lineage(sources=[source.name], task=made_by, architectures=architectures)
         files = [await self.registry.file(path, data) for path, data in texts.items()]
         info = PackageInfo(repo="vision", package_name="digits", method="classification", version="1")
-        version = ModelVersion(format=PACKAGE, files=files, package=info, lineage=lineage)
+        version = ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=info, lineage=lineage)
         model = source.name.partition("/versions/")[0] if source is not None else await self.registry.model()
         return await self.registry.version(model, version)
 
@@ -153,7 +164,7 @@ class Workplace:
                     await asyncio.sleep(0.02)
                     task = await get(request)
         except TimeoutError:
-            raise AssertionError(f"it stays {TaskState.Name(task.status.state)}: {task.status}") from None
+            raise AssertionError(f"it stays {word(TaskState, task.status.state)}: {task.status}") from None
         return task
 
 

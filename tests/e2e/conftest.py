@@ -136,5 +136,5 @@ def beasts(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Beasts:
     source = suite.json("models", "push", "beasts", str(weights), "--create", "--architecture", "tinynet")["name"]
     converted = suite.json("convert", source, "-t", "tiny")
     made = suite.json("datasets", "create", "Scenes", str(data), "--template", "tiny", "--map", "animal=animal")
-    assert (made["state"], made["item_count"]) == ("READY", str(pictures.COUNT))
+    assert (made["state"], made["item_count"]) == ("DATASET_STATE_READY", str(pictures.COUNT))
     return Beasts(desk, source, converted["result"]["model_version"], converted["name"], made["name"])

@@ -34,7 +34,7 @@ from tests.e2e.tiny import network_source
 if TYPE_CHECKING:
     from tests.e2e.conftest import Suite
 
-BUSY = [task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING]
+BUSY = [task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING]
 PATIENCE_SECONDS = 120.0
 Task = TypeVar(
     "Task",
@@ -76,7 +76,7 @@ class Desk:
 
         ensure_model(self.rpc, name)
         pushed = model.ModelVersion(
-            format=version.pop("format", model.PTH),
+            format=version.pop("format", model.MODEL_FORMAT_PTH),
             files=upload_files(self.rpc, [file]),
             architecture=f"architectures/{class_name.lower()}" if class_name else "",
             **version,
@@ -126,7 +126,7 @@ class Desk:
         asked = dataset.Dataset(display_name=name, files=files, **fields)
         made = self.rpc.datasets.CreateDataset(dataset.CreateDatasetRequest(dataset=asked))
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while made.state == dataset.IMPORTING:
+        while made.state == dataset.DATASET_STATE_IMPORTING:
             assert time.monotonic() < deadline, made
             time.sleep(0.05)
             made = self.rpc.datasets.GetDataset(dataset.GetDatasetRequest(name=made.name))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from google.protobuf.json_format import ParseDict
 from lathe.registry.v1 import dataset_service_pb2 as pb
 from lathe.type.v1 import failure_pb2
 
+from services.platform.words import from_values, word
 from tests.e2e.beasts import archive, npz, png, tensors
 from tests.e2e.calls import refusal
 from tests.e2e.desk import Desk, wait_for
@@ -58,8 +58,8 @@ def test_an_import_that_cannot_be_fails_and_keeps_nothing(desk: Desk, tmp_path: 
     before = desk.keys("cas/")
     file = desk.store(make(), tmp_path, name)
     made = desk.import_dataset(f"Bad: {what}", file)
-    assert made.state == pb.IMPORT_FAILED
-    assert failure_pb2.FailureReason.Name(made.failure.reason) == "INVALID_DATA"
+    assert made.state == pb.DATASET_STATE_IMPORT_FAILED
+    assert word(failure_pb2.FailureReason, made.failure.reason) == "INVALID_DATA"
     assert said in made.failure.message + made.failure.evidence
     assert made.failure.suggested_fix
     assert (made.item_count, made.index.sha256) == (0, "")
@@ -69,7 +69,7 @@ def test_an_import_that_cannot_be_fails_and_keeps_nothing(desk: Desk, tmp_path: 
     assert refusal(desk.rpc.datasets.ListDatasetItems, asked).code == "FAILED_PRECONDITION"
     desk.rpc.datasets.DeleteDataset(pb.DeleteDatasetRequest(name=made.name))
     again = desk.import_dataset(f"Bad: {what}", desk.store(archive({"cat/1.png": png(3)}), tmp_path, "good.zip"))
-    assert (again.display_name, again.state) == (made.display_name, pb.READY)
+    assert (again.display_name, again.state) == (made.display_name, pb.DATASET_STATE_READY)
     desk.rpc.datasets.DeleteDataset(pb.DeleteDatasetRequest(name=again.name))
 
 
@@ -79,7 +79,7 @@ def test_an_import_that_cannot_be_fails_and_keeps_nothing(desk: Desk, tmp_path: 
 def test_a_bad_image_among_good_ones_is_left_out_by_name(desk: Desk, tmp_path: Path, bad: bytes, said: str) -> None:
     file = desk.store(archive({"cat/bad.png": bad, "cat/1.png": png(0), "dog/2.png": png(1)}), tmp_path)
     made = desk.import_dataset(f"One bad: {said}", file)
-    assert (made.state, made.item_count, made.report.dropped_items) == (pb.READY, 2, 1)
+    assert (made.state, made.item_count, made.report.dropped_items) == (pb.DATASET_STATE_READY, 2, 1)
     (warning,) = made.report.warnings
     assert warning.startswith("cat/bad.png: ")
     assert said in warning
@@ -94,7 +94,7 @@ def test_boxes_outside_their_image_are_named(desk: Desk, tmp_path: Path) -> None
     ]
     lines = json.dumps({"image": "a.png", "boxes": boxes}).encode()
     made = desk.import_dataset("Boxes", desk.store(archive({"annotations.jsonl": lines, "a.png": png(0)}), tmp_path))
-    assert (made.state, made.report.boxes) == (pb.READY, 2)
+    assert (made.state, made.report.boxes) == (pb.DATASET_STATE_READY, 2)
     outside, over = made.report.warnings
     assert "box 1 ('cat'" in outside
     assert "12 x 8" in outside
@@ -109,17 +109,17 @@ def test_a_class_that_no_one_mapped_is_counted_and_asked_about(desk: Desk, tmp_p
     lines = [json.dumps({"image": f"{n}.png", "classifications": {"animal": name}}) for n, name in enumerate(names)]
     files = {f"{n}.png": png(n) for n in range(4)}
     file = desk.store(archive({"annotations.jsonl": "\n".join(lines).encode()} | files), tmp_path)
-    made = desk.import_dataset("Unicorns", file, mapping=ParseDict(ANIMALS, pb.ClassMapping()))
-    assert made.state == pb.AWAITING_CONFIRMATION
+    made = desk.import_dataset("Unicorns", file, mapping=from_values(ANIMALS, pb.ClassMapping()))
+    assert made.state == pb.DATASET_STATE_AWAITING_CONFIRMATION
     dropped, missing = made.report.dropped_values, made.report.missing_classes
     assert [(each.key, each.value, each.count) for each in dropped] == [("animal", "unicorn", 2)]
     assert {each.value for each in missing} == {"hen", "cow"}
     assert made.report.warnings
     desk.rpc.datasets.ConfirmDatasetImport(pb.ConfirmDatasetImportRequest(name=made.name))
     settled = pb.GetDatasetRequest(name=made.name)
-    while (found := desk.rpc.datasets.GetDataset(settled)).state == pb.IMPORTING:
+    while (found := desk.rpc.datasets.GetDataset(settled)).state == pb.DATASET_STATE_IMPORTING:
         pass
-    assert (found.state, found.item_count, found.report.dropped_items) == (pb.READY, 2, 2)
+    assert (found.state, found.item_count, found.report.dropped_items) == (pb.DATASET_STATE_READY, 2, 2)
     desk.rpc.datasets.DeleteDataset(pb.DeleteDatasetRequest(name=made.name))
 
 
@@ -148,7 +148,7 @@ def test_a_mapping_that_cannot_be(
     desk: Desk, tmp_path: Path, mapping: dict[str, object], field: str, said: str
 ) -> None:
     file = desk.store(archive({"cat/1.png": png(0), "dog/2.png": png(1)}), tmp_path)
-    asked = pb.Dataset(display_name="Never", files=[file], mapping=ParseDict(mapping, pb.ClassMapping()))
+    asked = pb.Dataset(display_name="Never", files=[file], mapping=from_values(mapping, pb.ClassMapping()))
     refused = refusal(desk.rpc.datasets.CreateDataset, pb.CreateDatasetRequest(dataset=asked))
     assert (refused.code, refused.fields) == ("INVALID_ARGUMENT", (field,))
     assert said in refused.message

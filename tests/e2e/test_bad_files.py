@@ -53,7 +53,7 @@ def test_wrong_digest_or_size_stores_nothing_and_the_upload_stays_open(desk: Des
         assert not stored(desk, digest.sha256)
         asked = artifact.GetArtifactRequest(name=f"artifacts/{digest.sha256}")
         assert refusal(desk.rpc.artifacts.GetArtifact, asked).code == "NOT_FOUND"
-    assert desk.rpc.artifacts.GetUpload(artifact.GetUploadRequest(name=upload.name)).state == artifact.OPEN
+    assert desk.rpc.artifacts.GetUpload(artifact.GetUploadRequest(name=upload.name)).state == artifact.UPLOAD_STATE_OPEN
     assert desk.rpc.artifacts.FinalizeUpload(finalize(upload, right)).digest == right
     assert stored(desk, right.sha256)
 

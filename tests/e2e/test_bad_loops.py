@@ -15,8 +15,9 @@ from lathe.registry.v1 import dataset_service_pb2 as dataset
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.registry.v1 import release_service_pb2 as release
 from lathe.type.v1 import failure_pb2, task_pb2
-from lathe.type.v1.precision_pb2 import FP32, INT8
+from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
 
+from services.platform.words import word
 from tests.e2e.beasts import COUNT, Beasts, archive, npz, png, tensors
 from tests.e2e.calls import Refusal, refusal, refusal_of, violations
 from tests.e2e.desk import wait_for
@@ -79,11 +80,11 @@ def tasks(beasts: Beasts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.mark.parametrize("what", FAILING)
 def test_a_task_that_cannot_succeed_says_why(beasts: Beasts, tasks: dict[str, Any], what: str) -> None:
     ended = beasts.desk.finish(tasks[what])
-    assert ended.status.state == task_pb2.FAILED, ended
+    assert ended.status.state == task_pb2.TASK_STATE_FAILED, ended
     assert not ended.HasField("result")
     assert len(ended.attempts) == 1, ended.attempts
     failure = ended.status.failure
-    assert failure_pb2.FailureReason.Name(failure.reason) == FAILING[what].reason
+    assert word(failure_pb2.FailureReason, failure.reason) == FAILING[what].reason
     for words in FAILING[what].said:
         assert words in failure.message
     assert failure.suggested_fix
@@ -100,7 +101,7 @@ REFUSED: dict[str, tuple[Callable[[Beasts], Any], tuple[str, str], tuple[str, ..
         ("iou_thresholds[0]", "1.5", "less than or equal to 1"),
     ),
     "a precision that it does not have": (
-        lambda b: b.desk.evaluate(b.package, dataset=b.scenes, precision=INT8),
+        lambda b: b.desk.evaluate(b.package, dataset=b.scenes, precision=PRECISION_INT8),
         ("FAILED_PRECONDITION", "PRECISION_NOT_AVAILABLE"),
         ("beasts/versions/2", "FP32", "INT8", "quantize"),
     ),
@@ -140,7 +141,7 @@ REFUSED: dict[str, tuple[Callable[[Beasts], Any], tuple[str, str], tuple[str, ..
         ("name a dataset or an artifact",),
     ),
     "precision that no quantization makes": (
-        lambda b: b.desk.quantize(b.package, precision=FP32, **calibration(b.scenes)),
+        lambda b: b.desk.quantize(b.package, precision=PRECISION_FP32, **calibration(b.scenes)),
         ("INVALID_ARGUMENT", "INVALID_ARGUMENT"),
         ("FP32 needs no quantization",),
     ),
@@ -173,7 +174,7 @@ def test_an_empty_dataset_is_judged_by_nobody(beasts: Beasts) -> None:
     asked = dataset.Dataset(display_name="At dawn", derivation=dataset.Derivation(sources=[beasts.scenes], steps=steps))
     name = desk.rpc.datasets.DeriveDataset(dataset.DeriveDatasetRequest(dataset=asked)).name
     get = dataset.GetDatasetRequest(name=name)
-    wait_for(lambda: desk.rpc.datasets.GetDataset(get).state == dataset.IMPORT_FAILED)
+    wait_for(lambda: desk.rpc.datasets.GetDataset(get).state == dataset.DATASET_STATE_IMPORT_FAILED)
     failure = desk.rpc.datasets.GetDataset(get).failure
     assert "'dawn'" in failure.message
     assert "day, night" in failure.message
@@ -190,7 +191,7 @@ def test_an_empty_dataset_is_judged_by_nobody(beasts: Beasts) -> None:
 def test_a_dataset_that_annotates_something_else_bounds_no_accuracy(beasts: Beasts, tmp_path: Path) -> None:
     desk = beasts.desk
     plain = desk.import_dataset("Plain", desk.store(archive({f"{n}.png": png(n) for n in range(4)}), tmp_path))
-    assert plain.type == dataset.UNANNOTATED
+    assert plain.type == dataset.DATASET_TYPE_UNANNOTATED
     bound = quantizer.AccuracyBound(dataset=plain.name, max_degradation=1)
     found = refused(lambda: desk.quantize(beasts.package, accuracy=bound, **calibration(beasts.scenes)))
     assert (found.code, found.reason) == ("FAILED_PRECONDITION", "ANNOTATIONS_MISSING")
@@ -203,7 +204,7 @@ def test_an_uploaded_package_has_no_source_graph(beasts: Beasts) -> None:
     files = desk.rpc.models.GetModelVersion(model.GetModelVersionRequest(name=beasts.package)).files
     created = desk.rpc.models.CreateModel(model.CreateModelRequest(model=model.Model(display_name="Brought along")))
     info = model.PackageInfo(repo="tests", package_name="beasts", method="classification", version="1")
-    version = model.ModelVersion(format=model.PACKAGE, files=files, package=info)
+    version = model.ModelVersion(format=model.MODEL_FORMAT_PACKAGE, files=files, package=info)
     request = model.CreateModelVersionRequest(parent=created.name, model_version=version)
     name = desk.rpc.models.CreateModelVersion(request).name
     found = refused(lambda: desk.quantize(name, **calibration(beasts.scenes)))

@@ -13,6 +13,7 @@ from lathe.optimizer.v1 import optimization_service_pb2 as optimizer
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import failure_pb2, task_pb2
 
+from services.platform.words import number, word
 from tests.e2e.calls import Refusal, refusal_of
 from tests.e2e.desk import Desk, wait_for
 from tests.e2e.optimizing import create, good_graph, huge_graph, nan_graph, save_cnn, write_bad_sources
@@ -54,7 +55,7 @@ def refused(make: Callable[[], Any]) -> Refusal:
 @pytest.mark.parametrize("name", PUSHED)
 def test_a_source_that_cannot_be_used_becomes_no_version(desk: Desk, folder: Path, name: str) -> None:
     said, reason, words = PUSHED[name]
-    found = refused(lambda: desk.push("bad-sources", folder / name, "", format=model.ModelFormat.Value(said)))
+    found = refused(lambda: desk.push("bad-sources", folder / name, "", format=number(model.ModelFormat, said)))
     assert (found.code, found.reason, found.fields) == ("INVALID_ARGUMENT", reason, ("model_version.files",))
     for each in words:
         assert each in found.message
@@ -89,9 +90,9 @@ def sources(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Sources:
     names = {}
     for name, content in graphs.items():
         (made / f"{name}.onnx").write_bytes(content)
-        names[name] = desk.push(f"search-{name}", made / f"{name}.onnx", "", format=model.ONNX)
+        names[name] = desk.push(f"search-{name}", made / f"{name}.onnx", "", format=model.MODEL_FORMAT_ONNX)
     cnn = save_cnn(made / "cnn.pt")
-    return Sources(cnn=desk.push("search-cnn", cnn, "", format=model.TORCHSCRIPT), **names)
+    return Sources(cnn=desk.push("search-cnn", cnn, "", format=model.MODEL_FORMAT_TORCHSCRIPT), **names)
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,11 @@ def tasks(desk: Desk, sources: Sources) -> Iterator[dict[str, optimizer.Optimiza
 @pytest.mark.parametrize("what", FAILING)
 def test_a_search_that_cannot_succeed_says_why(desk: Desk, tasks: dict[str, Any], what: str) -> None:
     ended = desk.finish(tasks[what])
-    assert ended.status.state == task_pb2.FAILED, ended
+    assert ended.status.state == task_pb2.TASK_STATE_FAILED, ended
     assert not ended.HasField("result")
     assert len(ended.attempts) == 1, ended.attempts
     failure = ended.status.failure
-    assert failure_pb2.FailureReason.Name(failure.reason) == FAILING[what].reason, failure
+    assert word(failure_pb2.FailureReason, failure.reason) == FAILING[what].reason, failure
     for words in FAILING[what].said:
         assert words in failure.message
 
@@ -224,6 +225,8 @@ def test_two_searches_do_not_write_one_place(desk: Desk, sources: Sources) -> No
     assert (found.code, found.reason) == ("FAILED_PRECONDITION", "OUTPUT_LOCATION_TAKEN")
     assert first.name in found.message
     assert "Name another folder in output_location, or wait for its end" in found.message
-    assert desk.finish(first).status.state == task_pb2.CANCELLED
+    assert desk.finish(first).status.state == task_pb2.TASK_STATE_CANCELLED
     # The place is free again, and a second is enough.
-    assert desk.finish(create(desk, sources.good, output_location="shared")).status.state == task_pb2.SUCCEEDED
+    assert (
+        desk.finish(create(desk, sources.good, output_location="shared")).status.state == task_pb2.TASK_STATE_SUCCEEDED
+    )

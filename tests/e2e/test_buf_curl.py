@@ -54,7 +54,7 @@ def test_the_main_job_without_any_program_of_ours(desk: Desk, tmp_path: Path) ->
     (architecture,) = buf_call(registry, f"{REGISTRY}.ArchitectureService/CreateArchitecture", created)
     (model,) = buf_call(registry, f"{REGISTRY}.ModelService/CreateModel", {"model": {"display_name": "By curl"}})
     file = put_file(registry, desk.weights[0])
-    version = {"format": "PTH", "files": [file], "architecture": architecture["name"]}
+    version = {"format": "MODEL_FORMAT_PTH", "files": [file], "architecture": architecture["name"]}
     (version,) = buf_call(
         registry, f"{REGISTRY}.ModelService/CreateModelVersion", {"parent": model["name"], "model_version": version}
     )
@@ -64,16 +64,16 @@ def test_the_main_job_without_any_program_of_ours(desk: Desk, tmp_path: Path) ->
     assert {
         "path": "components.net.architecture",
         "valueJson": '"architectures/curlnet"',
-        "source": "FROM_MODEL_VERSION",
+        "source": "VALUE_SOURCE_MODEL_VERSION",
     } in resolved["provenance"]
     spec = {"model_version": version["name"], "template": desk.template}
     (task,) = buf_call(converter, f"{CONVERTER}/CreateConversionTask", {"task": {"spec": spec}})
-    assert task["status"]["state"] == "PENDING"
+    assert task["status"]["state"] == "TASK_STATE_PENDING"
     # The schema from the protos this time, as a team does that has them.
     *_, last = changes = buf_call(
         converter, f"{CONVERTER}/WatchConversionTask", {"name": task["name"]}, "--schema", str(PROTOS)
     )
-    assert last["status"]["state"] == "SUCCEEDED", last
+    assert last["status"]["state"] == "TASK_STATE_SUCCEEDED", last
     assert len(changes) > 2
     (graph,) = buf_call(registry, f"{REGISTRY}.ModelService/GetLineage", {"name": last["result"]["modelVersion"]})
     assert version["name"] in {node["name"] for node in graph["nodes"]}

@@ -33,7 +33,7 @@ def run(address: str, service: str, kind: str, spec: dict[str, Any]) -> dict[str
     """Create a task, watch it to its end, and return it as it is then."""
     (task,) = buf_call(address, f"{service}/Create{kind}Task", {"task": {"spec": spec}})
     *_, last = buf_call(address, f"{service}/Watch{kind}Task", {"name": task["name"]})
-    assert last["status"]["state"] == "SUCCEEDED", last
+    assert last["status"]["state"] == "TASK_STATE_SUCCEEDED", last
     ended: dict[str, Any] = last
     return ended
 
@@ -46,13 +46,17 @@ def test_the_loop_without_any_program_of_ours(beasts: Beasts, tmp_path: Path) ->
     upload.write_bytes(archive({f"{('cat', 'dog', 'hen', 'cow')[n % 4]}/{n}.png": png(5000 + n) for n in range(8)}))
     mapping = {"template": "templates/tiny", "entries": [{"task": "animal", "key": "class"}]}
     data = import_dataset(registry, "Curled", put_file(registry, upload), mapping=mapping)
-    assert (data["state"], data["itemCount"], data["format"]) == ("READY", "8", "IMAGE_FOLDER")
+    assert (data["state"], data["itemCount"], data["format"]) == (
+        "DATASET_STATE_READY",
+        "8",
+        "DATASET_FORMAT_IMAGE_FOLDER",
+    )
     (page,) = buf_call(registry, f"{DATASETS}/ListDatasetItems", {"parent": data["name"], "page_size": 3})
     assert len(page["items"]) == 3
     (preview,) = buf_call(registry, f"{DATASETS}/PreviewDatasetItem", {"name": page["items"][0]["name"]})
     assert httpx.get(preview["imageUrl"], trust_env=False).content.startswith(b"\x89PNG")
 
-    spec: dict[str, Any] = {"model_version": beasts.package, "scheme": "DYNAMIC"}
+    spec: dict[str, Any] = {"model_version": beasts.package, "scheme": "QUANTIZATION_SCHEME_DYNAMIC"}
     made = run(quantizer, QUANTIZER, "Quantization", spec)["result"]["modelVersion"]
     spec = {"model_version": made, "dataset": data["name"], "batch_size": 4}
     after = run(evaluator, EVALUATOR, "Evaluation", spec)
@@ -80,7 +84,7 @@ def test_boxes_are_imported_and_drawn(beasts: Beasts, tmp_path: Path) -> None:
     upload = tmp_path / "boxes.zip"
     upload.write_bytes(coco())
     data = import_dataset(registry, "Curled boxes", put_file(registry, upload))
-    assert (data["state"], data["report"]["boxes"]) == ("READY", str(COUNT))
+    assert (data["state"], data["report"]["boxes"]) == ("DATASET_STATE_READY", str(COUNT))
     (preview,) = buf_call(registry, f"{DATASETS}/PreviewDatasetItem", {"name": f"{data['name']}/items/3"})
     assert json.loads(preview["json"])["boxes"][0]["label"] == "cow"
     drawn = httpx.get(preview["annotatedUrl"], trust_env=False).content
@@ -92,7 +96,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "IoU": ("invalid_argument INVALID_ARGUMENT", {"dataset": "datasets/scenes", "iou_thresholds": [1.5]}),
     "precision": (
         "failed_precondition PRECISION_NOT_AVAILABLE",
-        {"dataset": "datasets/scenes", "precision": "INT8"},
+        {"dataset": "datasets/scenes", "precision": "PRECISION_INT8"},
     ),
     "no data": ("invalid_argument INVALID_ARGUMENT", {}),
     "no dataset": ("not_found NOT_FOUND", {"dataset": "datasets/none"}),

@@ -132,7 +132,7 @@ def test_a_failing_parity_names_the_node_and_can_be_waived(desk: Desk) -> None:
     assert "node: " in refused.stderr
     told = desk.suite.lathe(*strict, "--waive", "net=ticket 4711", "--output", "json")
     (component,) = json.loads(told.stdout)["result"]["components"]
-    assert component["parity"]["verdict"] == "FAIL"
+    assert component["parity"]["verdict"] == "VERDICT_FAIL"
     assert component["parity"]["waiver"] == "ticket 4711"
     unknown = desk.suite.lathe(*strict, "--waive", "head=ticket 4711", check=False)
     assert unknown.returncode == 2
@@ -150,14 +150,17 @@ def test_cancel_retry_and_delete(desk: Desk, tmp_path: Path) -> None:
     refused = desk.suite.lathe("tasks", "delete", first, check=False)
     assert refused.returncode == 7, refused.stderr
     assert desk.suite.lathe("models", "delete", pushed["name"], check=False).returncode == 7
-    assert desk.suite.json("tasks", "cancel", first)["status"]["state"] in ("CANCELLING", "CANCELLED")
+    assert desk.suite.json("tasks", "cancel", first)["status"]["state"] in (
+        "TASK_STATE_CANCELLING",
+        "TASK_STATE_CANCELLED",
+    )
     assert desk.suite.lathe("tasks", "watch", first, check=False).returncode == 6
-    assert desk.suite.json("tasks", "cancel", first)["status"]["state"] == "CANCELLED"
+    assert desk.suite.json("tasks", "cancel", first)["status"]["state"] == "TASK_STATE_CANCELLED"
     again = desk.suite.json("tasks", "retry", first)
     assert again["origin"]["retry_of"] == first
     desk.suite.lathe("tasks", "cancel", again["name"])
     changes = list(documents(desk.suite.lathe("tasks", "watch", again["name"], "-o", "json", check=False).stdout))
-    assert changes[-1]["status"]["state"] == "CANCELLED"
+    assert changes[-1]["status"]["state"] == "TASK_STATE_CANCELLED"
     desk.suite.lathe("tasks", "delete", first, again["name"])
     assert desk.suite.lathe("tasks", "get", first, check=False).returncode == 3
     desk.suite.lathe("models", "delete", pushed["name"])

@@ -20,7 +20,11 @@ def pets(stack: Suite, tmp_path_factory: pytest.TempPathFactory) -> str:
     with zipfile.ZipFile(io.BytesIO(image_folder(("cat", "dog"), each=3))) as packed:
         packed.extractall(folder)
     made = stack.json("datasets", "create", "Pets", str(folder), "--label", "team=a", "--description", "Cats, dogs")
-    assert (made["state"], made["item_count"], made["format"]) == ("READY", "6", "IMAGE_FOLDER")
+    assert (made["state"], made["item_count"], made["format"]) == (
+        "DATASET_STATE_READY",
+        "6",
+        "DATASET_FORMAT_IMAGE_FOLDER",
+    )
     return str(made["name"].removeprefix("datasets/"))
 
 
@@ -44,7 +48,7 @@ def test_an_item_is_drawn(stack: Suite, pets: str, tmp_path: Path) -> None:
 
 def test_a_dataset_is_derived_and_fetched(stack: Suite, pets: str, tmp_path: Path) -> None:
     derived = stack.json("datasets", "derive", "Few pets", pets, "--drop", "class:cat", "--sample", "2", "--seed", "1")
-    assert (derived["state"], derived["item_count"]) == ("READY", "2")
+    assert (derived["state"], derived["item_count"]) == ("DATASET_STATE_READY", "2")
     target = tmp_path / "few.zip"
     told = stack.json("datasets", "download", derived["name"], "--file", str(target))
     assert int(told["size_bytes"]) == target.stat().st_size
@@ -65,10 +69,13 @@ def test_a_mapping_that_does_not_fit_asks(stack: Suite, tmp_path: Path) -> None:
     assert "lathe datasets confirm" in asked.stderr
     assert stack.json("datasets", "show", "street")["state"] == "AWAITING_CONFIRMATION"
     confirmed = stack.json("datasets", "confirm", "street")
-    assert confirmed["state"] == "READY"
+    assert confirmed["state"] == "DATASET_STATE_READY"
     stack.lathe("datasets", "delete", "street")
     assert stack.lathe("datasets", "show", "street", check=False).returncode == 3
-    assert stack.json("datasets", "create", "Street", str(data), "--mapping", str(mapping), "--yes")["state"] == "READY"
+    assert (
+        stack.json("datasets", "create", "Street", str(data), "--mapping", str(mapping), "--yes")["state"]
+        == "DATASET_STATE_READY"
+    )
 
 
 def test_mistakes_are_told(stack: Suite, pets: str, tmp_path: Path) -> None:

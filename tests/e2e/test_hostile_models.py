@@ -11,6 +11,7 @@ from lathe.converter.v1 import conversion_service_pb2 as converter
 from lathe.registry.v1 import architecture_service_pb2 as architecture
 from lathe.type.v1 import failure_pb2, task_pb2
 
+from services.platform.words import word
 from tests.e2e.desk import Desk, wait_for
 
 # Where the account's home really is: $HOME is another folder in the sandbox.
@@ -51,17 +52,17 @@ def tasks(desk: Desk) -> Iterator[dict[str, converter.ConversionTask]]:
 def failed(desk: Desk, task: converter.ConversionTask) -> failure_pb2.Failure:
     """Wait for a task, which must fail at its first attempt, and return why."""
     ended = desk.finish(task)
-    assert ended.status.state == task_pb2.FAILED, ended
+    assert ended.status.state == task_pb2.TASK_STATE_FAILED, ended
     assert not ended.HasField("result")
     failure: failure_pb2.Failure = ended.status.failure
-    assert failure.stage == failure_pb2.EXECUTING
+    assert failure.stage == failure_pb2.TASK_STAGE_EXECUTING
     assert failure.message
     assert len(ended.attempts) == 1, ended.attempts
     return failure
 
 
 def reason(failure: failure_pb2.Failure) -> str:
-    return failure_pb2.FailureReason.Name(failure.reason)
+    return word(failure_pb2.FailureReason, failure.reason)
 
 
 def test_an_endless_loop_ends_at_its_time_limit(desk: Desk, tasks: dict[str, converter.ConversionTask]) -> None:
@@ -126,18 +127,18 @@ def test_what_failed_certifies_nothing(desk: Desk, tasks: dict[str, converter.Co
     for name in (*BEFORE, "Wide"):
         request = architecture.GetArchitectureRequest(name=f"architectures/{name.lower()}")
         found = desk.rpc.architectures.GetArchitecture(request)
-        assert found.certification == architecture.UNCERTIFIED
+        assert found.certification == architecture.CERTIFICATION_UNCERTIFIED
 
 
 def test_a_running_engine_stops_when_its_task_is_cancelled(desk: Desk) -> None:
     version = desk.push("spinning", desk.weights[0], desk.register("Spin", BEFORE["Endless"]).rpartition("/")[2])
     task = desk.create(version)
-    wait_for(lambda: desk.get(task).status.stage == failure_pb2.EXECUTING)
+    wait_for(lambda: desk.get(task).status.stage == failure_pb2.TASK_STAGE_EXECUTING)
     running = desk.sandboxes()
     desk.rpc.conversions.CancelConversionTask(converter.CancelConversionTaskRequest(name=task.name))
     ended = desk.finish(task)
-    assert ended.status.state == task_pb2.CANCELLED
-    assert [attempt.outcome for attempt in ended.attempts] == [task_pb2.ATTEMPT_CANCELLED]
+    assert ended.status.state == task_pb2.TASK_STATE_CANCELLED
+    assert [attempt.outcome for attempt in ended.attempts] == [task_pb2.ATTEMPT_OUTCOME_CANCELLED]
     # One of them may be the warm child of the next task.
     wait_for(lambda: len([child for child in running if child.is_running()]) < len(running))
     wait_for(desk.clean)

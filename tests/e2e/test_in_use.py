@@ -39,9 +39,9 @@ def test_a_dataset_stays_while_a_task_reads_it(beasts: Beasts, kind: str) -> Non
     asked = dataset.Dataset(display_name=f"Read by a {kind}", derivation=derivation)
     data = desk.rpc.datasets.DeriveDataset(dataset.DeriveDatasetRequest(dataset=asked)).name
     get = dataset.GetDatasetRequest(name=data)
-    wait_for(lambda: desk.rpc.datasets.GetDataset(get).state == dataset.READY)
+    wait_for(lambda: desk.rpc.datasets.GetDataset(get).state == dataset.DATASET_STATE_READY)
     version, task = begin(beasts, kind, data)
-    wait_for(lambda: desk.get(task).status.stage == failure_pb2.EXECUTING)
+    wait_for(lambda: desk.get(task).status.stage == failure_pb2.TASK_STAGE_EXECUTING)
 
     for call, request in (
         (desk.rpc.datasets.DeleteDataset, dataset.DeleteDatasetRequest(name=data)),
@@ -65,7 +65,7 @@ def test_a_dataset_stays_while_a_task_reads_it(beasts: Beasts, kind: str) -> Non
 def cancel(desk: Desk, task: Any) -> None:
     """Cancel a running task, which must end within the time that is promised."""
     service_of(task.name).call(desk.rpc, "Cancel", name=task.name)
-    wait_for(lambda: desk.get(task).status.state == task_pb2.CANCELLED, PROMISED_SECONDS)
+    wait_for(lambda: desk.get(task).status.state == task_pb2.TASK_STATE_CANCELLED, PROMISED_SECONDS)
     ended = desk.get(task)
-    assert [attempt.outcome for attempt in ended.attempts] == [task_pb2.ATTEMPT_CANCELLED]
+    assert [attempt.outcome for attempt in ended.attempts] == [task_pb2.ATTEMPT_OUTCOME_CANCELLED]
     assert not ended.HasField("result")

@@ -63,7 +63,7 @@ def test_what_is_open_is_refused_with_what_to_type_and_works_as_typed(
     assert "axis 1 of 'sound' (samples)" in said
     assert "--tensor-information 'sound:float(1*128) state:float(2*1*8) rate:int64()'" in said
     task = desk.suite.json(verb, voice, *options, "--tensor-information", TEXT)
-    assert task["status"]["state"] == "SUCCEEDED"
+    assert task["status"]["state"] == "TASK_STATE_SUCCEEDED"
 
 
 def test_samples_say_it_as_well_and_the_result_warns_of_the_batch(desk: Desk, voice: str, tmp_path: Path) -> None:

@@ -24,7 +24,11 @@ def folder(beasts: Beasts, tmp_path_factory: pytest.TempPathFactory) -> str:
     made = beasts.desk.suite.json(
         "datasets", "create", "Beasts by class", str(images), "--template", "tiny", "--map", "animal=class"
     )
-    assert (made["state"], made["format"], made["item_count"]) == ("READY", "IMAGE_FOLDER", str(COUNT))
+    assert (made["state"], made["format"], made["item_count"]) == (
+        "DATASET_STATE_READY",
+        "DATASET_FORMAT_IMAGE_FOLDER",
+        str(COUNT),
+    )
     return str(made["name"].removeprefix("datasets/"))
 
 
@@ -53,7 +57,11 @@ def test_datasets_of_every_format_hold_what_was_put_in(beasts: Beasts, folder: s
     boxes = tmp_path / "coco.zip"
     boxes.write_bytes(coco())
     found = suite.json("datasets", "create", "Boxed beasts", str(boxes))
-    assert (found["format"], found["type"], found["report"]["boxes"]) == ("COCO", "DETECTION", str(COUNT))
+    assert (found["format"], found["type"], found["report"]["boxes"]) == (
+        "DATASET_FORMAT_COCO",
+        "DATASET_TYPE_DETECTION",
+        str(COUNT),
+    )
     (item,) = suite.json("datasets", "items", "boxed-beasts", "--limit", "1")
     assert item["boxes"] == [{"label": "cat", "x": 1.0, "y": 2.0, "width": 5.0, "height": 4.0}]
     arrays = save_tensors(tmp_path / "tensors.npz", tensors())
@@ -87,7 +95,7 @@ def test_the_quantized_version_is_a_package_of_its_own(
 ) -> None:
     suite, name = beasts.desk.suite, quantized["result"]["model_version"]
     version = suite.json("models", "get", name)
-    assert (version["package"]["precision"], version["lineage"]["sources"][0]) == ("INT8", beasts.package)
+    assert (version["package"]["precision"], version["lineage"]["sources"][0]) == ("PRECISION_INT8", beasts.package)
     graph = suite.json("models", "lineage", name)
     before = {node["name"] for node in graph["nodes"] if node.get("distance", 0) < 0}
     assert before >= {beasts.package, quantized["name"]}

@@ -69,7 +69,7 @@ def test_the_task_starts_by_itself_and_is_named_after_model_and_time(one: Conver
     name, date, time = one.created["display_name"].split(" ")
     assert name == "tiny"
     assert len(date.split("-")) == len(time.split(":")) == 3
-    assert one.task["status"]["state"] == "SUCCEEDED"
+    assert one.task["status"]["state"] == "TASK_STATE_SUCCEEDED"
 
 
 def test_progress_moves_and_says_what_it_is_doing(converted: dict[str, Converted]) -> None:
@@ -81,7 +81,7 @@ def test_progress_moves_and_says_what_it_is_doing(converted: dict[str, Converted
         assert progress[-1] == 1.0
         assert revisions == sorted(set(revisions))
     assert len({status.get("progress", 0.0) for status in statuses}) >= 4
-    said = [status.get("message", "") for status in statuses if status["state"] == "RUNNING"]
+    said = [status.get("message", "") for status in statuses if status["state"] == "TASK_STATE_RUNNING"]
     assert len({message for message in said if message}) >= 3, said
     assert "EXECUTING" in {status.get("stage") for status in statuses}
 
@@ -89,7 +89,7 @@ def test_progress_moves_and_says_what_it_is_doing(converted: dict[str, Converted
 def test_parity_and_latency_are_reported(one: Converted) -> None:
     (component,) = one.task["result"]["components"]
     (output,) = component["parity"]["outputs"]
-    assert component["parity"]["verdict"] == "PASS"
+    assert component["parity"]["verdict"] == "VERDICT_PASS"
     assert output["output"] == "logits"
     assert output["cosine"] > 0.9999
     assert [form["form"] for form in component["profile"]["forms"]] == ["torchscript", runtime_of(one)]
@@ -98,7 +98,7 @@ def test_parity_and_latency_are_reported(one: Converted) -> None:
 
 def test_the_result_is_a_version_that_knows_where_it_comes_from(desk: Desk, one: Converted) -> None:
     version = desk.suite.json("models", "get", one.version)
-    assert version["format"] == "PACKAGE"
+    assert version["format"] == "MODEL_FORMAT_PACKAGE"
     assert version["package"]["runtime"] == runtime_of(one)
     assert version["package"]["device"] == "cpu-x86-64"
     lineage = version["lineage"]
@@ -171,7 +171,7 @@ def reference(weights: Path, images: np.ndarray[Any, np.dtype[np.float32]]) -> n
 def test_the_second_request_does_no_work_and_names_the_first(desk: Desk, converted: dict[str, Converted]) -> None:
     first = converted["onnxruntime"]
     again = desk.suite.json("convert", desk.keyed, "-t", "tiny")
-    assert again["status"]["state"] == "SUCCEEDED"
+    assert again["status"]["state"] == "TASK_STATE_SUCCEEDED"
     assert again["origin"]["cache_hit"] == first.task["name"]
     assert again["result"]["model_version"] == first.version
     assert not again.get("attempts")

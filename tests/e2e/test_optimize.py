@@ -35,7 +35,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(desk: Desk, archive: Path) -> str:
     """The archive, pushed: its format is told from the file."""
     pushed = desk.suite.json("models", "push", "optimized-cnn", str(archive), "--create")
-    assert pushed["format"] == "TORCHSCRIPT"
+    assert pushed["format"] == "MODEL_FORMAT_TORCHSCRIPT"
     return str(pushed["name"])
 
 
@@ -53,7 +53,7 @@ def test_a_search_measures_and_recommends_one(desk: Desk, found: dict[str, Any])
     assert found["labels"] == {"team": "search"}
     assert len([each for each in result["candidates"] if each.get("recommended")]) == 1
     measured = [each for each in result["candidates"] if "latency" in each]
-    assert all(each["parity"]["verdict"] == "PASS" for each in measured)
+    assert all(each["parity"]["verdict"] == "VERDICT_PASS" for each in measured)
     assert all(each.get("note") or each.get("failure") for each in result["candidates"] if each not in measured)
     assert result["test_data_info"]["test_data_source"] == "lathe provided"
     assert result["hardware_environment"]["device_type"] == DEVICE
@@ -96,9 +96,9 @@ def reference(archive: Path, given: np.ndarray[Any, np.dtype[np.float32]]) -> np
 def test_a_second_search_goes_on_from_the_record(desk: Desk, source: str, found: dict[str, Any]) -> None:
     words = {"tensor_information": SHAPE}
     same = desk.finish(create(desk, source, search_budget_seconds=ENOUGH, seed=0, **words))
-    assert same.status.state == task_pb2.SUCCEEDED
+    assert same.status.state == task_pb2.TASK_STATE_SUCCEEDED
     other = desk.finish(create(desk, source, search_budget_seconds=1, seed=0, **words))
-    assert other.status.state == task_pb2.SUCCEEDED
+    assert other.status.state == task_pb2.TASK_STATE_SUCCEEDED
     assert not other.origin.cache_hit
     assert len(other.attempts) == 1
     # A second is too short for all that is in the record, so that it can only have come with it.
@@ -123,7 +123,7 @@ def graphs(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, s
     names = []
     for name, content in (("sound", good_graph(7)), ("unsound", nan_graph())):
         (folder / f"{name}.onnx").write_bytes(content)
-        names.append(desk.push(name, folder / f"{name}.onnx", "", format=model.ONNX))
+        names.append(desk.push(name, folder / f"{name}.onnx", "", format=model.MODEL_FORMAT_ONNX))
     return names[0], names[1]
 
 
@@ -134,7 +134,7 @@ def test_a_group_says_that_it_succeeded_in_part(desk: Desk, graphs: tuple[str, s
     (group,) = desk.suite.json("groups", "list", "--label", "team=pair")
     group = desk.suite.json("groups", "get", group["name"].partition("/")[2])
     assert group["state"] == "PARTLY_SUCCEEDED"
-    assert [each["state"] for each in group["members"]] == ["SUCCEEDED", "FAILED"]
+    assert [each["state"] for each in group["members"]] == ["TASK_STATE_SUCCEEDED", "TASK_STATE_FAILED"]
     assert "output 'y'" in group["members"][1]["error"]
     names = {each["display_name"] for each in desk.suite.json("tasks", "list", "--label", "team=pair")}
     assert names == {"pair-sound-1#1", "pair-unsound-1#2"}
@@ -147,14 +147,14 @@ def test_cancel_retry_resubmit_and_delete(desk: Desk, graphs: tuple[str, str]) -
     spec = {"output_location": "steps", "search_budget_seconds": LONG}
     running = create(desk, sound, tensor_information="x:float(1*4)", timeout_seconds=1200, **spec)
     waiting = create(desk, sound, seed=9, **(spec | {"output_location": "waiting"}))
-    wait_for(lambda: desk.get(running).status.stage == failure_pb2.EXECUTING)
+    wait_for(lambda: desk.get(running).status.stage == failure_pb2.TASK_STAGE_EXECUTING)
     delete = optimizer.DeleteOptimizationTaskRequest(name=running.name)
     assert refusal(rpc.DeleteOptimizationTask, delete).code == "FAILED_PRECONDITION"
     save = optimizer.SaveModelRequest(name=running.name)
     assert refusal(rpc.SaveModel, save).reason == "TASK_NOT_SUCCEEDED"
     desk.suite.lathe("tasks", "cancel", waiting.name)
     desk.suite.lathe("tasks", "cancel", running.name)
-    assert {desk.finish(task).status.state for task in (waiting, running)} == {task_pb2.CANCELLED}
+    assert {desk.finish(task).status.state for task in (waiting, running)} == {task_pb2.TASK_STATE_CANCELLED}
 
     again = rpc.RetryOptimizationTask(optimizer.RetryOptimizationTaskRequest(name=waiting.name))
     assert again.spec == waiting.spec
@@ -164,7 +164,7 @@ def test_cancel_retry_resubmit_and_delete(desk: Desk, graphs: tuple[str, str]) -
     edited.search_budget_seconds = 1
     request = optimizer.ResubmitOptimizationTaskRequest(name=running.name, spec=edited, display_name="shorter")
     shorter = desk.finish(rpc.ResubmitOptimizationTask(request))
-    assert (shorter.display_name, shorter.status.state) == ("shorter", task_pb2.SUCCEEDED)
+    assert (shorter.display_name, shorter.status.state) == ("shorter", task_pb2.TASK_STATE_SUCCEEDED)
 
     desk.finish(again)
     rpc.DeleteOptimizationTask(optimizer.DeleteOptimizationTaskRequest(name=shorter.name))
@@ -179,9 +179,9 @@ def test_cancel_retry_resubmit_and_delete(desk: Desk, graphs: tuple[str, str]) -
 def test_any_client_can_do_it(desk: Desk, graphs: tuple[str, str]) -> None:
     address = desk.suite.address("optimizer")
     place = {"output_location": "curled", "search_budget_seconds": 1, "seed": 5}
-    spec = {"model_version": graphs[0], "device": DEVICE, "objective": "SIZE", **place}
+    spec = {"model_version": graphs[0], "device": DEVICE, "objective": "OBJECTIVE_SIZE", **place}
     (task,) = buf_call(address, f"{SERVICE}/CreateOptimizationTask", {"task": {"spec": spec}})
     *_, last = buf_call(address, f"{SERVICE}/WatchOptimizationTask", {"name": task["name"]})
-    assert last["status"]["state"] == "SUCCEEDED", last
+    assert last["status"]["state"] == "TASK_STATE_SUCCEEDED", last
     (saved,) = buf_call(address, f"{SERVICE}/SaveModel", {"name": task["name"]})
     assert saved["result"]["savedLocation"] == "curled/m-sound/mv-1"

@@ -73,5 +73,5 @@ def assert_done(
     created = desk.rpc.conversions.CreateConversionTask(request)
     assert task is None or created.name == task.name
     ended = desk.finish(created)
-    assert ended.status.state == task_pb2.SUCCEEDED, ended.status
+    assert ended.status.state == task_pb2.TASK_STATE_SUCCEEDED, ended.status
     wait_for(desk.clean)

@@ -70,13 +70,20 @@ def create_template(connection: Connection, file: str, template_id: str) -> Temp
 
 def push(connection: Connection, model: str, file: Path, architecture: str = "") -> ModelVersion:
     """Upload a checkpoint with its architecture, or else an ONNX file, and add it to a model as its next version."""
-    from lathe.registry.v1.model_service_pb2 import ONNX, PTH, CreateModelVersionRequest, ModelVersion
+    from lathe.registry.v1.model_service_pb2 import (
+        MODEL_FORMAT_ONNX,
+        MODEL_FORMAT_PTH,
+        CreateModelVersionRequest,
+        ModelVersion,
+    )
 
     from services.cli.models import ensure_model
 
     ensure_model(connection, model)
     version = ModelVersion(
-        format=PTH if architecture else ONNX, files=upload_files(connection, [file]), architecture=architecture
+        format=MODEL_FORMAT_PTH if architecture else MODEL_FORMAT_ONNX,
+        files=upload_files(connection, [file]),
+        architecture=architecture,
     )
     request = CreateModelVersionRequest(parent=f"models/{model}", model_version=version)
     return connection.models.CreateModelVersion(request)

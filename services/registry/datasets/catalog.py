@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lathe.registry.v1.dataset_service_pb2 import (
-    AWAITING_CONFIRMATION,
-    IMPORTING,
-    READY,
+    DATASET_STATE_AWAITING_CONFIRMATION,
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
     CreateDatasetRequest,
     Dataset,
     DeriveDatasetRequest,
@@ -52,25 +52,25 @@ class Catalog:
         found = (await self.store.get_many([name])).get(name)
         if found is None:
             raise not_found(DATASETS.noun, name)
-        if found.state != READY:
+        if found.state != DATASET_STATE_READY:
             raise not_ready(found)
         return found
 
     async def with_progress(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """Set how far the imports are: that changes without a change of the dataset."""
-        importing = [dataset.name for dataset in datasets if dataset.state == IMPORTING]
+        importing = [dataset.name for dataset in datasets if dataset.state == DATASET_STATE_IMPORTING]
         parts = await self._leases.progress(importing) if importing else {}
         for dataset in datasets:
-            if dataset.state == IMPORTING:
+            if dataset.state == DATASET_STATE_IMPORTING:
                 dataset.progress = parts.get(dataset.name, 0.0)
         return list(datasets)
 
 
 def not_ready(dataset: Dataset) -> LatheError:
     """Return the error for a dataset that is not complete."""
-    if dataset.state == IMPORTING:
+    if dataset.state == DATASET_STATE_IMPORTING:
         what = "is still being imported. Wait until its state is READY."
-    elif dataset.state == AWAITING_CONFIRMATION:
+    elif dataset.state == DATASET_STATE_AWAITING_CONFIRMATION:
         what = (
             "is waiting for a confirmation, because its class mapping does not fit its files. Read its report, then "
             "call ConfirmDatasetImport to go on, or DeleteDataset to give up."

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lathe.registry.v1.dataset_service_pb2 import (
-    AWAITING_CONFIRMATION,
-    IMPORTING,
-    READY,
+    DATASET_STATE_AWAITING_CONFIRMATION,
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
     CreateDatasetRequest,
     Dataset,
     DatasetState,
@@ -20,6 +20,7 @@ from lathe.type.v1.digest_pb2 import File, FileList
 from services.database.pool import Connection
 from services.platform.errors import failed_precondition, invalid_fields
 from services.platform.interceptors.validation import check
+from services.platform.words import word
 from services.registry.blobs import Blobs
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog, not_ready
@@ -82,14 +83,14 @@ class Datasets:
         """
 
         def change(dataset: Dataset) -> None:
-            if dataset.state != AWAITING_CONFIRMATION:
+            if dataset.state != DATASET_STATE_AWAITING_CONFIRMATION:
                 raise failed_precondition(
                     "NOT_AWAITING_CONFIRMATION",
-                    f"'{name}' is {DatasetState.Name(dataset.state)}: only an import that is AWAITING_CONFIRMATION can "
-                    "be confirmed.",
+                    f"'{name}' is {word(DatasetState, dataset.state)}: only an import that is AWAITING_CONFIRMATION "
+                    "can be confirmed.",
                     subject=name,
                 )
-            dataset.state = IMPORTING
+            dataset.state = DATASET_STATE_IMPORTING
 
         async def begin(connection: Connection, _before: Dataset, after: Dataset) -> None:
             await self._leases.begin(connection, after.name, accept_mismatches=True)
@@ -127,7 +128,7 @@ class Datasets:
             wrong = [("dataset.derivation.sources", f"There is no dataset named '{name}'.") for name in missing]
             raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")
         for name in names:
-            if found[name].state != READY:
+            if found[name].state != DATASET_STATE_READY:
                 raise not_ready(found[name])
         return [found[name] for name in names]
 

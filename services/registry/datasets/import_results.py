@@ -7,9 +7,9 @@ from typing import Any
 
 import structlog
 from lathe.registry.v1.dataset_service_pb2 import (
-    AWAITING_CONFIRMATION,
-    IMPORT_FAILED,
-    READY,
+    DATASET_STATE_AWAITING_CONFIRMATION,
+    DATASET_STATE_IMPORT_FAILED,
+    DATASET_STATE_READY,
     Dataset,
     DatasetState,
 )
@@ -19,6 +19,7 @@ from engines.failures import EngineFailure, FailureReason
 from services.database.pool import Connection
 from services.platform.errors import LatheError
 from services.platform.failures import failure_message
+from services.platform.words import word
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.job import Found
@@ -51,7 +52,7 @@ class ImportResults:
         def change(dataset: Dataset) -> None:
             for field in _SET_BY_IMPORT:
                 dataset.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
-            dataset.state = READY if found.complete else AWAITING_CONFIRMATION
+            dataset.state = DATASET_STATE_READY if found.complete else DATASET_STATE_AWAITING_CONFIRMATION
             if found.complete:
                 dataset.progress = 1.0
                 dataset.MergeFrom(found.summary)
@@ -66,7 +67,7 @@ class ImportResults:
         told = failure_message(failure, stage, _MAX_TEXT, _LIMITS)
 
         def change(dataset: Dataset) -> None:
-            dataset.state = IMPORT_FAILED
+            dataset.state = DATASET_STATE_IMPORT_FAILED
             dataset.failure.CopyFrom(told)
             rules.fit(dataset)
 
@@ -76,7 +77,7 @@ class ImportResults:
         async def end(connection: Connection, _before: Dataset, after: Dataset) -> None:
             if not await self._leases.end(connection, claim):
                 raise _LostError
-            log.info("dataset.import_ended", dataset=after.name, state=DatasetState.Name(after.state))
+            log.info("dataset.import_ended", dataset=after.name, state=word(DatasetState, after.state))
 
         try:
             await self._catalog.store.modify(claim.dataset, change, on_change=end)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import ParseError
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetFormat, DatasetType, ImportReport, ValueCount
 from lathe.type.v1 import failure_pb2
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits, Progress
+from services.platform.words import from_values, number, to_values, word
 from services.platform.work_folders import work_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.leases import Claim
@@ -34,7 +35,7 @@ _FETCHED, _READ = 0.1, 0.6
 class Standing:
     """The progress of an import."""
 
-    stage: failure_pb2.TaskStage.ValueType = failure_pb2.FETCHING_INPUTS
+    stage: failure_pb2.TaskStage.ValueType = failure_pb2.TASK_STAGE_FETCHING_INPUTS
     progress: float = 0.0
 
     def at(self, stage: failure_pb2.TaskStage.ValueType, progress: float) -> None:
@@ -76,7 +77,7 @@ class ImportJob:
             async with await Child.spawn(workdir, _PRELOAD) as child:
                 await self._fetch(dataset, claim, workdir, standing)
                 entry, request = _request(dataset, claim)
-                standing.at(failure_pb2.EXECUTING, _FETCHED)
+                standing.at(failure_pb2.TASK_STAGE_EXECUTING, _FETCHED)
 
                 def read(progress: Progress) -> None:
                     standing.progress = _FETCHED + (_READ - _FETCHED) * progress.fraction
@@ -84,7 +85,7 @@ class ImportJob:
                 result = await child.run(entry, request, LIMITS, read)
             found = _found(result)
             if found.complete:
-                standing.at(failure_pb2.UPLOADING_OUTPUTS, _READ)
+                standing.at(failure_pb2.TASK_STAGE_UPLOADING_OUTPUTS, _READ)
                 await self._store(found.summary, workdir / "out", standing)
             return found
         finally:
@@ -95,7 +96,7 @@ class ImportJob:
         files += [(file.path, file.digest) for file in claim.indexes.files]
 
         def fetched(part: float, _words: str) -> None:
-            standing.at(failure_pb2.FETCHING_INPUTS, _FETCHED * part)
+            standing.at(failure_pb2.TASK_STAGE_FETCHING_INPUTS, _FETCHED * part)
 
         await Inputs(self._content, workdir, fetched).fetch(files, [])
 
@@ -111,7 +112,7 @@ class ImportJob:
 
 def _request(dataset: Dataset, claim: Claim) -> tuple[str, dict[str, Any]]:
     if dataset.HasField("derivation"):
-        steps = [MessageToDict(step, preserving_proto_field_name=True) for step in dataset.derivation.steps]
+        steps = [to_values(step) for step in dataset.derivation.steps]
         return DERIVE, {"sources": [file.path for file in claim.indexes.files], "steps": steps}
     entries = [
         {"task": entry.task, "key": entry.key, "classes": list(entry.classes), "values": dict(entry.values)}
@@ -119,8 +120,8 @@ def _request(dataset: Dataset, claim: Claim) -> tuple[str, dict[str, Any]]:
     ]
     return IMPORT, {
         "folder": "files",
-        "format": DatasetFormat.Name(dataset.format) if dataset.format else "",
-        "type": DatasetType.Name(dataset.type) if dataset.type else "",
+        "format": word(DatasetFormat, dataset.format) if dataset.format else "",
+        "type": word(DatasetType, dataset.type) if dataset.type else "",
         "mapping": {"entries": entries},
         "accept_mismatches": claim.accept_mismatches,
     }
@@ -130,13 +131,13 @@ def _found(result: Mapping[str, Any]) -> Found:
     """Return what the child says; it read what strangers wrote, so nothing of it is taken for granted."""
     try:
         summary = Dataset(
-            report=ParseDict(result["report"], ImportReport()) if "report" in result else None,
-            format=DatasetFormat.Value(result.get("format") or "DATASET_FORMAT_UNSPECIFIED"),
-            type=DatasetType.Value(result.get("type") or "DATASET_TYPE_UNSPECIFIED"),
+            report=from_values(result["report"], ImportReport()) if "report" in result else None,
+            format=number(DatasetFormat, result.get("format") or "UNSPECIFIED"),
+            type=number(DatasetType, result.get("type") or "UNSPECIFIED"),
             item_count=int(result.get("item_count", 0)),
             size_bytes=int(result.get("size_bytes", 0)),
-            classes=[ParseDict(each, ValueCount()) for each in result.get("classes", ())],
-            attributes=[ParseDict(each, ValueCount()) for each in result.get("attributes", ())],
+            classes=[from_values(each, ValueCount()) for each in result.get("classes", ())],
+            attributes=[from_values(each, ValueCount()) for each in result.get("attributes", ())],
         )
     except (ParseError, ValueError, TypeError, AttributeError) as error:
         raise EngineFailure(FailureReason.INTERNAL_ERROR, f"The import's answer is not usable: {error}") from error

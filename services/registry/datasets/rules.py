@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lathe.registry.v1.dataset_service_pb2 import IMPORTING, Dataset
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_IMPORTING, Dataset
 from lathe.type.v1.digest_pb2 import FileList
 
 from services.platform.errors import invalid_argument
@@ -98,5 +98,5 @@ def _composed(asked: Dataset) -> Dataset:
     dataset.CopyFrom(asked)
     for field in _OUTPUT_ONLY:
         dataset.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
-    dataset.state = IMPORTING
+    dataset.state = DATASET_STATE_IMPORTING
     return dataset

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import (
-    PROMOTION,
-    ROLLBACK,
+    RELEASE_KIND_PROMOTION,
+    RELEASE_KIND_ROLLBACK,
     Channel,
     ListReleasesRequest,
     PromoteModelVersionRequest,
@@ -93,7 +93,7 @@ class Releases:
 
         async def draft(_connection: Connection, _channel: Channel) -> Release:
             return Release(
-                kind=PROMOTION,
+                kind=RELEASE_KIND_PROMOTION,
                 model_version=request.model_version,
                 evaluation_task=request.evaluation_task,
                 note=request.note,
@@ -120,7 +120,7 @@ class Releases:
                 raise invalid_argument("release", f"'{request.release}' is already serving; name an earlier one.")
             earlier = await restored(connection, channel, request.release)
             return Release(
-                kind=ROLLBACK,
+                kind=RELEASE_KIND_ROLLBACK,
                 model_version=earlier.model_version,
                 evaluation_task=earlier.evaluation_task,
                 note=request.note,
@@ -182,7 +182,7 @@ class Releases:
             release = await draft(connection, channel)
             version = await self._versions.get(release.model_version, connection=connection)
         manifest = await read_manifest(self._content, version)
-        if release.kind == PROMOTION:
+        if release.kind == RELEASE_KIND_PROMOTION:
             components = [component.name for component in manifest.components]
             release.checks.extend(await self._gate.check(channel, version, components, release))
         number = naming.release_number(channel.current_release) + 1

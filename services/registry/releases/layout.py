@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format, text_format
-from lathe.registry.v1.model_service_pb2 import PACKAGE, ModelFormat, ModelVersion
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, ModelFormat, ModelVersion
 from lathe.type.v1.digest_pb2 import File
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from engines.failures import EngineFailure, first_objection
 from engines.package.manifest import Manifest
 from engines.package.triton import CONFIG_NAME, TritonModel, lay_out
 from services.platform.errors import LatheError, failed_precondition
+from services.platform.words import word
 from services.registry.packages import MANIFEST
 from services.storage import ContentStore
 
@@ -28,10 +29,10 @@ async def read_manifest(content: ContentStore, version: ModelVersion) -> Manifes
         LatheError: FAILED_PRECONDITION if it is not a package (NOT_A_PACKAGE), or this release of Lathe cannot read its
             manifest (INVALID_MANIFEST).
     """
-    if version.format != PACKAGE:
+    if version.format != MODEL_FORMAT_PACKAGE:
         raise failed_precondition(
             "NOT_A_PACKAGE",
-            f"'{version.name}' is {ModelFormat.Name(version.format)}, and only a PACKAGE can serve. Convert it first.",
+            f"'{version.name}' is {word(ModelFormat, version.format)}, and only a PACKAGE can serve. Convert it first.",
             subject=version.name,
         )
     file = next(file for file in version.files if file.path == MANIFEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from lathe.registry.v1.release_service_pb2 import ROLLBACK, Channel, Release
+from lathe.registry.v1.release_service_pb2 import RELEASE_KIND_ROLLBACK, Channel, Release
 
 from services.database.pool import Connection, Database
 from services.platform.errors import failed_precondition, not_found
@@ -35,7 +35,7 @@ async def restored(connection: Connection, channel: Channel, named: str) -> Rele
 async def _origin(connection: Connection, name: str) -> Release | None:
     """Return the promotion that a release stands for: itself, or what its roll back restored; None for no name."""
     release = await find_release(connection, name) if name else None
-    while release is not None and release.kind == ROLLBACK:
+    while release is not None and release.kind == RELEASE_KIND_ROLLBACK:
         release = await find_release(connection, release.restored_release)
     return release
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationResult, EvaluationTask
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules, Release
-from lathe.type.v1.measurement_pb2 import COSINE, PASS, WARN, ParityReport, Verdict
-from lathe.type.v1.task_pb2 import SUCCEEDED, TaskState
+from lathe.type.v1.measurement_pb2 import PARITY_MEASURE_COSINE, VERDICT_PASS, VERDICT_WARN, ParityReport, Verdict
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.platform.errors import invalid_argument
+from services.platform.words import word
 
 _LISTED = 5
 _RULES = "channel.rules"
@@ -76,10 +77,13 @@ def findings(
 def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str) -> Finding | None:
     """Return the finding about a component's parity; None if the verdict is neither FAIL nor WARN and no rule asks."""
     report = version.parity.get(name)
-    if report is None or report.verdict == PASS:
+    if report is None or report.verdict == VERDICT_PASS:
         return _required(version, name, report) if rules.require_parity else None
-    has, accepted = f"Component '{name}' has the parity verdict {Verdict.Name(report.verdict)}", waiver or report.waiver
-    if report.verdict == WARN and rules.allow_warn:
+    has, accepted = (
+        f"Component '{name}' has the parity verdict {word(Verdict, report.verdict)}",
+        waiver or report.waiver,
+    )
+    if report.verdict == VERDICT_WARN and rules.allow_warn:
         kept, sentence = True, f"{has}, which the channel allows."
     elif rules.require_parity:
         waived = f", accepted as '{accepted}', but the channel accepts no waivers" if accepted else ""
@@ -87,7 +91,7 @@ def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str
     elif accepted:
         kept, sentence = True, f"{has}, accepted: {accepted}."
     else:
-        allow = " let the channel allow WARN (allow_warn, --allow-warn)," if report.verdict == WARN else ""
+        allow = " let the channel allow WARN (allow_warn, --allow-warn)," if report.verdict == VERDICT_WARN else ""
         fix = f"Name a reason in parity_waivers (--waive {name}=REASON),{allow} or make a version that passes."
         kept, sentence = False, f"{has}{_figures(report)}, and nobody accepted it. {fix}"
     return Finding("PARITY", name, kept, sentence)
@@ -108,7 +112,7 @@ def _figures(report: ParityReport) -> str:
         return ""
     if worst.remark:
         return f" (output '{worst.output}': {worst.remark})"
-    if report.measure == COSINE:
+    if report.measure == PARITY_MEASURE_COSINE:
         return f" (cosine {worst.cosine:.4f} of output '{worst.output}')"
     return f" (relative error {worst.max_rel_error:.3g} of output '{worst.output}')"
 
@@ -143,8 +147,8 @@ def _unusable(version: ModelVersion, named: str, evaluation: EvaluationTask | No
         return f"{required}; there is no '{named}'."
     if evaluation.spec.model_version != version.name:
         return f"{required}; {named} is of {evaluation.spec.model_version}."
-    if evaluation.status.state != SUCCEEDED:
-        return f"{required}; {named} is {TaskState.Name(evaluation.status.state)}."
+    if evaluation.status.state != TASK_STATE_SUCCEEDED:
+        return f"{required}; {named} is {word(TaskState, evaluation.status.state)}."
     return ""
 
 

@@ -87,14 +87,14 @@ class ActionCache:
             raise failed_precondition("RESULT_NOT_RECORDED", told, original.name) from error
         if result is None:
             return None
-        status = task_pb2.TaskStatus(state=task_pb2.SUCCEEDED, progress=1.0, end_time=timestamp())
+        status = task_pb2.TaskStatus(state=task_pb2.TASK_STATE_SUCCEEDED, progress=1.0, end_time=timestamp())
         origin: Any = task_pb2.TaskOrigin()
         origin.CopyFrom(self._codec.message(draft.row).origin)
         share_origin(origin, original)
         row = draft.row._replace(
-            state=task_pb2.SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
+            state=task_pb2.TASK_STATE_SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
         )
-        if original_row.state != task_pb2.SUCCEEDED:  # from now on, others share what is registered here
+        if original_row.state != task_pb2.TASK_STATE_SUCCEEDED:  # from now on, others share what is registered here
             row = row._replace(action_key=original_row.action_key, outcome=original_row.outcome)
         await self._store.create(draft._replace(row=row, action_keys=(), shares=False, subject=""))
         self._settler.settle([row])

@@ -72,13 +72,15 @@ async def complete(kind: TaskKind, task: Any, event: event_pb2.TaskEvent, delive
             log.exception("task.complete_failed", delivery=delivery)
             if delivery < MAX_FAULTS:
                 return Later(_backoff(delivery))
-            return Refused(_failure(failure_pb2.INTERNAL_ERROR, f"Recording failed: {type(error).__name__}."))
+            return Refused(
+                _failure(failure_pb2.FAILURE_REASON_INTERNAL_ERROR, f"Recording failed: {type(error).__name__}.")
+            )
 
 
 def refusal(error: LatheError | grpc.aio.AioRpcError) -> failure_pb2.Failure | None:
     """Return why a result cannot be recorded; None if trying again may help."""
     told = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-    return None if is_transient(told.code) else _failure(failure_pb2.INVALID_SPEC, told.message)
+    return None if is_transient(told.code) else _failure(failure_pb2.FAILURE_REASON_INVALID_SPEC, told.message)
 
 
 def _later(message: str, delivery: int) -> Completion:
@@ -86,13 +88,17 @@ def _later(message: str, delivery: int) -> Completion:
         log.info("task.complete_later", message=message, delivery=delivery)
         return Later(_backoff(delivery))
     return Refused(
-        _failure(failure_pb2.INFRASTRUCTURE, f"Lathe gave up after {delivery} tries: {message}", retryable=True)
+        _failure(
+            failure_pb2.FAILURE_REASON_INFRASTRUCTURE,
+            f"Lathe gave up after {delivery} tries: {message}",
+            retryable=True,
+        )
     )
 
 
 def _failure(reason: Any, message: str, *, retryable: bool = False) -> failure_pb2.Failure:
     return failure_pb2.Failure(
-        stage=failure_pb2.REGISTERING,
+        stage=failure_pb2.TASK_STAGE_REGISTERING,
         reason=reason,
         message=f"The work is done, but its result could not be recorded: {message}",
         suggested_fix="Fix what the message names, then retry the task. The outcome of the work is kept: the retry "

@@ -148,7 +148,7 @@ class Creator:
             uid=uid,
             revision=1,
             update_time=now,
-            state=task_pb2.PENDING,
+            state=task_pb2.TASK_STATE_PENDING,
             device=prepared.device,
             work_key=key,
             leading=False,

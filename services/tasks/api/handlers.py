@@ -11,6 +11,7 @@ from services.platform.changes import apply_mask, check_etag, names_field
 from services.platform.errors import LatheError, aborted, failed_precondition, invalid_argument, not_found
 from services.platform.interceptors.validation import check
 from services.platform.messages import reduced
+from services.platform.words import word
 from services.resources.idempotency import fingerprint
 from services.resources.listing import ListQuery
 from services.tasks.api.creation import Creator, TaskRequest
@@ -22,7 +23,7 @@ from services.tasks.state.machine import TERMINAL
 from services.tasks.state.rows import TaskRow, searchable, timestamp
 
 EDITABLE = ("display_name", "labels")
-_RETRYABLE = frozenset({task_pb2.FAILED, task_pb2.CANCELLED})
+_RETRYABLE = frozenset({task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED})
 _OVERTAKEN_TRIES = 5
 
 
@@ -124,7 +125,7 @@ class TaskHandlers:
     async def cancel(self, request: Any) -> Any:
         """Ask for a task's end."""
         row = await self.row(request.name)
-        if row.state in TERMINAL and row.state != task_pb2.CANCELLED:
+        if row.state in TERMINAL and row.state != task_pb2.TASK_STATE_CANCELLED:
             raise failed_precondition(
                 "TASK_ENDED", f"'{request.name}' is {_state(row)} already; there is nothing to cancel.", request.name
             )
@@ -171,7 +172,7 @@ class TaskHandlers:
     def present(self, row: TaskRow) -> Any:
         """Return the task message as callers see it, with the reason why it waits if that is known."""
         task = self._codec.message(row)
-        if row.state == task_pb2.PENDING and row.leader is None:
+        if row.state == task_pb2.TASK_STATE_PENDING and row.leader is None:
             why = self._workers.why_pending(self._kind.name, row.device)
             if why:
                 task.status.pending_reason = f"{task.status.pending_reason} {why}".strip()
@@ -186,7 +187,7 @@ class TaskHandlers:
 
 
 def _state(row: TaskRow) -> str:
-    return task_pb2.TaskState.Name(row.state)  # type: ignore[arg-type] # the column holds the enum's numbers
+    return word(task_pb2.TaskState, row.state)  # type: ignore[misc] # the column holds the enum's numbers
 
 
 def _fingerprint(request: Any) -> bytes:

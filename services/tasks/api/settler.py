@@ -26,7 +26,7 @@ from services.tasks.state.rows import Change, TaskRow, timestamp
 
 log = structlog.get_logger(__name__)
 
-_INFRASTRUCTURE = frozenset({failure_pb2.WORKER_LOST, failure_pb2.INFRASTRUCTURE})
+_INFRASTRUCTURE = frozenset({failure_pb2.FAILURE_REASON_WORKER_LOST, failure_pb2.FAILURE_REASON_INFRASTRUCTURE})
 
 
 class Settler:
@@ -73,7 +73,7 @@ class Settler:
         by_uid = {row.uid: row for row in leaders}
         waiting: dict[UUID, list[TaskRow]] = {}
         for follower in await self._ledger.store.followers(by_uid):
-            if follower.leader is not None and follower.state == task_pb2.PENDING:
+            if follower.leader is not None and follower.state == task_pb2.TASK_STATE_PENDING:
                 waiting.setdefault(follower.leader, []).append(follower)
         for uid, followers in waiting.items():
             await self._answer(by_uid[uid], followers)
@@ -83,7 +83,7 @@ class Settler:
         if leader.outcome is not None:
             unanswered = [row for row in followers if not await self._share(leader, task, row)]
             await self._promote(unanswered)
-        elif leader.state == task_pb2.FAILED and not _worth_another_try(task.status.failure):
+        elif leader.state == task_pb2.TASK_STATE_FAILED and not _worth_another_try(task.status.failure):
             for row in followers:
                 await self._ledger.command(row.uid, LeaderFailed(timestamp(), task.status.failure))
         else:
@@ -102,7 +102,7 @@ class Settler:
         if result is None:
             return False
         # If the leader has no result, others share what is registered for this follower.
-        kept = leader if leader.state != task_pb2.SUCCEEDED else None
+        kept = leader if leader.state != task_pb2.TASK_STATE_SUCCEEDED else None
         await self._ledger.command(
             row.uid,
             LeaderSucceeded(timestamp()),

@@ -105,19 +105,19 @@ class Sweeper:
 
     async def _sweep_page(self, rows: Sequence[TaskRow], queued: set[str], *, caught_up: bool) -> None:
         if caught_up:
-            lost = [row for row in rows if row.state == task_pb2.PENDING and row.leader is None]
+            lost = [row for row in rows if row.state == task_pb2.TASK_STATE_PENDING and row.leader is None]
             await self._republish([row for row in lost if self._subject(row) not in queued])
         alive = self._workers.alive()
         for row in rows:
-            if row.state == task_pb2.RUNNING:
+            if row.state == task_pb2.TASK_STATE_RUNNING:
                 await self._sweep_running(row, alive, in_queue=self._subject(row) in queued or not caught_up)
-            elif row.state == task_pb2.CANCELLING:
+            elif row.state == task_pb2.TASK_STATE_CANCELLING:
                 await self._sweep_cancelling(row, alive)
         # Siblings are asked last: one that is away must not keep lost tasks from being found.
         try:
             await self._settler.release([row for row in rows if row.state in TERMINAL])
             await self._sweep_followers(
-                [row for row in rows if row.state == task_pb2.PENDING and row.leader is not None]
+                [row for row in rows if row.state == task_pb2.TASK_STATE_PENDING and row.leader is not None]
             )
         except (LatheError, grpc.aio.AioRpcError) as error:
             log.info("sweep.deferred", error=str(error))

@@ -126,7 +126,7 @@ class TaskCodec:
         task.update_time.FromDatetime(row.update_time)
         task.etag = etag_of(row.uid, row.revision)
         task.status.revision = row.revision
-        if row.leader is not None and row.state == task_pb2.PENDING:
+        if row.leader is not None and row.state == task_pb2.TASK_STATE_PENDING:
             leader = self.name_of(row.leader)
             task.status.pending_reason = f"{leader} does the same work; this task will share its result."
         return task

@@ -39,34 +39,36 @@ def apply_command(task: TaskSnapshot, command: Command) -> Step:
 
 
 def _cancel(task: TaskSnapshot, command: Cancel) -> Step:
-    if task.status.state == task_pb2.PENDING:
-        ended, effects = end(task, task_pb2.CANCELLED, command.time)
+    if task.status.state == task_pb2.TASK_STATE_PENDING:
+        ended, effects = end(task, task_pb2.TASK_STATE_CANCELLED, command.time)
         return ended, (Effect.SIGNAL_CANCEL, *effects)
-    if task.status.state == task_pb2.CANCELLING:
+    if task.status.state == task_pb2.TASK_STATE_CANCELLING:
         return task, ()
     status = copy(task.status)
-    status.state = task_pb2.CANCELLING
+    status.state = task_pb2.TASK_STATE_CANCELLING
     return task._replace(status=status), (Effect.SIGNAL_CANCEL,)
 
 
 def _cancel_expired(task: TaskSnapshot, command: CancelExpired) -> Step:
-    if task.status.state != task_pb2.CANCELLING:
+    if task.status.state != task_pb2.TASK_STATE_CANCELLING:
         return task, ()
-    return end(close_open(task, task_pb2.ATTEMPT_LOST, command.time), task_pb2.CANCELLED, command.time)
+    return end(
+        close_open(task, task_pb2.ATTEMPT_OUTCOME_LOST, command.time), task_pb2.TASK_STATE_CANCELLED, command.time
+    )
 
 
 def _completed(task: TaskSnapshot, command: Completed) -> Step:
     if task.attempt != command.attempt or not registering(task):
         return task, ()
-    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_SUCCEEDED, command.time))
-    return end(task, task_pb2.SUCCEEDED, command.time)
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_OUTCOME_SUCCEEDED, command.time))
+    return end(task, task_pb2.TASK_STATE_SUCCEEDED, command.time)
 
 
 def _completion_failed(task: TaskSnapshot, command: CompletionFailed) -> Step:
     if task.attempt != command.attempt or not registering(task):
         return task, ()
-    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_FAILED, command.time, command.failure))
-    return end(task, task_pb2.FAILED, command.time, command.failure)
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_OUTCOME_FAILED, command.time, command.failure))
+    return end(task, task_pb2.TASK_STATE_FAILED, command.time, command.failure)
 
 
 def _worker_lost(task: TaskSnapshot, command: WorkerLost) -> Step:
@@ -74,25 +76,25 @@ def _worker_lost(task: TaskSnapshot, command: WorkerLost) -> Step:
         return task, ()
     if task.attempts[-1].outcome != task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
         return task, ()
-    task = close_open(task, task_pb2.ATTEMPT_LOST, command.time)
+    task = close_open(task, task_pb2.ATTEMPT_OUTCOME_LOST, command.time)
     return try_again(task, command.time, lost_failure(task))
 
 
 def _dead_lettered(task: TaskSnapshot, command: DeadLettered) -> Step:
     if command.attempt < task.attempt or (command.attempt == task.attempt and registering(task)):
         return task, ()
-    task = close_open(task, task_pb2.ATTEMPT_LOST, command.time)
-    if task.status.state == task_pb2.CANCELLING:
-        return end(task, task_pb2.CANCELLED, command.time)
-    return end(task, task_pb2.FAILED, command.time, lost_failure(task))
+    task = close_open(task, task_pb2.ATTEMPT_OUTCOME_LOST, command.time)
+    if task.status.state == task_pb2.TASK_STATE_CANCELLING:
+        return end(task, task_pb2.TASK_STATE_CANCELLED, command.time)
+    return end(task, task_pb2.TASK_STATE_FAILED, command.time, lost_failure(task))
 
 
 def _leader_succeeded(task: TaskSnapshot, command: LeaderSucceeded) -> Step:
-    return end(task, task_pb2.SUCCEEDED, command.time) if task.follows else (task, ())
+    return end(task, task_pb2.TASK_STATE_SUCCEEDED, command.time) if task.follows else (task, ())
 
 
 def _leader_failed(task: TaskSnapshot, command: LeaderFailed) -> Step:
-    return end(task, task_pb2.FAILED, command.time, command.failure) if task.follows else (task, ())
+    return end(task, task_pb2.TASK_STATE_FAILED, command.time, command.failure) if task.follows else (task, ())
 
 
 def _promote(task: TaskSnapshot, command: Promote) -> Step:

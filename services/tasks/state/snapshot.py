@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 
-TERMINAL = frozenset({task_pb2.SUCCEEDED, task_pb2.FAILED, task_pb2.CANCELLED})
-OPEN = frozenset({task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING})
+TERMINAL = frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED})
+OPEN = frozenset({task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING})
 
 
 class Effect(Enum):
@@ -54,7 +54,7 @@ class TaskSnapshot(NamedTuple):
     @property
     def returned(self) -> int:
         """How many attempts were given back: they do not count towards `max_attempts`."""
-        return sum(attempt.outcome == task_pb2.ATTEMPT_RETURNED for attempt in self.attempts)
+        return sum(attempt.outcome == task_pb2.ATTEMPT_OUTCOME_RETURNED for attempt in self.attempts)
 
 
 Step = tuple[TaskSnapshot, tuple[Effect, ...]]
@@ -63,16 +63,16 @@ Step = tuple[TaskSnapshot, tuple[Effect, ...]]
 def pending(follows: str = "") -> task_pb2.TaskStatus:
     """Return the status of a new task; of a follower if `follows` names its leader."""
     reason = f"The same work is being done by {follows}; this task will share its result." if follows else ""
-    return task_pb2.TaskStatus(state=task_pb2.PENDING, pending_reason=reason)
+    return task_pb2.TaskStatus(state=task_pb2.TASK_STATE_PENDING, pending_reason=reason)
 
 
 def try_again(task: TaskSnapshot, now: Timestamp, failure: failure_pb2.Failure) -> Step:
     """Return the task as PENDING if attempts remain, else ended: FAILED, or CANCELLED if that was requested."""
-    if task.status.state == task_pb2.CANCELLING:
-        return end(task, task_pb2.CANCELLED, now)
+    if task.status.state == task_pb2.TASK_STATE_CANCELLING:
+        return end(task, task_pb2.TASK_STATE_CANCELLED, now)
     counted = task.attempt - task.returned
     if counted >= task.max_attempts:
-        return end(task, task_pb2.FAILED, now, failure)
+        return end(task, task_pb2.TASK_STATE_FAILED, now, failure)
     reason = f"Attempt {counted} of {task.max_attempts} ended: {failure.message} It is tried again."
     return waiting(task, reason), ()
 
@@ -80,7 +80,7 @@ def try_again(task: TaskSnapshot, now: Timestamp, failure: failure_pb2.Failure) 
 def waiting(task: TaskSnapshot, reason: str) -> TaskSnapshot:
     """Return a task whose attempt has ended as PENDING once more."""
     status = copy(task.status)
-    status.state = task_pb2.PENDING
+    status.state = task_pb2.TASK_STATE_PENDING
     status.stage = failure_pb2.TASK_STAGE_UNSPECIFIED
     status.progress = 0.0
     status.message = ""
@@ -96,7 +96,7 @@ def end(task: TaskSnapshot, state: Any, now: Timestamp, failure: failure_pb2.Fai
     status.message = ""
     status.pending_reason = ""
     status.end_time.CopyFrom(now)
-    if state == task_pb2.SUCCEEDED:
+    if state == task_pb2.TASK_STATE_SUCCEEDED:
         status.progress = 1.0
     if failure is not None:
         status.failure.CopyFrom(failure)
@@ -145,7 +145,7 @@ def ran_with(task: TaskSnapshot, environment: str) -> tuple[task_pb2.Attempt, ..
 def registering(task: TaskSnapshot) -> bool:
     """Return whether the newest attempt has reported its success, which is being recorded."""
     return (
-        task.status.stage == failure_pb2.REGISTERING
+        task.status.stage == failure_pb2.TASK_STAGE_REGISTERING
         and task.attempt > 0
         and task.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED
     )
@@ -156,7 +156,7 @@ def lost_failure(task: TaskSnapshot) -> failure_pb2.Failure:
     worker = task.attempts[-1].worker if task.attempts else ""
     return failure_pb2.Failure(
         stage=task.status.stage,
-        reason=failure_pb2.WORKER_LOST,
+        reason=failure_pb2.FAILURE_REASON_WORKER_LOST,
         message=f"The worker {worker or '(unknown)'} was not heard of again.",
         suggested_fix="See the worker's own log and its memory limit, then retry the task.",
         retryable=True,

@@ -38,7 +38,7 @@ def _claim(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot | Non
     newest = task.attempts[-1]
     if event.attempt < newest.number or event.worker != newest.worker:
         return None
-    if newest.outcome == task_pb2.ATTEMPT_LOST:
+    if newest.outcome == task_pb2.ATTEMPT_OUTCOME_LOST:
         return _revive(task)
     return task if newest.outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED else None
 
@@ -46,12 +46,12 @@ def _claim(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot | Non
 def _begin_attempt(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot:
     attempts = task.attempts
     if attempts and attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
-        attempts = closed(task, task_pb2.ATTEMPT_LOST, event.time)
+        attempts = closed(task, task_pb2.ATTEMPT_OUTCOME_LOST, event.time)
     begun = task_pb2.Attempt(number=event.attempt, worker=event.worker, start_time=event.time)
     begun.device = event.started.device
     status = copy(task.status)
-    status.state = task_pb2.RUNNING if status.state == task_pb2.PENDING else status.state
-    status.stage = failure_pb2.FETCHING_INPUTS
+    status.state = task_pb2.TASK_STATE_RUNNING if status.state == task_pb2.TASK_STATE_PENDING else status.state
+    status.stage = failure_pb2.TASK_STAGE_FETCHING_INPUTS
     status.progress = 0.0
     status.message = ""
     status.pending_reason = ""
@@ -68,8 +68,8 @@ def _revive(task: TaskSnapshot) -> TaskSnapshot:
     again.ClearField("stage")
     again.ClearField("progress")
     status = copy(task.status)
-    status.state = task_pb2.RUNNING if status.state == task_pb2.PENDING else status.state
-    status.stage = task.attempts[-1].stage or failure_pb2.FETCHING_INPUTS
+    status.state = task_pb2.TASK_STATE_RUNNING if status.state == task_pb2.TASK_STATE_PENDING else status.state
+    status.stage = task.attempts[-1].stage or failure_pb2.TASK_STAGE_FETCHING_INPUTS
     status.progress = task.attempts[-1].progress
     return task._replace(status=status, attempts=(*task.attempts[:-1], again))
 
@@ -97,10 +97,10 @@ def _progressed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
 
 
 def _succeeded(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
-    if task.status.stage == failure_pb2.REGISTERING:
+    if task.status.stage == failure_pb2.TASK_STAGE_REGISTERING:
         return task, (Effect.COMPLETE,)
     status = copy(task.status)
-    status.stage = failure_pb2.REGISTERING
+    status.stage = failure_pb2.TASK_STAGE_REGISTERING
     status.progress = 1.0
     status.message = "recording the result"
     task = task._replace(status=status, attempts=logged(task, event.succeeded.log))
@@ -110,25 +110,25 @@ def _succeeded(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
 def _failed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     failure = event.failed.failure
     task = task._replace(attempts=logged(task, event.failed.log))
-    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_FAILED, event.time, failure))
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_OUTCOME_FAILED, event.time, failure))
     if not failure.retryable:
-        return end(task, task_pb2.FAILED, event.time, failure)
+        return end(task, task_pb2.TASK_STATE_FAILED, event.time, failure)
     return try_again(task, event.time, failure)
 
 
 def _cancelled(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     task = task._replace(attempts=logged(task, event.cancelled.log))
-    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_CANCELLED, event.time))
-    return end(task, task_pb2.CANCELLED, event.time)
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_OUTCOME_CANCELLED, event.time))
+    return end(task, task_pb2.TASK_STATE_CANCELLED, event.time)
 
 
 def _returned(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
-    if task.status.stage == failure_pb2.REGISTERING:
+    if task.status.stage == failure_pb2.TASK_STAGE_REGISTERING:
         return task, ()
     task = task._replace(attempts=logged(task, event.returned.log))
-    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_RETURNED, event.time))
-    if task.status.state == task_pb2.CANCELLING:
-        return end(task, task_pb2.CANCELLED, event.time)
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_OUTCOME_RETURNED, event.time))
+    if task.status.state == task_pb2.TASK_STATE_CANCELLING:
+        return end(task, task_pb2.TASK_STATE_CANCELLED, event.time)
     return waiting(task, f"The worker {event.worker} was stopped and returned the task; it starts again."), (
         Effect.DISPATCH,
     )

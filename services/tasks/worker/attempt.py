@@ -53,10 +53,10 @@ class Attempt:
             raise EngineFailure(FailureReason.INVALID_SPEC, f"The work is a {found}, which this worker does not know.")
         inputs = Inputs(self._blobs, self._slot.workdir, self._fetched)
         await inputs.fetch(self._kind.inputs(work), self._kind.file_lists(work))
-        self._enter(failure_pb2.EXECUTING, _FETCHED, "")
+        self._enter(failure_pb2.TASK_STAGE_EXECUTING, _FETCHED, "")
         limits = Limits(self._assignment.memory_limit_bytes, float(self._assignment.timeout_seconds))
         result = await self._slot.run(self._kind.request(work), limits, self._progressed, on_log)
-        self._enter(failure_pb2.UPLOADING_OUTPUTS, _EXECUTED, "")
+        self._enter(failure_pb2.TASK_STAGE_UPLOADING_OUTPUTS, _EXECUTED, "")
         files = await self._upload()
         try:
             outcome = await self._kind.outcome(result, files)
@@ -74,11 +74,11 @@ class Attempt:
         self._report(stage, progress, message)
 
     def _fetched(self, part: float, message: str) -> None:
-        self._report(failure_pb2.FETCHING_INPUTS, _FETCHED * part, message)
+        self._report(failure_pb2.TASK_STAGE_FETCHING_INPUTS, _FETCHED * part, message)
 
     def _progressed(self, progress: Progress) -> None:
         share = _FETCHED + (_EXECUTED - _FETCHED) * min(max(progress.fraction, 0.0), 1.0)
-        self._report(failure_pb2.EXECUTING, share, progress.message)
+        self._report(failure_pb2.TASK_STAGE_EXECUTING, share, progress.message)
 
     async def _upload(self) -> list[File]:
         if not self._kind.outputs_dir:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import ParseError
 from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import File
 
@@ -13,6 +13,7 @@ from engines.formats import FORMATS
 from engines.runtimes import installed
 from engines.spec.devices import load_catalog
 from engines.spec.toolchain import fingerprint, versions
+from services.platform.words import from_values, to_values
 
 READING_PACKAGES = (
     *("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy"),
@@ -46,7 +47,7 @@ class EngineWork:
 
     def request(self, work: Message) -> dict[str, Any]:
         """Return the work message as JSON values."""
-        return MessageToDict(work, preserving_proto_field_name=True)
+        return to_values(work)
 
     async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
         """Return the outcome: what the engines found, with the files as they were stored."""
@@ -56,7 +57,7 @@ class EngineWork:
             raise ValueError(f"the engines reported the files {reported}, but stored are {stored}")
         outcome: Any = self.outcome_type()
         try:
-            ParseDict(result, outcome)
+            from_values(result, outcome)
         except ParseError as error:
             raise ValueError(str(error)) from error
         outcome.files.extend(files)

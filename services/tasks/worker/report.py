@@ -27,7 +27,7 @@ class AttemptReport:
         self._assignment = assignment
         self._attempt = attempt
         self._worker = worker
-        self.stage: Any = failure_pb2.FETCHING_INPUTS
+        self.stage: Any = failure_pb2.TASK_STAGE_FETCHING_INPUTS
         self._progress: event_pb2.TaskProgressed | None = None
         # The claim says the state already; an attempt that is shorter than this sends no progress at all.
         self._progress_sent = time.monotonic()

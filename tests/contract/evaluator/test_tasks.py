@@ -7,18 +7,18 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.json_format import ParseDict
 from lathe.evaluator.v1 import evaluation_service_pb2 as pb
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DeleteDatasetRequest
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest, ModelVersion
 from lathe.type.v1 import failure_pb2
 from lathe.type.v1.digest_pb2 import Digest
-from lathe.type.v1.task_pb2 import FAILED, SUCCEEDED
+from lathe.type.v1.task_pb2 import TASK_STATE_FAILED, TASK_STATE_SUCCEEDED
 
 from services.evaluator.rules import parse_manifest
 from services.evaluator.work import EvaluationWorkKind
 from services.platform.errors import LatheError
+from services.platform.words import from_values
 from tests.contract.evaluator.jobs import evaluate
 from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.dataset_desk import scenes
@@ -26,7 +26,7 @@ from tests.contract.workplace import DEVICE, Workplace, package_manifest
 
 
 async def create(workplace: Workplace, version: ModelVersion, **spec: Any) -> pb.EvaluationTask:
-    wanted = ParseDict({"model_version": version.name, **spec}, pb.EvaluationSpec())
+    wanted = from_values({"model_version": version.name, **spec}, pb.EvaluationSpec())
     request = pb.CreateEvaluationTaskRequest(task=pb.EvaluationTask(spec=wanted))
     task: pb.EvaluationTask = await workplace.evaluations.CreateEvaluationTask(request)
     return task
@@ -40,7 +40,7 @@ async def test_an_evaluation_fills_in_what_its_worker_found(workplace: Workplace
     version, dataset = await workplace.package(), digits
     async with workplace.worker(EvaluationWorkKind(DEVICE), evaluate):
         task = await workplace.evaluated(await create(workplace, version, dataset=dataset.name, batch_size=4))
-        assert task.status.state == SUCCEEDED, task.status
+        assert task.status.state == TASK_STATE_SUCCEEDED, task.status
         again = await create(workplace, version, dataset=dataset.name, batch_size=4, device=DEVICE, loops=1)
         other = await workplace.evaluated(await create(workplace, version, dataset=dataset.name, samples=5, seed=1))
     top1 = next(metric for metric in task.result.metrics if (metric.name, metric.slice) == ("top1", ""))
@@ -166,8 +166,8 @@ async def test_what_a_task_reads_cannot_be_deleted_until_it_ends(workplace: Work
 async def test_a_failure_of_the_engine_is_told(workplace: Workplace, images: Dataset, package: ModelVersion) -> None:
     async with workplace.worker(EvaluationWorkKind(DEVICE), evaluate):
         task = await workplace.evaluated(await create(workplace, package, dataset=images.name))
-    assert task.status.state == FAILED
-    assert task.status.failure.stage == failure_pb2.EXECUTING
+    assert task.status.state == TASK_STATE_FAILED
+    assert task.status.failure.stage == failure_pb2.TASK_STAGE_EXECUTING
     assert task.status.failure.message
 
 

@@ -9,12 +9,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
 from engines.sandbox import Progress
 from services.platform.errors import LatheError
+from services.platform.words import from_values
 from services.tasks.worker.runner import Slot
 from tests.contract.workplace import DEVICE, Workplace, graph, package_manifest
 
@@ -62,7 +62,7 @@ class Job:
 def spec_of(version: ModelVersion | str, **spec: Any) -> pb.OptimizationSpec:
     """Return a specification for a version."""
     name = version if isinstance(version, str) else version.name
-    return ParseDict({"model_version": name, "device": DEVICE, **spec}, pb.OptimizationSpec())
+    return from_values({"model_version": name, "device": DEVICE, **spec}, pb.OptimizationSpec())
 
 
 async def create(workplace: Workplace, version: ModelVersion | str, **spec: Any) -> pb.OptimizationTask:

@@ -7,13 +7,13 @@ import uuid
 from typing import Any
 
 import grpc
-from google.protobuf.json_format import ParseDict
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import ModelVersion
-from lathe.type.v1.task_pb2 import CANCELLED, PENDING, SUCCEEDED
+from lathe.type.v1.task_pb2 import TASK_STATE_CANCELLED, TASK_STATE_PENDING, TASK_STATE_SUCCEEDED
 
 from services.optimizer.members import state_of
 from services.optimizer.work import OptimizationWorkKind
+from services.platform.words import from_values
 from tests.contract.optimizer.desk import Job, cancel
 from tests.contract.workplace import DEVICE, Workplace
 
@@ -22,7 +22,7 @@ GONE = "models/absent/versions/1"
 
 def request_for(*versions: str, request_id: str = "", **group: Any) -> pb.CreateOptimizationTaskGroupRequest:
     values = {"display_name": "nightly", "spec": {"device": DEVICE}, "model_versions": versions, **group}
-    made = ParseDict(values, pb.OptimizationTaskGroup())
+    made = from_values(values, pb.OptimizationTaskGroup())
     return pb.CreateOptimizationTaskGroupRequest(group=made, request_id=request_id)
 
 
@@ -51,10 +51,10 @@ async def test_a_version_without_a_task_stands_with_its_error_and_the_others_run
     assert all(dict(each.labels) == {"team": "vision"} for each in tasks)
     got = await service.GetOptimizationTaskGroup(pb.GetOptimizationTaskGroupRequest(name=group.name))
     assert [each.model_version for each in got.members] == [versions[0], GONE, versions[1]]
-    assert [each.state for each in got.members] == [SUCCEEDED, 0, SUCCEEDED]
+    assert [each.state for each in got.members] == [TASK_STATE_SUCCEEDED, 0, TASK_STATE_SUCCEEDED]
     assert [each.speedup for each in got.members] == [2.5, 0, 2.5]
     assert "absent" in got.members[1].error
-    assert got.state == pb.PARTLY_SUCCEEDED
+    assert got.state == pb.GROUP_STATE_PARTLY_SUCCEEDED
 
     found = await service.ListOptimizationTaskGroups(
         pb.ListOptimizationTaskGroupsRequest(labels={"team": "vision"}, search="nightly", page_size=5)
@@ -75,14 +75,14 @@ async def test_states_are_read_from_the_tasks(workplace: Workplace) -> None:
     # Nothing has made this yet, so that nobody answers from the cache.
     spec = {"device": DEVICE, "seed": 77, "output_location": "groups"}
     group = await service.CreateOptimizationTaskGroup(request_for(*(each.name for each in versions), spec=spec))
-    assert (group.state, {each.state for each in group.members}) == (pb.IN_PROGRESS, {PENDING})
+    assert (group.state, {each.state for each in group.members}) == (pb.GROUP_STATE_IN_PROGRESS, {TASK_STATE_PENDING})
     tasks = await tasks_of(workplace, group)
     await cancel(workplace, *tasks)
     await service.DeleteOptimizationTask(pb.DeleteOptimizationTaskRequest(name=tasks[0].name))
     got = await service.GetOptimizationTaskGroup(pb.GetOptimizationTaskGroupRequest(name=group.name))
-    assert got.state == pb.NONE_SUCCEEDED
+    assert got.state == pb.GROUP_STATE_NONE_SUCCEEDED
     assert (got.members[0].task, got.members[0].error) == ("", "The task was deleted.")
-    assert got.members[1].state == CANCELLED
+    assert got.members[1].state == TASK_STATE_CANCELLED
 
 
 async def test_what_no_version_can_have_is_refused_at_once(workplace: Workplace) -> None:
@@ -104,8 +104,12 @@ async def test_what_no_version_can_have_is_refused_at_once(workplace: Workplace)
 
 def test_how_members_stand_together() -> None:
     member = pb.GroupMember
-    done, failed, open_ = member(state=SUCCEEDED), member(state=CANCELLED), member(state=PENDING)
-    assert state_of([done, failed, open_]) == pb.IN_PROGRESS
-    assert state_of([done, done]) == pb.ALL_SUCCEEDED
-    assert state_of([done, member()]) == pb.PARTLY_SUCCEEDED
-    assert state_of([failed, member()]) == pb.NONE_SUCCEEDED
+    done, failed, open_ = (
+        member(state=TASK_STATE_SUCCEEDED),
+        member(state=TASK_STATE_CANCELLED),
+        member(state=TASK_STATE_PENDING),
+    )
+    assert state_of([done, failed, open_]) == pb.GROUP_STATE_IN_PROGRESS
+    assert state_of([done, done]) == pb.GROUP_STATE_ALL_SUCCEEDED
+    assert state_of([done, member()]) == pb.GROUP_STATE_PARTLY_SUCCEEDED
+    assert state_of([failed, member()]) == pb.GROUP_STATE_NONE_SUCCEEDED

@@ -11,12 +11,12 @@ import grpc
 import pytest
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import (
-    ONNX,
+    MODEL_FORMAT_ONNX,
     DeleteModelVersionRequest,
     GetModelVersionRequest,
     ModelVersion,
 )
-from lathe.type.v1.measurement_pb2 import PASS
+from lathe.type.v1.measurement_pb2 import VERDICT_PASS
 
 from services.database.pool import Database
 from services.optimizer.places import Places
@@ -79,7 +79,7 @@ async def test_a_saved_model_is_a_version_and_lies_beside_its_source(workplace: 
     version = await workplace.registry.models.GetModelVersion(GetModelVersionRequest(name=first.result.model_version))
     assert version.name == f"{source.name.partition('/versions/')[0]}/versions/2"
     assert list(version.lineage.sources) == [source.name]
-    assert (version.lineage.task, version.parity["main"].verdict) == (task.name, PASS)
+    assert (version.lineage.task, version.parity["main"].verdict) == (task.name, VERDICT_PASS)
     optimized = {file.path for file in task.result.files}
     assert {"infer.py", "main/model.onnx", "manifest.json"} <= optimized
     assert set(await shelf.paths(folder)) == {"model.onnx", *(f"model/{path}" for path in optimized)}
@@ -117,7 +117,9 @@ async def test_no_connection_is_held_while_files_are_copied(
 @pytest.mark.usefixtures("_worker")
 async def test_a_source_with_a_folder_of_that_name_lies_in_one_of_its_own(workplace: Workplace, shelf: Shelf) -> None:
     files = [await workplace.registry.file("model/net.onnx", graph("Abs"))]
-    source = await workplace.registry.version(await workplace.registry.model(), ModelVersion(format=ONNX, files=files))
+    source = await workplace.registry.version(
+        await workplace.registry.model(), ModelVersion(format=MODEL_FORMAT_ONNX, files=files)
+    )
     task = await done(workplace, source, output_location="vision/fast")
     await save(workplace, task)
     paths = await shelf.paths(place(source, "vision/fast"))

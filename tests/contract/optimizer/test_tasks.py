@@ -11,7 +11,7 @@ import pytest
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DeleteDatasetRequest
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest, ModelVersion
-from lathe.type.v1.task_pb2 import SUCCEEDED
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
 
 from services.optimizer.work import OptimizationWorkKind
 from tests.contract.optimizer.desk import Job, cancel, create, refused
@@ -30,7 +30,7 @@ async def test_a_source_is_read_by_the_built_in_template_and_nothing_is_register
     asked = {"precision_goal": "INT8", "dataset": digits.name, "tensor_information": "x:float(1*3)"}
     async with workplace.worker(OptimizationWorkKind(DEVICE), job.run):
         task = await workplace.optimized(await create(workplace, source, **asked))
-        assert task.status.state == SUCCEEDED, task.status
+        assert task.status.state == TASK_STATE_SUCCEEDED, task.status
         again = await create(workplace, source, output_location="elsewhere", **asked)
     template, spec = job.request["conversion"]["template"], job.request["spec"]
     assert (template["runtime"], template["precision"]) == ("onnxruntime", "FP32")
@@ -57,7 +57,7 @@ async def test_a_package_is_read_from_its_source_and_judged(
     asked = {"dataset": digits.name, "max_degradation": 0.5}
     async with workplace.worker(OptimizationWorkKind(DEVICE), job.run):
         task = await workplace.optimized(await create(workplace, converted, **asked))
-    assert task.status.state == SUCCEEDED, task.status
+    assert task.status.state == TASK_STATE_SUCCEEDED, task.status
     assert {"source/model.onnx", "evaluation/index.parquet"} <= job.files.keys()
     assert not any(path.startswith("calibration") for path in job.files)
     assert job.request["conversion"]["template"]["method"] == "classification"
@@ -87,7 +87,7 @@ async def test_the_next_search_is_given_the_record_of_the_last(workplace: Workpl
         assert third.origin.cache_hit == first.name
         request = pb.CreateOptimizationTaskRequest(task=pb.OptimizationTask(spec=first.spec), skip_cache=True)
         fourth = await workplace.optimized(await workplace.optimizations.CreateOptimizationTask(request))
-    assert (fourth.status.state, job.runs) == (SUCCEEDED, 3)
+    assert (fourth.status.state, job.runs) == (TASK_STATE_SUCCEEDED, 3)
     assert "record.json" not in job.files
     # Two wait with the record of the fourth: that of the first of them comes too late for the other.
     waiting = [await create(workplace, version, seed=seed) for seed in (5, 6)]
@@ -104,7 +104,7 @@ async def test_arrays_of_the_user_are_fetched(workplace: Workplace) -> None:
     async with workplace.worker(OptimizationWorkKind(DEVICE), job.run):
         asked = {"precision_goal": "INT8", "calibration_samples": digest, "test_data": digest}
         task = await workplace.optimized(await create(workplace, version, **asked))
-    assert task.status.state == SUCCEEDED, task.status
+    assert task.status.state == TASK_STATE_SUCCEEDED, task.status
     assert job.files["calibration.bin"] == job.files["samples/test.npz"] == b"arrays"
     absent = {"sha256": "0" * 64, "size_bytes": "3"}
     error = await refused(workplace, version, test_data=absent)

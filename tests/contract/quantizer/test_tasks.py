@@ -9,18 +9,18 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.json_format import ParseDict
 from lathe.quantizer.v1 import quantization_service_pb2 as pb
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DeleteDatasetRequest
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest, GetModelVersionRequest, ModelVersion
-from lathe.type.v1.measurement_pb2 import PASS
-from lathe.type.v1.precision_pb2 import INT8
-from lathe.type.v1.task_pb2 import SUCCEEDED
+from lathe.type.v1.measurement_pb2 import VERDICT_PASS
+from lathe.type.v1.precision_pb2 import PRECISION_INT8
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
 
 from engines.quantization.request import QuantizationRequest
 from engines.sandbox import Progress
 from services.platform.errors import LatheError
+from services.platform.words import from_values
 from services.quantizer.work import QuantizationWorkKind
 from services.siblings.holds import Holds
 from services.tasks.worker.runner import Slot
@@ -63,7 +63,7 @@ class Job:
 
 async def create(workplace: Workplace, version: ModelVersion | str, **spec: Any) -> pb.QuantizationTask:
     name = version if isinstance(version, str) else version.name
-    wanted = ParseDict({"model_version": name, **spec}, pb.QuantizationSpec())
+    wanted = from_values({"model_version": name, **spec}, pb.QuantizationSpec())
     request = pb.CreateQuantizationTaskRequest(task=pb.QuantizationTask(spec=wanted))
     task: pb.QuantizationTask = await workplace.quantizations.CreateQuantizationTask(request)
     return task
@@ -97,7 +97,7 @@ async def test_a_package_is_read_from_its_source_and_becomes_a_version(
     asked = {"calibration_data": data, "accuracy": {"dataset": digits.name, "max_degradation": 0.5}}
     async with workplace.worker(QuantizationWorkKind(DEVICE), job.run):
         task = await workplace.quantized(await create(workplace, converted, runtime="openvino", **asked))
-        assert task.status.state == SUCCEEDED, task.status
+        assert task.status.state == TASK_STATE_SUCCEEDED, task.status
         again = await create(workplace, converted, runtime="openvino", **asked)
     assert {"source/model.onnx", "calibration/index.parquet", "evaluation/index.parquet"} <= job.files
     template, spec = job.request["conversion"]["template"], job.request["spec"]
@@ -110,8 +110,8 @@ async def test_a_package_is_read_from_its_source_and_becomes_a_version(
     version = await get(workplace, task.result.model_version)
     assert list(version.lineage.sources) == [converted.name, source.name]
     assert version.lineage.task == task.name
-    assert (version.package.precision, version.package.directly_uploaded) == (INT8, False)
-    assert version.parity["main"].verdict == PASS
+    assert (version.package.precision, version.package.directly_uploaded) == (PRECISION_INT8, False)
+    assert version.parity["main"].verdict == VERDICT_PASS
     stored = {file.path: file.digest for file in version.files}
     assert (task.result.manifest, task.result.html_report) == (stored["manifest.json"], stored["quantization.html"])
     assert list(task.result.warnings) == ["a clipped set"]
@@ -127,7 +127,7 @@ async def test_a_quantized_package_is_read_from_the_original(
     async with workplace.worker(QuantizationWorkKind(DEVICE), job.run):
         first = await workplace.quantized(await create(workplace, converted, granularity="PER_TENSOR", **WEIGHTS))
         second = await workplace.quantized(await create(workplace, first.result.model_version, precision="INT4"))
-    assert second.status.state == SUCCEEDED, second.status
+    assert second.status.state == TASK_STATE_SUCCEEDED, second.status
     assert "source/model.onnx" in job.files
     version = await get(workplace, second.result.model_version)
     assert list(version.lineage.sources) == [first.result.model_version, source.name]
@@ -149,7 +149,7 @@ async def test_a_source_is_read_by_the_built_in_template(workplace: Workplace, s
     async with workplace.worker(QuantizationWorkKind(DEVICE), job.run):
         task = await create(workplace, source, device=DEVICE, runtime="onnxruntime", precision="INT4")
         task = await workplace.quantized(task)
-    assert task.status.state == SUCCEEDED, task.status
+    assert task.status.state == TASK_STATE_SUCCEEDED, task.status
     assert job.request["conversion"]["template"]["components"][0]["name"] == "model"
     assert job.request["spec"]["scheme"] == "WEIGHT_ONLY"
     error = await refused(workplace, source, runtime="onnxruntime", **WEIGHTS)
@@ -274,8 +274,8 @@ async def test_inputs_are_declared_by_tensor_information(workplace: Workplace) -
     job = Job()
     async with workplace.worker(QuantizationWorkKind(DEVICE), job.run):
         task = await create(workplace, version, tensor_information="x:float(1*16)", **target)
-        assert (await workplace.quantized(task)).status.state == SUCCEEDED
+        assert (await workplace.quantized(task)).status.state == TASK_STATE_SUCCEEDED
         other = await create(workplace, version, tensor_information="x:float(1*32)", **target)
         assert not other.origin.cache_hit
-        assert (await workplace.quantized(other)).status.state == SUCCEEDED
+        assert (await workplace.quantized(other)).status.state == TASK_STATE_SUCCEEDED
     assert job.request["conversion"]["tensor_information"] == "x:float(1*32)"

@@ -9,10 +9,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
 from lathe.registry.v1.dataset_service_pb2 import (
-    IMPORTING,
-    READY,
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
     CreateDatasetRequest,
     Dataset,
     DatasetState,
@@ -22,6 +21,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
 )
 from lathe.type.v1.digest_pb2 import File
 
+from services.platform.words import from_values, word
 from tests.contract.registry.conftest import Registry, unique
 
 PATIENCE_SECONDS = 60
@@ -89,7 +89,7 @@ class Desk:
         return _ready(await self.settled(await self._begin(files, accept_mismatches=False, **fields)))
 
     async def _begin(self, files: Sequence[File], *, accept_mismatches: bool, **fields: Any) -> Dataset:
-        dataset = ParseDict({"display_name": unique("Data"), **fields}, Dataset(files=files))
+        dataset = from_values({"display_name": unique("Data"), **fields}, Dataset(files=files))
         request = CreateDatasetRequest(dataset=dataset, accept_mismatches=accept_mismatches)
         made: Dataset = await self.datasets.CreateDataset(request)
         return made
@@ -97,7 +97,7 @@ class Desk:
     async def settled(self, dataset: Dataset) -> Dataset:
         """Wait until the import of a dataset goes on no more."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while dataset.state == IMPORTING:
+            while dataset.state == DATASET_STATE_IMPORTING:
                 await asyncio.sleep(0.05)
                 dataset = await self.datasets.GetDataset(GetDatasetRequest(name=dataset.name))
         return dataset
@@ -113,7 +113,7 @@ class Desk:
     async def derived(self, sources: Sequence[Dataset], *steps: Mapping[str, Any]) -> Dataset:
         """Derive a dataset and wait for it."""
         values = {"derivation": {"sources": [source.name for source in sources], "steps": list(steps)}}
-        dataset = ParseDict({"display_name": unique("Data"), **values}, Dataset())
+        dataset = from_values({"display_name": unique("Data"), **values}, Dataset())
         return await self.settled(await self.datasets.DeriveDataset(DeriveDatasetRequest(dataset=dataset)))
 
     async def items(self, dataset: Dataset, **values: str) -> list[Any]:
@@ -129,5 +129,5 @@ class Desk:
 
 
 def _ready(dataset: Dataset) -> Dataset:
-    assert dataset.state == READY, f"{DatasetState.Name(dataset.state)}: {dataset.failure}"
+    assert dataset.state == DATASET_STATE_READY, f"{word(DatasetState, dataset.state)}: {dataset.failure}"
     return dataset

@@ -7,8 +7,8 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.registry.v1.architecture_service_pb2 import (
-    CERTIFIED,
-    UNCERTIFIED,
+    CERTIFICATION_CERTIFIED,
+    CERTIFICATION_UNCERTIFIED,
     Architecture,
     CreateArchitectureRequest,
     DeleteArchitectureRequest,
@@ -26,7 +26,7 @@ async def test_an_architecture_is_read_and_stored(registry: Registry) -> None:
     wanted.file_name = "netz ä.py"
     made = await registry.architectures.CreateArchitecture(CreateArchitectureRequest(architecture=wanted))
     assert made.name == f"architectures/{wanted.class_name.lower()}"
-    assert (made.function, made.certification, made.owner) == ("build", UNCERTIFIED, "anonymous")
+    assert (made.function, made.certification, made.owner) == ("build", CERTIFICATION_UNCERTIFIED, "anonymous")
     assert made.uid
     assert made.etag
     assert made.digest
@@ -51,9 +51,9 @@ async def test_a_changed_source_is_stored_whatever_mask_names_it(registry: Regis
 
 async def test_output_fields_are_not_taken_from_the_caller(registry: Registry) -> None:
     wanted = new_architecture()
-    wanted.certification, wanted.certified_by, wanted.function, wanted.digest = CERTIFIED, "me", "f", "0"
+    wanted.certification, wanted.certified_by, wanted.function, wanted.digest = CERTIFICATION_CERTIFIED, "me", "f", "0"
     made = await registry.architectures.CreateArchitecture(CreateArchitectureRequest(architecture=wanted))
-    assert (made.certification, made.certified_by, made.function) == (UNCERTIFIED, "", "build")
+    assert (made.certification, made.certified_by, made.function) == (CERTIFICATION_UNCERTIFIED, "", "build")
     assert made.digest != "0"
 
 
@@ -128,7 +128,7 @@ async def test_lists_hold_no_sources_and_can_be_filtered(registry: Registry) -> 
         request = CreateArchitectureRequest(architecture=new_architecture(labels={label: "x"}))
         names.append((await registry.architectures.CreateArchitecture(request)).name)
     query = ListArchitecturesRequest(
-        labels={label: "x"}, page_size=2, certification=UNCERTIFIED, order_by="create_time"
+        labels={label: "x"}, page_size=2, certification=CERTIFICATION_UNCERTIFIED, order_by="create_time"
     )
     found = []
     while True:
@@ -139,7 +139,7 @@ async def test_lists_hold_no_sources_and_can_be_filtered(registry: Registry) -> 
         if not query.page_token:
             break
     assert found == names
-    certified = ListArchitecturesRequest(labels={label: "x"}, certification=CERTIFIED)
+    certified = ListArchitecturesRequest(labels={label: "x"}, certification=CERTIFICATION_CERTIFIED)
     assert not (await registry.architectures.ListArchitectures(certified)).architectures
     searched = ListArchitecturesRequest(search=names[2].removeprefix("architectures/").upper())
     assert [each.name for each in (await registry.architectures.ListArchitectures(searched)).architectures] == [
@@ -167,7 +167,7 @@ async def test_a_changed_source_is_checked_and_digested_again(registry: Registry
     request.architecture.source, request.architecture.class_name = source_of(name, "make"), name
     request.update_mask.paths.append("class_name")
     changed = await registry.architectures.UpdateArchitecture(request)
-    assert (changed.function, changed.class_name, changed.certification) == ("make", name, UNCERTIFIED)
+    assert (changed.function, changed.class_name, changed.certification) == ("make", name, CERTIFICATION_UNCERTIFIED)
     assert changed.digest != made.digest
     assert await registry.architectures.GetArchitecture(GetArchitectureRequest(name=made.name)) == changed
 

@@ -6,9 +6,9 @@ import uuid
 import grpc
 import pytest
 from lathe.registry.v1.artifact_service_pb2 import (
-    ABORTED,
-    FINALIZED,
-    OPEN,
+    UPLOAD_STATE_ABORTED,
+    UPLOAD_STATE_FINALIZED,
+    UPLOAD_STATE_OPEN,
     CancelUploadRequest,
     CreateUploadRequest,
     FinalizeUploadRequest,
@@ -84,7 +84,7 @@ async def test_a_wrong_digest_is_told_and_the_upload_stays_open(registry: Regist
         assert missing.code is grpc.StatusCode.NOT_FOUND
 
     again = await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))
-    assert again.state == OPEN
+    assert again.state == UPLOAD_STATE_OPEN
     assert not any(part.received for part in again.parts)
     await registry.put(again, data)
     assert (await registry.artifacts.FinalizeUpload(request)).digest == digest_of(data)
@@ -115,7 +115,7 @@ async def test_fewer_bytes_than_announced_do_not_count(registry: Registry) -> No
     )
     assert early.reason == "UPLOAD_INCOMPLETE"
     again = await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))
-    assert (again.state, [part.received for part in again.parts]) == (OPEN, [False])
+    assert (again.state, [part.received for part in again.parts]) == (UPLOAD_STATE_OPEN, [False])
 
 
 async def test_a_file_whose_digest_is_announced_is_sent_at_once(
@@ -137,7 +137,7 @@ async def test_a_file_whose_digest_is_announced_is_sent_at_once(
     artifact = await registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest))
     assert artifact.digest == digest
     ended = await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))
-    assert (ended.state, ended.HasField("direct"), ended.verified_bytes) == (FINALIZED, False, len(data))
+    assert (ended.state, ended.HasField("direct"), ended.verified_bytes) == (UPLOAD_STATE_FINALIZED, False, len(data))
 
 
 async def test_an_announced_digest_does_not_bind_the_parts(registry: Registry) -> None:
@@ -171,7 +171,7 @@ async def test_finalizing_twice_returns_the_same(registry: Registry) -> None:
     first, second, third = await asyncio.gather(*(registry.artifacts.FinalizeUpload(request) for _ in range(3)))
     assert first == second == third
     assert (await registry.artifacts.FinalizeUpload(request)) == first
-    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == FINALIZED
+    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == UPLOAD_STATE_FINALIZED
     other = await registry.refused(
         registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(b"other")))
     )
@@ -192,7 +192,7 @@ async def test_a_cancelled_upload_is_gone(registry: Registry) -> None:
     await registry.put(upload, b"0123456789")
     for _ in range(2):
         await registry.artifacts.CancelUpload(CancelUploadRequest(name=upload.name))
-    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == ABORTED
+    assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == UPLOAD_STATE_ABORTED
     refused = await registry.refused(
         registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(b"0123456789")))
     )

@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 import pytest
 from lathe.registry.v1.dataset_service_pb2 import (
-    AWAITING_CONFIRMATION,
-    IMPORT_FAILED,
-    IMPORTING,
-    READY,
-    TENSORS,
+    DATASET_STATE_AWAITING_CONFIRMATION,
+    DATASET_STATE_IMPORT_FAILED,
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
+    DATASET_TYPE_TENSORS,
     ConfirmDatasetImportRequest,
     Dataset,
     DeleteDatasetRequest,
@@ -25,7 +25,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
     PreviewDatasetItemRequest,
     SelectDatasetItemsRequest,
 )
-from lathe.registry.v1.model_service_pb2 import ONNX
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX
 from lathe.template.v1.template_service_pb2 import ClassTaxonomy, Component, CreateTemplateRequest, Template
 from lathe.type.v1.digest_pb2 import Digest, FileList
 
@@ -122,7 +122,7 @@ def npz(**arrays: Any) -> bytes:
 async def test_tensors_are_items_too(desk: Desk) -> None:
     x = np.arange(24, dtype=np.float32).reshape(6, 4)
     made = await desk.ready(archive({"data.npz": npz(x=x, label=np.array([0, 1, 2, 0, 1, 2]))}))
-    assert (made.type, made.item_count) == (TENSORS, 6)
+    assert (made.type, made.item_count) == (DATASET_TYPE_TENSORS, 6)
     items = await desk.items(made)
     assert [item.row for item in items] == list(range(6))
     preview = await desk.datasets.PreviewDatasetItem(PreviewDatasetItemRequest(name=items[3].name))
@@ -159,7 +159,7 @@ async def test_datasets_are_derived_without_their_sources(desk: Desk, street: Da
         {"merge_classes": {"key": "label", "classes": ["car", "truck"], "into": "vehicle"}},
         {"filter": {"key": "scene", "values": ["night"]}},
     )
-    assert merged.state == READY, merged.failure
+    assert merged.state == DATASET_STATE_READY, merged.failure
     assert list(merged.derivation.sources) == [street.name, source.name]
     items = await desk.items(merged)
     assert len({item.path for item in items}) == 4
@@ -173,7 +173,7 @@ async def test_datasets_are_derived_without_their_sources(desk: Desk, street: Da
 
 async def test_a_derivation_that_cannot_be_says_why(desk: Desk, street: Dataset) -> None:
     nothing = await desk.derived([street], {"filter": {"key": "scene", "values": ["moon"]}})
-    assert nothing.state == IMPORT_FAILED
+    assert nothing.state == DATASET_STATE_IMPORT_FAILED
     assert nothing.failure.message
     derived = Dataset(display_name=unique("Data"))
     call = desk.datasets.DeriveDataset
@@ -194,7 +194,7 @@ async def _template(registry: Registry) -> str:
         repo="r",
         version="1",
         method="classification",
-        source_format=ONNX,
+        source_format=MODEL_FORMAT_ONNX,
         device="cpu-x86-64",
         runtime="onnxruntime",
         taxonomies=taxonomies,
@@ -220,7 +220,7 @@ async def test_a_mapping_that_does_not_fit_waits_for_somebody(desk: Desk) -> Non
     mapping = {"entries": [{"task": "animal", "key": "class", "classes": ["cat", "dog", "horse"]}]}
     data = image_folder(("cat", "dog", "unicorn"), first=33_000)
     waiting = await desk.create(data, mapping=mapping)
-    assert waiting.state == AWAITING_CONFIRMATION
+    assert waiting.state == DATASET_STATE_AWAITING_CONFIRMATION
     dropped, missing = waiting.report.dropped_values, waiting.report.missing_classes
     assert [(each.key, each.value, each.count) for each in dropped] == [("class", "unicorn", 2)]
     assert [each.value for each in missing] == ["horse"]
@@ -228,9 +228,9 @@ async def test_a_mapping_that_does_not_fit_waits_for_somebody(desk: Desk) -> Non
     assert (early.reason, "ConfirmDatasetImport" in early.message) == ("DATASET_NOT_READY", True)
     request = ConfirmDatasetImportRequest(name=waiting.name)
     confirmed = await desk.datasets.ConfirmDatasetImport(request)
-    assert confirmed.state == IMPORTING
+    assert confirmed.state == DATASET_STATE_IMPORTING
     made = await desk.settled(confirmed)
-    assert (made.state, made.item_count) == (READY, 4)
+    assert (made.state, made.item_count) == (DATASET_STATE_READY, 4)
     assert made.report.dropped_values[0].value == "unicorn"
     late = await desk.registry.refused(desk.datasets.ConfirmDatasetImport(request))
     assert (late.code, late.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_AWAITING_CONFIRMATION")

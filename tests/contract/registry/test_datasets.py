@@ -9,14 +9,13 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.json_format import ParseDict
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
 from lathe.registry.v1.dataset_service_pb2 import (
-    CLASSIFICATION,
-    IMAGE_FOLDER,
-    IMPORT_FAILED,
-    IMPORTING,
-    READY,
+    DATASET_FORMAT_IMAGE_FOLDER,
+    DATASET_STATE_IMPORT_FAILED,
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
+    DATASET_TYPE_CLASSIFICATION,
     CreateDatasetRequest,
     Dataset,
     DeleteDatasetRequest,
@@ -32,8 +31,9 @@ from lathe.registry.v1.dataset_service_pb2 import (
     UpdateDatasetRequest,
 )
 from lathe.type.v1.digest_pb2 import Digest, File
-from lathe.type.v1.failure_pb2 import INVALID_DATA
+from lathe.type.v1.failure_pb2 import FAILURE_REASON_INVALID_DATA
 
+from services.platform.words import from_values
 from tests.contract.registry.conftest import Registry, unique
 from tests.contract.registry.dataset_desk import Desk, archive, image_folder, png
 
@@ -48,16 +48,21 @@ def desk(registry: Registry) -> Desk:
 async def refused(registry: Registry, **fields: Any) -> Any:
     """Try to create a dataset that must be refused; return how."""
     files = fields.pop("files", [FILE])
-    dataset = ParseDict({"display_name": unique("Data"), **fields}, Dataset(files=files))
+    dataset = from_values({"display_name": unique("Data"), **fields}, Dataset(files=files))
     return await registry.refused(registry.datasets.CreateDataset(CreateDatasetRequest(dataset=dataset)))
 
 
 async def test_a_folder_per_class_becomes_a_dataset(desk: Desk) -> None:
     begun = await desk.begin(image_folder(), labels={"team": "a"}, description="Cats and dogs")
-    assert begun.state == IMPORTING
+    assert begun.state == DATASET_STATE_IMPORTING
     assert not begun.HasField("report")
     made = await desk.settled(begun)
-    assert (made.state, made.progress, made.type, made.format) == (READY, 1.0, CLASSIFICATION, IMAGE_FOLDER)
+    assert (made.state, made.progress, made.type, made.format) == (
+        DATASET_STATE_READY,
+        1.0,
+        DATASET_TYPE_CLASSIFICATION,
+        DATASET_FORMAT_IMAGE_FOLDER,
+    )
     assert (made.item_count, made.report.items, made.report.dropped_items) == (4, 4, 0)
     assert {(each.key, each.value, each.count) for each in made.classes} == {("class", "cat", 2), ("class", "dog", 2)}
     assert made.size_bytes == sum(item.content.size_bytes for item in await desk.items(made))
@@ -68,12 +73,12 @@ async def test_a_folder_per_class_becomes_a_dataset(desk: Desk) -> None:
 
 async def test_lists_leave_out_what_may_be_large(desk: Desk) -> None:
     made = await desk.ready(image_folder())
-    request = ListDatasetsRequest(search=made.display_name, type=CLASSIFICATION, state=READY)
+    request = ListDatasetsRequest(search=made.display_name, type=DATASET_TYPE_CLASSIFICATION, state=DATASET_STATE_READY)
     (found,) = (await desk.datasets.ListDatasets(request)).datasets
     assert found.item_count == 4
     assert [len(field) for field in (found.files, found.classes, found.attributes)] == [0, 0, 0]
     assert not found.HasField("report")
-    request.state = IMPORT_FAILED
+    request.state = DATASET_STATE_IMPORT_FAILED
     assert not (await desk.datasets.ListDatasets(request)).datasets
 
 
@@ -196,8 +201,8 @@ async def test_a_repeat_returns_the_first_dataset_although_its_source_is_gone(de
 
 async def test_what_cannot_be_imported_says_why(desk: Desk) -> None:
     made = await desk.create(archive({"cat/1.png": b"this is no image"}))
-    assert made.state == IMPORT_FAILED
-    assert made.failure.reason == INVALID_DATA
+    assert made.state == DATASET_STATE_IMPORT_FAILED
+    assert made.failure.reason == FAILURE_REASON_INVALID_DATA
     assert made.failure.message
     assert not made.index.sha256
 

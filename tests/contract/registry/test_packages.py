@@ -3,8 +3,8 @@
 import grpc
 import pytest
 from lathe.registry.v1.model_service_pb2 import (
-    PACKAGE,
-    PTH,
+    MODEL_FORMAT_PACKAGE,
+    MODEL_FORMAT_PTH,
     DescribeModelVersionRequest,
     Lineage,
     ListModelVersionsRequest,
@@ -12,8 +12,8 @@ from lathe.registry.v1.model_service_pb2 import (
     PackageInfo,
 )
 from lathe.type.v1.digest_pb2 import File
-from lathe.type.v1.measurement_pb2 import PASS, ParityReport
-from lathe.type.v1.precision_pb2 import BF16, FP32
+from lathe.type.v1.measurement_pb2 import VERDICT_PASS, ParityReport
+from lathe.type.v1.precision_pb2 import PRECISION_BF16, PRECISION_FP32
 
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry
@@ -36,15 +36,19 @@ def _info(**fields: str) -> PackageInfo:
 
 async def test_a_direct_upload_is_named_by_its_fields(registry: Registry, model: str, files: list[File]) -> None:
     wanted = ModelVersion(
-        format=PACKAGE,
+        format=MODEL_FORMAT_PACKAGE,
         files=files,
         package=_info(template="templates/pth-cpu"),
-        parity={"main": ParityReport(verdict=PASS)},
+        parity={"main": ParityReport(verdict=VERDICT_PASS)},
     )
     made = await registry.version(model, wanted)
     assert made.package.file_name == "vision_digits_classify_1.2.tar"
     assert made.package.directly_uploaded
-    assert (made.package.device, made.package.runtime, made.package.precision) == ("cpu-x86-64", "onnxruntime", FP32)
+    assert (made.package.device, made.package.runtime, made.package.precision) == (
+        "cpu-x86-64",
+        "onnxruntime",
+        PRECISION_FP32,
+    )
     assert not made.parity, "what an uploader says of parity is not believed"
     found = await registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=made.name))
     assert [(graph.component, graph.path) for graph in found.graphs] == [("main", "main/model.onnx")]
@@ -53,27 +57,27 @@ async def test_a_direct_upload_is_named_by_its_fields(registry: Registry, model:
 
 async def test_a_task_registers_what_it_measured(registry: Registry, model: str, files: list[File]) -> None:
     source = await registry.version(
-        model, ModelVersion(format=PTH, files=[await registry.file("a.pth", samples.state_dict())])
+        model, ModelVersion(format=MODEL_FORMAT_PTH, files=[await registry.file("a.pth", samples.state_dict())])
     )
     wanted = ModelVersion(
-        format=PACKAGE,
+        format=MODEL_FORMAT_PACKAGE,
         files=files,
         package=_info(),
-        parity={"main": ParityReport(verdict=PASS)},
+        parity={"main": ParityReport(verdict=VERDICT_PASS)},
         lineage=Lineage(sources=[source.name], task="conversionTasks/1"),
     )
     made = await registry.version(model, wanted)
     assert not made.package.directly_uploaded
-    assert made.parity["main"].verdict == PASS
+    assert made.parity["main"].verdict == VERDICT_PASS
 
 
 async def test_packages_are_found_by_device_and_name(registry: Registry, model: str, files: list[File]) -> None:
-    made = await registry.version(model, ModelVersion(format=PACKAGE, files=files, package=_info()))
+    made = await registry.version(model, ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=_info()))
     for query, count in (
         (ListModelVersionsRequest(parent=model, device="cpu-x86-64"), 1),
         (ListModelVersionsRequest(parent=model, device="cpu-arm64"), 0),
-        (ListModelVersionsRequest(parent=model, format=PACKAGE), 1),
-        (ListModelVersionsRequest(parent=model, format=PTH), 0),
+        (ListModelVersionsRequest(parent=model, format=MODEL_FORMAT_PACKAGE), 1),
+        (ListModelVersionsRequest(parent=model, format=MODEL_FORMAT_PTH), 0),
         (ListModelVersionsRequest(parent=model, search="digits classify"), 1),
         (ListModelVersionsRequest(parent=model, search="segment"), 0),
     ):
@@ -83,18 +87,30 @@ async def test_packages_are_found_by_device_and_name(registry: Registry, model: 
 
 async def test_what_a_package_lacks_is_told(registry: Registry, model: str, files: list[File]) -> None:
     cases = [
-        (ModelVersion(format=PACKAGE, files=files), "model_version.package"),
-        (ModelVersion(format=PACKAGE, files=files, package=_info(method="")), "model_version.package.method"),
-        (ModelVersion(format=PACKAGE, files=files, package=_info(repo="a b")), "model_version.package.repo"),
-        (ModelVersion(format=PACKAGE, files=files, package=_info(template="x")), "model_version.package.template"),
-        (ModelVersion(format=PACKAGE, files=files, package=_info(device="cpu-arm64")), "model_version.package.device"),
-        (ModelVersion(format=PACKAGE, files=files[1:], package=_info()), "model_version.files"),
-        (ModelVersion(format=PACKAGE, files=files[:1], package=_info()), "model_version.files"),
+        (ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files), "model_version.package"),
+        (
+            ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=_info(method="")),
+            "model_version.package.method",
+        ),
+        (
+            ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=_info(repo="a b")),
+            "model_version.package.repo",
+        ),
+        (
+            ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=_info(template="x")),
+            "model_version.package.template",
+        ),
+        (
+            ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=_info(device="cpu-arm64")),
+            "model_version.package.device",
+        ),
+        (ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files[1:], package=_info()), "model_version.files"),
+        (ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files[:1], package=_info()), "model_version.files"),
     ]
     for version, field in cases:
         refused = await registry.refused(registry.version(model, version))
         assert (refused.code, refused.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
-    wrong_precision = ModelVersion(format=PACKAGE, files=files, package=_info())
-    wrong_precision.package.precision = BF16
+    wrong_precision = ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=_info())
+    wrong_precision.package.precision = PRECISION_BF16
     refused = await registry.refused(registry.version(model, wrong_precision))
     assert "'FP32'" in refused.message

@@ -12,7 +12,7 @@ import pytest
 from lathe.registry.v1.dataset_service_pb2 import HoldDatasetRequest, UnholdDatasetRequest
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from lathe.registry.v1.model_service_pb2 import (
-    PTH,
+    MODEL_FORMAT_PTH,
     CreateModelRequest,
     CreateModelVersionRequest,
     HoldModelVersionRequest,
@@ -70,7 +70,7 @@ async def test_only_a_service_says_which_task_made_a_version(models: Any) -> Non
     model = await models.CreateModel(CreateModelRequest(model=Model(display_name="m")), metadata=USER)
     assert model.owner == "ann"
     file = File(path="a.pth", digest=Digest(sha256="00" * 32, size_bytes=1))
-    version = ModelVersion(format=PTH, files=[file], lineage=Lineage(task="conversionTasks/1"))
+    version = ModelVersion(format=MODEL_FORMAT_PTH, files=[file], lineage=Lineage(task="conversionTasks/1"))
     request = CreateModelVersionRequest(parent=model.name, model_version=version)
     assert await answer(models.CreateModelVersion(request, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
     # Its file is not stored, and that is the next thing to be found out.
@@ -79,7 +79,9 @@ async def test_only_a_service_says_which_task_made_a_version(models: Any) -> Non
 
 async def test_only_a_service_says_what_files_contain(models: Any) -> None:
     model = await models.CreateModel(CreateModelRequest(model=Model(display_name="m")), metadata=USER)
-    version = ModelVersion(format=PTH, files=[File(path="a.pth", digest=Digest(sha256="00" * 32, size_bytes=1))])
+    version = ModelVersion(
+        format=MODEL_FORMAT_PTH, files=[File(path="a.pth", digest=Digest(sha256="00" * 32, size_bytes=1))]
+    )
     described = CreateModelVersionRequest(
         parent=model.name, model_version=version, description=ModelDescription(parameter_count=1)
     )

@@ -8,14 +8,14 @@ import grpc
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.model_service_pb2 import (
-    CAFFE,
-    FROZEN_GRAPH,
-    HUGGINGFACE,
-    ONNX,
-    PACKAGE,
-    PTH,
-    SAVED_MODEL,
-    TORCHSCRIPT,
+    MODEL_FORMAT_CAFFE,
+    MODEL_FORMAT_FROZEN_GRAPH,
+    MODEL_FORMAT_HUGGINGFACE,
+    MODEL_FORMAT_ONNX,
+    MODEL_FORMAT_PACKAGE,
+    MODEL_FORMAT_PTH,
+    MODEL_FORMAT_SAVED_MODEL,
+    MODEL_FORMAT_TORCHSCRIPT,
     CreateModelVersionRequest,
     DescribeModelVersionRequest,
     GetModelRequest,
@@ -40,7 +40,7 @@ async def test_a_state_dict_becomes_a_described_version(registry: Registry, mode
     )
     data = samples.state_dict(5)
     wanted = ModelVersion(
-        format=PTH, files=[await registry.file("weights/best.pth", data)], architecture=architecture.name
+        format=MODEL_FORMAT_PTH, files=[await registry.file("weights/best.pth", data)], architecture=architecture.name
     )
     made = await registry.version(model, wanted)
     assert made.name == f"{model}/versions/1"
@@ -50,7 +50,7 @@ async def test_a_state_dict_becomes_a_described_version(registry: Registry, mode
     found = await registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=made.name))
     assert (found.model_version, found.format, found.parameter_count, found.size_bytes) == (
         made.name,
-        PTH,
+        MODEL_FORMAT_PTH,
         20,
         len(data),
     )
@@ -65,7 +65,7 @@ async def test_a_state_dict_becomes_a_described_version(registry: Registry, mode
 
 async def test_an_onnx_model_is_described(registry: Registry, model: str) -> None:
     made = await registry.version(
-        model, ModelVersion(format=ONNX, files=[await registry.file("m.onnx", samples.onnx_model())])
+        model, ModelVersion(format=MODEL_FORMAT_ONNX, files=[await registry.file("m.onnx", samples.onnx_model())])
     )
     found = await registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=made.name))
     graph = found.graphs[0]
@@ -76,7 +76,7 @@ async def test_an_onnx_model_is_described(registry: Registry, model: str) -> Non
 @pytest.mark.parametrize("make", [samples.plain_pickle_with_code, samples.checkpoint_with_code])
 async def test_code_in_a_checkpoint_is_refused_and_not_run(registry: Registry, model: str, make: object) -> None:
     assert callable(make)
-    wanted = ModelVersion(format=PTH, files=[await registry.file("a.pth", make())])
+    wanted = ModelVersion(format=MODEL_FORMAT_PTH, files=[await registry.file("a.pth", make())])
     refused = await registry.refused(registry.version(model, wanted))
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNSAFE_MODEL")
     assert "system" in refused.message
@@ -86,12 +86,12 @@ async def test_code_in_a_checkpoint_is_refused_and_not_run(registry: Registry, m
 @pytest.mark.parametrize(
     ("version_format", "data"),
     [
-        (PTH, lambda: samples.state_dict()[:-200]),
-        (PTH, samples.onnx_model),
-        (PTH, lambda: b""),
-        (PTH, lambda: b"<html>404</html>"),
-        (ONNX, lambda: samples.onnx_model()[:-20]),
-        (ONNX, samples.state_dict),
+        (MODEL_FORMAT_PTH, lambda: samples.state_dict()[:-200]),
+        (MODEL_FORMAT_PTH, samples.onnx_model),
+        (MODEL_FORMAT_PTH, lambda: b""),
+        (MODEL_FORMAT_PTH, lambda: b"<html>404</html>"),
+        (MODEL_FORMAT_ONNX, lambda: samples.onnx_model()[:-20]),
+        (MODEL_FORMAT_ONNX, samples.state_dict),
     ],
     ids=["truncated", "onnx as pth", "empty", "html", "truncated onnx", "pth as onnx"],
 )
@@ -110,7 +110,9 @@ async def test_files_must_be_stored(registry: Registry, model: str) -> None:
     stored = await registry.file("a.pth", samples.state_dict())
     wrong_size = File(path="b", digest=Digest(sha256=stored.digest.sha256, size_bytes=1))
     for file in (File(path="gone.pth", digest=digest_of(b"never uploaded")), wrong_size):
-        refused = await registry.refused(registry.version(model, ModelVersion(format=PTH, files=[stored, file])))
+        refused = await registry.refused(
+            registry.version(model, ModelVersion(format=MODEL_FORMAT_PTH, files=[stored, file]))
+        )
         assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BLOB_NOT_FOUND")
         assert file.path in refused.message
 
@@ -119,36 +121,53 @@ async def test_what_contradicts_itself_is_refused(registry: Registry, model: str
     file = await registry.file("a.pth", samples.state_dict())
     below = File(path="a.pth/b", digest=file.digest)
     cases = [
-        (ModelVersion(format=PTH, files=[file, file]), "model_version.files"),
-        (ModelVersion(format=PTH, files=[file, below]), "model_version.files"),
-        (ModelVersion(format=PTH, files=[File(path="../a", digest=file.digest)]), "model_version.files[0].path"),
-        (ModelVersion(format=PTH, files=[File(path="a" * 256, digest=file.digest)]), "model_version.files"),
-        (ModelVersion(format=PTH, files=[File(path="a\0b", digest=file.digest)]), "model_version.files"),
-        (ModelVersion(format=PTH), "model_version.files"),
-        (ModelVersion(files=[file]), "model_version.format"),
-        (ModelVersion(format=PTH, files=[file], package=PackageInfo(repo="r")), "model_version.package"),
-        (ModelVersion(format=PTH, files=[file], architecture="architectures/no"), "model_version.architecture"),
-        (ModelVersion(format=ONNX, files=[file], architecture="architectures/no"), "model_version.architecture"),
+        (ModelVersion(format=MODEL_FORMAT_PTH, files=[file, file]), "model_version.files"),
+        (ModelVersion(format=MODEL_FORMAT_PTH, files=[file, below]), "model_version.files"),
         (
-            ModelVersion(format=PTH, files=[file], lineage=Lineage(sources=["models/no/versions/1"])),
+            ModelVersion(format=MODEL_FORMAT_PTH, files=[File(path="../a", digest=file.digest)]),
+            "model_version.files[0].path",
+        ),
+        (
+            ModelVersion(format=MODEL_FORMAT_PTH, files=[File(path="a" * 256, digest=file.digest)]),
+            "model_version.files",
+        ),
+        (ModelVersion(format=MODEL_FORMAT_PTH, files=[File(path="a\0b", digest=file.digest)]), "model_version.files"),
+        (ModelVersion(format=MODEL_FORMAT_PTH), "model_version.files"),
+        (ModelVersion(files=[file]), "model_version.format"),
+        (ModelVersion(format=MODEL_FORMAT_PTH, files=[file], package=PackageInfo(repo="r")), "model_version.package"),
+        (
+            ModelVersion(format=MODEL_FORMAT_PTH, files=[file], architecture="architectures/no"),
+            "model_version.architecture",
+        ),
+        (
+            ModelVersion(format=MODEL_FORMAT_ONNX, files=[file], architecture="architectures/no"),
+            "model_version.architecture",
+        ),
+        (
+            ModelVersion(format=MODEL_FORMAT_PTH, files=[file], lineage=Lineage(sources=["models/no/versions/1"])),
             "model_version.lineage.sources",
         ),
         (
-            ModelVersion(format=PTH, files=[file], lineage=Lineage(sources=["models/no"])),
+            ModelVersion(format=MODEL_FORMAT_PTH, files=[file], lineage=Lineage(sources=["models/no"])),
             "model_version.lineage.sources[0]",
         ),
-        (ModelVersion(format=PTH, files=[file], lineage=Lineage(template="t")), "model_version.lineage.template"),
-        (ModelVersion(format=PTH, files=[file], lineage=Lineage(task="t")), "model_version.lineage.task"),
         (
-            ModelVersion(format=PTH, files=[file], lineage=Lineage(task="conversionTasks/" + "x" * 5000)),
+            ModelVersion(format=MODEL_FORMAT_PTH, files=[file], lineage=Lineage(template="t")),
+            "model_version.lineage.template",
+        ),
+        (ModelVersion(format=MODEL_FORMAT_PTH, files=[file], lineage=Lineage(task="t")), "model_version.lineage.task"),
+        (
+            ModelVersion(format=MODEL_FORMAT_PTH, files=[file], lineage=Lineage(task="conversionTasks/" + "x" * 5000)),
             "model_version.lineage.task",
         ),
         (
-            ModelVersion(format=PTH, files=[file], lineage=Lineage(architectures={"architectures/a": "no digest"})),
+            ModelVersion(
+                format=MODEL_FORMAT_PTH, files=[file], lineage=Lineage(architectures={"architectures/a": "no digest"})
+            ),
             "model_version.lineage.architectures",
         ),
         (
-            ModelVersion(format=PACKAGE, files=[file], package=PackageInfo(template="models/x")),
+            ModelVersion(format=MODEL_FORMAT_PACKAGE, files=[file], package=PackageInfo(template="models/x")),
             "model_version.package",
         ),
     ]
@@ -166,7 +185,7 @@ async def test_a_directory_becomes_a_described_version(registry: Registry, model
         await registry.file("config.json", b'{"model_type": "bert", "architectures": ["BertModel"]}'),
         await registry.file("model.safetensors", weights),
     ]
-    made = await registry.version(model, ModelVersion(format=HUGGINGFACE, files=files))
+    made = await registry.version(model, ModelVersion(format=MODEL_FORMAT_HUGGINGFACE, files=files))
     found = await registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=made.name))
     assert (found.parameter_count, found.graphs[0].metadata["architectures"]) == (6, "BertModel")
 
@@ -174,11 +193,21 @@ async def test_a_directory_becomes_a_described_version(registry: Registry, model
 @pytest.mark.parametrize(
     ("wanted", "data", "reason", "words"),
     [
-        ((HUGGINGFACE, "config.json"), b'{"auto_map": {"AutoModel": "m.Net"}}', "UNSAFE_MODEL", "asks for code"),
-        ((FROZEN_GRAPH, "g.pbtxt"), b'node { name: "n" op: "PyFunc" }', "UNSAFE_MODEL", "'n' in 'g.pbtxt' is a PyFunc"),
-        ((FROZEN_GRAPH, "g.pb"), b"", "INVALID_MODEL", "it is empty"),
-        ((SAVED_MODEL, "readme.txt"), b"hello", "INVALID_MODEL", "looks like a text file"),
-        ((TORCHSCRIPT, "m.pt"), b"\x80\x02}q\x00.", "INVALID_MODEL", "looks like a Python pickle"),
+        (
+            (MODEL_FORMAT_HUGGINGFACE, "config.json"),
+            b'{"auto_map": {"AutoModel": "m.Net"}}',
+            "UNSAFE_MODEL",
+            "asks for code",
+        ),
+        (
+            (MODEL_FORMAT_FROZEN_GRAPH, "g.pbtxt"),
+            b'node { name: "n" op: "PyFunc" }',
+            "UNSAFE_MODEL",
+            "'n' in 'g.pbtxt' is a PyFunc",
+        ),
+        ((MODEL_FORMAT_FROZEN_GRAPH, "g.pb"), b"", "INVALID_MODEL", "it is empty"),
+        ((MODEL_FORMAT_SAVED_MODEL, "readme.txt"), b"hello", "INVALID_MODEL", "looks like a text file"),
+        ((MODEL_FORMAT_TORCHSCRIPT, "m.pt"), b"\x80\x02}q\x00.", "INVALID_MODEL", "looks like a Python pickle"),
     ],
 )
 async def test_files_of_another_kind_are_refused(
@@ -191,7 +220,7 @@ async def test_files_of_another_kind_are_refused(
 
 
 async def test_formats_that_cannot_be_read_yet_are_told(registry: Registry, model: str) -> None:
-    wanted = ModelVersion(format=CAFFE, files=[await registry.file("net.caffemodel", b"{}")])
+    wanted = ModelVersion(format=MODEL_FORMAT_CAFFE, files=[await registry.file("net.caffemodel", b"{}")])
     refused = await registry.refused(registry.version(model, wanted))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FORMAT_NOT_SUPPORTED_YET")
     assert "PTH" in refused.message
@@ -199,13 +228,17 @@ async def test_formats_that_cannot_be_read_yet_are_told(registry: Registry, mode
 
 async def test_an_unknown_model_is_told(registry: Registry) -> None:
     file = await registry.file("a.pth", samples.state_dict())
-    refused = await registry.refused(registry.version("models/nothing", ModelVersion(format=PTH, files=[file])))
+    refused = await registry.refused(
+        registry.version("models/nothing", ModelVersion(format=MODEL_FORMAT_PTH, files=[file]))
+    )
     assert refused.code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_versions_created_at_once_are_numbered_without_gaps(registry: Registry, model: str) -> None:
     file = await registry.file("a.pth", samples.state_dict())
-    made = await asyncio.gather(*(registry.version(model, ModelVersion(format=PTH, files=[file])) for _ in range(6)))
+    made = await asyncio.gather(
+        *(registry.version(model, ModelVersion(format=MODEL_FORMAT_PTH, files=[file])) for _ in range(6))
+    )
     assert sorted(each.name for each in made) == [f"{model}/versions/{number}" for number in range(1, 7)]
     got = await registry.models.GetModel(GetModelRequest(name=model))
     assert (got.version_count, got.latest_version) == (6, f"{model}/versions/6")
@@ -216,7 +249,7 @@ async def test_the_same_request_id_creates_one_version_and_describes_it_once(
 ) -> None:
     file = await registry.file("a.pth", samples.state_dict())
     request = CreateModelVersionRequest(
-        parent=model, model_version=ModelVersion(format=PTH, files=[file]), request_id=str(uuid.uuid4())
+        parent=model, model_version=ModelVersion(format=MODEL_FORMAT_PTH, files=[file]), request_id=str(uuid.uuid4())
     )
     described = 0
     right = Describer.describe

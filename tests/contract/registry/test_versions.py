@@ -5,8 +5,8 @@ import asyncio
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.registry.v1.architecture_service_pb2 import (
-    CERTIFIED,
-    UNCERTIFIED,
+    CERTIFICATION_CERTIFIED,
+    CERTIFICATION_UNCERTIFIED,
     Architecture,
     CreateArchitectureRequest,
     DeleteArchitectureRequest,
@@ -14,8 +14,8 @@ from lathe.registry.v1.architecture_service_pb2 import (
     UpdateArchitectureRequest,
 )
 from lathe.registry.v1.model_service_pb2 import (
-    ONNX,
-    PTH,
+    MODEL_FORMAT_ONNX,
+    MODEL_FORMAT_PTH,
     DeleteModelRequest,
     DeleteModelVersionRequest,
     DescribeModelVersionRequest,
@@ -38,7 +38,7 @@ from tests.contract.registry.conftest import Registry, new_architecture
 
 async def _pth(registry: Registry, model: str, **fields: object) -> ModelVersion:
     file = await registry.file("a.pth", samples.state_dict())
-    return await registry.version(model, ModelVersion(format=PTH, files=[file], **fields))  # type: ignore[arg-type]
+    return await registry.version(model, ModelVersion(format=MODEL_FORMAT_PTH, files=[file], **fields))  # type: ignore[arg-type]
 
 
 async def test_names_change_and_files_do_not(registry: Registry, model: str) -> None:
@@ -185,25 +185,27 @@ async def test_the_first_success_certifies_an_architecture(registry: Registry, m
         await _pth(registry, model, lineage=lineage)
         return await registry.architectures.GetArchitecture(GetArchitectureRequest(name=made.name))
 
-    assert (await convert("0" * 64, "conversionTasks/old")).certification == UNCERTIFIED
-    assert (await convert(made.digest, "")).certification == UNCERTIFIED
+    assert (await convert("0" * 64, "conversionTasks/old")).certification == CERTIFICATION_UNCERTIFIED
+    assert (await convert(made.digest, "")).certification == CERTIFICATION_UNCERTIFIED
     certified = await convert(made.digest, "conversionTasks/1")
-    assert (certified.certification, certified.certified_by) == (CERTIFIED, "conversionTasks/1")
+    assert (certified.certification, certified.certified_by) == (CERTIFICATION_CERTIFIED, "conversionTasks/1")
     assert (await convert(made.digest, "conversionTasks/2")).certified_by == "conversionTasks/1"
 
     request = UpdateArchitectureRequest(
         architecture=Architecture(name=made.name, config="num_classes: 3"), update_mask=FieldMask(paths=["config"])
     )
     changed = await registry.architectures.UpdateArchitecture(request)
-    assert (changed.certification, changed.certified_by) == (UNCERTIFIED, "")
+    assert (changed.certification, changed.certified_by) == (CERTIFICATION_UNCERTIFIED, "")
 
 
 async def test_differences_are_named(registry: Registry, model: str) -> None:
     before = await registry.version(
-        model, ModelVersion(format=ONNX, files=[await registry.file("m.onnx", samples.onnx_model("Relu", 3))])
+        model,
+        ModelVersion(format=MODEL_FORMAT_ONNX, files=[await registry.file("m.onnx", samples.onnx_model("Relu", 3))]),
     )
     after = await registry.version(
-        model, ModelVersion(format=ONNX, files=[await registry.file("m.onnx", samples.onnx_model("Sigmoid", 4))])
+        model,
+        ModelVersion(format=MODEL_FORMAT_ONNX, files=[await registry.file("m.onnx", samples.onnx_model("Sigmoid", 4))]),
     )
     found = await registry.models.DiffModelVersions(DiffModelVersionsRequest(before=before.name, after=after.name))
     paths = {each.path: (each.before, each.after) for each in found.differences}

@@ -103,7 +103,7 @@ async def test_list_filters_pages_and_searches(served: Served) -> None:
         return [task.display_name for task in found.tasks]
 
     assert await names(mine_only=True, order_by="display_name") == [f"net {number}" for number in range(5)]
-    assert await names(states=[task_pb2.CANCELLED]) == ["other"]
+    assert await names(states=[task_pb2.TASK_STATE_CANCELLED]) == ["other"]
     assert await names(labels={"team": "x"}) == ["other"]
     assert await names(search="NET-3") == ["net 3"]
     assert await names(search=cancelled.uid[:13]) != []
@@ -111,7 +111,7 @@ async def test_list_filters_pages_and_searches(served: Served) -> None:
     assert await names(uses="templates/ok", search="NET-3") == ["net 3"]
     assert len(await names(uses="models/m/versions/1", page_size=2)) == 2
     assert await names(uses="models/m/versions") == []
-    assert await names(uses="models/m/versions/1", states=[task_pb2.CANCELLED]) == ["other"]
+    assert await names(uses="models/m/versions/1", states=[task_pb2.TASK_STATE_CANCELLED]) == ["other"]
     first = await stub.ListConversionTasks(pb.ListConversionTasksRequest(page_size=4))
     rest = await stub.ListConversionTasks(pb.ListConversionTasksRequest(page_size=4, page_token=first.next_page_token))
     assert len({task.name for task in [*first.tasks, *rest.tasks]}) == 6
@@ -174,8 +174,8 @@ async def test_watch_and_logs_over_the_wire(served: Served) -> None:
         await site.start_worker()
         states += [each.status.state async for each in news]
         lines = [line.text async for line in logs]
-    assert states[0] == task_pb2.PENDING
-    assert states[-1] == task_pb2.SUCCEEDED
+    assert states[0] == task_pb2.TASK_STATE_PENDING
+    assert states[-1] == task_pb2.TASK_STATE_SUCCEEDED
     assert lines == [f"line {number}" for number in range(1, 7)]
 
 

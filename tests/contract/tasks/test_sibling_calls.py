@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import ParseDict
 from lathe.converter.v1 import conversion_service_pb2 as conversions
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import (
-    PACKAGE,
-    PTH,
+    MODEL_FORMAT_PACKAGE,
+    MODEL_FORMAT_PTH,
     DeleteModelVersionRequest,
     DescribeModelVersionRequest,
     GraphDescription,
     ModelVersion,
 )
-from lathe.type.v1.task_pb2 import SUCCEEDED
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
 
 from engines.sandbox import Progress
 from services.converter.work import ConversionWorkKind
 from services.platform.interceptors.observation import CALLS
+from services.platform.words import from_values
 from services.registry.descriptions import Describer
 from services.tasks.worker.runner import Slot
 from tests.contract.evaluator.test_tasks import create as create_evaluation
@@ -79,7 +79,7 @@ class Conversion:
 
 
 async def convert(workplace: Workplace, version: str, template: str, **spec: Any) -> conversions.ConversionTask:
-    wanted = ParseDict({"model_version": version, "template": template, **spec}, conversions.ConversionSpec())
+    wanted = from_values({"model_version": version, "template": template, **spec}, conversions.ConversionSpec())
     request = conversions.CreateConversionTaskRequest(task=conversions.ConversionTask(spec=wanted))
     task: conversions.ConversionTask = await workplace.conversions.CreateConversionTask(request)
     return task
@@ -97,7 +97,7 @@ async def test_a_conversion_and_its_cache_hit(workplace: Workplace, source: Mode
         with recorded(created):
             task = await convert(workplace, source.name, ONNX_TEMPLATE)
         done = await workplace.converted(task)
-        assert done.status.state == SUCCEEDED, done.status
+        assert done.status.state == TASK_STATE_SUCCEEDED, done.status
         with recorded(hit):
             again = await convert(workplace, source.name, ONNX_TEMPLATE)
     assert {"ReadTaskSource", "ResolveTemplate", "HoldModelVersion"} <= created.keys()
@@ -117,7 +117,7 @@ async def test_a_cache_hit_of_a_state_dict(workplace: Workplace) -> None:
     version = await workplace.registry.version(
         await workplace.registry.model(),
         ModelVersion(
-            format=PTH,
+            format=MODEL_FORMAT_PTH,
             files=[await workplace.registry.file("net.pth", state_dict())],
             architecture=architectures[0].name,
         ),
@@ -129,7 +129,7 @@ async def test_a_cache_hit_of_a_state_dict(workplace: Workplace) -> None:
         hit: Counter[str] = Counter()
         async with workplace.worker(ConversionWorkKind(DEVICE), Conversion().run):
             done = await workplace.converted(await convert(workplace, version.name, PTH_TEMPLATE, **spec))
-            assert done.status.state == SUCCEEDED, done.status
+            assert done.status.state == TASK_STATE_SUCCEEDED, done.status
             with recorded(hit):
                 again = await convert(workplace, version.name, PTH_TEMPLATE, **spec)
         assert again.result == done.result
@@ -142,7 +142,7 @@ async def test_a_result_that_was_deleted_is_registered_again(workplace: Workplac
         delete = DeleteModelVersionRequest(name=done.result.model_version)
         await workplace.registry.models.DeleteModelVersion(delete)
         again = await convert(workplace, source.name, ONNX_TEMPLATE)
-    assert again.status.state == SUCCEEDED
+    assert again.status.state == TASK_STATE_SUCCEEDED
     assert again.result.model_version not in ("", done.result.model_version)
 
 
@@ -155,11 +155,11 @@ async def test_a_package_is_described_by_the_task_that_made_it(
     monkeypatch.setattr(Describer, "describe", describe)
     async with workplace.worker(ConversionWorkKind(DEVICE), Conversion().run):
         done = await workplace.converted(await convert(workplace, source.name, ONNX_TEMPLATE))
-    assert done.status.state == SUCCEEDED, done.status
+    assert done.status.state == TASK_STATE_SUCCEEDED, done.status
     request = DescribeModelVersionRequest(name=done.result.model_version)
     found = await workplace.registry.models.DescribeModelVersion(request)
-    assert list(found.graphs) == [ParseDict(entry, GraphDescription()) for entry in GRAPHS]
-    assert (found.format, found.parameter_count) == (PACKAGE, 7)
+    assert list(found.graphs) == [from_values(entry, GraphDescription()) for entry in GRAPHS]
+    assert (found.format, found.parameter_count) == (MODEL_FORMAT_PACKAGE, 7)
     assert found.size_bytes > 0
 
 

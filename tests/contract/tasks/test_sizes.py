@@ -48,7 +48,7 @@ async def test_a_task_that_no_message_can_hold_is_not_created(served: Served) ->
 async def test_a_list_leaves_out_what_is_long_unless_asked(served: Served) -> None:
     site, stub = served
     await site.start_worker()
-    task = await site.reach(await stub.CreateConversionTask(create()), task_pb2.SUCCEEDED)
+    task = await site.reach(await stub.CreateConversionTask(create()), task_pb2.TASK_STATE_SUCCEEDED)
     (basic,) = (await stub.ListConversionTasks(pb.ListConversionTasksRequest())).tasks
     assert not basic.HasField("spec")
     assert not basic.HasField("result")
@@ -77,7 +77,7 @@ async def test_a_task_from_before_the_limits_is_shown_in_part(served: Served, mo
         await database.close()
     found = await stub.GetConversionTask(pb.GetConversionTaskRequest(name=old.name))
     assert not found.spec.overrides.values.taxonomies
-    assert found.status.state == task_pb2.PENDING
+    assert found.status.state == task_pb2.TASK_STATE_PENDING
     other = await stub.CreateConversionTask(create())
     assert await names(stub, view=VIEW_FULL) == [other.name, old.name]
     watch = stub.WatchConversionTask(pb.WatchConversionTaskRequest(name=old.name))
@@ -88,7 +88,7 @@ async def test_a_task_from_before_the_limits_is_shown_in_part(served: Served, mo
 async def test_a_result_that_cannot_be_told_fails_its_task(served: Served) -> None:
     site, stub = served
     await site.start_worker()
-    task = await site.reach(await stub.CreateConversionTask(create("verbose")), task_pb2.FAILED)
-    assert task.status.failure.reason == failure_pb2.INVALID_SPEC
+    task = await site.reach(await stub.CreateConversionTask(create("verbose")), task_pb2.TASK_STATE_FAILED)
+    assert task.status.failure.reason == failure_pb2.FAILURE_REASON_INVALID_SPEC
     assert str(MAX_OUTCOME_BYTES) in task.status.failure.message
     assert await names(stub) == [task.name]

@@ -6,10 +6,9 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.json_format import ParseDict
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
-from lathe.registry.v1.model_service_pb2 import CAFFE, ONNX, PTH
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_CAFFE, MODEL_FORMAT_ONNX, MODEL_FORMAT_PTH
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
     DeleteTemplateRequest,
@@ -23,6 +22,7 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from services.database.pool import Database
 from services.platform.settings import Settings
+from services.platform.words import from_values
 from services.template import handlers
 from services.template.builtin import built_in_templates
 from services.template.main import NEEDS, build
@@ -68,7 +68,7 @@ def digits(**changes: object) -> CreateTemplateRequest:
         "components": [{"name": "net", "inputs": [{"name": "image", "shape": [1, 1, 8, 8]}]}],
         **changes,
     }
-    return ParseDict({"template": template}, CreateTemplateRequest())
+    return from_values({"template": template}, CreateTemplateRequest())
 
 
 async def refused(call: Any) -> tuple[grpc.StatusCode, str, str, list[str]]:
@@ -147,7 +147,7 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
     assert "templates/digits" not in await names(built_in=True)
     assert all("openvino" in name for name in await names(runtime="openvino"))
     assert await names(device="nvidia-t4") == []
-    assert "templates/digits" in await names(source_format=PTH, device="cpu-x86-64")
+    assert "templates/digits" in await names(source_format=MODEL_FORMAT_PTH, device="cpu-x86-64")
     assert await names(search="DIGTIS") == ["templates/digits"]
     assert await names(search="imagenet openvino bf16") == ["templates/pth-imagenet-cpu-x86-64-openvino-bf16"]
 
@@ -157,8 +157,8 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
     [
         ({"device": "tpu-v9"}, "UNKNOWN_DEVICE", "template.device"),
         ({"runtime": "tensorrt"}, "UNKNOWN_RUNTIME", "template.runtime"),
-        ({"runtime": "inductor", "source_format": ONNX}, "UNSUITABLE_RUNTIME", "template.runtime"),
-        ({"source_format": CAFFE}, "INVALID_ARGUMENT", "template.source_format"),
+        ({"runtime": "inductor", "source_format": MODEL_FORMAT_ONNX}, "UNSUITABLE_RUNTIME", "template.runtime"),
+        ({"source_format": MODEL_FORMAT_CAFFE}, "INVALID_ARGUMENT", "template.source_format"),
         ({"precision": "BF16"}, "UNSUPPORTED_PRECISION", "template.precision"),
         ({"components": []}, "INVALID_ARGUMENT", "template.components"),
         ({"error_threshold": -1}, "INVALID_ARGUMENT", "template.error_threshold"),
@@ -183,7 +183,7 @@ async def test_an_unsound_template_is_refused(
 
 async def test_resolving_shows_where_each_value_comes_from(templates: Any) -> None:
     await templates.CreateTemplate(digits())
-    request = ParseDict(
+    request = from_values(
         {"name": "templates/digits", "overrides": {"values": {"components": [{"name": "net", "max_batch": 4}]}}},
         ResolveTemplateRequest(),
     )

@@ -34,6 +34,7 @@ from services.cli.client import Connection
 from services.cli.transfers import upload_files
 from services.local.roster import SERVICES, ServiceEntry, WorkerEntry
 from services.local.stack import Stack
+from services.platform.words import word
 from tests.e2e.beasts import COUNT, scenes
 
 ROOT = Path(__file__).parents[3]
@@ -100,12 +101,12 @@ def wreak(
             datasets = settled(connection, patience)
             return Aftermath(
                 accepted,
-                {task.name: task_pb2.TaskState.Name(task.status.state) for task in found},
+                {task.name: word(task_pb2.TaskState, task.status.state) for task in found},
                 Counter(model.labels["task"] for model in models(connection)),
                 killed,
                 sum(len(task.attempts) for task in found),
                 imported,
-                {each.name: (dataset.DatasetState.Name(each.state), each.item_count) for each in datasets},
+                {each.name: (word(dataset.DatasetState, each.state), each.item_count) for each in datasets},
                 [each.failure.message for each in datasets if each.HasField("failure")],
             )
 
@@ -178,7 +179,8 @@ def kill_at_random(stack: Stack, kills: int, dice: random.Random) -> Counter[str
 def quiet(connection: Connection, patience: float) -> list[pb.ConversionTask]:
     """Wait until every task is terminal, and return all of them."""
     busy = pb.ListConversionTasksRequest(
-        states=[task_pb2.PENDING, task_pb2.RUNNING, task_pb2.CANCELLING], page_size=1000
+        states=[task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING],
+        page_size=1000,
     )
     deadline = time.monotonic() + patience
     while left := patiently(lambda: connection.conversions.ListConversionTasks(busy, timeout=CALL_SECONDS).tasks):
@@ -201,7 +203,7 @@ def settled(connection: Connection, patience: float) -> list[dataset.Dataset]:
     request = dataset.ListDatasetsRequest(page_size=1000)
     while True:
         found = patiently(lambda: connection.datasets.ListDatasets(request, timeout=CALL_SECONDS).datasets)
-        left = [each for each in found if each.state == dataset.IMPORTING]
+        left = [each for each in found if each.state == dataset.DATASET_STATE_IMPORTING]
         if not left:
             return list(found)
         if time.monotonic() > deadline:

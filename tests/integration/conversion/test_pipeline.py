@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from google.protobuf.json_format import ParseDict
 from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome
 from lathe.type.v1.measurement_pb2 import Verdict
 
@@ -17,6 +16,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats.torch_export import module_source
 from engines.package.manifest import read_manifest
 from engines.spec.toolchain import cpu
+from services.platform.words import from_values
 from tests.integration.conversion.workbench import CNN, DEEP, NAN, TIED, TWO_INPUTS, Bench, image
 
 RUNTIMES = ["onnxruntime", "openvino"]
@@ -35,9 +35,9 @@ def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys
     args = {"top": {"si": "5"}, "sizes": {"vi": {"values": ["1", "2"]}}, "names": {"vs": {"values": ["a"]}}}
     request = bench.request(runtime=runtime, args=args)
     outcome = bench.convert(request)
-    message = ParseDict(outcome, ConversionOutcome())
+    message = from_values(outcome, ConversionOutcome())
     (component,) = message.components
-    assert component.parity.verdict == Verdict.PASS
+    assert component.parity.verdict == Verdict.VERDICT_PASS
     assert list(component.parity.batch_sizes) == [1, 2, 4]
     assert component.parity.outputs[0].top1_agreement == 1.0
     assert component.parity.sample_source == "lathe provided"

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf.json_format import ParseDict
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome
 from lathe.type.v1.measurement_pb2 import Verdict
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import read_manifest
+from services.platform.words import from_values
 from tests.integration.quantization.workbench import BLOCK, IDS, IMAGES, QuantizationBench, digits, put_tensors
 
 TAXONOMIES = [{"task": "digit", "classes": [str(digit) for digit in range(10)]}]
@@ -25,7 +25,7 @@ BLOCK_TEMPLATE: dict[str, Any] = {"inputs": IDS, "max_batch": 4, "method": "raw"
 
 def outcome(bench: QuantizationBench, request: dict[str, Any]) -> QuantizationOutcome:
     """Run, and check that the outcome is what the API says it is."""
-    return ParseDict(bench.quantize(request), QuantizationOutcome())
+    return from_values(bench.quantize(request), QuantizationOutcome())
 
 
 def put_block(bench: QuantizationBench) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_digits_keep_their_accuracy(runtime: str, bench: QuantizationBench) -> N
     assert result.size_bytes < 0.5 * result.source_size_bytes
     assert [candidate.chosen for candidate in result.candidates].count(True) == 1
     assert all(candidate.reason for candidate in result.candidates if not candidate.chosen)
-    assert result.parity.verdict != Verdict.FAIL
+    assert result.parity.verdict != Verdict.VERDICT_FAIL
     assert list(result.parity.batch_sizes) == [1, 2, 8]
     assert result.profile.forms[0].form == f"{runtime} FP32"
     assert len(result.sensitivities) >= 3

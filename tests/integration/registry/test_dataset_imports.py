@@ -17,8 +17,14 @@ import grpc
 import httpx
 import psutil
 import pytest
-from lathe.registry.v1.dataset_service_pb2 import IMPORT_FAILED, IMPORTING, READY, Dataset, DeleteDatasetRequest
-from lathe.type.v1.failure_pb2 import WORKER_LOST
+from lathe.registry.v1.dataset_service_pb2 import (
+    DATASET_STATE_IMPORT_FAILED,
+    DATASET_STATE_IMPORTING,
+    DATASET_STATE_READY,
+    Dataset,
+    DeleteDatasetRequest,
+)
+from lathe.type.v1.failure_pb2 import FAILURE_REASON_WORKER_LOST
 
 from services.database.pool import Database
 from services.platform.settings import Settings
@@ -119,7 +125,7 @@ async def test_an_import_outlives_the_process_that_does_it(
         assert await database.fetchval("SELECT attempts FROM dataset_imports") == 1
         monkeypatch.setattr(imports, "AT_ONCE", 2)
         made = await desk.settled(begun)
-    assert (made.state, made.item_count) == (READY, 200)
+    assert (made.state, made.item_count) == (DATASET_STATE_READY, 200)
     assert await database.fetchval("SELECT count(*) FROM dataset_imports") == 0
     # The child of the dead one is dead too, and what it left is swept.
     assert not [child for child in below if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
@@ -143,7 +149,7 @@ async def test_a_process_that_stops_gives_its_import_back(
     assert row is not None
     assert (row["attempts"], row["holder"]) == (0, None)
     monkeypatch.setattr(imports, "AT_ONCE", 2)
-    assert (await desk.settled(begun)).state == READY
+    assert (await desk.settled(begun)).state == DATASET_STATE_READY
 
 
 async def test_an_import_that_kills_its_processes_is_given_up(
@@ -153,7 +159,7 @@ async def test_an_import_that_kills_its_processes_is_given_up(
     await database.execute("UPDATE dataset_imports SET attempts = $1", quick.max_attempts)
     monkeypatch.setattr(imports, "AT_ONCE", 2)
     made = await desk.settled(begun)
-    assert (made.state, made.failure.reason) == (IMPORT_FAILED, WORKER_LOST)
+    assert (made.state, made.failure.reason) == (DATASET_STATE_IMPORT_FAILED, FAILURE_REASON_WORKER_LOST)
 
 
 async def test_deleting_ends_an_import(
@@ -205,7 +211,7 @@ def told(process: psutil.Process) -> str:
 
 async def test_a_claim_is_one_process_s_until_its_lease_passes(desk: Desk, database: Database) -> None:
     begun: Dataset = await desk.begin(many_images(1), display_name=unique("Data"))
-    assert begun.state == IMPORTING
+    assert begun.state == DATASET_STATE_IMPORTING
     short, long = Leases(database, timedelta(seconds=0.3)), Leases(database, timedelta(seconds=60))
     first = await short.claim()
     assert first is not None

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from lathe.registry.v1.artifact_service_pb2 import ABORTED, OPEN, CreateUploadRequest
+from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_ABORTED, UPLOAD_STATE_OPEN, CreateUploadRequest
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.database.pool import Database, migrate
@@ -51,19 +51,19 @@ async def test_an_upload_that_is_never_finished_is_given_up(artifacts: Artifacts
         (await http.put(url, content=b"12345")).raise_for_status()
         await _age(database, left.name, timedelta(days=8))
         await artifacts.expire()
-        assert (await artifacts.get(left.name)).state == ABORTED
+        assert (await artifacts.get(left.name)).state == UPLOAD_STATE_ABORTED
         await http.put(url, content=b"12345")  # its URL cannot be taken back; what it stores is swept
     with pytest.raises(LatheError) as refusal:
         await artifacts.finalize(left.name, Digest(sha256=hashlib.sha256(b"12345").hexdigest(), size_bytes=5))
     assert refusal.value.reason == "UPLOAD_ABORTED"
-    assert (await artifacts.get(fresh.name)).state == OPEN
+    assert (await artifacts.get(fresh.name)).state == UPLOAD_STATE_OPEN
 
 
 async def test_ended_uploads_are_forgotten(artifacts: Artifacts, database: Database) -> None:
     upload = await artifacts.open(CreateUploadRequest(size_bytes=5))
     await artifacts.cancel(upload.name)
     await artifacts.expire()
-    assert (await artifacts.get(upload.name)).state == ABORTED
+    assert (await artifacts.get(upload.name)).state == UPLOAD_STATE_ABORTED
     await _age(database, upload.name, timedelta(days=20))
     await artifacts.expire()
     with pytest.raises(LatheError, match="no upload"):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from lathe.registry.v1.architecture_service_pb2 import CERTIFIED, Architecture
+from lathe.registry.v1.architecture_service_pb2 import CERTIFICATION_CERTIFIED, Architecture
 
 from services.database.pool import Connection, Database
 from services.platform.errors import LatheError, failed_precondition
@@ -96,15 +96,15 @@ async def test_a_service_changes_what_users_cannot(
     architectures: Architectures, stored: Architecture, database: Database
 ) -> None:
     def certify(message: Architecture) -> None:
-        message.certification = CERTIFIED
+        message.certification = CERTIFICATION_CERTIFIED
         message.owner = message.uid = message.name = "not possible"
 
     async def note(connection: Connection, before: Architecture, after: Architecture) -> None:
-        assert (before.certification, after.certification) == (0, CERTIFIED)
+        assert (before.certification, after.certification) == (0, CERTIFICATION_CERTIFIED)
         await connection.execute("INSERT INTO outbox VALUES ('certified')")
 
     changed = await architectures.modify(stored.name, certify, on_change=note)
-    assert (changed.certification, changed.owner, changed.name) == (CERTIFIED, stored.owner, stored.name)
+    assert (changed.certification, changed.owner, changed.name) == (CERTIFICATION_CERTIFIED, stored.owner, stored.name)
     assert await database.fetchval("SELECT count(*) FROM outbox") == 1
 
 

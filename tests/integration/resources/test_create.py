@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.model_service_pb2 import ONNX, ModelVersion
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, ModelVersion
 
 from services.database.pool import Connection, Database
 from services.platform.errors import LatheError
@@ -167,7 +167,9 @@ async def test_a_lost_race_leaves_the_callers_transaction_usable(
 
 
 async def test_columns_the_message_does_not_have(versions: Versions, database: Database) -> None:
-    created = await versions.create(ModelVersion(format=ONNX), parent="models/a", resource_id="1", extra={"seen": 3})
+    created = await versions.create(
+        ModelVersion(format=MODEL_FORMAT_ONNX), parent="models/a", resource_id="1", extra={"seen": 3}
+    )
     row = await database.fetchrow("SELECT format, seen, parent FROM versions")
     assert row is not None
     assert tuple(row) == (created.format, 3, "models/a")

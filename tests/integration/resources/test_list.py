@@ -5,7 +5,12 @@ import random
 import grpc
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.model_service_pb2 import ONNX, PTH, ListModelVersionsRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2 import (
+    MODEL_FORMAT_ONNX,
+    MODEL_FORMAT_PTH,
+    ListModelVersionsRequest,
+    ModelVersion,
+)
 
 from services.platform.errors import LatheError
 from services.platform.identity import acting_as
@@ -24,7 +29,7 @@ async def stored(versions: Versions) -> list[ModelVersion]:
     for number in range(25):
         message = ModelVersion(
             display_name=f"{NAMES[number % len(NAMES)]}",
-            format=ONNX if number % 3 else PTH,
+            format=MODEL_FORMAT_ONNX if number % 3 else MODEL_FORMAT_PTH,
             labels={"team": f"t{number % 4}", "x": "y"},
         )
         with acting_as(f"user{number % 2}"):
@@ -131,11 +136,13 @@ async def test_filters_narrow_the_list(versions: Versions, stored: list[ModelVer
     assert await names(labels={"team": "t2", "x": "y"}) == expected(lambda v: v.labels["team"] == "t2")
     assert await names(parent="models/m3") == expected(lambda v: v.name.startswith("models/m3/"))
     assert await names(parent="models/-") == expected(lambda v: True)
-    assert await names(filters={"format": PTH}) == expected(lambda v: v.format == PTH)
-    assert await names(filters={"format": [PTH, ONNX]}) == expected(lambda v: True)
+    assert await names(filters={"format": MODEL_FORMAT_PTH}) == expected(lambda v: v.format == MODEL_FORMAT_PTH)
+    assert await names(filters={"format": [MODEL_FORMAT_PTH, MODEL_FORMAT_ONNX]}) == expected(lambda v: True)
     assert await names(conditions=[Condition("format + {} > {}", (1, 3))]) == expected(lambda v: v.format > 2)
-    both = await names(owner="user0", parent="models/m1", filters={"format": ONNX})
-    assert both == expected(lambda v: v.owner == "user0" and v.name.startswith("models/m1/") and v.format == ONNX)
+    both = await names(owner="user0", parent="models/m1", filters={"format": MODEL_FORMAT_ONNX})
+    assert both == expected(
+        lambda v: v.owner == "user0" and v.name.startswith("models/m1/") and v.format == MODEL_FORMAT_ONNX
+    )
 
 
 async def test_a_request_becomes_a_query(versions: Versions, stored: list[ModelVersion]) -> None:

@@ -26,7 +26,7 @@ async def test_the_files_of_a_list_lie_under_its_folder(site: Site) -> None:
     listed = await stored(site.blobs, ("content/a", one), ("content/b", two), ("c", one))
     await site.start_worker()
     task = await site.create("read", file_lists={"calibration": listed.sha256, "evaluation": listed.sha256})
-    done = await site.reach(task, task_pb2.SUCCEEDED)
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     assert done.result.hardware.split() == [
         f"{folder}/{each}" for folder in ("calibration", "evaluation") for each in ("c=1", "content/a=1", "content/b=2")
     ]
@@ -35,12 +35,19 @@ async def test_the_files_of_a_list_lie_under_its_folder(site: Site) -> None:
 async def test_a_file_that_is_gone_is_named(site: Site) -> None:
     listed = await stored(site.blobs, ("content/a", ABSENT))
     await site.start_worker()
-    failed = await site.reach(await site.create("read", file_lists={"dataset": listed.sha256}), task_pb2.FAILED)
+    failed = await site.reach(
+        await site.create("read", file_lists={"dataset": listed.sha256}), task_pb2.TASK_STATE_FAILED
+    )
     failure = failed.status.failure
-    assert (failure.reason, failure.stage) == (failure_pb2.INPUT_UNAVAILABLE, failure_pb2.FETCHING_INPUTS)
+    assert (failure.reason, failure.stage) == (
+        failure_pb2.FAILURE_REASON_INPUT_UNAVAILABLE,
+        failure_pb2.TASK_STAGE_FETCHING_INPUTS,
+    )
     assert "dataset/content/a" in failure.message
-    failed = await site.reach(await site.create("read", file_lists={"dataset": ABSENT.sha256}), task_pb2.FAILED)
-    assert failed.status.failure.reason == failure_pb2.INPUT_UNAVAILABLE
+    failed = await site.reach(
+        await site.create("read", file_lists={"dataset": ABSENT.sha256}), task_pb2.TASK_STATE_FAILED
+    )
+    assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_INPUT_UNAVAILABLE
     assert "the list of the files of dataset" in failed.status.failure.message
 
 

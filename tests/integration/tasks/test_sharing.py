@@ -14,9 +14,9 @@ from tests.integration.tasks.kit import DEVICE, Site
 
 async def test_a_cache_hit_is_done_at_once(site: Site) -> None:
     await site.start_worker()
-    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     second = await site.create("ok", display_name="again")
-    assert second.status.state == task_pb2.SUCCEEDED
+    assert second.status.state == task_pb2.TASK_STATE_SUCCEEDED
     assert second.origin.cache_hit == first.name
     assert second.result == first.result
     assert second.status.end_time.seconds > 0
@@ -28,8 +28,8 @@ async def test_a_cache_hit_is_done_at_once(site: Site) -> None:
 
 async def test_skip_cache_runs(site: Site) -> None:
     await site.start_worker()
-    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
-    again = await site.reach(await site.create("ok", skip_cache=True), task_pb2.SUCCEEDED)
+    first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
+    again = await site.reach(await site.create("ok", skip_cache=True), task_pb2.TASK_STATE_SUCCEEDED)
     assert again.origin.cache_hit == ""
     assert again.result != first.result
     assert site.jobs.runs == ["ok", "ok"]
@@ -37,20 +37,20 @@ async def test_skip_cache_runs(site: Site) -> None:
 
 async def test_a_hint_makes_no_other_work_of_it(site: Site) -> None:
     await site.start_worker()
-    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     site.kind.hint = "found out earlier"
     assert (await site.create("ok")).origin.cache_hit == first.name
-    await site.reach(await site.create("ok", skip_cache=True), task_pb2.SUCCEEDED)
+    await site.reach(await site.create("ok", skip_cache=True), task_pb2.TASK_STATE_SUCCEEDED)
     assert site.jobs.hints == ["", ""]
-    await site.reach(await site.create("files"), task_pb2.SUCCEEDED)
+    await site.reach(await site.create("files"), task_pb2.TASK_STATE_SUCCEEDED)
     assert site.jobs.hints[-1] == "found out earlier"
 
 
 async def test_a_result_that_is_gone_is_a_miss(site: Site) -> None:
     await site.start_worker()
-    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     site.kind.gone.add(first.result.model_version)
-    again = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    again = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     assert again.origin.cache_hit == ""
     assert again.result != first.result
     third = await site.create("ok")
@@ -59,16 +59,16 @@ async def test_a_result_that_is_gone_is_a_miss(site: Site) -> None:
 
 async def test_another_environment_is_a_miss(site: Site) -> None:
     await site.start_worker(version="1")
-    await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     await site.stop_workers()
     await site.start_worker(version="2")
-    again = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    again = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     assert again.origin.cache_hit == ""
 
 
 async def test_a_pool_with_two_environments_shares_the_results_of_both(site: Site) -> None:
     await site.start_worker(version="1")
-    first = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     await site.start_worker(version="2")
     hit = await site.create("ok")
     assert hit.origin.cache_hit == first.name
@@ -80,7 +80,7 @@ async def test_a_pool_with_two_environments_shares_the_results_of_both(site: Sit
 async def test_a_refused_registration_does_not_repeat_the_work(site: Site) -> None:
     await site.start_worker()
     site.kind.answers = [invalid_argument("version", "The model is full.")] * 2
-    failed = await site.reach(await site.create("ok"), task_pb2.FAILED)
+    failed = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_FAILED)
     assert "The model is full." in failed.status.failure.message
     await site.stop_workers()  # no worker is needed, and no environment has to be known
     retry = pb.RetryConversionTaskRequest(name=failed.name)
@@ -89,7 +89,7 @@ async def test_a_refused_registration_does_not_repeat_the_work(site: Site) -> No
     assert refused.value.reason == "RESULT_NOT_RECORDED"
     assert "The model is full." in refused.value.message
     retried = await site.engine.handlers.retry(retry)
-    assert retried.status.state == task_pb2.SUCCEEDED
+    assert retried.status.state == task_pb2.TASK_STATE_SUCCEEDED
     assert retried.origin.cache_hit == failed.name
     assert site.kind.completed == [retried.name]
     await site.start_worker()
@@ -101,8 +101,8 @@ async def test_a_follower_is_answered_from_the_outcome_of_a_leader_that_was_refu
     leader, follower = await site.create("ok"), await site.create("ok")
     site.kind.answers = [invalid_argument("version", "The model is full.")]
     await site.start_worker()
-    await site.reach(leader, task_pb2.FAILED)
-    shared = await site.reach(follower, task_pb2.SUCCEEDED)
+    await site.reach(leader, task_pb2.TASK_STATE_FAILED)
+    shared = await site.reach(follower, task_pb2.TASK_STATE_SUCCEEDED)
     assert shared.origin.cache_hit == leader.name
     assert site.jobs.runs == ["ok"]
 
@@ -111,8 +111,8 @@ async def test_a_follower_that_is_refused_fails(site: Site) -> None:
     leader, follower = await site.create("ok"), await site.create("ok")
     site.kind.answers = [invalid_argument("version", "The model is full.")] * 1000
     await site.start_worker()
-    await site.reach(leader, task_pb2.FAILED)
-    assert "The model is full." in (await site.reach(follower, task_pb2.FAILED)).status.failure.message
+    await site.reach(leader, task_pb2.TASK_STATE_FAILED)
+    assert "The model is full." in (await site.reach(follower, task_pb2.TASK_STATE_FAILED)).status.failure.message
 
 
 async def test_followers_share_the_result(site: Site) -> None:
@@ -120,9 +120,9 @@ async def test_followers_share_the_result(site: Site) -> None:
     followers = [await site.create("ok") for _ in range(3)]
     assert all(leader.name in follower.status.pending_reason for follower in followers)
     await site.start_worker()
-    done = await site.reach(leader, task_pb2.SUCCEEDED)
+    done = await site.reach(leader, task_pb2.TASK_STATE_SUCCEEDED)
     for follower in followers:
-        shared = await site.reach(follower, task_pb2.SUCCEEDED)
+        shared = await site.reach(follower, task_pb2.TASK_STATE_SUCCEEDED)
         assert shared.result == done.result
         assert shared.origin.cache_hit == leader.name
         assert not shared.attempts
@@ -133,7 +133,7 @@ async def test_followers_share_a_permanent_failure(site: Site) -> None:
     leader = await site.create("fail")
     follower = await site.create("fail")
     await site.start_worker()
-    failed = await site.reach(follower, task_pb2.FAILED)
+    failed = await site.reach(follower, task_pb2.TASK_STATE_FAILED)
     assert failed.status.failure == (await site.get(leader)).status.failure
     assert site.jobs.runs == ["fail"]
 
@@ -144,9 +144,9 @@ async def test_a_follower_is_promoted_when_its_leader_is_cancelled(site: Site) -
     await site.cancel(leader)
     await site.until(second, lambda task: first.name in task.status.pending_reason)
     await site.start_worker()
-    done = await site.reach(first, task_pb2.SUCCEEDED)
+    done = await site.reach(first, task_pb2.TASK_STATE_SUCCEEDED)
     assert done.origin.cache_hit == ""
-    shared = await site.reach(second, task_pb2.SUCCEEDED)
+    shared = await site.reach(second, task_pb2.TASK_STATE_SUCCEEDED)
     assert shared.origin.cache_hit == first.name
     assert site.jobs.runs == ["ok"]
 
@@ -154,16 +154,16 @@ async def test_a_follower_is_promoted_when_its_leader_is_cancelled(site: Site) -
 async def test_a_follower_is_promoted_when_its_leader_fails_for_want_of_machines(site: Site) -> None:
     leader, follower = await site.create("doomed"), await site.create("doomed")
     await site.start_worker()
-    await site.reach(leader, task_pb2.FAILED)
-    failed = await site.reach(follower, task_pb2.FAILED)
+    await site.reach(leader, task_pb2.TASK_STATE_FAILED)
+    failed = await site.reach(follower, task_pb2.TASK_STATE_FAILED)
     assert len(failed.attempts) == 3
 
 
 async def test_a_cancelled_follower_leaves_its_leader_alone(site: Site) -> None:
     leader, follower = await site.create("ok"), await site.create("ok")
-    assert (await site.cancel(follower)).status.state == task_pb2.CANCELLED
+    assert (await site.cancel(follower)).status.state == task_pb2.TASK_STATE_CANCELLED
     await site.start_worker()
-    await site.reach(leader, task_pb2.SUCCEEDED)
+    await site.reach(leader, task_pb2.TASK_STATE_SUCCEEDED)
 
 
 async def test_followers_of_a_crashed_process_are_swept(site: Site) -> None:
@@ -171,8 +171,8 @@ async def test_followers_of_a_crashed_process_are_swept(site: Site) -> None:
     # As if the process had died between the leader's end and the answer to its followers.
     site.engine.ledger.settle_with(_Nobody())
     await site.start_worker()
-    await site.reach(leader, task_pb2.SUCCEEDED)
-    shared = await site.reach(follower, task_pb2.SUCCEEDED)
+    await site.reach(leader, task_pb2.TASK_STATE_SUCCEEDED)
+    shared = await site.reach(follower, task_pb2.TASK_STATE_SUCCEEDED)
     assert isinstance(shared, pb.ConversionTask)
     assert shared.origin.cache_hit == leader.name
 

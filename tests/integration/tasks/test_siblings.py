@@ -18,7 +18,9 @@ async def unrecorded(site: Site) -> pb.ConversionTask:
     """Return a task whose work is done, while its result cannot be recorded and what its worker said is lost."""
     site.kind.answers = [unavailable("registry", "The registry does not answer.")] * 1000
     await site.start_worker()
-    task = await site.until(await site.create("ok"), lambda found: found.status.stage == failure_pb2.REGISTERING)
+    task = await site.until(
+        await site.create("ok"), lambda found: found.status.stage == failure_pb2.TASK_STAGE_REGISTERING
+    )
     await site.stop_workers()
     await site.bus.js.purge_stream(EVENTS)
     return task
@@ -28,7 +30,7 @@ async def test_work_that_is_done_is_never_repeated_for_a_sibling_that_is_away(si
     task = await unrecorded(site)
     await asyncio.sleep(OPTIONS.stalled_after + 2 * OPTIONS.sweep_every)  # as long as a stalled task is given
     site.kind.answers.clear()
-    done = await site.reach(task, task_pb2.SUCCEEDED)
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     assert len(done.attempts) == 1
     assert site.jobs.runs == ["ok"]
 
@@ -49,9 +51,9 @@ async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, mon
     await asyncio.sleep(0.1)
     await site.bus.js.purge_stream(TASKS)
     await site.start_worker()
-    await site.reach(lost, task_pb2.RUNNING)  # the sweep sent it again
+    await site.reach(lost, task_pb2.TASK_STATE_RUNNING)  # the sweep sent it again
     answers.set()
-    assert (await site.reach(task, task_pb2.SUCCEEDED)).result.hardware == "at last"
+    assert (await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)).result.hardware == "at last"
 
 
 async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
@@ -64,13 +66,13 @@ async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
     with monkeypatch.context() as outage:
         outage.setattr(site.kind, "release", away)
         held = await site.create("ok", model_version="models/m/versions/held")
-        await site.reach(held, task_pb2.SUCCEEDED)
+        await site.reach(held, task_pb2.TASK_STATE_SUCCEEDED)
         await site.stop_workers()
         lost = await site.create("ok", seed=1)
         await asyncio.sleep(0.1)
         await site.bus.js.purge_stream(TASKS)
         await site.start_worker()
-        await site.reach(lost, task_pb2.SUCCEEDED)
+        await site.reach(lost, task_pb2.TASK_STATE_SUCCEEDED)
         assert site.kind.holding == {held.name}
     async with asyncio.timeout(20):
         while site.kind.holding:
@@ -84,5 +86,5 @@ async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, mo
         raise KeyError
 
     monkeypatch.setattr(site.kind, "complete", fault)
-    failed = await site.reach(task, task_pb2.FAILED)
-    assert failed.status.failure.reason == failure_pb2.INTERNAL_ERROR
+    failed = await site.reach(task, task_pb2.TASK_STATE_FAILED)
+    assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_INTERNAL_ERROR

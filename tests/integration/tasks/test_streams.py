@@ -39,8 +39,8 @@ async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
         await watching
     revisions = [each.status.revision for each in seen]
     assert revisions == sorted(set(revisions))
-    assert seen[0].status.state == task_pb2.PENDING
-    assert seen[-1].status.state == task_pb2.SUCCEEDED
+    assert seen[0].status.state == task_pb2.TASK_STATE_PENDING
+    assert seen[-1].status.state == task_pb2.TASK_STATE_SUCCEEDED
     rest = [each async for each in site.engine.streams.watch(watch_request(task, after=revisions[-2]))]
     assert [each.status.revision for each in rest] == revisions[-1:]
     assert not [each async for each in site.engine.streams.watch(watch_request(task, after=revisions[-1]))]
@@ -48,7 +48,7 @@ async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
 
 async def test_a_watch_from_a_revision_that_never_was_sends_all_there_is(site: Site) -> None:
     await site.start_worker()
-    task = await site.reach(await site.create("ok"), task_pb2.SUCCEEDED)
+    task = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     request = watch_request(task, after=task.status.revision + 100)
     assert [each async for each in site.engine.streams.watch(request)] == [task]
 
@@ -65,7 +65,7 @@ async def test_logs_are_followed_and_resumed(site: Site) -> None:
     await site.start_worker()
     async with asyncio.timeout(10):
         assert await following == [f"line {number}" for number in range(1, 7)]
-    await site.reach(task, task_pb2.SUCCEEDED)
+    await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     assert await lines(site, task, after_line=4) == ["line 5", "line 6"]
     assert await lines(site, task, attempt=1, after_line=6) == []
     with pytest.raises(LatheError, match="has no attempt 2"):
@@ -77,7 +77,7 @@ async def test_a_log_comes_in_batches_and_from_its_end(site: Site, ended: bool) 
     await site.start_worker()
     task = await site.create("lines")
     if ended:
-        await site.reach(task, task_pb2.SUCCEEDED)
+        await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     else:
         async with asyncio.timeout(10):
             while len(await lines(site, task)) < 5:
@@ -96,7 +96,7 @@ async def test_a_log_comes_in_batches_and_from_its_end(site: Site, ended: bool) 
 async def test_batches_of_a_long_log_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BATCH_BYTES", 10)
     await site.start_worker()
-    task = await site.reach(await site.create("lines"), task_pb2.SUCCEEDED)
+    task = await site.reach(await site.create("lines"), task_pb2.TASK_STATE_SUCCEEDED)
     request = pb.StreamConversionTaskLogsRequest(name=task.name, batched=True)
     batches = [batch async for batch in site.engine.streams.logs(request)]
     assert len(batches) > 1
@@ -122,5 +122,5 @@ async def test_a_live_log_is_read_from_the_stream(site: Site) -> None:
 async def test_following_goes_on_with_the_next_attempt(site: Site) -> None:
     await site.start_worker()
     task = await site.create("fault")
-    await site.reach(task, task_pb2.FAILED)
+    await site.reach(task, task_pb2.TASK_STATE_FAILED)
     assert any("KeyError" in line for line in await lines(site, task, follow=True))

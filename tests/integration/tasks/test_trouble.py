@@ -55,15 +55,15 @@ async def test_repeated_and_late_events_change_nothing(site: Site) -> None:
     await publish(site, event(task, 1, succeeded=success()))
     await publish(site, event(task, 2, "impostor", succeeded=success()))
     running = await site.until(task, lambda found: len(found.attempts) == 2)
-    assert running.attempts[0].outcome == task_pb2.ATTEMPT_LOST
+    assert running.attempts[0].outcome == task_pb2.ATTEMPT_OUTCOME_LOST
     for _ in range(3):
         await publish(site, event(task, 2, succeeded=success()))
-    done = await site.reach(task, task_pb2.SUCCEEDED)
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     await publish(site, event(task, 3, failed=event_pb2.TaskFailed()))
     await publish(site, event(task, 2, started=event_pb2.TaskStarted(device="d")))
     other = await site.create("ok", seed=5)
     await publish(site, event(other, 1, succeeded=success()))
-    await site.reach(other, task_pb2.SUCCEEDED)
+    await site.reach(other, task_pb2.TASK_STATE_SUCCEEDED)
     assert (await site.get(task)).status.revision == done.status.revision
     assert site.kind.completed.count(task.name) == 1
 
@@ -74,20 +74,23 @@ async def test_a_purged_queue_is_filled_again(site: Site) -> None:
     await site.bus.js.purge_stream(TASKS)
     await site.start_worker()
     for task in tasks:
-        done = await site.reach(task, task_pb2.SUCCEEDED)
+        done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
         assert len(done.attempts) == 1
 
 
 async def test_a_killed_worker_is_replaced(site: Site) -> None:
     process = await start_worker_process(site)
-    task = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+    task = await site.reach(await site.create("hang"), task_pb2.TASK_STATE_RUNNING)
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
     site.jobs.release.set()
-    await site.until(task, lambda found: found.attempts[0].outcome == task_pb2.ATTEMPT_LOST)
+    await site.until(task, lambda found: found.attempts[0].outcome == task_pb2.ATTEMPT_OUTCOME_LOST)
     await site.start_worker(name="second")
-    done = await site.reach(task, task_pb2.SUCCEEDED)
-    assert [each.outcome for each in done.attempts] == [task_pb2.ATTEMPT_LOST, task_pb2.ATTEMPT_SUCCEEDED]
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+    assert [each.outcome for each in done.attempts] == [
+        task_pb2.ATTEMPT_OUTCOME_LOST,
+        task_pb2.ATTEMPT_OUTCOME_SUCCEEDED,
+    ]
     assert [each.number for each in done.attempts] == [1, 2]
     assert done.attempts[1].worker == "second"
 
@@ -100,8 +103,8 @@ async def test_a_task_that_kills_every_worker_is_given_up(site: Site) -> None:
     for _ in range(3):
         await subscription.fetch(1, timeout=10)
     await site.start_worker()
-    failed = await site.reach(task, task_pb2.FAILED)
-    assert failed.status.failure.reason == failure_pb2.WORKER_LOST
+    failed = await site.reach(task, task_pb2.TASK_STATE_FAILED)
+    assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_WORKER_LOST
     async with asyncio.timeout(10):  # the message goes once the task has failed
         while (await site.bus.js.stream_info(TASKS)).state.messages:
             await asyncio.sleep(0.02)
@@ -109,22 +112,22 @@ async def test_a_task_that_kills_every_worker_is_given_up(site: Site) -> None:
 
 async def test_a_cancelled_task_of_a_dead_worker_ends(site: Site) -> None:
     process = await start_worker_process(site)
-    task = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+    task = await site.reach(await site.create("hang"), task_pb2.TASK_STATE_RUNNING)
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
-    assert (await site.cancel(task)).status.state == task_pb2.CANCELLING
-    ended = await site.reach(task, task_pb2.CANCELLED)
-    assert ended.attempts[0].outcome == task_pb2.ATTEMPT_LOST
+    assert (await site.cancel(task)).status.state == task_pb2.TASK_STATE_CANCELLING
+    ended = await site.reach(task, task_pb2.TASK_STATE_CANCELLED)
+    assert ended.attempts[0].outcome == task_pb2.ATTEMPT_OUTCOME_LOST
 
 
 async def test_a_stopped_worker_gives_its_task_back(site: Site) -> None:
     await site.start_worker(name="first")
-    task = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+    task = await site.reach(await site.create("hang"), task_pb2.TASK_STATE_RUNNING)
     await site.stop_workers()
     assert not list(site.folder.glob("work/*"))
     site.jobs.release.set()
     await site.start_worker(name="second")
-    done = await site.reach(task, task_pb2.SUCCEEDED)
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     assert done.attempts[-1].worker == "second"
 
 
@@ -132,20 +135,22 @@ async def test_stops_of_workers_do_not_use_up_attempts(site: Site) -> None:
     task = await site.create("hang")
     for number in range(4):
         await site.start_worker(name=f"w{number}")
-        await site.reach(task, task_pb2.RUNNING)
+        await site.reach(task, task_pb2.TASK_STATE_RUNNING)
         await site.stop_workers()
-        await site.reach(task, task_pb2.PENDING)
+        await site.reach(task, task_pb2.TASK_STATE_PENDING)
     site.jobs.release.set()
     await site.start_worker(name="last")
-    done = await site.reach(task, task_pb2.SUCCEEDED)
-    assert [each.outcome for each in done.attempts] == [task_pb2.ATTEMPT_RETURNED] * 4 + [task_pb2.ATTEMPT_SUCCEEDED]
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+    assert [each.outcome for each in done.attempts] == [task_pb2.ATTEMPT_OUTCOME_RETURNED] * 4 + [
+        task_pb2.ATTEMPT_OUTCOME_SUCCEEDED
+    ]
 
 
 async def test_an_outcome_that_the_bus_cannot_hold_is_a_failure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "MAX_OUTCOME_BYTES", 1 << 30)
     await site.start_worker()
-    failed = await site.reach(await site.create("verbose"), task_pb2.FAILED)
-    assert failed.status.failure.reason == failure_pb2.INTERNAL_ERROR
+    failed = await site.reach(await site.create("verbose"), task_pb2.TASK_STATE_FAILED)
+    assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_INTERNAL_ERROR
     assert "larger than the message bus takes" in failed.status.failure.message
     assert len(failed.attempts) == 1
 
@@ -182,18 +187,18 @@ async def test_a_restart_of_nats_loses_nothing(database_url: str, tmp_path: Path
     settings = Settings(database_url=database_url, nats_url=server.url, data_dir=tmp_path)
     async with open_site(settings, tmp_path) as site:
         await site.start_worker()
-        running = await site.reach(await site.create("hang"), task_pb2.RUNNING)
+        running = await site.reach(await site.create("hang"), task_pb2.TASK_STATE_RUNNING)
         server.stop()
         meanwhile = await site.create("ok", seed=7)
         found = await site.until(meanwhile, lambda task: "bus" in task.status.pending_reason)
-        assert found.status.state == task_pb2.PENDING
+        assert found.status.state == task_pb2.TASK_STATE_PENDING
         site.jobs.release.set()
         server = NatsServer(tmp_path / "nats", port, durable=False)
         server.start()
         assert server.port == port
-        done = await site.reach(running, task_pb2.SUCCEEDED, timeout=30)
+        done = await site.reach(running, task_pb2.TASK_STATE_SUCCEEDED, timeout=30)
         assert len(done.attempts) == 1
-        await site.reach(meanwhile, task_pb2.SUCCEEDED, timeout=30)
+        await site.reach(meanwhile, task_pb2.TASK_STATE_SUCCEEDED, timeout=30)
         assert site.jobs.runs == ["hang", "ok"]
     server.stop()
 
@@ -203,7 +208,7 @@ async def test_two_replicas_share_the_work(task_settings: Settings, tmp_path: Pa
         await first.start_worker(concurrency=32)
         tasks = [await site.create("ok", seed=number) for number in range(30) for site in (first, second)]
         for task in tasks:
-            await first.reach(task, task_pb2.SUCCEEDED)
+            await first.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
         effects = first.kind.completed + second.kind.completed
         assert len(set(effects)) == 30  # two equal tasks each: the work is done once
         assert await outbox(first) == 0
@@ -215,7 +220,7 @@ async def test_what_a_dead_process_left_in_the_outbox_is_sent(task_settings: Set
         assert await outbox(dead) == 1
     async with open_site(task_settings, tmp_path) as site:
         await site.start_worker()
-        await site.reach(task, task_pb2.SUCCEEDED)
+        await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
 
 
 async def outbox(site: Site) -> int:
@@ -246,7 +251,7 @@ async def test_a_claim_that_waits_is_written_with_what_follows_it(task_settings:
         await claims.hear(Msg(site.bus.nc, subject=subject, data=claim.SerializeToString()))
         await publish(site, event(task, 1, succeeded=success()))
         projecting = asyncio.create_task(Projector(ledger, site.bus, claims, Pace()).run())
-        done = await site.reach(task, task_pb2.SUCCEEDED)
+        done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
         await end([projecting])
         assert done.status.revision == task.status.revision + 1
         assert (done.attempts[0].device, done.attempts[0].start_time) == ("d", claim.time)
@@ -270,10 +275,10 @@ async def test_a_completion_that_ends_while_its_row_is_written_counts(
 
     task = await site.create("ok")
     await publish(site, event(task, 1, started=event_pb2.TaskStarted(device="d")))
-    await site.reach(task, task_pb2.RUNNING)
+    await site.reach(task, task_pb2.TASK_STATE_RUNNING)
     monkeypatch.setattr(kind, "complete", late)
     monkeypatch.setattr(ledger, "commit", slow)
     await publish(site, event(task, 1, succeeded=success()))
-    done = await site.reach(task, task_pb2.SUCCEEDED)
-    assert [attempt.outcome for attempt in done.attempts] == [task_pb2.ATTEMPT_SUCCEEDED]
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+    assert [attempt.outcome for attempt in done.attempts] == [task_pb2.ATTEMPT_OUTCOME_SUCCEEDED]
     assert kind.completed == [task.name]

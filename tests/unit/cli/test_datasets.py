@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from lathe.registry.v1.dataset_service_pb2 import READY, Dataset, ImportReport
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset, ImportReport
 
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import Suite
@@ -19,7 +19,7 @@ def dataset(suite: Suite) -> Dataset:
     report = ImportReport(
         items=3, boxes=4, dropped_annotations=70, turned_images=2, warnings=warnings, more_warnings=10
     )
-    found = Dataset(name="datasets/pets", display_name="Pets", state=READY, report=report)
+    found = Dataset(name="datasets/pets", display_name="Pets", state=DATASET_STATE_READY, report=report)
     suite.answers["GetDataset"] = found
     return found
 
@@ -47,5 +47,5 @@ def test_every_warning_is_shown_page_by_page(lathe: Lathe, dataset: Dataset) -> 
 
 
 def test_a_dataset_without_warnings_says_so(lathe: Lathe, suite: Suite) -> None:
-    suite.answers["GetDataset"] = Dataset(name="datasets/pets", state=READY)
+    suite.answers["GetDataset"] = Dataset(name="datasets/pets", state=DATASET_STATE_READY)
     assert "No warnings." in lathe("datasets", "warnings", "pets").err

@@ -15,7 +15,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
 )
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
-from lathe.type.v1.precision_pb2 import INT8
+from lathe.type.v1.precision_pb2 import PRECISION_INT8
 
 from services.cli.packing import pack
 from services.cli.transfers import digest_of
@@ -34,11 +34,11 @@ def task(state: task_pb2.TaskState.ValueType) -> EvaluationTask:
 def created(suite: Suite) -> Suite:
     """Tasks succeed, with a report."""
     suite.blobs[DIGEST.sha256] = PAGE
-    done = task(task_pb2.SUCCEEDED)
+    done = task(task_pb2.TASK_STATE_SUCCEEDED)
     done.result.CopyFrom(
         EvaluationResult(metrics=[Metric(name="top1", value=0.5)], main_metric="top1", html_report=DIGEST)
     )
-    suite.answers |= {"CreateEvaluationTask": task(task_pb2.PENDING), "WatchEvaluationTask": [done]}
+    suite.answers |= {"CreateEvaluationTask": task(task_pb2.TASK_STATE_PENDING), "WatchEvaluationTask": [done]}
     return suite
 
 
@@ -70,7 +70,7 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
         ["scene"],
         ["animal"],
     )
-    assert (said.precision, said.method, said.args["score_threshold"].sf) == (INT8, "yolo", 0.3)
+    assert (said.precision, said.method, said.args["score_threshold"].sf) == (PRECISION_INT8, "yolo", 0.3)
     assert said.preprocessing[0].resize.width == 9
 
 
@@ -116,13 +116,15 @@ def test_the_report_of_a_success_is_written(created: Suite, lathe: Lathe, tmp_pa
         assert "0.5000" in ended.out
 
 
-@pytest.mark.parametrize(("state", "code"), [(task_pb2.FAILED, 5), (task_pb2.CANCELLED, 6)])
+@pytest.mark.parametrize(("state", "code"), [(task_pb2.TASK_STATE_FAILED, 5), (task_pb2.TASK_STATE_CANCELLED, 6)])
 def test_an_unsuccessful_task_writes_no_report(
     created: Suite, lathe: Lathe, tmp_path: Path, state: task_pb2.TaskState.ValueType, code: int
 ) -> None:
     ended_task = task(state)
-    if state == task_pb2.FAILED:
-        ended_task.status.failure.CopyFrom(failure_pb2.Failure(reason=failure_pb2.OUTPUT_MISMATCH, message="Not so."))
+    if state == task_pb2.TASK_STATE_FAILED:
+        ended_task.status.failure.CopyFrom(
+            failure_pb2.Failure(reason=failure_pb2.FAILURE_REASON_OUTPUT_MISMATCH, message="Not so.")
+        )
     created.answers["WatchEvaluationTask"] = [ended_task]
     ended = lathe("evaluate", "digits/2", "-d", "a", "--report", str(tmp_path / "report.html"))
     assert ended.code == code

@@ -10,7 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
-from lathe.type.v1.precision_pb2 import FP32, INT8
+from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
 
 from services.cli import groups, repeating, watching
 from tests.unit.cli.conftest import Lathe
@@ -41,11 +41,11 @@ def created(suite: Suite) -> Suite:
         pb.Candidate(form="onnxruntime FP32", note="eliminated after 2 rounds"),
         pb.Candidate(
             form="inductor FP32",
-            failure=failure_pb2.Failure(reason=failure_pb2.TOOLCHAIN_CRASHED, message="g++ is missing"),
+            failure=failure_pb2.Failure(reason=failure_pb2.FAILURE_REASON_TOOLCHAIN_CRASHED, message="g++ is missing"),
         ),
     ]
     figures = pb.OptimizationFigures(baseline_time=2.0, optimized_time=1.0, speedup=2.0)
-    done = task(task_pb2.SUCCEEDED)
+    done = task(task_pb2.TASK_STATE_SUCCEEDED)
     done.result.CopyFrom(
         pb.OptimizationResult(candidates=candidates, optimization_result=figures, html_report=digest, warnings=["hot"])
     )
@@ -54,7 +54,7 @@ def created(suite: Suite) -> Suite:
     saved.result.model_version = "models/digits/versions/9"
     saved.result.saved_location = "optimized/m-digits/mv-1"
     suite.answers |= {
-        "CreateOptimizationTask": task(task_pb2.PENDING),
+        "CreateOptimizationTask": task(task_pb2.TASK_STATE_PENDING),
         "WatchOptimizationTask": [done],
         "GetOptimizationTask": done,
         "SaveModel": saved,
@@ -70,7 +70,7 @@ def spec(suite: Suite) -> pb.OptimizationSpec:
 def test_omitted_options_are_left_to_the_service(created: Suite, lathe: Lathe) -> None:
     assert lathe("optimize", "digits/1", "--no-wait").code == 0
     said = spec(created)
-    assert (said.device, said.precision_goal, said.objective) == ("cpu-x86-64", FP32, pb.LATENCY)
+    assert (said.device, said.precision_goal, said.objective) == ("cpu-x86-64", PRECISION_FP32, pb.OBJECTIVE_LATENCY)
     set_fields = {field.name for field, _ in said.ListFields()}
     assert set_fields == {"model_version", "device", "precision_goal", "objective"}
 
@@ -89,7 +89,11 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     assert lathe("optimize", "digits/1", *words, "--no-wait").code == 0
     request = created.asked["CreateOptimizationTask"][0]
     said = request.task.spec
-    assert (said.precision_goal, said.objective, said.search_budget_seconds) == (INT8, pb.THROUGHPUT, 30)
+    assert (said.precision_goal, said.objective, said.search_budget_seconds) == (
+        PRECISION_INT8,
+        pb.OBJECTIVE_THROUGHPUT,
+        30,
+    )
     assert (said.dataset, said.metric, said.max_degradation) == ("datasets/seen", "top1", 0.5)
     assert said.calibration_samples == said.test_data == Digest(sha256=hashlib.sha256(b"npz").hexdigest(), size_bytes=3)
     assert said.tensor_information == "input_0:float(1*3)\n"
@@ -161,13 +165,15 @@ def test_conflicting_options_are_rejected(created: Suite, lathe: Lathe, words: t
 def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "POLL_SECONDS", 0.0)
     first, second = (pb.GroupMember(model_version=each, task=f"optimizationTasks/{each[7]}") for each in VERSIONS)
-    first.state, second.state = task_pb2.RUNNING, task_pb2.PENDING
-    suite.answers["CreateOptimizationTaskGroup"] = group(pb.IN_PROGRESS, first, second)
+    first.state, second.state = task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_PENDING
+    suite.answers["CreateOptimizationTaskGroup"] = group(pb.GROUP_STATE_IN_PROGRESS, first, second)
     ended = [
-        pb.GroupMember(model_version=VERSIONS[0], task=first.task, state=task_pb2.SUCCEEDED, speedup=3.0),
-        pb.GroupMember(model_version=VERSIONS[1], task=second.task, state=task_pb2.FAILED, error="it is no model"),
+        pb.GroupMember(model_version=VERSIONS[0], task=first.task, state=task_pb2.TASK_STATE_SUCCEEDED, speedup=3.0),
+        pb.GroupMember(
+            model_version=VERSIONS[1], task=second.task, state=task_pb2.TASK_STATE_FAILED, error="it is no model"
+        ),
     ]
-    suite.answers["GetOptimizationTaskGroup"] = group(pb.PARTLY_SUCCEEDED, *ended)
+    suite.answers["GetOptimizationTaskGroup"] = group(pb.GROUP_STATE_PARTLY_SUCCEEDED, *ended)
     told = lathe("optimize", "digits/1", "net/2", "--name", "nightly", "--label", "team=x")
     assert told.code == 5
     assert "nightly: partly succeeded" in told.out
@@ -176,10 +182,10 @@ def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: p
     request = suite.asked["CreateOptimizationTaskGroup"][0]
     assert list(request.group.model_versions) == VERSIONS
     assert (request.group.spec.model_version, request.group.display_name) == ("", "nightly")
-    suite.answers["GetOptimizationTaskGroup"] = group(pb.ALL_SUCCEEDED, ended[0])
+    suite.answers["GetOptimizationTaskGroup"] = group(pb.GROUP_STATE_ALL_SUCCEEDED, ended[0])
     assert lathe("groups", "watch", "nightly").code == 0
     assert lathe("optimize", "digits/1", "net/2", "--no-wait").code == 0
-    slow = task(task_pb2.SUCCEEDED)
+    slow = task(task_pb2.TASK_STATE_SUCCEEDED)
     slow.result.no_gain = True
     suite.answers["GetOptimizationTask"] = slow
     missing = lathe("optimize", "digits/1", "net/2", "--require-gain")
@@ -194,7 +200,9 @@ def test_a_call_is_repeated_if_its_server_goes_away(
         ("CreateOptimizationTask", ("digits/1",)),
         ("CreateOptimizationTaskGroup", ("digits/1", "net/2")),
     ):
-        answers = iter([RefusedError(grpc.StatusCode.UNAVAILABLE), created.answers.get(method, group(pb.IN_PROGRESS))])
+        answers = iter(
+            [RefusedError(grpc.StatusCode.UNAVAILABLE), created.answers.get(method, group(pb.GROUP_STATE_IN_PROGRESS))]
+        )
         created.answers[method] = lambda _, answers=answers: next(answers)
         assert lathe("optimize", *words, "--no-wait").code == 0
         first, second = created.asked[method]
@@ -212,14 +220,14 @@ def test_interrupting_the_wait_tells_how_to_resume_it(
 
     monkeypatch.setattr(watching, "follow", interrupted)
     monkeypatch.setattr(groups, "wait_for_group", interrupted)
-    created.answers["CreateOptimizationTaskGroup"] = group(pb.IN_PROGRESS)
+    created.answers["CreateOptimizationTaskGroup"] = group(pb.GROUP_STATE_IN_PROGRESS)
     assert f"lathe tasks watch {NAME}" in lathe("optimize", "digits/1").err
     assert "lathe groups watch optimizationTaskGroups/nightly" in lathe("optimize", "digits/1", "net/2").err
 
 
 def test_groups_are_listed_shown_and_deleted(suite: Suite, lathe: Lathe) -> None:
     member = pb.GroupMember(model_version=VERSIONS[0], error="There is no such version.")
-    one = group(pb.NONE_SUCCEEDED, member)
+    one = group(pb.GROUP_STATE_NONE_SUCCEEDED, member)
     suite.answers |= {
         "ListOptimizationTaskGroups": pb.ListOptimizationTaskGroupsResponse(groups=[one]),
         "GetOptimizationTaskGroup": one,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from lathe.quantizer.v1.quantization_service_pb2 import (
-    DYNAMIC,
-    MINMAX,
-    PER_TENSOR,
+    CALIBRATION_METHOD_MINMAX,
+    GRANULARITY_PER_TENSOR,
+    QUANTIZATION_SCHEME_DYNAMIC,
     CreateQuantizationTaskRequest,
     QuantizationResult,
     QuantizationSpec,
@@ -16,7 +16,7 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
 )
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
-from lathe.type.v1.precision_pb2 import BF16, FP16, INT4, INT8
+from lathe.type.v1.precision_pb2 import PRECISION_BF16, PRECISION_FP16, PRECISION_INT4, PRECISION_INT8
 
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import Suite
@@ -34,9 +34,9 @@ def created(suite: Suite) -> Suite:
     """Tasks succeed, with a report."""
     digest = Digest(sha256=hashlib.sha256(PAGE).hexdigest(), size_bytes=len(PAGE))
     suite.blobs[digest.sha256] = PAGE
-    done = task(task_pb2.SUCCEEDED)
+    done = task(task_pb2.TASK_STATE_SUCCEEDED)
     done.result.CopyFrom(QuantizationResult(model_version="models/digits/versions/9", html_report=digest))
-    suite.answers |= {"CreateQuantizationTask": task(task_pb2.PENDING), "WatchQuantizationTask": [done]}
+    suite.answers |= {"CreateQuantizationTask": task(task_pb2.TASK_STATE_PENDING), "WatchQuantizationTask": [done]}
     return suite
 
 
@@ -57,13 +57,15 @@ def test_a_gain_that_is_required_has_an_exit_code(created: Suite, lathe: Lathe) 
 def test_omitted_options_are_left_to_the_service(created: Suite, lathe: Lathe) -> None:
     assert lathe("quantize", "digits/2", "-d", "digits", "--no-wait").code == 0
     said = spec(created)
-    assert (said.model_version, said.precision) == ("models/digits/versions/2", INT8)
+    assert (said.model_version, said.precision) == ("models/digits/versions/2", PRECISION_INT8)
     assert said.calibration_data.dataset == "datasets/digits"
     set_fields = {field.name for field, _ in said.ListFields()}
     assert set_fields == {"model_version", "precision", "calibration_data"}
 
 
-@pytest.mark.parametrize(("word", "precision"), [("fp16", FP16), ("BF16", BF16), ("INT4", INT4)])
+@pytest.mark.parametrize(
+    ("word", "precision"), [("fp16", PRECISION_FP16), ("BF16", PRECISION_BF16), ("INT4", PRECISION_INT4)]
+)
 def test_a_precision_has_a_default_scheme(created: Suite, lathe: Lathe, word: str, precision: int) -> None:
     assert lathe("quantize", "digits/2", "--precision", word, "--no-wait").code == 0
     assert (spec(created).precision, spec(created).scheme) == (precision, 0)
@@ -87,7 +89,11 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     assert data.artifact == Digest(sha256=hashlib.sha256(b"zip").hexdigest(), size_bytes=3)
     assert (data.samples, data.batch_size) == (64, 8)
     assert [step.WhichOneof("step") for step in data.preprocessing] == ["resize", "cvt_rgb"]
-    assert (said.calibration_method, said.scheme, said.granularity) == (MINMAX, DYNAMIC, PER_TENSOR)
+    assert (said.calibration_method, said.scheme, said.granularity) == (
+        CALIBRATION_METHOD_MINMAX,
+        QUANTIZATION_SCHEME_DYNAMIC,
+        GRANULARITY_PER_TENSOR,
+    )
     assert (said.runtime, said.device, said.asymmetric, list(said.excluded_nodes)) == (
         "openvino",
         "cpu-x86-64",
@@ -138,8 +144,10 @@ def test_the_report_of_a_success_is_written(created: Suite, lathe: Lathe, tmp_pa
 
 
 def test_a_failure_writes_no_report(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
-    failure = failure_pb2.Failure(reason=failure_pb2.INVALID_DATA, message="It is no image.", suggested_fix="Send one.")
-    created.answers["WatchQuantizationTask"] = [task(task_pb2.FAILED, failure=failure)]
+    failure = failure_pb2.Failure(
+        reason=failure_pb2.FAILURE_REASON_INVALID_DATA, message="It is no image.", suggested_fix="Send one."
+    )
+    created.answers["WatchQuantizationTask"] = [task(task_pb2.TASK_STATE_FAILED, failure=failure)]
     ended = lathe("quantize", "digits/2", "-d", "a", "--report", str(tmp_path / "report.html"))
     assert ended.code == 5
     assert "INVALID_DATA: It is no image." in ended.err

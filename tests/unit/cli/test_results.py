@@ -3,16 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import ParseDict
 from lathe.converter.v1.conversion_service_pb2 import ConversionTask
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, EvaluationTask
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationTask
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationTask
-from lathe.type.v1.task_pb2 import FAILED, SUCCEEDED
+from lathe.type.v1.task_pb2 import TASK_STATE_FAILED, TASK_STATE_SUCCEEDED
 
 from services.cli.exit_codes import ExitCode
 from services.cli.results import show_comparison, show_result
 from services.cli.watching import exit_code_of
+from services.platform.words import from_values
 
 Printed = pytest.CaptureFixture[str]
 
@@ -56,7 +56,7 @@ def converted(waiver: str = "", **origin: str) -> ConversionTask:
             ],
         },
     }
-    return ParseDict(values, ConversionTask())
+    return from_values(values, ConversionTask())
 
 
 def test_a_conversion_shows_parity_and_latency_of_every_component(capsys: Printed) -> None:
@@ -78,12 +78,12 @@ def test_a_verdict_that_was_not_accepted_has_an_exit_code() -> None:
     ended: list[Any] = [converted(), converted(waiver="ticket 1"), quantized(), quantized(parity={"verdict": "WARN"})]
     codes = [ExitCode.PARITY_WARN, ExitCode.OK, ExitCode.OK, ExitCode.PARITY_WARN]
     forms = [{"form": "a", "recommended": True, "parity": {"verdict": "WARN"}}, {"form": "b"}]
-    ended.append(ParseDict({"name": "optimizationTasks/o", "result": {"candidates": forms}}, OptimizationTask()))
+    ended.append(from_values({"name": "optimizationTasks/o", "result": {"candidates": forms}}, OptimizationTask()))
     ended.append(evaluated())
     for task, code in zip(ended, [*codes, ExitCode.PARITY_WARN, ExitCode.OK], strict=True):
-        task.status.state = SUCCEEDED
+        task.status.state = TASK_STATE_SUCCEEDED
         assert exit_code_of(task) is code
-    ended[0].status.state = FAILED
+    ended[0].status.state = TASK_STATE_FAILED
     assert exit_code_of(ended[0]) is ExitCode.TASK_FAILED
 
 
@@ -113,7 +113,7 @@ def quantized(**more: Any) -> QuantizationTask:
         "coverage": {"products": 4, "quantized_products": 3, "weights": 100, "quantized_weights": 80},
     }
     values = {"name": "quantizationTasks/q1", "result": {**result, **more}}
-    return ParseDict(values, QuantizationTask())
+    return from_values(values, QuantizationTask())
 
 
 def test_a_quantization_shows_its_candidates_and_their_accuracy(capsys: Printed) -> None:
@@ -174,7 +174,7 @@ def evaluated(**result: Any) -> EvaluationTask:
         "hardware": "a processor",
         "main_metric": "top1",
     }
-    return ParseDict({"name": "evaluationTasks/e1", "result": {**base, **result}}, EvaluationTask())
+    return from_values({"name": "evaluationTasks/e1", "result": {**base, **result}}, EvaluationTask())
 
 
 def test_an_evaluation_shows_its_figures_the_main_one_by_slice_and_its_times(capsys: Printed) -> None:
@@ -216,7 +216,7 @@ def test_an_evaluation_of_data_without_annotations_says_so(capsys: Printed) -> N
 def compared(deltas: list[dict[str, Any]], **more: Any) -> EvaluationComparison:
     whole = [{"task": "evaluationTasks/e2", "delta": each} for each in deltas]
     values = {"name": "evaluationComparisons/x", "deltas": whole, "samples": 360, "agreement": 0.9861, **more}
-    return ParseDict(values, EvaluationComparison())
+    return from_values(values, EvaluationComparison())
 
 
 def test_a_comparison_shows_significant_differences_first(capsys: Printed) -> None:

@@ -31,7 +31,7 @@ from tests.unit.cli.suite import RefusedError, Suite
 VERBS = ("Create", "Get", "List", "Update", "Cancel", "Retry", "Resubmit", "Delete", "BatchDelete", "Watch", "Logs")
 
 
-def made(kind: Any, name: str, state: Any = task_pb2.SUCCEEDED, seconds: int = 0, **fields: Any) -> Any:
+def made(kind: Any, name: str, state: Any = task_pb2.TASK_STATE_SUCCEEDED, seconds: int = 0, **fields: Any) -> Any:
     task = kind(name=name, status=task_pb2.TaskStatus(state=state), **fields)
     task.create_time.seconds = 1_700_000_000 + seconds
     return task
@@ -91,9 +91,11 @@ def test_tasks_of_every_kind_are_listed_the_newest_first(three: Suite, lathe: La
 
 
 def test_a_table_of_tasks_has_few_words_for_a_failure(three: Suite, lathe: Lathe) -> None:
-    failed = quantization(state=task_pb2.FAILED)
+    failed = quantization(state=task_pb2.TASK_STATE_FAILED)
     failed.status.failure.CopyFrom(
-        failure_pb2.Failure(reason=failure_pb2.OUTPUT_MISMATCH, message="first " + "word " * 200 + "last")
+        failure_pb2.Failure(
+            reason=failure_pb2.FAILURE_REASON_OUTPUT_MISMATCH, message="first " + "word " * 200 + "last"
+        )
     )
     three.answers["ListQuantizationTasks"] = ListQuantizationTasksResponse(tasks=[failed])
     table = lathe("tasks", "list", "--kind", "quantization").out
@@ -118,7 +120,11 @@ def test_filters_go_to_the_services(three: Suite, lathe: Lathe) -> None:
     assert set(three.asked) == {"ListQuantizationTasks"}
     asked = three.asked["ListQuantizationTasks"][0]
     assert (asked.search, asked.mine_only, dict(asked.labels)) == ("dig", True, {"a": "b"})
-    assert (list(asked.states), asked.device, asked.uses) == ([task_pb2.FAILED], "cpu-x86-64", "datasets/digits")
+    assert (list(asked.states), asked.device, asked.uses) == (
+        [task_pb2.TASK_STATE_FAILED],
+        "cpu-x86-64",
+        "datasets/digits",
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,11 +159,11 @@ def test_a_task_that_ended_is_shown_with_its_result_or_failure(three: Suite, lat
     done = quantization(result=QuantizationResult(model_version="models/digits/versions/4"))
     three.answers["GetQuantizationTask"] = done
     assert "quantizationTasks/q1 made digits/4" in lathe("tasks", "get", "quantizationTasks/q1").err
-    failed = quantization(state=task_pb2.FAILED)
+    failed = quantization(state=task_pb2.TASK_STATE_FAILED)
     failed.status.failure.CopyFrom(
         failure_pb2.Failure(
-            stage=failure_pb2.EXECUTING,
-            reason=failure_pb2.INVALID_DATA,
+            stage=failure_pb2.TASK_STAGE_EXECUTING,
+            reason=failure_pb2.FAILURE_REASON_INVALID_DATA,
             message="It is empty.",
             node="conv1",
             operator="Conv",
@@ -179,22 +185,28 @@ def test_a_task_that_ended_is_shown_with_its_result_or_failure(three: Suite, lat
     assert "what to do" not in ended.err
 
 
-@pytest.mark.parametrize(("state", "code"), [(task_pb2.SUCCEEDED, 0), (task_pb2.FAILED, 5), (task_pb2.CANCELLED, 6)])
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [(task_pb2.TASK_STATE_SUCCEEDED, 0), (task_pb2.TASK_STATE_FAILED, 5), (task_pb2.TASK_STATE_CANCELLED, 6)],
+)
 @pytest.mark.parametrize("output", ["table", "json"])
 def test_watching_ends_with_the_task(three: Suite, lathe: Lathe, state: Any, code: int, output: str) -> None:
-    three.answers["WatchQuantizationTask"] = [quantization(state=task_pb2.RUNNING), quantization(state=state)]
+    three.answers["WatchQuantizationTask"] = [
+        quantization(state=task_pb2.TASK_STATE_RUNNING),
+        quantization(state=state),
+    ]
     ended = lathe("tasks", "watch", "quantizationTasks/q1", "-o", output)
     assert ended.code == code
     if output == "json":
         states = [json.loads(line)["status"]["state"] for line in ended.out.splitlines()]
-        assert states == ["RUNNING", task_pb2.TaskState.Name(state)]
-    if state == task_pb2.CANCELLED and output == "table":
+        assert states == ["TASK_STATE_RUNNING", task_pb2.TaskState.Name(state)]
+    if state == task_pb2.TASK_STATE_CANCELLED and output == "table":
         assert "quantizationTasks/q1 is CANCELLED" in ended.err
 
 
 def test_a_broken_watch_is_resumed(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeating, "RECONNECT_PAUSES", (0.01,))
-    running, done = quantization(state=task_pb2.RUNNING), quantization()
+    running, done = quantization(state=task_pb2.TASK_STATE_RUNNING), quantization()
     running.status.revision, done.status.revision = 7, 8
     away = RefusedError(grpc.StatusCode.UNAVAILABLE, "Restarting.")
     streams = iter([[running, away], [done]])
@@ -223,8 +235,8 @@ def test_logs_are_printed_as_they_arrive(three: Suite, lathe: Lathe) -> None:
 
 
 def test_cancel_and_retry_show_the_resulting_task(three: Suite, lathe: Lathe) -> None:
-    three.answers["CancelQuantizationTask"] = quantization(state=task_pb2.CANCELLING)
-    three.answers["RetryQuantizationTask"] = quantization("q2", state=task_pb2.PENDING)
+    three.answers["CancelQuantizationTask"] = quantization(state=task_pb2.TASK_STATE_CANCELLING)
+    three.answers["RetryQuantizationTask"] = quantization("q2", state=task_pb2.TASK_STATE_PENDING)
     assert "CANCELLING" in lathe("tasks", "cancel", "q1").out
     assert "q2" in lathe("tasks", "retry", "q1", "--skip-cache").out
     assert three.asked["RetryQuantizationTask"][0].skip_cache

@@ -65,12 +65,13 @@ class Report:
 
 def _describe(workdir: Path, kind: str, *files: str) -> dict[str, Any]:
     """Describe, and hold the answer to the API's message."""
-    from google.protobuf.json_format import ParseDict
     from lathe.registry.v1.model_service_pb2 import ModelDescription
+
+    from services.platform.words import from_values
 
     report = Report()
     described = describe({"format": kind, "files": list(files)}, workdir, report)
-    ParseDict(described, ModelDescription())
+    from_values(described, ModelDescription())
     assert report.lines[-1] == (1.0, "described")
     assert described["size_bytes"] == sum((workdir / file).stat().st_size for file in files)
     return described

@@ -17,6 +17,7 @@ from engines.formats.detection import check_format, detect
 from engines.formats.files import read_json
 from engines.formats.reading import check_sources
 from engines.spec.request import ConversionRequest
+from services.platform.words import words
 
 _GRAPH = b"\x0a\x12\x0a\x01x\x12\x0bPlaceholder" + b"\x00" * 20
 _SAVED = b"\x08\x01\x12\x10\x0a\x0e" + b"\x00" * 20
@@ -131,11 +132,11 @@ def test_what_is_nearly_a_model_is_told_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure) as caught:
         detect(tmp_path)
     assert caught.value.suggested_fix == "There is a model in '1': upload that folder."
-    for name, words in (("config.json", "holds no JSON object"), ("adapter_config.json", "merge_and_unload()")):
+    for name, advice in (("config.json", "holds no JSON object"), ("adapter_config.json", "merge_and_unload()")):
         (tmp_path / name).write_text("[]")
         with pytest.raises(EngineFailure) as caught:
             detect(tmp_path)
-        assert words in caught.value.suggested_fix
+        assert advice in caught.value.suggested_fix
 
 
 def _request(source_format: str = "PTH", source_file: str = "", **values: object) -> ConversionRequest:
@@ -166,4 +167,4 @@ def test_a_component_without_a_source_is_refused(request_: ConversionRequest, wo
 def test_each_format_states_what_users_read() -> None:
     assert all(entry.words and entry.advice.endswith(".") for entry in FORMATS.values())
     assert {name for name, entry in FORMATS.items() if entry.template_note} == set(CONVERTIBLE)
-    assert set(FORMATS) <= set(ModelFormat.keys())
+    assert set(FORMATS) <= set(words(ModelFormat))

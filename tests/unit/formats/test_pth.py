@@ -43,11 +43,12 @@ def test_description_of_a_state_dict(tmp_path: Path, legacy: bool) -> None:
 
 
 def test_description_is_what_the_api_takes(tmp_path: Path) -> None:
-    from google.protobuf.json_format import ParseDict
     from lathe.registry.v1.model_service_pb2 import GraphDescription
 
+    from services.platform.words import from_values
+
     for graph in describe_pth(_save(tmp_path / "a.pth", {"net": _weights(), "epoch": 1}), "a.pth"):
-        message = ParseDict(graph, GraphDescription())
+        message = from_values(graph, GraphDescription())
         assert list(message.checkpoint_keys) == ["net", "epoch"]
         assert message.metadata["state_dict_key"] == "net"
 

@@ -172,17 +172,18 @@ def test_a_report_carries_the_worst_verdict_in_protobuf_json() -> None:
 
 
 def test_the_report_is_the_json_of_its_proto_message() -> None:
-    from google.protobuf.json_format import ParseDict
     from lathe.type.v1.measurement_pb2 import ParityMeasure, ParityReport
+
+    from services.platform.words import from_values, word
 
     parity = Parity(("a",), classifier=True)
     parity.add({"a": np.eye(2)}, {"a": np.where(np.eye(2), np.inf, 0)})
-    message = ParseDict(
+    message = from_values(
         parity.report(TOLERANCES["INT8"], Samples((), "user provided", 0, (2,), 2)).to_dict(), ParityReport()
     )
     assert message.outputs[0].max_abs_error == math.inf
     assert message.sample_source == "user provided"
-    assert ParityMeasure.Name(message.measure) == "COSINE"
+    assert word(ParityMeasure, message.measure) == "COSINE"
 
 
 def test_texts_are_equal_or_fail() -> None:

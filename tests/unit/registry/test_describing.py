@@ -2,12 +2,13 @@
 
 import grpc
 import pytest
-from lathe.registry.v1.model_service_pb2 import ONNX, GraphDescription, ModelDescription, ModelFormat
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, GraphDescription, ModelDescription, ModelFormat
 from lathe.type.v1.tensor_pb2 import TensorSpec
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats import FORMATS
 from services.platform.errors import LatheError
+from services.platform.words import number, words
 from services.registry import descriptions
 
 
@@ -46,17 +47,19 @@ def test_what_no_message_can_say_is_the_fault_of_the_files(graph: dict[str, obje
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL")
 
 
-@pytest.mark.parametrize("name", ModelFormat.keys())
+@pytest.mark.parametrize("name", words(ModelFormat))
 def test_every_format_is_read_or_refused(name: str) -> None:
     if name in FORMATS:
-        descriptions.require_described(ModelFormat.Value(name))
+        descriptions.require_described(number(ModelFormat, name))
     else:
         with pytest.raises(LatheError, match="These can: PTH"):
-            descriptions.require_described(ModelFormat.Value(name))
+            descriptions.require_described(number(ModelFormat, name))
 
 
 def test_a_description_is_completed_with_its_json() -> None:
-    description = ModelDescription(format=ONNX, graphs=[GraphDescription(path="a.onnx", parameter_count=3)])
+    description = ModelDescription(
+        format=MODEL_FORMAT_ONNX, graphs=[GraphDescription(path="a.onnx", parameter_count=3)]
+    )
     done = descriptions.complete(description, "models/a/versions/1")
     assert done.model_version == "models/a/versions/1"
     assert '"parameter_count":' in done.json

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from lathe.registry.v1.model_service_pb2 import (
-    ONNX,
-    PACKAGE,
+    MODEL_FORMAT_ONNX,
+    MODEL_FORMAT_PACKAGE,
     GraphDescription,
     ModelDescription,
     ModelVersion,
@@ -12,13 +12,13 @@ from lathe.registry.v1.model_service_pb2 import (
     PackageInfo,
 )
 from lathe.type.v1.digest_pb2 import Digest, File
-from lathe.type.v1.precision_pb2 import BF16
+from lathe.type.v1.precision_pb2 import PRECISION_BF16
 from lathe.type.v1.tensor_pb2 import ShapeProfile, TensorSignature, TensorSpec
 
 from services.registry import diff
 
 VERSION = ModelVersion(
-    format=ONNX, files=[File(path="a.onnx", digest=Digest(sha256="0" * 64, size_bytes=7))], size_bytes=7
+    format=MODEL_FORMAT_ONNX, files=[File(path="a.onnx", digest=Digest(sha256="0" * 64, size_bytes=7))], size_bytes=7
 )
 GRAPH = GraphDescription(
     path="a.onnx",
@@ -64,7 +64,9 @@ def test_every_kind_of_difference_is_named_by_its_path() -> None:
 
 
 def test_packages_differ_by_what_they_run_on() -> None:
-    package = ModelVersion(format=PACKAGE, package=PackageInfo(runtime="openvino", precision=BF16))
+    package = ModelVersion(
+        format=MODEL_FORMAT_PACKAGE, package=PackageInfo(runtime="openvino", precision=PRECISION_BF16)
+    )
     facts = diff.facts(package, ModelDescription())
     assert facts["package.runtime"] == "openvino"
     assert facts["package.precision"] == "BF16"

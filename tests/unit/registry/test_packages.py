@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from lathe.registry.v1.model_service_pb2 import ONNX, PACKAGE, ModelVersion, PackageInfo
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, MODEL_FORMAT_PACKAGE, ModelVersion, PackageInfo
 from lathe.type.v1.digest_pb2 import File
 from lathe.type.v1.measurement_pb2 import ParityReport
-from lathe.type.v1.precision_pb2 import BF16, FP32
+from lathe.type.v1.precision_pb2 import PRECISION_BF16, PRECISION_FP32
 
 from services.platform.errors import LatheError
 from services.registry.packages import complete_package, fill_from_manifest
@@ -20,7 +20,10 @@ def _version(**fields: str) -> ModelVersion:
     for name, value in fields.items():
         setattr(package, name, value)
     return ModelVersion(
-        format=PACKAGE, package=package, files=[File(path="manifest.json")], parity={"main": ParityReport()}
+        format=MODEL_FORMAT_PACKAGE,
+        package=package,
+        files=[File(path="manifest.json")],
+        parity={"main": ParityReport()},
     )
 
 
@@ -41,7 +44,7 @@ def test_a_tasks_package_keeps_its_parity() -> None:
 
 
 def test_what_is_no_package_has_no_parity() -> None:
-    version = ModelVersion(format=ONNX, parity={"main": ParityReport()})
+    version = ModelVersion(format=MODEL_FORMAT_ONNX, parity={"main": ParityReport()})
     complete_package(version)
     assert not version.parity
 
@@ -49,10 +52,10 @@ def test_what_is_no_package_has_no_parity() -> None:
 @pytest.mark.parametrize(
     ("version", "field"),
     [
-        (ModelVersion(format=PACKAGE), "model_version.package"),
-        (ModelVersion(format=ONNX, package=PackageInfo()), "model_version.package"),
+        (ModelVersion(format=MODEL_FORMAT_PACKAGE), "model_version.package"),
+        (ModelVersion(format=MODEL_FORMAT_ONNX, package=PackageInfo()), "model_version.package"),
         (
-            ModelVersion(format=PACKAGE, package=PackageInfo(), files=[File(path="a/manifest.json")]),
+            ModelVersion(format=MODEL_FORMAT_PACKAGE, package=PackageInfo(), files=[File(path="a/manifest.json")]),
             "model_version.files",
         ),
     ],
@@ -66,7 +69,7 @@ def test_what_is_wrong_is_named(version: ModelVersion, field: str) -> None:
 def test_the_manifest_fills_what_was_not_given() -> None:
     package = PackageInfo(device="cpu-x86-64")
     fill_from_manifest(package, MANIFEST)
-    assert (package.device, package.runtime, package.precision) == ("cpu-x86-64", "openvino", BF16)
+    assert (package.device, package.runtime, package.precision) == ("cpu-x86-64", "openvino", PRECISION_BF16)
 
 
 def test_a_package_is_listed_by_the_form_of_its_first_component() -> None:
@@ -74,11 +77,11 @@ def test_a_package_is_listed_by_the_form_of_its_first_component() -> None:
     parts = [{**component, "precision": "BF16", "runtime": {"name": "onnxruntime", "version": "1"}}, component]
     package = PackageInfo()
     fill_from_manifest(package, json.dumps({**COMPLETE, "components": parts}).encode())
-    assert (package.runtime, package.precision) == ("onnxruntime", BF16)
+    assert (package.runtime, package.precision) == ("onnxruntime", PRECISION_BF16)
 
 
 @pytest.mark.parametrize(
-    "package", [PackageInfo(device="cpu-arm64"), PackageInfo(runtime="x"), PackageInfo(precision=FP32)]
+    "package", [PackageInfo(device="cpu-arm64"), PackageInfo(runtime="x"), PackageInfo(precision=PRECISION_FP32)]
 )
 def test_the_manifest_is_not_contradicted(package: PackageInfo) -> None:
     with pytest.raises(LatheError, match=r"manifest\.json says"):

@@ -12,9 +12,17 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec, Evaluation
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules, Release
 from lathe.type.v1.digest_pb2 import Digest
-from lathe.type.v1.measurement_pb2 import COSINE, FAIL, PASS, WARN, ParityReport, Verdict
-from lathe.type.v1.task_pb2 import SUCCEEDED, TaskStatus
+from lathe.type.v1.measurement_pb2 import (
+    PARITY_MEASURE_COSINE,
+    VERDICT_FAIL,
+    VERDICT_PASS,
+    VERDICT_WARN,
+    ParityReport,
+    Verdict,
+)
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskStatus
 
+from services.platform.words import number
 from services.registry.releases.rules import Finding, findings, need_evaluation
 
 VERSION = "models/digits/versions/3"
@@ -24,13 +32,13 @@ FLOATS = st.floats(-1e6, 1e6)
 
 def evaluation(value: float = 0.5, *, part: str = "", dataset: str = "datasets/a") -> EvaluationTask:
     spec = EvaluationSpec(model_version=VERSION, dataset=dataset)
-    task = EvaluationTask(name=TASK, spec=spec, status=TaskStatus(state=SUCCEEDED))
+    task = EvaluationTask(name=TASK, spec=spec, status=TaskStatus(state=TASK_STATE_SUCCEEDED))
     task.result.metrics.add(name="top1", value=value, slice=part)
     return task
 
 
 def found(rules: PromotionRules, task: EvaluationTask | None, named: str = TASK) -> list[Finding]:
-    version = ModelVersion(name=VERSION, parity={"net": ParityReport(verdict=PASS)})
+    version = ModelVersion(name=VERSION, parity={"net": ParityReport(verdict=VERDICT_PASS)})
     return findings(rules, version, ["net"], Release(evaluation_task=named), task)
 
 
@@ -45,7 +53,7 @@ def test_a_channel_without_rules_lets_what_passed_through() -> None:
 
 
 def test_parity_is_asked_of_every_component() -> None:
-    parity = {"a": ParityReport(verdict=PASS), "b": ParityReport(verdict=WARN)}
+    parity = {"a": ParityReport(verdict=VERDICT_PASS), "b": ParityReport(verdict=VERDICT_WARN)}
     version = ModelVersion(name=VERSION, parity=parity)
     kept = findings(PromotionRules(require_parity=True), version, ["c", "b", "a"], Release(), None)
     assert [(each.subject, each.kept) for each in kept] == [("a", True), ("b", False), ("c", False)]
@@ -58,7 +66,7 @@ def test_parity_is_asked_of_every_component() -> None:
     [
         ({}, "WARN", "", "", False),
         ({}, "FAIL", "", "", False),
-        ({}, "VERDICT_UNSPECIFIED", "", "", False),
+        ({}, "UNSPECIFIED", "", "", False),
         ({}, "WARN", "", "ticket 1", True),
         ({}, "FAIL", "", "ticket 1", True),
         ({}, "FAIL", "accuracy is judged instead", "", True),
@@ -74,7 +82,7 @@ def test_parity_is_asked_of_every_component() -> None:
 def test_what_did_not_pass_is_accepted_by_name_or_by_the_channel(
     rules: dict[str, Any], verdict: str, made: str, promoted: str, kept: bool
 ) -> None:
-    report = ParityReport(verdict=Verdict.Value(verdict), waiver=made)
+    report = ParityReport(verdict=number(Verdict, verdict), waiver=made)
     version = ModelVersion(name=VERSION, parity={"net": report})
     release = Release(parity_waivers={"net": promoted} if promoted else {})
     (finding,) = findings(PromotionRules(**rules), version, ["net"], release, None)
@@ -85,8 +93,8 @@ def test_what_did_not_pass_is_accepted_by_name_or_by_the_channel(
 
 
 def test_a_refusal_tells_the_error_and_what_to_do() -> None:
-    report = ParityReport(verdict=FAIL, measure=COSINE)
-    report.outputs.add(output="y", verdict=FAIL, cosine=0.91)
+    report = ParityReport(verdict=VERDICT_FAIL, measure=PARITY_MEASURE_COSINE)
+    report.outputs.add(output="y", verdict=VERDICT_FAIL, cosine=0.91)
     version = ModelVersion(name=VERSION, parity={"net": report})
     (finding,) = findings(PromotionRules(), version, ["net"], Release(), None)
     assert "FAIL (cosine 0.9100 of output 'y'), and nobody accepted it" in finding.sentence

@@ -5,6 +5,7 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import builds_from, runtimes
 from engines.spec.devices import Catalog, load_catalog
+from services.platform.words import word, words
 
 DESIGNED = {
     "cpu-x86-64",
@@ -28,7 +29,7 @@ def test_names_fit_the_api() -> None:
         for name, runtime in device.runtimes.items():
             assert name == runtime.name
             assert len(name) <= 63
-            assert {*runtime.precisions, *runtime.quantized} <= set(Precision.keys())
+            assert {*runtime.precisions, *runtime.quantized} <= set(words(Precision))
             assert set(runtime.quantized) <= {"INT8", "INT4"}
             assert set(runtime.precisions) <= {"FP32", "FP16", "BF16"}
             assert runtime.toolchain
@@ -63,7 +64,7 @@ def test_no_builtin_template_has_a_quantized_precision() -> None:
 
     from services.template.builtin import built_in_templates
 
-    precisions = {Precision.Name(template.precision) for template in built_in_templates()}
+    precisions = {word(Precision, template.precision) for template in built_in_templates()}
     assert precisions == {"FP32", "FP16", "BF16"}
 
 

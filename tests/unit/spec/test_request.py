@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 from lathe.converter.v1.conversion_service_pb2 import ConversionWork
@@ -14,6 +14,7 @@ from engines.package.content import template_digest
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
 from engines.spec.tolerances import TOLERANCES
+from services.platform.words import from_values
 
 MINIMAL: dict[str, Any] = {
     "inputs": [{"path": "source/a.pth"}],
@@ -55,7 +56,7 @@ def test_defaults_are_filled_in() -> None:
 
 @given(seed=st.integers(0, 2**62), batch=st.integers(0, 1000), threshold=st.floats(0, 1, width=32))
 def test_a_protobuf_message_is_read_unchanged(seed: int, batch: int, threshold: float) -> None:
-    work = ParseDict(component(max_batch=batch), ConversionWork())
+    work = from_values(component(max_batch=batch), ConversionWork())
     work.seed = seed
     work.template.error_threshold = threshold
     work.template.args["boxes"].vi.values.extend([1, 2])

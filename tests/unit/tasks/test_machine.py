@@ -25,7 +25,7 @@ def started(attempt: int = 1, worker: str = "a") -> event_pb2.TaskEvent:
 
 
 def failed(*, retryable: bool, attempt: int = 1) -> event_pb2.TaskEvent:
-    failure = failure_pb2.Failure(reason=failure_pb2.TIMEOUT, message="Too slow.", retryable=retryable)
+    failure = failure_pb2.Failure(reason=failure_pb2.FAILURE_REASON_TIMEOUT, message="Too slow.", retryable=retryable)
     return event(attempt, failed=event_pb2.TaskFailed(failure=failure))
 
 
@@ -96,10 +96,10 @@ def test_terminal_absorbs_and_attempts_only_grow(task: TaskSnapshot, history: li
         assert after.status.state in OPEN | TERMINAL
         assert (Effect.SETTLE in effects) == (after.terminal and not task.terminal)
         assert after.terminal == after.status.HasField("end_time")
-        assert (after.status.state == task_pb2.FAILED) == after.status.HasField("failure")
+        assert (after.status.state == task_pb2.TASK_STATE_FAILED) == after.status.HasField("failure")
         still_open = [a for a in after.attempts if a.outcome == task_pb2.ATTEMPT_OUTCOME_UNSPECIFIED]
         assert still_open in ([], list(after.attempts[-1:]))
-        if after.status.state == task_pb2.PENDING:
+        if after.status.state == task_pb2.TASK_STATE_PENDING:
             assert not still_open
         task = after
 
@@ -122,7 +122,7 @@ def test_progress_never_goes_back_within_an_attempt(history: list[Event]) -> Non
 @given(histories, events)
 def test_a_repeated_event_changes_nothing(history: list[Event], each: event_pb2.TaskEvent) -> None:
     once = run(*history, each)
-    assert apply(once, each)[0] is once or once.attempts[-1].outcome == task_pb2.ATTEMPT_LOST
+    assert apply(once, each)[0] is once or once.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_LOST
 
 
 @given(histories, events)
@@ -136,14 +136,14 @@ def test_events_of_an_older_attempt_are_ignored(history: list[Event], each: even
 def test_order_and_repeats_do_not_matter_to_a_success(history: list[Event]) -> None:
     task = run(*history)
     done = run(commands.Completed(NOW, 1), task=task)
-    cancelled_first = task.status.state == task_pb2.CANCELLED
-    assert cancelled_first or done.status.state == task_pb2.SUCCEEDED
+    cancelled_first = task.status.state == task_pb2.TASK_STATE_CANCELLED
+    assert cancelled_first or done.status.state == task_pb2.TASK_STATE_SUCCEEDED
 
 
 @given(histories)
 def test_a_cancelled_task_always_ends(history: list[Event]) -> None:
     task = run(*history, commands.Cancel(NOW))
-    assert task.terminal or task.status.state == task_pb2.CANCELLING
+    assert task.terminal or task.status.state == task_pb2.TASK_STATE_CANCELLING
     assert run(commands.CancelExpired(NOW), task=task).terminal
 
 
@@ -165,45 +165,47 @@ def test_nothing_is_changed_in_place(history: list[Event]) -> None:
 def test_a_success_is_complete_only_after_its_effects() -> None:
     task, effects = apply(run(started()), succeeded())
     assert effects == (Effect.COMPLETE,)
-    assert task.status.state == task_pb2.RUNNING
-    assert task.status.stage == failure_pb2.REGISTERING
+    assert task.status.state == task_pb2.TASK_STATE_RUNNING
+    assert task.status.stage == failure_pb2.TASK_STAGE_REGISTERING
     assert task.attempts[-1].log.sha256
     assert run(commands.Completed(NOW, 2), task=task) is task
     done = run(commands.Completed(NOW, 1), task=task)
-    assert done.status.state == task_pb2.SUCCEEDED
-    assert done.attempts[-1].outcome == task_pb2.ATTEMPT_SUCCEEDED
+    assert done.status.state == task_pb2.TASK_STATE_SUCCEEDED
+    assert done.attempts[-1].outcome == task_pb2.ATTEMPT_OUTCOME_SUCCEEDED
 
 
 def test_retryable_failures_use_up_the_attempts() -> None:
     task = TaskSnapshot(pending(), max_attempts=2)
     task = run(started(), failed(retryable=True), task=task)
-    assert task.status.state == task_pb2.PENDING
+    assert task.status.state == task_pb2.TASK_STATE_PENDING
     assert "Attempt 1 of 2" in task.status.pending_reason
     task = run(started(2), failed(retryable=True, attempt=2), task=task)
-    assert task.status.state == task_pb2.FAILED
+    assert task.status.state == task_pb2.TASK_STATE_FAILED
 
 
 def test_what_a_stopped_worker_gives_back_does_not_use_up_attempts() -> None:
     task = TaskSnapshot(pending(), max_attempts=2)
     for attempt in (1, 2, 3):
         task, effects = apply(run(started(attempt), task=task), returned(attempt))
-        assert (task.status.state, effects) == (task_pb2.PENDING, (Effect.DISPATCH,))
+        assert (task.status.state, effects) == (task_pb2.TASK_STATE_PENDING, (Effect.DISPATCH,))
     task = run(started(4), failed(retryable=True, attempt=4), task=task)
-    assert task.status.state == task_pb2.PENDING
+    assert task.status.state == task_pb2.TASK_STATE_PENDING
     assert "Attempt 1 of 2" in task.status.pending_reason
-    assert run(started(5), commands.WorkerLost(NOW, 5), task=task).status.state == task_pb2.FAILED
-    assert run(started(5), commands.Cancel(NOW), returned(5), task=task).status.state == task_pb2.CANCELLED
+    assert run(started(5), commands.WorkerLost(NOW, 5), task=task).status.state == task_pb2.TASK_STATE_FAILED
+    assert run(started(5), commands.Cancel(NOW), returned(5), task=task).status.state == task_pb2.TASK_STATE_CANCELLED
 
 
 def test_a_permanent_failure_ends_a_task_that_is_being_cancelled() -> None:
-    assert run(started(), commands.Cancel(NOW), failed(retryable=False)).status.state == task_pb2.FAILED
-    assert run(started(), commands.Cancel(NOW), failed(retryable=True)).status.state == task_pb2.CANCELLED
+    assert run(started(), commands.Cancel(NOW), failed(retryable=False)).status.state == task_pb2.TASK_STATE_FAILED
+    assert run(started(), commands.Cancel(NOW), failed(retryable=True)).status.state == task_pb2.TASK_STATE_CANCELLED
 
 
 def test_a_lower_progress_changes_the_words_alone() -> None:
     def at(progress: float, message: str) -> event_pb2.TaskEvent:
         return event(
-            progressed=event_pb2.TaskProgressed(stage=failure_pb2.EXECUTING, progress=progress, message=message)
+            progressed=event_pb2.TaskProgressed(
+                stage=failure_pb2.TASK_STAGE_EXECUTING, progress=progress, message=message
+            )
         )
 
     task = run(started(), at(0.6, "timing"), at(0.2, "building again"))
@@ -214,20 +216,20 @@ def test_a_success_that_is_being_recorded_needs_no_worker() -> None:
     task = run(started(), succeeded())
     assert run(commands.WorkerLost(NOW, 1), task=task) is task
     assert run(commands.DeadLettered(NOW, 1), task=task) is task
-    assert run(commands.DeadLettered(NOW, 2), task=task).status.state == task_pb2.FAILED
+    assert run(commands.DeadLettered(NOW, 2), task=task).status.state == task_pb2.TASK_STATE_FAILED
 
 
 def test_a_lost_worker_that_speaks_again_goes_on() -> None:
     task = run(started(), commands.WorkerLost(NOW, 1))
-    assert task.status.state == task_pb2.PENDING
-    assert run(started(2, "b"), succeeded(1, "a"), task=task).attempts[0].outcome == task_pb2.ATTEMPT_LOST
+    assert task.status.state == task_pb2.TASK_STATE_PENDING
+    assert run(started(2, "b"), succeeded(1, "a"), task=task).attempts[0].outcome == task_pb2.ATTEMPT_OUTCOME_LOST
     revived = run(succeeded(), commands.Completed(NOW, 1), task=task)
-    assert revived.status.state == task_pb2.SUCCEEDED
+    assert revived.status.state == task_pb2.TASK_STATE_SUCCEEDED
 
 
 def test_a_follower_ends_with_its_leader_or_runs() -> None:
     follower = TaskSnapshot(pending("t/1"), follows="t/1")
-    assert run(commands.LeaderSucceeded(NOW), task=follower).status.state == task_pb2.SUCCEEDED
+    assert run(commands.LeaderSucceeded(NOW), task=follower).status.state == task_pb2.TASK_STATE_SUCCEEDED
     promoted, effects = apply(follower, commands.Promote(NOW))
     assert effects == (Effect.DISPATCH,)
     assert run(commands.LeaderSucceeded(NOW), task=promoted) is promoted

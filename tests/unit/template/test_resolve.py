@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 from lathe.registry.v1.model_service_pb2 import ModelVersion
@@ -11,6 +10,7 @@ from lathe.template.v1.template_service_pb2 import ResolvedTemplate, Template, T
 
 from engines.spec.tolerances import TOLERANCES
 from services.platform.errors import LatheError
+from services.platform.words import from_values, word
 from services.siblings.overrides import OVERRIDABLE
 from services.template.resolve import resolve
 from services.template.rules import check_complete, check_template
@@ -37,19 +37,19 @@ VERSION = {
 
 
 def template(**changes: object) -> Template:
-    return ParseDict({**TEMPLATE, **changes}, Template())
+    return from_values({**TEMPLATE, **changes}, Template())
 
 
 def version(**changes: object) -> ModelVersion:
-    return ParseDict({**VERSION, **changes}, ModelVersion())
+    return from_values({**VERSION, **changes}, ModelVersion())
 
 
 def overrides(values: dict[str, object], *paths: str) -> TemplateOverrides:
-    return ParseDict({"values": values, "paths": list(paths)}, TemplateOverrides())
+    return from_values({"values": values, "paths": list(paths)}, TemplateOverrides())
 
 
 def sources(resolved: ResolvedTemplate) -> dict[str, str]:
-    return {entry.path: ValueSource.Name(entry.source) for entry in resolved.provenance}
+    return {entry.path: word(ValueSource, entry.source) for entry in resolved.provenance}
 
 
 def test_every_layer_says_what_it_gave() -> None:
@@ -58,12 +58,12 @@ def test_every_layer_says_what_it_gave() -> None:
     assert resolved.template.error_threshold == 1e-5
     assert [component.max_batch for component in resolved.template.components] == [4, 1]
     found = sources(resolved)
-    assert found["error_threshold"] == "FROM_OVERRIDE"
-    assert found["components.net.max_batch"] == "FROM_OVERRIDE"
-    assert found["components.net.num_classes"] == "FROM_TEMPLATE"
-    assert found["components.net.architecture"] == "FROM_MODEL_VERSION"
-    assert found["components.head.v2.max_batch"] == "FROM_DEFAULT"
-    assert found["precision"] == "FROM_DEFAULT"
+    assert found["error_threshold"] == "OVERRIDE"
+    assert found["components.net.max_batch"] == "OVERRIDE"
+    assert found["components.net.num_classes"] == "TEMPLATE"
+    assert found["components.net.architecture"] == "MODEL_VERSION"
+    assert found["components.head.v2.max_batch"] == "DEFAULT"
+    assert found["precision"] == "DEFAULT"
     values = {entry.path: json.loads(entry.value_json) for entry in resolved.provenance}
     assert values["runtime"] == "openvino"
     assert values["components.net.max_batch"] == 4
@@ -115,7 +115,7 @@ def test_overriding_with_the_same_value_changes_only_the_source(path: str) -> No
     same = TemplateOverrides(values=template(), paths=[path])
     changed, plain = resolve(template(), same, version()), resolve(template(), overrides({}), version())
     assert changed.template == plain.template
-    assert sources(changed)[path] in {"FROM_OVERRIDE", "FROM_DEFAULT"}
+    assert sources(changed)[path] in {"OVERRIDE", "DEFAULT"}
 
 
 def test_a_complete_template_passes() -> None:

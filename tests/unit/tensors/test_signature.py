@@ -48,11 +48,13 @@ def test_json_form_goes_there_and_back(inputs: list[TensorSpec], outputs: list[T
 
 @given(st.lists(specs(), max_size=3))
 def test_json_form_is_that_of_the_proto(inputs: list[TensorSpec]) -> None:
-    from google.protobuf.json_format import MessageToDict, ParseDict
+    from google.protobuf.json_format import MessageToDict
     from lathe.type.v1.tensor_pb2 import TensorSignature
 
+    from services.platform.words import from_values
+
     signature = Signature(tuple(inputs), ())
-    message = ParseDict(signature.to_dict(), TensorSignature())
+    message = from_values(signature.to_dict(), TensorSignature())
     assert Signature.from_dict(MessageToDict(message, preserving_proto_field_name=True)) == signature
 
 

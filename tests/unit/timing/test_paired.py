@@ -82,9 +82,10 @@ def test_the_interval_holds_the_median_and_repeats(values: list[float], seed: in
 
 
 def test_the_report_is_the_json_of_its_proto_message() -> None:
-    from google.protobuf.json_format import ParseDict
     from lathe.type.v1.measurement_pb2 import ProfileReport as Message
 
+    from services.platform.words import from_values
+
     report = profile({"a": lambda: None}, threads=1, batch_size=4, hardware="cpu", budget_seconds=0.0)
-    message = ParseDict(report.to_dict(), Message())
+    message = from_values(report.to_dict(), Message())
     assert (message.rounds, message.batch_size, message.forms[0].form) == (report.rounds, 4, "a")

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from google.protobuf import text_format
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec, EvaluationTask, Metric
-from lathe.registry.v1.model_service_pb2 import PACKAGE, Lineage, ModelVersion, PackageInfo
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, Lineage, ModelVersion, PackageInfo
 from lathe.registry.v1.release_service_pb2 import (
     Channel,
     CreateChannelRequest,
@@ -19,8 +19,8 @@ from lathe.registry.v1.release_service_pb2 import (
     Release,
     RollBackRequest,
 )
-from lathe.type.v1.measurement_pb2 import PASS, ParityReport
-from lathe.type.v1.task_pb2 import SUCCEEDED, TaskStatus
+from lathe.type.v1.measurement_pb2 import VERDICT_PASS, ParityReport
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskStatus
 
 from services.database.pool import Database
 from services.platform.errors import LatheError
@@ -110,9 +110,9 @@ class Desk:
         files = [await self.registry.file("manifest.json", json.dumps(values).encode())]
         paths = [path for component in values["components"] for path in component["files"]]
         files += [await self.registry.file(path, _content(path)) for path in paths]
-        reports = {each["name"]: parity or ParityReport(verdict=PASS) for each in values["components"]}
+        reports = {each["name"]: parity or ParityReport(verdict=VERDICT_PASS) for each in values["components"]}
         version = ModelVersion(
-            format=PACKAGE,
+            format=MODEL_FORMAT_PACKAGE,
             files=files,
             package=PackageInfo(repo="vision", package_name="digits", method="classify", version="1"),
             parity=None if direct else reports,
@@ -156,7 +156,7 @@ class Desk:
         figures: Mapping[str, float] | None = None,
         *,
         dataset: str = "datasets/digits",
-        state: Any = SUCCEEDED,
+        state: Any = TASK_STATE_SUCCEEDED,
         sliced: Sequence[tuple[str, str, float]] = (),
     ) -> str:
         """Let the evaluator know an evaluation of a version."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from lathe.registry.v1.model_service_pb2 import PTH, ModelVersion
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PTH, ModelVersion
 from lathe.registry.v1.release_service_pb2 import CheckCompatibilityRequest, Compatibility, Machine
 
 from tests.contract.registry import samples
@@ -45,6 +45,6 @@ async def test_a_machine_or_version_that_cannot_be_checked_is_refused(desk: Desk
     absent = await desk.refused(check(desk, "models/none/versions/1"))
     assert absent.code is grpc.StatusCode.NOT_FOUND
     file = await desk.registry.file("a.pth", samples.state_dict())
-    weights = await desk.registry.version(await desk.model(), ModelVersion(format=PTH, files=[file]))
+    weights = await desk.registry.version(await desk.model(), ModelVersion(format=MODEL_FORMAT_PTH, files=[file]))
     refused = await desk.refused(check(desk, weights.name))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_A_PACKAGE")

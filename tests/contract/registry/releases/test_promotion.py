@@ -7,8 +7,8 @@ import json
 import uuid
 
 import grpc
-from lathe.registry.v1.model_service_pb2 import PTH, ModelVersion
-from lathe.registry.v1.release_service_pb2 import PROMOTION, GetReleaseRequest, ListReleasesRequest
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PTH, ModelVersion
+from lathe.registry.v1.release_service_pb2 import RELEASE_KIND_PROMOTION, GetReleaseRequest, ListReleasesRequest
 
 from tests.contract.registry import samples
 from tests.contract.registry.releases.desk import Desk
@@ -21,7 +21,7 @@ async def test_a_promotion_lays_the_package_out_and_records_who_and_when(desk: D
     before = await desk.get(channel)
     assert (before.current_release, before.current_version) == ("", "")
     made = await desk.promote(channel, version, note="It is better.")
-    assert (made.name, made.model_version, made.kind) == (f"{channel}/releases/1", version, PROMOTION)
+    assert (made.name, made.model_version, made.kind) == (f"{channel}/releases/1", version, RELEASE_KIND_PROMOTION)
     assert (made.note, made.owner, made.previous_release) == ("It is better.", "anonymous", "")
     assert made.create_time.seconds
     assert made.uid
@@ -142,7 +142,7 @@ async def test_versions_that_cannot_be_promoted_are_refused(desk: Desk) -> None:
     model, other = await desk.model(), await desk.model()
     channel, foreign = await desk.channel(model), await desk.package(other)
     weights = await desk.registry.version(
-        model, ModelVersion(format=PTH, files=[await desk.registry.file("a.pth", samples.state_dict())])
+        model, ModelVersion(format=MODEL_FORMAT_PTH, files=[await desk.registry.file("a.pth", samples.state_dict())])
     )
     absent = await desk.refused(desk.promote(f"{model}/channels/none", f"{model}/versions/1"))
     assert (absent.code, absent.resource) == (grpc.StatusCode.NOT_FOUND, ("channel", f"{model}/channels/none"))

@@ -7,7 +7,7 @@ import uuid
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.registry.v1.release_service_pb2 import (
-    ROLLBACK,
+    RELEASE_KIND_ROLLBACK,
     Channel,
     PromotionRules,
     RollBackRequest,
@@ -25,7 +25,11 @@ async def test_a_roll_back_is_a_new_release_and_asks_no_rules(desk: Desk) -> Non
     again = {"request_id": str(uuid.uuid4()), "note": "It was worse at night."}
     made = await desk.roll_back(channel, **again)
     # Release 3 serves the version of release 2, so that going back means release 1.
-    assert (made.kind, made.model_version, made.restored_release) == (ROLLBACK, first, f"{channel}/releases/1")
+    assert (made.kind, made.model_version, made.restored_release) == (
+        RELEASE_KIND_ROLLBACK,
+        first,
+        f"{channel}/releases/1",
+    )
     assert (made.name, made.previous_release) == (f"{channel}/releases/4", f"{channel}/releases/3")
     assert made.note == "It was worse at night."
     assert await desk.roll_back(channel, **again) == made

@@ -16,7 +16,7 @@ from lathe.registry.v1.release_service_pb2 import (
     PromotionRules,
     UpdateChannelRequest,
 )
-from lathe.type.v1.measurement_pb2 import FAIL, WARN, ParityReport, Verdict
+from lathe.type.v1.measurement_pb2 import VERDICT_FAIL, VERDICT_WARN, ParityReport, Verdict
 
 from services.platform.settings import Settings
 from services.registry.main import NEEDS, build
@@ -57,7 +57,7 @@ async def test_every_broken_rule_is_a_violation_of_its_own(desk: Desk) -> None:
     model = await desk.model()
     rules = PromotionRules(require_parity=True, require_evaluation=True, bounds=BOUNDS)
     channel = await desk.channel(model, rules)
-    version = await desk.package(model, parity=ParityReport(verdict=FAIL, waiver="known rounding"))
+    version = await desk.package(model, parity=ParityReport(verdict=VERDICT_FAIL, waiver="known rounding"))
     shown = desk.evaluation(version, {"top1": 0.85})
     refused = await desk.refused(desk.promote(channel, version, evaluation_task=shown))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PROMOTION_REFUSED")
@@ -89,7 +89,7 @@ async def test_an_evaluation_has_to_be_of_this_version_and_done(desk: Desk) -> N
         ("", "none was named"),
         ("evaluationTasks/none", "there is no 'evaluationTasks/none'"),
         (desk.evaluation(f"{model}/versions/77"), f"is of {model}/versions/77"),
-        (desk.evaluation(version, state="RUNNING"), "is RUNNING"),
+        (desk.evaluation(version, state="TASK_STATE_RUNNING"), "is RUNNING"),
     ):
         refused = await desk.refused(desk.promote(channel, version, evaluation_task=shown))
         assert refused.reason == "PROMOTION_REFUSED"
@@ -99,7 +99,7 @@ async def test_an_evaluation_has_to_be_of_this_version_and_done(desk: Desk) -> N
     await desk.promote(channel, version, evaluation_task=desk.evaluation(version))
 
 
-@pytest.mark.parametrize("verdict", [WARN, FAIL])
+@pytest.mark.parametrize("verdict", [VERDICT_WARN, VERDICT_FAIL])
 async def test_without_rules_a_verdict_that_is_not_pass_needs_a_waiver(desk: Desk, verdict: Verdict.ValueType) -> None:
     model = await desk.model()
     channel = await desk.channel(model)
@@ -118,10 +118,10 @@ async def test_without_rules_a_verdict_that_is_not_pass_needs_a_waiver(desk: Des
 async def test_a_channel_may_allow_a_warning(desk: Desk) -> None:
     model = await desk.model()
     channel = await desk.channel(model, PromotionRules(allow_warn=True))
-    warned = await desk.package(model, parity=ParityReport(verdict=WARN))
+    warned = await desk.package(model, parity=ParityReport(verdict=VERDICT_WARN))
     made = await desk.promote(channel, warned)
     assert list(made.checks) == ["Component 'main' has the parity verdict WARN, which the channel allows."]
-    failed = await desk.package(model, parity=ParityReport(verdict=FAIL))
+    failed = await desk.package(model, parity=ParityReport(verdict=VERDICT_FAIL))
     assert (await desk.refused(desk.promote(channel, failed))).reason == "PROMOTION_REFUSED"
 
 

@@ -38,11 +38,11 @@ class _ObjectiveEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objective.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     OBJECTIVE_UNSPECIFIED: _Objective.ValueType  # 0
     """Not said: latency."""
-    LATENCY: _Objective.ValueType  # 1
+    OBJECTIVE_LATENCY: _Objective.ValueType  # 1
     """Shortest time of one call."""
-    THROUGHPUT: _Objective.ValueType  # 2
+    OBJECTIVE_THROUGHPUT: _Objective.ValueType  # 2
     """Most samples per second."""
-    SIZE: _Objective.ValueType  # 3
+    OBJECTIVE_SIZE: _Objective.ValueType  # 3
     """Fewest bytes."""
 
 class Objective(_Objective, metaclass=_ObjectiveEnumTypeWrapper):
@@ -50,11 +50,11 @@ class Objective(_Objective, metaclass=_ObjectiveEnumTypeWrapper):
 
 OBJECTIVE_UNSPECIFIED: Objective.ValueType  # 0
 """Not said: latency."""
-LATENCY: Objective.ValueType  # 1
+OBJECTIVE_LATENCY: Objective.ValueType  # 1
 """Shortest time of one call."""
-THROUGHPUT: Objective.ValueType  # 2
+OBJECTIVE_THROUGHPUT: Objective.ValueType  # 2
 """Most samples per second."""
-SIZE: Objective.ValueType  # 3
+OBJECTIVE_SIZE: Objective.ValueType  # 3
 """Fewest bytes."""
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
@@ -66,13 +66,13 @@ class _GroupStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupState
     DESCRIPTOR: _descriptor.EnumDescriptor
     GROUP_STATE_UNSPECIFIED: _GroupState.ValueType  # 0
     """Not said."""
-    IN_PROGRESS: _GroupState.ValueType  # 1
+    GROUP_STATE_IN_PROGRESS: _GroupState.ValueType  # 1
     """Some task is not terminal."""
-    ALL_SUCCEEDED: _GroupState.ValueType  # 2
+    GROUP_STATE_ALL_SUCCEEDED: _GroupState.ValueType  # 2
     """Every task SUCCEEDED."""
-    PARTLY_SUCCEEDED: _GroupState.ValueType  # 3
+    GROUP_STATE_PARTLY_SUCCEEDED: _GroupState.ValueType  # 3
     """Some SUCCEEDED, some did not."""
-    NONE_SUCCEEDED: _GroupState.ValueType  # 4
+    GROUP_STATE_NONE_SUCCEEDED: _GroupState.ValueType  # 4
     """No task SUCCEEDED."""
 
 class GroupState(_GroupState, metaclass=_GroupStateEnumTypeWrapper):
@@ -80,13 +80,13 @@ class GroupState(_GroupState, metaclass=_GroupStateEnumTypeWrapper):
 
 GROUP_STATE_UNSPECIFIED: GroupState.ValueType  # 0
 """Not said."""
-IN_PROGRESS: GroupState.ValueType  # 1
+GROUP_STATE_IN_PROGRESS: GroupState.ValueType  # 1
 """Some task is not terminal."""
-ALL_SUCCEEDED: GroupState.ValueType  # 2
+GROUP_STATE_ALL_SUCCEEDED: GroupState.ValueType  # 2
 """Every task SUCCEEDED."""
-PARTLY_SUCCEEDED: GroupState.ValueType  # 3
+GROUP_STATE_PARTLY_SUCCEEDED: GroupState.ValueType  # 3
 """Some SUCCEEDED, some did not."""
-NONE_SUCCEEDED: GroupState.ValueType  # 4
+GROUP_STATE_NONE_SUCCEEDED: GroupState.ValueType  # 4
 """No task SUCCEEDED."""
 Global___GroupState: _TypeAlias = GroupState  # noqa: Y015
 

@@ -37,13 +37,13 @@ class _CalibrationMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cal
     DESCRIPTOR: _descriptor.EnumDescriptor
     CALIBRATION_METHOD_UNSPECIFIED: _CalibrationMethod.ValueType  # 0
     """Not said: ENTROPY_2 first; MINMAX too, if nothing that was made with it holds and is faster than the source."""
-    ENTROPY_2: _CalibrationMethod.ValueType  # 1
+    CALIBRATION_METHOD_ENTROPY_2: _CalibrationMethod.ValueType  # 1
     """2: minimizes the information lost, per tensor."""
-    ENTROPY: _CalibrationMethod.ValueType  # 2
+    CALIBRATION_METHOD_ENTROPY: _CalibrationMethod.ValueType  # 2
     """1: entropy, in its first form."""
-    LEGACY_PERCENTILE: _CalibrationMethod.ValueType  # 3
+    CALIBRATION_METHOD_LEGACY_PERCENTILE: _CalibrationMethod.ValueType  # 3
     """0: a percentile of the absolute values."""
-    MINMAX: _CalibrationMethod.ValueType  # 4
+    CALIBRATION_METHOD_MINMAX: _CalibrationMethod.ValueType  # 4
     """3: the smallest and largest value."""
 
 class CalibrationMethod(_CalibrationMethod, metaclass=_CalibrationMethodEnumTypeWrapper):
@@ -51,13 +51,13 @@ class CalibrationMethod(_CalibrationMethod, metaclass=_CalibrationMethodEnumType
 
 CALIBRATION_METHOD_UNSPECIFIED: CalibrationMethod.ValueType  # 0
 """Not said: ENTROPY_2 first; MINMAX too, if nothing that was made with it holds and is faster than the source."""
-ENTROPY_2: CalibrationMethod.ValueType  # 1
+CALIBRATION_METHOD_ENTROPY_2: CalibrationMethod.ValueType  # 1
 """2: minimizes the information lost, per tensor."""
-ENTROPY: CalibrationMethod.ValueType  # 2
+CALIBRATION_METHOD_ENTROPY: CalibrationMethod.ValueType  # 2
 """1: entropy, in its first form."""
-LEGACY_PERCENTILE: CalibrationMethod.ValueType  # 3
+CALIBRATION_METHOD_LEGACY_PERCENTILE: CalibrationMethod.ValueType  # 3
 """0: a percentile of the absolute values."""
-MINMAX: CalibrationMethod.ValueType  # 4
+CALIBRATION_METHOD_MINMAX: CalibrationMethod.ValueType  # 4
 """3: the smallest and largest value."""
 Global___CalibrationMethod: _TypeAlias = CalibrationMethod  # noqa: Y015
 
@@ -69,11 +69,11 @@ class _QuantizationSchemeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Qu
     DESCRIPTOR: _descriptor.EnumDescriptor
     QUANTIZATION_SCHEME_UNSPECIFIED: _QuantizationScheme.ValueType  # 0
     """Not said: static."""
-    STATIC: _QuantizationScheme.ValueType  # 1
+    QUANTIZATION_SCHEME_STATIC: _QuantizationScheme.ValueType  # 1
     """Weights and activations, with ranges from calibration data."""
-    DYNAMIC: _QuantizationScheme.ValueType  # 2
+    QUANTIZATION_SCHEME_DYNAMIC: _QuantizationScheme.ValueType  # 2
     """Weights, and activations with ranges found at run time."""
-    WEIGHT_ONLY: _QuantizationScheme.ValueType  # 3
+    QUANTIZATION_SCHEME_WEIGHT_ONLY: _QuantizationScheme.ValueType  # 3
     """Weights alone."""
 
 class QuantizationScheme(_QuantizationScheme, metaclass=_QuantizationSchemeEnumTypeWrapper):
@@ -81,11 +81,11 @@ class QuantizationScheme(_QuantizationScheme, metaclass=_QuantizationSchemeEnumT
 
 QUANTIZATION_SCHEME_UNSPECIFIED: QuantizationScheme.ValueType  # 0
 """Not said: static."""
-STATIC: QuantizationScheme.ValueType  # 1
+QUANTIZATION_SCHEME_STATIC: QuantizationScheme.ValueType  # 1
 """Weights and activations, with ranges from calibration data."""
-DYNAMIC: QuantizationScheme.ValueType  # 2
+QUANTIZATION_SCHEME_DYNAMIC: QuantizationScheme.ValueType  # 2
 """Weights, and activations with ranges found at run time."""
-WEIGHT_ONLY: QuantizationScheme.ValueType  # 3
+QUANTIZATION_SCHEME_WEIGHT_ONLY: QuantizationScheme.ValueType  # 3
 """Weights alone."""
 Global___QuantizationScheme: _TypeAlias = QuantizationScheme  # noqa: Y015
 
@@ -97,9 +97,9 @@ class _GranularityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Granulari
     DESCRIPTOR: _descriptor.EnumDescriptor
     GRANULARITY_UNSPECIFIED: _Granularity.ValueType  # 0
     """Not said: per channel."""
-    PER_CHANNEL: _Granularity.ValueType  # 1
+    GRANULARITY_PER_CHANNEL: _Granularity.ValueType  # 1
     """One scale per output channel."""
-    PER_TENSOR: _Granularity.ValueType  # 2
+    GRANULARITY_PER_TENSOR: _Granularity.ValueType  # 2
     """One scale per tensor."""
 
 class Granularity(_Granularity, metaclass=_GranularityEnumTypeWrapper):
@@ -107,9 +107,9 @@ class Granularity(_Granularity, metaclass=_GranularityEnumTypeWrapper):
 
 GRANULARITY_UNSPECIFIED: Granularity.ValueType  # 0
 """Not said: per channel."""
-PER_CHANNEL: Granularity.ValueType  # 1
+GRANULARITY_PER_CHANNEL: Granularity.ValueType  # 1
 """One scale per output channel."""
-PER_TENSOR: Granularity.ValueType  # 2
+GRANULARITY_PER_TENSOR: Granularity.ValueType  # 2
 """One scale per tensor."""
 Global___Granularity: _TypeAlias = Granularity  # noqa: Y015
 

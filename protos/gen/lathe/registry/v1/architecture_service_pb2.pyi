@@ -31,9 +31,9 @@ class _CertificationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Certifi
     DESCRIPTOR: _descriptor.EnumDescriptor
     CERTIFICATION_UNSPECIFIED: _Certification.ValueType  # 0
     """Never sent by the service."""
-    UNCERTIFIED: _Certification.ValueType  # 1
+    CERTIFICATION_UNCERTIFIED: _Certification.ValueType  # 1
     """No conversion has succeeded with it yet."""
-    CERTIFIED: _Certification.ValueType  # 2
+    CERTIFICATION_CERTIFIED: _Certification.ValueType  # 2
     """A conversion succeeded with it."""
 
 class Certification(_Certification, metaclass=_CertificationEnumTypeWrapper):
@@ -41,9 +41,9 @@ class Certification(_Certification, metaclass=_CertificationEnumTypeWrapper):
 
 CERTIFICATION_UNSPECIFIED: Certification.ValueType  # 0
 """Never sent by the service."""
-UNCERTIFIED: Certification.ValueType  # 1
+CERTIFICATION_UNCERTIFIED: Certification.ValueType  # 1
 """No conversion has succeeded with it yet."""
-CERTIFIED: Certification.ValueType  # 2
+CERTIFICATION_CERTIFIED: Certification.ValueType  # 2
 """A conversion succeeded with it."""
 Global___Certification: _TypeAlias = Certification  # noqa: Y015
 

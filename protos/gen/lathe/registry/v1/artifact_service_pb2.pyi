@@ -29,11 +29,11 @@ class _UploadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadSta
     DESCRIPTOR: _descriptor.EnumDescriptor
     UPLOAD_STATE_UNSPECIFIED: _UploadState.ValueType  # 0
     """Never sent by the service."""
-    OPEN: _UploadState.ValueType  # 1
+    UPLOAD_STATE_OPEN: _UploadState.ValueType  # 1
     """Waits for parts, or for FinalizeUpload."""
-    FINALIZED: _UploadState.ValueType  # 2
+    UPLOAD_STATE_FINALIZED: _UploadState.ValueType  # 2
     """Verified and stored."""
-    ABORTED: _UploadState.ValueType  # 3
+    UPLOAD_STATE_ABORTED: _UploadState.ValueType  # 3
     """Given up, by CancelUpload or because it expired."""
 
 class UploadState(_UploadState, metaclass=_UploadStateEnumTypeWrapper):
@@ -41,11 +41,11 @@ class UploadState(_UploadState, metaclass=_UploadStateEnumTypeWrapper):
 
 UPLOAD_STATE_UNSPECIFIED: UploadState.ValueType  # 0
 """Never sent by the service."""
-OPEN: UploadState.ValueType  # 1
+UPLOAD_STATE_OPEN: UploadState.ValueType  # 1
 """Waits for parts, or for FinalizeUpload."""
-FINALIZED: UploadState.ValueType  # 2
+UPLOAD_STATE_FINALIZED: UploadState.ValueType  # 2
 """Verified and stored."""
-ABORTED: UploadState.ValueType  # 3
+UPLOAD_STATE_ABORTED: UploadState.ValueType  # 3
 """Given up, by CancelUpload or because it expired."""
 Global___UploadState: _TypeAlias = UploadState  # noqa: Y015
 

@@ -32,18 +32,18 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
     DESCRIPTOR: _descriptor.EnumDescriptor
     DATASET_FORMAT_UNSPECIFIED: _DatasetFormat.ValueType  # 0
     """Not said: found out from the files."""
-    IMAGE_FOLDER: _DatasetFormat.ValueType  # 1
+    DATASET_FORMAT_IMAGE_FOLDER: _DatasetFormat.ValueType  # 1
     """One folder of images per class; the classification key is `class`."""
-    COCO: _DatasetFormat.ValueType  # 2
+    DATASET_FORMAT_COCO: _DatasetFormat.ValueType  # 2
     """COCO detection: one JSON file and the images that it names. The classification key of boxes is `label`."""
-    JSONL: _DatasetFormat.ValueType  # 3
+    DATASET_FORMAT_JSONL: _DatasetFormat.ValueType  # 3
     """One JSON object per line and image:
     `{"image": "a.png", "classifications": {"digit": "7"}, "boxes": [{"label": "7", "x": 4, "y": 2, "width": 8, "height": 8}],
     "attributes": {"scene": "night"}}`. Boxes are in pixels from the top left corner of the image as it is shown; `crowd` and
     `area` are optional. `width` and `height` of the line, in pixels, are optional, too: if they are those of the stored pixels
     of an image that EXIF data turns, boxes are of the stored pixels.
     """
-    TENSOR_FILES: _DatasetFormat.ValueType  # 4
+    DATASET_FORMAT_TENSOR_FILES: _DatasetFormat.ValueType  # 4
     """NPZ or NPY files: arrays named like the model's inputs, the items along their first axis; an array named `label`, or
     `label.{key}`, holds classes.
     """
@@ -53,18 +53,18 @@ class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
 
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
 """Not said: found out from the files."""
-IMAGE_FOLDER: DatasetFormat.ValueType  # 1
+DATASET_FORMAT_IMAGE_FOLDER: DatasetFormat.ValueType  # 1
 """One folder of images per class; the classification key is `class`."""
-COCO: DatasetFormat.ValueType  # 2
+DATASET_FORMAT_COCO: DatasetFormat.ValueType  # 2
 """COCO detection: one JSON file and the images that it names. The classification key of boxes is `label`."""
-JSONL: DatasetFormat.ValueType  # 3
+DATASET_FORMAT_JSONL: DatasetFormat.ValueType  # 3
 """One JSON object per line and image:
 `{"image": "a.png", "classifications": {"digit": "7"}, "boxes": [{"label": "7", "x": 4, "y": 2, "width": 8, "height": 8}],
 "attributes": {"scene": "night"}}`. Boxes are in pixels from the top left corner of the image as it is shown; `crowd` and
 `area` are optional. `width` and `height` of the line, in pixels, are optional, too: if they are those of the stored pixels
 of an image that EXIF data turns, boxes are of the stored pixels.
 """
-TENSOR_FILES: DatasetFormat.ValueType  # 4
+DATASET_FORMAT_TENSOR_FILES: DatasetFormat.ValueType  # 4
 """NPZ or NPY files: arrays named like the model's inputs, the items along their first axis; an array named `label`, or
 `label.{key}`, holds classes.
 """
@@ -78,15 +78,15 @@ class _DatasetTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     DATASET_TYPE_UNSPECIFIED: _DatasetType.ValueType  # 0
     """Not said: found out from the annotations."""
-    CLASSIFICATION: _DatasetType.ValueType  # 1
+    DATASET_TYPE_CLASSIFICATION: _DatasetType.ValueType  # 1
     """Classes of whole images."""
-    DETECTION: _DatasetType.ValueType  # 2
+    DATASET_TYPE_DETECTION: _DatasetType.ValueType  # 2
     """Boxes."""
-    CLASSIFICATION_AND_DETECTION: _DatasetType.ValueType  # 3
+    DATASET_TYPE_CLASSIFICATION_AND_DETECTION: _DatasetType.ValueType  # 3
     """Classes and boxes."""
-    TENSORS: _DatasetType.ValueType  # 4
+    DATASET_TYPE_TENSORS: _DatasetType.ValueType  # 4
     """Tensors for models that take no images."""
-    UNANNOTATED: _DatasetType.ValueType  # 5
+    DATASET_TYPE_UNANNOTATED: _DatasetType.ValueType  # 5
     """Images without annotations, as calibration takes them."""
 
 class DatasetType(_DatasetType, metaclass=_DatasetTypeEnumTypeWrapper):
@@ -94,15 +94,15 @@ class DatasetType(_DatasetType, metaclass=_DatasetTypeEnumTypeWrapper):
 
 DATASET_TYPE_UNSPECIFIED: DatasetType.ValueType  # 0
 """Not said: found out from the annotations."""
-CLASSIFICATION: DatasetType.ValueType  # 1
+DATASET_TYPE_CLASSIFICATION: DatasetType.ValueType  # 1
 """Classes of whole images."""
-DETECTION: DatasetType.ValueType  # 2
+DATASET_TYPE_DETECTION: DatasetType.ValueType  # 2
 """Boxes."""
-CLASSIFICATION_AND_DETECTION: DatasetType.ValueType  # 3
+DATASET_TYPE_CLASSIFICATION_AND_DETECTION: DatasetType.ValueType  # 3
 """Classes and boxes."""
-TENSORS: DatasetType.ValueType  # 4
+DATASET_TYPE_TENSORS: DatasetType.ValueType  # 4
 """Tensors for models that take no images."""
-UNANNOTATED: DatasetType.ValueType  # 5
+DATASET_TYPE_UNANNOTATED: DatasetType.ValueType  # 5
 """Images without annotations, as calibration takes them."""
 Global___DatasetType: _TypeAlias = DatasetType  # noqa: Y015
 
@@ -114,13 +114,13 @@ class _DatasetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetS
     DESCRIPTOR: _descriptor.EnumDescriptor
     DATASET_STATE_UNSPECIFIED: _DatasetState.ValueType  # 0
     """Never sent by the service."""
-    IMPORTING: _DatasetState.ValueType  # 1
+    DATASET_STATE_IMPORTING: _DatasetState.ValueType  # 1
     """Its files are being read."""
-    AWAITING_CONFIRMATION: _DatasetState.ValueType  # 2
+    DATASET_STATE_AWAITING_CONFIRMATION: _DatasetState.ValueType  # 2
     """The class mapping does not fit what was found: ConfirmDatasetImport goes on, DeleteDataset gives up."""
-    READY: _DatasetState.ValueType  # 3
+    DATASET_STATE_READY: _DatasetState.ValueType  # 3
     """Complete, for good."""
-    IMPORT_FAILED: _DatasetState.ValueType  # 4
+    DATASET_STATE_IMPORT_FAILED: _DatasetState.ValueType  # 4
     """The import failed; `failure` says why. Nothing of it is kept."""
 
 class DatasetState(_DatasetState, metaclass=_DatasetStateEnumTypeWrapper):
@@ -128,13 +128,13 @@ class DatasetState(_DatasetState, metaclass=_DatasetStateEnumTypeWrapper):
 
 DATASET_STATE_UNSPECIFIED: DatasetState.ValueType  # 0
 """Never sent by the service."""
-IMPORTING: DatasetState.ValueType  # 1
+DATASET_STATE_IMPORTING: DatasetState.ValueType  # 1
 """Its files are being read."""
-AWAITING_CONFIRMATION: DatasetState.ValueType  # 2
+DATASET_STATE_AWAITING_CONFIRMATION: DatasetState.ValueType  # 2
 """The class mapping does not fit what was found: ConfirmDatasetImport goes on, DeleteDataset gives up."""
-READY: DatasetState.ValueType  # 3
+DATASET_STATE_READY: DatasetState.ValueType  # 3
 """Complete, for good."""
-IMPORT_FAILED: DatasetState.ValueType  # 4
+DATASET_STATE_IMPORT_FAILED: DatasetState.ValueType  # 4
 """The import failed; `failure` says why. Nothing of it is kept."""
 Global___DatasetState: _TypeAlias = DatasetState  # noqa: Y015
 

@@ -35,27 +35,27 @@ class _ModelFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelForm
     DESCRIPTOR: _descriptor.EnumDescriptor
     MODEL_FORMAT_UNSPECIFIED: _ModelFormat.ValueType  # 0
     """Not said."""
-    PTH: _ModelFormat.ValueType  # 1
+    MODEL_FORMAT_PTH: _ModelFormat.ValueType  # 1
     """PyTorch state dict; the architecture is code."""
-    TORCHSCRIPT: _ModelFormat.ValueType  # 2
+    MODEL_FORMAT_TORCHSCRIPT: _ModelFormat.ValueType  # 2
     """TorchScript archive."""
-    EXPORTED_PROGRAM: _ModelFormat.ValueType  # 3
+    MODEL_FORMAT_EXPORTED_PROGRAM: _ModelFormat.ValueType  # 3
     """torch.export program."""
-    ONNX: _ModelFormat.ValueType  # 4
+    MODEL_FORMAT_ONNX: _ModelFormat.ValueType  # 4
     """ONNX, external data files beside it included."""
-    HUGGINGFACE: _ModelFormat.ValueType  # 5
+    MODEL_FORMAT_HUGGINGFACE: _ModelFormat.ValueType  # 5
     """Hugging Face directory, diffusers pipelines included."""
-    SAVED_MODEL: _ModelFormat.ValueType  # 6
+    MODEL_FORMAT_SAVED_MODEL: _ModelFormat.ValueType  # 6
     """TensorFlow SavedModel directory."""
-    FROZEN_GRAPH: _ModelFormat.ValueType  # 7
+    MODEL_FORMAT_FROZEN_GRAPH: _ModelFormat.ValueType  # 7
     """TensorFlow frozen graph."""
-    CAFFE: _ModelFormat.ValueType  # 8
+    MODEL_FORMAT_CAFFE: _ModelFormat.ValueType  # 8
     """Caffe: prototxt and caffemodel."""
-    MMDETECTION: _ModelFormat.ValueType  # 9
+    MODEL_FORMAT_MMDETECTION: _ModelFormat.ValueType  # 9
     """MMDetection: configuration and checkpoint."""
-    DETECTRON2: _ModelFormat.ValueType  # 10
+    MODEL_FORMAT_DETECTRON2: _ModelFormat.ValueType  # 10
     """Detectron2: configuration and checkpoint."""
-    PACKAGE: _ModelFormat.ValueType  # 11
+    MODEL_FORMAT_PACKAGE: _ModelFormat.ValueType  # 11
     """A package: what a task of Lathe produces, under a `manifest.json`."""
 
 class ModelFormat(_ModelFormat, metaclass=_ModelFormatEnumTypeWrapper):
@@ -63,27 +63,27 @@ class ModelFormat(_ModelFormat, metaclass=_ModelFormatEnumTypeWrapper):
 
 MODEL_FORMAT_UNSPECIFIED: ModelFormat.ValueType  # 0
 """Not said."""
-PTH: ModelFormat.ValueType  # 1
+MODEL_FORMAT_PTH: ModelFormat.ValueType  # 1
 """PyTorch state dict; the architecture is code."""
-TORCHSCRIPT: ModelFormat.ValueType  # 2
+MODEL_FORMAT_TORCHSCRIPT: ModelFormat.ValueType  # 2
 """TorchScript archive."""
-EXPORTED_PROGRAM: ModelFormat.ValueType  # 3
+MODEL_FORMAT_EXPORTED_PROGRAM: ModelFormat.ValueType  # 3
 """torch.export program."""
-ONNX: ModelFormat.ValueType  # 4
+MODEL_FORMAT_ONNX: ModelFormat.ValueType  # 4
 """ONNX, external data files beside it included."""
-HUGGINGFACE: ModelFormat.ValueType  # 5
+MODEL_FORMAT_HUGGINGFACE: ModelFormat.ValueType  # 5
 """Hugging Face directory, diffusers pipelines included."""
-SAVED_MODEL: ModelFormat.ValueType  # 6
+MODEL_FORMAT_SAVED_MODEL: ModelFormat.ValueType  # 6
 """TensorFlow SavedModel directory."""
-FROZEN_GRAPH: ModelFormat.ValueType  # 7
+MODEL_FORMAT_FROZEN_GRAPH: ModelFormat.ValueType  # 7
 """TensorFlow frozen graph."""
-CAFFE: ModelFormat.ValueType  # 8
+MODEL_FORMAT_CAFFE: ModelFormat.ValueType  # 8
 """Caffe: prototxt and caffemodel."""
-MMDETECTION: ModelFormat.ValueType  # 9
+MODEL_FORMAT_MMDETECTION: ModelFormat.ValueType  # 9
 """MMDetection: configuration and checkpoint."""
-DETECTRON2: ModelFormat.ValueType  # 10
+MODEL_FORMAT_DETECTRON2: ModelFormat.ValueType  # 10
 """Detectron2: configuration and checkpoint."""
-PACKAGE: ModelFormat.ValueType  # 11
+MODEL_FORMAT_PACKAGE: ModelFormat.ValueType  # 11
 """A package: what a task of Lathe produces, under a `manifest.json`."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 

@@ -30,9 +30,9 @@ class _ReleaseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReleaseKi
     DESCRIPTOR: _descriptor.EnumDescriptor
     RELEASE_KIND_UNSPECIFIED: _ReleaseKind.ValueType  # 0
     """Never sent by the service."""
-    PROMOTION: _ReleaseKind.ValueType  # 1
+    RELEASE_KIND_PROMOTION: _ReleaseKind.ValueType  # 1
     """By PromoteModelVersion."""
-    ROLLBACK: _ReleaseKind.ValueType  # 2
+    RELEASE_KIND_ROLLBACK: _ReleaseKind.ValueType  # 2
     """By RollBack."""
 
 class ReleaseKind(_ReleaseKind, metaclass=_ReleaseKindEnumTypeWrapper):
@@ -40,9 +40,9 @@ class ReleaseKind(_ReleaseKind, metaclass=_ReleaseKindEnumTypeWrapper):
 
 RELEASE_KIND_UNSPECIFIED: ReleaseKind.ValueType  # 0
 """Never sent by the service."""
-PROMOTION: ReleaseKind.ValueType  # 1
+RELEASE_KIND_PROMOTION: ReleaseKind.ValueType  # 1
 """By PromoteModelVersion."""
-ROLLBACK: ReleaseKind.ValueType  # 2
+RELEASE_KIND_ROLLBACK: ReleaseKind.ValueType  # 2
 """By RollBack."""
 Global___ReleaseKind: _TypeAlias = ReleaseKind  # noqa: Y015
 

@@ -31,9 +31,9 @@ class _ColorOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorOrder
     DESCRIPTOR: _descriptor.EnumDescriptor
     COLOR_ORDER_UNSPECIFIED: _ColorOrder.ValueType  # 0
     """Not an image, or as the graph wants it."""
-    RGB: _ColorOrder.ValueType  # 1
+    COLOR_ORDER_RGB: _ColorOrder.ValueType  # 1
     """Red first."""
-    BGR: _ColorOrder.ValueType  # 2
+    COLOR_ORDER_BGR: _ColorOrder.ValueType  # 2
     """Blue first."""
 
 class ColorOrder(_ColorOrder, metaclass=_ColorOrderEnumTypeWrapper):
@@ -41,9 +41,9 @@ class ColorOrder(_ColorOrder, metaclass=_ColorOrderEnumTypeWrapper):
 
 COLOR_ORDER_UNSPECIFIED: ColorOrder.ValueType  # 0
 """Not an image, or as the graph wants it."""
-RGB: ColorOrder.ValueType  # 1
+COLOR_ORDER_RGB: ColorOrder.ValueType  # 1
 """Red first."""
-BGR: ColorOrder.ValueType  # 2
+COLOR_ORDER_BGR: ColorOrder.ValueType  # 2
 """Blue first."""
 Global___ColorOrder: _TypeAlias = ColorOrder  # noqa: Y015
 
@@ -55,13 +55,13 @@ class _ValueSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValueSour
     DESCRIPTOR: _descriptor.EnumDescriptor
     VALUE_SOURCE_UNSPECIFIED: _ValueSource.ValueType  # 0
     """Never sent by the service."""
-    FROM_TEMPLATE: _ValueSource.ValueType  # 1
+    VALUE_SOURCE_TEMPLATE: _ValueSource.ValueType  # 1
     """The template says so."""
-    FROM_OVERRIDE: _ValueSource.ValueType  # 2
+    VALUE_SOURCE_OVERRIDE: _ValueSource.ValueType  # 2
     """The caller's overrides say so."""
-    FROM_MODEL_VERSION: _ValueSource.ValueType  # 3
+    VALUE_SOURCE_MODEL_VERSION: _ValueSource.ValueType  # 3
     """The model version says so."""
-    FROM_DEFAULT: _ValueSource.ValueType  # 4
+    VALUE_SOURCE_DEFAULT: _ValueSource.ValueType  # 4
     """Nobody said so; the service's default."""
 
 class ValueSource(_ValueSource, metaclass=_ValueSourceEnumTypeWrapper):
@@ -69,13 +69,13 @@ class ValueSource(_ValueSource, metaclass=_ValueSourceEnumTypeWrapper):
 
 VALUE_SOURCE_UNSPECIFIED: ValueSource.ValueType  # 0
 """Never sent by the service."""
-FROM_TEMPLATE: ValueSource.ValueType  # 1
+VALUE_SOURCE_TEMPLATE: ValueSource.ValueType  # 1
 """The template says so."""
-FROM_OVERRIDE: ValueSource.ValueType  # 2
+VALUE_SOURCE_OVERRIDE: ValueSource.ValueType  # 2
 """The caller's overrides say so."""
-FROM_MODEL_VERSION: ValueSource.ValueType  # 3
+VALUE_SOURCE_MODEL_VERSION: ValueSource.ValueType  # 3
 """The model version says so."""
-FROM_DEFAULT: ValueSource.ValueType  # 4
+VALUE_SOURCE_DEFAULT: ValueSource.ValueType  # 4
 """Nobody said so; the service's default."""
 Global___ValueSource: _TypeAlias = ValueSource  # noqa: Y015
 

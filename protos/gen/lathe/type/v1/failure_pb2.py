@@ -13,17 +13,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blathe/type/v1/failure.proto\x12\rlathe.type.v1\"\xcd\x01\n\x07\x46\x61ilure\x12\'\n\x05stage\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.lathe.type.v1.FailureReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x10\n\x08operator\x18\x05 \x01(\t\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\x12\x15\n\rsuggested_fix\x18\x07 \x01(\t\x12\x11\n\tretryable\x18\x08 \x01(\x08*s\n\tTaskStage\x12\x1a\n\x16TASK_STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46\x45TCHING_INPUTS\x10\x01\x12\r\n\tEXECUTING\x10\x02\x12\x15\n\x11UPLOADING_OUTPUTS\x10\x03\x12\x0f\n\x0bREGISTERING\x10\x04*\xcf\x03\n\rFailureReason\x12\x1e\n\x1a\x46\x41ILURE_REASON_UNSPECIFIED\x10\x00\x12\x11\n\rINVALID_MODEL\x10\x01\x12\x10\n\x0cUNSAFE_MODEL\x10\x02\x12\x18\n\x14INVALID_ARCHITECTURE\x10\x03\x12\x14\n\x10WEIGHTS_MISMATCH\x10\x04\x12\x12\n\x0eSHAPE_MISMATCH\x10\x05\x12\x18\n\x14UNSUPPORTED_OPERATOR\x10\x06\x12\x19\n\x15UNSUPPORTED_PRECISION\x10\x07\x12\x11\n\rPARITY_FAILED\x10\x08\x12\x11\n\rOUT_OF_MEMORY\x10\t\x12\x0b\n\x07TIMEOUT\x10\n\x12\x19\n\x15TOOLCHAIN_UNAVAILABLE\x10\x0b\x12\x15\n\x11TOOLCHAIN_CRASHED\x10\x0c\x12\x15\n\x11INPUT_UNAVAILABLE\x10\r\x12\x0f\n\x0bWORKER_LOST\x10\x0e\x12\x12\n\x0eINFRASTRUCTURE\x10\x0f\x12\x10\n\x0cINVALID_SPEC\x10\x10\x12\x12\n\x0eINTERNAL_ERROR\x10\x11\x12\x10\n\x0cINVALID_DATA\x10\x12\x12\x13\n\x0fOUTPUT_MISMATCH\x10\x13\x12\x12\n\x0eSTATEFUL_MODEL\x10\x14\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blathe/type/v1/failure.proto\x12\rlathe.type.v1\"\xcd\x01\n\x07\x46\x61ilure\x12\'\n\x05stage\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.lathe.type.v1.FailureReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x10\n\x08operator\x18\x05 \x01(\t\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\x12\x15\n\rsuggested_fix\x18\x07 \x01(\t\x12\x11\n\tretryable\x18\x08 \x01(\x08*\x9f\x01\n\tTaskStage\x12\x1a\n\x16TASK_STAGE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTASK_STAGE_FETCHING_INPUTS\x10\x01\x12\x18\n\x14TASK_STAGE_EXECUTING\x10\x02\x12 \n\x1cTASK_STAGE_UPLOADING_OUTPUTS\x10\x03\x12\x1a\n\x16TASK_STAGE_REGISTERING\x10\x04*\xfb\x05\n\rFailureReason\x12\x1e\n\x1a\x46\x41ILURE_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x46\x41ILURE_REASON_INVALID_MODEL\x10\x01\x12\x1f\n\x1b\x46\x41ILURE_REASON_UNSAFE_MODEL\x10\x02\x12\'\n#FAILURE_REASON_INVALID_ARCHITECTURE\x10\x03\x12#\n\x1f\x46\x41ILURE_REASON_WEIGHTS_MISMATCH\x10\x04\x12!\n\x1d\x46\x41ILURE_REASON_SHAPE_MISMATCH\x10\x05\x12\'\n#FAILURE_REASON_UNSUPPORTED_OPERATOR\x10\x06\x12(\n$FAILURE_REASON_UNSUPPORTED_PRECISION\x10\x07\x12 \n\x1c\x46\x41ILURE_REASON_PARITY_FAILED\x10\x08\x12 \n\x1c\x46\x41ILURE_REASON_OUT_OF_MEMORY\x10\t\x12\x1a\n\x16\x46\x41ILURE_REASON_TIMEOUT\x10\n\x12(\n$FAILURE_REASON_TOOLCHAIN_UNAVAILABLE\x10\x0b\x12$\n FAILURE_REASON_TOOLCHAIN_CRASHED\x10\x0c\x12$\n FAILURE_REASON_INPUT_UNAVAILABLE\x10\r\x12\x1e\n\x1a\x46\x41ILURE_REASON_WORKER_LOST\x10\x0e\x12!\n\x1d\x46\x41ILURE_REASON_INFRASTRUCTURE\x10\x0f\x12\x1f\n\x1b\x46\x41ILURE_REASON_INVALID_SPEC\x10\x10\x12!\n\x1d\x46\x41ILURE_REASON_INTERNAL_ERROR\x10\x11\x12\x1f\n\x1b\x46\x41ILURE_REASON_INVALID_DATA\x10\x12\x12\"\n\x1e\x46\x41ILURE_REASON_OUTPUT_MISMATCH\x10\x13\x12!\n\x1d\x46\x41ILURE_REASON_STATEFUL_MODEL\x10\x14\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.failure_pb2', globals())
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _TASKSTAGE._serialized_start=254
-  _TASKSTAGE._serialized_end=369
-  _FAILUREREASON._serialized_start=372
-  _FAILUREREASON._serialized_end=835
+  _TASKSTAGE._serialized_start=255
+  _TASKSTAGE._serialized_end=414
+  _FAILUREREASON._serialized_start=417
+  _FAILUREREASON._serialized_end=1180
   _FAILURE._serialized_start=47
   _FAILURE._serialized_end=252
 # @@protoc_insertion_point(module_scope)

@@ -25,13 +25,13 @@ class _TaskStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStage.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     TASK_STAGE_UNSPECIFIED: _TaskStage.ValueType  # 0
     """Not running."""
-    FETCHING_INPUTS: _TaskStage.ValueType  # 1
+    TASK_STAGE_FETCHING_INPUTS: _TaskStage.ValueType  # 1
     """The worker copies the inputs from the object store."""
-    EXECUTING: _TaskStage.ValueType  # 2
+    TASK_STAGE_EXECUTING: _TaskStage.ValueType  # 2
     """The sandboxed child runs the engines."""
-    UPLOADING_OUTPUTS: _TaskStage.ValueType  # 3
+    TASK_STAGE_UPLOADING_OUTPUTS: _TaskStage.ValueType  # 3
     """The worker stores what the child made."""
-    REGISTERING: _TaskStage.ValueType  # 4
+    TASK_STAGE_REGISTERING: _TaskStage.ValueType  # 4
     """The owning service records the result: registers a version, files a report."""
 
 class TaskStage(_TaskStage, metaclass=_TaskStageEnumTypeWrapper):
@@ -39,13 +39,13 @@ class TaskStage(_TaskStage, metaclass=_TaskStageEnumTypeWrapper):
 
 TASK_STAGE_UNSPECIFIED: TaskStage.ValueType  # 0
 """Not running."""
-FETCHING_INPUTS: TaskStage.ValueType  # 1
+TASK_STAGE_FETCHING_INPUTS: TaskStage.ValueType  # 1
 """The worker copies the inputs from the object store."""
-EXECUTING: TaskStage.ValueType  # 2
+TASK_STAGE_EXECUTING: TaskStage.ValueType  # 2
 """The sandboxed child runs the engines."""
-UPLOADING_OUTPUTS: TaskStage.ValueType  # 3
+TASK_STAGE_UPLOADING_OUTPUTS: TaskStage.ValueType  # 3
 """The worker stores what the child made."""
-REGISTERING: TaskStage.ValueType  # 4
+TASK_STAGE_REGISTERING: TaskStage.ValueType  # 4
 """The owning service records the result: registers a version, files a report."""
 Global___TaskStage: _TypeAlias = TaskStage  # noqa: Y015
 
@@ -57,45 +57,45 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     DESCRIPTOR: _descriptor.EnumDescriptor
     FAILURE_REASON_UNSPECIFIED: _FailureReason.ValueType  # 0
     """Not failed."""
-    INVALID_MODEL: _FailureReason.ValueType  # 1
+    FAILURE_REASON_INVALID_MODEL: _FailureReason.ValueType  # 1
     """The file is not what its format says, is truncated, or cannot be read."""
-    UNSAFE_MODEL: _FailureReason.ValueType  # 2
+    FAILURE_REASON_UNSAFE_MODEL: _FailureReason.ValueType  # 2
     """The file carries code, or the code tried what the sandbox forbids."""
-    INVALID_ARCHITECTURE: _FailureReason.ValueType  # 3
+    FAILURE_REASON_INVALID_ARCHITECTURE: _FailureReason.ValueType  # 3
     """The architecture's code fails: it does not import, does not build, or raises in `forward`."""
-    WEIGHTS_MISMATCH: _FailureReason.ValueType  # 4
+    FAILURE_REASON_WEIGHTS_MISMATCH: _FailureReason.ValueType  # 4
     """The weights do not fit the architecture: keys or shapes differ."""
-    SHAPE_MISMATCH: _FailureReason.ValueType  # 5
+    FAILURE_REASON_SHAPE_MISMATCH: _FailureReason.ValueType  # 5
     """A tensor has another shape than was declared."""
-    UNSUPPORTED_OPERATOR: _FailureReason.ValueType  # 6
+    FAILURE_REASON_UNSUPPORTED_OPERATOR: _FailureReason.ValueType  # 6
     """An operator has no equivalent in the target."""
-    UNSUPPORTED_PRECISION: _FailureReason.ValueType  # 7
+    FAILURE_REASON_UNSUPPORTED_PRECISION: _FailureReason.ValueType  # 7
     """The runtime or the device cannot compute in the asked precision."""
-    PARITY_FAILED: _FailureReason.ValueType  # 8
+    FAILURE_REASON_PARITY_FAILED: _FailureReason.ValueType  # 8
     """The built form does not compute what its source computes."""
-    OUT_OF_MEMORY: _FailureReason.ValueType  # 9
+    FAILURE_REASON_OUT_OF_MEMORY: _FailureReason.ValueType  # 9
     """The task went over its memory limit."""
-    TIMEOUT: _FailureReason.ValueType  # 10
+    FAILURE_REASON_TIMEOUT: _FailureReason.ValueType  # 10
     """The task went over its time limit."""
-    TOOLCHAIN_UNAVAILABLE: _FailureReason.ValueType  # 11
+    FAILURE_REASON_TOOLCHAIN_UNAVAILABLE: _FailureReason.ValueType  # 11
     """The tool that this task needs is not installed on the worker."""
-    TOOLCHAIN_CRASHED: _FailureReason.ValueType  # 12
+    FAILURE_REASON_TOOLCHAIN_CRASHED: _FailureReason.ValueType  # 12
     """The tool ended without an answer: a crash, a signal, an internal error."""
-    INPUT_UNAVAILABLE: _FailureReason.ValueType  # 13
+    FAILURE_REASON_INPUT_UNAVAILABLE: _FailureReason.ValueType  # 13
     """An input blob is gone from the store, or its bytes are not those of its digest."""
-    WORKER_LOST: _FailureReason.ValueType  # 14
+    FAILURE_REASON_WORKER_LOST: _FailureReason.ValueType  # 14
     """The worker lost its lease, was killed, or its machine went away, too many times."""
-    INFRASTRUCTURE: _FailureReason.ValueType  # 15
+    FAILURE_REASON_INFRASTRUCTURE: _FailureReason.ValueType  # 15
     """The object store, the message bus or the database did not answer in time."""
-    INVALID_SPEC: _FailureReason.ValueType  # 16
+    FAILURE_REASON_INVALID_SPEC: _FailureReason.ValueType  # 16
     """The specification names something that cannot be done; it was not caught at creation."""
-    INTERNAL_ERROR: _FailureReason.ValueType  # 17
+    FAILURE_REASON_INTERNAL_ERROR: _FailureReason.ValueType  # 17
     """A fault of Lathe's own."""
-    INVALID_DATA: _FailureReason.ValueType  # 18
+    FAILURE_REASON_INVALID_DATA: _FailureReason.ValueType  # 18
     """A dataset, image or tensor is not what it should be: unreadable, too large, empty, not finite, a box outside its image."""
-    OUTPUT_MISMATCH: _FailureReason.ValueType  # 19
+    FAILURE_REASON_OUTPUT_MISMATCH: _FailureReason.ValueType  # 19
     """The model's output does not fit the postprocess method."""
-    STATEFUL_MODEL: _FailureReason.ValueType  # 20
+    FAILURE_REASON_STATEFUL_MODEL: _FailureReason.ValueType  # 20
     """The model's outputs depend on earlier calls: make its state an input and an output."""
 
 class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
@@ -103,45 +103,45 @@ class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
 
 FAILURE_REASON_UNSPECIFIED: FailureReason.ValueType  # 0
 """Not failed."""
-INVALID_MODEL: FailureReason.ValueType  # 1
+FAILURE_REASON_INVALID_MODEL: FailureReason.ValueType  # 1
 """The file is not what its format says, is truncated, or cannot be read."""
-UNSAFE_MODEL: FailureReason.ValueType  # 2
+FAILURE_REASON_UNSAFE_MODEL: FailureReason.ValueType  # 2
 """The file carries code, or the code tried what the sandbox forbids."""
-INVALID_ARCHITECTURE: FailureReason.ValueType  # 3
+FAILURE_REASON_INVALID_ARCHITECTURE: FailureReason.ValueType  # 3
 """The architecture's code fails: it does not import, does not build, or raises in `forward`."""
-WEIGHTS_MISMATCH: FailureReason.ValueType  # 4
+FAILURE_REASON_WEIGHTS_MISMATCH: FailureReason.ValueType  # 4
 """The weights do not fit the architecture: keys or shapes differ."""
-SHAPE_MISMATCH: FailureReason.ValueType  # 5
+FAILURE_REASON_SHAPE_MISMATCH: FailureReason.ValueType  # 5
 """A tensor has another shape than was declared."""
-UNSUPPORTED_OPERATOR: FailureReason.ValueType  # 6
+FAILURE_REASON_UNSUPPORTED_OPERATOR: FailureReason.ValueType  # 6
 """An operator has no equivalent in the target."""
-UNSUPPORTED_PRECISION: FailureReason.ValueType  # 7
+FAILURE_REASON_UNSUPPORTED_PRECISION: FailureReason.ValueType  # 7
 """The runtime or the device cannot compute in the asked precision."""
-PARITY_FAILED: FailureReason.ValueType  # 8
+FAILURE_REASON_PARITY_FAILED: FailureReason.ValueType  # 8
 """The built form does not compute what its source computes."""
-OUT_OF_MEMORY: FailureReason.ValueType  # 9
+FAILURE_REASON_OUT_OF_MEMORY: FailureReason.ValueType  # 9
 """The task went over its memory limit."""
-TIMEOUT: FailureReason.ValueType  # 10
+FAILURE_REASON_TIMEOUT: FailureReason.ValueType  # 10
 """The task went over its time limit."""
-TOOLCHAIN_UNAVAILABLE: FailureReason.ValueType  # 11
+FAILURE_REASON_TOOLCHAIN_UNAVAILABLE: FailureReason.ValueType  # 11
 """The tool that this task needs is not installed on the worker."""
-TOOLCHAIN_CRASHED: FailureReason.ValueType  # 12
+FAILURE_REASON_TOOLCHAIN_CRASHED: FailureReason.ValueType  # 12
 """The tool ended without an answer: a crash, a signal, an internal error."""
-INPUT_UNAVAILABLE: FailureReason.ValueType  # 13
+FAILURE_REASON_INPUT_UNAVAILABLE: FailureReason.ValueType  # 13
 """An input blob is gone from the store, or its bytes are not those of its digest."""
-WORKER_LOST: FailureReason.ValueType  # 14
+FAILURE_REASON_WORKER_LOST: FailureReason.ValueType  # 14
 """The worker lost its lease, was killed, or its machine went away, too many times."""
-INFRASTRUCTURE: FailureReason.ValueType  # 15
+FAILURE_REASON_INFRASTRUCTURE: FailureReason.ValueType  # 15
 """The object store, the message bus or the database did not answer in time."""
-INVALID_SPEC: FailureReason.ValueType  # 16
+FAILURE_REASON_INVALID_SPEC: FailureReason.ValueType  # 16
 """The specification names something that cannot be done; it was not caught at creation."""
-INTERNAL_ERROR: FailureReason.ValueType  # 17
+FAILURE_REASON_INTERNAL_ERROR: FailureReason.ValueType  # 17
 """A fault of Lathe's own."""
-INVALID_DATA: FailureReason.ValueType  # 18
+FAILURE_REASON_INVALID_DATA: FailureReason.ValueType  # 18
 """A dataset, image or tensor is not what it should be: unreadable, too large, empty, not finite, a box outside its image."""
-OUTPUT_MISMATCH: FailureReason.ValueType  # 19
+FAILURE_REASON_OUTPUT_MISMATCH: FailureReason.ValueType  # 19
 """The model's output does not fit the postprocess method."""
-STATEFUL_MODEL: FailureReason.ValueType  # 20
+FAILURE_REASON_STATEFUL_MODEL: FailureReason.ValueType  # 20
 """The model's outputs depend on earlier calls: make its state an input and an output."""
 Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
 

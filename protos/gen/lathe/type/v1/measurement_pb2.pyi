@@ -27,13 +27,13 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     DESCRIPTOR: _descriptor.EnumDescriptor
     VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
     """Not judged."""
-    PASS: _Verdict.ValueType  # 1
+    VERDICT_PASS: _Verdict.ValueType  # 1
     """The error is at most the threshold."""
-    WARN: _Verdict.ValueType  # 2
+    VERDICT_WARN: _Verdict.ValueType  # 2
     """The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
     channel by `allow_warn`, or the request by `parity_waivers`.
     """
-    FAIL: _Verdict.ValueType  # 3
+    VERDICT_FAIL: _Verdict.ValueType  # 3
     """The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
@@ -54,13 +54,13 @@ class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
 
 VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 """Not judged."""
-PASS: Verdict.ValueType  # 1
+VERDICT_PASS: Verdict.ValueType  # 1
 """The error is at most the threshold."""
-WARN: Verdict.ValueType  # 2
+VERDICT_WARN: Verdict.ValueType  # 2
 """The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
 channel by `allow_warn`, or the request by `parity_waivers`.
 """
-FAIL: Verdict.ValueType  # 3
+VERDICT_FAIL: Verdict.ValueType  # 3
 """The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
@@ -72,9 +72,9 @@ class _ParityMeasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParityM
     DESCRIPTOR: _descriptor.EnumDescriptor
     PARITY_MEASURE_UNSPECIFIED: _ParityMeasure.ValueType  # 0
     """Not judged."""
-    MAX_REL_ERROR: _ParityMeasure.ValueType  # 1
+    PARITY_MEASURE_MAX_REL_ERROR: _ParityMeasure.ValueType  # 1
     """`max_rel_error`."""
-    COSINE: _ParityMeasure.ValueType  # 2
+    PARITY_MEASURE_COSINE: _ParityMeasure.ValueType  # 2
     """1 - `cosine`."""
 
 class ParityMeasure(_ParityMeasure, metaclass=_ParityMeasureEnumTypeWrapper):
@@ -82,9 +82,9 @@ class ParityMeasure(_ParityMeasure, metaclass=_ParityMeasureEnumTypeWrapper):
 
 PARITY_MEASURE_UNSPECIFIED: ParityMeasure.ValueType  # 0
 """Not judged."""
-MAX_REL_ERROR: ParityMeasure.ValueType  # 1
+PARITY_MEASURE_MAX_REL_ERROR: ParityMeasure.ValueType  # 1
 """`max_rel_error`."""
-COSINE: ParityMeasure.ValueType  # 2
+PARITY_MEASURE_COSINE: ParityMeasure.ValueType  # 2
 """1 - `cosine`."""
 Global___ParityMeasure: _TypeAlias = ParityMeasure  # noqa: Y015
 

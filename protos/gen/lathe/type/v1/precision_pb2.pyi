@@ -24,15 +24,15 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
     """Not said; the service's default applies."""
-    FP32: _Precision.ValueType  # 1
+    PRECISION_FP32: _Precision.ValueType  # 1
     """32-bit floating point: lossless."""
-    FP16: _Precision.ValueType  # 2
+    PRECISION_FP16: _Precision.ValueType  # 2
     """IEEE 16-bit floating point."""
-    BF16: _Precision.ValueType  # 3
+    PRECISION_BF16: _Precision.ValueType  # 3
     """bfloat16: half precision on CPUs without FP16 arithmetic."""
-    INT8: _Precision.ValueType  # 4
+    PRECISION_INT8: _Precision.ValueType  # 4
     """8-bit integers, as explicit QuantizeLinear and DequantizeLinear nodes."""
-    INT4: _Precision.ValueType  # 5
+    PRECISION_INT4: _Precision.ValueType  # 5
     """4-bit integer weights, floating-point activations."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
@@ -40,14 +40,14 @@ class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 """Not said; the service's default applies."""
-FP32: Precision.ValueType  # 1
+PRECISION_FP32: Precision.ValueType  # 1
 """32-bit floating point: lossless."""
-FP16: Precision.ValueType  # 2
+PRECISION_FP16: Precision.ValueType  # 2
 """IEEE 16-bit floating point."""
-BF16: Precision.ValueType  # 3
+PRECISION_BF16: Precision.ValueType  # 3
 """bfloat16: half precision on CPUs without FP16 arithmetic."""
-INT8: Precision.ValueType  # 4
+PRECISION_INT8: Precision.ValueType  # 4
 """8-bit integers, as explicit QuantizeLinear and DequantizeLinear nodes."""
-INT4: Precision.ValueType  # 5
+PRECISION_INT4: Precision.ValueType  # 5
 """4-bit integer weights, floating-point activations."""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015

@@ -30,17 +30,17 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     TASK_STATE_UNSPECIFIED: _TaskState.ValueType  # 0
     """Never sent by a service."""
-    PENDING: _TaskState.ValueType  # 1
+    TASK_STATE_PENDING: _TaskState.ValueType  # 1
     """Accepted, waits for a worker."""
-    RUNNING: _TaskState.ValueType  # 2
+    TASK_STATE_RUNNING: _TaskState.ValueType  # 2
     """A worker holds it."""
-    SUCCEEDED: _TaskState.ValueType  # 3
+    TASK_STATE_SUCCEEDED: _TaskState.ValueType  # 3
     """Done; the result is complete."""
-    FAILED: _TaskState.ValueType  # 4
+    TASK_STATE_FAILED: _TaskState.ValueType  # 4
     """Ended without a result; `failure` says why."""
-    CANCELLING: _TaskState.ValueType  # 5
+    TASK_STATE_CANCELLING: _TaskState.ValueType  # 5
     """A cancellation is on its way to the worker."""
-    CANCELLED: _TaskState.ValueType  # 6
+    TASK_STATE_CANCELLED: _TaskState.ValueType  # 6
     """Ended because somebody asked for it."""
 
 class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
@@ -54,17 +54,17 @@ class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
 
 TASK_STATE_UNSPECIFIED: TaskState.ValueType  # 0
 """Never sent by a service."""
-PENDING: TaskState.ValueType  # 1
+TASK_STATE_PENDING: TaskState.ValueType  # 1
 """Accepted, waits for a worker."""
-RUNNING: TaskState.ValueType  # 2
+TASK_STATE_RUNNING: TaskState.ValueType  # 2
 """A worker holds it."""
-SUCCEEDED: TaskState.ValueType  # 3
+TASK_STATE_SUCCEEDED: TaskState.ValueType  # 3
 """Done; the result is complete."""
-FAILED: TaskState.ValueType  # 4
+TASK_STATE_FAILED: TaskState.ValueType  # 4
 """Ended without a result; `failure` says why."""
-CANCELLING: TaskState.ValueType  # 5
+TASK_STATE_CANCELLING: TaskState.ValueType  # 5
 """A cancellation is on its way to the worker."""
-CANCELLED: TaskState.ValueType  # 6
+TASK_STATE_CANCELLED: TaskState.ValueType  # 6
 """Ended because somebody asked for it."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
@@ -76,15 +76,15 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTEMPT_OUTCOME_UNSPECIFIED: _AttemptOutcome.ValueType  # 0
     """Still running."""
-    ATTEMPT_SUCCEEDED: _AttemptOutcome.ValueType  # 1
+    ATTEMPT_OUTCOME_SUCCEEDED: _AttemptOutcome.ValueType  # 1
     """It produced the result."""
-    ATTEMPT_FAILED: _AttemptOutcome.ValueType  # 2
+    ATTEMPT_OUTCOME_FAILED: _AttemptOutcome.ValueType  # 2
     """It failed; `failure` says why."""
-    ATTEMPT_CANCELLED: _AttemptOutcome.ValueType  # 3
+    ATTEMPT_OUTCOME_CANCELLED: _AttemptOutcome.ValueType  # 3
     """It was cancelled."""
-    ATTEMPT_LOST: _AttemptOutcome.ValueType  # 4
+    ATTEMPT_OUTCOME_LOST: _AttemptOutcome.ValueType  # 4
     """Its worker was not heard of again."""
-    ATTEMPT_RETURNED: _AttemptOutcome.ValueType  # 5
+    ATTEMPT_OUTCOME_RETURNED: _AttemptOutcome.ValueType  # 5
     """Its worker was stopped and gave it back; such an attempt does not count towards the most that a task may have."""
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
@@ -92,15 +92,15 @@ class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
 
 ATTEMPT_OUTCOME_UNSPECIFIED: AttemptOutcome.ValueType  # 0
 """Still running."""
-ATTEMPT_SUCCEEDED: AttemptOutcome.ValueType  # 1
+ATTEMPT_OUTCOME_SUCCEEDED: AttemptOutcome.ValueType  # 1
 """It produced the result."""
-ATTEMPT_FAILED: AttemptOutcome.ValueType  # 2
+ATTEMPT_OUTCOME_FAILED: AttemptOutcome.ValueType  # 2
 """It failed; `failure` says why."""
-ATTEMPT_CANCELLED: AttemptOutcome.ValueType  # 3
+ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 3
 """It was cancelled."""
-ATTEMPT_LOST: AttemptOutcome.ValueType  # 4
+ATTEMPT_OUTCOME_LOST: AttemptOutcome.ValueType  # 4
 """Its worker was not heard of again."""
-ATTEMPT_RETURNED: AttemptOutcome.ValueType  # 5
+ATTEMPT_OUTCOME_RETURNED: AttemptOutcome.ValueType  # 5
 """Its worker was stopped and gave it back; such an attempt does not count towards the most that a task may have."""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
