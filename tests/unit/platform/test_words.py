@@ -35,7 +35,14 @@ def test_enums_are_words_wherever_they_are(message: Any, values: dict[str, Any])
 
 
 def test_what_does_not_fit_is_an_error_of_the_parser() -> None:
-    for values in ({"format": "NONE"}, {"format": {}}, {"package": 1}, {"parity": []}, {"nothing": "ONNX"}):
+    wrong: list[dict[str, Any]] = [
+        {"format": "NONE"},
+        {"format": {}},
+        {"package": 1},
+        {"parity": []},
+        {"nothing": "ONNX"},
+    ]
+    for values in wrong:
         with pytest.raises(ParseError):
             from_values(values, ModelVersion())
     assert from_values({"nothing": 1}, ModelVersion(), ignore_unknown_fields=True) == ModelVersion()
