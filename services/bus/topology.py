@@ -5,6 +5,8 @@ EVENTS        30 days       event.<kind>.<task_id>.<type>        consumer <kind>
 ADVISORIES    7 days        max-deliveries of the TASKS consumers; consumer <kind>-deadletters
 TASK_CONTROL  KV, 1 day     <kind>.<task_id>                     the task is cancelled
 WORKERS       KV, seconds   <kind>.<device>.<worker>             the worker lives
+CHANGES       7 days        lathe.changes.<kind>.<uid>           public: changes of tasks, datasets and releases
+lathe.changed.<kind>.<uid>  plain NATS: CHANGES has stored one
 changed.<kind>.<task_id>    plain NATS: the task has a new revision
 """
 
@@ -21,6 +23,7 @@ from nats.js.api import (
     DeliverPolicy,
     DiscardPolicy,
     KeyValueConfig,
+    RePublish,
     RetentionPolicy,
     StorageType,
     StreamConfig,
@@ -33,10 +36,12 @@ EVENTS = "EVENTS"
 ADVISORIES = "ADVISORIES"
 TASK_CONTROL = "TASK_CONTROL"
 WORKERS = "WORKERS"
+CHANGES = "CHANGES"
 STATE_EVENTS = ("started", "progressed", "succeeded", "failed", "cancelled", "returned")
 LOG_EVENT = "logged"
 
 _DAY = 86400.0
+CHANGES_KEPT_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,16 @@ def claimed_subject(kind: str, task_id: str) -> str:
 def changed_subject(kind: str, task_id: str) -> str:
     """Return the subject on which changes of a task are announced."""
     return f"changed.{kind}.{task_id}"
+
+
+def change_subject(kind: str, uid: str) -> str:
+    """Return the subject of CHANGES for a resource; `kind` is `conversion`, `dataset`…, and either may be `*`."""
+    return f"lathe.changes.{kind}.{uid}"
+
+
+def stored_subject(kind: str, uid: str) -> str:
+    """Return the subject on which the server says that CHANGES has a new message, which has no delivery guarantee."""
+    return f"lathe.changed.{kind}.{uid}"
 
 
 def control_subject(kind: str, task_id: str) -> str:
@@ -122,6 +137,15 @@ def _streams() -> list[StreamConfig]:
             subjects=[f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{TASKS}.>"],
             storage=StorageType.FILE,
             max_age=7 * _DAY,
+        ),
+        StreamConfig(
+            name=CHANGES,
+            subjects=[change_subject("*", "*")],
+            storage=StorageType.FILE,
+            max_age=CHANGES_KEPT_DAYS * _DAY,
+            allow_direct=True,
+            allow_atomic=True,
+            republish=RePublish("lathe.changes.>", "lathe.changed.>", headers_only=True),
         ),
     ]
 

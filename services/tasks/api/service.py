@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.bus.connection import Bus
 from services.bus.topology import ensure_topology
+from services.changes.publisher import Publisher
 from services.database.pool import Database
 from services.process.composition import Platform
 from services.process.server import ServiceParts
@@ -42,11 +43,12 @@ class TaskEngine:
     sweeper: Sweeper
     dead_letters: DeadLetters
     workers: WorkersView
+    publisher: Publisher
 
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
         """The background work beside the servicer."""
-        parts = (self.workers, self.relay, self.claims, self.projector, self.sweeper, self.dead_letters)
+        parts = (self.workers, self.relay, self.claims, self.projector, self.sweeper, self.dead_letters, self.publisher)
         return [part.run for part in parts]
 
 
@@ -55,9 +57,10 @@ def build_engine(
 ) -> TaskEngine:
     """Wire the parts; nothing runs yet."""
     options = options or TaskOptions()
-    store, outbox = TaskStore(database), Outbox(database)
+    codec, outbox = TaskCodec(kind, options.max_attempts), Outbox(database)
+    publisher = Publisher(database, bus, options.relay_poll)
     relay = Relay(database, outbox, bus, poll=options.relay_poll, overdue_after=options.relay_poll)
-    ledger = Ledger(TaskCodec(kind, options.max_attempts), store, relay, bus)
+    ledger = Ledger(codec, TaskStore(database, codec, publisher), relay, bus)
     settler = Settler(ledger)
     ledger.settle_with(settler)
     workers = WorkersView(bus, kind.name, options.timing.worker_ttl)
@@ -75,6 +78,7 @@ def build_engine(
         sweeper=Sweeper(database, ledger, settler, outbox, projector, workers=workers, bus=bus, options=options),
         dead_letters=DeadLetters(ledger, bus),
         workers=workers,
+        publisher=publisher,
     )
 
 

@@ -1,7 +1,7 @@
 """The tables of a task service. The migrations of a new service run these statements:
 
 def upgrade() -> None:
-    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, LEASES_TABLE)
+    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, LEASES_TABLE, CHANGES_TABLE)
 """
 
 from __future__ import annotations

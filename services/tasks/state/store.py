@@ -3,81 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 from google.protobuf.message import Message
+from lathe.watch.v1.change_pb2 import CHANGE_TYPE_CREATED, CHANGE_TYPE_DELETED, CHANGE_TYPE_UPDATED
 
+from services.bus.topology import change_subject
+from services.changes.publisher import Publisher
 from services.database.pool import Database
 from services.resources.listing import ORDER_FIELDS, Listing, ListQuery, list_page
 from services.tasks.kind import DETAILS
-from services.tasks.state.rows import COLUMNS, Change, Created, NewTask, TaskRow
+from services.tasks.state.news import news_of
+from services.tasks.state.rows import COLUMNS, Change, Created, NewTask, TaskCodec, TaskRow
+from services.tasks.state.statements import CREATE, DELETE, HIT, RENAME, SAVE
 
 M = TypeVar("M", bound=Message)
-# One that ended without a result could not be registered: its outcome serves, but one with a result is better. Each key
-# is looked up by itself (OFFSET 0 keeps the planner from merging the queries): for several keys at once it would choose
-# to read the whole table while that is small, or all tasks of a state, and keep to that plan as the table grows.
-_HIT = """
-SELECT found.uid FROM unnest({keys}::bytea[]) AS wanted (key) CROSS JOIN LATERAL (
-    SELECT uid, state FROM tasks WHERE action_key = wanted.key AND outcome IS NOT NULL OFFSET 0
-) AS found WHERE found.state IN (3, 4, 6) ORDER BY found.state = 3 DESC, found.uid DESC LIMIT 1
-"""
-
-_CREATE = f"""
-WITH hit AS ({_HIT.format(keys="$14")}),
-lead AS (SELECT uid FROM tasks WHERE $15 AND leads AND work_key = $12),
-made AS (
-    INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
-        state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live,
-        uses, action_key, outcome)
-    SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
-        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $21, $22, $23
-    WHERE NOT EXISTS (SELECT FROM hit)
-    RETURNING uid, leader
-),
-sent AS (
-    INSERT INTO outbox (task, subject, msg_id) SELECT uid, $19, $20 FROM made WHERE leader IS NULL AND $19 <> ''
-    RETURNING id
-)
-SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT id FROM sent)
-"""  # noqa: S608 - our own words
-
-_SAVE = """
-WITH new AS (
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[], $6::uuid[], $7::bytea[],
-        $8::bytea[], $9::boolean[], $10::integer[])
-    AS n (uid, revision, state, live, leads, leader, action_key, outcome, held, dispatches)
-),
-saved AS (
-    UPDATE tasks t SET state = n.state, live = n.live, leads = n.leads, leader = n.leader,
-        action_key = n.action_key, outcome = n.outcome, held = n.held, dispatches = n.dispatches,
-        revision = t.revision + 1, update_time = $11
-    FROM new n WHERE t.uid = n.uid AND t.revision = n.revision
-    RETURNING t.uid
-),
-sent AS (
-    INSERT INTO outbox (task, subject, msg_id, payload)
-    SELECT o.task, o.subject, o.msg_id, o.payload
-    FROM unnest($12::uuid[], $13::text[], $14::text[], $15::bytea[]) AS o (task, subject, msg_id, payload)
-    JOIN saved ON saved.uid = o.task
-)
-SELECT uid FROM saved
-"""
-
-_DELETE = """
-WITH gone AS (
-    DELETE FROM tasks WHERE uid = $1 AND revision = $2 RETURNING uid, owner, request_id, request_digest
-),
-remembered AS (
-    INSERT INTO request_ids (owner, request_id, method, fingerprint, resource)
-    SELECT owner, request_id, 'Create', request_digest, uid FROM gone WHERE request_id IS NOT NULL
-    ON CONFLICT DO NOTHING
-)
-SELECT count(*) FROM gone
-"""
-
 LISTING = Listing(
     table="tasks",
     columns=COLUMNS,
@@ -95,8 +38,10 @@ class RequestRepeatedError(Exception):
 class TaskStore:
     """The tables of `services.tasks.state.schema` in the service's own PostgreSQL schema."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, codec: TaskCodec, publisher: Publisher) -> None:
         self._database = database
+        self._codec = codec
+        self._publisher = publisher
 
     async def create(self, task: NewTask) -> Created:
         """Create a row and the message that dispatches it, in one statement.
@@ -108,7 +53,7 @@ class TaskStore:
         while True:
             try:
                 record = await self._database.fetchrow(
-                    _CREATE,
+                    CREATE,
                     row.uid,
                     task.name,
                     task.display_name,
@@ -132,12 +77,15 @@ class TaskStore:
                     list(task.uses),
                     row.action_key,
                     row.outcome,
+                    self._subject(row),
+                    news_of(self._codec, row, CHANGE_TYPE_CREATED, 1, task.create_time),
                 )
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == "tasks_request":
                     raise RequestRepeatedError from None
                 continue  # another task took the lead in this very moment: the next try finds it
             assert record is not None
+            self._publisher.wake()
             return Created(record[0], record[1], record[2])
 
     async def save(self, changes: Sequence[Change], now: datetime) -> set[UUID]:
@@ -146,18 +94,23 @@ class TaskStore:
             return set()
         rows = sorted(changes, key=lambda change: change.old.uid)
         outbox = [item for change in rows for item in change.outbox]
-        columns = zip(*(_values(change) for change in rows), strict=True)
-        sent = zip(*((item.task, item.subject, item.msg_id, item.payload) for item in outbox), strict=True)
-        messages: list[Any] = [list(column) for column in sent] or [[], [], [], []]
+        columns = _columns([_values(change) for change in rows])
+        messages = _columns([(item.task, item.subject, item.msg_id, item.payload) for item in outbox]) or [
+            [],
+            [],
+            [],
+            [],
+        ]
+        news = _columns([self._news(change.new, change.old.revision + 1, now) for change in rows])
         for attempt in range(3):
             try:
-                records = await self._database.fetch(_SAVE, *(list(column) for column in columns), now, *messages)
-                return {record[0] for record in records}
+                records = await self._database.fetch(SAVE, *columns, now, *messages, *news)
+                break
             except asyncpg.DeadlockDetectedError:
-                columns = zip(*(_values(change) for change in rows), strict=True)
                 if attempt == 2:
                     raise
-        return set()
+        self._publisher.wake()
+        return {record[0] for record in records}
 
     async def load(self, uids: Iterable[UUID]) -> dict[UUID, TaskRow]:
         """Return the rows that exist."""
@@ -207,9 +160,8 @@ class TaskStore:
         self, row: TaskRow, body: bytes, *, display_name: str, labels: Mapping[str, str], search: str, now: datetime
     ) -> bool:
         """Write what users may edit; False if somebody else was faster."""
-        tag = await self._database.execute(
-            "UPDATE tasks SET body = $3, display_name = $4, labels = $5, search_text = $6, revision = revision + 1, "
-            "update_time = $7 WHERE uid = $1 AND revision = $2",
+        renamed = await self._database.fetchval(
+            RENAME,
             row.uid,
             row.revision,
             body,
@@ -217,16 +169,21 @@ class TaskStore:
             dict(labels),
             search,
             now,
+            *self._news(row._replace(body=body), row.revision + 1, now),
         )
-        return tag == "UPDATE 1"
+        self._publisher.wake()
+        return bool(renamed)
 
     async def delete(self, row: TaskRow) -> bool:
         """Delete a row, but remember its request; False if somebody else was faster."""
-        return bool(await self._database.fetchval(_DELETE, row.uid, row.revision))
+        news = news_of(self._codec, row, CHANGE_TYPE_DELETED, row.revision + 1, datetime.now(UTC))
+        gone = await self._database.fetchval(DELETE, row.uid, row.revision, self._subject(row), news)
+        self._publisher.wake()
+        return bool(gone)
 
     async def find_result(self, action_keys: Sequence[bytes]) -> UUID | None:
         """Return the ended task whose outcome serves one of these actions, or None."""
-        found: UUID | None = await self._database.fetchval(_HIT.format(keys="$1"), list(action_keys))
+        found: UUID | None = await self._database.fetchval(HIT.format(keys="$1"), list(action_keys))
         return found
 
     async def forget_result(self, uid: UUID) -> None:
@@ -236,6 +193,16 @@ class TaskStore:
     async def released(self, uids: Sequence[UUID]) -> None:
         """Note that terminal tasks no longer hold anything."""
         await self._database.execute("UPDATE tasks SET held = FALSE WHERE uid = ANY ($1)", list(uids))
+
+    def _subject(self, row: TaskRow) -> str:
+        return change_subject(self._codec.kind.name, str(row.uid))
+
+    def _news(self, row: TaskRow, revision: int, now: datetime) -> tuple[str, bytes]:
+        return self._subject(row), news_of(self._codec, row, CHANGE_TYPE_UPDATED, revision, now)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _values(change: Change) -> tuple[Any, ...]:

@@ -12,7 +12,8 @@ from services.database.pool import Database, migrate
 from services.optimizer import migrations, records
 from services.platform.settings import Settings
 from services.resources.listing import ListQuery, list_page
-from services.tasks.state.store import _HIT, LISTING
+from services.tasks.state.statements import HIT
+from services.tasks.state.store import LISTING
 from tests.integration.tasks.kit import open_site
 
 _FILL = """
@@ -68,7 +69,7 @@ async def test_every_filter_has_its_index(task_settings: Settings, tmp_path: Pat
                 await list_page(explainer, LISTING, query, lambda _: TaskStatus())
                 assert f" {index}" in explainer.plan
                 assert "Seq Scan" not in explainer.plan
-            await explainer.fetch(_HIT.format(keys="$1"), [b"one", b"two"])
+            await explainer.fetch(HIT.format(keys="$1"), [b"one", b"two"])
             assert " tasks_action" in explainer.plan
         finally:
             await database.close()

@@ -1,0 +1,81 @@
+"""The statements that write tasks, each with the messages and the changes that are to be published of it."""
+
+from __future__ import annotations
+
+# One that ended without a result could not be registered: its outcome serves, but one with a result is better. Each key
+# is looked up by itself (OFFSET 0 keeps the planner from merging the queries): for several keys at once it would choose
+# to read the whole table while that is small, or all tasks of a state, and keep to that plan as the table grows.
+HIT = """
+SELECT found.uid FROM unnest({keys}::bytea[]) AS wanted (key) CROSS JOIN LATERAL (
+    SELECT uid, state FROM tasks WHERE action_key = wanted.key AND outcome IS NOT NULL OFFSET 0
+) AS found WHERE found.state IN (3, 4, 6) ORDER BY found.state = 3 DESC, found.uid DESC LIMIT 1
+"""
+
+CREATE = f"""
+WITH hit AS ({HIT.format(keys="$14")}),
+lead AS (SELECT uid FROM tasks WHERE $15 AND leads AND work_key = $12),
+made AS (
+    INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
+        state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live,
+        uses, action_key, outcome)
+    SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
+        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $21, $22, $23
+    WHERE NOT EXISTS (SELECT FROM hit)
+    RETURNING uid, leader
+),
+sent AS (
+    INSERT INTO outbox (task, subject, msg_id) SELECT uid, $19, $20 FROM made WHERE leader IS NULL AND $19 <> ''
+    RETURNING id
+),
+told AS (INSERT INTO changes (subject, revision, payload) SELECT $24, 1, $25 FROM made)
+SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT id FROM sent)
+"""  # noqa: S608 - our own words
+
+SAVE = """
+WITH new AS (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[], $6::uuid[], $7::bytea[],
+        $8::bytea[], $9::boolean[], $10::integer[], $16::text[], $17::bytea[])
+    AS n (uid, revision, state, live, leads, leader, action_key, outcome, held, dispatches, subject, news)
+),
+saved AS (
+    UPDATE tasks t SET state = n.state, live = n.live, leads = n.leads, leader = n.leader,
+        action_key = n.action_key, outcome = n.outcome, held = n.held, dispatches = n.dispatches,
+        revision = t.revision + 1, update_time = $11
+    FROM new n WHERE t.uid = n.uid AND t.revision = n.revision
+    RETURNING t.uid
+),
+sent AS (
+    INSERT INTO outbox (task, subject, msg_id, payload)
+    SELECT o.task, o.subject, o.msg_id, o.payload
+    FROM unnest($12::uuid[], $13::text[], $14::text[], $15::bytea[]) AS o (task, subject, msg_id, payload)
+    JOIN saved ON saved.uid = o.task
+),
+told AS (
+    INSERT INTO changes (subject, revision, payload)
+    SELECT n.subject, n.revision + 1, n.news FROM new n JOIN saved ON saved.uid = n.uid
+)
+SELECT uid FROM saved
+"""
+
+RENAME = """
+WITH renamed AS (
+    UPDATE tasks SET body = $3, display_name = $4, labels = $5, search_text = $6, revision = revision + 1,
+        update_time = $7
+    WHERE uid = $1 AND revision = $2 RETURNING revision
+),
+told AS (INSERT INTO changes (subject, revision, payload) SELECT $8, revision, $9 FROM renamed)
+SELECT count(*) FROM renamed
+"""
+
+DELETE = """
+WITH gone AS (
+    DELETE FROM tasks WHERE uid = $1 AND revision = $2 RETURNING uid, owner, request_id, request_digest
+),
+remembered AS (
+    INSERT INTO request_ids (owner, request_id, method, fingerprint, resource)
+    SELECT owner, request_id, 'Create', request_digest, uid FROM gone WHERE request_id IS NOT NULL
+    ON CONFLICT DO NOTHING
+),
+told AS (INSERT INTO changes (subject, revision, payload) SELECT $3, $2 + 1, $4 FROM gone)
+SELECT count(*) FROM gone
+"""
