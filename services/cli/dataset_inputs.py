@@ -14,8 +14,7 @@ from services.cli.names import parse_pairs, template_name
 if TYPE_CHECKING:
     from lathe.registry.v1.dataset_service_pb2 import ClassMapping, DerivationStep, SampleItems
     from lathe.type.v1.digest_pb2 import File
-
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 
 def upload_paths(connection: Connection, paths: Sequence[Path]) -> list[File]:

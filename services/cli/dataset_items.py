@@ -65,8 +65,7 @@ def preview(
 ) -> None:
     """Download an item's image with its annotations drawn; for tensors, show the annotations."""
     from lathe.registry.v1.dataset_service_pb2 import PreviewDatasetItemRequest
-
-    from services.cli.transfers import download_url
+    from lathe_client.transfers import download_url
 
     name = item_name(item)
     with connect() as connection:
@@ -88,8 +87,9 @@ def download(
 ) -> None:
     """Download a dataset as a zip file (annotations.jsonl and its files) that can be imported again."""
     from lathe.registry.v1.dataset_service_pb2 import ExportDatasetRequest, GetDatasetRequest
+    from lathe_client.transfers import download_file
 
-    from services.cli.transfers import byte_progress, download_file
+    from services.cli.transfers import byte_progress
 
     name = dataset_name(dataset)
     target = file or Path(f"{name.removeprefix('datasets/')}.zip")

@@ -18,7 +18,7 @@ from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json, show_message, show_messages
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 datasets = typer.Typer(help="Datasets: annotated images, or tensors.", no_args_is_help=True)
 

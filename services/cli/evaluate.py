@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.client import Connection, connect
+from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.names import dataset_name, parse_labels, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, print_json
 from services.cli.quantize import Step, choice
-from services.cli.task_services import TaskService
 from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
 
 if TYPE_CHECKING:
     from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec
+    from lathe_client.connection import Connection
 
-EVALUATIONS = TaskService("evaluation", "evaluator")
 SHOWN_DELTAS = 30
 COMPARE_SECONDS = 1800.0
 
@@ -109,7 +108,7 @@ def compare(
     from services.cli.output import message_json
     from services.cli.results import show_comparison
 
-    names = [text if "/" in text else f"{EVALUATIONS.collection}/{text}" for text in evaluations]
+    names = [text if "/" in text else f"evaluationTasks/{text}" for text in evaluations]
     with connect() as connection:
         # Every sample of every evaluation is read; the service's own deadline is shorter.
         request = CompareEvaluationsRequest(names=names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.cli.exit_codes import ExitCode, exit_code_for
 
@@ -45,41 +45,20 @@ def explain(error: BaseException) -> Failure | None:
     return None
 
 
-def explain_rpc(error: grpc.Call) -> Failure:
+def explain_rpc(error: grpc.RpcError) -> Failure:
     """Return the message of a gRPC error, with the details from the service."""
-    from google.rpc import error_details_pb2
-    from grpc_status import rpc_status
+    from lathe_client import LatheError
 
-    code, sentence = error.code().name, error.details() or error.code().name
+    told = error if isinstance(error, LatheError) else LatheError(error)
+    code, sentence = told.code().name, told.message
     if code == "UNAVAILABLE" and "connect" in sentence.lower() and "lathe" not in sentence.lower():
         return Failure(
             "The service does not answer.",
             (sentence, "Start the suite with `lathe up`, or give the service's address with --address."),
             ExitCode.UNAVAILABLE,
         )
-    reason = code
-    details: list[tuple[str, str]] = []
-    try:
-        status = rpc_status.from_call(error)
-    except ValueError:
-        status = None
-    for packed in status.details if status else ():
-        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        failure = error_details_pb2.PreconditionFailure()
-        if packed.Unpack(info):
-            reason = info.reason
-        elif packed.Unpack(bad):
-            details += [(each.field, each.description) for each in bad.field_violations]
-        elif packed.Unpack(failure):
-            details += [(each.subject, each.description) for each in failure.violations]
-    # A text that a service has shortened ends in an ellipsis.
-    more = [(where, what) for where, what in details if what.removesuffix("…") not in sentence]
-    news = tuple(f"{where}: {what}" if where else what for where, what in more)
-    return Failure(f"{sentence} [{reason}]", news, exit_code_for(code))
-
-
-def _explain_rpc(error: BaseException) -> Failure:
-    return explain_rpc(error)  # type: ignore[arg-type] # every error of a call is also the call
+    sentence, *details = str(told).splitlines()
+    return Failure(sentence, tuple(details), exit_code_for(code))
 
 
 def _explain_local(error: BaseException) -> Failure:
@@ -92,8 +71,9 @@ def _explain_engine(error: BaseException) -> Failure:
     return Failure(f"{error} [{getattr(error, 'reason', '')}]", (fix,) if fix else ())
 
 
-_KNOWN: tuple[tuple[str, str, Callable[[BaseException], Failure]], ...] = (
-    ("grpc", "RpcError", _explain_rpc),
+_KNOWN: tuple[tuple[str, str, Callable[[Any], Failure]], ...] = (
+    ("lathe_client.errors", "TransferError", _explain_local),
+    ("grpc", "RpcError", explain_rpc),
     ("services.local.errors", "LocalError", _explain_local),
     ("engines.failures", "EngineFailure", _explain_engine),
     ("services.platform.settings", "ConfigurationError", _explain_local),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from services.cli.client import Connection, connect
+from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
 from services.cli.names import parse_labels
@@ -23,8 +23,10 @@ from services.cli.output import (
     print_rows,
     show_messages,
 )
-from services.cli.repeating import repeated
 from services.cli.views import colored, enum_name, labels, short, when
+
+if TYPE_CHECKING:
+    from lathe_client.connection import Connection
 
 groups = typer.Typer(help="Groups of optimizations: list, get, watch, delete.", no_args_is_help=True)
 
@@ -118,6 +120,7 @@ def finish_group(
 
 def _lacks_gain(connection: Connection, member: Any) -> bool:
     from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskRequest
+    from lathe_client.calls import repeated
 
     from services.cli.verdicts import has_no_gain
 
@@ -159,6 +162,7 @@ def _has_ended(member: Any) -> bool:
 
 def _get(connection: Connection, name: str) -> Any:
     from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskGroupRequest
+    from lathe_client.calls import repeated
 
     return repeated(connection.optimizations.GetOptimizationTaskGroup, GetOptimizationTaskGroupRequest(name=name))
 

@@ -12,7 +12,7 @@ from services.cli.output import OutputFormat, error, note, show_message
 from services.cli.views import enum_name
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 POLL_SECONDS = 0.3
 

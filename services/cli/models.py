@@ -18,7 +18,7 @@ from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import DIFFERENCES, GRAPHS, LINEAGE, MODELS, VERSIONS
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
 

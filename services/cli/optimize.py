@@ -9,7 +9,7 @@ from uuid import uuid4
 import typer
 
 from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
-from services.cli.client import Connection, connect
+from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.groups import finish_group
@@ -17,7 +17,6 @@ from services.cli.names import dataset_name, model_name, parse_labels, template_
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, note, show_message
 from services.cli.quantize import Step, choice
-from services.cli.repeating import repeated
 from services.cli.views import TASKS, short
 from services.cli.waiting import (
     Report,
@@ -33,6 +32,7 @@ from services.cli.waiting import (
 if TYPE_CHECKING:
     from lathe.optimizer.v1.optimization_service_pb2 import OptimizationSpec
     from lathe.type.v1.digest_pb2 import Digest
+    from lathe_client.connection import Connection
 
 DEFAULT_DEVICE = "cpu-x86-64"
 SAVE_SECONDS = 1800.0
@@ -183,6 +183,8 @@ def _create_task(
 
     task = OptimizationTask(display_name=name, labels=labels, spec=spec)
     request = CreateOptimizationTaskRequest(task=task, skip_cache=skip_cache, request_id=str(uuid4()))
+    from lathe_client.calls import repeated
+
     return repeated(connection.optimizations.CreateOptimizationTask, request)
 
 
@@ -199,6 +201,8 @@ def _create_group(
 
     group = OptimizationTaskGroup(display_name=name or "optimize", labels=labels, spec=spec, model_versions=versions)
     request = CreateOptimizationTaskGroupRequest(group=group, skip_cache=skip_cache, request_id=str(uuid4()))
+    from lathe_client.calls import repeated
+
     return repeated(connection.optimizations.CreateOptimizationTaskGroup, request)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
-from services.cli.client import Connection, connect
+from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
@@ -28,6 +28,7 @@ from services.cli.waiting import (
 
 if TYPE_CHECKING:
     from lathe.quantizer.v1.quantization_service_pb2 import AccuracyBound, CalibrationData
+    from lathe_client.connection import Connection
 
 METHODS = {"0": "LEGACY_PERCENTILE", "1": "ENTROPY", "2": "ENTROPY_2", "3": "MINMAX"}
 """TensorRT's numbers of calibrators."""

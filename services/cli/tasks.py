@@ -13,12 +13,13 @@ from services.cli.failures import CliError
 from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages, read
 from services.cli.names import parse_labels
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json_line, show_message, show_messages
-from services.cli.task_services import TASK_SERVICES, TaskService, find_task
+from services.cli.task_services import find_task
 from services.cli.views import TASK_LIST, TASKS, enum_name, when
 from services.cli.waiting import SkipCache
 
 if TYPE_CHECKING:
     from lathe.type.v1.task_pb2 import TaskState
+    from lathe_client.tasks import Kind
 
 tasks = typer.Typer(help="Tasks: list, wait, logs, cancel, retry.", no_args_is_help=True)
 
@@ -50,15 +51,15 @@ def list_tasks(
         "order_by": order_by,
         "view": "VIEW_FULL",  # the table shows results
     }
-    services = _known_services(kind)
-    if page and len(services) > 1:
+    kinds = _known_kinds(kind)
+    if page and len(kinds) > 1:
         raise CliError("--page continues a list of one kind of task; give the kind with --kind.", ExitCode.USAGE)
     found: list[Any] = []
     more = False
     with connect() as connection:
-        for service in services:
-            method, request = service.method(connection, "List"), service.request("List", **filters)
-            if len(services) == 1:
+        for each in kinds:
+            method, request = each.method(connection, "List"), each.request("List", **filters)
+            if len(kinds) == 1:
                 found = pages(method, request, "tasks", limit, page)
             else:
                 of_kind, following = read(method, request, "tasks", limit)
@@ -77,8 +78,8 @@ def get(task: TaskArgument, output: Output = TABLE) -> None:
     from services.cli.watching import TERMINAL, tell
 
     with connect() as connection:
-        service, name = find_task(connection, task)
-        found = service.call(connection, "Get", name=name)
+        kind, name = find_task(connection, task)
+        found = kind.call(connection, "Get", name=name)
     show_message(found, TASKS, output)
     if output is OutputFormat.TABLE and enum_name(found.status, "state") in TERMINAL:
         tell(found)
@@ -109,38 +110,33 @@ def logs(
     output: Output = TABLE,
 ) -> None:
     """Print the log of a task."""
+    from lathe_client.tasks import read_log
+
     from services.cli.output import message_json
-    from services.cli.repeating import resumed
 
     with connect() as connection:
-        service, name = find_task(connection, task)
-        request = service.request("Logs", name=name, attempt=attempt, follow=follow, tail_lines=tail, batched=True)
-
-        def advance(batch: Any) -> None:
-            request.after_line, request.tail_lines = batch.lines[-1].number, 0
-
-        for batch in resumed(service.method(connection, "Logs"), request, advance):
-            for line in batch.lines:
-                if output is OutputFormat.JSON:
-                    print_json_line(message_json(line))
-                else:
-                    typer.echo(f"{when(line.time)} {line.text}")
+        kind, name = find_task(connection, task)
+        for line in read_log(connection, kind, name, attempt=attempt, follow=follow, tail_lines=tail):
+            if output is OutputFormat.JSON:
+                print_json_line(message_json(line))
+            else:
+                typer.echo(f"{when(line.time)} {line.text}")
 
 
 @tasks.command("cancel")
 def cancel(task: TaskArgument, output: Output = TABLE) -> None:
     """Cancel a task; a running engine stops within seconds."""
     with connect() as connection:
-        service, name = find_task(connection, task)
-        show_message(service.call(connection, "Cancel", name=name), TASKS, output)
+        kind, name = find_task(connection, task)
+        show_message(kind.call(connection, "Cancel", name=name), TASKS, output)
 
 
 @tasks.command("retry")
 def retry(task: TaskArgument, skip_cache: SkipCache = False, output: Output = TABLE) -> None:
     """Create a task with the same specification as one that failed or was cancelled."""
     with connect() as connection:
-        service, name = find_task(connection, task)
-        show_message(service.call(connection, "Retry", name=name, skip_cache=skip_cache), TASKS, output)
+        kind, name = find_task(connection, task)
+        show_message(kind.call(connection, "Retry", name=name, skip_cache=skip_cache), TASKS, output)
 
 
 @tasks.command("delete")
@@ -148,9 +144,9 @@ def delete(names: Annotated[list[str], typer.Argument(metavar="TASK...")]) -> No
     """Delete tasks that have ended; their results stay."""
     failed = False
     with connect() as connection:
-        found = sorted((find_task(connection, name) for name in names), key=lambda each: each[0].kind)
-        for service, group in groupby(found, key=lambda each: each[0]):
-            answer = service.call(connection, "BatchDelete", names=[name for _, name in group])
+        found = sorted((find_task(connection, name) for name in names), key=lambda each: each[0].name)
+        for kind, group in groupby(found, key=lambda each: each[0]):
+            answer = kind.call(connection, "BatchDelete", names=[name for _, name in group])
             for name in answer.deleted:
                 note(f"deleted {name}")
             for error in answer.errors:
@@ -159,10 +155,12 @@ def delete(names: Annotated[list[str], typer.Argument(metavar="TASK...")]) -> No
     raise typer.Exit(ExitCode.CONFLICT if failed else ExitCode.OK)
 
 
-def _known_services(kind: str) -> list[TaskService]:
-    found = [service for service in TASK_SERVICES if kind in {"", service.kind}]
+def _known_kinds(kind: str) -> list[Kind]:
+    from lathe_client.tasks import KINDS
+
+    found = [each for each in KINDS.values() if kind in {"", each.name}]
     if not found:
-        kinds = ", ".join(service.kind for service in TASK_SERVICES)
+        kinds = ", ".join(KINDS)
         raise typer.BadParameter(f"{kind!r} is not a kind of task; kinds are {kinds}")
     return found
 

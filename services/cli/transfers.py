@@ -1,11 +1,8 @@
-"""Files to and from the store: by signed request, resumed after an interruption, with progress bars."""
+"""Files to and from the store, with progress bars."""
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,20 +11,9 @@ from services.cli.failures import CliError
 from services.cli.packing import files_of
 
 if TYPE_CHECKING:
-    import urllib3
-    from lathe.registry.v1.artifact_service_pb2 import Upload, UploadPart
-    from lathe.type.v1.digest_pb2 import Digest, File
-
-    from services.cli.client import Connection
-
-PARALLEL_PARTS = 4
-ATTEMPTS = 4  # rounds of sending the parts that have not arrived
-CHUNK_BYTES = 1 << 20
-AT_ONCE_BYTES = 1 << 30  # larger files go in parts, because an interruption costs the whole request
-TIMEOUT_SECONDS = 60.0
-
-OnBytes = Callable[[int], None]
-"""Called with a number of bytes that were sent or received; negative for bytes that must be sent again."""
+    from lathe.type.v1.digest_pb2 import File
+    from lathe_client.connection import Connection
+    from lathe_client.transfers import OnBytes
 
 
 @contextmanager
@@ -42,119 +28,6 @@ def byte_progress(description: str, total: int) -> Iterator[OnBytes]:
         yield lambda count: progress.update(task, advance=count)
 
 
-def digest_of(path: Path) -> Digest:
-    """Return the digest of a file.
-
-    Raises:
-        CliError: The file cannot be read.
-    """
-    from lathe.type.v1.digest_pb2 import Digest
-
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CliError(f"{path}: {error.strerror}") from error
-    return Digest(sha256=sha256, size_bytes=path.stat().st_size)
-
-
-def upload_file(connection: Connection, path: Path, on_bytes: OnBytes) -> Digest:
-    """Store a file and return its digest; one that is stored already is not sent again.
-
-    The upload is named by content and caller, so that the same command, run again after an interruption, continues
-    where the first one stopped.
-
-    Raises:
-        CliError: Parts did not arrive after several attempts.
-        grpc.RpcError: The registry refuses.
-    """
-    import grpc
-    from lathe.registry.v1.artifact_service_pb2 import FinalizeUploadRequest, GetArtifactRequest, GetUploadRequest
-
-    digest = digest_of(path)
-    try:
-        connection.artifacts.GetArtifact(GetArtifactRequest(name=f"artifacts/{digest.sha256}"))
-    except grpc.RpcError as error:
-        if error.code() != grpc.StatusCode.NOT_FOUND:
-            raise
-    else:
-        on_bytes(digest.size_bytes)
-        return digest
-    upload = _open_upload(connection, path, digest)
-    client = _http_client()
-    if not _send_at_once(client, path, upload, on_bytes):
-        upload = connection.artifacts.GetUpload(GetUploadRequest(name=upload.name))
-        on_bytes(sum(part.size_bytes for part in upload.parts if part.received))
-        for _ in range(ATTEMPTS):
-            missing = [part for part in upload.parts if not part.received]
-            with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
-                sent = list(pool.map(lambda part: _send_part(client, path, part, on_bytes), missing))
-            if all(sent):
-                break
-            upload = connection.artifacts.GetUpload(GetUploadRequest(name=upload.name))
-        else:
-            raise CliError(f"{path}: not every part arrived; run the same command again to send the rest.")
-    # The registry reads a file that came in parts.
-    request = FinalizeUploadRequest(name=upload.name, digest=digest)
-    connection.artifacts.FinalizeUpload(request, timeout=TIMEOUT_SECONDS + digest.size_bytes / 50e6)
-    return digest
-
-
-def download_file(connection: Connection, digest: Digest, path: Path, on_bytes: OnBytes) -> None:
-    """Fetch a blob into a file, which appears only once its digest is right.
-
-    Raises:
-        CliError: The bytes do not arrive, or are not those of the digest.
-        grpc.RpcError: The registry refuses.
-    """
-    from lathe.registry.v1.artifact_service_pb2 import GetDownloadRequest
-    from urllib3.exceptions import HTTPError
-
-    request = GetDownloadRequest(name=f"artifacts/{digest.sha256}", file_name=path.name)
-    url = connection.artifacts.GetDownload(request).url
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    sha256 = hashlib.sha256()
-    client = _http_client()
-    # Hashing releases the interpreter's lock, so that the next bytes arrive meanwhile.
-    with partial.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
-        hashed: Future[None] | None = None
-        for _ in range(ATTEMPTS):
-            try:
-                for chunk in _read_from(client, url, file.tell()):
-                    if hashed is not None:
-                        hashed.result()
-                    hashed = hasher.submit(sha256.update, chunk)
-                    file.write(chunk)
-                    on_bytes(len(chunk))
-                break
-            except HTTPError:
-                continue  # the next attempt asks for the rest
-    if sha256.hexdigest() != digest.sha256:
-        partial.unlink()
-        raise CliError(f"{path.name}: the download does not have the digest {digest.sha256}; try again.")
-    partial.replace(path)
-
-
-def download_url(url: str, path: Path) -> None:
-    """Fetch a presigned URL into a file, which appears only once it is whole.
-
-    Raises:
-        CliError: The store refuses, or does not answer.
-    """
-    from urllib3.exceptions import HTTPError
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb", buffering=0) as file:
-            for chunk in _read_from(_http_client(), url, 0):
-                file.write(chunk)
-    except HTTPError as error:
-        raise CliError(f"The store did not answer to a download: {error}; try again.") from error
-    partial.replace(path)
-
-
 def upload_files(connection: Connection, paths: Sequence[Path]) -> list[File]:
     """Store files, each under its own name, and those of folders under their paths there, with one progress bar.
 
@@ -162,6 +35,7 @@ def upload_files(connection: Connection, paths: Sequence[Path]) -> list[File]:
         CliError: A path does not exist, two files have the same name, or there is no file.
     """
     from lathe.type.v1.digest_pb2 import File
+    from lathe_client.transfers import upload_file
 
     found = list(files_of(paths))
     if len({name for name, _ in found}) != len(found) or not found:
@@ -173,78 +47,8 @@ def upload_files(connection: Connection, paths: Sequence[Path]) -> list[File]:
 
 def download_files(connection: Connection, files: Sequence[File], folder: Path) -> None:
     """Fetch files into a folder, with one progress bar."""
+    from lathe_client.transfers import download_file
+
     with byte_progress("downloading", sum(file.digest.size_bytes for file in files)) as on_bytes:
         for file in files:
             download_file(connection, file.digest, folder / file.path, on_bytes)
-
-
-def _open_upload(connection: Connection, path: Path, digest: Digest) -> Upload:
-    from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_OPEN, CreateUploadRequest
-
-    request = CreateUploadRequest(display_name=path.name, size_bytes=digest.size_bytes, sha256=digest.sha256)
-    request.request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{digest.sha256}/{path.name}"))
-    upload = connection.artifacts.CreateUpload(request)
-    if upload.state != UPLOAD_STATE_OPEN:  # an earlier one that has ended
-        request.request_id = ""
-        upload = connection.artifacts.CreateUpload(request)
-    return upload
-
-
-def _send_at_once(client: urllib3.PoolManager, path: Path, upload: Upload, on_bytes: OnBytes) -> bool:
-    """Send the whole file if the upload allows it and no part has arrived; False if the parts must be sent."""
-    if not upload.HasField("direct") or upload.size_bytes > AT_ONCE_BYTES or any(p.received for p in upload.parts):
-        return not upload.size_bytes
-    url, headers = upload.direct.url, dict(upload.direct.headers)
-    return _send(client, path, 0, upload.size_bytes, url, headers, on_bytes) in {200, 412}  # 412: it is stored already
-
-
-def _send_part(client: urllib3.PoolManager, path: Path, part: UploadPart, on_bytes: OnBytes) -> bool:
-    """Send one part; False if it did not arrive."""
-    headers = {"Content-Length": str(part.size_bytes)}
-    return _send(client, path, part.offset, part.size_bytes, part.url, headers, on_bytes) == 200
-
-
-def _send(
-    client: urllib3.PoolManager,
-    path: Path,
-    offset: int,
-    size: int,
-    url: str,
-    headers: dict[str, str],
-    on_bytes: OnBytes,
-) -> int:
-    """PUT a piece of a file to a URL; return the status, 0 if there was no answer."""
-    from urllib3.exceptions import HTTPError
-
-    sent = 0
-
-    def chunks() -> Iterator[bytes]:
-        nonlocal sent
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            while sent < size and (chunk := file.read(min(CHUNK_BYTES, size - sent))):
-                sent += len(chunk)
-                on_bytes(len(chunk))
-                yield chunk
-
-    try:
-        status = client.request("PUT", url, body=chunks(), headers=headers).status
-    except HTTPError:
-        status = 0
-    on_bytes(size - sent if status in {200, 412} else -sent)
-    return status
-
-
-def _read_from(client: urllib3.PoolManager, url: str, offset: int) -> Iterator[bytes]:
-    headers = {"Range": f"bytes={offset}-"} if offset else {}
-    with client.request("GET", url, headers=headers, preload_content=False) as answer:
-        if answer.status not in {200, 206}:
-            raise CliError(f"The store answered {answer.status} to a download; try again.")
-        yield from answer.stream(CHUNK_BYTES, decode_content=False)
-
-
-def _http_client() -> urllib3.PoolManager:
-    """Return a client that neither repeats requests by itself nor reads proxies from the environment."""
-    import urllib3
-
-    return urllib3.PoolManager(timeout=TIMEOUT_SECONDS, retries=False, maxsize=PARALLEL_PARTS)

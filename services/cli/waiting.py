@@ -14,7 +14,7 @@ from services.cli.output import OutputFormat, note, show_message
 from services.cli.views import TASKS, enum_name
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Repeat the work even if its result is in the cache.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the task ends.")]

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from services.cli.exit_codes import ExitCode
 from services.cli.output import error, note, plain
-from services.cli.repeating import resumed
 from services.cli.results import show_result
-from services.cli.task_services import service_of
+from services.cli.task_services import kind_of
 from services.cli.verdicts import unaccepted
 from services.cli.views import doing, enum_name
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 TERMINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
 EXIT_CODES = {
@@ -27,13 +26,9 @@ EXIT_CODES = {
 
 def follow(connection: Connection, name: str) -> Iterator[Any]:
     """Yield the task after every change until it is terminal; a broken stream is resumed."""
-    service = service_of(name)
-    request = service.request("Watch", name=name)
+    from lathe_client.tasks import watch
 
-    def advance(task: Any) -> None:
-        request.after_revision = task.status.revision
-
-    return resumed(service.method(connection, "Watch"), request, advance)
+    return watch(connection, kind_of(name), name)
 
 
 @contextmanager

@@ -36,10 +36,10 @@ from lathe.registry.v1.dataset_service_pb2 import (
     Dataset,
     GetDatasetRequest,
 )
+from lathe_client.connection import Connection
 from PIL import Image
 
 from engines.datasets.index import read_items, write_index
-from services.cli.client import Connection
 from services.cli.transfers import upload_files
 from services.registry.datasets import job
 from tests.bench import child

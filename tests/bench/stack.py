@@ -22,10 +22,10 @@ from lathe.converter.v1.conversion_service_pb2 import (
     CreateConversionTaskRequest,
     WatchConversionTaskRequest,
 )
+from lathe_client.connection import Connection
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.client import Connection
 from services.cli.demo import steps
 from services.cli.demo.training import train
 from services.local.roster import SERVICES

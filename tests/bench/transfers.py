@@ -19,11 +19,11 @@ from pathlib import Path
 from unittest import mock
 
 from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest, FinalizeUploadRequest
+from lathe_client import transfers
+from lathe_client.connection import Connection
 from rich.console import Console
 from rich.table import Table
 
-from services.cli import transfers
-from services.cli.client import Connection
 from services.local.roster import SERVICES
 from services.local.s3 import S3Server
 from services.local.stack import Stack

@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
+from lathe_client.connection import Connection
 
-from services.cli.client import Connection
 from tests.e2e import beasts as pictures
 from tests.e2e.beasts import Beasts
 from tests.e2e.desk import Desk

@@ -21,10 +21,10 @@ from lathe.registry.v1 import dataset_service_pb2 as dataset
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import task_pb2
 from lathe.type.v1.digest_pb2 import File
+from lathe_client.connection import Connection
+from lathe_client.tasks import KINDS, kind_of
 from minio import Minio
 
-from services.cli.client import Connection
-from services.cli.task_services import TASK_SERVICES, service_of
 from services.cli.transfers import upload_files
 from services.local.endpoints import read_endpoints
 from services.local.roster import WORKERS
@@ -134,7 +134,7 @@ class Desk:
 
     def get(self, task: Task) -> Task:
         """Return the task, of whatever kind, as it is now."""
-        found: Task = service_of(task.name).call(self.rpc, "Get", name=task.name)
+        found: Task = kind_of(task.name).call(self.rpc, "Get", name=task.name)
         return found
 
     def finish(self, task: Task) -> Task:
@@ -150,7 +150,7 @@ class Desk:
     def cancel(self, task: Task) -> None:
         """Cancel a task, if it has not ended."""
         with contextlib.suppress(grpc.RpcError):
-            service_of(task.name).call(self.rpc, "Cancel", name=task.name)
+            kind_of(task.name).call(self.rpc, "Cancel", name=task.name)
 
     def convert(self, version: str, **spec: Any) -> converter.ConversionTask:
         """Create a task and wait for its end."""
@@ -163,7 +163,7 @@ class Desk:
 
     def busy(self) -> list[str]:
         """Return the tasks of all kinds that are not terminal."""
-        answers = [service.call(self.rpc, "List", states=BUSY, page_size=1000) for service in TASK_SERVICES]
+        answers = [service.call(self.rpc, "List", states=BUSY, page_size=1000) for service in KINDS.values()]
         return [task.name for answer in answers for task in answer.tasks]
 
     def sandboxes(self, worker: str = "worker-conversion") -> list[psutil.Process]:

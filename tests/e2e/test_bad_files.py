@@ -12,8 +12,8 @@ import httpx
 import pytest
 from lathe.registry.v1 import artifact_service_pb2 as artifact
 from lathe.type.v1.digest_pb2 import Digest
+from lathe_client.transfers import digest_of
 
-from services.cli.transfers import digest_of
 from tests.e2e.calls import Refusal, refusal, refusal_of
 from tests.e2e.desk import Desk
 

@@ -9,8 +9,8 @@ from lathe.quantizer.v1 import quantization_service_pb2 as quantizer
 from lathe.registry.v1 import dataset_service_pb2 as dataset
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import failure_pb2, task_pb2
+from lathe_client.tasks import kind_of
 
-from services.cli.task_services import service_of
 from tests.e2e.beasts import Beasts
 from tests.e2e.calls import refusal
 from tests.e2e.desk import Desk, wait_for
@@ -64,7 +64,7 @@ def test_a_dataset_stays_while_a_task_reads_it(beasts: Beasts, kind: str) -> Non
 
 def cancel(desk: Desk, task: Any) -> None:
     """Cancel a running task, which must end within the time that is promised."""
-    service_of(task.name).call(desk.rpc, "Cancel", name=task.name)
+    kind_of(task.name).call(desk.rpc, "Cancel", name=task.name)
     wait_for(lambda: desk.get(task).status.state == task_pb2.TASK_STATE_CANCELLED, PROMISED_SECONDS)
     ended = desk.get(task)
     assert [attempt.outcome for attempt in ended.attempts] == [task_pb2.ATTEMPT_OUTCOME_CANCELLED]

@@ -14,8 +14,8 @@ import grpc
 import psutil
 import pytest
 from lathe.template.v1 import template_service_pb2
+from lathe_client.connection import Connection
 
-from services.cli.client import Connection
 from tests.e2e.conftest import COMMAND, Suite, alive, clean_environment, start_suite
 
 APIS = ["registry", "template", "converter", "quantizer", "optimizer", "evaluator"]

@@ -10,6 +10,8 @@ from lathe_client.calls import repeated, resumed
 from lathe_client.errors import TaskEndedError
 
 if TYPE_CHECKING:
+    from lathe.type.v1.task_pb2 import LogLine
+
     from lathe_client.connection import Connection
 
 M = TypeVar("M")
@@ -86,6 +88,38 @@ def kind_of(name: str) -> Kind:
     raise ValueError(f"{name!r} is not a task; task names are {names}")
 
 
+def watch(client: Connection, kind: Kind, name: str) -> Iterator[Any]:
+    """Yield a task now and after every change until it ends; a broken stream is resumed."""
+    request = kind.request("Watch", name=name)
+
+    def advance(task: Any) -> None:
+        request.after_revision = task.status.revision
+
+    return resumed(kind.method(client, "Watch"), request, advance)
+
+
+def read_log(
+    client: Connection, kind: Kind, name: str, *, attempt: int = 0, tail_lines: int = 0, follow: bool = False
+) -> Iterator[LogLine]:
+    """Yield the lines of a task's log; a broken stream is resumed.
+
+    Args:
+        client: To the services.
+        kind: Of the task.
+        name: Of the task.
+        attempt: The attempt; the newest if 0.
+        tail_lines: Begins with this many lines from the end; with the whole log if 0.
+        follow: Goes on until the task ends.
+    """
+    request = kind.request("Logs", name=name, attempt=attempt, tail_lines=tail_lines, follow=follow, batched=True)
+
+    def advance(batch: Any) -> None:
+        request.after_line, request.tail_lines = batch.lines[-1].number, 0
+
+    for batch in resumed(kind.method(client, "Logs"), request, advance):
+        yield from batch.lines
+
+
 class Task(Generic[M]):
     """One task.
 
@@ -102,12 +136,7 @@ class Task(Generic[M]):
 
     def watch(self) -> Iterator[M]:
         """Yield the task now and after every change until it ends; a broken stream is resumed."""
-        request = self._kind.request("Watch", name=self.name)
-
-        def advance(task: Any) -> None:
-            request.after_revision = task.status.revision
-
-        for message in resumed(self._kind.method(self._client, "Watch"), request, advance):
+        for message in watch(self._client, self._kind, self.name):
             self.message = message
             yield message
 
@@ -141,18 +170,6 @@ class Task(Generic[M]):
         self.message = self._kind.call(self._client, "Cancel", name=self.name)
         return self.message
 
-    def log(self, *, attempt: int = 0, tail_lines: int = 0, follow: bool = False) -> Iterator[Any]:
-        """Yield the lines of the task's log (`lathe.type.v1.LogLine`); a broken stream is resumed.
-
-        Args:
-            attempt: The attempt; the newest if 0.
-            tail_lines: Begins with this many lines from the end; with the whole log if 0.
-            follow: Goes on until the task ends.
-        """
-        request = self._kind.request("Logs", name=self.name, attempt=attempt, tail_lines=tail_lines, follow=follow)
-
-        def advance(batch: Any) -> None:
-            request.after_line, request.tail_lines = batch.lines[-1].number, 0
-
-        for batch in resumed(self._kind.method(self._client, "Logs"), request, advance):
-            yield from batch.lines
+    def log(self, *, attempt: int = 0, tail_lines: int = 0, follow: bool = False) -> Iterator[LogLine]:
+        """Yield the lines of the task's log; see `read_log`."""
+        return read_log(self._client, self._kind, self.name, attempt=attempt, tail_lines=tail_lines, follow=follow)

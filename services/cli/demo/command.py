@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.client import Connection, connect
+from services.cli.client import connect
 from services.cli.demo.story import Line
 from services.cli.options import DataDir, chosen_data_dir
 from services.cli.output import Column, note, print_rows
+
+if TYPE_CHECKING:
+    from lathe_client.connection import Connection
 
 PARTS = ("digits", "detector", "sentences")
 Part = Annotated[list[str] | None, typer.Option("--part", help="digits, detector or sentences; all if not given.")]

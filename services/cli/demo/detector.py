@@ -10,7 +10,7 @@ from services.cli.demo.story import Line, heading, training
 from services.cli.output import note
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 MODEL = "demo-detector"
 LEAST_MAP = 0.4

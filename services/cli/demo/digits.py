@@ -11,7 +11,8 @@ from services.cli.demo.story import Line, heading, training
 from services.cli.output import note
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
+
     from services.cli.demo.training import TrainedDigits
 
 MODEL = "demo-digits"

@@ -13,7 +13,7 @@ from services.cli.failures import CliError
 from services.cli.output import note
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 CHANNEL = "production"
 

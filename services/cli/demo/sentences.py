@@ -11,7 +11,7 @@ from services.cli.demo.story import Line, heading
 from services.cli.output import note
 
 if TYPE_CHECKING:
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 MODEL = "demo-sentences"
 PAIRS = (

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from lathe.registry.v1.architecture_service_pb2 import Architecture
     from lathe.registry.v1.model_service_pb2 import ModelVersion
     from lathe.template.v1.template_service_pb2 import Template
-
-    from services.cli.client import Connection
+    from lathe_client.connection import Connection
 
 FOLDER = Path(__file__).parent
 

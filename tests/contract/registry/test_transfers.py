@@ -1,4 +1,4 @@
-"""The command line's transfers against a real registry and store."""
+"""The client's transfers against a real registry and store."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from lathe.type.v1.digest_pb2 import Digest
+from lathe_client import TransferError, transfers
+from lathe_client.connection import Connection
 
-from services.cli import transfers
-from services.cli.client import Connection
-from services.cli.failures import CliError
 from services.platform.settings import Settings
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import digest_of, random_bytes
@@ -31,9 +30,9 @@ class User:
         self.answers: list[int] = []
         right = transfers._send
 
-        def send(client: Any, path: Path, offset: int, size: int, url: str, *rest: Any) -> int:
+        def send(client: Any, piece: Any, url: str, *rest: Any) -> int:
             self.sent.append(url.partition("?")[0].split("/lathe/")[-1].split("/")[0])
-            return self.answers.pop(0) if self.answers else right(client, path, offset, size, url, *rest)
+            return self.answers.pop(0) if self.answers else right(client, piece, url, *rest)
 
         monkeypatch.setattr(transfers, "_send", send)
 
@@ -116,7 +115,7 @@ async def test_a_large_upload_that_was_broken_off_is_resumed(
 
     with monkeypatch.context() as broken:
         broken.setattr(transfers, "_send_part", send)
-        with pytest.raises(CliError, match="run the same command again"):
+        with pytest.raises(TransferError, match="upload it again"):
             await user.upload(path)
     assert user.sent == ["staging"]
     user.progress = 0
@@ -130,7 +129,7 @@ async def test_a_damaged_download_is_refused(
 ) -> None:
     digest = await user.upload(new_file(1000))
     monkeypatch.setattr(transfers, "_read_from", lambda *_: iter([b"other"]))
-    with pytest.raises(CliError, match="does not have the digest"):
+    with pytest.raises(TransferError, match="does not have the digest"):
         await user.download(digest, tmp_path / "back")
     assert not list(tmp_path.glob("back*"))
 

@@ -29,8 +29,8 @@ from lathe.registry.v1 import dataset_service_pb2 as dataset
 from lathe.registry.v1 import model_service_pb2 as registry
 from lathe.type.v1 import task_pb2
 from lathe.type.v1.digest_pb2 import File
+from lathe_client.connection import Connection
 
-from services.cli.client import Connection
 from services.cli.transfers import upload_files
 from services.local.roster import SERVICES, ServiceEntry, WorkerEntry
 from services.local.stack import Stack

@@ -8,8 +8,9 @@ from typing import Any
 import grpc
 import pytest
 from lathe.registry.v1 import model_service_pb2
+from lathe_client.connection import Connection
 
-from services.cli.client import Connection, connect, find_addresses
+from services.cli.client import connect, find_addresses
 from services.cli.options import set_options
 from services.local.endpoints import Endpoint, write_endpoints
 from services.local.roster import SERVICES

@@ -16,9 +16,9 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.precision_pb2 import PRECISION_INT8
+from lathe_client.transfers import digest_of
 
 from services.cli.packing import pack
-from services.cli.transfers import digest_of
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
 

@@ -11,8 +11,9 @@ from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
+from lathe_client import calls
 
-from services.cli import groups, repeating, watching
+from services.cli import groups, watching
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
 
@@ -195,7 +196,7 @@ def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: p
 def test_a_call_is_repeated_if_its_server_goes_away(
     created: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repeating, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(calls, "PAUSES", (0.0, 0.0))
     for method, words in (
         ("CreateOptimizationTask", ("digits/1",)),
         ("CreateOptimizationTaskGroup", ("digits/1", "net/2")),

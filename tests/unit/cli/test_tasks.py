@@ -21,10 +21,9 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
     QuantizationTask,
 )
 from lathe.type.v1 import failure_pb2, task_pb2
+from lathe_client import calls
+from lathe_client.tasks import KINDS, kind_of
 
-from services.cli import repeating
-from services.cli.failures import CliError
-from services.cli.task_services import TASK_SERVICES, service_of
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
 
@@ -62,19 +61,19 @@ def _gone() -> RefusedError:
     return RefusedError(grpc.StatusCode.NOT_FOUND, "There is none.")
 
 
-@pytest.mark.parametrize("service", TASK_SERVICES, ids=lambda each: each.kind)
+@pytest.mark.parametrize("service", KINDS.values(), ids=lambda each: each.name)
 def test_every_verb_has_its_request_and_every_task_the_fields_in_use(service: Any) -> None:
     for verb in VERBS:
         assert service.request(verb).DESCRIPTOR.name.endswith("Request")
-    task = getattr(service.messages(), f"{service.kind.capitalize()}Task")
+    task = service.message(f"{service.name.capitalize()}Task")
     read = {"name", "display_name", "status", "origin", "result", "device", "owner", "create_time"}
     assert read <= set(task.DESCRIPTOR.fields_by_name)
 
 
 def test_a_task_is_served_by_the_service_of_its_name() -> None:
-    assert service_of("evaluationTasks/1").service == "evaluator"
-    with pytest.raises(CliError, match="is not a task; task names are conversionTasks/…, quantizationTasks/…"):
-        service_of("models/digits")
+    assert kind_of("evaluationTasks/1").service == "evaluator"
+    with pytest.raises(ValueError, match="is not a task; task names are conversionTasks/…, quantizationTasks/…"):
+        kind_of("models/digits")
 
 
 def test_tasks_of_every_kind_are_listed_the_newest_first(three: Suite, lathe: Lathe) -> None:
@@ -205,7 +204,7 @@ def test_watching_ends_with_the_task(three: Suite, lathe: Lathe, state: Any, cod
 
 
 def test_a_broken_watch_is_resumed(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeating, "RECONNECT_PAUSES", (0.01,))
+    monkeypatch.setattr(calls, "RECONNECT_PAUSES", (0.01,))
     running, done = quantization(state=task_pb2.TASK_STATE_RUNNING), quantization()
     running.status.revision, done.status.revision = 7, 8
     away = RefusedError(grpc.StatusCode.UNAVAILABLE, "Restarting.")
@@ -216,7 +215,7 @@ def test_a_broken_watch_is_resumed(three: Suite, lathe: Lathe, monkeypatch: pyte
 
 
 def test_a_watch_ends_if_the_service_stays_away(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeating, "RECONNECT_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(calls, "RECONNECT_PAUSES", (0.01, 0.01))
     three.answers["WatchQuantizationTask"] = RefusedError(grpc.StatusCode.UNAVAILABLE, "lathe restarts.")
     assert lathe("tasks", "watch", "quantizationTasks/q1").code == 4
     assert len(three.asked["WatchQuantizationTask"]) == 3
