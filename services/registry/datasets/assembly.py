@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.operations.runner import Runner
 from services.process.composition import Platform
 from services.registry.blobs import Blobs
 from services.registry.datasets.archive import Archives
@@ -13,11 +14,10 @@ from services.registry.datasets.contents import Contents
 from services.registry.datasets.handlers import Datasets
 from services.registry.datasets.holds import Holds
 from services.registry.datasets.import_results import ImportResults
-from services.registry.datasets.imports import Imports
+from services.registry.datasets.imports import Imports, import_backlog
 from services.registry.datasets.index_files import IndexFiles
 from services.registry.datasets.items import Items
 from services.registry.datasets.job import ImportJob
-from services.registry.datasets.leases import Leases
 from services.registry.datasets.mapping import Mappings
 from services.registry.datasets.preview import Previews
 from services.registry.datasets.selection import Selections
@@ -29,7 +29,7 @@ class DatasetParts:
     """What the registry runs of datasets."""
 
     servicer: DatasetServicer
-    imports: Imports
+    imports: Runner
     holds: Holds
 
 
@@ -37,16 +37,16 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
     """Build everything that datasets need."""
     database, content, settings = platform.database, platform.cas, platform.settings
     folder = settings.data_dir / "registry"
-    leases = Leases(database, timedelta(seconds=settings.ack_wait_seconds))
-    catalog = Catalog(database, leases)
+    backlog = import_backlog(database, timedelta(seconds=settings.ack_wait_seconds))
+    catalog = Catalog(database, backlog)
     contents = Contents(content, blobs)
     job = ImportJob(content, contents, folder / "imports")
-    imports = Imports(catalog, leases, job, ImportResults(catalog, leases), settings.max_attempts)
+    imports = Runner(backlog, Imports(catalog, job, ImportResults(catalog, backlog)), settings.max_attempts)
     index_files = IndexFiles(content, folder / "indexes", settings.cache_bytes)
     items = Items(catalog, index_files)
     holds = Holds(database)
     servicer = DatasetServicer(
-        datasets=Datasets(catalog, leases, imports, blobs, Mappings(platform.channel("template"))),
+        datasets=Datasets(catalog, imports, blobs, Mappings(platform.channel("template"))),
         catalog=catalog,
         items=items,
         previews=Previews(items, content, contents, folder / "previews"),

@@ -15,8 +15,8 @@ from lathe.registry.v1.dataset_service_pb2 import (
 )
 
 from services.database.pool import Database
+from services.operations.backlog import Backlog
 from services.platform.errors import LatheError, failed_precondition, not_found
-from services.registry.datasets.leases import Leases
 from services.registry.kinds import DATASETS
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
@@ -25,10 +25,10 @@ from services.resources.store import ResourceStore
 class Catalog:
     """Reads datasets."""
 
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, backlog: Backlog) -> None:
         self.store: ResourceStore[Dataset] = ResourceStore(database, DATASETS)
         self._database = database
-        self._leases = leases
+        self._backlog = backlog
 
     async def get(self, name: str) -> Dataset:
         """Return a dataset; LatheError NOT_FOUND if there is none."""
@@ -59,10 +59,10 @@ class Catalog:
     async def with_progress(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """Set how far the imports are: that changes without a change of the dataset."""
         importing = [dataset.name for dataset in datasets if dataset.state == DATASET_STATE_IMPORTING]
-        parts = await self._leases.progress(importing) if importing else {}
+        parts = await self._backlog.progress(importing) if importing else {}
         for dataset in datasets:
             if dataset.state == DATASET_STATE_IMPORTING:
-                dataset.progress = parts.get(dataset.name, 0.0)
+                dataset.progress = parts.get(dataset.name) or 0.0
         return list(datasets)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_AWAITING_CONFIRMATION,
@@ -18,6 +17,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
 from lathe.type.v1.digest_pb2 import File, FileList
 
 from services.database.pool import Connection
+from services.operations.runner import Runner
 from services.platform.errors import failed_precondition, invalid_fields
 from services.platform.interceptors.validation import check
 from services.platform.words import word
@@ -25,17 +25,14 @@ from services.registry.blobs import Blobs
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog, not_ready
 from services.registry.datasets.holds import refuse_held
-from services.registry.datasets.imports import Imports
-from services.registry.datasets.leases import Leases
 from services.registry.datasets.mapping import Mappings
 
 
 class Datasets:
     """Creates, derives, confirms, changes and deletes datasets."""
 
-    def __init__(self, catalog: Catalog, leases: Leases, imports: Imports, blobs: Blobs, mappings: Mappings) -> None:
+    def __init__(self, catalog: Catalog, imports: Runner, blobs: Blobs, mappings: Mappings) -> None:
         self._catalog = catalog
-        self._leases = leases
         self._imports = imports
         self._blobs = blobs
         self._mappings = mappings
@@ -55,7 +52,7 @@ class Datasets:
         rules.require_room(dataset)
         await self._blobs.require(dataset.files)
 
-        return await self._begin(request, dataset, accept_mismatches=request.accept_mismatches)
+        return await self._begin(request, dataset, _terms(accept_mismatches=request.accept_mismatches))
 
     async def derive(self, request: DeriveDatasetRequest) -> Dataset:
         """Create a dataset from the items of others.
@@ -73,7 +70,7 @@ class Datasets:
         indexes = FileList(
             files=[File(path=f"source/{number}.parquet", digest=each.index) for number, each in enumerate(sources)]
         )
-        return await self._begin(request, dataset, indexes=indexes)
+        return await self._begin(request, dataset, _terms(indexes=indexes))
 
     async def confirm(self, name: str) -> Dataset:
         """Let an import go on although the class mapping does not fit.
@@ -93,7 +90,7 @@ class Datasets:
             dataset.state = DATASET_STATE_IMPORTING
 
         async def begin(connection: Connection, _before: Dataset, after: Dataset) -> None:
-            await self._leases.begin(connection, after.name, accept_mismatches=True)
+            await self._imports.backlog.begin(connection, after.name, **_terms(accept_mismatches=True))
 
         return await self._begun(await self._catalog.store.modify(name, change, on_change=begin))
 
@@ -133,12 +130,12 @@ class Datasets:
         return [found[name] for name in names]
 
     async def _begin(
-        self, request: CreateDatasetRequest | DeriveDatasetRequest, dataset: Dataset, **job: Any
+        self, request: CreateDatasetRequest | DeriveDatasetRequest, dataset: Dataset, terms: dict[str, object]
     ) -> Dataset:
-        """Create a dataset and its import, which takes the arguments `job` of a lease, in one transaction."""
+        """Create a dataset and its import, which has the further columns `terms`, in one transaction."""
 
         async def begin(connection: Connection, made: Dataset) -> None:
-            await self._leases.begin(connection, made.name, **job)
+            await self._imports.backlog.begin(connection, made.name, **terms)
 
         made = await self._catalog.store.create(
             dataset,
@@ -152,3 +149,8 @@ class Datasets:
     async def _begun(self, dataset: Dataset) -> Dataset:
         self._imports.wake()
         return (await self._catalog.with_progress([dataset]))[0]
+
+
+def _terms(*, accept_mismatches: bool = False, indexes: FileList | None = None) -> dict[str, object]:
+    """Return the further columns of an import: whether a mapping that does not fit is accepted, and the sources."""
+    return {"accept_mismatches": accept_mismatches, "indexes": (indexes or FileList()).SerializeToString()}

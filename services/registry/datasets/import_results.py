@@ -17,13 +17,14 @@ from lathe.type.v1 import failure_pb2
 
 from engines.failures import EngineFailure, FailureReason
 from services.database.pool import Connection
+from services.operations.backlog import Backlog, Claim
+from services.operations.runner import LostError
 from services.platform.errors import LatheError
 from services.platform.failures import failure_message
 from services.platform.words import word
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.job import Found
-from services.registry.datasets.leases import Claim, Leases
 
 _MAX_TEXT = 4000
 _LIMITS = {
@@ -35,19 +36,15 @@ _SET_BY_IMPORT = ("report", "classes", "attributes", "item_count", "size_bytes",
 log: Any = structlog.get_logger(__name__)
 
 
-class _LostError(Exception):
-    """Another process took the import over."""
-
-
 class ImportResults:
     """Writes the results of imports that this process still holds."""
 
-    def __init__(self, catalog: Catalog, leases: Leases) -> None:
+    def __init__(self, catalog: Catalog, backlog: Backlog) -> None:
         self._catalog = catalog
-        self._leases = leases
+        self._backlog = backlog
 
     async def complete(self, claim: Claim, found: Found) -> None:
-        """Make a dataset READY, or let it wait for a confirmation."""
+        """Make a dataset READY, or let it wait for a confirmation. Raises LostError."""
 
         def change(dataset: Dataset) -> None:
             for field in _SET_BY_IMPORT:
@@ -63,7 +60,7 @@ class ImportResults:
         await self._settle(claim, change)
 
     async def fail(self, claim: Claim, failure: EngineFailure, stage: failure_pb2.TaskStage.ValueType) -> None:
-        """Make a dataset IMPORT_FAILED."""
+        """Make a dataset IMPORT_FAILED. Raises LostError."""
         told = failure_message(failure, stage, _MAX_TEXT, _LIMITS)
 
         def change(dataset: Dataset) -> None:
@@ -75,13 +72,11 @@ class ImportResults:
 
     async def _settle(self, claim: Claim, change: Callable[[Dataset], None]) -> None:
         async def end(connection: Connection, _before: Dataset, after: Dataset) -> None:
-            if not await self._leases.end(connection, claim):
-                raise _LostError
+            if not await self._backlog.end(connection, claim):
+                raise LostError
             log.info("dataset.import_ended", dataset=after.name, state=word(DatasetState, after.state))
 
         try:
-            await self._catalog.store.modify(claim.dataset, change, on_change=end)
-        except _LostError:
-            log.info("dataset.import_lost", dataset=claim.dataset)
+            await self._catalog.store.modify(claim.key, change, on_change=end)
         except LatheError as error:
-            log.info("dataset.import_lost", dataset=claim.dataset, because=error.message)
+            raise LostError(error.message) from error

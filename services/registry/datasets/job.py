@@ -12,14 +12,15 @@ from typing import Any
 from google.protobuf.json_format import ParseError
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetFormat, DatasetType, ImportReport, ValueCount
 from lathe.type.v1 import failure_pb2
-from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.digest_pb2 import Digest, File, FileList
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits, Progress
+from services.operations.backlog import Claim
+from services.operations.runner import Standing
 from services.platform.words import from_values, number, to_values, word
 from services.platform.work_folders import work_folder
 from services.registry.datasets.contents import Contents
-from services.registry.datasets.leases import Claim
 from services.storage import ContentStore
 from services.tasks.worker.inputs import Inputs
 
@@ -29,18 +30,6 @@ DERIVE = "engines.datasets.derivation:run"
 _PRELOAD = ("pyarrow.parquet", "PIL.Image")
 # Shares of the whole.
 _FETCHED, _READ = 0.1, 0.6
-
-
-@dataclass
-class Standing:
-    """The progress of an import."""
-
-    stage: failure_pb2.TaskStage.ValueType = failure_pb2.TASK_STAGE_FETCHING_INPUTS
-    progress: float = 0.0
-
-    def at(self, stage: failure_pb2.TaskStage.ValueType, progress: float) -> None:
-        """Note the stage, and the part of the whole that is done."""
-        self.stage, self.progress = stage, progress
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ class ImportJob:
 
     async def _fetch(self, dataset: Dataset, claim: Claim, workdir: Path, standing: Standing) -> None:
         files: list[tuple[str, Digest]] = [(f"files/{file.path}", file.digest) for file in dataset.files]
-        files += [(file.path, file.digest) for file in claim.indexes.files]
+        files += [(file.path, file.digest) for file in _indexes(claim)]
 
         def fetched(part: float, _words: str) -> None:
             standing.at(failure_pb2.TASK_STAGE_FETCHING_INPUTS, _FETCHED * part)
@@ -110,10 +99,15 @@ class ImportJob:
         summary.index.CopyFrom(await self._contents.put(out / "index.parquet"))
 
 
+def _indexes(claim: Claim) -> list[File]:
+    """Return the indexes of a derived dataset's sources; nothing for an import of files."""
+    return list(FileList.FromString(claim.row["indexes"]).files)
+
+
 def _request(dataset: Dataset, claim: Claim) -> tuple[str, dict[str, Any]]:
     if dataset.HasField("derivation"):
         steps = [to_values(step) for step in dataset.derivation.steps]
-        return DERIVE, {"sources": [file.path for file in claim.indexes.files], "steps": steps}
+        return DERIVE, {"sources": [file.path for file in _indexes(claim)], "steps": steps}
     entries = [
         {"task": entry.task, "key": entry.key, "classes": list(entry.classes), "values": dict(entry.values)}
         for entry in dataset.mapping.entries
@@ -123,7 +117,7 @@ def _request(dataset: Dataset, claim: Claim) -> tuple[str, dict[str, Any]]:
         "format": word(DatasetFormat, dataset.format) if dataset.format else "",
         "type": word(DatasetType, dataset.type) if dataset.type else "",
         "mapping": {"entries": entries},
-        "accept_mismatches": claim.accept_mismatches,
+        "accept_mismatches": claim.row["accept_mismatches"],
     }
 
 

@@ -29,7 +29,7 @@ from lathe.type.v1.failure_pb2 import FAILURE_REASON_WORKER_LOST
 from services.database.pool import Database
 from services.platform.settings import Settings
 from services.registry.datasets import imports
-from services.registry.datasets.leases import Leases
+from services.registry.datasets.imports import import_backlog
 from services.registry.main import NEEDS, build
 from tests.contract.registry.conftest import Registry, unique
 from tests.contract.registry.dataset_desk import Desk, archive, png
@@ -212,7 +212,7 @@ def told(process: psutil.Process) -> str:
 async def test_a_claim_is_one_process_s_until_its_lease_passes(desk: Desk, database: Database) -> None:
     begun: Dataset = await desk.begin(many_images(1), display_name=unique("Data"))
     assert begun.state == DATASET_STATE_IMPORTING
-    short, long = Leases(database, timedelta(seconds=0.3)), Leases(database, timedelta(seconds=60))
+    short, long = import_backlog(database, timedelta(seconds=0.3)), import_backlog(database, timedelta(seconds=60))
     first = await short.claim()
     assert first is not None
     assert await long.claim() is None
@@ -221,7 +221,7 @@ async def test_a_claim_is_one_process_s_until_its_lease_passes(desk: Desk, datab
     await asyncio.sleep(0.35)
     second = await long.claim()
     assert second is not None
-    assert (second.dataset, second.attempt) == (begun.name, 2)
+    assert (second.key, second.attempt) == (begun.name, 2)
     # The first one woke up again: it has nothing to say any more.
     assert not await short.renew(first, 0.9)
     await short.give_back(first)
