@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import artifact_service_pb2 as pb
@@ -25,8 +27,12 @@ class ArtifactServicer(ArtifactServiceServicer):
     async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.Upload:
         return await self._artifacts.get(request.name)
 
-    async def FinalizeUpload(self, request: pb.FinalizeUploadRequest, context: Context) -> pb.Artifact:
+    async def FinalizeUpload(self, request: pb.FinalizeUploadRequest, context: Context) -> pb.Upload:
         return await self._artifacts.finalize(request.name, request.digest)
+
+    async def WatchUpload(self, request: pb.WatchUploadRequest, context: Context) -> AsyncIterator[pb.Upload]:
+        async for upload in self._artifacts.watch(request.name):
+            yield upload
 
     async def CancelUpload(self, request: pb.CancelUploadRequest, context: Context) -> Empty:
         await self._artifacts.cancel(request.name)

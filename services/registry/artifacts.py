@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,32 +11,31 @@ from lathe.registry.v1.artifact_service_pb2 import (
     UPLOAD_STATE_ABORTED,
     UPLOAD_STATE_FINALIZED,
     UPLOAD_STATE_OPEN,
+    UPLOAD_STATE_VERIFYING,
     Artifact,
     CreateUploadRequest,
     Download,
     Upload,
-    UploadPart,
 )
 from lathe.type.v1.digest_pb2 import Digest
 from uuid_utils.compat import uuid7
 
 from services.database.leases import Lease, Leases
-from services.database.pool import Connection, Database, Record
-from services.platform.background import end
-from services.platform.errors import failed_precondition, invalid_argument, not_found
+from services.database.pool import Database, Record
+from services.operations.runner import Runner
+from services.operations.watching import changes
+from services.platform.errors import failed_precondition
 from services.platform.identity import current_user
 from services.registry.blobs import Blobs
+from services.registry.upload_rows import find_upload, message_of, require_same
+from services.registry.verification import FINALIZE
 from services.resources.idempotency import claim_first, find_first, made_once
-from services.storage import ContentStore, StagedPart, Uploads, spans
+from services.storage import SMALL_BYTES, ContentStore, StagedPart, Uploads, spans
 
 UPLOAD_LIFETIME = timedelta(days=7)
 DOWNLOAD_LIFETIME = timedelta(hours=6)
-# An open upload has the SHA-256 that was announced, if any; a finalized one that of its bytes.
-_GET = "SELECT * FROM uploads WHERE uid = $1"
 _EXPIRED = "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time LIMIT 100"
-_FINALIZE = "UPDATE uploads SET state = $2, sha256 = $3, verified_bytes = size_bytes WHERE uid = $1"
-_PROGRESS = "UPDATE uploads SET verified_bytes = $2 WHERE uid = $1"
-_PROGRESS_SECONDS = 1.0
+_VERIFY = "UPDATE uploads SET state = $2, wanted_sha256 = $3, failure = '' WHERE uid = $1"
 _INSERT = """
 INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time, sha256)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
@@ -47,8 +45,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
 class Artifacts:
     """Opens, resumes, finalizes and cancels uploads; finds and hands out stored bytes."""
 
-    def __init__(self, database: Database, content: ContentStore, uploads: Uploads, blobs: Blobs) -> None:
+    def __init__(
+        self, database: Database, content: ContentStore, uploads: Uploads, blobs: Blobs, verifications: Runner
+    ) -> None:
         self._database = database
+        self._verifications = verifications
         self._content = content
         self._uploads = uploads
         self._blobs = blobs
@@ -89,14 +90,19 @@ class Artifacts:
     async def get(self, name: str) -> Upload:
         """Return an upload, with fresh URLs for the parts that have not arrived; LatheError NOT_FOUND."""
         async with self._database.connection() as connection:
-            row = await _find(connection, name)
+            row = await find_upload(connection, name)
         if row["state"] == UPLOAD_STATE_OPEN:
             return await self._shown(row, await self._uploads.parts(str(row["uid"]), row["size_bytes"]))
-        received = row["state"] == UPLOAD_STATE_FINALIZED
+        received = row["state"] in {UPLOAD_STATE_FINALIZED, UPLOAD_STATE_VERIFYING}
         return await self._shown(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
 
-    async def finalize(self, name: str, digest: Digest) -> Artifact:
-        """Verify what has arrived and store it under its digest.
+    async def watch(self, name: str) -> AsyncIterator[Upload]:
+        """Yield an upload whenever it changes, and end when it is not VERIFYING; LatheError NOT_FOUND."""
+        async for upload in changes(lambda: self.get(name), lambda upload: upload.state == UPLOAD_STATE_VERIFYING):
+            yield upload
+
+    async def finalize(self, name: str, digest: Digest) -> Upload:
+        """Verify what has arrived and store it under its digest; a large file that must be read is read afterwards.
 
         Raises:
             LatheError: NOT_FOUND; INVALID_ARGUMENT, reason DIGEST_MISMATCH or SIZE_MISMATCH, after which the upload
@@ -107,15 +113,27 @@ class Artifacts:
                 raise failed_precondition(
                     "UPLOAD_ABORTED", f"'{name}' was cancelled or has expired. Open another upload.", subject=name
                 )
-            if row["state"] == UPLOAD_STATE_FINALIZED:
-                _require_same(row, digest)
+            if row["state"] in {UPLOAD_STATE_FINALIZED, UPLOAD_STATE_VERIFYING}:
+                require_same(row, digest)
             else:
-                await self._verify(row, digest)
-                async with self._database.transaction() as connection:
-                    await lease.confirm(connection)
-                    await self._blobs.record([digest], connection)
-                    await connection.execute(_FINALIZE, row["uid"], UPLOAD_STATE_FINALIZED, digest.sha256)
-        return await self._blobs.get(digest.sha256)
+                await self._settle(lease, row, digest)
+        return await self.get(name)
+
+    async def _settle(self, lease: Lease, row: Record, digest: Digest) -> None:
+        upload_id, size = str(row["uid"]), row["size_bytes"]
+        later = size > SMALL_BYTES and await self._uploads.must_read(upload_id, size, digest)
+        if not later:
+            await self._uploads.verify_and_commit(upload_id, size, digest)
+        async with self._database.transaction() as connection:
+            await lease.confirm(connection)
+            if later:
+                await connection.execute(_VERIFY, row["uid"], UPLOAD_STATE_VERIFYING, digest.sha256)
+                await self._verifications.backlog.begin(connection, row["uid"])
+            else:
+                await self._blobs.record([digest], connection)
+                await connection.execute(FINALIZE, row["uid"], UPLOAD_STATE_FINALIZED, digest.sha256)
+        if later:
+            self._verifications.wake()
 
     async def cancel(self, name: str) -> None:
         """Give up an upload and remove what had arrived.
@@ -152,8 +170,8 @@ class Artifacts:
                     if current["state"] == UPLOAD_STATE_OPEN:
                         await self._give_up(lease, current)
         await self._database.execute(
-            "DELETE FROM uploads WHERE state <> $1 AND expire_time < now() - $2::interval",
-            UPLOAD_STATE_OPEN,
+            "DELETE FROM uploads WHERE state = ANY ($1) AND expire_time < now() - $2::interval",
+            [UPLOAD_STATE_FINALIZED, UPLOAD_STATE_ABORTED],
             UPLOAD_LIFETIME,
         )
         await self._uploads.sweep(UPLOAD_LIFETIME + timedelta(days=1))
@@ -162,40 +180,26 @@ class Artifacts:
     async def _alone(self, name: str) -> AsyncIterator[tuple[Lease, Record]]:
         """Keep others, on any replica, from finalizing or cancelling an upload meanwhile; yields its current row."""
         async with self._database.connection() as connection:
-            upload = f"uploads/{(await _find(connection, name))['uid']}"
+            upload = f"uploads/{(await find_upload(connection, name))['uid']}"
         async with self._leases.hold(upload) as lease:
             async with self._database.connection() as connection:
-                row = await _find(connection, upload)
+                row = await find_upload(connection, upload)
             yield lease, row
 
     async def _give_up(self, lease: Lease, row: Record) -> None:
         async with self._database.transaction() as connection:
             await lease.confirm(connection)
             await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], UPLOAD_STATE_ABORTED)
+            await self._verifications.backlog.drop(connection, row["uid"])
+        self._verifications.stop(row["uid"])
         await self._uploads.abort(str(row["uid"]))
-
-    async def _verify(self, row: Record, digest: Digest) -> None:
-        """Verify and store what has arrived; record the progress from time to time."""
-        verified = 0
-
-        def count(more: int) -> None:
-            nonlocal verified
-            verified += more
-
-        async def report() -> None:
-            while True:
-                await asyncio.sleep(_PROGRESS_SECONDS)
-                await self._database.execute(_PROGRESS, row["uid"], verified)
-
-        reporting = asyncio.create_task(report())
-        try:
-            await self._uploads.verify_and_commit(str(row["uid"]), row["size_bytes"], digest, count)
-        finally:
-            await end([reporting])
 
     async def _shown(self, row: Record, parts: list[StagedPart]) -> Upload:
         """Return an upload as a message, with a request that sends the file at once if there can be one."""
-        upload = _message(row, parts)
+        upload = message_of(row, parts)
+        if row["state"] == UPLOAD_STATE_VERIFYING:
+            done = await self._verifications.backlog.progress([row["uid"]])
+            upload.verified_bytes = round((done.get(row["uid"]) or 0) * row["size_bytes"])
         if row["state"] == UPLOAD_STATE_OPEN and row["sha256"]:
             direct = await self._uploads.direct(Digest(sha256=row["sha256"], size_bytes=row["size_bytes"]))
             if direct is not None:
@@ -203,47 +207,3 @@ class Artifacts:
                 upload.direct.headers.update(direct.headers)
                 upload.direct.expire_time.FromDatetime(direct.expire_time)
         return upload
-
-
-async def _find(connection: Connection, name: str) -> Record:
-    try:
-        uid = UUID(name.removeprefix("uploads/"))
-    except ValueError:
-        raise not_found("upload", name) from None
-    row = await connection.fetchrow(_GET, uid)
-    if row is None:
-        raise not_found("upload", name)
-    return row
-
-
-def _require_same(row: Record, digest: Digest) -> None:
-    if (row["sha256"], row["size_bytes"]) != (digest.sha256, digest.size_bytes):
-        raise invalid_argument(
-            "digest",
-            f"The upload was finalized with the SHA-256 {row['sha256']} ({row['size_bytes']} bytes).",
-            reason="DIGEST_MISMATCH",
-        )
-
-
-def _message(row: Record, parts: list[StagedPart]) -> Upload:
-    upload = Upload(
-        name=f"uploads/{row['uid']}",
-        display_name=row["display_name"],
-        size_bytes=row["size_bytes"],
-        state=row["state"],
-        owner=row["owner"],
-        verified_bytes=row["verified_bytes"],
-        parts=[
-            UploadPart(
-                number=part.span.number,
-                offset=part.span.offset,
-                size_bytes=part.span.size,
-                url=part.url,
-                received=part.received,
-            )
-            for part in parts
-        ],
-    )
-    upload.create_time.FromDatetime(row["create_time"])
-    upload.expire_time.FromDatetime(row["expire_time"])
-    return upload

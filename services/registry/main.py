@@ -26,6 +26,7 @@ from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
 from services.registry.releases import assembly as releases_assembly
 from services.registry.task_sources import TaskSources
+from services.registry.verification import verifications
 from services.registry.versions import Versions
 from services.resources.idempotency import forget_requests
 from services.storage import Uploads
@@ -40,7 +41,9 @@ async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the registry."""
     database, content = platform.database, platform.cas
     blobs = Blobs(database, content)
-    artifacts = Artifacts(database, content, Uploads(platform.settings), blobs)
+    uploads = Uploads(platform.settings)
+    verifying = verifications(database, uploads, blobs, platform.settings)
+    artifacts = Artifacts(database, content, uploads, blobs, verifying)
     architectures = Architectures(database, content, blobs)
     versions = Versions(database, platform.channel("template"))
     datasets = datasets_assembly.assemble(platform, blobs)
@@ -65,7 +68,7 @@ async def build(platform: Platform) -> ServiceParts:
             await Leases(database).forget_ended()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
-    works: list[Work] = [keep_house, datasets.imports.run, releases.reconciler.heal]
+    works: list[Work] = [keep_house, datasets.imports.run, verifying.run, releases.reconciler.heal]
     return ServiceParts(register, [f"lathe.registry.v1.{service}" for service in SERVICES], works)
 
 

@@ -10,11 +10,14 @@ Uploads                 files from users, straight into the store
 from services.storage.caching import CachingStore
 from services.storage.hashing import hash_bytes, hash_file
 from services.storage.metering import MeteredStore
+from services.storage.parts import StagedPart, spans
 from services.storage.s3_store import S3ContentStore
 from services.storage.store import ContentStore
-from services.storage.uploads import StagedPart, Uploads, spans
+from services.storage.uploads import LARGE_AT_ONCE, SMALL_BYTES, Uploads
 
 __all__ = [
+    "LARGE_AT_ONCE",
+    "SMALL_BYTES",
     "CachingStore",
     "ContentStore",
     "MeteredStore",

@@ -27,55 +27,22 @@ from services.platform.errors import LatheError, failed_precondition, invalid_ar
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket
 from services.storage.hashing import BLOCK_BYTES, Cancelled, WrongBytes, ahead, checked, hash_bytes
+from services.storage.parts import Span, StagedPart, spans
+from services.storage.precedence import Precedence
 from services.storage.s3_store import content_key
 from services.storage.signing import STAGING, SignedPut
 
 if TYPE_CHECKING:
     from minio import Minio
 
-__all__ = ["Span", "StagedPart", "Uploads", "spans"]
+__all__ = ["LARGE_AT_ONCE", "SMALL_BYTES", "Uploads"]
 
 URL_LIFETIME = timedelta(hours=6)
-MEBIBYTE = 1 << 20
-# The URLs of all parts travel in one gRPC message of at most 4 MiB, which holds some 6 000.
-MAX_PARTS = 2000
-# Small enough to send again after an interruption, large enough that the requests cost nothing.
-SMALLEST_PART = 16 * MEBIBYTE
-LARGEST_FILE = 5 << 40
 # Files up to this size do not wait for larger ones, which may use half of the processors.
-SMALL_BYTES = 16 * MEBIBYTE
+SMALL_BYTES = 16 << 20
 _SMALL_AT_ONCE = 4
-_LARGE_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
+LARGE_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
 OnBytes = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Span:
-    """One part of a file: its number from 1, where it begins, and its size in bytes."""
-
-    number: int
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class StagedPart:
-    """One part of an upload: its place in the file, whether it has arrived, and else the URL to PUT it to."""
-
-    span: Span
-    received: bool
-    url: str
-
-
-def spans(size: int) -> list[Span]:
-    """Return the parts of a file of `size` bytes: all of one size but the last; none for an empty file."""
-    if not 0 <= size <= LARGEST_FILE:
-        raise ValueError(f"{size} bytes are not between 0 and 5 TiB")
-    even = -(-size // MAX_PARTS)
-    part = max(SMALLEST_PART, -(-even // MEBIBYTE) * MEBIBYTE)
-    return [
-        Span(number, offset, min(part, size - offset)) for number, offset in enumerate(range(0, size, part), start=1)
-    ]
 
 
 class Uploads:
@@ -84,7 +51,8 @@ class Uploads:
     def __init__(self, settings: Settings) -> None:
         self._bucket = Bucket.of(settings)
         self._small = asyncio.Semaphore(_SMALL_AT_ONCE)
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._precedence = Precedence()
 
     async def direct(self, digest: Digest) -> SignedPut | None:
         """Return a request that stores the whole file under its digest, or None if the store cannot be trusted."""
@@ -98,6 +66,11 @@ class Uploads:
         """Return the parts of an open upload: those that have arrived, and a fresh URL for each of the others."""
         rounds = await self._bucket.run(lambda *_: self._rounds(upload_id))
         return await self._shown(upload_id, size, rounds[-1])
+
+    async def must_read(self, upload_id: str, size: int, digest: Digest) -> bool:
+        """Return whether `verify_and_commit` has to read what has arrived. Raises what that raises before it reads."""
+        _require_size(size, digest)
+        return await self._bucket.run(lambda *_: self._complete(upload_id, digest)) is not None
 
     async def verify_and_commit(
         self, upload_id: str, size: int, digest: Digest, on_bytes: OnBytes = lambda _count: None
@@ -117,19 +90,21 @@ class Uploads:
             LatheError: INVALID_ARGUMENT with reason SIZE_MISMATCH or DIGEST_MISMATCH; FAILED_PRECONDITION with reason
                 UPLOAD_INCOMPLETE, naming the parts that are missing.
         """
-        if digest.size_bytes != size:
-            raise invalid_argument(
-                "digest.size_bytes",
-                f"The upload was opened for {size} bytes, the digest says {digest.size_bytes}. "
-                "Open another upload if the file has changed.",
-                reason="SIZE_MISMATCH",
-            )
+        _require_size(size, digest)
+        if size <= SMALL_BYTES:
+            with self._precedence.first():
+                await self._verify(self._small, upload_id, digest, on_bytes)
+        else:
+            await self._verify(self._large, upload_id, digest, on_bytes)
+
+    async def _verify(self, slots: asyncio.Semaphore, upload_id: str, digest: Digest, on_bytes: OnBytes) -> None:
+        size = digest.size_bytes
         if size == 0 and digest != hash_bytes(b""):
             raise _mismatch(hash_bytes(b""), digest)
         complete = await self._bucket.run(lambda *_: self._complete(upload_id, digest))
         if complete is None:
             return
-        async with self._small if size <= SMALL_BYTES else self._large:
+        async with slots:
             try:
                 keys = [_key(upload_id, complete.number, span.number) for span in spans(size)]
                 await self._bucket.run(lambda _, stop: self._commit(stop, keys, digest, on_bytes))
@@ -189,6 +164,8 @@ class Uploads:
                     for block in answer.stream(BLOCK_BYTES, decode_content=False):
                         if stop.is_set():
                             raise Cancelled
+                        if digest.size_bytes > SMALL_BYTES:
+                            self._precedence.give_way()
                         yield block
                         on_bytes(len(block))
                     answer.release_conn()
@@ -227,6 +204,16 @@ class _Round:
 
 def _key(upload_id: str, sent: int, part: int) -> str:
     return f"{STAGING}{upload_id}/{sent}/{part:05}"
+
+
+def _require_size(size: int, digest: Digest) -> None:
+    if digest.size_bytes != size:
+        raise invalid_argument(
+            "digest.size_bytes",
+            f"The upload was opened for {size} bytes, the digest says {digest.size_bytes}. "
+            "Open another upload if the file has changed.",
+            reason="SIZE_MISMATCH",
+        )
 
 
 def _mismatch(found: Digest, expected: Digest) -> LatheError:

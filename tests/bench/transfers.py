@@ -99,7 +99,7 @@ def finalize_small(connection: Connection, folder: Path, large: int, rounds: int
     """Return the seconds that finalizing 1 MiB takes, sent at once and in parts, alone and beside four large files."""
 
     def once(request: FinalizeUploadRequest) -> None:
-        connection.artifacts.FinalizeUpload(request, timeout=600)
+        transfers.wait_verified(connection, connection.artifacts.FinalizeUpload(request), lambda _upload: None)
 
     ways = {"at once": sent_at_once, "in parts": staged}
     taken = {

@@ -153,6 +153,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "CreateUpload": {"display_name": "f", "size_bytes": 3},
         "GetUpload": {"name": upload},
         "FinalizeUpload": {"name": upload, "digest": {"sha256": sha, "size_bytes": 3}},
+        "WatchUpload": {"name": upload},
         "CancelUpload": {"name": "uploads/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
         "GetArtifact": {"name": f"artifacts/{sha}"},
         "GetDownload": {"name": f"artifacts/{sha}", "file_name": "f"},

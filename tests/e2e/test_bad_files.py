@@ -12,7 +12,7 @@ import httpx
 import pytest
 from lathe.registry.v1 import artifact_service_pb2 as artifact
 from lathe.type.v1.digest_pb2 import Digest
-from lathe_client.transfers import digest_of
+from lathe_client.transfers import digest_of, wait_verified
 
 from tests.e2e.calls import Refusal, refusal, refusal_of
 from tests.e2e.desk import Desk
@@ -87,7 +87,9 @@ def test_an_upload_that_was_broken_off_is_resumed(desk: Desk, tmp_path: Path) ->
         piece = content[part.offset : part.offset + part.size_bytes]
         assert httpx.put(part.url, content=piece, trust_env=False).is_success
     for _ in range(2):
-        assert desk.rpc.artifacts.FinalizeUpload(finalize(opened, digest)).digest == digest
+        finalized = desk.rpc.artifacts.FinalizeUpload(finalize(opened, digest))
+        assert finalized.digest == digest
+        wait_verified(desk.rpc, finalized, lambda _upload: None)
     staged = f"staging/{opened.name.removeprefix('uploads/')}"
     assert not desk.keys(f"{staged}/")
 

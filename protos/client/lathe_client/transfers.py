@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lathe_client.calls import repeated, resumed
 from lathe_client.errors import TransferError
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ TIMEOUT_SECONDS = 60.0
 
 OnBytes = Callable[[int], None]
 """Called with a number of bytes that were sent or received; negative for bytes that must be sent again."""
+
+
+OnVerified = Callable[["Upload"], None]
+"""Called with an upload whose bytes the registry reads, again and again: `verified_bytes` of `size_bytes`."""
 
 
 class _Piece(NamedTuple):
@@ -51,13 +56,15 @@ def digest_of(path: Path) -> Digest:
     return Digest(sha256=sha256.hexdigest(), size_bytes=path.stat().st_size)
 
 
-def upload_file(client: Connection, path: Path, on_bytes: OnBytes) -> Digest:
+def upload_file(
+    client: Connection, path: Path, on_bytes: OnBytes, on_verified: OnVerified = lambda upload: None
+) -> Digest:
     """Store a file and return its digest; one that is stored already is not sent again.
 
     The upload is named by content and caller, so that it continues where an interrupted one stopped.
 
     Raises:
-        TransferError: Parts did not arrive after several attempts.
+        TransferError: Parts did not arrive after several attempts, or they are not the bytes of the file.
         grpc.RpcError: The registry refuses.
     """
     import grpc
@@ -86,10 +93,28 @@ def upload_file(client: Connection, path: Path, on_bytes: OnBytes) -> Digest:
             upload = client.artifacts.GetUpload(GetUploadRequest(name=upload.name))
         else:
             raise TransferError(f"{path}: not every part arrived; upload it again to send the rest.")
-    # The registry reads a file that came in parts.
-    request = FinalizeUploadRequest(name=upload.name, digest=digest)
-    client.artifacts.FinalizeUpload(request, timeout=TIMEOUT_SECONDS + digest.size_bytes / 50e6)
+    upload = repeated(client.artifacts.FinalizeUpload, FinalizeUploadRequest(name=upload.name, digest=digest))
+    wait_verified(client, upload, on_verified)
     return digest
+
+
+def wait_verified(client: Connection, upload: Upload, on_verified: OnVerified) -> None:
+    """Wait until the registry has read a large file that came in parts; a broken stream is opened again.
+
+    Raises:
+        TransferError: It is not stored: the bytes that arrived are others, or the upload was cancelled.
+        grpc.RpcError: The registry stays away.
+    """
+    from lathe.registry.v1 import artifact_service_pb2 as pb
+
+    if upload.state == pb.UPLOAD_STATE_VERIFYING:
+        request = pb.WatchUploadRequest(name=upload.name)
+        for seen in resumed(client.artifacts.WatchUpload, request, lambda _: None):
+            on_verified(seen)
+            upload = seen
+    if upload.state != pb.UPLOAD_STATE_FINALIZED:
+        cause = upload.failure.message or "its upload was cancelled."
+        raise TransferError(f"{upload.display_name} is not stored: {cause}")
 
 
 def download_file(client: Connection, digest: Digest, path: Path, on_bytes: OnBytes) -> None:

@@ -12,7 +12,13 @@ import httpx
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
-from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest, FinalizeUploadRequest, Upload
+from lathe.registry.v1.artifact_service_pb2 import (
+    UPLOAD_STATE_VERIFYING,
+    CreateUploadRequest,
+    FinalizeUploadRequest,
+    Upload,
+    WatchUploadRequest,
+)
 from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from lathe.registry.v1.model_service_pb2 import CreateModelRequest, CreateModelVersionRequest, Model, ModelVersion
@@ -69,8 +75,14 @@ class Registry:
         """Upload `data` as a user does; return its digest."""
         upload = await self.artifacts.CreateUpload(CreateUploadRequest(display_name="f", size_bytes=len(data)))
         await self.put(upload, data)
-        artifact = await self.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
-        return artifact.digest
+        return (await self.finalized(upload, digest_of(data))).digest
+
+    async def finalized(self, upload: Upload, digest: Digest) -> Upload:
+        """Finalize an upload, and wait until a large one is verified."""
+        ended = await self.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest))
+        if ended.state == UPLOAD_STATE_VERIFYING:
+            *_, ended = [each async for each in self.artifacts.WatchUpload(WatchUploadRequest(name=upload.name))]
+        return ended
 
     async def file(self, path: str, data: bytes) -> File:
         """Upload `data`; return it as the file `path` of a version."""

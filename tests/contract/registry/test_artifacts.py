@@ -1,6 +1,7 @@
 """Uploads and downloads by signed requests: only bytes that were verified get a name, and they are stored once."""
 
 import asyncio
+import threading
 import uuid
 
 import grpc
@@ -9,14 +10,19 @@ from lathe.registry.v1.artifact_service_pb2 import (
     UPLOAD_STATE_ABORTED,
     UPLOAD_STATE_FINALIZED,
     UPLOAD_STATE_OPEN,
+    UPLOAD_STATE_VERIFYING,
     CancelUploadRequest,
     CreateUploadRequest,
     FinalizeUploadRequest,
     GetArtifactRequest,
     GetDownloadRequest,
     GetUploadRequest,
+    Upload,
+    WatchUploadRequest,
 )
+from lathe.type.v1.failure_pb2 import FAILURE_REASON_INPUT_UNAVAILABLE
 
+from services.storage.precedence import Precedence
 from tests.contract.registry.conftest import Registry, digest_of, random_bytes
 
 MIB = 1 << 20
@@ -64,8 +70,8 @@ async def test_an_interrupted_upload_is_resumed(registry: Registry) -> None:
     assert "part" in early.message
 
     await registry.put(resumed, data)
-    artifact = await registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
-    assert artifact.digest == digest_of(data)
+    stored = await registry.finalized(upload, digest_of(data))
+    assert (stored.state, stored.digest) == (UPLOAD_STATE_FINALIZED, digest_of(data))
 
 
 async def test_a_wrong_digest_is_told_and_the_upload_stays_open(registry: Registry) -> None:
@@ -150,17 +156,71 @@ async def test_an_announced_digest_does_not_bind_the_parts(registry: Registry) -
     assert (await registry.refused(malformed)).fields[0][0] == "sha256"
 
 
-async def test_the_progress_of_a_large_file_is_reported(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.registry.artifacts._PROGRESS_SECONDS", 0.02)
-    data = random_bytes(40 * MIB)
+async def sent(registry: Registry, data: bytes) -> FinalizeUploadRequest:
+    """Send a file in parts; return the request that finalizes it."""
     upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=len(data)))
     await registry.put(upload, data)
-    finalizing = registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(data)))
-    seen = set()
-    while not finalizing.done():
-        seen.add((await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).verified_bytes)
-    await finalizing
-    assert any(0 < count < len(data) for count in seen), seen
+    return FinalizeUploadRequest(name=upload.name, digest=digest_of(data))
+
+
+async def test_a_large_file_is_verified_after_the_call(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.operations.runner._BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("services.operations.watching.POLL_SECONDS", 0.01)
+    data = random_bytes(60 * MIB)
+    request = await sent(registry, data)
+    begun = await registry.artifacts.FinalizeUpload(request)
+    assert (begun.state, begun.digest, begun.verified_bytes) == (UPLOAD_STATE_VERIFYING, digest_of(data), 0)
+    again = await registry.artifacts.FinalizeUpload(request)
+    assert again.state in {UPLOAD_STATE_VERIFYING, UPLOAD_STATE_FINALIZED}
+    other = FinalizeUploadRequest(name=request.name, digest=digest_of(b"other"))
+    assert (await registry.refused(registry.artifacts.FinalizeUpload(other))).reason == "DIGEST_MISMATCH"
+    seen = [upload async for upload in registry.artifacts.WatchUpload(WatchUploadRequest(name=request.name))]
+    assert any(0 < upload.verified_bytes < len(data) for upload in seen), [upload.verified_bytes for upload in seen]
+    assert [upload.state for upload in seen[:-1]] == [UPLOAD_STATE_VERIFYING] * (len(seen) - 1)
+    assert (seen[-1].state, seen[-1].digest, seen[-1].verified_bytes) == (
+        UPLOAD_STATE_FINALIZED,
+        digest_of(data),
+        len(data),
+    )
+    assert (await registry.artifacts.FinalizeUpload(request)) == seen[-1]
+    await registry.artifacts.GetArtifact(GetArtifactRequest(name=f"artifacts/{seen[-1].digest.sha256}"))
+
+
+async def test_a_large_file_of_another_digest_can_be_sent_again(registry: Registry) -> None:
+    data, other = random_bytes(17 * MIB), random_bytes(17 * MIB)
+    request = await sent(registry, other)
+    request.digest.CopyFrom(digest_of(data))
+    opened = await registry.finalized(Upload(name=request.name), request.digest)
+    assert (opened.state, opened.HasField("digest")) == (UPLOAD_STATE_OPEN, False)
+    assert (opened.failure.reason, opened.failure.evidence) == (FAILURE_REASON_INPUT_UNAVAILABLE, "DIGEST_MISMATCH")
+    assert digest_of(other).sha256 in opened.failure.message
+    assert not any(part.received for part in opened.parts)
+    await registry.put(opened, data)
+    stored = await registry.finalized(opened, request.digest)
+    assert (stored.state, stored.HasField("failure")) == (UPLOAD_STATE_FINALIZED, False)
+
+
+async def test_a_verification_can_be_cancelled(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, hold = threading.Event(), threading.Event()
+
+    def wait(_: Precedence) -> None:
+        begun.set()
+        hold.wait(20)
+
+    monkeypatch.setattr(Precedence, "give_way", wait)
+    data = random_bytes(17 * MIB)
+    request = await sent(registry, data)
+    await registry.artifacts.FinalizeUpload(request)
+    assert await asyncio.to_thread(begun.wait, 20)
+    watching = registry.artifacts.WatchUpload(WatchUploadRequest(name=request.name))
+    states = (upload.state async for upload in watching)
+    assert await anext(states) == UPLOAD_STATE_VERIFYING
+    await registry.artifacts.CancelUpload(CancelUploadRequest(name=request.name))
+    assert [state async for state in states][-1] == UPLOAD_STATE_ABORTED
+    hold.set()
+    await asyncio.sleep(0.2)
+    stored = registry.artifacts.GetArtifact(GetArtifactRequest(name=f"artifacts/{request.digest.sha256}"))
+    assert (await registry.refused(stored)).code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_finalizing_twice_returns_the_same(registry: Registry) -> None:

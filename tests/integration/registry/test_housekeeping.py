@@ -18,6 +18,7 @@ from services.platform.settings import Settings
 from services.registry import migrations
 from services.registry.artifacts import Artifacts
 from services.registry.blobs import Blobs
+from services.registry.verification import verifications
 from services.storage import ContentStore, S3ContentStore, Uploads
 
 
@@ -36,7 +37,8 @@ def content(shared_settings: Settings) -> ContentStore:
 
 @pytest.fixture
 def artifacts(shared_settings: Settings, database: Database, content: ContentStore) -> Artifacts:
-    return Artifacts(database, content, Uploads(shared_settings), Blobs(database, content))
+    uploads, blobs = Uploads(shared_settings), Blobs(database, content)
+    return Artifacts(database, content, uploads, blobs, verifications(database, uploads, blobs, shared_settings))
 
 
 async def _age(database: Database, name: str, by: timedelta) -> None:

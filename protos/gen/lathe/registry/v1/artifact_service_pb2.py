@@ -15,9 +15,10 @@ from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
+from lathe.type.v1 import failure_pb2 as lathe_dot_type_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/registry/v1/artifact_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\"_\n\nUploadPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03url\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x08\"\xbb\x01\n\x0c\x44irectUpload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12=\n\x07headers\x18\x02 \x03(\x0b\x32,.lathe.registry.v1.DirectUpload.HeadersEntry\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd7\x02\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lathe.registry.v1.UploadState\x12,\n\x05parts\x18\x05 \x03(\x0b\x32\x1d.lathe.registry.v1.UploadPart\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x08 \x01(\t\x12/\n\x06\x64irect\x18\t \x01(\x0b\x32\x1f.lathe.registry.v1.DirectUpload\x12\x16\n\x0everified_bytes\x18\n \x01(\x03\"p\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"o\n\x08\x44ownload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x03\n\x13\x43reateUploadRequest\x12\xbc\x02\n\x0c\x64isplay_name\x18\x01 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\x80\x04\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12#\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\xa0\x01(\x00\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12+\n\x06sha256\x18\x04 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\xbaH\x03\xd8\x01\x01\"8\n\x10GetUploadRequest\x12$\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"l\n\x15\x46inalizeUploadRequest\x12$\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01\";\n\x13\x43\x61ncelUploadRequest\x12$\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"C\n\x12GetArtifactRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\"`\n\x12GetDownloadRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\x12\x1b\n\tfile_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04*x\n\x0bUploadState\x12\x1c\n\x18UPLOAD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11UPLOAD_STATE_OPEN\x10\x01\x12\x1a\n\x16UPLOAD_STATE_FINALIZED\x10\x02\x12\x18\n\x14UPLOAD_STATE_ABORTED\x10\x03\x32\x80\x04\n\x0f\x41rtifactService\x12Q\n\x0c\x43reateUpload\x12&.lathe.registry.v1.CreateUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12K\n\tGetUpload\x12#.lathe.registry.v1.GetUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12W\n\x0e\x46inalizeUpload\x12(.lathe.registry.v1.FinalizeUploadRequest\x1a\x1b.lathe.registry.v1.Artifact\x12N\n\x0c\x43\x61ncelUpload\x12&.lathe.registry.v1.CancelUploadRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0bGetArtifact\x12%.lathe.registry.v1.GetArtifactRequest\x1a\x1b.lathe.registry.v1.Artifact\x12Q\n\x0bGetDownload\x12%.lathe.registry.v1.GetDownloadRequest\x1a\x1b.lathe.registry.v1.Downloadb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/registry/v1/artifact_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"_\n\nUploadPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03url\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x08\"\xbb\x01\n\x0c\x44irectUpload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12=\n\x07headers\x18\x02 \x03(\x0b\x32,.lathe.registry.v1.DirectUpload.HeadersEntry\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa7\x03\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lathe.registry.v1.UploadState\x12,\n\x05parts\x18\x05 \x03(\x0b\x32\x1d.lathe.registry.v1.UploadPart\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x08 \x01(\t\x12/\n\x06\x64irect\x18\t \x01(\x0b\x32\x1f.lathe.registry.v1.DirectUpload\x12\x16\n\x0everified_bytes\x18\n \x01(\x03\x12%\n\x06\x64igest\x18\x0b \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\'\n\x07\x66\x61ilure\x18\x0c \x01(\x0b\x32\x16.lathe.type.v1.Failure\"p\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"o\n\x08\x44ownload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x03\n\x13\x43reateUploadRequest\x12\xbc\x02\n\x0c\x64isplay_name\x18\x01 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\x80\x04\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12#\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\xa0\x01(\x00\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12+\n\x06sha256\x18\x04 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\xbaH\x03\xd8\x01\x01\"8\n\x10GetUploadRequest\x12$\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"l\n\x15\x46inalizeUploadRequest\x12$\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01\":\n\x12WatchUploadRequest\x12$\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\";\n\x13\x43\x61ncelUploadRequest\x12$\n\x04name\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"C\n\x12GetArtifactRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\"`\n\x12GetDownloadRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\x12\x1b\n\tfile_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04*\x94\x01\n\x0bUploadState\x12\x1c\n\x18UPLOAD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11UPLOAD_STATE_OPEN\x10\x01\x12\x1a\n\x16UPLOAD_STATE_FINALIZED\x10\x02\x12\x18\n\x14UPLOAD_STATE_ABORTED\x10\x03\x12\x1a\n\x16UPLOAD_STATE_VERIFYING\x10\x04\x32\xd1\x04\n\x0f\x41rtifactService\x12Q\n\x0c\x43reateUpload\x12&.lathe.registry.v1.CreateUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12K\n\tGetUpload\x12#.lathe.registry.v1.GetUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12U\n\x0e\x46inalizeUpload\x12(.lathe.registry.v1.FinalizeUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12Q\n\x0bWatchUpload\x12%.lathe.registry.v1.WatchUploadRequest\x1a\x19.lathe.registry.v1.Upload0\x01\x12N\n\x0c\x43\x61ncelUpload\x12&.lathe.registry.v1.CancelUploadRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0bGetArtifact\x12%.lathe.registry.v1.GetArtifactRequest\x1a\x1b.lathe.registry.v1.Artifact\x12Q\n\x0bGetDownload\x12%.lathe.registry.v1.GetDownloadRequest\x1a\x1b.lathe.registry.v1.Downloadb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.artifact_service_pb2', globals())
@@ -40,6 +41,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _FINALIZEUPLOADREQUEST.fields_by_name['name']._serialized_options = b'\272H\023r\0212\017^uploads/[^/]+$'
   _FINALIZEUPLOADREQUEST.fields_by_name['digest']._options = None
   _FINALIZEUPLOADREQUEST.fields_by_name['digest']._serialized_options = b'\272H\003\310\001\001'
+  _WATCHUPLOADREQUEST.fields_by_name['name']._options = None
+  _WATCHUPLOADREQUEST.fields_by_name['name']._serialized_options = b'\272H\023r\0212\017^uploads/[^/]+$'
   _CANCELUPLOADREQUEST.fields_by_name['name']._options = None
   _CANCELUPLOADREQUEST.fields_by_name['name']._serialized_options = b'\272H\023r\0212\017^uploads/[^/]+$'
   _GETARTIFACTREQUEST.fields_by_name['name']._options = None
@@ -48,32 +51,34 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _GETDOWNLOADREQUEST.fields_by_name['name']._serialized_options = b'\272H\034r\0322\030^artifacts/[0-9a-f]{64}$'
   _GETDOWNLOADREQUEST.fields_by_name['file_name']._options = None
   _GETDOWNLOADREQUEST.fields_by_name['file_name']._serialized_options = b'\272H\005r\003\030\200\004'
-  _UPLOADSTATE._serialized_start=1899
-  _UPLOADSTATE._serialized_end=2019
-  _UPLOADPART._serialized_start=182
-  _UPLOADPART._serialized_end=277
-  _DIRECTUPLOAD._serialized_start=280
-  _DIRECTUPLOAD._serialized_end=467
-  _DIRECTUPLOAD_HEADERSENTRY._serialized_start=421
-  _DIRECTUPLOAD_HEADERSENTRY._serialized_end=467
-  _UPLOAD._serialized_start=470
-  _UPLOAD._serialized_end=813
-  _ARTIFACT._serialized_start=815
-  _ARTIFACT._serialized_end=927
-  _DOWNLOAD._serialized_start=929
-  _DOWNLOAD._serialized_end=1040
-  _CREATEUPLOADREQUEST._serialized_start=1043
-  _CREATEUPLOADREQUEST._serialized_end=1501
-  _GETUPLOADREQUEST._serialized_start=1503
-  _GETUPLOADREQUEST._serialized_end=1559
-  _FINALIZEUPLOADREQUEST._serialized_start=1561
-  _FINALIZEUPLOADREQUEST._serialized_end=1669
-  _CANCELUPLOADREQUEST._serialized_start=1671
-  _CANCELUPLOADREQUEST._serialized_end=1730
-  _GETARTIFACTREQUEST._serialized_start=1732
-  _GETARTIFACTREQUEST._serialized_end=1799
-  _GETDOWNLOADREQUEST._serialized_start=1801
-  _GETDOWNLOADREQUEST._serialized_end=1897
-  _ARTIFACTSERVICE._serialized_start=2022
-  _ARTIFACTSERVICE._serialized_end=2534
+  _UPLOADSTATE._serialized_start=2069
+  _UPLOADSTATE._serialized_end=2217
+  _UPLOADPART._serialized_start=211
+  _UPLOADPART._serialized_end=306
+  _DIRECTUPLOAD._serialized_start=309
+  _DIRECTUPLOAD._serialized_end=496
+  _DIRECTUPLOAD_HEADERSENTRY._serialized_start=450
+  _DIRECTUPLOAD_HEADERSENTRY._serialized_end=496
+  _UPLOAD._serialized_start=499
+  _UPLOAD._serialized_end=922
+  _ARTIFACT._serialized_start=924
+  _ARTIFACT._serialized_end=1036
+  _DOWNLOAD._serialized_start=1038
+  _DOWNLOAD._serialized_end=1149
+  _CREATEUPLOADREQUEST._serialized_start=1152
+  _CREATEUPLOADREQUEST._serialized_end=1610
+  _GETUPLOADREQUEST._serialized_start=1612
+  _GETUPLOADREQUEST._serialized_end=1668
+  _FINALIZEUPLOADREQUEST._serialized_start=1670
+  _FINALIZEUPLOADREQUEST._serialized_end=1778
+  _WATCHUPLOADREQUEST._serialized_start=1780
+  _WATCHUPLOADREQUEST._serialized_end=1838
+  _CANCELUPLOADREQUEST._serialized_start=1840
+  _CANCELUPLOADREQUEST._serialized_end=1899
+  _GETARTIFACTREQUEST._serialized_start=1901
+  _GETARTIFACTREQUEST._serialized_end=1968
+  _GETDOWNLOADREQUEST._serialized_start=1970
+  _GETDOWNLOADREQUEST._serialized_end=2066
+  _ARTIFACTSERVICE._serialized_start=2220
+  _ARTIFACTSERVICE._serialized_end=2813
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.type.v1 import digest_pb2 as _digest_pb2
+from lathe.type.v1 import failure_pb2 as _failure_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,6 +36,10 @@ class _UploadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadSta
     """Verified and stored."""
     UPLOAD_STATE_ABORTED: _UploadState.ValueType  # 3
     """Given up, by CancelUpload or because it expired."""
+    UPLOAD_STATE_VERIFYING: _UploadState.ValueType  # 4
+    """All parts are there, and the service reads them, since FinalizeUpload. Goes on without the caller, also after a restart
+    of the service.
+    """
 
 class UploadState(_UploadState, metaclass=_UploadStateEnumTypeWrapper):
     """State of an upload."""
@@ -47,6 +52,10 @@ UPLOAD_STATE_FINALIZED: UploadState.ValueType  # 2
 """Verified and stored."""
 UPLOAD_STATE_ABORTED: UploadState.ValueType  # 3
 """Given up, by CancelUpload or because it expired."""
+UPLOAD_STATE_VERIFYING: UploadState.ValueType  # 4
+"""All parts are there, and the service reads them, since FinalizeUpload. Goes on without the caller, also after a restart
+of the service.
+"""
 Global___UploadState: _TypeAlias = UploadState  # noqa: Y015
 
 @_typing.final
@@ -159,6 +168,8 @@ class Upload(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     DIRECT_FIELD_NUMBER: _builtins.int
     VERIFIED_BYTES_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`uploads/{upload}`."""
     display_name: _builtins.str
@@ -170,7 +181,7 @@ class Upload(_message.Message):
     owner: _builtins.str
     """Who opened it."""
     verified_bytes: _builtins.int
-    """Number of bytes that FinalizeUpload has read so far."""
+    """Number of bytes that have been verified so far; all of them once FINALIZED."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadPart]:
         """The parts, in order. A file of 0 bytes has none."""
@@ -189,6 +200,16 @@ class Upload(_message.Message):
         larger than 5 GiB, and if the store does not verify what it takes.
         """
 
+    @_builtins.property
+    def digest(self) -> _digest_pb2.Digest:
+        """While VERIFYING, what the bytes must be; once FINALIZED, what they are, and the artifact is `artifacts/{sha256}`."""
+
+    @_builtins.property
+    def failure(self) -> _failure_pb2.Failure:
+        """Why the last verification failed: the bytes are others, or the store did not answer. The upload is OPEN: send what is
+        missing, then finalize again.
+        """
+
     def __init__(
         self,
         *,
@@ -202,10 +223,12 @@ class Upload(_message.Message):
         owner: _builtins.str = ...,
         direct: Global___DirectUpload | None = ...,
         verified_bytes: _builtins.int = ...,
+        digest: _digest_pb2.Digest | None = ...,
+        failure: _failure_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "direct", b"direct", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "direct", b"direct", "expire_time", b"expire_time", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "direct", b"direct", "display_name", b"display_name", "expire_time", b"expire_time", "name", b"name", "owner", b"owner", "parts", b"parts", "size_bytes", b"size_bytes", "state", b"state", "verified_bytes", b"verified_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "direct", b"direct", "display_name", b"display_name", "expire_time", b"expire_time", "failure", b"failure", "name", b"name", "owner", b"owner", "parts", b"parts", "size_bytes", b"size_bytes", "state", b"state", "verified_bytes", b"verified_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,6 +385,28 @@ class FinalizeUploadRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FinalizeUploadRequest: _TypeAlias = FinalizeUploadRequest  # noqa: Y015
+
+@_typing.final
+class WatchUploadRequest(_message.Message):
+    """Request of WatchUpload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`uploads/{upload}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchUploadRequest: _TypeAlias = WatchUploadRequest  # noqa: Y015
 
 @_typing.final
 class CancelUploadRequest(_message.Message):

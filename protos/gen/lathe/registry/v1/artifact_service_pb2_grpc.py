@@ -13,8 +13,9 @@ class ArtifactServiceStub(object):
 
     * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
     other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
-    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
-    is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
+    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload. The service reads the file once: one of up to
+    16 MiB within the call, a larger one afterwards, which WatchUpload follows. An interrupted upload is resumed with
+    GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     def __init__(self, channel):
@@ -36,7 +37,12 @@ class ArtifactServiceStub(object):
         self.FinalizeUpload = channel.unary_unary(
                 '/lathe.registry.v1.ArtifactService/FinalizeUpload',
                 request_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.FinalizeUploadRequest.SerializeToString,
-                response_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Artifact.FromString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
+                )
+        self.WatchUpload = channel.unary_stream(
+                '/lathe.registry.v1.ArtifactService/WatchUpload',
+                request_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.WatchUploadRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
                 )
         self.CancelUpload = channel.unary_unary(
                 '/lathe.registry.v1.ArtifactService/CancelUpload',
@@ -62,8 +68,9 @@ class ArtifactServiceServicer(object):
 
     * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
     other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
-    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
-    is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
+    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload. The service reads the file once: one of up to
+    16 MiB within the call, a larger one afterwards, which WatchUpload follows. An interrupted upload is resumed with
+    GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     def CreateUpload(self, request, context):
@@ -81,17 +88,24 @@ class ArtifactServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FinalizeUpload(self, request, context):
-        """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
-        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
-        that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
-        GetUpload reports the progress in `verified_bytes`.
+        """Verifies size and SHA-256 of the uploaded file and stores it under its digest. The answer is FINALIZED; for a file of
+        more than 16 MiB that came in parts it is VERIFYING, and the rest goes on by itself: see WatchUpload. If the bytes are
+        others, nothing is stored and the upload is open again, so that the parts can be sent again. Finalizing twice is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchUpload(self, request, context):
+        """Sends the upload now and whenever it changes, and ends as soon as it is not VERIFYING: then it is FINALIZED, ABORTED, or
+        OPEN with a `failure`. A stream that breaks can be opened again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelUpload(self, request, context):
-        """Gives up an upload and removes what had arrived. Cancelling twice is no error.
+        """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,7 +141,12 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
             'FinalizeUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.FinalizeUpload,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.FinalizeUploadRequest.FromString,
-                    response_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Artifact.SerializeToString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.SerializeToString,
+            ),
+            'WatchUpload': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchUpload,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.WatchUploadRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.SerializeToString,
             ),
             'CancelUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelUpload,
@@ -158,8 +177,9 @@ class ArtifactService(object):
 
     * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
     other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
-    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
-    is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
+    * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload. The service reads the file once: one of up to
+    16 MiB within the call, a larger one afterwards, which WatchUpload follows. An interrupted upload is resumed with
+    GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     @staticmethod
@@ -209,7 +229,24 @@ class ArtifactService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ArtifactService/FinalizeUpload',
             lathe_dot_registry_dot_v1_dot_artifact__service__pb2.FinalizeUploadRequest.SerializeToString,
-            lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Artifact.FromString,
+            lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.registry.v1.ArtifactService/WatchUpload',
+            lathe_dot_registry_dot_v1_dot_artifact__service__pb2.WatchUploadRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -34,8 +34,9 @@ class ArtifactServiceStub:
 
       * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
         other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
-      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
-        is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
+      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload. The service reads the file once: one of up to
+        16 MiB within the call, a larger one afterwards, which WatchUpload follows. An interrupted upload is resumed with
+        GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     @_typing.overload
@@ -46,14 +47,17 @@ class ArtifactServiceStub:
     """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once."""
     GetUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.Upload]
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
-    FinalizeUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Artifact]
-    """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
-    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
-    that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
-    GetUpload reports the progress in `verified_bytes`.
+    FinalizeUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Upload]
+    """Verifies size and SHA-256 of the uploaded file and stores it under its digest. The answer is FINALIZED; for a file of
+    more than 16 MiB that came in parts it is VERIFYING, and the rest goes on by itself: see WatchUpload. If the bytes are
+    others, nothing is stored and the upload is open again, so that the parts can be sent again. Finalizing twice is no error.
+    """
+    WatchUpload: _grpc.UnaryStreamMultiCallable[_artifact_service_pb2.WatchUploadRequest, _artifact_service_pb2.Upload]
+    """Sends the upload now and whenever it changes, and ends as soon as it is not VERIFYING: then it is FINALIZED, ABORTED, or
+    OPEN with a `failure`. A stream that breaks can be opened again.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]
-    """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
+    """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error."""
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.Artifact]
     """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already."""
     GetDownload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetDownloadRequest, _artifact_service_pb2.Download]
@@ -67,8 +71,9 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 
       * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
         other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
-      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
-        is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
+      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload. The service reads the file once: one of up to
+        16 MiB within the call, a larger one afterwards, which WatchUpload follows. An interrupted upload is resumed with
+        GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,14 +81,17 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once."""
     GetUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
-    FinalizeUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Artifact]  # type: ignore[assignment]
-    """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
-    and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
-    that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
-    GetUpload reports the progress in `verified_bytes`.
+    FinalizeUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
+    """Verifies size and SHA-256 of the uploaded file and stores it under its digest. The answer is FINALIZED; for a file of
+    more than 16 MiB that came in parts it is VERIFYING, and the rest goes on by itself: see WatchUpload. If the bytes are
+    others, nothing is stored and the upload is open again, so that the parts can be sent again. Finalizing twice is no error.
+    """
+    WatchUpload: _aio.UnaryStreamMultiCallable[_artifact_service_pb2.WatchUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
+    """Sends the upload now and whenever it changes, and ends as soon as it is not VERIFYING: then it is FINALIZED, ABORTED, or
+    OPEN with a `failure`. A stream that breaks can be opened again.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
+    """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error."""
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.Artifact]  # type: ignore[assignment]
     """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already."""
     GetDownload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetDownloadRequest, _artifact_service_pb2.Download]  # type: ignore[assignment]
@@ -96,8 +104,9 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
 
       * At once: CreateUpload with the file's `sha256` → PUT the file to `direct` → FinalizeUpload. The store itself refuses
         other bytes, so FinalizeUpload reads nothing. `direct` is absent if the store cannot do that, or the file is too large.
-      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload, which reads the file once. An interrupted upload
-        is resumed with GetUpload, which says which parts have arrived and returns fresh URLs for the others.
+      * In parts: CreateUpload → PUT every part to its URL → FinalizeUpload. The service reads the file once: one of up to
+        16 MiB within the call, a larger one afterwards, which WatchUpload follows. An interrupted upload is resumed with
+        GetUpload, which says which parts have arrived and returns fresh URLs for the others.
     """
 
     @_abc_1.abstractmethod
@@ -121,11 +130,20 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _artifact_service_pb2.FinalizeUploadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_artifact_service_pb2.Artifact, _abc.Awaitable[_artifact_service_pb2.Artifact]]:
-        """Verifies size and SHA-256 of the uploaded file and stores it under its digest. On a mismatch nothing is stored
-        and the upload stays open, so that the parts can be sent again. Finalizing twice returns the same artifact. A file
-        that came in parts is read: give a large one a deadline to match, such as a minute and a second for every 50 MB.
-        GetUpload reports the progress in `verified_bytes`.
+    ) -> _typing.Union[_artifact_service_pb2.Upload, _abc.Awaitable[_artifact_service_pb2.Upload]]:
+        """Verifies size and SHA-256 of the uploaded file and stores it under its digest. The answer is FINALIZED; for a file of
+        more than 16 MiB that came in parts it is VERIFYING, and the rest goes on by itself: see WatchUpload. If the bytes are
+        others, nothing is stored and the upload is open again, so that the parts can be sent again. Finalizing twice is no error.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchUpload(
+        self,
+        request: _artifact_service_pb2.WatchUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_artifact_service_pb2.Upload], _abc.AsyncIterator[_artifact_service_pb2.Upload]]:
+        """Sends the upload now and whenever it changes, and ends as soon as it is not VERIFYING: then it is FINALIZED, ABORTED, or
+        OPEN with a `failure`. A stream that breaks can be opened again.
         """
 
     @_abc_1.abstractmethod
@@ -134,7 +152,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_service_pb2.CancelUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Gives up an upload and removes what had arrived. Cancelling twice is no error."""
+        """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error."""
 
     @_abc_1.abstractmethod
     def GetArtifact(
