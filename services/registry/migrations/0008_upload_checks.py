@@ -3,8 +3,8 @@
 from services.database.migration import execute
 from services.operations.backlog import backlog_table
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:
