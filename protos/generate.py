@@ -15,7 +15,9 @@ from pathlib import Path
 PROTOS = Path(__file__).parent
 ROOT = PROTOS.parent
 GEN = PROTOS / "gen"
-PACKAGES = ("lathe",)
+# What clients get, and what only Lathe's own services and workers have: the client package does not ship it.
+PACKAGES = ("lathe", "internal")
+INTERNAL = "lathe/internal"
 # Messages that engines read from files of other tools; what is generated is written beside them.
 ENGINES = ("engines/formats/tensorflow/messages.proto",)
 # What it makes runs with protobuf 3.20 and newer: tests/unit/test_stubs.py tries the range of protos/pyproject.toml.
@@ -43,10 +45,11 @@ def generate(out: Path) -> None:
     _run("buf", "generate", "--path", "lathe", "--path", "third_party/buf", "--output", str(out))  # type stubs
     _generator(f"--python_out={gen}", *protos, rules)
     _generator(f"--grpc_python_out={gen}", *services)
-    _run(
-        "buf", "build", "--path", "lathe", "--as-file-descriptor-set", "--output", str(gen / "lathe/descriptors.binpb")
-    )
+    only_public = ("--path", "lathe", "--exclude-path", INTERNAL)
+    _run("buf", "build", *only_public, "--as-file-descriptor-set", "--output", str(gen / "lathe/descriptors.binpb"))
     _move_rules(gen)
+    (gen / "internal/lathe").mkdir(parents=True)
+    shutil.move(gen / INTERNAL, gen / "internal" / INTERNAL)
     _generator("-I..", f"--python_out={out}", f"--pyi_out={out}", *(f"../{path}" for path in ENGINES))
     (gen / "lathe/py.typed").touch()
     for stub in gen.rglob("*_pb2_grpc.pyi"):

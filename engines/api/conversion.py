@@ -29,12 +29,12 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """Convert a model and write the package to `workdir/package`.
 
     Args:
-        request: The JSON form of `lathe.converter.v1.ConversionWork`; its inputs lie in `workdir`.
+        request: The JSON form of `lathe.internal.v1.ConversionWork`; its inputs lie in `workdir`.
         workdir: Directory to work in.
         report: Receives progress.
 
     Returns:
-        The JSON form of `lathe.converter.v1.ConversionOutcome`, its files without digests.
+        The JSON form of `lathe.internal.v1.ConversionOutcome`, its files without digests.
 
     Raises:
         EngineFailure: The failure of any step.

@@ -43,13 +43,13 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """Run an evaluation, and write the reports to `workdir/report`.
 
     Args:
-        request: The JSON form of `lathe.evaluator.v1.EvaluationWork`. The package is in `workdir/package`, a dataset's
+        request: The JSON form of `lathe.internal.v1.EvaluationWork`. The package is in `workdir/package`, a dataset's
             items in `workdir/dataset`, uploaded images in `workdir/images.bin`.
         workdir: Directory to work in.
         report: Receives the progress.
 
     Returns:
-        The JSON form of `lathe.evaluator.v1.EvaluationOutcome`, with files without digests.
+        The JSON form of `lathe.internal.v1.EvaluationOutcome`, with files without digests.
 
     Raises:
         EngineFailure: With the reason of the failure.

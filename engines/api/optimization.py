@@ -39,14 +39,14 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """Optimize what a request asks for, and write the package to `workdir/package`.
 
     Args:
-        request: The JSON form of `lathe.optimizer.v1.OptimizationWork`. The conversion's inputs are at the paths that
+        request: The JSON form of `lathe.internal.v1.OptimizationWork`. The conversion's inputs are at the paths that
             it names; test data at `samples/test.npz`; calibration items in `calibration/` or an upload at
             `calibration.bin`; evaluation items in `evaluation/`; the record of an earlier search at `record.json`.
         workdir: Directory to work in.
         report: Takes progress.
 
     Returns:
-        The JSON form of `lathe.optimizer.v1.OptimizationOutcome`, its files without digests.
+        The JSON form of `lathe.internal.v1.OptimizationOutcome`, its files without digests.
 
     Raises:
         EngineFailure: The source cannot be read or run, or the request is impossible; never for a single form.

@@ -38,14 +38,14 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
     """Quantize what a request asks for, and write the package to `workdir/package`.
 
     Args:
-        request: The JSON form of `lathe.quantizer.v1.QuantizationWork`. The conversion's inputs are at the paths
+        request: The JSON form of `lathe.internal.v1.QuantizationWork`. The conversion's inputs are at the paths
             that it names; calibration items in `calibration/` or an upload at `calibration.bin`; evaluation items in
             `evaluation/`.
         workdir: Directory to work in.
         report: Takes progress.
 
     Returns:
-        The JSON form of `lathe.quantizer.v1.QuantizationOutcome`, its files without digests.
+        The JSON form of `lathe.internal.v1.QuantizationOutcome`, its files without digests.
 
     Raises:
         EngineFailure: with the reason that names what went wrong.

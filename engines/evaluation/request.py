@@ -1,4 +1,4 @@
-"""The request of an evaluation: the JSON form of `lathe.evaluator.v1.EvaluationWork`, parsed and checked."""
+"""The request of an evaluation: the JSON form of `lathe.internal.v1.EvaluationWork`, parsed and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request of an optimization: the JSON form of `lathe.optimizer.v1.OptimizationWork`, read and checked."""
+"""The request of an optimization: the JSON form of `lathe.internal.v1.OptimizationWork`, read and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request of a quantization: the JSON form of `lathe.quantizer.v1.QuantizationWork`, read and checked."""
+"""The request of a quantization: the JSON form of `lathe.internal.v1.QuantizationWork`, read and checked."""
 
 from __future__ import annotations
 

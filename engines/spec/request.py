@@ -1,4 +1,4 @@
-"""The request of a conversion: the JSON form of `lathe.converter.v1.ConversionWork`, read and checked.
+"""The request of a conversion: the JSON form of `lathe.internal.v1.ConversionWork`, read and checked.
 
 Protobuf writes 64-bit integers as strings and omits defaults; numbers are read as well.
 """

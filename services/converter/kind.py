@@ -9,21 +9,13 @@ from functools import partial
 
 import grpc
 from google.protobuf.message import Message
-from lathe.converter.v1.conversion_service_pb2 import (
-    ConversionOutcome,
-    ConversionResult,
-    ConversionSpec,
-    ConversionTask,
-)
-from lathe.registry.v1.model_service_pb2 import (
-    MODEL_FORMAT_PACKAGE,
-    Lineage,
-    ModelVersion,
-    PackageInfo,
-    TaskSource,
-)
-from lathe.template.v1.template_service_pb2 import ResolvedTemplate, ResolveTemplateRequest
-from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+from lathe.converter.v1.conversion_service_pb2 import ConversionResult, ConversionSpec, ConversionTask
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome
+from lathe.internal.v1.registry_service_pb2 import TaskSource
+from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
+from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceStub
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, Lineage, ModelVersion, PackageInfo
+from lathe.template.v1.template_service_pb2 import ResolvedTemplate
 
 from engines.spec.devices import load_catalog
 from engines.spec.request import check_waivers
@@ -49,7 +41,7 @@ class ConversionKind:
     outcome_type = ConversionOutcome
 
     def __init__(self, registry: grpc.aio.Channel, template: grpc.aio.Channel, cas: ContentStore) -> None:
-        self._templates = TemplateServiceStub(template)
+        self._templates = ResolutionServiceStub(template)
         self._sources = Sources(registry, cas)
         self._packages = Packages(registry, cas)
         self._holds = Holds(registry)
@@ -157,8 +149,8 @@ class ConversionKind:
         )
 
     async def _resolve(self, spec: ConversionSpec) -> ResolvedTemplate:
-        request = ResolveTemplateRequest(name=spec.template, overrides=spec.overrides, partial=True)
-        resolved: ResolvedTemplate = await self._templates.ResolveTemplate(request)
+        request = ResolveTaskTemplateRequest(name=spec.template, overrides=spec.overrides)
+        resolved: ResolvedTemplate = await self._templates.ResolveTaskTemplate(request)
         return resolved
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome, ConversionWork
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome, ConversionWork
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.tasks.worker.engine_work import READING_PACKAGES, EngineWork

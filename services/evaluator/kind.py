@@ -8,13 +8,8 @@ from datetime import datetime
 
 import grpc
 from google.protobuf.message import Message
-from lathe.evaluator.v1.evaluation_service_pb2 import (
-    EvaluationOutcome,
-    EvaluationResult,
-    EvaluationSpec,
-    EvaluationTask,
-    EvaluationWork,
-)
+from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationResult, EvaluationSpec, EvaluationTask
+from lathe.internal.v1.evaluation_pb2 import EvaluationOutcome, EvaluationWork
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
 from engines.package.manifest import Manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationOutcome, EvaluationWork
+from lathe.internal.v1.evaluation_pb2 import EvaluationOutcome, EvaluationWork
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.siblings.datasets import INDEX_FILE

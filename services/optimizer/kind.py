@@ -7,13 +7,8 @@ from datetime import datetime
 
 import grpc
 from google.protobuf.message import Message
-from lathe.optimizer.v1.optimization_service_pb2 import (
-    OptimizationOutcome,
-    OptimizationResult,
-    OptimizationSpec,
-    OptimizationTask,
-    OptimizationWork,
-)
+from lathe.internal.v1.optimization_pb2 import OptimizationOutcome, OptimizationWork
+from lathe.optimizer.v1.optimization_service_pb2 import OptimizationResult, OptimizationSpec, OptimizationTask
 from lathe.type.v1.precision_pb2 import PRECISION_INT8
 
 from engines.quantization.request import DEFAULT_SAMPLES

@@ -8,16 +8,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from lathe.optimizer.v1.optimization_service_pb2 import (
-    OptimizationOutcome,
-    OptimizationTask,
-    OptimizationWork,
-    SaveModelRequest,
-)
+from lathe.internal.v1.event_pb2 import TaskAssignment
+from lathe.internal.v1.optimization_pb2 import OptimizationOutcome, OptimizationWork
+from lathe.optimizer.v1.optimization_service_pb2 import OptimizationTask, SaveModelRequest
 from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import File
-from lathe.type.v1.event_pb2 import TaskAssignment
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.database.leases import Leases
@@ -30,6 +26,7 @@ from services.siblings.fitting import description_of
 from services.siblings.packages import MANIFEST, Packages, output_model, package_version
 from services.storage.folders import Folders
 from services.tasks.api.service import TaskEngine
+from services.tasks.kind import unpack
 from services.tasks.state.rows import Change, TaskRow
 
 MODEL_FOLDER = "model"
@@ -166,7 +163,7 @@ def _require_model(task: OptimizationTask, model: str) -> None:
 def _architectures(row: TaskRow) -> dict[str, str]:
     """Return the digests of the architectures that build the source's network, by name."""
     work = OptimizationWork()
-    TaskAssignment.FromString(row.assignment).work.Unpack(work)
+    unpack(TaskAssignment.FromString(row.assignment).work, work)
     return {each.name: each.digest for each in work.conversion.architectures.values()}
 
 

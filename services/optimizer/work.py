@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome, OptimizationWork
+from lathe.internal.v1.optimization_pb2 import OptimizationOutcome, OptimizationWork
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.spec.source_files import TEST_DATA

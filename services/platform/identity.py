@@ -53,17 +53,14 @@ def current_caller() -> Caller:
     return _caller.get()
 
 
-def require_service(what: str) -> None:
-    """Refuse users an action of Lathe's own services. Without authentication, everybody may do it.
-
-    Args:
-        what: The action, as the beginning of a sentence: "Holding a model version".
+def require_service() -> None:
+    """Refuse users a call of Lathe's own services. Without authentication, everybody may make it.
 
     Raises:
         LatheError: PERMISSION_DENIED.
     """
     if _caller.get().is_user:
-        raise permission_denied(f"{what} is reserved for Lathe's own services; your token belongs to a user.")
+        raise permission_denied("This call is reserved for Lathe's own services; your token belongs to a user.")
 
 
 def become(caller: Caller) -> None:

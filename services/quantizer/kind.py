@@ -8,13 +8,8 @@ from datetime import datetime
 
 import grpc
 from google.protobuf.message import Message
-from lathe.quantizer.v1.quantization_service_pb2 import (
-    QuantizationOutcome,
-    QuantizationResult,
-    QuantizationSpec,
-    QuantizationTask,
-    QuantizationWork,
-)
+from lathe.internal.v1.quantization_pb2 import QuantizationOutcome, QuantizationWork
+from lathe.quantizer.v1.quantization_service_pb2 import QuantizationResult, QuantizationSpec, QuantizationTask
 from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import Template

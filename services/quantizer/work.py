@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome, QuantizationWork
+from lathe.internal.v1.quantization_pb2 import QuantizationOutcome, QuantizationWork
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.siblings.datasets import INDEX_FILE, calibration_and_evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lathe.internal.v1.registry_service_pb2 import RegisterModelVersionRequest
 from lathe.registry.v1.model_service_pb2 import (
     MODEL_FORMAT_PACKAGE,
     MODEL_FORMAT_PTH,
@@ -14,7 +15,6 @@ from lathe.registry.v1.model_service_pb2 import (
 from services.database.leases import Leases
 from services.database.pool import Connection, Database
 from services.platform.errors import invalid_argument, invalid_fields, not_found
-from services.platform.identity import require_service
 from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.blobs import Blobs
@@ -25,6 +25,8 @@ from services.registry.packages import MANIFEST, complete_package, fill_from_man
 from services.resources.idempotency import made_once
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
+
+Request = CreateModelVersionRequest | RegisterModelVersionRequest
 
 _OUTPUT_ONLY = ("name", "uid", "size_bytes")
 
@@ -48,19 +50,14 @@ class Creation:
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
 
-    async def create(self, request: CreateModelVersionRequest) -> ModelVersion:
+    async def create(self, request: Request) -> ModelVersion:
         """Add a version to a model, once per request id.
 
         Raises:
             LatheError: NOT_FOUND for the model; INVALID_ARGUMENT for files that are not what the format says
                 (INVALID_MODEL), carry code (UNSAFE_MODEL), and for references to what does not exist;
-                FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND); PERMISSION_DENIED for a user who
-                names a task.
+                FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
         """
-        if request.model_version.lineage.task:
-            require_service("Saying which task made a version (`lineage.task`)")
-        if request.HasField("description"):
-            require_service("Saying what the files of a version contain (`description`)")
         return await made_once(
             self._leases,
             request,
@@ -68,9 +65,11 @@ class Creation:
             make=lambda: self._make(request),
         )
 
-    async def _make(self, request: CreateModelVersionRequest) -> ModelVersion:
+    async def _make(self, request: Request) -> ModelVersion:
         model = await self._models.get(request.parent)
         version = _composed(request.model_version)
+        if isinstance(request, CreateModelVersionRequest):
+            version.lineage.ClearField("task")
         require_described(version.format)
         await self._blobs.require(version.files)
         description = await self._description(request, version)
@@ -79,17 +78,18 @@ class Creation:
             fill_from_manifest(version.package, await self._content.read(manifest.digest))
         return await self._write(request, model, version, description)
 
-    async def _description(self, request: CreateModelVersionRequest, version: ModelVersion) -> ModelDescription:
+    async def _description(self, request: Request, version: ModelVersion) -> ModelDescription:
         """Return the description of the task that made the package, or else of a sandboxed child."""
-        if version.format != MODEL_FORMAT_PACKAGE or not version.lineage.task or not request.HasField("description"):
+        told = request.description if isinstance(request, RegisterModelVersionRequest) else ModelDescription()
+        if version.format != MODEL_FORMAT_PACKAGE or not told.graphs:
             return await self._describer.describe(version.format, version.files)
-        description = ModelDescription(format=version.format, size_bytes=version.size_bytes)
-        description.graphs.extend(request.description.graphs)
-        description.parameter_count = sum(graph.parameter_count for graph in description.graphs)
-        return description
+        parameter_count = sum(graph.parameter_count for graph in told.graphs)
+        return ModelDescription(
+            format=version.format, size_bytes=version.size_bytes, graphs=told.graphs, parameter_count=parameter_count
+        )
 
     async def _write(
-        self, request: CreateModelVersionRequest, model: Model, version: ModelVersion, description: ModelDescription
+        self, request: Request, model: Model, version: ModelVersion, description: ModelDescription
     ) -> ModelVersion:
         async def write_with(connection: Connection, made: ModelVersion) -> None:
             await self._require_references(connection, made)

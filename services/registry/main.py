@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+from lathe.internal.v1.registry_service_pb2_grpc import add_RegistryServiceServicer_to_server
 from lathe.registry.v1.architecture_service_pb2_grpc import add_ArchitectureServiceServicer_to_server
 from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
 from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
@@ -22,6 +23,7 @@ from services.registry.artifacts import Artifacts
 from services.registry.blobs import Blobs
 from services.registry.creation import Creation
 from services.registry.datasets import assembly as datasets_assembly
+from services.registry.internal_servicer import InternalServicer
 from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
 from services.registry.releases import assembly as releases_assembly
@@ -54,10 +56,11 @@ async def build(platform: Platform) -> ServiceParts:
         add_ArtifactServiceServicer_to_server(ArtifactServicer(artifacts), server)
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
-        add_ModelServiceServicer_to_server(
-            ModelServicer(Models(database), versions, creation, TaskSources(database)), server
-        )
+        add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
+        add_RegistryServiceServicer_to_server(
+            InternalServicer(versions, creation, TaskSources(database), datasets.selections, datasets.holds), server
+        )
 
     async def keep_house() -> None:
         while True:

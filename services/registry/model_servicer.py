@@ -9,7 +9,6 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceServicer
 
 from services.registry.creation import Creation
 from services.registry.models import Models
-from services.registry.task_sources import TaskSources
 from services.registry.versions import Versions
 
 Context = grpc.aio.ServicerContext[object, object]
@@ -18,11 +17,10 @@ Context = grpc.aio.ServicerContext[object, object]
 class ModelServicer(ModelServiceServicer):
     """Answers the calls of ModelService."""
 
-    def __init__(self, models: Models, versions: Versions, creation: Creation, sources: TaskSources) -> None:
+    def __init__(self, models: Models, versions: Versions, creation: Creation) -> None:
         self._models = models
         self._versions = versions
         self._creation = creation
-        self._sources = sources
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Context) -> pb.Model:
         return await self._models.create(request)
@@ -70,14 +68,3 @@ class ModelServicer(ModelServiceServicer):
 
     async def GetLineage(self, request: pb.GetLineageRequest, context: Context) -> pb.LineageGraph:
         return await self._versions.lineage(request.name, request.max_depth)
-
-    async def HoldModelVersion(self, request: pb.HoldModelVersionRequest, context: Context) -> Empty:
-        await self._versions.hold(request.name, request.holder, request.ttl_seconds)
-        return Empty()
-
-    async def UnholdModelVersion(self, request: pb.UnholdModelVersionRequest, context: Context) -> Empty:
-        await self._versions.unhold(request.name, request.holder)
-        return Empty()
-
-    async def ReadTaskSource(self, request: pb.ReadTaskSourceRequest, context: Context) -> pb.TaskSource:
-        return await self._sources.read(request)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
+from lathe.internal.v1.registry_service_pb2 import ReadTaskSourceRequest, TaskSource
 from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.model_service_pb2 import (
-    MODEL_FORMAT_PACKAGE,
-    GraphDescription,
-    ModelDescription,
-    ModelVersion,
-    ReadTaskSourceRequest,
-    TaskSource,
-)
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, GraphDescription, ModelDescription, ModelVersion
 
 from services.database.pool import Connection, Database
 from services.platform.errors import not_found

@@ -21,7 +21,6 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from services.database.pool import Connection, Database
 from services.platform.errors import not_found
-from services.platform.identity import require_service
 from services.platform.interceptors.validation import check
 from services.registry import descriptions, diff, holds, lineage, naming
 from services.registry.kinds import MODELS, VERSIONS
@@ -128,12 +127,10 @@ class Versions:
 
     async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
         """Keep a version from being deleted, for a day if `ttl_seconds` is 0; LatheError NOT_FOUND if there is none."""
-        require_service("Holding a model version")
         await holds.hold(self._database, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
 
     async def unhold(self, name: str, holder: str) -> None:
         """End a hold, if there is one."""
-        require_service("Ending the hold of a model version")
         await holds.unhold(self._database, name, holder)
 
     async def forget_expired_holds(self) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import grpc
+from lathe.internal.v1.registry_service_pb2 import SelectDatasetItemsRequest
+from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
+from lathe.internal.v1.selection_pb2 import DatasetSelection
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_IMPORT_FAILED,
     DATASET_STATE_IMPORTING,
@@ -16,10 +19,8 @@ from lathe.registry.v1.dataset_service_pb2 import (
     Dataset,
     DatasetState,
     GetDatasetRequest,
-    SelectDatasetItemsRequest,
 )
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
-from lathe.type.v1.digest_pb2 import DatasetSelection
 
 from engines.spec.template import DETECTORS
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
@@ -51,7 +52,8 @@ class Datasets:
     """Looks datasets up and has items chosen."""
 
     def __init__(self, registry: grpc.aio.Channel) -> None:
-        self._stub = DatasetServiceStub(registry)
+        self._datasets = DatasetServiceStub(registry)
+        self._registry = RegistryServiceStub(registry)
 
     async def ready(self, name: str) -> Dataset:
         """Return a dataset that is complete.
@@ -59,7 +61,7 @@ class Datasets:
         Raises:
             LatheError: FAILED_PRECONDITION, reason DATASET_NOT_READY or DATASET_EMPTY; NOT_FOUND as an AioRpcError.
         """
-        dataset: Dataset = await self._stub.GetDataset(GetDatasetRequest(name=name))
+        dataset: Dataset = await self._datasets.GetDataset(GetDatasetRequest(name=name))
         if dataset.state != DATASET_STATE_READY:
             raise failed_precondition("DATASET_NOT_READY", f"'{name}' is {_standing(dataset)}.", name)
         if not dataset.item_count:
@@ -70,7 +72,7 @@ class Datasets:
     async def select(self, name: str, count: int, seed: int) -> DatasetSelection:
         """Have `count` items chosen by `seed`, all of them if it is 0 or there are fewer."""
         request = SelectDatasetItemsRequest(name=name, count=count, seed=seed)
-        selection: DatasetSelection = await self._stub.SelectDatasetItems(request)
+        selection: DatasetSelection = await self._registry.SelectDatasetItems(request)
         return selection
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.json_format import MessageToDict
-from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome
-from lathe.optimizer.v1.optimization_service_pb2 import OptimizationOutcome
-from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome
-from lathe.registry.v1.model_service_pb2 import (
-    GraphDescription,
-    ModelDescription,
-    ModelFormat,
-    TaskSource,
-)
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome
+from lathe.internal.v1.optimization_pb2 import OptimizationOutcome
+from lathe.internal.v1.quantization_pb2 import QuantizationOutcome
+from lathe.internal.v1.registry_service_pb2 import TaskSource
+from lathe.registry.v1.model_service_pb2 import GraphDescription, ModelDescription, ModelFormat
 from lathe.template.v1.template_service_pb2 import Template
 
 from engines.failures import EngineFailure

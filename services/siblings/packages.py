@@ -8,9 +8,10 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+from lathe.internal.v1.registry_service_pb2 import RegisterModelVersionRequest
+from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
 from lathe.registry.v1.model_service_pb2 import (
     MODEL_FORMAT_PACKAGE,
-    CreateModelVersionRequest,
     GetLineageRequest,
     GetModelVersionRequest,
     Lineage,
@@ -33,6 +34,7 @@ class Packages:
 
     def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
         self._models = ModelServiceStub(registry)
+        self._registry = RegistryServiceStub(registry)
         self._cas = cas
 
     async def register(self, task: Any, version: ModelVersion, description: ModelDescription | None = None) -> str:
@@ -45,8 +47,8 @@ class Packages:
             version: The version to create.
             description: What the worker found in the files; the registry reads them itself if there is none.
         """
-        created = await self._models.CreateModelVersion(
-            CreateModelVersionRequest(
+        created = await self._registry.RegisterModelVersion(
+            RegisterModelVersionRequest(
                 parent=output_model(task.spec),
                 model_version=version,
                 description=description,

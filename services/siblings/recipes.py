@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import grpc
+from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
+from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceStub
 from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import (
     ResolvedTemplate,
-    ResolveTemplateRequest,
     Template,
     TemplateOverrides,
 )
-from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from lathe.type.v1.precision_pb2 import PRECISION_FP32
 
 from engines.spec.devices import load_catalog
@@ -40,7 +40,7 @@ class Recipes:
     """Finds templates and has them resolved."""
 
     def __init__(self, template: grpc.aio.Channel) -> None:
-        self._templates = TemplateServiceStub(template)
+        self._templates = ResolutionServiceStub(template)
 
     async def resolve(self, wanted: RecipeRequest, source: ModelVersion, own: Template | None) -> Template:
         """Return the full template by which `source` is read, in FP32, for the asked device and runtime.
@@ -58,11 +58,9 @@ class Recipes:
         name = wanted.template or _built_in(wanted, source)
         values = Template(device=wanted.device, runtime=wanted.runtime, precision=PRECISION_FP32)
         paths = [field for field in ("device", "runtime") if getattr(wanted, field)] + ["precision"]
-        request = ResolveTemplateRequest(
-            name=name, overrides=TemplateOverrides(values=values, paths=paths), partial=True
-        )
+        request = ResolveTaskTemplateRequest(name=name, overrides=TemplateOverrides(values=values, paths=paths))
         try:
-            resolved: ResolvedTemplate = await self._templates.ResolveTemplate(request)
+            resolved: ResolvedTemplate = await self._templates.ResolveTaskTemplate(request)
             if not wanted.template and not resolved.template.built_in:  # a user's, under the name of a built-in one
                 raise _no_template(wanted, source)
             complete(resolved, source)

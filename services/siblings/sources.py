@@ -12,17 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import grpc
 from google.protobuf.json_format import ParseError
 from google.protobuf.message import Message
-from lathe.converter.v1.conversion_service_pb2 import ConversionWork, WorkArchitecture, WorkInput
+from lathe.internal.v1.conversion_pb2 import ConversionWork, WorkArchitecture, WorkInput
+from lathe.internal.v1.registry_service_pb2 import ReadTaskSourceRequest, TaskSource
+from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
 from lathe.registry.v1.architecture_service_pb2 import Architecture, GetArchitectureRequest
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
-from lathe.registry.v1.model_service_pb2 import (
-    MODEL_FORMAT_PACKAGE,
-    ModelFormat,
-    ModelVersion,
-    ReadTaskSourceRequest,
-    TaskSource,
-)
-from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.digest_pb2 import Digest, File
 
@@ -53,7 +48,7 @@ class Sources:
     """Reads versions, templates and architectures, and composes the work that reads a source."""
 
     def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
-        self._models = ModelServiceStub(registry)
+        self._registry = RegistryServiceStub(registry)
         self._architectures = ArchitectureServiceStub(registry)
         self._cas = cas
 
@@ -79,7 +74,7 @@ class Sources:
         request = ReadTaskSourceRequest(
             name=version, output_model=output_model, described_formats=described, architectures=set(architectures)
         )
-        found: TaskSource = await self._models.ReadTaskSource(request)
+        found: TaskSource = await self._registry.ReadTaskSource(request)
         return found
 
     async def original(self, found: TaskSource) -> tuple[ModelVersion, Template | None]:

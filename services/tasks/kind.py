@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import Digest, File
 
@@ -25,6 +26,18 @@ def check_memory(limit_bytes: int) -> None:
     """Refuse a memory limit under which no task could run; 0 stands for the device's."""
     if 0 < limit_bytes < MINIMUM_MEMORY:
         raise invalid_argument("task.spec.memory_limit_bytes", f"at least {MINIMUM_MEMORY} bytes are needed, or 0")
+
+
+def unpack(packed: AnyMessage, into: Message) -> bool:
+    """Read a work or an outcome; False if it is of another type.
+
+    A type counts by its name without its package: work that waits, and outcomes that rows keep, may have been packed by
+    a version of Lathe that had the type elsewhere.
+    """
+    if packed.TypeName().rpartition(".")[2] != into.DESCRIPTOR.name:
+        return False
+    into.ParseFromString(packed.value)
+    return True
 
 
 def nothing_to_fill(task: Message) -> None:
@@ -150,7 +163,7 @@ class WorkKind(Protocol):
         """Return path in the work directory and content of each file to fetch."""
 
     def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
-        """Return folder in the work directory and content of each stored lathe.type.v1.FileList to fetch and expand.
+        """Return folder in the work directory and content of each stored FileList to fetch and expand.
 
         For inputs of many small files, such as the images of a dataset, which a message would be too long to name.
         """

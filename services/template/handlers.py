@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
 from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import (
@@ -145,10 +146,14 @@ class Templates:
         version = await self._version(request.model_version)
         resolved = resolve(template, request.overrides, version)
         check(resolved.template, inside=RESOLVED)
-        if request.partial:
-            check_template(resolved.template, RESOLVED)
-        else:
-            check_complete(resolved.template, version)
+        check_complete(resolved.template, version)
+        return resolved
+
+    async def resolve_for_task(self, request: ResolveTaskTemplateRequest) -> ResolvedTemplate:
+        """Return the specification of a task without what its version says; LatheError as `resolve`."""
+        resolved = resolve(await self._store.get(request.name), request.overrides, None)
+        check(resolved.template, inside=RESOLVED)
+        check_template(resolved.template, RESOLVED)
         return resolved
 
     async def _version(self, name: str) -> ModelVersion | None:

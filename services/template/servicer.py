@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
+from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
+from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceServicer
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
     DeleteTemplateRequest,
@@ -52,3 +54,14 @@ class TemplateServicer(TemplateServiceServicer):
     async def ResolveTemplate(self, request: ResolveTemplateRequest, _context: Any) -> ResolvedTemplate:
         """Return the full specification of a task."""
         return await self._templates.resolve(request)
+
+
+class ResolutionServicer(ResolutionServiceServicer):
+    """Answers Lathe's other services for the handlers."""
+
+    def __init__(self, templates: Templates) -> None:
+        self._templates = templates
+
+    async def ResolveTaskTemplate(self, request: ResolveTaskTemplateRequest, _context: Any) -> ResolvedTemplate:
+        """Return the specification of a task, without what its version says."""
+        return await self._templates.resolve_for_task(request)

@@ -18,12 +18,9 @@ from pathlib import Path
 import grpc
 import numpy as np
 import psutil
-from lathe.registry.v1.dataset_service_pb2 import (
-    DATASET_STATE_READY,
-    Dataset,
-    ListDatasetItemsRequest,
-    SelectDatasetItemsRequest,
-)
+from lathe.internal.v1.registry_service_pb2 import SelectDatasetItemsRequest
+from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset, ListDatasetItemsRequest
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 
 from engines.datasets.index import write_index
@@ -87,7 +84,7 @@ async def _measure(address: str, dataset: Dataset, calls: int, process: psutil.P
     print("| call | first ms | p50 ms | p99 ms |\n|---|---:|---:|---:|")
     chance = random.Random(0)
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = DatasetServiceStub(channel)
+        stub, internal = DatasetServiceStub(channel), RegistryServiceStub(channel)
         await asyncio.wait_for(channel.channel_ready(), 60)
 
         def page(values: dict[str, str], *, size: int = PAGE) -> Callable[[], Awaitable[object]]:
@@ -104,7 +101,7 @@ async def _measure(address: str, dataset: Dataset, calls: int, process: psutil.P
         def select(count: int) -> Callable[[], Awaitable[object]]:
             def ask() -> Awaitable[object]:
                 request = SelectDatasetItemsRequest(name=dataset.name, count=count, seed=chance.randrange(1 << 30))
-                answer: Awaitable[object] = stub.SelectDatasetItems(request)
+                answer: Awaitable[object] = internal.SelectDatasetItems(request)
                 return answer
 
             return ask

@@ -23,7 +23,8 @@ import grpc
 import psutil
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.converter.v1 import conversion_service_pb2_grpc as rpc
-from lathe.type.v1 import event_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import task_pb2
 from nats.aio.msg import Msg
 
 from services.bus.connection import Bus

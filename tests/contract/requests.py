@@ -9,6 +9,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
+from lathe.internal.v1 import registry_service_pb2, resolution_service_pb2
 from lathe.optimizer.v1 import optimization_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
@@ -29,7 +30,9 @@ FILES = (
     ("registry", artifact_service_pb2),
     ("registry", dataset_service_pb2),
     ("registry", release_service_pb2),
+    ("registry", registry_service_pb2),
     ("template", template_service_pb2),
+    ("template", resolution_service_pb2),
     ("converter", conversion_service_pb2),
     ("quantizer", quantization_service_pb2),
     ("optimizer", optimization_service_pb2),
@@ -135,6 +138,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "UpdateModel": {"model": {"name": MODEL, "display_name": "Fuzz"}, "update_mask": "displayName"},
         "DeleteModel": {"name": MODEL, "etag": '"x"'},
         "CreateModelVersion": {"parent": MODEL, "model_version": version},
+        "RegisterModelVersion": {"parent": MODEL, "model_version": version},
         "GetModelVersion": {"name": VERSION},
         "ListModelVersions": {"parent": MODEL, "format": "PTH", **LIST},
         "UpdateModelVersion": {"model_version": {"name": VERSION, "description": "d"}, "update_mask": "description"},
@@ -213,6 +217,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             "model_version": VERSION,
             "overrides": {"values": A_TEMPLATE, "paths": ["components.net.max_batch", "args"]},
         },
+        "ResolveTaskTemplate": {"name": TEMPLATE, "overrides": {"values": {"repo": "mine"}}},
         "CompareEvaluations": {"names": [made["tasks"]["Evaluation"], "evaluationTasks/x"]},
         "GetEvaluationComparison": {"name": "evaluationComparisons/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
         "ListEvaluationComparisons": {"page_size": 2, "mine_only": True, "task": "evaluationTasks/x"},

@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pb2
 from packaging.requirements import Requirement
 
 PROTOS = Path(__file__).parents[2] / "protos"
@@ -67,6 +68,15 @@ def test_the_package_asks_for_grpc_and_protobuf_alone(wheel: Path) -> None:
     assert {str(each) for each in always} == {str(Requirement(text)) for text in DECLARED["dependencies"]}
     # What another package may have too is not overwritten.
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"lathe", "lathe_client"}
+
+
+def test_the_package_has_nothing_of_what_services_say_to_each_other(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if "internal" in name]
+        described = descriptor_pb2.FileDescriptorSet.FromString(archive.read("lathe/descriptors.binpb"))
+    packages = {file.package for file in described.file}
+    assert "lathe.converter.v1" in packages
+    assert "lathe.internal.v1" not in packages
 
 
 def test_the_stubs_need_nothing_else(wheel: Path) -> None:

@@ -25,6 +25,8 @@ from services.platform.interceptors.observation import Observation, ObservedMeth
 _HEALTH = "/grpc.health.v1.Health/"
 # What debugging tools call before each call of their own.
 _REFLECTION = "/grpc.reflection."
+# What services say to each other.
+_INTERNAL = "/lathe.internal."
 
 
 class Pipeline(grpc.aio.ServerInterceptor):
@@ -216,13 +218,15 @@ def _wrap_stream(
 
 def _admission(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[..., Any]:
     """Return what turns raw bytes and metadata into a request that the handler may see."""
-    of_health = name.startswith(_HEALTH)
+    of_health, internal = name.startswith(_HEALTH), name.startswith(_INTERNAL)
     parse, streams = handler.request_deserializer, handler.request_streaming
 
     def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
         if not of_health:
             pipeline.require_room()
             identity.become(pipeline.authenticator.authenticate(metadata))
+            if internal:
+                identity.require_service()
         if streams:
             return raw  # an iterator of requests that gRPC has parsed
         request = validation.decode(parse, raw)

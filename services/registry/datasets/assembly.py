@@ -30,6 +30,7 @@ class DatasetParts:
 
     servicer: DatasetServicer
     imports: Runner
+    selections: Selections
     holds: Holds
 
 
@@ -44,14 +45,11 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
     imports = Runner(backlog, Imports(catalog, job, ImportResults(catalog, backlog)), settings.max_attempts)
     index_files = IndexFiles(content, folder / "indexes", settings.cache_bytes)
     items = Items(catalog, index_files)
-    holds = Holds(database)
     servicer = DatasetServicer(
         datasets=Datasets(catalog, imports, blobs, Mappings(platform.channel("template"))),
         catalog=catalog,
         items=items,
         previews=Previews(items, content, contents, folder / "previews"),
         archives=Archives(catalog, database, content, blobs, folder / "archives"),
-        selections=Selections(catalog, index_files, content, blobs),
-        holds=holds,
     )
-    return DatasetParts(servicer, imports, holds)
+    return DatasetParts(servicer, imports, Selections(catalog, index_files, content, blobs), Holds(database))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lathe.internal.v1.selection_pb2 import FileList
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_AWAITING_CONFIRMATION,
     DATASET_STATE_IMPORTING,
@@ -14,7 +15,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
     DeriveDatasetRequest,
     UpdateDatasetRequest,
 )
-from lathe.type.v1.digest_pb2 import File, FileList
+from lathe.type.v1.digest_pb2 import File
 
 from services.database.pool import Connection
 from services.operations.runner import Runner

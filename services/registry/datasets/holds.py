@@ -8,7 +8,6 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 
 from services.database.pool import Connection, Database
 from services.platform.errors import failed_precondition, not_found
-from services.platform.identity import require_service
 from services.registry.kinds import DATASETS
 
 DEFAULT_HOLD_SECONDS = 24 * 3600
@@ -28,7 +27,6 @@ class Holds:
 
     async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
         """Keep a dataset from being deleted, for a day if `ttl_seconds` is 0; LatheError NOT_FOUND if there is none."""
-        require_service("Holding a dataset")
         async with self._database.transaction() as connection:
             if await connection.fetchval("SELECT 1 FROM datasets WHERE name = $1 FOR KEY SHARE", name) is None:
                 raise not_found(DATASETS.noun, name)
@@ -36,7 +34,6 @@ class Holds:
 
     async def unhold(self, name: str, holder: str) -> None:
         """End a hold, if there is one."""
-        require_service("Ending the hold of a dataset")
         await self._database.execute("DELETE FROM dataset_holds WHERE dataset = $1 AND holder = $2", name, holder)
 
     async def forget_expired(self) -> None:

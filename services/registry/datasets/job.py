@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import ParseError
+from lathe.internal.v1.selection_pb2 import FileList
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetFormat, DatasetType, ImportReport, ValueCount
 from lathe.type.v1 import failure_pb2
-from lathe.type.v1.digest_pb2 import Digest, File, FileList
+from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits, Progress

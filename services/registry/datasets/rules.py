@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lathe.internal.v1.selection_pb2 import FileList
 from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_IMPORTING, Dataset
-from lathe.type.v1.digest_pb2 import FileList
 
 from services.platform.errors import invalid_argument
 from services.registry.files import check_paths

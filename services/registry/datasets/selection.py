@@ -7,8 +7,9 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-from lathe.registry.v1.dataset_service_pb2 import SelectDatasetItemsRequest
-from lathe.type.v1.digest_pb2 import DatasetSelection, Digest, File, FileList
+from lathe.internal.v1.registry_service_pb2 import SelectDatasetItemsRequest
+from lathe.internal.v1.selection_pb2 import DatasetSelection, FileList
+from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.errors import failed_precondition
 from services.registry.blobs import Blobs

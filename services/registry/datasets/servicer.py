@@ -6,15 +6,12 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import dataset_service_pb2 as pb
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceServicer
-from lathe.type.v1.digest_pb2 import DatasetSelection
 
 from services.registry.datasets.archive import Archives
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.handlers import Datasets
-from services.registry.datasets.holds import Holds
 from services.registry.datasets.items import Items
 from services.registry.datasets.preview import Previews
-from services.registry.datasets.selection import Selections
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -30,16 +27,12 @@ class DatasetServicer(DatasetServiceServicer):
         items: Items,
         previews: Previews,
         archives: Archives,
-        selections: Selections,
-        holds: Holds,
     ) -> None:
         self._datasets = datasets
         self._catalog = catalog
         self._items = items
         self._previews = previews
         self._archives = archives
-        self._selections = selections
-        self._holds = holds
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, context: Context) -> pb.Dataset:
         return await self._datasets.create(request)
@@ -77,14 +70,3 @@ class DatasetServicer(DatasetServiceServicer):
 
     async def ExportDataset(self, request: pb.ExportDatasetRequest, context: Context) -> pb.DatasetArchive:
         return await self._archives.export(request.name)
-
-    async def SelectDatasetItems(self, request: pb.SelectDatasetItemsRequest, context: Context) -> DatasetSelection:
-        return await self._selections.select(request)
-
-    async def HoldDataset(self, request: pb.HoldDatasetRequest, context: Context) -> Empty:
-        await self._holds.hold(request.name, request.holder, request.ttl_seconds)
-        return Empty()
-
-    async def UnholdDataset(self, request: pb.UnholdDatasetRequest, context: Context) -> Empty:
-        await self._holds.unhold(request.name, request.holder)
-        return Empty()

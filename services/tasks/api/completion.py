@@ -12,12 +12,13 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.message import Message
-from lathe.type.v1 import event_pb2, failure_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import failure_pb2
 
 from services.platform.errors import LatheError, from_rpc_error, is_transient
 from services.platform.identity import acting_as
 from services.platform.telemetry import bind_task, continue_trace
-from services.tasks.kind import TaskKind
+from services.tasks.kind import TaskKind, unpack
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ async def complete(kind: TaskKind, task: Any, event: event_pb2.TaskEvent, delive
     outcome = kind.outcome_type()
     with bind_task(event.task_id), acting_as(task.owner), continue_trace(f"{kind.name}.complete", event.traceparent):
         try:
-            if not event.succeeded.outcome.Unpack(outcome):
+            if not unpack(event.succeeded.outcome, outcome):
                 raise TypeError(f"The outcome is a {event.succeeded.outcome.type_url}.")
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 return Done(await kind.complete(task, outcome))

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import uuid_utils.compat
 from google.protobuf.message import Message
-from lathe.type.v1 import event_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import task_pb2
 
 from services.bus.topology import task_subject
 from services.database.leases import KeyedLocks

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import structlog
 from google.protobuf.message import DecodeError
-from lathe.type.v1 import event_pb2
+from lathe.internal.v1 import event_pb2
 from nats.aio.msg import Msg
 
 from services.bus.connection import Bus

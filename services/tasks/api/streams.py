@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from lathe.type.v1 import event_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from nats.aio.msg import Msg
 

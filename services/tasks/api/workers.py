@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
-from lathe.type.v1.event_pb2 import WorkerAnnouncement
+from lathe.internal.v1.event_pb2 import WorkerAnnouncement
 
 from services.bus.connection import Bus
 from services.bus.mirror import Mirror

@@ -29,7 +29,7 @@ Rules:
 
 from __future__ import annotations
 
-from lathe.type.v1 import event_pb2
+from lathe.internal.v1 import event_pb2
 
 from services.tasks.state.commands import Command
 from services.tasks.state.service_commands import apply_command

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from lathe.type.v1 import event_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import task_pb2
 
 from services.database.pool import Record
 from services.platform.changes import etag_of

@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from lathe.type.v1 import event_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import task_pb2
 
 FLUSH_SECONDS = 0.25
 MAX_LINE = 8192

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.tasks.state.snapshot import (
     Effect,

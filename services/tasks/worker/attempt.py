@@ -11,13 +11,14 @@ from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from lathe.type.v1 import event_pb2, failure_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import failure_pb2
 from lathe.type.v1.digest_pb2 import File
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Limits, Progress
 from services.platform.messages import MAX_OUTCOME_BYTES
-from services.tasks.kind import WorkKind
+from services.tasks.kind import WorkKind, unpack
 from services.tasks.worker.blobs import Blobs, patiently
 from services.tasks.worker.inputs import TRANSFERS, Inputs
 from services.tasks.worker.runner import Slot
@@ -48,7 +49,7 @@ class Attempt:
             EngineFailure: It cannot be done, or not here and now (retryable).
         """
         work = self._kind.work_type()
-        if not self._assignment.work.Unpack(work):
+        if not unpack(self._assignment.work, work):
             found = self._assignment.work.type_url
             raise EngineFailure(FailureReason.INVALID_SPEC, f"The work is a {found}, which this worker does not know.")
         inputs = Inputs(self._blobs, self._slot.workdir, self._fetched)

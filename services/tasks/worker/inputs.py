@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
-from lathe.type.v1.digest_pb2 import Digest, FileList
+from lathe.internal.v1.selection_pb2 import FileList
+from lathe.type.v1.digest_pb2 import Digest
 
 from engines.failures import EngineFailure, FailureReason
 from services.tasks.worker.blobs import Blobs, patiently

@@ -12,7 +12,7 @@ import nats.errors
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from lathe.type.v1 import event_pb2
+from lathe.internal.v1 import event_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from nats.aio.msg import Msg
 

@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from google.protobuf.message import Message
-from lathe.type.v1 import event_pb2, failure_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import failure_pb2
 
 from services.bus.connection import Bus, BusUnavailableError
 from services.bus.topology import LOG_EVENT, claimed_subject, event_subject

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import nats.errors
 import structlog
 from google.protobuf.message import DecodeError
-from lathe.type.v1 import event_pb2
+from lathe.internal.v1 import event_pb2
 from nats.aio.msg import Msg
 
 from services.bus.connection import Bus, BusUnavailableError

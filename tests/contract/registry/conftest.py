@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable
 import grpc
 import httpx
 import pytest
+from lathe.internal.v1.registry_service_pb2 import RegisterModelVersionRequest
+from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 from lathe.registry.v1.artifact_service_pb2 import (
@@ -51,6 +53,7 @@ class Registry:
         self, channel: grpc.aio.Channel, http: httpx.AsyncClient, templates: grpc.aio.Channel | None = None
     ) -> None:
         self.models = ModelServiceStub(channel)
+        self.internal = RegistryServiceStub(channel)
         self.architectures = ArchitectureServiceStub(channel)
         self.artifacts = ArtifactServiceStub(channel)
         self.datasets = DatasetServiceStub(channel)
@@ -96,7 +99,10 @@ class Registry:
         return made.name
 
     async def version(self, model: str, version: ModelVersion) -> ModelVersion:
-        """Add a version to a model."""
+        """Add a version to a model: as a user does, or as the task of its lineage."""
+        if version.lineage.task:
+            request = RegisterModelVersionRequest(parent=model, model_version=version)
+            return await self.internal.RegisterModelVersion(request)
         return await self.models.CreateModelVersion(CreateModelVersionRequest(parent=model, model_version=version))
 
 

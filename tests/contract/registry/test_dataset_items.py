@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from lathe.internal.v1.registry_service_pb2 import SelectDatasetItemsRequest
+from lathe.internal.v1.selection_pb2 import FileList
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_AWAITING_CONFIRMATION,
     DATASET_STATE_IMPORT_FAILED,
@@ -23,11 +25,10 @@ from lathe.registry.v1.dataset_service_pb2 import (
     ExportDatasetRequest,
     ListDatasetItemsRequest,
     PreviewDatasetItemRequest,
-    SelectDatasetItemsRequest,
 )
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX
 from lathe.template.v1.template_service_pb2 import ClassTaxonomy, Component, CreateTemplateRequest, Template
-from lathe.type.v1.digest_pb2 import Digest, FileList
+from lathe.type.v1.digest_pb2 import Digest
 
 from services.platform.settings import Settings
 from services.storage import S3ContentStore
@@ -135,7 +136,7 @@ async def test_tensors_are_items_too(desk: Desk) -> None:
 
 
 async def test_a_choice_is_the_same_every_time(desk: Desk, street: Dataset, shared_settings: Settings) -> None:
-    select = desk.datasets.SelectDatasetItems
+    select = desk.registry.internal.SelectDatasetItems
     chosen = await select(SelectDatasetItemsRequest(name=street.name, count=3, seed=7))
     assert chosen.items == 3
     assert await select(SelectDatasetItemsRequest(name=street.name, count=3, seed=7)) == chosen

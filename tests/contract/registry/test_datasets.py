@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.internal.v1.registry_service_pb2 import HoldDatasetRequest, SelectDatasetItemsRequest, UnholdDatasetRequest
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_FORMAT_IMAGE_FOLDER,
@@ -22,12 +23,9 @@ from lathe.registry.v1.dataset_service_pb2 import (
     DeriveDatasetRequest,
     ExportDatasetRequest,
     GetDatasetRequest,
-    HoldDatasetRequest,
     ListDatasetItemsRequest,
     ListDatasetsRequest,
     PreviewDatasetItemRequest,
-    SelectDatasetItemsRequest,
-    UnholdDatasetRequest,
     UpdateDatasetRequest,
 )
 from lathe.type.v1.digest_pb2 import Digest, File
@@ -216,7 +214,7 @@ async def test_nothing_is_read_before_it_is_ready(desk: Desk) -> None:
         datasets.ListDatasetItems(ListDatasetItemsRequest(parent=name)),
         datasets.PreviewDatasetItem(PreviewDatasetItemRequest(name=f"{name}/items/0")),
         datasets.ExportDataset(ExportDatasetRequest(name=name)),
-        datasets.SelectDatasetItems(SelectDatasetItemsRequest(name=name)),
+        desk.registry.internal.SelectDatasetItems(SelectDatasetItemsRequest(name=name)),
         datasets.DeriveDataset(DeriveDatasetRequest(dataset=derived)),
     ):
         early = await desk.registry.refused(call)
@@ -228,18 +226,22 @@ async def test_a_held_dataset_is_not_deleted(desk: Desk) -> None:
     made = await desk.ready(image_folder())
     datasets = desk.datasets
     for _ in range(2):
-        await datasets.HoldDataset(HoldDatasetRequest(name=made.name, holder="evaluationTasks/1"))
+        await desk.registry.internal.HoldDataset(HoldDatasetRequest(name=made.name, holder="evaluationTasks/1"))
     kept = await desk.registry.refused(datasets.DeleteDataset(DeleteDatasetRequest(name=made.name)))
     assert (kept.code, kept.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "IN_USE")
     assert "evaluationTasks/1" in kept.message
     for _ in range(2):
-        await datasets.UnholdDataset(UnholdDatasetRequest(name=made.name, holder="evaluationTasks/1"))
-    await datasets.HoldDataset(HoldDatasetRequest(name=made.name, holder="evaluationTasks/2", ttl_seconds=1))
+        await desk.registry.internal.UnholdDataset(UnholdDatasetRequest(name=made.name, holder="evaluationTasks/1"))
+    await desk.registry.internal.HoldDataset(
+        HoldDatasetRequest(name=made.name, holder="evaluationTasks/2", ttl_seconds=1)
+    )
     await asyncio.sleep(1.1)
     await datasets.DeleteDataset(DeleteDatasetRequest(name=made.name))
     gone = await desk.registry.refused(datasets.GetDataset(GetDatasetRequest(name=made.name)))
     assert gone.code is grpc.StatusCode.NOT_FOUND
-    absent = await desk.registry.refused(datasets.HoldDataset(HoldDatasetRequest(name=made.name, holder="x")))
+    absent = await desk.registry.refused(
+        desk.registry.internal.HoldDataset(HoldDatasetRequest(name=made.name, holder="x"))
+    )
     assert absent.code is grpc.StatusCode.NOT_FOUND
 
 

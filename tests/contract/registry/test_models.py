@@ -6,6 +6,7 @@ import uuid
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.internal.v1.registry_service_pb2 import HoldModelVersionRequest
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest, ListArchitecturesRequest
 from lathe.registry.v1.artifact_service_pb2 import CreateUploadRequest
 from lathe.registry.v1.model_service_pb2 import (
@@ -14,7 +15,6 @@ from lathe.registry.v1.model_service_pb2 import (
     DeleteModelVersionRequest,
     DescribeModelVersionRequest,
     GetModelRequest,
-    HoldModelVersionRequest,
     ListModelsRequest,
     ListModelVersionsRequest,
     Model,
@@ -189,7 +189,7 @@ async def test_no_text_is_our_fault(registry: Registry) -> None:
         registry.models.CreateModel(CreateModelRequest(model=Model(display_name="a\0b"))),
         registry.models.CreateModel(CreateModelRequest(model=Model(display_name="a", labels={"k": "\0"}))),
         registry.artifacts.CreateUpload(CreateUploadRequest(display_name="a\0b")),
-        registry.models.HoldModelVersion(HoldModelVersionRequest(name=name, holder="h")),
+        registry.internal.HoldModelVersion(HoldModelVersionRequest(name=name, holder="h")),
         registry.models.DescribeModelVersion(DescribeModelVersionRequest(name=name)),
         registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=name)),
         registry.models.ListModelVersions(ListModelVersionsRequest(parent="models/a\0b")),

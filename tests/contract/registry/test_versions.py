@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.internal.v1.registry_service_pb2 import HoldModelVersionRequest, UnholdModelVersionRequest
 from lathe.registry.v1.architecture_service_pb2 import (
     CERTIFICATION_CERTIFIED,
     CERTIFICATION_UNCERTIFIED,
@@ -23,11 +24,9 @@ from lathe.registry.v1.model_service_pb2 import (
     GetLineageRequest,
     GetModelRequest,
     GetModelVersionRequest,
-    HoldModelVersionRequest,
     Lineage,
     ListModelVersionsRequest,
     ModelVersion,
-    UnholdModelVersionRequest,
     UpdateModelVersionRequest,
 )
 from lathe.template.v1.template_service_pb2 import ListTemplatesRequest
@@ -63,7 +62,7 @@ async def test_a_held_version_stays(registry: Registry, model: str) -> None:
     made = await _pth(registry, model)
     hold = HoldModelVersionRequest(name=made.name, holder="conversionTasks/7", ttl_seconds=1000)
     for _ in range(2):
-        await registry.models.HoldModelVersion(hold)
+        await registry.internal.HoldModelVersion(hold)
     for call in (
         registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=made.name)),
         registry.models.DeleteModel(DeleteModelRequest(name=model, force=True)),
@@ -72,15 +71,15 @@ async def test_a_held_version_stays(registry: Registry, model: str) -> None:
         assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "IN_USE")
         assert "conversionTasks/7" in refused.message
     for _ in range(2):
-        await registry.models.UnholdModelVersion(UnholdModelVersionRequest(name=made.name, holder=hold.holder))
+        await registry.internal.UnholdModelVersion(UnholdModelVersionRequest(name=made.name, holder=hold.holder))
     await registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=made.name))
-    unknown = await registry.refused(registry.models.HoldModelVersion(hold))
+    unknown = await registry.refused(registry.internal.HoldModelVersion(hold))
     assert unknown.code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_hold_ends_by_itself(registry: Registry, model: str) -> None:
     made = await _pth(registry, model)
-    await registry.models.HoldModelVersion(
+    await registry.internal.HoldModelVersion(
         HoldModelVersionRequest(name=made.name, holder="conversionTasks/8", ttl_seconds=1)
     )
     await asyncio.sleep(1.1)

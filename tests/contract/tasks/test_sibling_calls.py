@@ -34,7 +34,7 @@ from tests.contract.registry.conftest import new_architecture
 from tests.contract.registry.samples import state_dict
 from tests.contract.workplace import DEVICE, Workplace, graph, package_manifest
 
-SIBLINGS = ("lathe.registry.", "lathe.template.")
+SIBLINGS = ("lathe.registry.", "lathe.template.", "lathe.internal.")
 ONNX_TEMPLATE = "templates/onnx-cpu-x86-64-onnxruntime-fp32"
 PTH_TEMPLATE = "templates/pth-cpu-x86-64-onnxruntime-fp32"
 INPUTS = [{"name": "x", "shape": [1, 3]}]
@@ -100,10 +100,10 @@ async def test_a_conversion_and_its_cache_hit(workplace: Workplace, source: Mode
         assert done.status.state == TASK_STATE_SUCCEEDED, done.status
         with recorded(hit):
             again = await convert(workplace, source.name, ONNX_TEMPLATE)
-    assert {"ReadTaskSource", "ResolveTemplate", "HoldModelVersion"} <= created.keys()
+    assert {"ReadTaskSource", "ResolveTaskTemplate", "HoldModelVersion"} <= created.keys()
     assert not {"GetModelVersion", "GetModel", "DescribeModelVersion"} & created.keys()
     assert again.result == done.result
-    assert hit == {"ReadTaskSource": 1, "ResolveTemplate": 1}
+    assert hit == {"ReadTaskSource": 1, "ResolveTaskTemplate": 1}
 
 
 async def test_a_cache_hit_of_a_state_dict(workplace: Workplace) -> None:
@@ -133,7 +133,7 @@ async def test_a_cache_hit_of_a_state_dict(workplace: Workplace) -> None:
             with recorded(hit):
                 again = await convert(workplace, version.name, PTH_TEMPLATE, **spec)
         assert again.result == done.result
-        assert hit == {"ReadTaskSource": 1, "ResolveTemplate": 1}
+        assert hit == {"ReadTaskSource": 1, "ResolveTaskTemplate": 1}
 
 
 async def test_a_result_that_was_deleted_is_registered_again(workplace: Workplace, source: ModelVersion) -> None:
@@ -169,11 +169,11 @@ async def test_creating_other_tasks(workplace: Workplace, source: ModelVersion, 
     asked: Counter[str] = Counter()
     with recorded(asked):
         await create_quantization(workplace, source, device=DEVICE, runtime="onnxruntime", scheme="WEIGHT_ONLY")
-    assert asked == once | {"ResolveTemplate": 1}
+    assert asked == once | {"ResolveTaskTemplate": 1}
     asked.clear()
     with recorded(asked):
         await create_optimization(workplace, source)
-    assert asked == once | {"ResolveTemplate": 1}
+    assert asked == once | {"ResolveTaskTemplate": 1}
     asked.clear()
     with recorded(asked):
         await create_evaluation(workplace, package, dataset=digits.name)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from lathe.converter.v1.conversion_service_pb2 import ConversionOutcome
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome
 from lathe.type.v1.measurement_pb2 import Verdict
 
 from engines.failures import EngineFailure, FailureReason

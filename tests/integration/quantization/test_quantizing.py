@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lathe.quantizer.v1.quantization_service_pb2 import QuantizationOutcome
+from lathe.internal.v1.quantization_pb2 import QuantizationOutcome
 from lathe.type.v1.measurement_pb2 import Verdict
 
 from engines.failures import EngineFailure, FailureReason

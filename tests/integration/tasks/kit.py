@@ -15,6 +15,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome, ConversionWork
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure, FailureReason
@@ -58,7 +59,7 @@ class EchoKind:
     service = "lathe.converter.v1.ConversionService"
     collection = "conversionTasks"
     task_type = pb.ConversionTask
-    outcome_type = pb.ConversionOutcome
+    outcome_type = ConversionOutcome
 
     def __init__(self) -> None:
         self.answers: list[LatheError] = []
@@ -84,7 +85,7 @@ class EchoKind:
             raise not_found("template", spec.template)
         if spec.template == "templates/invalid":
             raise invalid_argument("spec.template", "it is not one of ours")
-        work = pb.ConversionWork(
+        work = ConversionWork(
             samples_path=spec.template.partition("/")[2] + self.ballast,
             seed=spec.seed,
             parity_waivers=spec.parity_waivers,
@@ -92,7 +93,7 @@ class EchoKind:
         device = spec.output_model.removeprefix("models/") or DEVICE
         if not self.hint:
             return PreparedTask(work, device, "an echo", 30, 1 << 30)
-        hinted = pb.ConversionWork()
+        hinted = ConversionWork()
         hinted.CopyFrom(work)
         hinted.source_digest = self.hint
         return PreparedTask(hinted, device, "an echo", 30, 1 << 30, bare=work)
@@ -109,7 +110,7 @@ class EchoKind:
 
     async def complete(self, task: Message, outcome: Message) -> Message:
         assert isinstance(task, pb.ConversionTask)
-        assert isinstance(outcome, pb.ConversionOutcome)
+        assert isinstance(outcome, ConversionOutcome)
         if self.answers:
             raise self.answers.pop(0)
         if outcome.hardware == "incompletable":
@@ -134,27 +135,27 @@ class EchoWork:
     name = "conversion"
     entry = "tests.integration.tasks.kit:unused"
     preload: tuple[str, ...] = ()
-    work_type = pb.ConversionWork
-    outcome_type = pb.ConversionOutcome
+    work_type = ConversionWork
+    outcome_type = ConversionOutcome
     outputs_dir = "package"
 
     def __init__(self, version: str = "1") -> None:
         self._version = version
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
-        assert isinstance(work, pb.ConversionWork)
+        assert isinstance(work, ConversionWork)
         return [(each.path, each.digest) for each in work.inputs]
 
     def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
-        assert isinstance(work, pb.ConversionWork)
+        assert isinstance(work, ConversionWork)
         return [(folder, Digest(sha256=sha256)) for folder, sha256 in work.parity_waivers.items()]
 
     def request(self, work: Message) -> dict[str, Any]:
-        assert isinstance(work, pb.ConversionWork)
+        assert isinstance(work, ConversionWork)
         return {"behaviour": work.samples_path, "seed": work.seed, "hint": work.source_digest}
 
     async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
-        return pb.ConversionOutcome(files=files, hardware=result["hardware"])
+        return ConversionOutcome(files=files, hardware=result["hardware"])
 
     def environment(self) -> dict[str, Any]:
         return {"echo": self._version}

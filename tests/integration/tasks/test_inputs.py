@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lathe.internal.v1.selection_pb2 import FileList
 from lathe.type.v1 import failure_pb2, task_pb2
-from lathe.type.v1.digest_pb2 import Digest, File, FileList
+from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure
 from services.tasks.worker.inputs import Inputs

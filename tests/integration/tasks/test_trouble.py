@@ -14,7 +14,9 @@ from uuid import UUID
 import pytest
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
-from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome
+from lathe.type.v1 import failure_pb2, task_pb2
 from nats.aio.msg import Msg
 
 from services.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject
@@ -43,7 +45,7 @@ async def publish(site: Site, event: event_pb2.TaskEvent) -> None:
 
 def success() -> event_pb2.TaskSucceeded:
     done = event_pb2.TaskSucceeded(environment="e")
-    done.outcome.Pack(pb.ConversionOutcome(hardware="h"))
+    done.outcome.Pack(ConversionOutcome(hardware="h"))
     return done
 
 

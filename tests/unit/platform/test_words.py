@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import ParseError
 from lathe.converter.v1.conversion_service_pb2 import ConversionTask
-from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion, ReadTaskSourceRequest
+from lathe.internal.v1.registry_service_pb2 import ReadTaskSourceRequest
+from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 from lathe.type.v1.measurement_pb2 import VERDICT_WARN, Verdict
 
 from services.platform.words import from_values, number, to_values, word, words

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
-from lathe.converter.v1.conversion_service_pb2 import ConversionWork
+from lathe.internal.v1.conversion_pb2 import ConversionWork
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.content import template_digest

@@ -7,7 +7,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-from lathe.type.v1 import event_pb2, failure_pb2, task_pb2
+from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.tasks.state import commands

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lathe.type.v1 import event_pb2
+from lathe.internal.v1 import event_pb2
 
 from services.tasks.state import tasklog
 from services.tasks.state.tasklog import MAX_BATCH_BYTES, MAX_LINE, AttemptLog, read_log

@@ -10,8 +10,6 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from lathe.converter.v1 import conversion_service_pb2 as _conversion_service_pb2
-from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
@@ -565,110 +563,6 @@ class QuantizationCoverage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QuantizationCoverage: _TypeAlias = QuantizationCoverage  # noqa: Y015
-
-@_typing.final
-class QuantizationWork(_message.Message):
-    """What a worker of this service is given. It holds no name of a user or a task, so that equal work is equal bytes."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CONVERSION_FIELD_NUMBER: _builtins.int
-    SPEC_FIELD_NUMBER: _builtins.int
-    CALIBRATION_FIELD_NUMBER: _builtins.int
-    EVALUATION_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def conversion(self) -> _conversion_service_pb2.ConversionWork:
-        """How the source is read and built in floating point, and its input files."""
-
-    @_builtins.property
-    def spec(self) -> Global___QuantizationSpec:
-        """What was asked for, without the names of resources."""
-
-    @_builtins.property
-    def calibration(self) -> _digest_pb2.DatasetSelection:
-        """Chosen calibration items, fetched to `calibration/`; absent if an artifact, at `calibration.bin`, is given instead."""
-
-    @_builtins.property
-    def evaluation(self) -> _digest_pb2.DatasetSelection:
-        """Items of the evaluation dataset, fetched to `evaluation/`."""
-
-    def __init__(
-        self,
-        *,
-        conversion: _conversion_service_pb2.ConversionWork | None = ...,
-        spec: Global___QuantizationSpec | None = ...,
-        calibration: _digest_pb2.DatasetSelection | None = ...,
-        evaluation: _digest_pb2.DatasetSelection | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "conversion", b"conversion", "evaluation", b"evaluation", "spec", b"spec"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "conversion", b"conversion", "evaluation", b"evaluation", "spec", b"spec"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___QuantizationWork: _TypeAlias = QuantizationWork  # noqa: Y015
-
-@_typing.final
-class QuantizationOutcome(_message.Message):
-    """What a worker of this service made."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class ArchitectureDigestsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    FILES_FIELD_NUMBER: _builtins.int
-    RESULT_FIELD_NUMBER: _builtins.int
-    ARCHITECTURE_DIGESTS_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
-        """Files of the package, each stored."""
-
-    @_builtins.property
-    def result(self) -> Global___QuantizationResult:
-        """What it found; the fields that name resources are filled in by the service."""
-
-    @_builtins.property
-    def architecture_digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Digests of the architectures that were run, by name."""
-
-    @_builtins.property
-    def description(self) -> _model_service_pb2.ModelDescription:
-        """What the package contains; the registry completes it."""
-
-    def __init__(
-        self,
-        *,
-        files: _abc.Iterable[_digest_pb2.File] | None = ...,
-        result: Global___QuantizationResult | None = ...,
-        architecture_digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        description: _model_service_pb2.ModelDescription | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "result", b"result"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture_digests", b"architecture_digests", "description", b"description", "files", b"files", "result", b"result"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___QuantizationOutcome: _TypeAlias = QuantizationOutcome  # noqa: Y015
 
 @_typing.final
 class QuantizationTask(_message.Message):

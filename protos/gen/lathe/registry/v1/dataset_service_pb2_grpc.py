@@ -4,7 +4,6 @@ import grpc
 
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from lathe.registry.v1 import dataset_service_pb2 as lathe_dot_registry_dot_v1_dot_dataset__service__pb2
-from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 
 
 class DatasetServiceStub(object):
@@ -69,21 +68,6 @@ class DatasetServiceStub(object):
                 '/lathe.registry.v1.DatasetService/ExportDataset',
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ExportDatasetRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetArchive.FromString,
-                )
-        self.SelectDatasetItems = channel.unary_unary(
-                '/lathe.registry.v1.DatasetService/SelectDatasetItems',
-                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.SelectDatasetItemsRequest.SerializeToString,
-                response_deserializer=lathe_dot_type_dot_v1_dot_digest__pb2.DatasetSelection.FromString,
-                )
-        self.HoldDataset = channel.unary_unary(
-                '/lathe.registry.v1.DatasetService/HoldDataset',
-                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.HoldDatasetRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                )
-        self.UnholdDataset = channel.unary_unary(
-                '/lathe.registry.v1.DatasetService/UnholdDataset',
-                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.UnholdDatasetRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
 
 
@@ -167,28 +151,6 @@ class DatasetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SelectDatasetItems(self, request, context):
-        """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def HoldDataset(self, request, context):
-        """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others, if tokens authenticate the callers.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def UnholdDataset(self, request, context):
-        """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldDataset.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_DatasetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -241,21 +203,6 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.ExportDataset,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ExportDatasetRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetArchive.SerializeToString,
-            ),
-            'SelectDatasetItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.SelectDatasetItems,
-                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.SelectDatasetItemsRequest.FromString,
-                    response_serializer=lathe_dot_type_dot_v1_dot_digest__pb2.DatasetSelection.SerializeToString,
-            ),
-            'HoldDataset': grpc.unary_unary_rpc_method_handler(
-                    servicer.HoldDataset,
-                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.HoldDatasetRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            ),
-            'UnholdDataset': grpc.unary_unary_rpc_method_handler(
-                    servicer.UnholdDataset,
-                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.UnholdDatasetRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -438,56 +385,5 @@ class DatasetService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/ExportDataset',
             lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ExportDatasetRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetArchive.FromString,
-            options, channel_credentials,
-            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
-
-    @staticmethod
-    def SelectDatasetItems(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/SelectDatasetItems',
-            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.SelectDatasetItemsRequest.SerializeToString,
-            lathe_dot_type_dot_v1_dot_digest__pb2.DatasetSelection.FromString,
-            options, channel_credentials,
-            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
-
-    @staticmethod
-    def HoldDataset(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/HoldDataset',
-            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.HoldDatasetRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-            options, channel_credentials,
-            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
-
-    @staticmethod
-    def UnholdDataset(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/UnholdDataset',
-            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.UnholdDatasetRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -7,7 +7,6 @@ from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from lathe.registry.v1 import dataset_service_pb2 as _dataset_service_pb2
-from lathe.type.v1 import digest_pb2 as _digest_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -65,14 +64,6 @@ class DatasetServiceStub:
     """Packs the dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The whole
     dataset is read: give a large one a deadline to match.
     """
-    SelectDatasetItems: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.SelectDatasetItemsRequest, _digest_pb2.DatasetSelection]
-    """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection."""
-    HoldDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.HoldDatasetRequest, _empty_pb2.Empty]
-    """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others, if tokens authenticate the callers.
-    """
-    UnholdDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.UnholdDatasetRequest, _empty_pb2.Empty]
-    """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldDataset."""
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
@@ -109,14 +100,6 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Packs the dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The whole
     dataset is read: give a large one a deadline to match.
     """
-    SelectDatasetItems: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.SelectDatasetItemsRequest, _digest_pb2.DatasetSelection]  # type: ignore[assignment]
-    """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection."""
-    HoldDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.HoldDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others, if tokens authenticate the callers.
-    """
-    UnholdDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.UnholdDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldDataset."""
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Datasets: annotated images, or tensors, on which models are calibrated and judged.
@@ -210,31 +193,5 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Packs the dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The whole
         dataset is read: give a large one a deadline to match.
         """
-
-    @_abc_1.abstractmethod
-    def SelectDatasetItems(
-        self,
-        request: _dataset_service_pb2.SelectDatasetItemsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_digest_pb2.DatasetSelection, _abc.Awaitable[_digest_pb2.DatasetSelection]]:
-        """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection."""
-
-    @_abc_1.abstractmethod
-    def HoldDataset(
-        self,
-        request: _dataset_service_pb2.HoldDatasetRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Keeps a dataset from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others, if tokens authenticate the callers.
-        """
-
-    @_abc_1.abstractmethod
-    def UnholdDataset(
-        self,
-        request: _dataset_service_pb2.UnholdDatasetRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldDataset."""
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,7 +10,6 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from lathe.registry.v1 import architecture_service_pb2 as _architecture_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
@@ -266,9 +265,7 @@ class Lineage(_message.Message):
     template: _builtins.str
     """Template used: `templates/{template}`."""
     task: _builtins.str
-    """Task that made it: `conversionTasks/{task}`. If callers authenticate with tokens, only Lathe's own services may say so: what
-    a task reports (parity, the certification of an architecture) is believed.
-    """
+    """Task that made it: `conversionTasks/{task}`. Set by the service: a value in a request is ignored."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Versions it was made from: `models/{model}/versions/{number}`."""
@@ -952,7 +949,6 @@ class CreateModelVersionRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`models/{model}`."""
     request_id: _builtins.str
@@ -961,23 +957,16 @@ class CreateModelVersionRequest(_message.Message):
     def model_version(self) -> Global___ModelVersion:
         """What to create."""
 
-    @_builtins.property
-    def description(self) -> Global___ModelDescription:
-        """What the files contain, if the task that made them has described them: the registry then does not read them again. For
-        Lathe's own services, as `lineage.task`, and for format PACKAGE.
-        """
-
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         model_version: Global___ModelVersion | None = ...,
         request_id: _builtins.str = ...,
-        description: Global___ModelDescription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "model_version", b"model_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "model_version", b"model_version", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1170,62 +1159,6 @@ class DeleteModelVersionRequest(_message.Message):
 Global___DeleteModelVersionRequest: _TypeAlias = DeleteModelVersionRequest  # noqa: Y015
 
 @_typing.final
-class HoldModelVersionRequest(_message.Message):
-    """Request of HoldModelVersion."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    HOLDER_FIELD_NUMBER: _builtins.int
-    TTL_SECONDS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """`models/{model}/versions/{number}`."""
-    holder: _builtins.str
-    """Resource name of the task that uses it."""
-    ttl_seconds: _builtins.int
-    """Seconds after which the hold ends by itself, so that a lost task holds nothing for ever: a day if 0."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        holder: _builtins.str = ...,
-        ttl_seconds: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "name", b"name", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HoldModelVersionRequest: _TypeAlias = HoldModelVersionRequest  # noqa: Y015
-
-@_typing.final
-class UnholdModelVersionRequest(_message.Message):
-    """Request of UnholdModelVersion."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    HOLDER_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """`models/{model}/versions/{number}`."""
-    holder: _builtins.str
-    """Resource name of the task that used it."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        holder: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "name", b"name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnholdModelVersionRequest: _TypeAlias = UnholdModelVersionRequest  # noqa: Y015
-
-@_typing.final
 class DescribeModelVersionRequest(_message.Message):
     """Request of DescribeModelVersion."""
 
@@ -1298,99 +1231,3 @@ class GetLineageRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLineageRequest: _TypeAlias = GetLineageRequest  # noqa: Y015
-
-@_typing.final
-class ReadTaskSourceRequest(_message.Message):
-    """Request of ReadTaskSource."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
-    DESCRIBED_FORMATS_FIELD_NUMBER: _builtins.int
-    ARCHITECTURES_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """The version that the task starts from: `models/{model}/versions/{number}`."""
-    output_model: _builtins.str
-    """The model under which the task registers its result; the version's own if empty."""
-    @_builtins.property
-    def described_formats(self) -> _containers.RepeatedScalarFieldContainer[Global___ModelFormat.ValueType]:
-        """Formats whose description the caller needs."""
-
-    @_builtins.property
-    def architectures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Architectures that the caller needs, apart from those that the version itself leads to."""
-
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        output_model: _builtins.str = ...,
-        described_formats: _abc.Iterable[Global___ModelFormat.ValueType] | None = ...,
-        architectures: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "described_formats", b"described_formats", "name", b"name", "output_model", b"output_model"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReadTaskSourceRequest: _TypeAlias = ReadTaskSourceRequest  # noqa: Y015
-
-@_typing.final
-class TaskSource(_message.Message):
-    """A version and what a task that starts from it needs to know."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_VERSION_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    ORIGINAL_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    ARCHITECTURES_FIELD_NUMBER: _builtins.int
-    MADE_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def model_version(self) -> Global___ModelVersion:
-        """The version."""
-
-    @_builtins.property
-    def model(self) -> Global___Model:
-        """The model under which the result is registered."""
-
-    @_builtins.property
-    def original(self) -> Global___ModelVersion:
-        """The version that the package `model_version` was made from, last in its lineage; absent if it is deleted, and if
-        `model_version` was made from nothing.
-        """
-
-    @_builtins.property
-    def description(self) -> Global___ModelDescription:
-        """Paths, signatures and metadata of the graphs of `original`, or else of `model_version`; only for `described_formats`."""
-
-    @_builtins.property
-    def architectures(self) -> _containers.RepeatedCompositeFieldContainer[_architecture_service_pb2.Architecture]:
-        """Architectures without their source: those asked for, those of the two versions, and those of the latest packages made
-        from `model_version`. Those that do not exist are left out.
-        """
-
-    @_builtins.property
-    def made(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the latest versions that were made from `model_version`, newest first, at most 20."""
-
-    def __init__(
-        self,
-        *,
-        model_version: Global___ModelVersion | None = ...,
-        model: Global___Model | None = ...,
-        original: Global___ModelVersion | None = ...,
-        description: Global___ModelDescription | None = ...,
-        architectures: _abc.Iterable[_architecture_service_pb2.Architecture] | None = ...,
-        made: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "model", b"model", "model_version", b"model_version", "original", b"original"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "description", b"description", "made", b"made", "model", b"model", "model_version", b"model_version", "original", b"original"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TaskSource: _TypeAlias = TaskSource  # noqa: Y015

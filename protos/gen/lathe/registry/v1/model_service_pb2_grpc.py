@@ -81,21 +81,6 @@ class ModelServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.GetLineageRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.LineageGraph.FromString,
                 )
-        self.HoldModelVersion = channel.unary_unary(
-                '/lathe.registry.v1.ModelService/HoldModelVersion',
-                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.HoldModelVersionRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                )
-        self.UnholdModelVersion = channel.unary_unary(
-                '/lathe.registry.v1.ModelService/UnholdModelVersion',
-                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.UnholdModelVersionRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                )
-        self.ReadTaskSource = channel.unary_unary(
-                '/lathe.registry.v1.ModelService/ReadTaskSource',
-                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ReadTaskSourceRequest.SerializeToString,
-                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.TaskSource.FromString,
-                )
 
 
 class ModelServiceServicer(object):
@@ -195,28 +180,6 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def HoldModelVersion(self, request, context):
-        """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others if callers authenticate with tokens.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def UnholdModelVersion(self, request, context):
-        """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReadTaskSource(self, request, context):
-        """Returns everything that a task service needs to know about a version before it creates a task, in one call.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -284,21 +247,6 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetLineage,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.GetLineageRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.LineageGraph.SerializeToString,
-            ),
-            'HoldModelVersion': grpc.unary_unary_rpc_method_handler(
-                    servicer.HoldModelVersion,
-                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.HoldModelVersionRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            ),
-            'UnholdModelVersion': grpc.unary_unary_rpc_method_handler(
-                    servicer.UnholdModelVersion,
-                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.UnholdModelVersionRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            ),
-            'ReadTaskSource': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReadTaskSource,
-                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ReadTaskSourceRequest.FromString,
-                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.TaskSource.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -529,56 +477,5 @@ class ModelService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/GetLineage',
             lathe_dot_registry_dot_v1_dot_model__service__pb2.GetLineageRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_model__service__pb2.LineageGraph.FromString,
-            options, channel_credentials,
-            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
-
-    @staticmethod
-    def HoldModelVersion(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/HoldModelVersion',
-            lathe_dot_registry_dot_v1_dot_model__service__pb2.HoldModelVersionRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-            options, channel_credentials,
-            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
-
-    @staticmethod
-    def UnholdModelVersion(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/UnholdModelVersion',
-            lathe_dot_registry_dot_v1_dot_model__service__pb2.UnholdModelVersionRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-            options, channel_credentials,
-            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
-
-    @staticmethod
-    def ReadTaskSource(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/ReadTaskSource',
-            lathe_dot_registry_dot_v1_dot_model__service__pb2.ReadTaskSourceRequest.SerializeToString,
-            lathe_dot_registry_dot_v1_dot_model__service__pb2.TaskSource.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

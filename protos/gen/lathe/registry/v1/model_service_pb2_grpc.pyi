@@ -64,14 +64,6 @@ class ModelServiceStub:
     """Compares two versions: files, signature, operators, parameters."""
     GetLineage: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetLineageRequest, _model_service_pb2.LineageGraph]
     """Returns what a version was made from and what was made from it."""
-    HoldModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.HoldModelVersionRequest, _empty_pb2.Empty]
-    """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others if callers authenticate with tokens.
-    """
-    UnholdModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]
-    """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
-    ReadTaskSource: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ReadTaskSourceRequest, _model_service_pb2.TaskSource]
-    """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -108,14 +100,6 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Compares two versions: files, signature, operators, parameters."""
     GetLineage: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetLineageRequest, _model_service_pb2.LineageGraph]  # type: ignore[assignment]
     """Returns what a version was made from and what was made from it."""
-    HoldModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.HoldModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-    PERMISSION_DENIED for others if callers authenticate with tokens.
-    """
-    UnholdModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
-    ReadTaskSource: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ReadTaskSourceRequest, _model_service_pb2.TaskSource]  # type: ignore[assignment]
-    """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models and their versions."""
@@ -227,31 +211,5 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.LineageGraph, _abc.Awaitable[_model_service_pb2.LineageGraph]]:
         """Returns what a version was made from and what was made from it."""
-
-    @_abc_1.abstractmethod
-    def HoldModelVersion(
-        self,
-        request: _model_service_pb2.HoldModelVersionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Keeps a version from being deleted while a task uses it. Holding twice renews the hold. For Lathe's own services:
-        PERMISSION_DENIED for others if callers authenticate with tokens.
-        """
-
-    @_abc_1.abstractmethod
-    def UnholdModelVersion(
-        self,
-        request: _model_service_pb2.UnholdModelVersionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Ends a hold. Ending one that is not there is no error. For Lathe's own services, as HoldModelVersion."""
-
-    @_abc_1.abstractmethod
-    def ReadTaskSource(
-        self,
-        request: _model_service_pb2.ReadTaskSourceRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_model_service_pb2.TaskSource, _abc.Awaitable[_model_service_pb2.TaskSource]]:
-        """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -915,15 +915,10 @@ class ResolveTemplateRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
-    PARTIAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`templates/{template}`."""
     model_version: _builtins.str
     """The model version that will be converted, if it is known: it fills in what it knows, and its format is checked."""
-    partial: _builtins.bool
-    """The caller fills the gaps from a version itself: what a version could say is not missed. For task services, which read the
-    version at the same time.
-    """
     @_builtins.property
     def overrides(self) -> Global___TemplateOverrides:
         """Values that replace the template's."""
@@ -934,11 +929,10 @@ class ResolveTemplateRequest(_message.Message):
         name: _builtins.str = ...,
         overrides: Global___TemplateOverrides | None = ...,
         model_version: _builtins.str = ...,
-        partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["overrides", b"overrides"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "name", b"name", "overrides", b"overrides", "partial", b"partial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "name", b"name", "overrides", b"overrides"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

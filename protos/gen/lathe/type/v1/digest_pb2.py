@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/digest.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"L\n\x06\x44igest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9f\x05\n\x04\x46ile\x12\xe7\x04\n\x04path\x18\x01 \x01(\tB\xd8\x04\xbaH\xfa\x01\xba\x01\xf6\x01\n\tfile.path\x12Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\x1a\x90\x01size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\xbaH\xd6\x02\xba\x01\xd2\x02\n\x0e\x66ile.path.text\x12\x95\x01must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\x1a\xa7\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01\".\n\x08\x46ileList\x12\"\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.lathe.type.v1.File\"\x86\x01\n\x10\x44\x61tasetSelection\x12,\n\x05index\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01\x12,\n\x05\x66iles\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01\x12\x16\n\x05items\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/digest.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"L\n\x06\x44igest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9f\x05\n\x04\x46ile\x12\xe7\x04\n\x04path\x18\x01 \x01(\tB\xd8\x04\xbaH\xfa\x01\xba\x01\xf6\x01\n\tfile.path\x12Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\x1a\x90\x01size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\xbaH\xd6\x02\xba\x01\xd2\x02\n\x0e\x66ile.path.text\x12\x95\x01must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\x1a\xa7\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.digest_pb2', globals())
@@ -29,18 +29,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _FILE.fields_by_name['path']._serialized_options = b'\272H\372\001\272\001\366\001\n\tfile.path\022Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\032\220\001size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\272H\326\002\272\001\322\002\n\016file.path.text\022\225\001must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\032\247\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))'
   _FILE.fields_by_name['digest']._options = None
   _FILE.fields_by_name['digest']._serialized_options = b'\272H\003\310\001\001'
-  _DATASETSELECTION.fields_by_name['index']._options = None
-  _DATASETSELECTION.fields_by_name['index']._serialized_options = b'\272H\003\310\001\001'
-  _DATASETSELECTION.fields_by_name['files']._options = None
-  _DATASETSELECTION.fields_by_name['files']._serialized_options = b'\272H\003\310\001\001'
-  _DATASETSELECTION.fields_by_name['items']._options = None
-  _DATASETSELECTION.fields_by_name['items']._serialized_options = b'\272H\004\"\002(\000'
   _DIGEST._serialized_start=74
   _DIGEST._serialized_end=150
   _FILE._serialized_start=153
   _FILE._serialized_end=824
-  _FILELIST._serialized_start=826
-  _FILELIST._serialized_end=872
-  _DATASETSELECTION._serialized_start=875
-  _DATASETSELECTION._serialized_end=1009
 # @@protoc_insertion_point(module_scope)

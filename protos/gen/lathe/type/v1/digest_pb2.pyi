@@ -3,10 +3,8 @@
 isort:skip_file
 Vocabulary that every Lathe service shares."""
 
-from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -71,61 +69,3 @@ class File(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___File: _TypeAlias = File  # noqa: Y015
-
-@_typing.final
-class FileList(_message.Message):
-    """Files that belong together, stored as one blob of its own if a message would be too long for them."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___File]:
-        """The files, in order of their paths."""
-
-    def __init__(
-        self,
-        *,
-        files: _abc.Iterable[Global___File] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FileList: _TypeAlias = FileList  # noqa: Y015
-
-@_typing.final
-class DatasetSelection(_message.Message):
-    """Items chosen from a dataset, as a worker fetches them. Equal choices from equal datasets are equal messages."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INDEX_FIELD_NUMBER: _builtins.int
-    FILES_FIELD_NUMBER: _builtins.int
-    ITEMS_FIELD_NUMBER: _builtins.int
-    items: _builtins.int
-    """Number of items."""
-    @_builtins.property
-    def index(self) -> Global___Digest:
-        """Parquet index of the chosen items; `engines/datasets/index.py` has its columns."""
-
-    @_builtins.property
-    def files(self) -> Global___Digest:
-        """A `FileList`: every image and tensor file that the index names, by its path in the selection's folder."""
-
-    def __init__(
-        self,
-        *,
-        index: Global___Digest | None = ...,
-        files: Global___Digest | None = ...,
-        items: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "index", b"index"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "index", b"index", "items", b"items"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DatasetSelection: _TypeAlias = DatasetSelection  # noqa: Y015

@@ -1,0 +1,56 @@
+"""The registry's calls for Lathe's other services over gRPC."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from lathe.internal.v1 import registry_service_pb2 as pb
+from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceServicer
+from lathe.internal.v1.selection_pb2 import DatasetSelection
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+
+from services.registry.creation import Creation
+from services.registry.datasets.holds import Holds
+from services.registry.datasets.selection import Selections
+from services.registry.task_sources import TaskSources
+from services.registry.versions import Versions
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class InternalServicer(RegistryServiceServicer):
+    """Answers the calls of lathe.internal.v1.RegistryService; the server lets no user call it."""
+
+    def __init__(
+        self, versions: Versions, creation: Creation, sources: TaskSources, selections: Selections, holds: Holds
+    ) -> None:
+        self._versions = versions
+        self._creation = creation
+        self._sources = sources
+        self._selections = selections
+        self._dataset_holds = holds
+
+    async def ReadTaskSource(self, request: pb.ReadTaskSourceRequest, context: Context) -> pb.TaskSource:
+        return await self._sources.read(request)
+
+    async def RegisterModelVersion(self, request: pb.RegisterModelVersionRequest, context: Context) -> ModelVersion:
+        return await self._creation.create(request)
+
+    async def HoldModelVersion(self, request: pb.HoldModelVersionRequest, context: Context) -> Empty:
+        await self._versions.hold(request.name, request.holder, request.ttl_seconds)
+        return Empty()
+
+    async def UnholdModelVersion(self, request: pb.UnholdModelVersionRequest, context: Context) -> Empty:
+        await self._versions.unhold(request.name, request.holder)
+        return Empty()
+
+    async def SelectDatasetItems(self, request: pb.SelectDatasetItemsRequest, context: Context) -> DatasetSelection:
+        return await self._selections.select(request)
+
+    async def HoldDataset(self, request: pb.HoldDatasetRequest, context: Context) -> Empty:
+        await self._dataset_holds.hold(request.name, request.holder, request.ttl_seconds)
+        return Empty()
+
+    async def UnholdDataset(self, request: pb.UnholdDatasetRequest, context: Context) -> Empty:
+        await self._dataset_holds.unhold(request.name, request.holder)
+        return Empty()
