@@ -5,6 +5,7 @@ who install the stubs have versions of their own. It cannot share an environment
 of its own, installed when it is first needed.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,15 +24,15 @@ ENGINES = ("engines/formats/tensorflow/messages.proto",)
 # What it makes runs with protobuf 3.20 and newer: tests/unit/test_stubs.py tries the range of protos/pyproject.toml.
 GENERATOR = ("grpcio-tools==1.51.3", "protobuf==4.21.12", "setuptools==80.10.2")
 GENERATOR_FOLDER = PROTOS / ".generator"
-# The rules in the protos are options of this module's. Clients need nothing of it but that it can be imported; where
-# protovalidate brought its own copy, that one is taken, as one process cannot hold both.
-RULES = "lathe/_rules"
-CHOOSE_RULES = """try:
-    from buf.validate import validate_pb2
+# Options in the protos (rules, what a field is for, what a resource is) are extensions of these files. Clients need
+# nothing of them but that they can be imported. If another package brought its own copy (protovalidate,
+# googleapis-common-protos), that one is taken, as one process cannot hold both.
+OPTIONS = "lathe/_options"
+OPTION_FILES = {"buf/validate": ("validate",), "google/api": ("field_behavior", "resource")}
+CHOOSE = """try:
+    from {package} import {module}
 except ImportError:
-    from lathe._rules import validate_pb2
-
-__all__ = ["validate_pb2"]
+    from lathe._options import {module}
 """
 
 
@@ -41,13 +42,16 @@ def generate(out: Path) -> None:
     gen.mkdir()
     protos = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("lathe/**/*.proto"))
     services = [path for path in protos if path.endswith("_service.proto")]
-    rules = "buf/validate/validate.proto"
-    _run("buf", "generate", "--path", "lathe", "--path", "third_party/buf", "--output", str(out))  # type stubs
-    _generator(f"--python_out={gen}", *protos, rules)
+    options = [f"{folder}/{name}.proto" for folder, names in OPTION_FILES.items() for name in names]
+    paths = [
+        argument for path in ("lathe", *(f"third_party/{each}" for each in options)) for argument in ("--path", path)
+    ]
+    _run("buf", "generate", *paths, "--output", str(out))  # type stubs
+    _generator(f"--python_out={gen}", *protos, *options)
     _generator(f"--grpc_python_out={gen}", *services)
     only_public = ("--path", "lathe", "--exclude-path", INTERNAL)
     _run("buf", "build", *only_public, "--as-file-descriptor-set", "--output", str(gen / "lathe/descriptors.binpb"))
-    _move_rules(gen)
+    _move_options(gen)
     (gen / "internal/lathe").mkdir(parents=True)
     shutil.move(gen / INTERNAL, gen / "internal" / INTERNAL)
     _generator("-I..", f"--python_out={out}", f"--pyi_out={out}", *(f"../{path}" for path in ENGINES))
@@ -71,14 +75,24 @@ def _generator(*arguments: str) -> None:
     _run(*protoc, "-I.", "-Ithird_party", *arguments, PYTHONPATH=str(GENERATOR_FOLDER))
 
 
-def _move_rules(gen: Path) -> None:
-    """Put the rules where no other package has them, and let the stubs import them from there."""
-    shutil.move(gen / "buf/validate", gen / RULES)
-    shutil.rmtree(gen / "buf")
-    (gen / RULES / "__init__.py").write_text(CHOOSE_RULES, encoding="utf-8")
-    for path in gen.rglob("*_pb2.py"):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace("from buf.validate import", "from lathe._rules import"), encoding="utf-8")
+def _move_options(gen: Path) -> None:
+    """Put the options where no other package has them, and let the stubs import them from there."""
+    (gen / OPTIONS).mkdir()
+    choices = []
+    for folder, names in OPTION_FILES.items():
+        package = folder.replace("/", ".")
+        for module in (f"{name}_pb2" for name in names):
+            choices.append((module, CHOOSE.format(package=package, module=module)))
+            for path in (gen / folder).glob(f"{module}.py*"):
+                shutil.move(path, gen / OPTIONS / path.name)
+            for path in gen.rglob("*_pb2.py"):
+                text = path.read_text(encoding="utf-8")
+                moved = text.replace(f"from {package} import {module}", f"from lathe._options import {module}")
+                path.write_text(moved, encoding="utf-8")
+        shutil.rmtree(gen / folder.partition("/")[0])
+    named = f"__all__ = {json.dumps(sorted(module for module, _ in choices))}\n"
+    text = "\n".join([*(choice for _, choice in choices), named])
+    (gen / OPTIONS / "__init__.py").write_text(text, encoding="utf-8")
 
 
 def differences(left: Path, right: Path) -> list[str]:

@@ -1,4 +1,7 @@
-"""Every enum field of every request: a number that its enum does not define is refused, and the field is named."""
+"""Every enum field of every request: a number that its enum does not define is refused, and the field is named.
+
+What only a service sets is ignored, whatever it is: see `test_output_only.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from services.platform.errors import from_rpc_error
+from services.platform.interceptors.behavior import behaviors
 from tests.contract.requests import METHODS, request_of, right
 from tests.contract.suite import Suite
 
@@ -20,8 +24,10 @@ Path = tuple[FieldDescriptor, ...]
 
 
 def enum_paths(descriptor: Descriptor, above: Path = ()) -> Iterator[Path]:
-    """Yield the way to each enum field; a type within itself is entered once."""
+    """Yield the way to each enum field that a caller may set; a type within itself is entered once."""
     for field in descriptor.fields:
+        if "OUTPUT_ONLY" in behaviors(field):
+            continue
         entry = field.message_type
         value = entry.fields_by_name["value"] if entry is not None and entry.GetOptions().map_entry else field
         if value.enum_type is not None:

@@ -1,6 +1,6 @@
 """The one interceptor of a server: every step of a call in order, in one wrapper that is built once per method.
 
-    observe → deadline → map errors → admit → authenticate → decode → validate → handler → pack
+    observe → deadline → map errors → admit → authenticate → decode → clear output-only → validate → handler → pack
 
 Five nested interceptors would cost five coroutines and five generators per call; this is one of each at most.
 """
@@ -17,6 +17,7 @@ import grpc
 
 from services.platform import errors, identity
 from services.platform.interceptors import answering, deadline, validation
+from services.platform.interceptors.behavior import clear_output_only
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.error_mapping import explain
 from services.platform.interceptors.observation import Observation, ObservedMethod
@@ -230,6 +231,7 @@ def _admission(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any
         if streams:
             return raw  # an iterator of requests that gRPC has parsed
         request = validation.decode(parse, raw)
+        clear_output_only(request)
         validation.check(request)
         return request
 

@@ -11,7 +11,9 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
@@ -22,7 +24,7 @@ from lathe.type.v1 import task_pb2 as lathe_dot_type_dot_v1_dot_task__pb2
 from lathe.type.v1 import view_pb2 as lathe_dot_type_dot_v1_dot_view__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+lathe/converter/v1/conversion_service.proto\x12\x12lathe.converter.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(lathe/template/v1/template_service.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1flathe/type/v1/measurement.proto\x1a\x18lathe/type/v1/task.proto\x1a\x18lathe/type/v1/view.proto\"\xae\x04\n\x0e\x43onversionSpec\x12;\n\rmodel_version\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12*\n\x08template\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x37\n\toverrides\x18\x03 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x31\n\x0coutput_model\x18\x04 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12&\n\x07samples\x18\x05 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x15\n\x04seed\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12`\n\x0eparity_waivers\x18\x07 \x03(\x0b\x32\x35.lathe.converter.v1.ConversionSpec.ParityWaiversEntryB\x11\xbaH\x0e\x9a\x01\x0b\x10@*\x07r\x05\x10\x01\x18\xf4\x03\x12$\n\x0ftimeout_seconds\x18\x08 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\xa3\x05(\x00\x12#\n\x12memory_limit_bytes\x18\t \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x12tensor_information\x18\n \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x1a\x34\n\x12ParityWaiversEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa1\x01\n\x0f\x43omponentResult\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x03(\t\x12+\n\x06parity\x18\x03 \x01(\x0b\x32\x1b.lathe.type.v1.ParityReport\x12-\n\x07profile\x18\x04 \x01(\x0b\x32\x1c.lathe.type.v1.ProfileReport\x12\x10\n\x08warnings\x18\x05 \x03(\t\"\xc8\x01\n\x10\x43onversionResult\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x37\n\ncomponents\x18\x03 \x03(\x0b\x32#.lathe.converter.v1.ComponentResult\x12)\n\x08software\x18\x04 \x03(\x0b\x32\x17.lathe.type.v1.Software\x12\x10\n\x08hardware\x18\x05 \x01(\t\"\xbf\x07\n\x0e\x43onversionTask\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12n\n\x06labels\x18\x04 \x03(\x0b\x32..lathe.converter.v1.ConversionTask.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\r\n\x05owner\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12\x38\n\x04spec\x18\t \x01(\x0b\x32\".lathe.converter.v1.ConversionSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x35\n\x08resolved\x18\n \x01(\x0b\x32#.lathe.template.v1.ResolvedTemplate\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12)\n\x06status\x18\x0c \x01(\x0b\x32\x19.lathe.type.v1.TaskStatus\x12(\n\x08\x61ttempts\x18\r \x03(\x0b\x32\x16.lathe.type.v1.Attempt\x12)\n\x06origin\x18\x0e \x01(\x0b\x32\x19.lathe.type.v1.TaskOrigin\x12\x34\n\x06result\x18\x0f \x01(\x0b\x32$.lathe.converter.v1.ConversionResult\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\x1b\x43reateConversionTaskRequest\x12\x38\n\x04task\x18\x01 \x01(\x0b\x32\".lathe.converter.v1.ConversionTaskB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"H\n\x18GetConversionTaskRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\"\x8a\x03\n\x1aListConversionTasksRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12J\n\x06labels\x18\x06 \x03(\x0b\x32:.lathe.converter.v1.ListConversionTasksRequest.LabelsEntry\x12\x37\n\x06states\x18\x07 \x03(\x0e\x32\x18.lathe.type.v1.TaskStateB\r\xbaH\n\x92\x01\x07\"\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x16\n\x04uses\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12!\n\x04view\x18\n \x01(\x0e\x32\x13.lathe.type.v1.View\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x1bListConversionTasksResponse\x12\x31\n\x05tasks\x18\x01 \x03(\x0b\x32\".lathe.converter.v1.ConversionTask\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x01\n\x1bUpdateConversionTaskRequest\x12\x38\n\x04task\x18\x01 \x01(\x0b\x32\".lathe.converter.v1.ConversionTaskB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"K\n\x1b\x43\x61ncelConversionTaskRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\"\x82\x01\n\x1aRetryConversionTaskRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"\xfe\x03\n\x1dResubmitConversionTaskRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\x38\n\x04spec\x18\x02 \x01(\x0b\x32\".lathe.converter.v1.ConversionSpecB\x06\xbaH\x03\xc8\x01\x01\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\"\n\nrequest_id\x18\x04 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x05 \x01(\x08\"Y\n\x1b\x44\x65leteConversionTaskRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\\\n!BatchDeleteConversionTasksRequest\x12\x37\n\x05names\x18\x01 \x03(\tB(\xbaH%\x92\x01\"\x08\x01\x10\xe8\x07\"\x1br\x19\x32\x17^conversionTasks/[^/]+$\"`\n\"BatchDeleteConversionTasksResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchError\"k\n\x1aWatchConversionTaskRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\x1f\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xc4\x01\n\x1fStreamConversionTaskLogsRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1b\n\nafter_line\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x1b\n\ntail_lines\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0f\n\x07\x62\x61tched\x18\x06 \x01(\x08\x32\xdc\t\n\x11\x43onversionService\x12k\n\x14\x43reateConversionTask\x12/.lathe.converter.v1.CreateConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12\x65\n\x11GetConversionTask\x12,.lathe.converter.v1.GetConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12v\n\x13ListConversionTasks\x12..lathe.converter.v1.ListConversionTasksRequest\x1a/.lathe.converter.v1.ListConversionTasksResponse\x12k\n\x14UpdateConversionTask\x12/.lathe.converter.v1.UpdateConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12k\n\x14\x43\x61ncelConversionTask\x12/.lathe.converter.v1.CancelConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12i\n\x13RetryConversionTask\x12..lathe.converter.v1.RetryConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12o\n\x16ResubmitConversionTask\x12\x31.lathe.converter.v1.ResubmitConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12_\n\x14\x44\x65leteConversionTask\x12/.lathe.converter.v1.DeleteConversionTaskRequest\x1a\x16.google.protobuf.Empty\x12\x8b\x01\n\x1a\x42\x61tchDeleteConversionTasks\x12\x35.lathe.converter.v1.BatchDeleteConversionTasksRequest\x1a\x36.lathe.converter.v1.BatchDeleteConversionTasksResponse\x12k\n\x13WatchConversionTask\x12..lathe.converter.v1.WatchConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask0\x01\x12i\n\x18StreamConversionTaskLogs\x12\x33.lathe.converter.v1.StreamConversionTaskLogsRequest\x1a\x16.lathe.type.v1.LogLine0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+lathe/converter/v1/conversion_service.proto\x12\x12lathe.converter.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(lathe/template/v1/template_service.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1flathe/type/v1/measurement.proto\x1a\x18lathe/type/v1/task.proto\x1a\x18lathe/type/v1/view.proto\"\xee\x04\n\x0e\x43onversionSpec\x12U\n\rmodel_version\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x14\n\x12lathe/ModelVersion\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12@\n\x08template\x18\x02 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x37\n\toverrides\x18\x03 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x41\n\x0coutput_model\x18\x04 \x01(\tB+\xfa\x41\r\n\x0blathe/Model\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12&\n\x07samples\x18\x05 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x15\n\x04seed\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12`\n\x0eparity_waivers\x18\x07 \x03(\x0b\x32\x35.lathe.converter.v1.ConversionSpec.ParityWaiversEntryB\x11\xbaH\x0e\x9a\x01\x0b\x10@*\x07r\x05\x10\x01\x18\xf4\x03\x12$\n\x0ftimeout_seconds\x18\x08 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\xa3\x05(\x00\x12#\n\x12memory_limit_bytes\x18\t \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x12tensor_information\x18\n \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x1a\x34\n\x12ParityWaiversEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa1\x01\n\x0f\x43omponentResult\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x03(\t\x12+\n\x06parity\x18\x03 \x01(\x0b\x32\x1b.lathe.type.v1.ParityReport\x12-\n\x07profile\x18\x04 \x01(\x0b\x32\x1c.lathe.type.v1.ProfileReport\x12\x10\n\x08warnings\x18\x05 \x03(\t\"\xe1\x01\n\x10\x43onversionResult\x12.\n\rmodel_version\x18\x01 \x01(\tB\x17\xfa\x41\x14\n\x12lathe/ModelVersion\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x37\n\ncomponents\x18\x03 \x03(\x0b\x32#.lathe.converter.v1.ComponentResult\x12)\n\x08software\x18\x04 \x03(\x0b\x32\x17.lathe.type.v1.Software\x12\x10\n\x08hardware\x18\x05 \x01(\t\"\xdb\x08\n\x0e\x43onversionTask\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12n\n\x06labels\x18\x04 \x03(\x0b\x32..lathe.converter.v1.ConversionTask.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x05 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12>\n\x04spec\x18\t \x01(\x0b\x32\".lathe.converter.v1.ConversionSpecB\x0c\xe0\x41\x02\xe0\x41\x05\xbaH\x03\xc8\x01\x01\x12:\n\x08resolved\x18\n \x01(\x0b\x32#.lathe.template.v1.ResolvedTemplateB\x03\xe0\x41\x03\x12\x13\n\x06\x64\x65vice\x18\x0b \x01(\tB\x03\xe0\x41\x03\x12.\n\x06status\x18\x0c \x01(\x0b\x32\x19.lathe.type.v1.TaskStatusB\x03\xe0\x41\x03\x12-\n\x08\x61ttempts\x18\r \x03(\x0b\x32\x16.lathe.type.v1.AttemptB\x03\xe0\x41\x03\x12.\n\x06origin\x18\x0e \x01(\x0b\x32\x19.lathe.type.v1.TaskOriginB\x03\xe0\x41\x03\x12\x39\n\x06result\x18\x0f \x01(\x0b\x32$.lathe.converter.v1.ConversionResultB\x03\xe0\x41\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:]\xea\x41Z\n\x14lathe/ConversionTask\x12!conversionTasks/{conversion_task}*\x0f\x63onversionTasks2\x0e\x63onversionTask\"\x92\x01\n\x1b\x43reateConversionTaskRequest\x12;\n\x04task\x18\x01 \x01(\x0b\x32\".lathe.converter.v1.ConversionTaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"d\n\x18GetConversionTaskRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\"\x8a\x03\n\x1aListConversionTasksRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12J\n\x06labels\x18\x06 \x03(\x0b\x32:.lathe.converter.v1.ListConversionTasksRequest.LabelsEntry\x12\x37\n\x06states\x18\x07 \x03(\x0e\x32\x18.lathe.type.v1.TaskStateB\r\xbaH\n\x92\x01\x07\"\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x16\n\x04uses\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12!\n\x04view\x18\n \x01(\x0e\x32\x13.lathe.type.v1.View\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x1bListConversionTasksResponse\x12\x31\n\x05tasks\x18\x01 \x03(\x0b\x32\".lathe.converter.v1.ConversionTask\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x96\x01\n\x1bUpdateConversionTaskRequest\x12;\n\x04task\x18\x01 \x01(\x0b\x32\".lathe.converter.v1.ConversionTaskB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"g\n\x1b\x43\x61ncelConversionTaskRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\"\x9e\x01\n\x1aRetryConversionTaskRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"\x9d\x04\n\x1dResubmitConversionTaskRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12;\n\x04spec\x18\x02 \x01(\x0b\x32\".lathe.converter.v1.ConversionSpecB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\"\n\nrequest_id\x18\x04 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x05 \x01(\x08\"u\n\x1b\x44\x65leteConversionTaskRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"x\n!BatchDeleteConversionTasksRequest\x12S\n\x05names\x18\x01 \x03(\tBD\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH%\x92\x01\"\x08\x01\x10\xe8\x07\"\x1br\x19\x32\x17^conversionTasks/[^/]+$\"`\n\"BatchDeleteConversionTasksResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchError\"\x87\x01\n\x1aWatchConversionTaskRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\x1f\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xe0\x01\n\x1fStreamConversionTaskLogsRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe0\x41\x02\xfa\x41\x16\n\x14lathe/ConversionTask\xbaH\x1br\x19\x32\x17^conversionTasks/[^/]+$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1b\n\nafter_line\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x1b\n\ntail_lines\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0f\n\x07\x62\x61tched\x18\x06 \x01(\x08\x32\xdc\t\n\x11\x43onversionService\x12k\n\x14\x43reateConversionTask\x12/.lathe.converter.v1.CreateConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12\x65\n\x11GetConversionTask\x12,.lathe.converter.v1.GetConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12v\n\x13ListConversionTasks\x12..lathe.converter.v1.ListConversionTasksRequest\x1a/.lathe.converter.v1.ListConversionTasksResponse\x12k\n\x14UpdateConversionTask\x12/.lathe.converter.v1.UpdateConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12k\n\x14\x43\x61ncelConversionTask\x12/.lathe.converter.v1.CancelConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12i\n\x13RetryConversionTask\x12..lathe.converter.v1.RetryConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12o\n\x16ResubmitConversionTask\x12\x31.lathe.converter.v1.ResubmitConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask\x12_\n\x14\x44\x65leteConversionTask\x12/.lathe.converter.v1.DeleteConversionTaskRequest\x1a\x16.google.protobuf.Empty\x12\x8b\x01\n\x1a\x42\x61tchDeleteConversionTasks\x12\x35.lathe.converter.v1.BatchDeleteConversionTasksRequest\x1a\x36.lathe.converter.v1.BatchDeleteConversionTasksResponse\x12k\n\x13WatchConversionTask\x12..lathe.converter.v1.WatchConversionTaskRequest\x1a\".lathe.converter.v1.ConversionTask0\x01\x12i\n\x18StreamConversionTaskLogs\x12\x33.lathe.converter.v1.StreamConversionTaskLogsRequest\x1a\x16.lathe.type.v1.LogLine0\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.converter.v1.conversion_service_pb2', globals())
@@ -32,11 +34,11 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _CONVERSIONSPEC_PARITYWAIVERSENTRY._options = None
   _CONVERSIONSPEC_PARITYWAIVERSENTRY._serialized_options = b'8\001'
   _CONVERSIONSPEC.fields_by_name['model_version']._options = None
-  _CONVERSIONSPEC.fields_by_name['model_version']._serialized_options = b'\272H!r\0372\035^models/[^/]+/versions/[^/]+$'
+  _CONVERSIONSPEC.fields_by_name['model_version']._serialized_options = b'\340A\002\372A\024\n\022lathe/ModelVersion\272H!r\0372\035^models/[^/]+/versions/[^/]+$'
   _CONVERSIONSPEC.fields_by_name['template']._options = None
-  _CONVERSIONSPEC.fields_by_name['template']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$'
+  _CONVERSIONSPEC.fields_by_name['template']._serialized_options = b'\340A\002\372A\020\n\016lathe/Template\272H\025r\0232\021^templates/[^/]+$'
   _CONVERSIONSPEC.fields_by_name['output_model']._options = None
-  _CONVERSIONSPEC.fields_by_name['output_model']._serialized_options = b'\272H\022r\0202\016^models/[^/]+$\272H\003\330\001\001'
+  _CONVERSIONSPEC.fields_by_name['output_model']._serialized_options = b'\372A\r\n\013lathe/Model\272H\022r\0202\016^models/[^/]+$\272H\003\330\001\001'
   _CONVERSIONSPEC.fields_by_name['seed']._options = None
   _CONVERSIONSPEC.fields_by_name['seed']._serialized_options = b'\272H\004\"\002(\000'
   _CONVERSIONSPEC.fields_by_name['parity_waivers']._options = None
@@ -47,20 +49,46 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _CONVERSIONSPEC.fields_by_name['memory_limit_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _CONVERSIONSPEC.fields_by_name['tensor_information']._options = None
   _CONVERSIONSPEC.fields_by_name['tensor_information']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _CONVERSIONRESULT.fields_by_name['model_version']._options = None
+  _CONVERSIONRESULT.fields_by_name['model_version']._serialized_options = b'\372A\024\n\022lathe/ModelVersion'
   _CONVERSIONTASK_LABELSENTRY._options = None
   _CONVERSIONTASK_LABELSENTRY._serialized_options = b'8\001'
+  _CONVERSIONTASK.fields_by_name['name']._options = None
+  _CONVERSIONTASK.fields_by_name['name']._serialized_options = b'\340A\010'
+  _CONVERSIONTASK.fields_by_name['uid']._options = None
+  _CONVERSIONTASK.fields_by_name['uid']._serialized_options = b'\340A\003'
   _CONVERSIONTASK.fields_by_name['display_name']._options = None
   _CONVERSIONTASK.fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001\272H\231\002\272\001\225\002\n\014display_name\022qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\032\221\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')'
   _CONVERSIONTASK.fields_by_name['labels']._options = None
   _CONVERSIONTASK.fields_by_name['labels']._serialized_options = b'\272H+\232\001(\020@\"\035r\033\030?2\027^[a-z0-9][a-z0-9._/-]*$*\005r\003\030\200\002'
+  _CONVERSIONTASK.fields_by_name['owner']._options = None
+  _CONVERSIONTASK.fields_by_name['owner']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK.fields_by_name['create_time']._options = None
+  _CONVERSIONTASK.fields_by_name['create_time']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK.fields_by_name['update_time']._options = None
+  _CONVERSIONTASK.fields_by_name['update_time']._serialized_options = b'\340A\003'
   _CONVERSIONTASK.fields_by_name['spec']._options = None
-  _CONVERSIONTASK.fields_by_name['spec']._serialized_options = b'\272H\003\310\001\001'
+  _CONVERSIONTASK.fields_by_name['spec']._serialized_options = b'\340A\002\340A\005\272H\003\310\001\001'
+  _CONVERSIONTASK.fields_by_name['resolved']._options = None
+  _CONVERSIONTASK.fields_by_name['resolved']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK.fields_by_name['device']._options = None
+  _CONVERSIONTASK.fields_by_name['device']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK.fields_by_name['status']._options = None
+  _CONVERSIONTASK.fields_by_name['status']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK.fields_by_name['attempts']._options = None
+  _CONVERSIONTASK.fields_by_name['attempts']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK.fields_by_name['origin']._options = None
+  _CONVERSIONTASK.fields_by_name['origin']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK.fields_by_name['result']._options = None
+  _CONVERSIONTASK.fields_by_name['result']._serialized_options = b'\340A\003'
+  _CONVERSIONTASK._options = None
+  _CONVERSIONTASK._serialized_options = b'\352AZ\n\024lathe/ConversionTask\022!conversionTasks/{conversion_task}*\017conversionTasks2\016conversionTask'
   _CREATECONVERSIONTASKREQUEST.fields_by_name['task']._options = None
-  _CREATECONVERSIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\272H\003\310\001\001'
+  _CREATECONVERSIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _CREATECONVERSIONTASKREQUEST.fields_by_name['request_id']._options = None
   _CREATECONVERSIONTASKREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _GETCONVERSIONTASKREQUEST.fields_by_name['name']._options = None
-  _GETCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^conversionTasks/[^/]+$'
+  _GETCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H\033r\0312\027^conversionTasks/[^/]+$'
   _LISTCONVERSIONTASKSREQUEST_LABELSENTRY._options = None
   _LISTCONVERSIONTASKSREQUEST_LABELSENTRY._serialized_options = b'8\001'
   _LISTCONVERSIONTASKSREQUEST.fields_by_name['page_size']._options = None
@@ -72,79 +100,79 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _LISTCONVERSIONTASKSREQUEST.fields_by_name['uses']._options = None
   _LISTCONVERSIONTASKSREQUEST.fields_by_name['uses']._serialized_options = b'\272H\005r\003\030\254\002'
   _UPDATECONVERSIONTASKREQUEST.fields_by_name['task']._options = None
-  _UPDATECONVERSIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\272H\003\330\001\003'
+  _UPDATECONVERSIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\340A\002\272H\003\330\001\003'
   _UPDATECONVERSIONTASKREQUEST.fields_by_name['update_mask']._options = None
-  _UPDATECONVERSIONTASKREQUEST.fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
+  _UPDATECONVERSIONTASKREQUEST.fields_by_name['update_mask']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _CANCELCONVERSIONTASKREQUEST.fields_by_name['name']._options = None
-  _CANCELCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^conversionTasks/[^/]+$'
+  _CANCELCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H\033r\0312\027^conversionTasks/[^/]+$'
   _RETRYCONVERSIONTASKREQUEST.fields_by_name['name']._options = None
-  _RETRYCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^conversionTasks/[^/]+$'
+  _RETRYCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H\033r\0312\027^conversionTasks/[^/]+$'
   _RETRYCONVERSIONTASKREQUEST.fields_by_name['request_id']._options = None
   _RETRYCONVERSIONTASKREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['name']._options = None
-  _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^conversionTasks/[^/]+$'
+  _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H\033r\0312\027^conversionTasks/[^/]+$'
   _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['spec']._options = None
-  _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['spec']._serialized_options = b'\272H\003\310\001\001'
+  _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['spec']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['display_name']._options = None
   _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001\272H\231\002\272\001\225\002\n\014display_name\022qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\032\221\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')'
   _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['request_id']._options = None
   _RESUBMITCONVERSIONTASKREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _DELETECONVERSIONTASKREQUEST.fields_by_name['name']._options = None
-  _DELETECONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^conversionTasks/[^/]+$'
+  _DELETECONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H\033r\0312\027^conversionTasks/[^/]+$'
   _BATCHDELETECONVERSIONTASKSREQUEST.fields_by_name['names']._options = None
-  _BATCHDELETECONVERSIONTASKSREQUEST.fields_by_name['names']._serialized_options = b'\272H%\222\001\"\010\001\020\350\007\"\033r\0312\027^conversionTasks/[^/]+$'
+  _BATCHDELETECONVERSIONTASKSREQUEST.fields_by_name['names']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H%\222\001\"\010\001\020\350\007\"\033r\0312\027^conversionTasks/[^/]+$'
   _WATCHCONVERSIONTASKREQUEST.fields_by_name['name']._options = None
-  _WATCHCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^conversionTasks/[^/]+$'
+  _WATCHCONVERSIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H\033r\0312\027^conversionTasks/[^/]+$'
   _WATCHCONVERSIONTASKREQUEST.fields_by_name['after_revision']._options = None
   _WATCHCONVERSIONTASKREQUEST.fields_by_name['after_revision']._serialized_options = b'\272H\004\"\002(\000'
   _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['name']._options = None
-  _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^conversionTasks/[^/]+$'
+  _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\026\n\024lathe/ConversionTask\272H\033r\0312\027^conversionTasks/[^/]+$'
   _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['attempt']._options = None
   _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['attempt']._serialized_options = b'\272H\004\032\002(\000'
   _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['after_line']._options = None
   _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['after_line']._serialized_options = b'\272H\004\"\002(\000'
   _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['tail_lines']._options = None
   _STREAMCONVERSIONTASKLOGSREQUEST.fields_by_name['tail_lines']._serialized_options = b'\272H\004\"\002(\000'
-  _CONVERSIONSPEC._serialized_start=348
-  _CONVERSIONSPEC._serialized_end=906
-  _CONVERSIONSPEC_PARITYWAIVERSENTRY._serialized_start=854
-  _CONVERSIONSPEC_PARITYWAIVERSENTRY._serialized_end=906
-  _COMPONENTRESULT._serialized_start=909
-  _COMPONENTRESULT._serialized_end=1070
-  _CONVERSIONRESULT._serialized_start=1073
-  _CONVERSIONRESULT._serialized_end=1273
-  _CONVERSIONTASK._serialized_start=1276
-  _CONVERSIONTASK._serialized_end=2235
-  _CONVERSIONTASK_LABELSENTRY._serialized_start=2190
-  _CONVERSIONTASK_LABELSENTRY._serialized_end=2235
-  _CREATECONVERSIONTASKREQUEST._serialized_start=2238
-  _CREATECONVERSIONTASKREQUEST._serialized_end=2381
-  _GETCONVERSIONTASKREQUEST._serialized_start=2383
-  _GETCONVERSIONTASKREQUEST._serialized_end=2455
-  _LISTCONVERSIONTASKSREQUEST._serialized_start=2458
-  _LISTCONVERSIONTASKSREQUEST._serialized_end=2852
-  _LISTCONVERSIONTASKSREQUEST_LABELSENTRY._serialized_start=2190
-  _LISTCONVERSIONTASKSREQUEST_LABELSENTRY._serialized_end=2235
-  _LISTCONVERSIONTASKSRESPONSE._serialized_start=2854
-  _LISTCONVERSIONTASKSRESPONSE._serialized_end=2959
-  _UPDATECONVERSIONTASKREQUEST._serialized_start=2962
-  _UPDATECONVERSIONTASKREQUEST._serialized_end=3106
-  _CANCELCONVERSIONTASKREQUEST._serialized_start=3108
-  _CANCELCONVERSIONTASKREQUEST._serialized_end=3183
-  _RETRYCONVERSIONTASKREQUEST._serialized_start=3186
-  _RETRYCONVERSIONTASKREQUEST._serialized_end=3316
-  _RESUBMITCONVERSIONTASKREQUEST._serialized_start=3319
-  _RESUBMITCONVERSIONTASKREQUEST._serialized_end=3829
-  _DELETECONVERSIONTASKREQUEST._serialized_start=3831
-  _DELETECONVERSIONTASKREQUEST._serialized_end=3920
-  _BATCHDELETECONVERSIONTASKSREQUEST._serialized_start=3922
-  _BATCHDELETECONVERSIONTASKSREQUEST._serialized_end=4014
-  _BATCHDELETECONVERSIONTASKSRESPONSE._serialized_start=4016
-  _BATCHDELETECONVERSIONTASKSRESPONSE._serialized_end=4112
-  _WATCHCONVERSIONTASKREQUEST._serialized_start=4114
-  _WATCHCONVERSIONTASKREQUEST._serialized_end=4221
-  _STREAMCONVERSIONTASKLOGSREQUEST._serialized_start=4224
-  _STREAMCONVERSIONTASKLOGSREQUEST._serialized_end=4420
-  _CONVERSIONSERVICE._serialized_start=4423
-  _CONVERSIONSERVICE._serialized_end=5667
+  _CONVERSIONSPEC._serialized_start=408
+  _CONVERSIONSPEC._serialized_end=1030
+  _CONVERSIONSPEC_PARITYWAIVERSENTRY._serialized_start=978
+  _CONVERSIONSPEC_PARITYWAIVERSENTRY._serialized_end=1030
+  _COMPONENTRESULT._serialized_start=1033
+  _COMPONENTRESULT._serialized_end=1194
+  _CONVERSIONRESULT._serialized_start=1197
+  _CONVERSIONRESULT._serialized_end=1422
+  _CONVERSIONTASK._serialized_start=1425
+  _CONVERSIONTASK._serialized_end=2540
+  _CONVERSIONTASK_LABELSENTRY._serialized_start=2400
+  _CONVERSIONTASK_LABELSENTRY._serialized_end=2445
+  _CREATECONVERSIONTASKREQUEST._serialized_start=2543
+  _CREATECONVERSIONTASKREQUEST._serialized_end=2689
+  _GETCONVERSIONTASKREQUEST._serialized_start=2691
+  _GETCONVERSIONTASKREQUEST._serialized_end=2791
+  _LISTCONVERSIONTASKSREQUEST._serialized_start=2794
+  _LISTCONVERSIONTASKSREQUEST._serialized_end=3188
+  _LISTCONVERSIONTASKSREQUEST_LABELSENTRY._serialized_start=2400
+  _LISTCONVERSIONTASKSREQUEST_LABELSENTRY._serialized_end=2445
+  _LISTCONVERSIONTASKSRESPONSE._serialized_start=3190
+  _LISTCONVERSIONTASKSRESPONSE._serialized_end=3295
+  _UPDATECONVERSIONTASKREQUEST._serialized_start=3298
+  _UPDATECONVERSIONTASKREQUEST._serialized_end=3448
+  _CANCELCONVERSIONTASKREQUEST._serialized_start=3450
+  _CANCELCONVERSIONTASKREQUEST._serialized_end=3553
+  _RETRYCONVERSIONTASKREQUEST._serialized_start=3556
+  _RETRYCONVERSIONTASKREQUEST._serialized_end=3714
+  _RESUBMITCONVERSIONTASKREQUEST._serialized_start=3717
+  _RESUBMITCONVERSIONTASKREQUEST._serialized_end=4258
+  _DELETECONVERSIONTASKREQUEST._serialized_start=4260
+  _DELETECONVERSIONTASKREQUEST._serialized_end=4377
+  _BATCHDELETECONVERSIONTASKSREQUEST._serialized_start=4379
+  _BATCHDELETECONVERSIONTASKSREQUEST._serialized_end=4499
+  _BATCHDELETECONVERSIONTASKSRESPONSE._serialized_start=4501
+  _BATCHDELETECONVERSIONTASKSRESPONSE._serialized_end=4597
+  _WATCHCONVERSIONTASKREQUEST._serialized_start=4600
+  _WATCHCONVERSIONTASKREQUEST._serialized_end=4735
+  _STREAMCONVERSIONTASKLOGSREQUEST._serialized_start=4738
+  _STREAMCONVERSIONTASKLOGSREQUEST._serialized_end=4962
+  _CONVERSIONSERVICE._serialized_start=4965
+  _CONVERSIONSERVICE._serialized_end=6209
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,9 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
@@ -23,7 +25,7 @@ from lathe.type.v1 import task_pb2 as lathe_dot_type_dot_v1_dot_task__pb2
 from lathe.type.v1 import view_pb2 as lathe_dot_type_dot_v1_dot_view__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lathe/quantizer/v1/quantization_service.proto\x12\x12lathe.quantizer.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1flathe/type/v1/measurement.proto\x1a\x1dlathe/type/v1/precision.proto\x1a!lathe/type/v1/preprocessing.proto\x1a\x18lathe/type/v1/task.proto\x1a\x18lathe/type/v1/view.proto\"\x8b\x02\n\x0f\x43\x61librationData\x12*\n\x07\x64\x61taset\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$H\x00\x12)\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestH\x00\x12\x1c\n\x07samples\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12\x1f\n\nbatch_size\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00\x12\x41\n\rpreprocessing\x18\x05 \x03(\x0b\x32 .lathe.type.v1.PreprocessingStepB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x15\n\x04seed\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x08\n\x06source\"\xe1\x01\n\rAccuracyBound\x12\x30\n\x0fmax_degradation\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00\x12(\n\x07\x64\x61taset\x18\x02 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x17\n\x06metric\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x18\n\x07samples\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x41\n\rpreprocessing\x18\x05 \x03(\x0b\x32 .lathe.type.v1.PreprocessingStepB\x08\xbaH\x05\x92\x01\x02\x10\x10\"\x8a\x06\n\x10QuantizationSpec\x12;\n\rmodel_version\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x17\n\x06\x64\x65vice\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x18\n\x07runtime\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x35\n\tprecision\x18\x04 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12@\n\x06scheme\x18\x05 \x01(\x0e\x32&.lathe.quantizer.v1.QuantizationSchemeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12K\n\x12\x63\x61libration_method\x18\x06 \x01(\x0e\x32%.lathe.quantizer.v1.CalibrationMethodB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\x10\x63\x61libration_data\x18\x07 \x01(\x0b\x32#.lathe.quantizer.v1.CalibrationData\x12\x12\n\nasymmetric\x18\x08 \x01(\x08\x12>\n\x0bgranularity\x18\t \x01(\x0e\x32\x1f.lathe.quantizer.v1.GranularityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x0e\x65xcluded_nodes\x18\n \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12\x33\n\x08\x61\x63\x63uracy\x18\x0b \x01(\x0b\x32!.lathe.quantizer.v1.AccuracyBound\x12\x31\n\x0coutput_model\x18\x0c \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12$\n\x0ftimeout_seconds\x18\r \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\xa3\x05(\x00\x12#\n\x12memory_limit_bytes\x18\x0e \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x30\n\x08template\x18\x0f \x01(\tB\x1e\xbaH\x15r\x13\x32\x11^templates/[^/]+$\xbaH\x03\xd8\x01\x01\x12%\n\x12tensor_information\x18\x10 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"B\n\x0fNodeSensitivity\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0f\n\x07sqnr_db\x18\x03 \x01(\x01\"Q\n\x0c\x41\x63\x63uracyRung\x12\x1c\n\x14\x66loating_point_nodes\x18\x01 \x03(\t\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x11\n\tmedian_ms\x18\x03 \x01(\x01\"\xb6\x01\n\x15QuantizationCandidate\x12\x11\n\tquantizer\x18\x01 \x01(\t\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\x12\x0f\n\x07sqnr_db\x18\x03 \x01(\x01\x12\x15\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tmedian_ms\x18\x05 \x01(\x01\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x0e\n\x06\x63hosen\x18\x07 \x01(\x08\x12\x0e\n\x06reason\x18\x08 \x01(\tB\x0b\n\t_accuracy\"\xe9\x05\n\x12QuantizationResult\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x19\n\x11source_size_bytes\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12:\n\rsensitivities\x18\x05 \x03(\x0b\x32#.lathe.quantizer.v1.NodeSensitivity\x12\x30\n\x06ladder\x18\x06 \x03(\x0b\x32 .lathe.quantizer.v1.AccuracyRung\x12+\n\x06parity\x18\x07 \x01(\x0b\x32\x1b.lathe.type.v1.ParityReport\x12-\n\x07profile\x18\x08 \x01(\x0b\x32\x1c.lathe.type.v1.ProfileReport\x12\x16\n\x0eno_gain_reason\x18\t \x01(\t\x12)\n\x08software\x18\n \x03(\x0b\x32\x17.lathe.type.v1.Software\x12=\n\ncandidates\x18\x0b \x03(\x0b\x32).lathe.quantizer.v1.QuantizationCandidate\x12\x1c\n\x0fsource_accuracy\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x61\x63\x63uracy\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06metric\x18\x0e \x01(\t\x12\x17\n\nbound_held\x18\x0f \x01(\x08H\x02\x88\x01\x01\x12*\n\x0bhtml_report\x18\x10 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x10\n\x08hardware\x18\x11 \x01(\t\x12\x10\n\x08warnings\x18\x12 \x03(\t\x12:\n\x08\x63overage\x18\x13 \x01(\x0b\x32(.lathe.quantizer.v1.QuantizationCoverageB\x12\n\x10_source_accuracyB\x0b\n\t_accuracyB\r\n\x0b_bound_held\"p\n\x14QuantizationCoverage\x12\x10\n\x08products\x18\x01 \x01(\x03\x12\x1a\n\x12quantized_products\x18\x02 \x01(\x03\x12\x0f\n\x07weights\x18\x03 \x01(\x03\x12\x19\n\x11quantized_weights\x18\x04 \x01(\x03\"\x90\x07\n\x10QuantizationTask\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12p\n\x06labels\x18\x04 \x03(\x0b\x32\x30.lathe.quantizer.v1.QuantizationTask.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\r\n\x05owner\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12:\n\x04spec\x18\t \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12)\n\x06status\x18\x0c \x01(\x0b\x32\x19.lathe.type.v1.TaskStatus\x12(\n\x08\x61ttempts\x18\r \x03(\x0b\x32\x16.lathe.type.v1.Attempt\x12)\n\x06origin\x18\x0e \x01(\x0b\x32\x19.lathe.type.v1.TaskOrigin\x12\x36\n\x06result\x18\x0f \x01(\x0b\x32&.lathe.quantizer.v1.QuantizationResult\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x01\n\x1d\x43reateQuantizationTaskRequest\x12:\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"L\n\x1aGetQuantizationTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\"\x8e\x03\n\x1cListQuantizationTasksRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12L\n\x06labels\x18\x06 \x03(\x0b\x32<.lathe.quantizer.v1.ListQuantizationTasksRequest.LabelsEntry\x12\x37\n\x06states\x18\x07 \x03(\x0e\x32\x18.lathe.type.v1.TaskStateB\r\xbaH\n\x92\x01\x07\"\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x16\n\x04uses\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12!\n\x04view\x18\n \x01(\x0e\x32\x13.lathe.type.v1.View\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x1dListQuantizationTasksResponse\x12\x33\n\x05tasks\x18\x01 \x03(\x0b\x32$.lathe.quantizer.v1.QuantizationTask\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x94\x01\n\x1dUpdateQuantizationTaskRequest\x12:\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"O\n\x1d\x43\x61ncelQuantizationTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\"\x86\x01\n\x1cRetryQuantizationTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"\x84\x04\n\x1fResubmitQuantizationTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12:\n\x04spec\x18\x02 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\x06\xbaH\x03\xc8\x01\x01\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\"\n\nrequest_id\x18\x04 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x05 \x01(\x08\"]\n\x1d\x44\x65leteQuantizationTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"`\n#BatchDeleteQuantizationTasksRequest\x12\x39\n\x05names\x18\x01 \x03(\tB*\xbaH\'\x92\x01$\x08\x01\x10\xe8\x07\"\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\"b\n$BatchDeleteQuantizationTasksResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchError\"o\n\x1cWatchQuantizationTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\x1f\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xc8\x01\n!StreamQuantizationTaskLogsRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1b\n\nafter_line\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x1b\n\ntail_lines\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0f\n\x07\x62\x61tched\x18\x06 \x01(\x08*\xc2\x01\n\x11\x43\x61librationMethod\x12\"\n\x1e\x43\x41LIBRATION_METHOD_UNSPECIFIED\x10\x00\x12 \n\x1c\x43\x41LIBRATION_METHOD_ENTROPY_2\x10\x01\x12\x1e\n\x1a\x43\x41LIBRATION_METHOD_ENTROPY\x10\x02\x12(\n$CALIBRATION_METHOD_LEGACY_PERCENTILE\x10\x03\x12\x1d\n\x19\x43\x41LIBRATION_METHOD_MINMAX\x10\x04*\x9f\x01\n\x12QuantizationScheme\x12#\n\x1fQUANTIZATION_SCHEME_UNSPECIFIED\x10\x00\x12\x1e\n\x1aQUANTIZATION_SCHEME_STATIC\x10\x01\x12\x1f\n\x1bQUANTIZATION_SCHEME_DYNAMIC\x10\x02\x12#\n\x1fQUANTIZATION_SCHEME_WEIGHT_ONLY\x10\x03*c\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x1b\n\x17GRANULARITY_PER_CHANNEL\x10\x01\x12\x1a\n\x16GRANULARITY_PER_TENSOR\x10\x02\x32\x9c\n\n\x13QuantizationService\x12q\n\x16\x43reateQuantizationTask\x12\x31.lathe.quantizer.v1.CreateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12k\n\x13GetQuantizationTask\x12..lathe.quantizer.v1.GetQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12|\n\x15ListQuantizationTasks\x12\x30.lathe.quantizer.v1.ListQuantizationTasksRequest\x1a\x31.lathe.quantizer.v1.ListQuantizationTasksResponse\x12q\n\x16UpdateQuantizationTask\x12\x31.lathe.quantizer.v1.UpdateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12q\n\x16\x43\x61ncelQuantizationTask\x12\x31.lathe.quantizer.v1.CancelQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12o\n\x15RetryQuantizationTask\x12\x30.lathe.quantizer.v1.RetryQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12u\n\x18ResubmitQuantizationTask\x12\x33.lathe.quantizer.v1.ResubmitQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12\x63\n\x16\x44\x65leteQuantizationTask\x12\x31.lathe.quantizer.v1.DeleteQuantizationTaskRequest\x1a\x16.google.protobuf.Empty\x12\x91\x01\n\x1c\x42\x61tchDeleteQuantizationTasks\x12\x37.lathe.quantizer.v1.BatchDeleteQuantizationTasksRequest\x1a\x38.lathe.quantizer.v1.BatchDeleteQuantizationTasksResponse\x12q\n\x15WatchQuantizationTask\x12\x30.lathe.quantizer.v1.WatchQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask0\x01\x12m\n\x1aStreamQuantizationTaskLogs\x12\x35.lathe.quantizer.v1.StreamQuantizationTaskLogsRequest\x1a\x16.lathe.type.v1.LogLine0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lathe/quantizer/v1/quantization_service.proto\x12\x12lathe.quantizer.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1flathe/type/v1/measurement.proto\x1a\x1dlathe/type/v1/precision.proto\x1a!lathe/type/v1/preprocessing.proto\x1a\x18lathe/type/v1/task.proto\x1a\x18lathe/type/v1/view.proto\"\x9d\x02\n\x0f\x43\x61librationData\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB)\xfa\x41\x0f\n\rlathe/Dataset\xbaH\x14r\x12\x32\x10^datasets/[^/]+$H\x00\x12)\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestH\x00\x12\x1c\n\x07samples\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12\x1f\n\nbatch_size\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00\x12\x41\n\rpreprocessing\x18\x05 \x03(\x0b\x32 .lathe.type.v1.PreprocessingStepB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x15\n\x04seed\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x08\n\x06source\"\xf6\x01\n\rAccuracyBound\x12\x30\n\x0fmax_degradation\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00\x12=\n\x07\x64\x61taset\x18\x02 \x01(\tB,\xe0\x41\x02\xfa\x41\x0f\n\rlathe/Dataset\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x17\n\x06metric\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x18\n\x07samples\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x41\n\rpreprocessing\x18\x05 \x03(\x0b\x32 .lathe.type.v1.PreprocessingStepB\x08\xbaH\x05\x92\x01\x02\x10\x10\"\xc7\x06\n\x10QuantizationSpec\x12U\n\rmodel_version\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x14\n\x12lathe/ModelVersion\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x17\n\x06\x64\x65vice\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x18\n\x07runtime\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x35\n\tprecision\x18\x04 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12@\n\x06scheme\x18\x05 \x01(\x0e\x32&.lathe.quantizer.v1.QuantizationSchemeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12K\n\x12\x63\x61libration_method\x18\x06 \x01(\x0e\x32%.lathe.quantizer.v1.CalibrationMethodB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\x10\x63\x61libration_data\x18\x07 \x01(\x0b\x32#.lathe.quantizer.v1.CalibrationData\x12\x12\n\nasymmetric\x18\x08 \x01(\x08\x12>\n\x0bgranularity\x18\t \x01(\x0e\x32\x1f.lathe.quantizer.v1.GranularityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x0e\x65xcluded_nodes\x18\n \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12\x33\n\x08\x61\x63\x63uracy\x18\x0b \x01(\x0b\x32!.lathe.quantizer.v1.AccuracyBound\x12\x41\n\x0coutput_model\x18\x0c \x01(\tB+\xfa\x41\r\n\x0blathe/Model\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12$\n\x0ftimeout_seconds\x18\r \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\xa3\x05(\x00\x12#\n\x12memory_limit_bytes\x18\x0e \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x43\n\x08template\x18\x0f \x01(\tB1\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\xbaH\x03\xd8\x01\x01\x12%\n\x12tensor_information\x18\x10 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"B\n\x0fNodeSensitivity\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0f\n\x07sqnr_db\x18\x03 \x01(\x01\"Q\n\x0c\x41\x63\x63uracyRung\x12\x1c\n\x14\x66loating_point_nodes\x18\x01 \x03(\t\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x11\n\tmedian_ms\x18\x03 \x01(\x01\"\xb6\x01\n\x15QuantizationCandidate\x12\x11\n\tquantizer\x18\x01 \x01(\t\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\x12\x0f\n\x07sqnr_db\x18\x03 \x01(\x01\x12\x15\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tmedian_ms\x18\x05 \x01(\x01\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x0e\n\x06\x63hosen\x18\x07 \x01(\x08\x12\x0e\n\x06reason\x18\x08 \x01(\tB\x0b\n\t_accuracy\"\x82\x06\n\x12QuantizationResult\x12.\n\rmodel_version\x18\x01 \x01(\tB\x17\xfa\x41\x14\n\x12lathe/ModelVersion\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x19\n\x11source_size_bytes\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12:\n\rsensitivities\x18\x05 \x03(\x0b\x32#.lathe.quantizer.v1.NodeSensitivity\x12\x30\n\x06ladder\x18\x06 \x03(\x0b\x32 .lathe.quantizer.v1.AccuracyRung\x12+\n\x06parity\x18\x07 \x01(\x0b\x32\x1b.lathe.type.v1.ParityReport\x12-\n\x07profile\x18\x08 \x01(\x0b\x32\x1c.lathe.type.v1.ProfileReport\x12\x16\n\x0eno_gain_reason\x18\t \x01(\t\x12)\n\x08software\x18\n \x03(\x0b\x32\x17.lathe.type.v1.Software\x12=\n\ncandidates\x18\x0b \x03(\x0b\x32).lathe.quantizer.v1.QuantizationCandidate\x12\x1c\n\x0fsource_accuracy\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x61\x63\x63uracy\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06metric\x18\x0e \x01(\t\x12\x17\n\nbound_held\x18\x0f \x01(\x08H\x02\x88\x01\x01\x12*\n\x0bhtml_report\x18\x10 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x10\n\x08hardware\x18\x11 \x01(\t\x12\x10\n\x08warnings\x18\x12 \x03(\t\x12:\n\x08\x63overage\x18\x13 \x01(\x0b\x32(.lathe.quantizer.v1.QuantizationCoverageB\x12\n\x10_source_accuracyB\x0b\n\t_accuracyB\r\n\x0b_bound_held\"p\n\x14QuantizationCoverage\x12\x10\n\x08products\x18\x01 \x01(\x03\x12\x1a\n\x12quantized_products\x18\x02 \x01(\x03\x12\x0f\n\x07weights\x18\x03 \x01(\x03\x12\x19\n\x11quantized_weights\x18\x04 \x01(\x03\"\xb1\x08\n\x10QuantizationTask\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12p\n\x06labels\x18\x04 \x03(\x0b\x32\x30.lathe.quantizer.v1.QuantizationTask.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x05 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12@\n\x04spec\x18\t \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\x0c\xe0\x41\x02\xe0\x41\x05\xbaH\x03\xc8\x01\x01\x12\x13\n\x06\x64\x65vice\x18\x0b \x01(\tB\x03\xe0\x41\x03\x12.\n\x06status\x18\x0c \x01(\x0b\x32\x19.lathe.type.v1.TaskStatusB\x03\xe0\x41\x03\x12-\n\x08\x61ttempts\x18\r \x03(\x0b\x32\x16.lathe.type.v1.AttemptB\x03\xe0\x41\x03\x12.\n\x06origin\x18\x0e \x01(\x0b\x32\x19.lathe.type.v1.TaskOriginB\x03\xe0\x41\x03\x12;\n\x06result\x18\x0f \x01(\x0b\x32&.lathe.quantizer.v1.QuantizationResultB\x03\xe0\x41\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:g\xea\x41\x64\n\x16lathe/QuantizationTask\x12%quantizationTasks/{quantization_task}*\x11quantizationTasks2\x10quantizationTask\"\x96\x01\n\x1d\x43reateQuantizationTaskRequest\x12=\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"j\n\x1aGetQuantizationTaskRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\"\x8e\x03\n\x1cListQuantizationTasksRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12L\n\x06labels\x18\x06 \x03(\x0b\x32<.lathe.quantizer.v1.ListQuantizationTasksRequest.LabelsEntry\x12\x37\n\x06states\x18\x07 \x03(\x0e\x32\x18.lathe.type.v1.TaskStateB\r\xbaH\n\x92\x01\x07\"\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x16\n\x04uses\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12!\n\x04view\x18\n \x01(\x0e\x32\x13.lathe.type.v1.View\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x1dListQuantizationTasksResponse\x12\x33\n\x05tasks\x18\x01 \x03(\x0b\x32$.lathe.quantizer.v1.QuantizationTask\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x1dUpdateQuantizationTaskRequest\x12=\n\x04task\x18\x01 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationTaskB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"m\n\x1d\x43\x61ncelQuantizationTaskRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\"\xa4\x01\n\x1cRetryQuantizationTaskRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x03 \x01(\x08\"\xa5\x04\n\x1fResubmitQuantizationTaskRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12=\n\x04spec\x18\x02 \x01(\x0b\x32$.lathe.quantizer.v1.QuantizationSpecB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\xbc\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\"\n\nrequest_id\x18\x04 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x12\n\nskip_cache\x18\x05 \x01(\x08\"{\n\x1d\x44\x65leteQuantizationTaskRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"~\n#BatchDeleteQuantizationTasksRequest\x12W\n\x05names\x18\x01 \x03(\tBH\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\'\x92\x01$\x08\x01\x10\xe8\x07\"\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\"b\n$BatchDeleteQuantizationTasksResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchError\"\x8d\x01\n\x1cWatchQuantizationTaskRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\x1f\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xe6\x01\n!StreamQuantizationTaskLogsRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe0\x41\x02\xfa\x41\x18\n\x16lathe/QuantizationTask\xbaH\x1dr\x1b\x32\x19^quantizationTasks/[^/]+$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1b\n\nafter_line\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x1b\n\ntail_lines\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0f\n\x07\x62\x61tched\x18\x06 \x01(\x08*\xc2\x01\n\x11\x43\x61librationMethod\x12\"\n\x1e\x43\x41LIBRATION_METHOD_UNSPECIFIED\x10\x00\x12 \n\x1c\x43\x41LIBRATION_METHOD_ENTROPY_2\x10\x01\x12\x1e\n\x1a\x43\x41LIBRATION_METHOD_ENTROPY\x10\x02\x12(\n$CALIBRATION_METHOD_LEGACY_PERCENTILE\x10\x03\x12\x1d\n\x19\x43\x41LIBRATION_METHOD_MINMAX\x10\x04*\x9f\x01\n\x12QuantizationScheme\x12#\n\x1fQUANTIZATION_SCHEME_UNSPECIFIED\x10\x00\x12\x1e\n\x1aQUANTIZATION_SCHEME_STATIC\x10\x01\x12\x1f\n\x1bQUANTIZATION_SCHEME_DYNAMIC\x10\x02\x12#\n\x1fQUANTIZATION_SCHEME_WEIGHT_ONLY\x10\x03*c\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x1b\n\x17GRANULARITY_PER_CHANNEL\x10\x01\x12\x1a\n\x16GRANULARITY_PER_TENSOR\x10\x02\x32\x9c\n\n\x13QuantizationService\x12q\n\x16\x43reateQuantizationTask\x12\x31.lathe.quantizer.v1.CreateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12k\n\x13GetQuantizationTask\x12..lathe.quantizer.v1.GetQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12|\n\x15ListQuantizationTasks\x12\x30.lathe.quantizer.v1.ListQuantizationTasksRequest\x1a\x31.lathe.quantizer.v1.ListQuantizationTasksResponse\x12q\n\x16UpdateQuantizationTask\x12\x31.lathe.quantizer.v1.UpdateQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12q\n\x16\x43\x61ncelQuantizationTask\x12\x31.lathe.quantizer.v1.CancelQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12o\n\x15RetryQuantizationTask\x12\x30.lathe.quantizer.v1.RetryQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12u\n\x18ResubmitQuantizationTask\x12\x33.lathe.quantizer.v1.ResubmitQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask\x12\x63\n\x16\x44\x65leteQuantizationTask\x12\x31.lathe.quantizer.v1.DeleteQuantizationTaskRequest\x1a\x16.google.protobuf.Empty\x12\x91\x01\n\x1c\x42\x61tchDeleteQuantizationTasks\x12\x37.lathe.quantizer.v1.BatchDeleteQuantizationTasksRequest\x1a\x38.lathe.quantizer.v1.BatchDeleteQuantizationTasksResponse\x12q\n\x15WatchQuantizationTask\x12\x30.lathe.quantizer.v1.WatchQuantizationTaskRequest\x1a$.lathe.quantizer.v1.QuantizationTask0\x01\x12m\n\x1aStreamQuantizationTaskLogs\x12\x35.lathe.quantizer.v1.StreamQuantizationTaskLogsRequest\x1a\x16.lathe.type.v1.LogLine0\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.quantizer.v1.quantization_service_pb2', globals())
@@ -31,7 +33,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
   _CALIBRATIONDATA.fields_by_name['dataset']._options = None
-  _CALIBRATIONDATA.fields_by_name['dataset']._serialized_options = b'\272H\024r\0222\020^datasets/[^/]+$'
+  _CALIBRATIONDATA.fields_by_name['dataset']._serialized_options = b'\372A\017\n\rlathe/Dataset\272H\024r\0222\020^datasets/[^/]+$'
   _CALIBRATIONDATA.fields_by_name['samples']._options = None
   _CALIBRATIONDATA.fields_by_name['samples']._serialized_options = b'\272H\010\032\006\030\240\215\006(\000'
   _CALIBRATIONDATA.fields_by_name['batch_size']._options = None
@@ -43,7 +45,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _ACCURACYBOUND.fields_by_name['max_degradation']._options = None
   _ACCURACYBOUND.fields_by_name['max_degradation']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000Y@)\000\000\000\000\000\000\000\000'
   _ACCURACYBOUND.fields_by_name['dataset']._options = None
-  _ACCURACYBOUND.fields_by_name['dataset']._serialized_options = b'\272H\024r\0222\020^datasets/[^/]+$'
+  _ACCURACYBOUND.fields_by_name['dataset']._serialized_options = b'\340A\002\372A\017\n\rlathe/Dataset\272H\024r\0222\020^datasets/[^/]+$'
   _ACCURACYBOUND.fields_by_name['metric']._options = None
   _ACCURACYBOUND.fields_by_name['metric']._serialized_options = b'\272H\004r\002\030d'
   _ACCURACYBOUND.fields_by_name['samples']._options = None
@@ -51,7 +53,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _ACCURACYBOUND.fields_by_name['preprocessing']._options = None
   _ACCURACYBOUND.fields_by_name['preprocessing']._serialized_options = b'\272H\005\222\001\002\020\020'
   _QUANTIZATIONSPEC.fields_by_name['model_version']._options = None
-  _QUANTIZATIONSPEC.fields_by_name['model_version']._serialized_options = b'\272H!r\0372\035^models/[^/]+/versions/[^/]+$'
+  _QUANTIZATIONSPEC.fields_by_name['model_version']._serialized_options = b'\340A\002\372A\024\n\022lathe/ModelVersion\272H!r\0372\035^models/[^/]+/versions/[^/]+$'
   _QUANTIZATIONSPEC.fields_by_name['device']._options = None
   _QUANTIZATIONSPEC.fields_by_name['device']._serialized_options = b'\272H\004r\002\030?'
   _QUANTIZATIONSPEC.fields_by_name['runtime']._options = None
@@ -67,29 +69,53 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _QUANTIZATIONSPEC.fields_by_name['excluded_nodes']._options = None
   _QUANTIZATIONSPEC.fields_by_name['excluded_nodes']._serialized_options = b'\272H\006\222\001\003\020\220N'
   _QUANTIZATIONSPEC.fields_by_name['output_model']._options = None
-  _QUANTIZATIONSPEC.fields_by_name['output_model']._serialized_options = b'\272H\022r\0202\016^models/[^/]+$\272H\003\330\001\001'
+  _QUANTIZATIONSPEC.fields_by_name['output_model']._serialized_options = b'\372A\r\n\013lathe/Model\272H\022r\0202\016^models/[^/]+$\272H\003\330\001\001'
   _QUANTIZATIONSPEC.fields_by_name['timeout_seconds']._options = None
   _QUANTIZATIONSPEC.fields_by_name['timeout_seconds']._serialized_options = b'\272H\010\"\006\030\200\243\005(\000'
   _QUANTIZATIONSPEC.fields_by_name['memory_limit_bytes']._options = None
   _QUANTIZATIONSPEC.fields_by_name['memory_limit_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _QUANTIZATIONSPEC.fields_by_name['template']._options = None
-  _QUANTIZATIONSPEC.fields_by_name['template']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$\272H\003\330\001\001'
+  _QUANTIZATIONSPEC.fields_by_name['template']._serialized_options = b'\372A\020\n\016lathe/Template\272H\025r\0232\021^templates/[^/]+$\272H\003\330\001\001'
   _QUANTIZATIONSPEC.fields_by_name['tensor_information']._options = None
   _QUANTIZATIONSPEC.fields_by_name['tensor_information']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _QUANTIZATIONRESULT.fields_by_name['model_version']._options = None
+  _QUANTIZATIONRESULT.fields_by_name['model_version']._serialized_options = b'\372A\024\n\022lathe/ModelVersion'
   _QUANTIZATIONTASK_LABELSENTRY._options = None
   _QUANTIZATIONTASK_LABELSENTRY._serialized_options = b'8\001'
+  _QUANTIZATIONTASK.fields_by_name['name']._options = None
+  _QUANTIZATIONTASK.fields_by_name['name']._serialized_options = b'\340A\010'
+  _QUANTIZATIONTASK.fields_by_name['uid']._options = None
+  _QUANTIZATIONTASK.fields_by_name['uid']._serialized_options = b'\340A\003'
   _QUANTIZATIONTASK.fields_by_name['display_name']._options = None
   _QUANTIZATIONTASK.fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001\272H\231\002\272\001\225\002\n\014display_name\022qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\032\221\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')'
   _QUANTIZATIONTASK.fields_by_name['labels']._options = None
   _QUANTIZATIONTASK.fields_by_name['labels']._serialized_options = b'\272H+\232\001(\020@\"\035r\033\030?2\027^[a-z0-9][a-z0-9._/-]*$*\005r\003\030\200\002'
+  _QUANTIZATIONTASK.fields_by_name['owner']._options = None
+  _QUANTIZATIONTASK.fields_by_name['owner']._serialized_options = b'\340A\003'
+  _QUANTIZATIONTASK.fields_by_name['create_time']._options = None
+  _QUANTIZATIONTASK.fields_by_name['create_time']._serialized_options = b'\340A\003'
+  _QUANTIZATIONTASK.fields_by_name['update_time']._options = None
+  _QUANTIZATIONTASK.fields_by_name['update_time']._serialized_options = b'\340A\003'
   _QUANTIZATIONTASK.fields_by_name['spec']._options = None
-  _QUANTIZATIONTASK.fields_by_name['spec']._serialized_options = b'\272H\003\310\001\001'
+  _QUANTIZATIONTASK.fields_by_name['spec']._serialized_options = b'\340A\002\340A\005\272H\003\310\001\001'
+  _QUANTIZATIONTASK.fields_by_name['device']._options = None
+  _QUANTIZATIONTASK.fields_by_name['device']._serialized_options = b'\340A\003'
+  _QUANTIZATIONTASK.fields_by_name['status']._options = None
+  _QUANTIZATIONTASK.fields_by_name['status']._serialized_options = b'\340A\003'
+  _QUANTIZATIONTASK.fields_by_name['attempts']._options = None
+  _QUANTIZATIONTASK.fields_by_name['attempts']._serialized_options = b'\340A\003'
+  _QUANTIZATIONTASK.fields_by_name['origin']._options = None
+  _QUANTIZATIONTASK.fields_by_name['origin']._serialized_options = b'\340A\003'
+  _QUANTIZATIONTASK.fields_by_name['result']._options = None
+  _QUANTIZATIONTASK.fields_by_name['result']._serialized_options = b'\340A\003'
+  _QUANTIZATIONTASK._options = None
+  _QUANTIZATIONTASK._serialized_options = b'\352Ad\n\026lathe/QuantizationTask\022%quantizationTasks/{quantization_task}*\021quantizationTasks2\020quantizationTask'
   _CREATEQUANTIZATIONTASKREQUEST.fields_by_name['task']._options = None
-  _CREATEQUANTIZATIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\272H\003\310\001\001'
+  _CREATEQUANTIZATIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _CREATEQUANTIZATIONTASKREQUEST.fields_by_name['request_id']._options = None
   _CREATEQUANTIZATIONTASKREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _GETQUANTIZATIONTASKREQUEST.fields_by_name['name']._options = None
-  _GETQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^quantizationTasks/[^/]+$'
+  _GETQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\035r\0332\031^quantizationTasks/[^/]+$'
   _LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY._options = None
   _LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY._serialized_options = b'8\001'
   _LISTQUANTIZATIONTASKSREQUEST.fields_by_name['page_size']._options = None
@@ -101,93 +127,93 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _LISTQUANTIZATIONTASKSREQUEST.fields_by_name['uses']._options = None
   _LISTQUANTIZATIONTASKSREQUEST.fields_by_name['uses']._serialized_options = b'\272H\005r\003\030\254\002'
   _UPDATEQUANTIZATIONTASKREQUEST.fields_by_name['task']._options = None
-  _UPDATEQUANTIZATIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\272H\003\330\001\003'
+  _UPDATEQUANTIZATIONTASKREQUEST.fields_by_name['task']._serialized_options = b'\340A\002\272H\003\330\001\003'
   _UPDATEQUANTIZATIONTASKREQUEST.fields_by_name['update_mask']._options = None
-  _UPDATEQUANTIZATIONTASKREQUEST.fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
+  _UPDATEQUANTIZATIONTASKREQUEST.fields_by_name['update_mask']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _CANCELQUANTIZATIONTASKREQUEST.fields_by_name['name']._options = None
-  _CANCELQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^quantizationTasks/[^/]+$'
+  _CANCELQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\035r\0332\031^quantizationTasks/[^/]+$'
   _RETRYQUANTIZATIONTASKREQUEST.fields_by_name['name']._options = None
-  _RETRYQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^quantizationTasks/[^/]+$'
+  _RETRYQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\035r\0332\031^quantizationTasks/[^/]+$'
   _RETRYQUANTIZATIONTASKREQUEST.fields_by_name['request_id']._options = None
   _RETRYQUANTIZATIONTASKREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['name']._options = None
-  _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^quantizationTasks/[^/]+$'
+  _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\035r\0332\031^quantizationTasks/[^/]+$'
   _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['spec']._options = None
-  _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['spec']._serialized_options = b'\272H\003\310\001\001'
+  _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['spec']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['display_name']._options = None
   _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001\272H\231\002\272\001\225\002\n\014display_name\022qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\032\221\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')'
   _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['request_id']._options = None
   _RESUBMITQUANTIZATIONTASKREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _DELETEQUANTIZATIONTASKREQUEST.fields_by_name['name']._options = None
-  _DELETEQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^quantizationTasks/[^/]+$'
+  _DELETEQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\035r\0332\031^quantizationTasks/[^/]+$'
   _BATCHDELETEQUANTIZATIONTASKSREQUEST.fields_by_name['names']._options = None
-  _BATCHDELETEQUANTIZATIONTASKSREQUEST.fields_by_name['names']._serialized_options = b'\272H\'\222\001$\010\001\020\350\007\"\035r\0332\031^quantizationTasks/[^/]+$'
+  _BATCHDELETEQUANTIZATIONTASKSREQUEST.fields_by_name['names']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\'\222\001$\010\001\020\350\007\"\035r\0332\031^quantizationTasks/[^/]+$'
   _WATCHQUANTIZATIONTASKREQUEST.fields_by_name['name']._options = None
-  _WATCHQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^quantizationTasks/[^/]+$'
+  _WATCHQUANTIZATIONTASKREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\035r\0332\031^quantizationTasks/[^/]+$'
   _WATCHQUANTIZATIONTASKREQUEST.fields_by_name['after_revision']._options = None
   _WATCHQUANTIZATIONTASKREQUEST.fields_by_name['after_revision']._serialized_options = b'\272H\004\"\002(\000'
   _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['name']._options = None
-  _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^quantizationTasks/[^/]+$'
+  _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\030\n\026lathe/QuantizationTask\272H\035r\0332\031^quantizationTasks/[^/]+$'
   _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['attempt']._options = None
   _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['attempt']._serialized_options = b'\272H\004\032\002(\000'
   _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['after_line']._options = None
   _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['after_line']._serialized_options = b'\272H\004\"\002(\000'
   _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['tail_lines']._options = None
   _STREAMQUANTIZATIONTASKLOGSREQUEST.fields_by_name['tail_lines']._serialized_options = b'\272H\004\"\002(\000'
-  _CALIBRATIONMETHOD._serialized_start=6003
-  _CALIBRATIONMETHOD._serialized_end=6197
-  _QUANTIZATIONSCHEME._serialized_start=6200
-  _QUANTIZATIONSCHEME._serialized_end=6359
-  _GRANULARITY._serialized_start=6361
-  _GRANULARITY._serialized_end=6460
-  _CALIBRATIONDATA._serialized_start=374
-  _CALIBRATIONDATA._serialized_end=641
-  _ACCURACYBOUND._serialized_start=644
-  _ACCURACYBOUND._serialized_end=869
-  _QUANTIZATIONSPEC._serialized_start=872
-  _QUANTIZATIONSPEC._serialized_end=1650
-  _NODESENSITIVITY._serialized_start=1652
-  _NODESENSITIVITY._serialized_end=1718
-  _ACCURACYRUNG._serialized_start=1720
-  _ACCURACYRUNG._serialized_end=1801
-  _QUANTIZATIONCANDIDATE._serialized_start=1804
-  _QUANTIZATIONCANDIDATE._serialized_end=1986
-  _QUANTIZATIONRESULT._serialized_start=1989
-  _QUANTIZATIONRESULT._serialized_end=2734
-  _QUANTIZATIONCOVERAGE._serialized_start=2736
-  _QUANTIZATIONCOVERAGE._serialized_end=2848
-  _QUANTIZATIONTASK._serialized_start=2851
-  _QUANTIZATIONTASK._serialized_end=3763
-  _QUANTIZATIONTASK_LABELSENTRY._serialized_start=3718
-  _QUANTIZATIONTASK_LABELSENTRY._serialized_end=3763
-  _CREATEQUANTIZATIONTASKREQUEST._serialized_start=3766
-  _CREATEQUANTIZATIONTASKREQUEST._serialized_end=3913
-  _GETQUANTIZATIONTASKREQUEST._serialized_start=3915
-  _GETQUANTIZATIONTASKREQUEST._serialized_end=3991
-  _LISTQUANTIZATIONTASKSREQUEST._serialized_start=3994
-  _LISTQUANTIZATIONTASKSREQUEST._serialized_end=4392
-  _LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY._serialized_start=3718
-  _LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY._serialized_end=3763
-  _LISTQUANTIZATIONTASKSRESPONSE._serialized_start=4394
-  _LISTQUANTIZATIONTASKSRESPONSE._serialized_end=4503
-  _UPDATEQUANTIZATIONTASKREQUEST._serialized_start=4506
-  _UPDATEQUANTIZATIONTASKREQUEST._serialized_end=4654
-  _CANCELQUANTIZATIONTASKREQUEST._serialized_start=4656
-  _CANCELQUANTIZATIONTASKREQUEST._serialized_end=4735
-  _RETRYQUANTIZATIONTASKREQUEST._serialized_start=4738
-  _RETRYQUANTIZATIONTASKREQUEST._serialized_end=4872
-  _RESUBMITQUANTIZATIONTASKREQUEST._serialized_start=4875
-  _RESUBMITQUANTIZATIONTASKREQUEST._serialized_end=5391
-  _DELETEQUANTIZATIONTASKREQUEST._serialized_start=5393
-  _DELETEQUANTIZATIONTASKREQUEST._serialized_end=5486
-  _BATCHDELETEQUANTIZATIONTASKSREQUEST._serialized_start=5488
-  _BATCHDELETEQUANTIZATIONTASKSREQUEST._serialized_end=5584
-  _BATCHDELETEQUANTIZATIONTASKSRESPONSE._serialized_start=5586
-  _BATCHDELETEQUANTIZATIONTASKSRESPONSE._serialized_end=5684
-  _WATCHQUANTIZATIONTASKREQUEST._serialized_start=5686
-  _WATCHQUANTIZATIONTASKREQUEST._serialized_end=5797
-  _STREAMQUANTIZATIONTASKLOGSREQUEST._serialized_start=5800
-  _STREAMQUANTIZATIONTASKLOGSREQUEST._serialized_end=6000
-  _QUANTIZATIONSERVICE._serialized_start=6463
-  _QUANTIZATIONSERVICE._serialized_end=7771
+  _CALIBRATIONMETHOD._serialized_start=6602
+  _CALIBRATIONMETHOD._serialized_end=6796
+  _QUANTIZATIONSCHEME._serialized_start=6799
+  _QUANTIZATIONSCHEME._serialized_end=6958
+  _GRANULARITY._serialized_start=6960
+  _GRANULARITY._serialized_end=7059
+  _CALIBRATIONDATA._serialized_start=434
+  _CALIBRATIONDATA._serialized_end=719
+  _ACCURACYBOUND._serialized_start=722
+  _ACCURACYBOUND._serialized_end=968
+  _QUANTIZATIONSPEC._serialized_start=971
+  _QUANTIZATIONSPEC._serialized_end=1810
+  _NODESENSITIVITY._serialized_start=1812
+  _NODESENSITIVITY._serialized_end=1878
+  _ACCURACYRUNG._serialized_start=1880
+  _ACCURACYRUNG._serialized_end=1961
+  _QUANTIZATIONCANDIDATE._serialized_start=1964
+  _QUANTIZATIONCANDIDATE._serialized_end=2146
+  _QUANTIZATIONRESULT._serialized_start=2149
+  _QUANTIZATIONRESULT._serialized_end=2919
+  _QUANTIZATIONCOVERAGE._serialized_start=2921
+  _QUANTIZATIONCOVERAGE._serialized_end=3033
+  _QUANTIZATIONTASK._serialized_start=3036
+  _QUANTIZATIONTASK._serialized_end=4109
+  _QUANTIZATIONTASK_LABELSENTRY._serialized_start=3959
+  _QUANTIZATIONTASK_LABELSENTRY._serialized_end=4004
+  _CREATEQUANTIZATIONTASKREQUEST._serialized_start=4112
+  _CREATEQUANTIZATIONTASKREQUEST._serialized_end=4262
+  _GETQUANTIZATIONTASKREQUEST._serialized_start=4264
+  _GETQUANTIZATIONTASKREQUEST._serialized_end=4370
+  _LISTQUANTIZATIONTASKSREQUEST._serialized_start=4373
+  _LISTQUANTIZATIONTASKSREQUEST._serialized_end=4771
+  _LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY._serialized_start=3959
+  _LISTQUANTIZATIONTASKSREQUEST_LABELSENTRY._serialized_end=4004
+  _LISTQUANTIZATIONTASKSRESPONSE._serialized_start=4773
+  _LISTQUANTIZATIONTASKSRESPONSE._serialized_end=4882
+  _UPDATEQUANTIZATIONTASKREQUEST._serialized_start=4885
+  _UPDATEQUANTIZATIONTASKREQUEST._serialized_end=5039
+  _CANCELQUANTIZATIONTASKREQUEST._serialized_start=5041
+  _CANCELQUANTIZATIONTASKREQUEST._serialized_end=5150
+  _RETRYQUANTIZATIONTASKREQUEST._serialized_start=5153
+  _RETRYQUANTIZATIONTASKREQUEST._serialized_end=5317
+  _RESUBMITQUANTIZATIONTASKREQUEST._serialized_start=5320
+  _RESUBMITQUANTIZATIONTASKREQUEST._serialized_end=5869
+  _DELETEQUANTIZATIONTASKREQUEST._serialized_start=5871
+  _DELETEQUANTIZATIONTASKREQUEST._serialized_end=5994
+  _BATCHDELETEQUANTIZATIONTASKSREQUEST._serialized_start=5996
+  _BATCHDELETEQUANTIZATIONTASKSREQUEST._serialized_end=6122
+  _BATCHDELETEQUANTIZATIONTASKSRESPONSE._serialized_start=6124
+  _BATCHDELETEQUANTIZATIONTASKSRESPONSE._serialized_end=6222
+  _WATCHQUANTIZATIONTASKREQUEST._serialized_start=6225
+  _WATCHQUANTIZATIONTASKREQUEST._serialized_end=6366
+  _STREAMQUANTIZATIONTASKLOGSREQUEST._serialized_start=6369
+  _STREAMQUANTIZATIONTASKLOGSREQUEST._serialized_end=6599
+  _QUANTIZATIONSERVICE._serialized_start=7062
+  _QUANTIZATIONSERVICE._serialized_end=8370
 # @@protoc_insertion_point(module_scope)

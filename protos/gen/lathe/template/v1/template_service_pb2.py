@@ -11,7 +11,9 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
@@ -19,7 +21,7 @@ from lathe.registry.v1 import model_service_pb2 as lathe_dot_registry_dot_v1_dot
 from lathe.type.v1 import precision_pb2 as lathe_dot_type_dot_v1_dot_precision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/template/v1/template_service.proto\x12\x11lathe.template.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%lathe/registry/v1/model_service.proto\x1a\x1dlathe/type/v1/precision.proto\"\xcb\x01\n\rPreprocessing\x12\x13\n\x0bmean_values\x18\x01 \x03(\x01\x12)\n\x0cscale_values\x18\x02 \x03(\x01\x42\x13\xbaH\x10\x92\x01\r\"\x0b\x12\t9\x00\x00\x00\x00\x00\x00\x00\x00\x12<\n\x0binput_color\x18\x03 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12<\n\x0bmodel_color\x18\x04 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xc7\x03\n\x0e\x43omponentInput\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12!\n\x05shape\x18\x02 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12\x65\n\x05\x64type\x18\x03 \x01(\tBV\xbaHMrKR\x07\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x04\x62oolR\x06string\xbaH\x03\xd8\x01\x01\x12\x12\n\nsample_min\x18\x04 \x01(\x01\x12\x12\n\nsample_max\x18\x05 \x01(\x01\x12\x37\n\rpreprocessing\x18\x06 \x01(\x0b\x32 .lathe.template.v1.Preprocessing\x12%\n\tmin_shape\x18\x07 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12%\n\tmax_shape\x18\x08 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12+\n\nbatch_axis\x18\t \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\x0f(\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01H\x00\x88\x01\x01\x12&\n\rsample_values\x18\n \x03(\x01\x42\x0f\xbaH\x0c\x92\x01\t\x10\x80 \"\x04\x12\x02@\x01\x42\r\n\x0b_batch_axis\"\x85\x03\n\tComponent\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x10\x01\x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\x12\x1b\n\nmodel_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12;\n\x06inputs\x18\x03 \x03(\x0b\x32!.lathe.template.v1.ComponentInputB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1e\n\tmax_batch\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00\x12\x38\n\x0c\x61rchitecture\x18\x05 \x01(\tB\"\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\xbaH\x03\xd8\x01\x01\x12 \n\x0estate_dict_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12!\n\x0bnum_classes\x18\x07 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xad\xe2\x04(\x00\x12\x1d\n\x0bsource_file\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12)\n\x0coutput_names\x18\t \x03(\tB\x13\xbaH\x10\x92\x01\r\x10@\x18\x01\"\x07r\x05\x10\x01\x18\xc8\x01\"I\n\rClassTaxonomy\x12\x17\n\x04task\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x1f\n\x07\x63lasses\x18\x02 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x08\x01\x10\xa0\x8d\x06\x18\x01\"\x1b\n\tIntVector\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x0cStringVector\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xcd\x01\n\x08TypedArg\x12*\n\x02vi\x18\x01 \x01(\x0b\x32\x1c.lathe.template.v1.IntVectorH\x00\x12\x0c\n\x02si\x18\x02 \x01(\x03H\x00\x12,\n\x02vf\x18\x03 \x01(\x0b\x32\x1e.lathe.template.v1.FloatVectorH\x00\x12\x0c\n\x02sf\x18\x04 \x01(\x01H\x00\x12-\n\x02vs\x18\x05 \x01(\x0b\x32\x1f.lathe.template.v1.StringVectorH\x00\x12\x0c\n\x02ss\x18\x06 \x01(\tH\x00\x42\x0e\n\x05value\x12\x05\xbaH\x02\x08\x01\"F\n\x13\x45xecutionParameters\x12\x17\n\x0f\x63opy_parameters\x18\x01 \x01(\x08\x12\x16\n\x0e\x66use_operators\x18\x02 \x01(\x08\"\x96\x0c\n\x08Template\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\xbd\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa6\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12g\n\x06labels\x18\x05 \x03(\x0b\x32\'.lathe.template.v1.Template.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\r\n\x05owner\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x10\n\x08\x62uilt_in\x18\n \x01(\x08\x12\x39\n\x04repo\x18\x0b \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12<\n\x07version\x18\x0c \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12\x62\n\x06method\x18\r \x01(\tBR\xbaHIrGR\x0e\x63lassificationR\x14multi_classificationR\tdetectionR\x04yoloR\tembeddingR\x03raw\xbaH\x03\xd8\x01\x01\x12\x32\n\x0f\x65rror_threshold\x18\x0e \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01\x12\x41\n\rsource_format\x18\x0f \x01(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x19\n\x06\x64\x65vice\x18\x10 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x1a\n\x07runtime\x18\x11 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x35\n\tprecision\x18\x12 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\ntaxonomies\x18\x13 \x03(\x0b\x32 .lathe.template.v1.ClassTaxonomyB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x45\n\x04\x61rgs\x18\x14 \x03(\x0b\x32%.lathe.template.v1.Template.ArgsEntryB\x10\xbaH\r\x9a\x01\n\x10\x64\"\x06r\x04\x10\x01\x18\x64\x12\x98\x01\n\ncomponents\x18\x15 \x03(\x0b\x32\x1c.lathe.template.v1.ComponentBf\xbaH\x07\x92\x01\x04\x08\x01\x10@\xbaHY\xba\x01V\n\x1atemplate.components.unique\x12\x1a\x63omponent names are unique\x1a\x1cthis.map(c, c.name).unique()\x12\x39\n\texecution\x18\x16 \x01(\x0b\x32&.lathe.template.v1.ExecutionParameters\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aH\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.lathe.template.v1.TypedArg:\x02\x38\x01\"^\n\nProvenance\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\x12.\n\x06source\x18\x03 \x01(\x0e\x32\x1e.lathe.template.v1.ValueSource\"t\n\x10ResolvedTemplate\x12-\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.Template\x12\x31\n\nprovenance\x18\x02 \x03(\x0b\x32\x1d.lathe.template.v1.Provenance\"\xbc\x01\n\x15\x43reateTemplateRequest\x12\x35\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xc8\x01\x01\x12H\n\x0btemplate_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"<\n\x12GetTemplateRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^templates/[^/]+$\"\xff\x02\n\x14ListTemplatesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x43\n\x06labels\x18\x06 \x03(\x0b\x32\x33.lathe.template.v1.ListTemplatesRequest.LabelsEntry\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x0f\n\x07runtime\x18\x08 \x01(\t\x12?\n\rsource_format\x18\t \x01(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\x08\x62uilt_in\x18\n \x01(\x08H\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_built_in\"`\n\x15ListTemplatesResponse\x12.\n\ttemplates\x18\x01 \x03(\x0b\x32\x1b.lathe.template.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x15UpdateTemplateRequest\x12\x35\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"M\n\x15\x44\x65leteTemplateRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"k\n\x11TemplateOverrides\x12\x33\n\x06values\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x12!\n\x05paths\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xf4\x03\"\xbc\x01\n\x16ResolveTemplateRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x41\n\rmodel_version\x18\x03 \x01(\tB*\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\xbaH\x03\xd8\x01\x01*S\n\nColorOrder\x12\x1b\n\x17\x43OLOR_ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OLOR_ORDER_RGB\x10\x01\x12\x13\n\x0f\x43OLOR_ORDER_BGR\x10\x02*\x9b\x01\n\x0bValueSource\x12\x1c\n\x18VALUE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15VALUE_SOURCE_TEMPLATE\x10\x01\x12\x19\n\x15VALUE_SOURCE_OVERRIDE\x10\x02\x12\x1e\n\x1aVALUE_SOURCE_MODEL_VERSION\x10\x03\x12\x18\n\x14VALUE_SOURCE_DEFAULT\x10\x04\x32\xb1\x04\n\x0fTemplateService\x12W\n\x0e\x43reateTemplate\x12(.lathe.template.v1.CreateTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12Q\n\x0bGetTemplate\x12%.lathe.template.v1.GetTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12\x62\n\rListTemplates\x12\'.lathe.template.v1.ListTemplatesRequest\x1a(.lathe.template.v1.ListTemplatesResponse\x12W\n\x0eUpdateTemplate\x12(.lathe.template.v1.UpdateTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12R\n\x0e\x44\x65leteTemplate\x12(.lathe.template.v1.DeleteTemplateRequest\x1a\x16.google.protobuf.Empty\x12\x61\n\x0fResolveTemplate\x12).lathe.template.v1.ResolveTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/template/v1/template_service.proto\x12\x11lathe.template.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%lathe/registry/v1/model_service.proto\x1a\x1dlathe/type/v1/precision.proto\"\xcb\x01\n\rPreprocessing\x12\x13\n\x0bmean_values\x18\x01 \x03(\x01\x12)\n\x0cscale_values\x18\x02 \x03(\x01\x42\x13\xbaH\x10\x92\x01\r\"\x0b\x12\t9\x00\x00\x00\x00\x00\x00\x00\x00\x12<\n\x0binput_color\x18\x03 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12<\n\x0bmodel_color\x18\x04 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xca\x03\n\x0e\x43omponentInput\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xe0\x41\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12!\n\x05shape\x18\x02 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12\x65\n\x05\x64type\x18\x03 \x01(\tBV\xbaHMrKR\x07\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x04\x62oolR\x06string\xbaH\x03\xd8\x01\x01\x12\x12\n\nsample_min\x18\x04 \x01(\x01\x12\x12\n\nsample_max\x18\x05 \x01(\x01\x12\x37\n\rpreprocessing\x18\x06 \x01(\x0b\x32 .lathe.template.v1.Preprocessing\x12%\n\tmin_shape\x18\x07 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12%\n\tmax_shape\x18\x08 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12+\n\nbatch_axis\x18\t \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\x0f(\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01H\x00\x88\x01\x01\x12&\n\rsample_values\x18\n \x03(\x01\x42\x0f\xbaH\x0c\x92\x01\t\x10\x80 \"\x04\x12\x02@\x01\x42\r\n\x0b_batch_axis\"\x9f\x03\n\tComponent\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xbaH$r\"\x10\x01\x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\x12\x1b\n\nmodel_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12;\n\x06inputs\x18\x03 \x03(\x0b\x32!.lathe.template.v1.ComponentInputB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1e\n\tmax_batch\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00\x12O\n\x0c\x61rchitecture\x18\x05 \x01(\tB9\xfa\x41\x14\n\x12lathe/Architecture\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\xbaH\x03\xd8\x01\x01\x12 \n\x0estate_dict_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12!\n\x0bnum_classes\x18\x07 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xad\xe2\x04(\x00\x12\x1d\n\x0bsource_file\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12)\n\x0coutput_names\x18\t \x03(\tB\x13\xbaH\x10\x92\x01\r\x10@\x18\x01\"\x07r\x05\x10\x01\x18\xc8\x01\"O\n\rClassTaxonomy\x12\x1a\n\x04task\x18\x01 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\x12\"\n\x07\x63lasses\x18\x02 \x03(\tB\x11\xe0\x41\x02\xbaH\x0b\x92\x01\x08\x08\x01\x10\xa0\x8d\x06\x18\x01\"\x1b\n\tIntVector\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x0cStringVector\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xcd\x01\n\x08TypedArg\x12*\n\x02vi\x18\x01 \x01(\x0b\x32\x1c.lathe.template.v1.IntVectorH\x00\x12\x0c\n\x02si\x18\x02 \x01(\x03H\x00\x12,\n\x02vf\x18\x03 \x01(\x0b\x32\x1e.lathe.template.v1.FloatVectorH\x00\x12\x0c\n\x02sf\x18\x04 \x01(\x01H\x00\x12-\n\x02vs\x18\x05 \x01(\x0b\x32\x1f.lathe.template.v1.StringVectorH\x00\x12\x0c\n\x02ss\x18\x06 \x01(\tH\x00\x42\x0e\n\x05value\x12\x05\xbaH\x02\x08\x01\"F\n\x13\x45xecutionParameters\x12\x17\n\x0f\x63opy_parameters\x18\x01 \x01(\x08\x12\x16\n\x0e\x66use_operators\x18\x02 \x01(\x08\"\x83\r\n\x08Template\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xc0\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa9\x02\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12g\n\x06labels\x18\x05 \x03(\x0b\x32\'.lathe.template.v1.Template.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x15\n\x08\x62uilt_in\x18\n \x01(\x08\x42\x03\xe0\x41\x03\x12\x39\n\x04repo\x18\x0b \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12<\n\x07version\x18\x0c \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12\x62\n\x06method\x18\r \x01(\tBR\xbaHIrGR\x0e\x63lassificationR\x14multi_classificationR\tdetectionR\x04yoloR\tembeddingR\x03raw\xbaH\x03\xd8\x01\x01\x12\x32\n\x0f\x65rror_threshold\x18\x0e \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01\x12\x44\n\rsource_format\x18\x0f \x01(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\r\xe0\x41\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\x06\x64\x65vice\x18\x10 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18?\x12\x1d\n\x07runtime\x18\x11 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18?\x12\x35\n\tprecision\x18\x12 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\ntaxonomies\x18\x13 \x03(\x0b\x32 .lathe.template.v1.ClassTaxonomyB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x45\n\x04\x61rgs\x18\x14 \x03(\x0b\x32%.lathe.template.v1.Template.ArgsEntryB\x10\xbaH\r\x9a\x01\n\x10\x64\"\x06r\x04\x10\x01\x18\x64\x12\x9b\x01\n\ncomponents\x18\x15 \x03(\x0b\x32\x1c.lathe.template.v1.ComponentBi\xe0\x41\x02\xbaH\x07\x92\x01\x04\x08\x01\x10@\xbaHY\xba\x01V\n\x1atemplate.components.unique\x12\x1a\x63omponent names are unique\x1a\x1cthis.map(c, c.name).unique()\x12\x39\n\texecution\x18\x16 \x01(\x0b\x32&.lathe.template.v1.ExecutionParameters\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aH\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.lathe.template.v1.TypedArg:\x02\x38\x01:>\xea\x41;\n\x0elathe/Template\x12\x14templates/{template}*\ttemplates2\x08template\"^\n\nProvenance\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\x12.\n\x06source\x18\x03 \x01(\x0e\x32\x1e.lathe.template.v1.ValueSource\"t\n\x10ResolvedTemplate\x12-\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.Template\x12\x31\n\nprovenance\x18\x02 \x03(\x0b\x32\x1d.lathe.template.v1.Provenance\"\xbf\x01\n\x15\x43reateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12H\n\x0btemplate_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"R\n\x12GetTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\"\xff\x02\n\x14ListTemplatesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x43\n\x06labels\x18\x06 \x03(\x0b\x32\x33.lathe.template.v1.ListTemplatesRequest.LabelsEntry\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x0f\n\x07runtime\x18\x08 \x01(\t\x12?\n\rsource_format\x18\t \x01(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\x08\x62uilt_in\x18\n \x01(\x08H\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_built_in\"`\n\x15ListTemplatesResponse\x12.\n\ttemplates\x18\x01 \x03(\x0b\x32\x1b.lathe.template.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x15UpdateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"c\n\x15\x44\x65leteTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"k\n\x11TemplateOverrides\x12\x33\n\x06values\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x12!\n\x05paths\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xf4\x03\"\xe9\x01\n\x16ResolveTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12X\n\rmodel_version\x18\x03 \x01(\tBA\xfa\x41\x14\n\x12lathe/ModelVersion\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\xbaH\x03\xd8\x01\x01*S\n\nColorOrder\x12\x1b\n\x17\x43OLOR_ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OLOR_ORDER_RGB\x10\x01\x12\x13\n\x0f\x43OLOR_ORDER_BGR\x10\x02*\x9b\x01\n\x0bValueSource\x12\x1c\n\x18VALUE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15VALUE_SOURCE_TEMPLATE\x10\x01\x12\x19\n\x15VALUE_SOURCE_OVERRIDE\x10\x02\x12\x1e\n\x1aVALUE_SOURCE_MODEL_VERSION\x10\x03\x12\x18\n\x14VALUE_SOURCE_DEFAULT\x10\x04\x32\xb1\x04\n\x0fTemplateService\x12W\n\x0e\x43reateTemplate\x12(.lathe.template.v1.CreateTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12Q\n\x0bGetTemplate\x12%.lathe.template.v1.GetTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12\x62\n\rListTemplates\x12\'.lathe.template.v1.ListTemplatesRequest\x1a(.lathe.template.v1.ListTemplatesResponse\x12W\n\x0eUpdateTemplate\x12(.lathe.template.v1.UpdateTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12R\n\x0e\x44\x65leteTemplate\x12(.lathe.template.v1.DeleteTemplateRequest\x1a\x16.google.protobuf.Empty\x12\x61\n\x0fResolveTemplate\x12).lathe.template.v1.ResolveTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplateb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.template.v1.template_service_pb2', globals())
@@ -33,7 +35,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _PREPROCESSING.fields_by_name['model_color']._options = None
   _PREPROCESSING.fields_by_name['model_color']._serialized_options = b'\272H\005\202\001\002\020\001'
   _COMPONENTINPUT.fields_by_name['name']._options = None
-  _COMPONENTINPUT.fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _COMPONENTINPUT.fields_by_name['name']._serialized_options = b'\340A\002\272H\007r\005\020\001\030\310\001'
   _COMPONENTINPUT.fields_by_name['shape']._options = None
   _COMPONENTINPUT.fields_by_name['shape']._serialized_options = b'\272H\017\222\001\014\020\020\"\010\"\006\030\200\200@(\001'
   _COMPONENTINPUT.fields_by_name['dtype']._options = None
@@ -47,7 +49,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _COMPONENTINPUT.fields_by_name['sample_values']._options = None
   _COMPONENTINPUT.fields_by_name['sample_values']._serialized_options = b'\272H\014\222\001\t\020\200 \"\004\022\002@\001'
   _COMPONENT.fields_by_name['name']._options = None
-  _COMPONENT.fields_by_name['name']._serialized_options = b'\272H$r\"\020\001\030d2\034^[A-Za-z0-9][A-Za-z0-9._-]*$'
+  _COMPONENT.fields_by_name['name']._serialized_options = b'\340A\002\272H$r\"\020\001\030d2\034^[A-Za-z0-9][A-Za-z0-9._-]*$'
   _COMPONENT.fields_by_name['model_type']._options = None
   _COMPONENT.fields_by_name['model_type']._serialized_options = b'\272H\004r\002\030d'
   _COMPONENT.fields_by_name['inputs']._options = None
@@ -55,7 +57,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _COMPONENT.fields_by_name['max_batch']._options = None
   _COMPONENT.fields_by_name['max_batch']._serialized_options = b'\272H\010\032\006\030\200\200\004(\000'
   _COMPONENT.fields_by_name['architecture']._options = None
-  _COMPONENT.fields_by_name['architecture']._serialized_options = b'\272H\031r\0272\025^architectures/[^/]+$\272H\003\330\001\001'
+  _COMPONENT.fields_by_name['architecture']._serialized_options = b'\372A\024\n\022lathe/Architecture\272H\031r\0272\025^architectures/[^/]+$\272H\003\330\001\001'
   _COMPONENT.fields_by_name['state_dict_key']._options = None
   _COMPONENT.fields_by_name['state_dict_key']._serialized_options = b'\272H\005r\003\030\310\001'
   _COMPONENT.fields_by_name['num_classes']._options = None
@@ -65,21 +67,33 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _COMPONENT.fields_by_name['output_names']._options = None
   _COMPONENT.fields_by_name['output_names']._serialized_options = b'\272H\020\222\001\r\020@\030\001\"\007r\005\020\001\030\310\001'
   _CLASSTAXONOMY.fields_by_name['task']._options = None
-  _CLASSTAXONOMY.fields_by_name['task']._serialized_options = b'\272H\006r\004\020\001\030d'
+  _CLASSTAXONOMY.fields_by_name['task']._serialized_options = b'\340A\002\272H\006r\004\020\001\030d'
   _CLASSTAXONOMY.fields_by_name['classes']._options = None
-  _CLASSTAXONOMY.fields_by_name['classes']._serialized_options = b'\272H\013\222\001\010\010\001\020\240\215\006\030\001'
+  _CLASSTAXONOMY.fields_by_name['classes']._serialized_options = b'\340A\002\272H\013\222\001\010\010\001\020\240\215\006\030\001'
   _TYPEDARG.oneofs_by_name['value']._options = None
   _TYPEDARG.oneofs_by_name['value']._serialized_options = b'\272H\002\010\001'
   _TEMPLATE_LABELSENTRY._options = None
   _TEMPLATE_LABELSENTRY._serialized_options = b'8\001'
   _TEMPLATE_ARGSENTRY._options = None
   _TEMPLATE_ARGSENTRY._serialized_options = b'8\001'
+  _TEMPLATE.fields_by_name['name']._options = None
+  _TEMPLATE.fields_by_name['name']._serialized_options = b'\340A\010'
+  _TEMPLATE.fields_by_name['uid']._options = None
+  _TEMPLATE.fields_by_name['uid']._serialized_options = b'\340A\003'
   _TEMPLATE.fields_by_name['display_name']._options = None
-  _TEMPLATE.fields_by_name['display_name']._serialized_options = b'\272H\006r\004\020\001\030d\272H\231\002\272\001\225\002\n\014display_name\022qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\032\221\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')'
+  _TEMPLATE.fields_by_name['display_name']._serialized_options = b'\340A\002\272H\006r\004\020\001\030d\272H\231\002\272\001\225\002\n\014display_name\022qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\032\221\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')'
   _TEMPLATE.fields_by_name['description']._options = None
   _TEMPLATE.fields_by_name['description']._serialized_options = b'\272H\005r\003\030\350\007'
   _TEMPLATE.fields_by_name['labels']._options = None
   _TEMPLATE.fields_by_name['labels']._serialized_options = b'\272H+\232\001(\020@\"\035r\033\030?2\027^[a-z0-9][a-z0-9._/-]*$*\005r\003\030\200\002'
+  _TEMPLATE.fields_by_name['owner']._options = None
+  _TEMPLATE.fields_by_name['owner']._serialized_options = b'\340A\003'
+  _TEMPLATE.fields_by_name['create_time']._options = None
+  _TEMPLATE.fields_by_name['create_time']._serialized_options = b'\340A\003'
+  _TEMPLATE.fields_by_name['update_time']._options = None
+  _TEMPLATE.fields_by_name['update_time']._serialized_options = b'\340A\003'
+  _TEMPLATE.fields_by_name['built_in']._options = None
+  _TEMPLATE.fields_by_name['built_in']._serialized_options = b'\340A\003'
   _TEMPLATE.fields_by_name['repo']._options = None
   _TEMPLATE.fields_by_name['repo']._serialized_options = b'\272H\"r \030d2\034^[A-Za-z0-9][A-Za-z0-9._-]*$\272H\003\330\001\001'
   _TEMPLATE.fields_by_name['version']._options = None
@@ -89,11 +103,11 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _TEMPLATE.fields_by_name['error_threshold']._options = None
   _TEMPLATE.fields_by_name['error_threshold']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000@\001'
   _TEMPLATE.fields_by_name['source_format']._options = None
-  _TEMPLATE.fields_by_name['source_format']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _TEMPLATE.fields_by_name['source_format']._serialized_options = b'\340A\002\272H\007\202\001\004\020\001 \000'
   _TEMPLATE.fields_by_name['device']._options = None
-  _TEMPLATE.fields_by_name['device']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _TEMPLATE.fields_by_name['device']._serialized_options = b'\340A\002\272H\006r\004\020\001\030?'
   _TEMPLATE.fields_by_name['runtime']._options = None
-  _TEMPLATE.fields_by_name['runtime']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _TEMPLATE.fields_by_name['runtime']._serialized_options = b'\340A\002\272H\006r\004\020\001\030?'
   _TEMPLATE.fields_by_name['precision']._options = None
   _TEMPLATE.fields_by_name['precision']._serialized_options = b'\272H\005\202\001\002\020\001'
   _TEMPLATE.fields_by_name['taxonomies']._options = None
@@ -101,15 +115,17 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _TEMPLATE.fields_by_name['args']._options = None
   _TEMPLATE.fields_by_name['args']._serialized_options = b'\272H\r\232\001\n\020d\"\006r\004\020\001\030d'
   _TEMPLATE.fields_by_name['components']._options = None
-  _TEMPLATE.fields_by_name['components']._serialized_options = b'\272H\007\222\001\004\010\001\020@\272HY\272\001V\n\032template.components.unique\022\032component names are unique\032\034this.map(c, c.name).unique()'
+  _TEMPLATE.fields_by_name['components']._serialized_options = b'\340A\002\272H\007\222\001\004\010\001\020@\272HY\272\001V\n\032template.components.unique\022\032component names are unique\032\034this.map(c, c.name).unique()'
+  _TEMPLATE._options = None
+  _TEMPLATE._serialized_options = b'\352A;\n\016lathe/Template\022\024templates/{template}*\ttemplates2\010template'
   _CREATETEMPLATEREQUEST.fields_by_name['template']._options = None
-  _CREATETEMPLATEREQUEST.fields_by_name['template']._serialized_options = b'\272H\003\310\001\001'
+  _CREATETEMPLATEREQUEST.fields_by_name['template']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _CREATETEMPLATEREQUEST.fields_by_name['template_id']._options = None
   _CREATETEMPLATEREQUEST.fields_by_name['template_id']._serialized_options = b'\272H*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\272H\003\330\001\001'
   _CREATETEMPLATEREQUEST.fields_by_name['request_id']._options = None
   _CREATETEMPLATEREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _GETTEMPLATEREQUEST.fields_by_name['name']._options = None
-  _GETTEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$'
+  _GETTEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\020\n\016lathe/Template\272H\025r\0232\021^templates/[^/]+$'
   _LISTTEMPLATESREQUEST_LABELSENTRY._options = None
   _LISTTEMPLATESREQUEST_LABELSENTRY._serialized_options = b'8\001'
   _LISTTEMPLATESREQUEST.fields_by_name['page_size']._options = None
@@ -119,69 +135,69 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _LISTTEMPLATESREQUEST.fields_by_name['source_format']._options = None
   _LISTTEMPLATESREQUEST.fields_by_name['source_format']._serialized_options = b'\272H\005\202\001\002\020\001'
   _UPDATETEMPLATEREQUEST.fields_by_name['template']._options = None
-  _UPDATETEMPLATEREQUEST.fields_by_name['template']._serialized_options = b'\272H\003\330\001\003'
+  _UPDATETEMPLATEREQUEST.fields_by_name['template']._serialized_options = b'\340A\002\272H\003\330\001\003'
   _UPDATETEMPLATEREQUEST.fields_by_name['update_mask']._options = None
-  _UPDATETEMPLATEREQUEST.fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
+  _UPDATETEMPLATEREQUEST.fields_by_name['update_mask']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _DELETETEMPLATEREQUEST.fields_by_name['name']._options = None
-  _DELETETEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$'
+  _DELETETEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\020\n\016lathe/Template\272H\025r\0232\021^templates/[^/]+$'
   _TEMPLATEOVERRIDES.fields_by_name['values']._options = None
   _TEMPLATEOVERRIDES.fields_by_name['values']._serialized_options = b'\272H\003\330\001\003'
   _TEMPLATEOVERRIDES.fields_by_name['paths']._options = None
   _TEMPLATEOVERRIDES.fields_by_name['paths']._serialized_options = b'\272H\017\222\001\014\020\350\007\"\007r\005\020\001\030\364\003'
   _RESOLVETEMPLATEREQUEST.fields_by_name['name']._options = None
-  _RESOLVETEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$'
+  _RESOLVETEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\020\n\016lathe/Template\272H\025r\0232\021^templates/[^/]+$'
   _RESOLVETEMPLATEREQUEST.fields_by_name['model_version']._options = None
-  _RESOLVETEMPLATEREQUEST.fields_by_name['model_version']._serialized_options = b'\272H!r\0372\035^models/[^/]+/versions/[^/]+$\272H\003\330\001\001'
-  _COLORORDER._serialized_start=4790
-  _COLORORDER._serialized_end=4873
-  _VALUESOURCE._serialized_start=4876
-  _VALUESOURCE._serialized_end=5031
-  _PREPROCESSING._serialized_start=259
-  _PREPROCESSING._serialized_end=462
-  _COMPONENTINPUT._serialized_start=465
-  _COMPONENTINPUT._serialized_end=920
-  _COMPONENT._serialized_start=923
-  _COMPONENT._serialized_end=1312
-  _CLASSTAXONOMY._serialized_start=1314
-  _CLASSTAXONOMY._serialized_end=1387
-  _INTVECTOR._serialized_start=1389
-  _INTVECTOR._serialized_end=1416
-  _FLOATVECTOR._serialized_start=1418
-  _FLOATVECTOR._serialized_end=1447
-  _STRINGVECTOR._serialized_start=1449
-  _STRINGVECTOR._serialized_end=1479
-  _TYPEDARG._serialized_start=1482
-  _TYPEDARG._serialized_end=1687
-  _EXECUTIONPARAMETERS._serialized_start=1689
-  _EXECUTIONPARAMETERS._serialized_end=1759
-  _TEMPLATE._serialized_start=1762
-  _TEMPLATE._serialized_end=3320
-  _TEMPLATE_LABELSENTRY._serialized_start=3201
-  _TEMPLATE_LABELSENTRY._serialized_end=3246
-  _TEMPLATE_ARGSENTRY._serialized_start=3248
-  _TEMPLATE_ARGSENTRY._serialized_end=3320
-  _PROVENANCE._serialized_start=3322
-  _PROVENANCE._serialized_end=3416
-  _RESOLVEDTEMPLATE._serialized_start=3418
-  _RESOLVEDTEMPLATE._serialized_end=3534
-  _CREATETEMPLATEREQUEST._serialized_start=3537
-  _CREATETEMPLATEREQUEST._serialized_end=3725
-  _GETTEMPLATEREQUEST._serialized_start=3727
-  _GETTEMPLATEREQUEST._serialized_end=3787
-  _LISTTEMPLATESREQUEST._serialized_start=3790
-  _LISTTEMPLATESREQUEST._serialized_end=4173
-  _LISTTEMPLATESREQUEST_LABELSENTRY._serialized_start=3201
-  _LISTTEMPLATESREQUEST_LABELSENTRY._serialized_end=3246
-  _LISTTEMPLATESRESPONSE._serialized_start=4175
-  _LISTTEMPLATESRESPONSE._serialized_end=4271
-  _UPDATETEMPLATEREQUEST._serialized_start=4274
-  _UPDATETEMPLATEREQUEST._serialized_end=4409
-  _DELETETEMPLATEREQUEST._serialized_start=4411
-  _DELETETEMPLATEREQUEST._serialized_end=4488
-  _TEMPLATEOVERRIDES._serialized_start=4490
-  _TEMPLATEOVERRIDES._serialized_end=4597
-  _RESOLVETEMPLATEREQUEST._serialized_start=4600
-  _RESOLVETEMPLATEREQUEST._serialized_end=4788
-  _TEMPLATESERVICE._serialized_start=5034
-  _TEMPLATESERVICE._serialized_end=5595
+  _RESOLVETEMPLATEREQUEST.fields_by_name['model_version']._serialized_options = b'\372A\024\n\022lathe/ModelVersion\272H!r\0372\035^models/[^/]+/versions/[^/]+$\272H\003\330\001\001'
+  _COLORORDER._serialized_start=5092
+  _COLORORDER._serialized_end=5175
+  _VALUESOURCE._serialized_start=5178
+  _VALUESOURCE._serialized_end=5333
+  _PREPROCESSING._serialized_start=319
+  _PREPROCESSING._serialized_end=522
+  _COMPONENTINPUT._serialized_start=525
+  _COMPONENTINPUT._serialized_end=983
+  _COMPONENT._serialized_start=986
+  _COMPONENT._serialized_end=1401
+  _CLASSTAXONOMY._serialized_start=1403
+  _CLASSTAXONOMY._serialized_end=1482
+  _INTVECTOR._serialized_start=1484
+  _INTVECTOR._serialized_end=1511
+  _FLOATVECTOR._serialized_start=1513
+  _FLOATVECTOR._serialized_end=1542
+  _STRINGVECTOR._serialized_start=1544
+  _STRINGVECTOR._serialized_end=1574
+  _TYPEDARG._serialized_start=1577
+  _TYPEDARG._serialized_end=1782
+  _EXECUTIONPARAMETERS._serialized_start=1784
+  _EXECUTIONPARAMETERS._serialized_end=1854
+  _TEMPLATE._serialized_start=1857
+  _TEMPLATE._serialized_end=3524
+  _TEMPLATE_LABELSENTRY._serialized_start=3341
+  _TEMPLATE_LABELSENTRY._serialized_end=3386
+  _TEMPLATE_ARGSENTRY._serialized_start=3388
+  _TEMPLATE_ARGSENTRY._serialized_end=3460
+  _PROVENANCE._serialized_start=3526
+  _PROVENANCE._serialized_end=3620
+  _RESOLVEDTEMPLATE._serialized_start=3622
+  _RESOLVEDTEMPLATE._serialized_end=3738
+  _CREATETEMPLATEREQUEST._serialized_start=3741
+  _CREATETEMPLATEREQUEST._serialized_end=3932
+  _GETTEMPLATEREQUEST._serialized_start=3934
+  _GETTEMPLATEREQUEST._serialized_end=4016
+  _LISTTEMPLATESREQUEST._serialized_start=4019
+  _LISTTEMPLATESREQUEST._serialized_end=4402
+  _LISTTEMPLATESREQUEST_LABELSENTRY._serialized_start=3341
+  _LISTTEMPLATESREQUEST_LABELSENTRY._serialized_end=3386
+  _LISTTEMPLATESRESPONSE._serialized_start=4404
+  _LISTTEMPLATESRESPONSE._serialized_end=4500
+  _UPDATETEMPLATEREQUEST._serialized_start=4503
+  _UPDATETEMPLATEREQUEST._serialized_end=4644
+  _DELETETEMPLATEREQUEST._serialized_start=4646
+  _DELETETEMPLATEREQUEST._serialized_end=4745
+  _TEMPLATEOVERRIDES._serialized_start=4747
+  _TEMPLATEOVERRIDES._serialized_end=4854
+  _RESOLVETEMPLATEREQUEST._serialized_start=4857
+  _RESOLVETEMPLATEREQUEST._serialized_end=5090
+  _TEMPLATESERVICE._serialized_start=5336
+  _TEMPLATESERVICE._serialized_end=5897
 # @@protoc_insertion_point(module_scope)

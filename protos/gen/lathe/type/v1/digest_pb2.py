@@ -11,10 +11,11 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/digest.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"L\n\x06\x44igest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9f\x05\n\x04\x46ile\x12\xe7\x04\n\x04path\x18\x01 \x01(\tB\xd8\x04\xbaH\xfa\x01\xba\x01\xf6\x01\n\tfile.path\x12Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\x1a\x90\x01size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\xbaH\xd6\x02\xba\x01\xd2\x02\n\x0e\x66ile.path.text\x12\x95\x01must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\x1a\xa7\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))\x12-\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x06\xbaH\x03\xc8\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/digest.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"O\n\x06\x44igest\x12(\n\x06sha256\x18\x01 \x01(\tB\x18\xe0\x41\x02\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xa5\x05\n\x04\x46ile\x12\xea\x04\n\x04path\x18\x01 \x01(\tB\xdb\x04\xe0\x41\x02\xbaH\xfa\x01\xba\x01\xf6\x01\n\tfile.path\x12Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\x1a\x90\x01size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\xbaH\xd6\x02\xba\x01\xd2\x02\n\x0e\x66ile.path.text\x12\x95\x01must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\x1a\xa7\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))\x12\x30\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.digest_pb2', globals())
@@ -22,15 +23,15 @@ if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
   _DIGEST.fields_by_name['sha256']._options = None
-  _DIGEST.fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
+  _DIGEST.fields_by_name['sha256']._serialized_options = b'\340A\002\272H\022r\0202\016^[0-9a-f]{64}$'
   _DIGEST.fields_by_name['size_bytes']._options = None
   _DIGEST.fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _FILE.fields_by_name['path']._options = None
-  _FILE.fields_by_name['path']._serialized_options = b'\272H\372\001\272\001\366\001\n\tfile.path\022Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\032\220\001size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\272H\326\002\272\001\322\002\n\016file.path.text\022\225\001must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\032\247\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))'
+  _FILE.fields_by_name['path']._serialized_options = b'\340A\002\272H\372\001\272\001\366\001\n\tfile.path\022Va path is relative, has no empty, `.` or `..` part, and is at most 512 characters long\032\220\001size(this) > 0 && size(this) <= 512 && !this.startsWith(\'/\') && !this.contains(\'\\\\\') && this.split(\'/\').all(p, p != \'\' && p != \'.\' && p != \'..\')\272H\326\002\272\001\322\002\n\016file.path.text\022\225\001must have no part that begins with `-` or a space, ends with a space, or holds a line break, a control character or a direction mark: rename the file\032\247\001this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && this.split(\'/\').all(p, !p.matches(r\'^[-\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\'))'
   _FILE.fields_by_name['digest']._options = None
-  _FILE.fields_by_name['digest']._serialized_options = b'\272H\003\310\001\001'
-  _DIGEST._serialized_start=74
-  _DIGEST._serialized_end=150
-  _FILE._serialized_start=153
-  _FILE._serialized_end=824
+  _FILE.fields_by_name['digest']._serialized_options = b'\340A\002\272H\003\310\001\001'
+  _DIGEST._serialized_start=107
+  _DIGEST._serialized_end=186
+  _FILE._serialized_start=189
+  _FILE._serialized_end=866
 # @@protoc_insertion_point(module_scope)

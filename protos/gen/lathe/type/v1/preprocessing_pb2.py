@@ -11,10 +11,11 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lathe/type/v1/preprocessing.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"\xe6\x01\n\x11PreprocessingStep\x12%\n\x06resize\x18\x01 \x01(\x0b\x32\x13.lathe.type.v1.SizeH\x00\x12)\n\ncentercrop\x18\x02 \x01(\x0b\x32\x13.lathe.type.v1.SizeH\x00\x12+\n\x0c\x65qual_resize\x18\x03 \x01(\x0b\x32\x13.lathe.type.v1.SizeH\x00\x12\x19\n\x07\x63vt_rgb\x18\x04 \x01(\x08H\x00R\x06\x63vtRGB\x12(\n\ttranspose\x18\x05 \x01(\x0b\x32\x13.lathe.type.v1.AxesH\x00\x42\r\n\x04step\x12\x05\xbaH\x02\x08\x01\"?\n\x04Size\x12\x1b\n\x06height\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01\x12\x1a\n\x05width\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01\")\n\x04\x41xes\x12!\n\x05order\x18\x01 \x03(\x05\x42\x12\xbaH\x0f\x92\x01\x0c\x08\x01\x10\x08\"\x06\x1a\x04\x18\x07(\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lathe/type/v1/preprocessing.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xe6\x01\n\x11PreprocessingStep\x12%\n\x06resize\x18\x01 \x01(\x0b\x32\x13.lathe.type.v1.SizeH\x00\x12)\n\ncentercrop\x18\x02 \x01(\x0b\x32\x13.lathe.type.v1.SizeH\x00\x12+\n\x0c\x65qual_resize\x18\x03 \x01(\x0b\x32\x13.lathe.type.v1.SizeH\x00\x12\x19\n\x07\x63vt_rgb\x18\x04 \x01(\x08H\x00R\x06\x63vtRGB\x12(\n\ttranspose\x18\x05 \x01(\x0b\x32\x13.lathe.type.v1.AxesH\x00\x42\r\n\x04step\x12\x05\xbaH\x02\x08\x01\"E\n\x04Size\x12\x1e\n\x06height\x18\x01 \x01(\x05\x42\x0e\xe0\x41\x02\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01\x12\x1d\n\x05width\x18\x02 \x01(\x05\x42\x0e\xe0\x41\x02\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01\",\n\x04\x41xes\x12$\n\x05order\x18\x01 \x03(\x05\x42\x15\xe0\x41\x02\xbaH\x0f\x92\x01\x0c\x08\x01\x10\x08\"\x06\x1a\x04\x18\x07(\x00\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.preprocessing_pb2', globals())
@@ -24,15 +25,15 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _PREPROCESSINGSTEP.oneofs_by_name['step']._options = None
   _PREPROCESSINGSTEP.oneofs_by_name['step']._serialized_options = b'\272H\002\010\001'
   _SIZE.fields_by_name['height']._options = None
-  _SIZE.fields_by_name['height']._serialized_options = b'\272H\010\032\006\030\200\200\004(\001'
+  _SIZE.fields_by_name['height']._serialized_options = b'\340A\002\272H\010\032\006\030\200\200\004(\001'
   _SIZE.fields_by_name['width']._options = None
-  _SIZE.fields_by_name['width']._serialized_options = b'\272H\010\032\006\030\200\200\004(\001'
+  _SIZE.fields_by_name['width']._serialized_options = b'\340A\002\272H\010\032\006\030\200\200\004(\001'
   _AXES.fields_by_name['order']._options = None
-  _AXES.fields_by_name['order']._serialized_options = b'\272H\017\222\001\014\010\001\020\010\"\006\032\004\030\007(\000'
-  _PREPROCESSINGSTEP._serialized_start=82
-  _PREPROCESSINGSTEP._serialized_end=312
-  _SIZE._serialized_start=314
-  _SIZE._serialized_end=377
-  _AXES._serialized_start=379
-  _AXES._serialized_end=420
+  _AXES.fields_by_name['order']._serialized_options = b'\340A\002\272H\017\222\001\014\010\001\020\010\"\006\032\004\030\007(\000'
+  _PREPROCESSINGSTEP._serialized_start=115
+  _PREPROCESSINGSTEP._serialized_end=345
+  _SIZE._serialized_start=347
+  _SIZE._serialized_end=416
+  _AXES._serialized_start=418
+  _AXES._serialized_end=462
 # @@protoc_insertion_point(module_scope)

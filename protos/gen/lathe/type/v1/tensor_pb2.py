@@ -11,10 +11,11 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/tensor.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\"_\n\x0cShapeProfile\x12\x19\n\x03min\x18\x01 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01\x12\x19\n\x03opt\x18\x02 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01\x12\x19\n\x03max\x18\x03 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01\"\x92\x02\n\nTensorSpec\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x81\x01\n\x05\x64type\x18\x02 \x01(\tBr\xbaHormR\x07\x66loat16R\x08\x62\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x06uint16R\x06uint32R\x06uint64R\x04\x62oolR\x06string\x12*\n\x05shape\x18\x03 \x01(\x0b\x32\x1b.lathe.type.v1.ShapeProfile\x12\x12\n\naxis_names\x18\x04 \x03(\t\x12\x17\n\nbatch_axis\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_batch_axis\"h\n\x0fTensorSignature\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpec\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpecb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alathe/type/v1/tensor.proto\x12\rlathe.type.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"_\n\x0cShapeProfile\x12\x19\n\x03min\x18\x01 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01\x12\x19\n\x03opt\x18\x02 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01\x12\x19\n\x03max\x18\x03 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\"\x04\"\x02(\x01\"\x98\x02\n\nTensorSpec\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xe0\x41\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x84\x01\n\x05\x64type\x18\x02 \x01(\tBu\xe0\x41\x02\xbaHormR\x07\x66loat16R\x08\x62\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x06uint16R\x06uint32R\x06uint64R\x04\x62oolR\x06string\x12*\n\x05shape\x18\x03 \x01(\x0b\x32\x1b.lathe.type.v1.ShapeProfile\x12\x12\n\naxis_names\x18\x04 \x03(\t\x12\x17\n\nbatch_axis\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_batch_axis\"h\n\x0fTensorSignature\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpec\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.TensorSpecb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.tensor_pb2', globals())
@@ -28,13 +29,13 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _SHAPEPROFILE.fields_by_name['max']._options = None
   _SHAPEPROFILE.fields_by_name['max']._serialized_options = b'\272H\t\222\001\006\"\004\"\002(\001'
   _TENSORSPEC.fields_by_name['name']._options = None
-  _TENSORSPEC.fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _TENSORSPEC.fields_by_name['name']._serialized_options = b'\340A\002\272H\007r\005\020\001\030\310\001'
   _TENSORSPEC.fields_by_name['dtype']._options = None
-  _TENSORSPEC.fields_by_name['dtype']._serialized_options = b'\272HormR\007float16R\010bfloat16R\007float32R\007float64R\004int8R\005int16R\005int32R\005int64R\005uint8R\006uint16R\006uint32R\006uint64R\004boolR\006string'
-  _SHAPEPROFILE._serialized_start=74
-  _SHAPEPROFILE._serialized_end=169
-  _TENSORSPEC._serialized_start=172
-  _TENSORSPEC._serialized_end=446
-  _TENSORSIGNATURE._serialized_start=448
-  _TENSORSIGNATURE._serialized_end=552
+  _TENSORSPEC.fields_by_name['dtype']._serialized_options = b'\340A\002\272HormR\007float16R\010bfloat16R\007float32R\007float64R\004int8R\005int16R\005int32R\005int64R\005uint8R\006uint16R\006uint32R\006uint64R\004boolR\006string'
+  _SHAPEPROFILE._serialized_start=107
+  _SHAPEPROFILE._serialized_end=202
+  _TENSORSPEC._serialized_start=205
+  _TENSORSPEC._serialized_end=485
+  _TENSORSIGNATURE._serialized_start=487
+  _TENSORSIGNATURE._serialized_end=591
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from lathe.internal.v1 import selection_pb2 as lathe_dot_internal_dot_v1_dot_selection__pb2
 from lathe.registry.v1 import architecture_service_pb2 as lathe_dot_registry_dot_v1_dot_architecture__service__pb2

@@ -11,7 +11,7 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
-from lathe._rules import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 
 
