@@ -158,7 +158,7 @@ def _work(
     spec = OptimizationSpec(
         precision_goal=goal,
         objective=objective,
-        search_budget_seconds=max(1, int(budget_seconds)),
+        search_budget=max(1.0, budget_seconds),
         error_threshold=max_error,
     )
     return OptimizationRequest(conversion=conversion, template=conversion.template.model_dump(mode="json"), spec=spec)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from engines.failures import InvalidField, invalid_field
 from engines.runtimes.targets import reading_runtime
@@ -16,12 +16,20 @@ from engines.spec.template import check_judged
 DEFAULT_BUDGET_SECONDS = 600
 
 
+def _seconds(value: Any) -> Any:
+    return value.removesuffix("s") if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+"""A duration as JSON writes it: `90s`."""
+
+
 class OptimizationSpec(BaseModel, frozen=True):
     """The specification; its properties fill in the defaults."""
 
     precision_goal: str = "PRECISION_UNSPECIFIED"
     objective: str = "OBJECTIVE_UNSPECIFIED"
-    search_budget_seconds: int = 0
+    search_budget: Seconds = 0.0
     error_threshold: float = 0.0
     max_degradation: float = 0.0
     quantization_aware: bool = False
@@ -46,7 +54,7 @@ class OptimizationSpec(BaseModel, frozen=True):
     @property
     def budget_seconds(self) -> float:
         """Time for the search, in seconds."""
-        return float(self.search_budget_seconds or DEFAULT_BUDGET_SECONDS)
+        return self.search_budget or DEFAULT_BUDGET_SECONDS
 
 
 class OptimizationRequest(BaseModel, frozen=True):

@@ -12,6 +12,7 @@ from services.cli.failures import CliError
 from services.cli.names import parse_pairs
 
 if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
     from lathe.template.v1.template_service_pb2 import TypedArg
     from lathe.type.v1.preprocessing_pb2 import PreprocessingStep
 
@@ -46,6 +47,13 @@ def _step(text: str) -> PreprocessingStep:
         "transpose=2,0,1.",
         ExitCode.USAGE,
     )
+
+
+def duration(seconds: int) -> Duration | None:
+    """Return the duration of an option that is given in seconds; None for 0, the default of the service."""
+    from google.protobuf.duration_pb2 import Duration
+
+    return Duration(seconds=seconds) if seconds else None
 
 
 def parse_args(pairs: list[str]) -> dict[str, TypedArg]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
+from services.cli.arguments import TensorInformation, TensorInformationFile, duration, tensor_information_of
 from services.cli.client import connect
 from services.cli.names import model_name, parse_labels, parse_pairs, template_name, version_name
 from services.cli.options import NewLabels
@@ -65,7 +65,7 @@ def convert(
         output_model=model_name(output_model) if output_model else "",
         parity_waivers=parse_pairs(waive or [], "--waive"),
         tensor_information=tensor_information_of(tensor_information, tensor_information_file),
-        timeout_seconds=timeout,
+        timeout=duration(timeout),
         memory_limit_bytes=memory << 20,
     )
     with connect() as connection:

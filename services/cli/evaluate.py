@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.cli.arguments import duration
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
@@ -76,7 +77,7 @@ def evaluate(
         method=method,
         args=parse_args(arg or []),
         samples=samples,
-        timeout_seconds=timeout,
+        timeout=duration(timeout),
     )
     if precision:
         spec.precision = choice("--precision", precision.upper(), Precision)

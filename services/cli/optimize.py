@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import typer
 
-from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
+from services.cli.arguments import TensorInformation, TensorInformationFile, duration, tensor_information_of
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
@@ -107,7 +107,7 @@ def optimize(
         device=device,
         precision_goal=choice("--goal", goal.upper(), Precision),
         objective=choice("--objective", objective.upper(), Objective),
-        search_budget_seconds=budget,
+        search_budget=duration(budget),
         tensor_information=tensor_information_of(tensor_information, tensor_information_file),
         error_threshold=error_threshold,
         max_degradation=max_degradation,
@@ -121,7 +121,7 @@ def optimize(
         output_location=output_location,
         max_batch=max_batch,
         seed=seed,
-        timeout_seconds=timeout,
+        timeout=duration(timeout),
     )
     labels = parse_labels(label or [])
     names = [version_name(version) for version in versions]

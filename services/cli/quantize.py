@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.arguments import TensorInformation, TensorInformationFile, tensor_information_of
+from services.cli.arguments import TensorInformation, TensorInformationFile, duration, tensor_information_of
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
@@ -116,7 +116,7 @@ def quantize(
         tensor_information=tensor_information_of(tensor_information, tensor_information_file),
         template=template_name(template) if template else "",
         output_model=model_name(output_model) if output_model else "",
-        timeout_seconds=timeout,
+        timeout=duration(timeout),
     )
     if method:
         spec.calibration_method = choice("--method", METHODS.get(method, method.upper()), CalibrationMethod)

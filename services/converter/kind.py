@@ -20,6 +20,7 @@ from lathe.template.v1.template_service_pb2 import ResolvedTemplate
 from engines.spec.devices import load_catalog
 from engines.spec.request import check_waivers
 from services.converter.uses import architectures_of, used_by
+from services.platform.durations import whole_seconds
 from services.platform.errors import engine_rules
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
@@ -81,7 +82,7 @@ class ConversionKind:
             work=work,
             device=template.device,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
-            timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
+            timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
             fill=partial(_fill, resolved),
             standing=found.made,

@@ -15,6 +15,7 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
 from services.evaluator.rules import check_dataset, check_spec, parse_manifest, require_package
+from services.platform.durations import whole_seconds
 from services.platform.errors import failed_precondition
 from services.siblings.datasets import Datasets
 from services.siblings.holds import Holds
@@ -67,7 +68,7 @@ class EvaluationKind:
             work=await self._work(spec, version),
             device=device.id,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
-            timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
+            timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
         )
 
@@ -109,7 +110,7 @@ class EvaluationKind:
         work = EvaluationWork(package=version.files, spec=spec)
         asked = work.spec
         asked.ClearField("model_version")
-        asked.ClearField("timeout_seconds")
+        asked.ClearField("timeout")
         asked.ClearField("memory_limit_bytes")
         # Equal meaning is written equally: equal work is equal bytes.
         asked.device, asked.precision = version.package.device, version.package.precision

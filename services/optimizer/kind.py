@@ -42,7 +42,7 @@ _NAMES = (
     "dataset",
     "output_model",
     "output_location",
-    "timeout_seconds",
+    "timeout",
 )
 
 HTML_REPORT = "optimization.html"

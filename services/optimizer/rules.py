@@ -13,6 +13,7 @@ from engines.runtimes.targets import reading_runtime
 from engines.spec.devices import Device
 from engines.spec.targets import check_engines, check_goal
 from engines.spec.template import check_judged
+from services.platform.durations import whole_seconds
 from services.platform.errors import engine_rules, failed_precondition, invalid_argument
 from services.platform.words import word
 from services.siblings.datasets import annotations_missing, can_judge, refuse_steps_on_tensors
@@ -43,7 +44,7 @@ def normalized(spec: OptimizationSpec) -> OptimizationSpec:
     if made.precision_goal == PRECISION_UNSPECIFIED:
         made.precision_goal = PRECISION_FP32
     made.objective = made.objective or OBJECTIVE_LATENCY
-    made.search_budget_seconds = made.search_budget_seconds or DEFAULT_BUDGET_SECONDS
+    made.search_budget.FromSeconds(whole_seconds(made.search_budget) or DEFAULT_BUDGET_SECONDS)
     with engine_rules("task.spec"):
         reading_runtime(made.device)
         check_goal(made.device, word(Precision, made.precision_goal))
@@ -58,7 +59,7 @@ def normalized(spec: OptimizationSpec) -> OptimizationSpec:
 
 def time_limit(spec: OptimizationSpec, device: Device) -> int:
     """Return the longest time of one attempt, in seconds: never shorter than the search and what surrounds it."""
-    return spec.timeout_seconds or max(device.timeout_seconds, spec.search_budget_seconds + _MORE_SECONDS)
+    return whole_seconds(spec.timeout) or max(device.timeout_seconds, whole_seconds(spec.search_budget) + _MORE_SECONDS)
 
 
 def asks_for_judgement(spec: OptimizationSpec) -> bool:
@@ -143,11 +144,12 @@ def _check_accuracy(spec: OptimizationSpec) -> None:
 
 
 def _check_limits(spec: OptimizationSpec) -> None:
-    if 0 < spec.timeout_seconds <= spec.search_budget_seconds:
+    timeout, budget = whole_seconds(spec.timeout), whole_seconds(spec.search_budget)
+    if 0 < timeout <= budget:
         raise invalid_argument(
-            "task.spec.timeout_seconds",
-            f"an attempt may take {spec.timeout_seconds} s, which the search alone takes with its budget of "
-            f"{spec.search_budget_seconds} s; give it more, or 0",
+            "task.spec.timeout",
+            f"an attempt may take {timeout} s, which the search alone takes with its budget of {budget} s; give it "
+            "more, or leave it out",
         )
     check_memory(spec.memory_limit_bytes)
 

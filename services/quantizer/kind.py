@@ -15,6 +15,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import Template
 
 from engines.spec.devices import load_catalog
+from services.platform.durations import whole_seconds
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
 from services.siblings.datasets import Datasets
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
@@ -26,7 +27,7 @@ from services.storage import ContentStore
 from services.tasks.kind import PreparedTask
 
 # Fields that name a resource, or do not change the work: equal work is equal bytes.
-_NAMES = ("model_version", "template", "output_model", "timeout_seconds", "memory_limit_bytes", "tensor_information")
+_NAMES = ("model_version", "template", "output_model", "timeout", "memory_limit_bytes", "tensor_information")
 
 HTML_REPORT = "quantization.html"
 
@@ -86,7 +87,7 @@ class QuantizationKind:
             work=work,
             device=device.id,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
-            timeout_seconds=spec.timeout_seconds or device.timeout_seconds,
+            timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
             standing=found.made,
         )

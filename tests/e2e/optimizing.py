@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.duration_pb2 import Duration
 from lathe.optimizer.v1 import optimization_service_pb2 as optimizer
 from onnx import TensorProto, helper, numpy_helper
 
@@ -24,7 +25,7 @@ HUGE = (1024, 1024, 1024, 2)
 
 def create(desk: Desk, version: str, **spec: Any) -> optimizer.OptimizationTask:
     """Create a search, of one second unless something else is said."""
-    values: dict[str, Any] = {"device": DEVICE, "search_budget_seconds": 1, "seed": 3, **spec}
+    values: dict[str, Any] = {"device": DEVICE, "search_budget": Duration(seconds=1), "seed": 3, **spec}
     filled = optimizer.OptimizationSpec(model_version=version, **values)
     request = optimizer.CreateOptimizationTaskRequest(task=optimizer.OptimizationTask(spec=filled))
     return desk.rpc.optimizations.CreateOptimizationTask(request)

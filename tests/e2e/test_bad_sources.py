@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from lathe.optimizer.v1 import optimization_service_pb2 as optimizer
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -186,8 +187,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "the place of the sources": ({"output_location": "cas/mine"}, "output_location", ("'cas'", "choose another")),
     "a place outside": ({"output_location": "a/../cas"}, "output_location", ("'..' part", "optimized/vision")),
     "a limit shorter than the budget": (
-        {"search_budget_seconds": 60, "timeout_seconds": 60},
-        "timeout_seconds",
+        {"search_budget": Duration(seconds=60), "timeout": Duration(seconds=60)},
+        "timeout",
         ("60 s", "give it more"),
     ),
     "too little memory": ({"memory_limit_bytes": 1 << 20}, "memory_limit_bytes", ("1073741824 bytes are needed",)),
@@ -217,7 +218,7 @@ def test_what_is_not_there_is_named(desk: Desk, sources: Sources) -> None:
 
 
 def test_two_searches_do_not_write_one_place(desk: Desk, sources: Sources) -> None:
-    first = create(desk, sources.good, output_location="shared", search_budget_seconds=60)
+    first = create(desk, sources.good, output_location="shared", search_budget=Duration(seconds=60))
     try:
         found = refused(lambda: create(desk, sources.good, output_location="shared", seed=4))
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from lathe.converter.v1 import conversion_service_pb2 as converter
 from lathe.registry.v1 import architecture_service_pb2 as architecture
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -37,7 +38,7 @@ def tasks(desk: Desk) -> Iterator[dict[str, converter.ConversionTask]]:
     }
     desk.register("Wide", "    pass", width=8)
     versions["Wide"] = desk.push("hostile", desk.weights[0], "Wide")
-    limits = {"Endless": {"timeout_seconds": 3}}
+    limits = {"Endless": {"timeout": Duration(seconds=3)}}
     made = {name: desk.create(version, **limits.get(name, {})) for name, version in versions.items()}
     made["Keyless"] = desk.create(desk.plain)
     before = desk.versions("tiny")

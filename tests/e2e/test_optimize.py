@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from lathe.optimizer.v1 import optimization_service_pb2 as optimizer
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -21,8 +22,8 @@ from tests.e2e.optimizing import DEVICE, create, good_graph, nan_graph, save_cnn
 
 SERVICE = "lathe.optimizer.v1.OptimizationService"
 SHAPE = "input_0:float(1*1*8*8)"
-LONG = 600
-ENOUGH = 8
+LONG = Duration(seconds=600)
+ENOUGH = Duration(seconds=8)
 """Seconds in which a search measures some candidates, on a slow machine as well."""
 
 
@@ -95,9 +96,9 @@ def reference(archive: Path, given: np.ndarray[Any, np.dtype[np.float32]]) -> np
 
 def test_a_second_search_goes_on_from_the_record(desk: Desk, source: str, found: dict[str, Any]) -> None:
     words = {"tensor_information": SHAPE}
-    same = desk.finish(create(desk, source, search_budget_seconds=ENOUGH, seed=0, **words))
+    same = desk.finish(create(desk, source, search_budget=ENOUGH, seed=0, **words))
     assert same.status.state == task_pb2.TASK_STATE_SUCCEEDED
-    other = desk.finish(create(desk, source, search_budget_seconds=1, seed=0, **words))
+    other = desk.finish(create(desk, source, search_budget=Duration(seconds=1), seed=0, **words))
     assert other.status.state == task_pb2.TASK_STATE_SUCCEEDED
     assert not other.origin.cache_hit
     assert len(other.attempts) == 1
@@ -144,8 +145,8 @@ def test_a_group_says_that_it_succeeded_in_part(desk: Desk, graphs: tuple[str, s
 
 def test_cancel_retry_resubmit_and_delete(desk: Desk, graphs: tuple[str, str]) -> None:
     sound, rpc = graphs[0], desk.rpc.optimizations
-    spec = {"output_location": "steps", "search_budget_seconds": LONG}
-    running = create(desk, sound, tensor_information="x:float(1*4)", timeout_seconds=1200, **spec)
+    spec = {"output_location": "steps", "search_budget": LONG}
+    running = create(desk, sound, tensor_information="x:float(1*4)", timeout=Duration(seconds=1200), **spec)
     waiting = create(desk, sound, seed=9, **(spec | {"output_location": "waiting"}))
     wait_for(lambda: desk.get(running).status.stage == failure_pb2.TASK_STAGE_EXECUTING)
     delete = optimizer.DeleteOptimizationTaskRequest(name=running.name)
@@ -161,7 +162,7 @@ def test_cancel_retry_resubmit_and_delete(desk: Desk, graphs: tuple[str, str]) -
     desk.cancel(again)
     edited = optimizer.OptimizationSpec()
     edited.CopyFrom(running.spec)
-    edited.search_budget_seconds = 1
+    edited.search_budget.FromSeconds(1)
     request = optimizer.ResubmitOptimizationTaskRequest(name=running.name, spec=edited, display_name="shorter")
     shorter = desk.finish(rpc.ResubmitOptimizationTask(request))
     assert (shorter.display_name, shorter.status.state) == ("shorter", task_pb2.TASK_STATE_SUCCEEDED)
@@ -178,7 +179,7 @@ def test_cancel_retry_resubmit_and_delete(desk: Desk, graphs: tuple[str, str]) -
 
 def test_any_client_can_do_it(desk: Desk, graphs: tuple[str, str]) -> None:
     address = desk.suite.address("optimizer")
-    place = {"output_location": "curled", "search_budget_seconds": 1, "seed": 5}
+    place = {"output_location": "curled", "search_budget": "1s", "seed": 5}
     spec = {"model_version": graphs[0], "device": DEVICE, "objective": "OBJECTIVE_SIZE", **place}
     (task,) = buf_call(address, f"{SERVICE}/CreateOptimizationTask", {"task": {"spec": spec}})
     *_, last = buf_call(address, f"{SERVICE}/WatchOptimizationTask", {"name": task["name"]})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.cli.arguments import duration
 from services.cli.demo.steps import succeeded
 from services.cli.demo.story import heading
 from services.cli.failures import CliError
@@ -187,7 +188,7 @@ def optimize(connection: Connection, version: str, template: str, dataset: str, 
         template=template,
         device="cpu-x86-64",
         dataset=dataset,
-        search_budget_seconds=seconds,
+        search_budget=duration(seconds),
     )
     request = CreateOptimizationTaskRequest(task=OptimizationTask(spec=spec))
     task = succeeded(connection, connection.optimizations.CreateOptimizationTask(request).name)

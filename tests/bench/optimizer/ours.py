@@ -135,7 +135,7 @@ def _request(goal: str, budget_seconds: int) -> dict[str, Any]:
         "samples_path": TEST_DATA,
         "source_digest": "0" * 64,
     }
-    spec = {"precision_goal": goal, "objective": "LATENCY", "search_budget_seconds": str(budget_seconds)}
+    spec = {"precision_goal": goal, "objective": "LATENCY", "search_budget": f"{budget_seconds}s"}
     return {"conversion": conversion, "spec": spec}
 
 

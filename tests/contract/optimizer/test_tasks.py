@@ -35,7 +35,7 @@ async def test_a_source_is_read_by_the_built_in_template_and_nothing_is_register
     template, spec = job.request["conversion"]["template"], job.request["spec"]
     assert (template["runtime"], template["precision"]) == ("onnxruntime", "FP32")
     assert {"source/model.onnx", "calibration/index.parquet"} <= job.files.keys()
-    assert (spec["objective"], spec["search_budget_seconds"], spec["device"]) == ("LATENCY", "600", DEVICE)
+    assert (spec["objective"], spec["search_budget"], spec["device"]) == ("LATENCY", "600s", DEVICE)
     assert spec["engine_version"]
     assert not {"model_version", "dataset", "output_location"} & spec.keys()
 
@@ -123,7 +123,7 @@ async def test_arrays_of_the_user_are_fetched(workplace: Workplace) -> None:
         ({"preprocessing": [{"cvtRGB": True}]}, "preprocessing", "it needs a dataset"),
         ({"engine_version": "9.9"}, "engine_version", "there is: "),
         ({"memory_limit_bytes": 5}, "memory_limit_bytes", "at least"),
-        ({"timeout_seconds": 60}, "timeout_seconds", "its budget of 600 s"),
+        ({"timeout": "60s"}, "timeout", "its budget of 600 s"),
         ({"output_location": "a/../b"}, "output_location", "'..' part"),
         ({"output_location": "a/"}, "output_location", "has an empty"),
         ({"output_location": "cas/x"}, "output_location", "holds the files of sources"),

@@ -14,7 +14,7 @@ from tests.integration.quantization.workbench import QuantizationBench
 def test_a_classifier_in_int8_is_held_to_its_dataset(tmp_path: Path) -> None:
     bench = QuantizationBench(tmp_path)
     bench.put_digits()
-    spec = {"precision_goal": "INT8", "max_degradation": 2.0, "search_budget_seconds": "3", "seed": "0"}
+    spec = {"precision_goal": "INT8", "max_degradation": 2.0, "search_budget": "3s", "seed": "0"}
     inputs = [{"name": "x", "shape": [1, 1, 8, 8], "preprocessing": {"scale_values": [16.0]}}]
     request = bench.work(spec, method="classification", inputs=inputs, max_batch=32, taxonomies=TAXONOMIES)
     request |= {"calibration": bench.calibration, "evaluation": bench.evaluation}
@@ -38,7 +38,7 @@ def test_accuracy_is_told_where_nothing_bounds_it(tmp_path: Path) -> None:
     bench = QuantizationBench(tmp_path)
     bench.put_digits()
     inputs = [{"name": "x", "shape": [1, 1, 8, 8], "preprocessing": {"scale_values": [16.0]}}]
-    spec = {"search_budget_seconds": "1", "seed": "0"}
+    spec = {"search_budget": "1s", "seed": "0"}
     request = bench.work(spec, method="classification", inputs=inputs, max_batch=32, taxonomies=TAXONOMIES)
     request["evaluation"] = bench.evaluation
     result = optimizing.run(request, tmp_path, Reporter(bench.progress.append))["result"]

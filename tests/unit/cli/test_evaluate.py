@@ -64,7 +64,7 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     said = request.task.spec
     assert (request.task.display_name, dict(request.task.labels), request.skip_cache) == ("A name", {"team": "x"}, True)
     assert said.images == Digest(sha256=hashlib.sha256(b"zip").hexdigest(), size_bytes=3)
-    assert (said.batch_size, said.loops, said.samples, said.timeout_seconds) == (4, 3, 100, 60)
+    assert (said.batch_size, said.loops, said.samples, said.timeout.seconds) == (4, 3, 100, 60)
     assert (list(said.iou_thresholds), list(said.slices), list(said.class_tasks)) == (
         [0.5, 0.75],
         ["scene"],

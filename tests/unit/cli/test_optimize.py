@@ -90,7 +90,7 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     assert lathe("optimize", "digits/1", *words, "--no-wait").code == 0
     request = created.asked["CreateOptimizationTask"][0]
     said = request.task.spec
-    assert (said.precision_goal, said.objective, said.search_budget_seconds) == (
+    assert (said.precision_goal, said.objective, said.search_budget.seconds) == (
         PRECISION_INT8,
         pb.OBJECTIVE_THROUGHPUT,
         30,

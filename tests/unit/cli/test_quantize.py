@@ -102,7 +102,7 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     )
     bound = said.accuracy
     assert (bound.max_degradation, bound.dataset, bound.metric) == (0.5, "datasets/held-out", "top1")
-    assert (said.template, said.output_model, said.timeout_seconds) == ("templates/mine", "models/small", 60)
+    assert (said.template, said.output_model, said.timeout.seconds) == ("templates/mine", "models/small", 60)
 
 
 def test_a_bound_is_measured_on_the_calibration_dataset_by_default(created: Suite, lathe: Lathe) -> None:

@@ -30,7 +30,7 @@ def test_what_is_not_said_has_a_meaning() -> None:
 
 
 def test_numbers_come_as_protobuf_writes_them() -> None:
-    request = OptimizationRequest.parse(work(search_budget_seconds="20", seed="7", error_threshold=1e-3))
+    request = OptimizationRequest.parse(work(search_budget="20s", seed="7", error_threshold=1e-3))
     assert request.spec.budget_seconds == 20
     assert request.conversion.seed == 7
     assert request.threshold == 1e-3
@@ -53,7 +53,7 @@ def test_the_largest_batch_is_the_requests_own_where_it_says_one() -> None:
         (work(precision_goal="INT4"), FailureReason.INVALID_SPEC, "INT4 is no goal of a search"),
         (work(max_degradation=0.5), FailureReason.INVALID_SPEC, "needs a dataset"),
         (work(engine_version="0.0.0"), FailureReason.TOOLCHAIN_UNAVAILABLE, "no version '0.0.0' of the engines here"),
-        (work(search_budget_seconds="soon"), FailureReason.INVALID_SPEC, "search_budget_seconds"),
+        (work(search_budget="soon"), FailureReason.INVALID_SPEC, "search_budget"),
         ({}, FailureReason.INVALID_SPEC, "there is no device"),
     ],
 )

@@ -5,6 +5,7 @@ Conversion: a trained model in, a verified package for a device out."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -58,7 +59,7 @@ class ConversionSpec(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     PARITY_WAIVERS_FIELD_NUMBER: _builtins.int
-    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
@@ -69,8 +70,6 @@ class ConversionSpec(_message.Message):
     """Model under which the package becomes a version; the source's own model if empty."""
     seed: _builtins.int
     """Seed of generated samples."""
-    timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: an hour if 0."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default if 0."""
     tensor_information: _builtins.str
@@ -91,6 +90,10 @@ class ConversionSpec(_message.Message):
     def parity_waivers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Names under which a failed parity is let through, by component: `{"net": "known: argmax ties, ticket 4711"}`."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest time that one attempt may take: an hour if not set."""
+
     def __init__(
         self,
         *,
@@ -101,13 +104,13 @@ class ConversionSpec(_message.Message):
         samples: _digest_pb2.Digest | None = ...,
         seed: _builtins.int = ...,
         parity_waivers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        timeout_seconds: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
         memory_limit_bytes: _builtins.int = ...,
         tensor_information: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["overrides", b"overrides", "samples", b"samples"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overrides", b"overrides", "samples", b"samples", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "overrides", b"overrides", "parity_waivers", b"parity_waivers", "samples", b"samples", "seed", b"seed", "template", b"template", "tensor_information", b"tensor_information", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "overrides", b"overrides", "parity_waivers", b"parity_waivers", "samples", b"samples", "seed", b"seed", "template", b"template", "tensor_information", b"tensor_information", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ Evaluation: how good a version is, on which data, and how fast."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -64,7 +65,7 @@ class EvaluationSpec(_message.Message):
     IOU_THRESHOLDS_FIELD_NUMBER: _builtins.int
     SLICES_FIELD_NUMBER: _builtins.int
     CLASS_TASKS_FIELD_NUMBER: _builtins.int
-    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     PREPROCESSING_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
@@ -83,8 +84,6 @@ class EvaluationSpec(_message.Message):
     """Samples per call: 1 if 0."""
     loops: _builtins.int
     """Times that the data is run through for timing: 1 if 0."""
-    timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: an hour if 0."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default if 0."""
     method: _builtins.str
@@ -112,6 +111,10 @@ class EvaluationSpec(_message.Message):
         """Classification tasks that are judged; all if empty."""
 
     @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest time that one attempt may take: an hour if not set."""
+
+    @_builtins.property
     def preprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_preprocessing_pb2.PreprocessingStep]:
         """What happens to an image before the model takes it; if empty, images are converted to the size, colours and layout of the
         model's input.
@@ -134,7 +137,7 @@ class EvaluationSpec(_message.Message):
         iou_thresholds: _abc.Iterable[_builtins.float] | None = ...,
         slices: _abc.Iterable[_builtins.str] | None = ...,
         class_tasks: _abc.Iterable[_builtins.str] | None = ...,
-        timeout_seconds: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
         memory_limit_bytes: _builtins.int = ...,
         preprocessing: _abc.Iterable[_preprocessing_pb2.PreprocessingStep] | None = ...,
         method: _builtins.str = ...,
@@ -142,9 +145,9 @@ class EvaluationSpec(_message.Message):
         samples: _builtins.int = ...,
         seed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dataset", b"dataset", "images", b"images"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dataset", b"dataset", "images", b"images", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "batch_size", b"batch_size", "class_tasks", b"class_tasks", "data", b"data", "dataset", b"dataset", "device", b"device", "images", b"images", "iou_thresholds", b"iou_thresholds", "loops", b"loops", "memory_limit_bytes", b"memory_limit_bytes", "method", b"method", "model_version", b"model_version", "precision", b"precision", "preprocessing", b"preprocessing", "samples", b"samples", "seed", b"seed", "slices", b"slices", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "batch_size", b"batch_size", "class_tasks", b"class_tasks", "data", b"data", "dataset", b"dataset", "device", b"device", "images", b"images", "iou_thresholds", b"iou_thresholds", "loops", b"loops", "memory_limit_bytes", b"memory_limit_bytes", "method", b"method", "model_version", b"model_version", "precision", b"precision", "preprocessing", b"preprocessing", "samples", b"samples", "seed", b"seed", "slices", b"slices", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["dataset", "images"]  # noqa: Y015
     _WhichOneofArgType_data: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015

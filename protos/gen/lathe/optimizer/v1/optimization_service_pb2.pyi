@@ -5,6 +5,7 @@ Optimization: the fastest form of a model on a device that still computes the ri
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -99,7 +100,7 @@ class OptimizationSpec(_message.Message):
     TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     PRECISION_GOAL_FIELD_NUMBER: _builtins.int
     OBJECTIVE_FIELD_NUMBER: _builtins.int
-    SEARCH_BUDGET_SECONDS_FIELD_NUMBER: _builtins.int
+    SEARCH_BUDGET_FIELD_NUMBER: _builtins.int
     ERROR_THRESHOLD_FIELD_NUMBER: _builtins.int
     MAX_DEGRADATION_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
@@ -107,7 +108,7 @@ class OptimizationSpec(_message.Message):
     QUANTIZATION_AWARE_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
-    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     OUTPUT_LOCATION_FIELD_NUMBER: _builtins.int
@@ -128,8 +129,6 @@ class OptimizationSpec(_message.Message):
     """Lowest precision that is allowed: FP32 is lossless."""
     objective: Global___Objective.ValueType
     """What the search makes best."""
-    search_budget_seconds: _builtins.int
-    """Time for the search, in seconds: 600 if 0."""
     error_threshold: _builtins.float
     """Largest relative error of a lossless candidate; the device's default if 0."""
     max_degradation: _builtins.float
@@ -142,8 +141,6 @@ class OptimizationSpec(_message.Message):
     """Version of the engines: the newest if empty."""
     output_model: _builtins.str
     """Model under which the result becomes a version once saved; the source's own model if empty."""
-    timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: half an hour more than the budget if 0, and at least an hour."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default if 0."""
     template: _builtins.str
@@ -162,8 +159,16 @@ class OptimizationSpec(_message.Message):
     metric: _builtins.str
     """Metric, as an evaluation names it: `top1`, `map`…; the method's own main metric if empty."""
     @_builtins.property
+    def search_budget(self) -> _duration_pb2.Duration:
+        """Time for the search: 10 minutes if not set."""
+
+    @_builtins.property
     def calibration_samples(self) -> _digest_pb2.Digest:
         """Calibration samples, which INT8 needs if no dataset is given: an NPZ artifact."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest time that one attempt may take: half an hour more than the budget if not set, and at least an hour."""
 
     @_builtins.property
     def test_data(self) -> _digest_pb2.Digest:
@@ -183,7 +188,7 @@ class OptimizationSpec(_message.Message):
         tensor_information: _builtins.str = ...,
         precision_goal: _precision_pb2.Precision.ValueType = ...,
         objective: Global___Objective.ValueType = ...,
-        search_budget_seconds: _builtins.int = ...,
+        search_budget: _duration_pb2.Duration | None = ...,
         error_threshold: _builtins.float = ...,
         max_degradation: _builtins.float = ...,
         dataset: _builtins.str = ...,
@@ -191,7 +196,7 @@ class OptimizationSpec(_message.Message):
         quantization_aware: _builtins.bool = ...,
         engine_version: _builtins.str = ...,
         output_model: _builtins.str = ...,
-        timeout_seconds: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
         memory_limit_bytes: _builtins.int = ...,
         template: _builtins.str = ...,
         output_location: _builtins.str = ...,
@@ -201,9 +206,9 @@ class OptimizationSpec(_message.Message):
         metric: _builtins.str = ...,
         preprocessing: _abc.Iterable[_preprocessing_pb2.PreprocessingStep] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples", "test_data", b"test_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples", "search_budget", b"search_budget", "test_data", b"test_data", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples", "dataset", b"dataset", "device", b"device", "engine_version", b"engine_version", "error_threshold", b"error_threshold", "max_batch", b"max_batch", "max_degradation", b"max_degradation", "memory_limit_bytes", b"memory_limit_bytes", "metric", b"metric", "model_version", b"model_version", "objective", b"objective", "output_location", b"output_location", "output_model", b"output_model", "precision_goal", b"precision_goal", "preprocessing", b"preprocessing", "quantization_aware", b"quantization_aware", "search_budget_seconds", b"search_budget_seconds", "seed", b"seed", "template", b"template", "tensor_information", b"tensor_information", "test_data", b"test_data", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_samples", b"calibration_samples", "dataset", b"dataset", "device", b"device", "engine_version", b"engine_version", "error_threshold", b"error_threshold", "max_batch", b"max_batch", "max_degradation", b"max_degradation", "memory_limit_bytes", b"memory_limit_bytes", "metric", b"metric", "model_version", b"model_version", "objective", b"objective", "output_location", b"output_location", "output_model", b"output_model", "precision_goal", b"precision_goal", "preprocessing", b"preprocessing", "quantization_aware", b"quantization_aware", "search_budget", b"search_budget", "seed", b"seed", "template", b"template", "tensor_information", b"tensor_information", "test_data", b"test_data", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

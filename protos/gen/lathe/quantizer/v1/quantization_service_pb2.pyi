@@ -5,6 +5,7 @@ Quantization: floating-point graphs in, integer graphs with known accuracy out."
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -217,7 +218,7 @@ class QuantizationSpec(_message.Message):
     EXCLUDED_NODES_FIELD_NUMBER: _builtins.int
     ACCURACY_FIELD_NUMBER: _builtins.int
     OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
-    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
@@ -239,8 +240,6 @@ class QuantizationSpec(_message.Message):
     """How many scales a weight has."""
     output_model: _builtins.str
     """Model under which the result becomes a version; the source's own model if empty."""
-    timeout_seconds: _builtins.int
-    """Longest time that one attempt may take, in seconds: an hour if 0."""
     memory_limit_bytes: _builtins.int
     """Most memory that the engines may take, in bytes: the device's default if 0."""
     template: _builtins.str
@@ -263,6 +262,10 @@ class QuantizationSpec(_message.Message):
     def accuracy(self) -> Global___AccuracyBound:
         """A bound on lost accuracy."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest time that one attempt may take: an hour if not set."""
+
     def __init__(
         self,
         *,
@@ -278,14 +281,14 @@ class QuantizationSpec(_message.Message):
         excluded_nodes: _abc.Iterable[_builtins.str] | None = ...,
         accuracy: Global___AccuracyBound | None = ...,
         output_model: _builtins.str = ...,
-        timeout_seconds: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
         memory_limit_bytes: _builtins.int = ...,
         template: _builtins.str = ...,
         tensor_information: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration_data", b"calibration_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration_data", b"calibration_data", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "asymmetric", b"asymmetric", "calibration_data", b"calibration_data", "calibration_method", b"calibration_method", "device", b"device", "excluded_nodes", b"excluded_nodes", "granularity", b"granularity", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "precision", b"precision", "runtime", b"runtime", "scheme", b"scheme", "template", b"template", "tensor_information", b"tensor_information", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "asymmetric", b"asymmetric", "calibration_data", b"calibration_data", "calibration_method", b"calibration_method", "device", b"device", "excluded_nodes", b"excluded_nodes", "granularity", b"granularity", "memory_limit_bytes", b"memory_limit_bytes", "model_version", b"model_version", "output_model", b"output_model", "precision", b"precision", "runtime", b"runtime", "scheme", b"scheme", "template", b"template", "tensor_information", b"tensor_information", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
