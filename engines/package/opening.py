@@ -78,10 +78,14 @@ def component_session(directory: Path, manifest: Manifest, component: ComponentE
     Raises:
         EngineFailure: TOOLCHAIN_UNAVAILABLE if its runtime is not here, and what the runtime raises.
     """
+    return open_form(component_form(directory, manifest, component), threads)
+
+
+def component_form(directory: Path, manifest: Manifest, component: ComponentEntry) -> BuiltForm:
+    """Return a component as the form that was built."""
     served = manifest.form_of(component)
     files = (component.entry, *(name for name in component.files if name != component.entry))
     outputs = tuple(output.name for output in component.signature.outputs)
-    form = BuiltForm(
+    return BuiltForm(
         served.runtime.name, manifest.device, served.precision, directory, files, outputs, dict(component.options)
     )
-    return open_form(form, threads)

@@ -42,10 +42,12 @@ def no_gain_reason(form: BuiltForm, feed: Arrays, report: ProfileReport, compute
 
 def _integer_causes(form: BuiltForm, feed: Arrays, threads: int) -> list[str]:
     causes: list[str] = []
+    times: dict[str, float] = {}
     try:
-        times = runtime(form.runtime).node_times(form, feed, threads)
+        for layer in runtime(form.runtime).layers(form, feed, threads):
+            times[layer.operator] = times.get(layer.operator, 0.0) + layer.milliseconds
     except Exception as error:  # without a profile, the other causes are still reported
-        times, causes = {}, [*causes, f"its run could not be profiled ({first_line(error)})"]
+        causes.append(f"its run could not be profiled ({first_line(error)})")
     total = sum(times.values())
     for operators, words in (
         (_CONVERSIONS, "goes into bringing values to integers and back"),

@@ -7,13 +7,13 @@ import platform
 from collections.abc import Iterable
 
 from engines.runtimes.candidates import Candidate, Situation
-from engines.runtimes.protocol import BuiltForm, Integers, Where
+from engines.runtimes.protocol import BuiltForm, Integers, Layer, Where
 from engines.spec.devices import Device
 from engines.spec.toolchain import versions
 from engines.tensors import Arrays
 
 PROFILED_RUNS = 5
-"""Runs over which the times of nodes are counted."""
+"""Calls over which the times of layers are counted, after one that warms up."""
 
 
 class HostRuntime:
@@ -33,9 +33,9 @@ class HostRuntime:
         """Return HERE on a machine with the device's kind of processor."""
         return Where.HERE if platform.machine() == device.architecture else Where.DEVICE
 
-    def node_times(self, form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
+    def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
         """Return nothing: a runtime has no profiler unless it says so."""
-        return {}
+        return []
 
     def baselines(self, now: Situation) -> Iterable[Candidate]:
         """Yield nothing: a runtime has none unless it says so."""

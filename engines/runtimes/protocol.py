@@ -111,6 +111,23 @@ class Session(ABC):
         self.close()
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A step of a call, as a runtime's profiler names it.
+
+    Attributes:
+        name: Name of the node; the number of the step and its operator if the runtime keeps no names.
+        operator: Kind of node: the ONNX operator if there is one; a product in integers is `integer Gemm`.
+        milliseconds: Mean time that it takes in a call. The profiler's own cost is in it.
+        kernel: The code that computes it, as the runtime names it; empty if it does not say.
+    """
+
+    name: str
+    operator: str
+    milliseconds: float
+    kernel: str = ""
+
+
 class Where(StrEnum):
     """Where a form can run."""
 
@@ -176,10 +193,10 @@ class Runtime(Protocol):
         """
         ...
 
-    def node_times(self, form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
-        """Return how much time each kind of node takes, by the runtime's own profiler; nothing if it has none.
+    def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
+        """Return the steps of a call in their order, by the runtime's own profiler; nothing if it has none.
 
-        Kinds are ONNX operators if there is one; a product that is computed in integers is `integer Gemm`.
+        The times are means over a few calls.
         """
         ...
 

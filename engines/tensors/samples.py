@@ -108,6 +108,17 @@ def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], s
     return Samples(feeds, LATHE_PROVIDED, seed, sizes, count, (NOISE, *kinds))
 
 
+def one_feed(
+    inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], seed: int, shapes: Sequence[Shape]
+) -> Arrays:
+    """Return one seeded random feed of these shapes, one for each input; the values are those of `generated`."""
+    rng = np.random.default_rng(seed)
+    return {
+        spec.name: _draw(rng, spec, ranges.get(spec.name, SampleRange()), shape)
+        for spec, shape in zip(inputs, shapes, strict=True)
+    }
+
+
 def _plausible(
     rng: np.random.Generator, inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], shapes: Sequence[Shape]
 ) -> tuple[Arrays, tuple[str, ...]]:

@@ -14,27 +14,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.form import Made
+from engines.runtimes.protocol import Layer
 from engines.sandbox import frames
 from engines.sandbox.paths import engines_root
 from engines.tensors import Array, Arrays
-from engines.timing.process_main import read_arrays, write_arrays
+from engines.timing.exchange import parts, read_arrays, write_arrays
 
 PATIENCE_SECONDS = 600.0
 """Longest time for one answer if the caller sets none."""
-PART_BYTES = 64 << 20
-"""Most bytes of feeds that lie in a process together, unless one feed is larger."""
 _END_SECONDS = 5.0
 _TAIL_BYTES = 2000
 
 
 class FormProcess:
-    """One form, open in its process; made by `open`. A context manager that closes it."""
+    """One form, open in its process; made by `open`. A context manager that closes it.
+
+    Attributes:
+        memory_bytes: Largest resident memory of the process so far.
+        load_seconds: Time to open the form, without the import of its framework.
+        first_call_seconds: Time of the first call; 0 before it.
+        requests: How many calls the form computes at the same time.
+    """
 
     program: ClassVar[str] = "engines.timing.process_main"
     """Module that the process runs; benchmarks replace it by one that opens what no runtime of Lathe built."""
@@ -43,6 +49,8 @@ class FormProcess:
         """Use `open` instead."""
         self.made = made
         self.memory_bytes = 0
+        self.load_seconds = self.first_call_seconds = 0.0
+        self.requests = 1
         self.patience = patience
         self._directory = directory
         self._process = process
@@ -88,7 +96,8 @@ class FormProcess:
         opened = cls(made, directory, process, patience)
         try:
             values = {"threads": threads, "memory_bytes": memory_bytes, "expendable": expendable}
-            opened._ask(do="open", made=made.to_dict(), **values)
+            found = opened._ask(do="open", made=made.to_dict(), **values)
+            opened.load_seconds, opened.requests = found["seconds"], found["requests"]
         except BaseException:
             opened.close()
             raise
@@ -109,7 +118,7 @@ class FormProcess:
 
     def answers(self, feeds: Sequence[Mapping[str, Array]]) -> list[Arrays]:
         """Return the outputs for many feeds, of which the process never holds more than some; it keeps none."""
-        return [outputs for part in _parts(feeds) for outputs in self._run(part, keep=False)]
+        return [outputs for part in parts(feeds) for outputs in self._run(part, keep=False)]
 
     def turn(self, feed_index: int, calls: int, warm: int = 1) -> list[float]:
         """Return the seconds of each of some calls, timed inside the process, after untimed ones that warm it up."""
@@ -125,6 +134,10 @@ class FormProcess:
         """
         found = self._ask(do="throughput", feed=feed_index, seconds=seconds)
         return float(found["calls"] * samples / found["seconds"])
+
+    def layers(self, feed_index: int, threads: int) -> list[Layer]:
+        """Return the steps of a call by the runtime's own profiler, which opens the form again; none if it has none."""
+        return [Layer(**values) for values in self._ask(do="layers", feed=feed_index, threads=threads)["layers"]]
 
     def close(self) -> None:
         """End the process and remove its files; harmless when done again."""
@@ -153,6 +166,7 @@ class FormProcess:
         names = write_arrays(given, [dict(feed) for feed in feeds])
         found = self._ask(do="run", arrays=str(given), names=names, answers=str(answers), keep=keep)
         arrays = read_arrays(answers, found["names"])
+        self.first_call_seconds = self.first_call_seconds or found["seconds"][0]
         given.unlink()
         answers.unlink()
         return arrays
@@ -230,19 +244,10 @@ class FormProcess:
         return ""
 
 
-def _parts(feeds: Sequence[Mapping[str, Array]]) -> Iterator[list[Mapping[str, Array]]]:
-    """Yield the feeds in order, in groups of at most `PART_BYTES`, or of one that is larger."""
-    part: list[Mapping[str, Array]] = []
-    size = 0
-    for feed in feeds:
-        own = sum(array.nbytes for array in feed.values())
-        if part and size + own > PART_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(feed)
-        size += own
-    if part:
-        yield part
-
-
-_VERBS = {"open": "open the form", "run": "run", "turn": "run", "throughput": "run at full load"}
+_VERBS = {
+    "open": "open the form",
+    "run": "run",
+    "turn": "run",
+    "throughput": "run at full load",
+    "layers": "profile its layers",
+}

@@ -3,30 +3,33 @@
 Messages come on stdin and go to what was stdout, as `engines.sandbox.frames` writes them; arrays lie in NPZ files
 beside them. What libraries print goes to stderr. The process ends when its parent does.
 
-    open        made, threads, memory_bytes, expendable → {}
+    open        made, threads, memory_bytes, expendable → seconds, requests
     run         arrays, names, answers, keep            → names of the answers, seconds of each call
     turn        feed, calls, warm                       → seconds of each call
     throughput  feed, seconds                           → calls, seconds
+    layers      feed, threads                           → layers
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.runtimes import open_form
+from engines.runtimes import open_form, runtimes
 from engines.runtimes.form import Made
 from engines.runtimes.protocol import BuiltForm, Session
 from engines.sandbox import frames, syscalls
 from engines.tensors import Arrays
+from engines.timing.exchange import read_arrays, write_arrays
 from engines.timing.memory import limit_memory, offer_to_go_first, peak_memory
 
 Values = dict[str, Any]
@@ -47,7 +50,13 @@ class Server:
 
     def answer(self, message: Mapping[str, Any]) -> Values:
         """Return the answer to a message: its values, or the failure that it met."""
-        asked = {"open": self._open, "run": self._run, "turn": self._turn, "throughput": self._throughput}
+        asked = {
+            "open": self._open,
+            "run": self._run,
+            "turn": self._turn,
+            "throughput": self._throughput,
+            "layers": self._layers,
+        }
         try:
             values = asked[message["do"]](message)
         except EngineFailure as failure:
@@ -64,8 +73,15 @@ class Server:
         if message["memory_bytes"]:
             limit_memory(int(message["memory_bytes"]))
         self._made = Made.from_dict(message["made"])
+        room = runtimes().get(self._made.form.runtime)
+        for module in (
+            room.modules if room else ()
+        ):  # else the time of the first form would count the framework's import
+            with contextlib.suppress(ImportError):  # the opener says what is missing
+                importlib.import_module(module)
+        start = time.perf_counter()
         self._session = self._opener(self._made.form, int(message["threads"]))
-        return {}
+        return {"seconds": time.perf_counter() - start, "requests": self._session.requests}
 
     def _run(self, message: Mapping[str, Any]) -> Values:
         feeds = read_arrays(Path(message["arrays"]), message["names"])
@@ -102,6 +118,12 @@ class Server:
             calls += together
         return {"calls": calls, "seconds": time.perf_counter() - start}
 
+    def _layers(self, message: Mapping[str, Any]) -> Values:
+        assert self._made is not None  # a form is opened first
+        form = self._made.form
+        layers = runtimes()[form.runtime].layers(form, self._feeds[message["feed"]], message["threads"])
+        return {"layers": [asdict(layer) for layer in layers]}
+
     @property
     def _opened(self) -> Session:
         assert self._session is not None  # a form is opened first
@@ -115,20 +137,6 @@ class Server:
             evidence=str(error).strip()[-1000:],
             suggested_fix="Other forms of the model do not depend on this one.",
         )
-
-
-def write_arrays(path: Path, sets: list[Arrays]) -> list[list[str]]:
-    """Write sets of arrays to one NPZ file, by position; return the names of each set, for `read_arrays`."""
-    flat = [array for arrays in sets for array in arrays.values()]
-    np.savez(path, **{str(position): array for position, array in enumerate(flat)})  # type: ignore[arg-type]
-    return [list(arrays) for arrays in sets]
-
-
-def read_arrays(path: Path, names: list[list[str]]) -> list[Arrays]:
-    """Return what `write_arrays` wrote."""
-    with np.load(path, allow_pickle=False) as loaded:
-        positions = iter(range(sum(map(len, names))))
-        return [{name: loaded[str(next(positions))] for name in group} for group in names]
 
 
 def _out_of_memory() -> EngineFailure:

@@ -19,14 +19,16 @@ from engines.runtimes.host import HostRuntime
 from engines.runtimes.inductor.compile_process import compile_program
 from engines.runtimes.inductor.opener import CAPABILITY, capability, open_file
 from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
-from engines.runtimes.protocol import BuildOptions, BuiltForm, Runtime, Session
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Layer, Runtime, Session
 from engines.runtimes.refusals import crashed
 from engines.runtimes.session import open_session
 from engines.runtimes.source import NETWORK, BuildSource
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, packaged_network
 from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES
+from engines.runtimes.torch_networks.profiling import profiled_layers
 from engines.spec.devices import Device
+from engines.tensors import Arrays
 
 _TITLE = "TorchInductor"
 _KNOBS = (ALLOCATOR, THREADS)
@@ -73,6 +75,10 @@ class Inductor(HostRuntime):
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the compiled library."""
         return open_session(_TITLE, open_file, form, threads)
+
+    def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
+        """Return the operators that torch's profiler sees."""
+        return profiled_layers(lambda: open_file(str(form.entry), form.options, threads), feed)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the compiled network: it wins if no other runtime takes the graph, and with unusual ones."""

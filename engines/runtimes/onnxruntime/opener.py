@@ -24,6 +24,17 @@ def open_file(path: str, options: Mapping[str, str], threads: int) -> OpenedForm
     import onnxruntime as ort
 
     streams = int(options.get("streams", "1"))
+    session = ort.InferenceSession(path, settings_of(options, threads), providers=["CPUExecutionProvider"])
+    if streams > 1:
+        return StreamedForm(session, streams)
+    return BoundForm(session) if options.get("binding") == "bound" else GraphForm(session)
+
+
+def settings_of(options: Mapping[str, str], threads: int) -> Any:
+    """Return the settings of a session as the options of a form say."""
+    import onnxruntime as ort
+
+    streams = int(options.get("streams", "1"))
     settings = ort.SessionOptions()
     settings.graph_optimization_level = getattr(
         ort.GraphOptimizationLevel, options.get("graph_optimization_level", "ORT_ENABLE_ALL")
@@ -34,10 +45,7 @@ def open_file(path: str, options: Mapping[str, str], threads: int) -> OpenedForm
     for key, value in options.items():
         if key.startswith("session.") and (key != EXACT or products_saturate()):
             settings.add_session_config_entry(key, value)
-    session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    if streams > 1:
-        return StreamedForm(session, streams)
-    return BoundForm(session) if options.get("binding") == "bound" else GraphForm(session)
+    return settings
 
 
 class GraphForm(OpenedForm):

@@ -8,11 +8,8 @@ of products of unsigned and signed bytes overflow. Other processors do not get t
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,12 +17,13 @@ from engines.graph.hygiene import external_files, load_model
 from engines.graph.precision import QUANTIZED, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
-from engines.runtimes.host import PROFILED_RUNS, HostRuntime
+from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.onnxruntime.dynamic_graph import quantize_by_default, quantize_products
 from engines.runtimes.onnxruntime.opener import EXACT, PACKAGES, open_file
+from engines.runtimes.onnxruntime.profiling import profiled_layers
 from engines.runtimes.onnxruntime.transformer_graph import fused_graph
-from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Runtime, Session
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Layer, Runtime, Session
 from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import OpenedSession, open_session
 from engines.runtimes.source import GRAPH, BuildSource
@@ -94,24 +92,9 @@ class OnnxRuntime(HostRuntime):
         """Load the graph with every optimisation on."""
         return open_session(_TITLE, open_file, form, threads, lambda error: _translate(error, form.entry))
 
-    def node_times(self, form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
-        """Return the times of the kernels that ONNX Runtime's profile lists, over a few runs."""
-        import onnxruntime as ort
-
-        with tempfile.TemporaryDirectory() as directory:
-            options = ort.SessionOptions()
-            options.enable_profiling, options.log_severity_level = True, 3
-            options.profile_file_prefix = str(Path(directory) / "run")
-            options.intra_op_num_threads = threads
-            session = ort.InferenceSession(str(form.entry), options, providers=["CPUExecutionProvider"])
-            for _ in range(PROFILED_RUNS):
-                session.run(None, feed)
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        times: Counter[str] = Counter()
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                times[event["args"]["op_name"]] += event["dur"]
-        return dict(times)
+    def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
+        """Return the kernels that ONNX Runtime's profile lists."""
+        return profiled_layers(form, feed, threads)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the graph itself, the graph in eight bits, and the graph with knobs."""

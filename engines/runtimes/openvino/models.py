@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from engines.runtimes.host import PROFILED_RUNS
+from engines.runtimes.protocol import Layer
 from engines.runtimes.refusals import crashed
 from engines.runtimes.source import BuildSource
 from engines.runtimes.torch_networks.modules import example_of, packaged_network
@@ -87,17 +87,26 @@ def name_by_position(model: Any) -> None:
             operation.set_friendly_name(f"{operation.get_type_name()}_at_{position}")
 
 
-def node_times(entry: str, config: Mapping[str, Any], feed: Arrays) -> dict[str, float]:
-    """Return how much time each kind of node of an IR takes over a few runs; a product in integers is named so."""
+def profiled_layers(entry: str, config: Mapping[str, Any], feed: Arrays) -> list[Layer]:
+    """Return the nodes of an IR that take time, in the order in which they ran; a product in integers is named so.
+
+    Args:
+        entry: Path of the IR.
+        config: Options of the plug-in.
+        feed: The inputs.
+    """
     import openvino as ov
 
     request = ov.Core().compile_model(entry, "CPU", {**config, "PERF_COUNT": True}).create_infer_request()
-    times: Counter[str] = Counter()
+    request.infer(dict(feed))
+    found: dict[tuple[str, str, str], float] = {}
     for _ in range(PROFILED_RUNS):
         request.infer(dict(feed))
         for counted in request.get_profiling_info():
-            integer = any(words in counted.exec_type for words in ("i8", "u8", "I8"))
-            kind = _PRODUCTS.get(counted.node_type, counted.node_type)
-            named = f"integer {kind}" if integer and kind in _PRODUCTS.values() else kind
-            times[named] += counted.real_time.total_seconds()
-    return dict(times)
+            if seconds := counted.real_time.total_seconds():
+                kind = _PRODUCTS.get(counted.node_type, counted.node_type)
+                integer = any(words in counted.exec_type for words in ("i8", "u8", "I8"))
+                named = f"integer {kind}" if integer and kind in _PRODUCTS.values() else kind
+                key = counted.node_name, named, counted.exec_type
+                found[key] = found.get(key, 0.0) + seconds * 1000 / PROFILED_RUNS
+    return [Layer(name, operator, milliseconds, kernel) for (name, operator, kernel), milliseconds in found.items()]

@@ -20,15 +20,16 @@ from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
+from engines.runtimes.opened import OWN_OPTIONS
 from engines.runtimes.openvino.models import (
     compress_weights,
     is_quantized,
     name_by_position,
-    node_times,
+    profiled_layers,
     read_network,
 )
 from engines.runtimes.openvino.opener import PACKAGES, open_file
-from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Runtime, Session
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Layer, Runtime, Session
 from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
 from engines.runtimes.session import open_session
 from engines.runtimes.source import GRAPH, NETWORK, BuildSource
@@ -96,9 +97,10 @@ class OpenVino(HostRuntime):
         """Compile the form for the CPU."""
         return open_session(_TITLE, open_file, form, threads, lambda error: crashed(_TITLE, "compile the model", error))
 
-    def node_times(self, form: BuiltForm, feed: Arrays, threads: int) -> dict[str, float]:
-        """Return the times that OpenVINO counts, over a few runs."""
-        return node_times(str(form.entry), {**form.options, "INFERENCE_NUM_THREADS": threads}, feed)
+    def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
+        """Return the nodes that OpenVINO counts."""
+        config = {name: value for name, value in form.options.items() if name not in OWN_OPTIONS}
+        return profiled_layers(str(form.entry), {**config, "INFERENCE_NUM_THREADS": threads}, feed)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the graph in every precision that is allowed, in eight bits, and as OpenVINO reads the network."""

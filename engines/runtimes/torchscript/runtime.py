@@ -21,7 +21,7 @@ from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.form import FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
-from engines.runtimes.protocol import BuildOptions, BuiltForm, Runtime, Session
+from engines.runtimes.protocol import BuildOptions, BuiltForm, Layer, Runtime, Session
 from engines.runtimes.refusals import crashed
 from engines.runtimes.session import OpenedSession, open_session
 from engines.runtimes.source import NETWORK, BuildSource
@@ -29,11 +29,12 @@ from engines.runtimes.torch_networks.decisions import decision_warnings, decisio
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, example_of, packaged_network
 from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, TorchForm
+from engines.runtimes.torch_networks.profiling import profiled_layers
 from engines.runtimes.torch_networks.state import kept_state
 from engines.runtimes.torchscript.opener import open_file
 from engines.sandbox.tasklog import quiet
 from engines.spec.devices import Device
-from engines.tensors import Array
+from engines.tensors import Array, Arrays
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,10 @@ class TorchScript(HostRuntime):
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the program."""
         return open_session(_TITLE, open_file, form, threads)
+
+    def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
+        """Return the operators that torch's profiler sees."""
+        return profiled_layers(lambda: open_file(str(form.entry), form.options, threads), feed)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the frozen network: it wins if no other runtime takes the graph, and with unusual ones."""

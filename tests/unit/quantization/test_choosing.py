@@ -12,6 +12,7 @@ from engines.parity.comparison import OutputComparison
 from engines.parity.report import Verdict
 from engines.quantization.no_gain import no_gain_reason
 from engines.runtimes import BuildOptions, BuildSource, runtime
+from engines.runtimes.host import HostRuntime
 from engines.runtimes.protocol import BuiltForm
 from engines.spec.devices import load_catalog
 from engines.spec.tolerances import TOLERANCES
@@ -65,7 +66,8 @@ def test_the_cause_is_read_from_the_run(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), tmp_path / "m.onnx")
     built = BuiltForm("onnxruntime", "cpu-x86-64", "INT8", tmp_path, ("m.onnx",), ("y",))
     feed = {"x": np.zeros((1, 4096), np.float32)}
-    assert set(runtime(built.runtime).node_times(built, feed, 1)) == {"QuantizeLinear", "DequantizeLinear"}
+    layers = runtime(built.runtime).layers(built, feed, 1)
+    assert [layer.operator for layer in layers] == ["QuantizeLinear", "DequantizeLinear"]
     words = no_gain_reason(built, feed, report(0.05, q=0.5), "INT8")
     assert words.startswith("2.00x slower than source. Likely cause: ")
     assert "bringing values to integers and back" in words
@@ -80,6 +82,6 @@ def test_each_runtime_profiles_its_own_forms(tmp_path: Path) -> None:
     onnx.save(graphs.network(), tmp_path / "m.onnx")
     source = BuildSource.of_file(tmp_path / "m.onnx", signature_of(graphs.network()))
     built = room.build(source, device, BuildOptions("FP32"), tmp_path / "built")
-    times = room.node_times(built, graphs.image_feeds(1)[0], 1)
-    assert times["Conv"] > 0
-    assert runtime("torchscript").node_times(built, {}, 1) == {}
+    layers = room.layers(built, graphs.image_feeds(1)[0], 1)
+    assert any(layer.operator == "Conv" and layer.milliseconds > 0 and layer.kernel for layer in layers)
+    assert HostRuntime().layers(built, {}, 1) == []

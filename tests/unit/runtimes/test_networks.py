@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes import BuildSource, open_form
+from engines.runtimes import BuildSource, open_form, runtime
+from engines.runtimes.torch_networks.profiling import OUTSIDE
 from engines.sandbox.deadline import Overrun, at_most
 from engines.sandbox.processes import descendants
 from engines.spec.toolchain import cpu
@@ -148,3 +149,12 @@ def test_the_caller_owns_the_outputs(tmp_path: Path) -> None:
     given = networks.feed(2)
     found = open_form(form, 1).run(given)["y"]
     assert not np.shares_memory(found, given["shift"])
+
+
+def test_the_operators_of_a_network_are_its_layers(tmp_path: Path) -> None:
+    form = build("torchscript", networks.source(networks.convolution()), tmp_path / "out", "FP32", {})
+    layers = runtime("torchscript").layers(form, networks.feed(2), 1)
+    convolution = next(layer for layer in layers if "convolution" in layer.operator)
+    assert convolution.name.startswith(f"{layers.index(convolution) + 1} {convolution.operator} (2*")
+    assert layers[-1].operator == OUTSIDE
+    assert all(layer.milliseconds >= 0 for layer in layers)

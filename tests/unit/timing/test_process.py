@@ -15,9 +15,9 @@ from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.form import FormSpec, Made
 from engines.runtimes.protocol import BuiltForm
 from engines.sandbox import Limits, run_sync
-from engines.timing import process as module
+from engines.timing import exchange
+from engines.timing.exchange import read_arrays, write_arrays
 from engines.timing.process import FormProcess
-from engines.timing.process_main import read_arrays, write_arrays
 from tests.unit.optimization.forms import ORT, form, made, ones, truth
 
 TESTS = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_turns_time_each_call_of_the_feeds_that_were_run(runner: FormProcess) ->
 
 
 def test_many_feeds_go_in_parts_and_leave_none_behind(runner: FormProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_BYTES", 2 * ones(1)["x"].nbytes)
+    monkeypatch.setattr(exchange, "PART_BYTES", 2 * ones(1)["x"].nbytes)
     runner.run([ones(1)])
     sizes = [1, 1, 1, 4, 1]
     assert [len(outputs["y"]) for outputs in runner.answers([ones(size) for size in sizes])] == sizes
