@@ -29,7 +29,7 @@ _FOLDER = "files"
 # An answer has to stay under gRPC's 4 MiB: the JSON form is left out of one that would not.
 _MAX_ANSWER_BYTES = 4_000_000
 
-_REFUSED = {
+REFUSED = {
     FailureReason.INVALID_MODEL: "INVALID_MODEL",
     FailureReason.UNSAFE_MODEL: "UNSAFE_MODEL",
     # A file that makes its reader crash is not what its format says.
@@ -137,5 +137,5 @@ def refusal(failure: EngineFailure) -> LatheError | EngineFailure:
 
 
 def _fault(reason: FailureReason, words: str) -> LatheError | None:
-    told = _REFUSED.get(reason)
+    told = REFUSED.get(reason)
     return invalid_argument("model_version.files", words, reason=told) if told else None

@@ -82,9 +82,7 @@ class ResourceRows(Generic[M]):
                 await connection.execute(_update(self._kind.table, row), *row.values())
         except asyncpg.UniqueViolationError:
             await self._refuse_taken_values(connection, row)
-            raise errors.aborted(
-                "CONCURRENT_CHANGE", f"'{resource.name}' met a concurrent change. Try again."
-            ) from None
+            raise errors.aborted("CONFLICT", f"'{resource.name}' met a concurrent change. Try again.") from None
 
     async def _names(
         self, connection: Connection, message: M, resource_id: str, parent: str

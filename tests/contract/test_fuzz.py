@@ -15,9 +15,11 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from lathe.type.v1.error_reason_pb2 import ErrorReason
 
 from services.platform.errors import from_rpc_error
 from services.platform.settings import Settings
+from services.platform.words import words
 from tests.contract.fuzzing import junk, spoil
 from tests.contract.requests import METHODS, request_of, right
 from tests.contract.suite import Suite, open_suite
@@ -30,6 +32,7 @@ FUZZ = hypothesis_settings(
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
+REASONS = words(ErrorReason)
 FAULTS = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED}
 
 
@@ -48,7 +51,7 @@ async def try_out(suite: Suite, method: str, request: Message) -> None:
         told = from_rpc_error(error)
         assert told.code not in FAULTS, f"{method} answers {told.code.name}: {told.message} to {request}"
         assert told.message
-        assert told.reason
+        assert told.reason in REASONS, f"{method} gives {told.reason}"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -27,7 +27,7 @@ async def read_manifest(content: ContentStore, version: ModelVersion) -> Manifes
 
     Raises:
         LatheError: FAILED_PRECONDITION if it is not a package (NOT_A_PACKAGE), or this release of Lathe cannot read its
-            manifest (INVALID_MANIFEST).
+            manifest (INVALID_PACKAGE).
     """
     if version.format != MODEL_FORMAT_PACKAGE:
         raise failed_precondition(
@@ -41,7 +41,7 @@ async def read_manifest(content: ContentStore, version: ModelVersion) -> Manifes
     except ValidationError as error:
         where, what = first_objection(error, "its beginning")
         raise failed_precondition(
-            "INVALID_MANIFEST", f"{MANIFEST} of '{version.name}' is wrong at {where}: {what}.", version.name
+            "INVALID_PACKAGE", f"{MANIFEST} of '{version.name}' is wrong at {where}: {what}.", version.name
         ) from error
 
 
