@@ -95,7 +95,8 @@ def engine_seconds(connection: Connection, task: str) -> float:
     """Return how long the engine ran, from the first to the last line of the task's log."""
     from lathe.converter.v1.conversion_service_pb2 import StreamConversionTaskLogsRequest
 
-    lines = list(connection.conversions.StreamConversionTaskLogs(StreamConversionTaskLogsRequest(name=task)))
+    batches = connection.conversions.StreamConversionTaskLogs(StreamConversionTaskLogsRequest(name=task))
+    lines = [line for batch in batches for line in batch.lines]
     return float((lines[-1].time.ToNanoseconds() - lines[0].time.ToNanoseconds()) / 1e9)
 
 

@@ -80,9 +80,9 @@ class Service:
             context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
         yield self.task(6, self.end)
 
-    def logs(self, request: Any, context: grpc.ServicerContext) -> Iterator[task_pb2.LogLine]:
+    def logs(self, request: Any, context: grpc.ServicerContext) -> Iterator[task_pb2.LogLines]:
         first = request.after_line + 1
-        yield task_pb2.LogLine(lines=[task_pb2.LogLine(number=n, text=f"line {n}") for n in (first, first + 1)])
+        yield task_pb2.LogLines(lines=[task_pb2.LogLine(number=n, text=f"line {n}") for n in (first, first + 1)])
         if request.follow and first < 3:
             context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
 

@@ -111,7 +111,7 @@ def read_log(
         tail_lines: Begins with this many lines from the end; with the whole log if 0.
         follow: Goes on until the task ends.
     """
-    request = kind.request("Logs", name=name, attempt=attempt, tail_lines=tail_lines, follow=follow, batched=True)
+    request = kind.request("Logs", name=name, attempt=attempt, tail_lines=tail_lines, follow=follow)
 
     def advance(batch: Any) -> None:
         request.after_line, request.tail_lines = batch.lines[-1].number, 0

@@ -79,13 +79,10 @@ class TaskStreams:
                     return
                 await _wait(changed, self._poll)
 
-    async def logs(self, request: Any) -> AsyncIterator[task_pb2.LogLine]:
-        """Yield the log of an attempt; with `follow`, also new lines until it or the task ends.
-
-        With `batched` each message holds many lines.
-        """
+    async def logs(self, request: Any) -> AsyncIterator[task_pb2.LogLines]:
+        """Yield the log of an attempt; with `follow`, also new lines until it or the task ends."""
         async for lines in self._log(request):
-            for message in _batches(lines) if request.batched else lines:
+            for message in _batches(lines):
                 yield message
 
     async def _log(self, request: Any) -> AsyncIterator[list[task_pb2.LogLine]]:
@@ -169,13 +166,13 @@ class TaskStreams:
                     await subscription.unsubscribe()
 
 
-def _batches(lines: Iterable[task_pb2.LogLine]) -> Iterator[task_pb2.LogLine]:
+def _batches(lines: Iterable[task_pb2.LogLine]) -> Iterator[task_pb2.LogLines]:
     """Return the lines as few messages of bounded size."""
-    batch, size = task_pb2.LogLine(), 0
+    batch, size = task_pb2.LogLines(), 0
     for line in lines:
         if size > BATCH_BYTES:
             yield batch
-            batch, size = task_pb2.LogLine(), 0
+            batch, size = task_pb2.LogLines(), 0
         batch.lines.append(line)
         size += line.ByteSize()
     if batch.lines:

@@ -173,7 +173,7 @@ async def test_watch_and_logs_over_the_wire(served: Served) -> None:
         states = [(await anext(news)).status.state]
         await site.start_worker()
         states += [each.status.state async for each in news]
-        lines = [line.text async for line in logs]
+        lines = [line.text async for batch in logs for line in batch.lines]
     assert states[0] == task_pb2.TASK_STATE_PENDING
     assert states[-1] == task_pb2.TASK_STATE_SUCCEEDED
     assert lines == [f"line {number}" for number in range(1, 7)]

@@ -19,7 +19,7 @@ def watch_request(task: pb.ConversionTask, after: int = 0) -> pb.WatchConversion
 
 async def lines(site: Site, task: pb.ConversionTask, **fields: int) -> list[str]:
     request = pb.StreamConversionTaskLogsRequest(name=task.name, **fields)  # type: ignore[arg-type] # numbers and a flag
-    return [line.text async for line in site.engine.streams.logs(request)]
+    return [line.text async for batch in site.engine.streams.logs(request) for line in batch.lines]
 
 
 async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
@@ -86,18 +86,17 @@ async def test_a_log_comes_in_batches_and_from_its_end(site: Site, ended: bool) 
     assert await lines(site, task, tail_lines=2) == known[-2:]
     assert await lines(site, task, tail_lines=100) == known
     assert await lines(site, task, tail_lines=100, after_line=4) == known[4:]
-    request = pb.StreamConversionTaskLogsRequest(name=task.name, batched=True, tail_lines=3, follow=True)
+    request = pb.StreamConversionTaskLogsRequest(name=task.name, tail_lines=3, follow=True)
     batches = [batch async for batch in site.engine.streams.logs(request)]
     assert [line.text for batch in batches for line in batch.lines][-1] == "line 6"
     assert len(batches) < 3
-    assert not any(batch.text for batch in batches)
 
 
 async def test_batches_of_a_long_log_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BATCH_BYTES", 10)
     await site.start_worker()
     task = await site.reach(await site.create("lines"), task_pb2.TASK_STATE_SUCCEEDED)
-    request = pb.StreamConversionTaskLogsRequest(name=task.name, batched=True)
+    request = pb.StreamConversionTaskLogsRequest(name=task.name)
     batches = [batch async for batch in site.engine.streams.logs(request)]
     assert len(batches) > 1
     assert [line.number for batch in batches for line in batch.lines] == [1, 2, 3, 4, 5, 6]

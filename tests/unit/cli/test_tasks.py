@@ -224,12 +224,12 @@ def test_a_watch_ends_if_the_service_stays_away(three: Suite, lathe: Lathe, monk
 def test_logs_are_printed_as_they_arrive(three: Suite, lathe: Lathe) -> None:
     line = task_pb2.LogLine(number=1, text="[converting] …")
     line.time.seconds = 1_700_000_000
-    three.answers["StreamQuantizationTaskLogs"] = [task_pb2.LogLine(lines=[line])]
+    three.answers["StreamQuantizationTaskLogs"] = [task_pb2.LogLines(lines=[line])]
     ended = lathe("tasks", "logs", "q1", "--attempt", "2", "-f", "--tail", "5")
     assert ended.out.endswith(" [converting] …\n")
     asked = three.asked["StreamQuantizationTaskLogs"][0]
     assert (asked.name, asked.attempt, asked.follow) == ("quantizationTasks/q1", 2, True)
-    assert (asked.tail_lines, asked.batched) == (5, True)
+    assert asked.tail_lines == 5
     assert json.loads(lathe("tasks", "logs", "q1", "-o", "json").out)["text"] == "[converting] …"
 
 

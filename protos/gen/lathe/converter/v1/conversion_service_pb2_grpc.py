@@ -70,7 +70,7 @@ class ConversionServiceStub(object):
         self.StreamConversionTaskLogs = channel.unary_stream(
                 '/lathe.converter.v1.ConversionService/StreamConversionTaskLogs',
                 request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.StreamConversionTaskLogsRequest.SerializeToString,
-                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
 
 
@@ -212,7 +212,7 @@ def add_ConversionServiceServicer_to_server(servicer, server):
             'StreamConversionTaskLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamConversionTaskLogs,
                     request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.StreamConversionTaskLogsRequest.FromString,
-                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.SerializeToString,
+                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -408,6 +408,6 @@ class ConversionService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.converter.v1.ConversionService/StreamConversionTaskLogs',
             lathe_dot_converter_dot_v1_dot_conversion__service__pb2.StreamConversionTaskLogsRequest.SerializeToString,
-            lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+            lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

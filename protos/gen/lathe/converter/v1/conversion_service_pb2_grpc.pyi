@@ -57,7 +57,7 @@ class ConversionServiceStub:
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchConversionTask: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamConversionTaskLogs: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLine]
+    StreamConversionTaskLogs: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 @_typing.type_check_only
@@ -87,7 +87,7 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchConversionTask: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamConversionTaskLogs: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
+    StreamConversionTaskLogs: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -180,7 +180,7 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _conversion_service_pb2.StreamConversionTaskLogsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
+    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLines], _abc.AsyncIterator[_task_pb2.LogLines]]:
         """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 def add_ConversionServiceServicer_to_server(servicer: ConversionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

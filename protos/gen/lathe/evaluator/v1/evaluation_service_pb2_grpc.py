@@ -70,7 +70,7 @@ class EvaluationServiceStub(object):
         self.StreamEvaluationTaskLogs = channel.unary_stream(
                 '/lathe.evaluator.v1.EvaluationService/StreamEvaluationTaskLogs',
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.StreamEvaluationTaskLogsRequest.SerializeToString,
-                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
         self.CompareEvaluations = channel.unary_unary(
                 '/lathe.evaluator.v1.EvaluationService/CompareEvaluations',
@@ -249,7 +249,7 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
             'StreamEvaluationTaskLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamEvaluationTaskLogs,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.StreamEvaluationTaskLogsRequest.FromString,
-                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.SerializeToString,
+                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
             ),
             'CompareEvaluations': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareEvaluations,
@@ -460,7 +460,7 @@ class EvaluationService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.evaluator.v1.EvaluationService/StreamEvaluationTaskLogs',
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.StreamEvaluationTaskLogsRequest.SerializeToString,
-            lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+            lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -57,7 +57,7 @@ class EvaluationServiceStub:
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchEvaluationTask: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamEvaluationTaskLogs: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLine]
+    StreamEvaluationTaskLogs: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     CompareEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]
     """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
@@ -95,7 +95,7 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchEvaluationTask: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamEvaluationTaskLogs: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
+    StreamEvaluationTaskLogs: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     CompareEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
     """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
@@ -196,7 +196,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _evaluation_service_pb2.StreamEvaluationTaskLogsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
+    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLines], _abc.AsyncIterator[_task_pb2.LogLines]]:
         """Sends the task's log so far and, if asked, what follows until the task ends."""
 
     @_abc_1.abstractmethod

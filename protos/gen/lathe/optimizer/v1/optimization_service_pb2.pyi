@@ -1067,7 +1067,6 @@ class StreamOptimizationTaskLogsRequest(_message.Message):
     AFTER_LINE_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
     TAIL_LINES_FIELD_NUMBER: _builtins.int
-    BATCHED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`optimizationTasks/{task}`."""
     attempt: _builtins.int
@@ -1078,8 +1077,6 @@ class StreamOptimizationTaskLogsRequest(_message.Message):
     """Stays until the task ends."""
     tail_lines: _builtins.int
     """Starts with this many of the last lines; with the whole log if 0."""
-    batched: _builtins.bool
-    """Sends many lines in one message, in its field `lines`, which is many times faster for a long log."""
     def __init__(
         self,
         *,
@@ -1088,11 +1085,10 @@ class StreamOptimizationTaskLogsRequest(_message.Message):
         after_line: _builtins.int = ...,
         follow: _builtins.bool = ...,
         tail_lines: _builtins.int = ...,
-        batched: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_line", b"after_line", "attempt", b"attempt", "batched", b"batched", "follow", b"follow", "name", b"name", "tail_lines", b"tail_lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_line", b"after_line", "attempt", b"attempt", "follow", b"follow", "name", b"name", "tail_lines", b"tail_lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,7 +70,7 @@ class OptimizationServiceStub(object):
         self.StreamOptimizationTaskLogs = channel.unary_stream(
                 '/lathe.optimizer.v1.OptimizationService/StreamOptimizationTaskLogs',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.StreamOptimizationTaskLogsRequest.SerializeToString,
-                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
         self.SaveModel = channel.unary_unary(
                 '/lathe.optimizer.v1.OptimizationService/SaveModel',
@@ -275,7 +275,7 @@ def add_OptimizationServiceServicer_to_server(servicer, server):
             'StreamOptimizationTaskLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamOptimizationTaskLogs,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.StreamOptimizationTaskLogsRequest.FromString,
-                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.SerializeToString,
+                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
             ),
             'SaveModel': grpc.unary_unary_rpc_method_handler(
                     servicer.SaveModel,
@@ -496,7 +496,7 @@ class OptimizationService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.optimizer.v1.OptimizationService/StreamOptimizationTaskLogs',
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.StreamOptimizationTaskLogsRequest.SerializeToString,
-            lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+            lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

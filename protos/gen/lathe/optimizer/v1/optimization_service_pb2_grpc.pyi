@@ -57,7 +57,7 @@ class OptimizationServiceStub:
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchOptimizationTask: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamOptimizationTaskLogs: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLine]
+    StreamOptimizationTaskLogs: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]
     """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
@@ -102,7 +102,7 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchOptimizationTask: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamOptimizationTaskLogs: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
+    StreamOptimizationTaskLogs: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
     """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
@@ -210,7 +210,7 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _optimization_service_pb2.StreamOptimizationTaskLogsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
+    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLines], _abc.AsyncIterator[_task_pb2.LogLines]]:
         """Sends the task's log so far and, if asked, what follows until the task ends."""
 
     @_abc_1.abstractmethod

@@ -70,7 +70,7 @@ class QuantizationServiceStub(object):
         self.StreamQuantizationTaskLogs = channel.unary_stream(
                 '/lathe.quantizer.v1.QuantizationService/StreamQuantizationTaskLogs',
                 request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.StreamQuantizationTaskLogsRequest.SerializeToString,
-                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+                response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
 
 
@@ -212,7 +212,7 @@ def add_QuantizationServiceServicer_to_server(servicer, server):
             'StreamQuantizationTaskLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamQuantizationTaskLogs,
                     request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.StreamQuantizationTaskLogsRequest.FromString,
-                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLine.SerializeToString,
+                    response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -408,6 +408,6 @@ class QuantizationService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.quantizer.v1.QuantizationService/StreamQuantizationTaskLogs',
             lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.StreamQuantizationTaskLogsRequest.SerializeToString,
-            lathe_dot_type_dot_v1_dot_task__pb2.LogLine.FromString,
+            lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

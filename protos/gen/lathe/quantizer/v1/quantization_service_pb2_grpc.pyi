@@ -57,7 +57,7 @@ class QuantizationServiceStub:
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchQuantizationTask: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamQuantizationTaskLogs: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLine]
+    StreamQuantizationTaskLogs: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 @_typing.type_check_only
@@ -87,7 +87,7 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchQuantizationTask: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
-    StreamQuantizationTaskLogs: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLine]  # type: ignore[assignment]
+    StreamQuantizationTaskLogs: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -180,7 +180,7 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _quantization_service_pb2.StreamQuantizationTaskLogsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLine], _abc.AsyncIterator[_task_pb2.LogLine]]:
+    ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLines], _abc.AsyncIterator[_task_pb2.LogLines]]:
         """Sends the task's log so far and, if asked, what follows until the task ends."""
 
 def add_QuantizationServiceServicer_to_server(servicer: QuantizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
