@@ -17,7 +17,9 @@ from services.cli.waiting import SkipCache, Timeout, Wait, finish
 
 
 def convert(
-    version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The version to convert, such as 'digits/3'.")],
+    version: Annotated[
+        str, typer.Argument(metavar="MODEL/NUMBER", help="The version to convert, such as 'digits/3' or 'digits@best'.")
+    ],
     template: Annotated[
         str, typer.Option("--template", "-t", help="Template of the conversion; see `lathe templates list`.")
     ],

@@ -26,7 +26,9 @@ COMPARE_SECONDS = 1800.0
 
 
 def evaluate(
-    version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The package, such as 'digits/2'.")],
+    version: Annotated[
+        str, typer.Argument(metavar="MODEL/NUMBER", help="The package, such as 'digits/2' or 'digits@best'.")
+    ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Evaluate on this dataset.")] = "",
     images: Annotated[
         Path | None, typer.Option(help="Evaluate on a folder or an archive of images instead of a dataset.")

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from services.cli import logs, status, up
+from services.cli.aliases import aliases
 from services.cli.architectures import architectures
 from services.cli.channels import channels
 from services.cli.convert import convert
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 GROUPS: dict[str, typer.Typer] = {
     "models": models,
+    "aliases": aliases,
     "architectures": architectures,
     "templates": templates,
     "channels": channels,

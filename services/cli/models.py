@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'.")]
-VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3'.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3' or 'digits@best'.")]
 
 
 @models.command("create")

@@ -12,17 +12,33 @@ def model_name(text: str) -> str:
 
 
 def version_name(text: str) -> str:
-    """Return `models/{model}/versions/{number}` for `digits/3`, or for the name itself.
+    """Return the full name of a version for `digits/3`, of an alias for `digits@best`, or the name itself.
 
     Raises:
         CliError: The text names no version.
     """
-    return _below(text, "models", "versions", "no model version; write MODEL/NUMBER, such as digits/3")
+    if "@" in text or "/aliases/" in text:
+        return alias_name(text)
+    return _below(text, "models", "versions", "no model version; write MODEL/NUMBER or MODEL@ALIAS, such as digits/3")
+
+
+def alias_name(text: str) -> str:
+    """Return `models/{model}/aliases/{alias}` for `digits@best`, or for the name itself.
+
+    Raises:
+        CliError: The text names no alias.
+    """
+    return _below(text.replace("@", "/"), "models", "aliases", "no alias; write MODEL@ALIAS, such as digits@best")
+
+
+def model_of(name: str) -> str:
+    """Return `models/{model}` of the name of anything that belongs to a model."""
+    return "/".join(name.split("/")[:2])
 
 
 def is_version(text: str) -> bool:
     """Return whether a text names a version rather than a model."""
-    return "/" in text.removeprefix("models/")
+    return "/" in text.removeprefix("models/") or "@" in text
 
 
 def channel_name(text: str) -> str:

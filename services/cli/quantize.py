@@ -41,7 +41,9 @@ Step = Annotated[
 
 
 def quantize(
-    version: Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="The version, such as 'digits/2'.")],
+    version: Annotated[
+        str, typer.Argument(metavar="MODEL/NUMBER", help="The version, such as 'digits/2' or 'digits@best'.")
+    ],
     dataset: Dataset = "",
     calibration: Annotated[
         Path | None, typer.Option(help="Calibrate on this instead: a folder or an archive of images, or an NPZ.")

@@ -10,13 +10,13 @@ from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Limit, Page, pages
-from services.cli.names import channel_name, model_name, parse_pairs, version_name
+from services.cli.names import channel_name, model_name, model_of, parse_pairs, version_name
 from services.cli.output import TABLE, Output, OutputFormat, message_json, print_json, show_message, show_messages
 from services.cli.views import COMPATIBILITY, RELEASES
 
 ChannelOption = Annotated[str, typer.Option("--channel", "-c", help="Such as 'production'.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'.")]
-VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3'.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3' or 'digits@best'.")]
 Note = Annotated[str, typer.Option("--note", help="Why, for the history.")]
 
 
@@ -40,7 +40,7 @@ def promote(
 
     name = version_name(version)
     request = PromoteModelVersionRequest(
-        name=channel_name(f"{name.rsplit('/versions/', 1)[0]}/{channel}"),
+        name=channel_name(f"{model_of(name)}/{channel}"),
         model_version=name,
         evaluation_task=_evaluation(evaluation),
         note=why,

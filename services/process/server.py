@@ -25,9 +25,11 @@ from services.platform import telemetry
 from services.platform.background import Background
 from services.platform.health import Health
 from services.platform.identity import authenticator_for
+from services.platform.interceptors.aliases import LookUp
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.pipeline import Pipeline
 from services.platform.settings import ConfigurationError, Settings, load_settings
+from services.process.aliases import RegistryAliases
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
 from services.process.reflection import add_reflection
 from services.process.startup import StartupError, prepare_schema_apart, refuse, tune_collector
@@ -65,11 +67,13 @@ class ServiceParts:
         register: Adds the servicers to the server.
         service_names: Full names of the services, for health and reflection.
         background: Coroutines that run until the server stops; each is started again if it fails.
+        look_up: Finds the versions of aliases in requests; None asks the registry.
     """
 
     register: Callable[[grpc.aio.Server], None]
     service_names: list[str]
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    look_up: LookUp | None = None
 
 
 Build = Callable[[Platform], Awaitable[ServiceParts]]
@@ -142,7 +146,8 @@ async def serving(
     async with open_platform(settings, name, needs) as platform:
         parts = await build(platform)
         deadlines = Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds)
-        pipeline = Pipeline(authenticator, deadlines, settings.max_calls)
+        look_up = parts.look_up or RegistryAliases(platform.channel("registry")).look_up
+        pipeline = Pipeline(authenticator, deadlines, look_up, settings.max_calls)
         age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
         server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
         parts.register(server)

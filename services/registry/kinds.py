@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lathe.registry.v1.alias_service_pb2 import Alias
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset
 from lathe.registry.v1.model_service_pb2 import Model, ModelVersion
@@ -80,4 +81,15 @@ CHANNELS = ResourceKind(
         channel.name.removeprefix("models/").replace("/channels/", " "),
         channel.display_name,
     ),
+)
+
+# A name of its own is given again: what was created from an alias holds the number of its version.
+ALIASES = ResourceKind(
+    Alias,
+    table="aliases",
+    collection="aliases",
+    noun="alias",
+    columns={"model_version": lambda alias: alias.model_version},
+    # Found by the model's id and its own, and by its name.
+    searched=lambda alias: (alias.name.removeprefix("models/").replace("/aliases/", " "), alias.display_name),
 )

@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 from lathe.internal.v1.registry_service_pb2_grpc import add_RegistryServiceServicer_to_server
+from lathe.registry.v1.alias_service_pb2_grpc import add_AliasServiceServicer_to_server
 from lathe.registry.v1.architecture_service_pb2_grpc import add_ArchitectureServiceServicer_to_server
 from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
 from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
@@ -16,6 +17,8 @@ from services.database.leases import Leases
 from services.platform.background import Work
 from services.process.composition import Need, Platform
 from services.process.server import ServiceParts, run
+from services.registry.alias_servicer import AliasServicer
+from services.registry.aliases import Aliases
 from services.registry.architecture_servicer import ArchitectureServicer
 from services.registry.architectures import Architectures
 from services.registry.artifact_servicer import ArtifactServicer
@@ -35,7 +38,14 @@ from services.storage import Uploads
 
 # No task lives here, so that the registry needs no message bus.
 NEEDS = (Need.DATABASE, Need.STORE)
-SERVICES = ["ModelService", "ArchitectureService", "ArtifactService", "DatasetService", "ReleaseService"]
+SERVICES = [
+    "ModelService",
+    "AliasService",
+    "ArchitectureService",
+    "ArtifactService",
+    "DatasetService",
+    "ReleaseService",
+]
 HOUSEKEEPING_SECONDS = 600.0
 
 
@@ -50,6 +60,7 @@ async def build(platform: Platform) -> ServiceParts:
     versions = Versions(database, platform.channel("template"))
     datasets = datasets_assembly.assemble(platform, blobs)
     releases = releases_assembly.assemble(platform)
+    aliases = Aliases(database)
     creation = Creation(database, content, blobs, architectures)
 
     def register(server: grpc.aio.Server) -> None:
@@ -57,6 +68,7 @@ async def build(platform: Platform) -> ServiceParts:
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
+        add_AliasServiceServicer_to_server(AliasServicer(aliases), server)
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
         add_RegistryServiceServicer_to_server(
             InternalServicer(versions, creation, TaskSources(database), datasets.selections, datasets.holds), server
@@ -72,7 +84,8 @@ async def build(platform: Platform) -> ServiceParts:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
     works: list[Work] = [keep_house, datasets.imports.run, verifying.run, releases.reconciler.heal]
-    return ServiceParts(register, [f"lathe.registry.v1.{service}" for service in SERVICES], works)
+    names = [f"lathe.registry.v1.{service}" for service in SERVICES]
+    return ServiceParts(register, names, works, aliases.look_up)
 
 
 def main() -> None:

@@ -85,6 +85,7 @@ class Models:
                     f"'{model.name}' has {len(rows)} versions. Delete them first, or set 'force' to delete all.",
                     subject=model.name,
                 )
+            await connection.execute("DELETE FROM aliases WHERE parent = $1", model.name)
             await remove_versions(connection, [row["name"] for row in rows])
             # The rest serves nothing: a version that was ever released is in use.
             await connection.execute("DELETE FROM channels WHERE parent = $1", model.name)

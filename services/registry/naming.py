@@ -38,6 +38,11 @@ def channel_model(channel: str) -> str:
     return channel.rsplit("/channels/", 1)[0]
 
 
+def alias_model(alias: str) -> str:
+    """Return `models/{model}` of `models/{model}/aliases/{alias}`."""
+    return alias.rsplit("/aliases/", 1)[0]
+
+
 def channel_of(release: str) -> str:
     """Return `models/{model}/channels/{channel}` of `…/releases/{number}`."""
     return release.rsplit("/releases/", 1)[0]

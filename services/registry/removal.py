@@ -23,6 +23,7 @@ async def remove_versions(connection: Connection, versions: Sequence[str]) -> No
     """
     await _refuse_held(connection, versions)
     await _refuse_released(connection, versions)
+    await _refuse_aliased(connection, versions)
     if made := await lineage.made_from(connection, versions, limit=_NAMED_AT_MOST):
         raise failed_precondition(
             "IN_USE",
@@ -62,6 +63,21 @@ async def _refuse_released(connection: Connection, versions: Sequence[str]) -> N
             "IN_USE",
             f"{_subject(versions)} cannot be deleted: it serves in a channel, or the channel can be rolled back to it: "
             f"{channels}. Delete the channel first.",
+            subject=rows[0]["model_version"],
+        )
+
+
+async def _refuse_aliased(connection: Connection, versions: Sequence[str]) -> None:
+    rows = await connection.fetch(
+        "SELECT name, model_version FROM aliases WHERE model_version = ANY($1) ORDER BY name LIMIT $2",
+        list(versions),
+        _NAMED_AT_MOST,
+    )
+    if rows:
+        raise failed_precondition(
+            "IN_USE",
+            f"{_subject(versions)} cannot be deleted while it has the alias {', '.join(row['name'] for row in rows)}. "
+            "Move the alias to another version, or delete it.",
             subject=rows[0]["model_version"],
         )
 

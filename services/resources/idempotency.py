@@ -19,6 +19,7 @@ from services.database.leases import Leases
 from services.database.pool import Connection, Database
 from services.platform.errors import invalid_argument
 from services.platform.identity import current_user
+from services.platform.interceptors.aliases import request_as_sent
 
 __all__ = [
     "REQUEST_IDS_BY_AGE",
@@ -58,8 +59,11 @@ FIND = "SELECT fingerprint, resource FROM request_ids WHERE owner = $1 AND reque
 
 
 def fingerprint(message: Message, *more: str) -> bytes:
-    """Return a hash of what a request asks for: a message, and what else tells two requests apart."""
-    parts = [message.SerializeToString(deterministic=True), *(text.encode() for text in more)]
+    """Return a hash of what a request asks for: a message, and what else tells two requests apart.
+
+    A request with aliases counts as it was sent: its repeat is the same, even if an alias has moved since.
+    """
+    parts = [request_as_sent() or message.SerializeToString(deterministic=True), *(text.encode() for text in more)]
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
 
 

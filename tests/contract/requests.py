@@ -13,6 +13,7 @@ from lathe.internal.v1 import registry_service_pb2, resolution_service_pb2
 from lathe.optimizer.v1 import optimization_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
+    alias_service_pb2,
     architecture_service_pb2,
     artifact_service_pb2,
     dataset_service_pb2,
@@ -26,6 +27,7 @@ from tests.contract.registry.conftest import source_of
 
 FILES = (
     ("registry", model_service_pb2),
+    ("registry", alias_service_pb2),
     ("registry", architecture_service_pb2),
     ("registry", artifact_service_pb2),
     ("registry", dataset_service_pb2),
@@ -45,6 +47,7 @@ METHODS = {
     for method in service.methods
 }
 DATASET = "datasets/fuzz"
+ALIAS = "models/fuzz/aliases/fuzz"
 # Of a channel whose rules change nobody asks for a release: they may need an evaluator, and there is none here.
 PACKAGE, CHANNEL, RULED_CHANNEL = "models/fuzz/versions/2", "models/fuzz/channels/fuzz", "models/fuzz/channels/ruled"
 MODEL, VERSION, ARCHITECTURE, TEMPLATE = (
@@ -143,6 +146,15 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "ListModelVersions": {"parent": MODEL, "format": "PTH", **LIST},
         "UpdateModelVersion": {"model_version": {"name": VERSION, "description": "d"}, "update_mask": "description"},
         "DeleteModelVersion": {"name": VERSION, "etag": '"x"'},
+        "CreateAlias": {
+            "parent": MODEL,
+            "alias_id": "fuzz",
+            "alias": {"model_version": VERSION, "labels": {"team": "a"}},
+        },
+        "GetAlias": {"name": ALIAS},
+        "ListAliases": {"parent": MODEL, **LIST},
+        "UpdateAlias": {"alias": {"name": ALIAS, "model_version": PACKAGE}, "update_mask": "modelVersion"},
+        "DeleteAlias": {"name": ALIAS, "etag": '"x"'},
         "DescribeModelVersion": {"name": VERSION},
         "DiffModelVersions": {"before": VERSION, "after": VERSION},
         "GetLineage": {"name": VERSION, "max_depth": 3},

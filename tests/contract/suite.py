@@ -88,6 +88,7 @@ class Suite:
         assert (await self.settled(made))["state"] == "DATASET_STATE_READY"
         version = {"parent": MODEL, "model_version": {"format": "MODEL_FORMAT_PTH", "files": [self.made["file"]]}}
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
+        await self.call("CreateAlias", request_of("CreateAlias", right("CreateAlias", self.made)))
         await self._release()
         for kind in SPECS:
             method = f"Create{kind}Task"

@@ -11,7 +11,7 @@ import pytest
 
 from services.platform.errors import LatheError, from_rpc_error
 from services.platform.interceptors import validation
-from tests.contract.requests import A_TEMPLATE, AN_ARCHITECTURE, CLASS, MODEL, request_of
+from tests.contract.requests import A_TEMPLATE, AN_ARCHITECTURE, CLASS, MODEL, VERSION, request_of
 from tests.contract.suite import Suite
 
 
@@ -35,12 +35,14 @@ class Resource:
         if self.noun == "Architecture":
             class_name = f"Net{uuid.uuid4().hex}"
             values |= {"class_name": class_name, "source": self.values["source"].replace(CLASS, class_name)}
-        return {self.key: values, **self.parent, **more}
+        given_id = {"alias_id": f"a-{uuid.uuid4().hex}"} if self.noun == "Alias" else {}
+        return {self.key: values, **self.parent, **given_id, **more}
 
 
 RESOURCES = [
     Resource("Model", "Models", {}),
     Resource("ModelVersion", "ModelVersions", {"format": "PTH"}, {"parent": MODEL}),
+    Resource("Alias", "Aliases", {"model_version": VERSION}, {"parent": MODEL}),
     Resource("Architecture", "Architectures", AN_ARCHITECTURE),
     Resource("Template", "Templates", A_TEMPLATE),
     Resource("Channel", "Channels", {}, {"parent": MODEL}),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
     from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationServiceStub
     from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
+    from lathe.registry.v1.alias_service_pb2_grpc import AliasServiceStub
     from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
     from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
     from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
@@ -75,6 +76,13 @@ class Connection:
         from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 
         return ModelServiceStub(self.channel("registry"))
+
+    @cached_property
+    def aliases(self) -> AliasServiceStub:
+        """Aliases of versions."""
+        from lathe.registry.v1.alias_service_pb2_grpc import AliasServiceStub
+
+        return AliasServiceStub(self.channel("registry"))
 
     @cached_property
     def architectures(self) -> ArchitectureServiceStub:

@@ -1,6 +1,7 @@
 """The one interceptor of a server: every step of a call in order, in one wrapper that is built once per method.
 
-    observe → deadline → map errors → admit → authenticate → decode → clear output-only → validate → handler → pack
+    observe → deadline → map errors → admit → authenticate → decode → clear output-only → validate → resolve aliases
+    → handler → pack
 
 Five nested interceptors would cost five coroutines and five generators per call; this is one of each at most.
 """
@@ -16,7 +17,7 @@ from typing import Any
 import grpc
 
 from services.platform import errors, identity
-from services.platform.interceptors import answering, deadline, validation
+from services.platform.interceptors import aliases, answering, deadline, validation
 from services.platform.interceptors.behavior import clear_output_only
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.error_mapping import explain
@@ -33,9 +34,12 @@ _INTERNAL = "/lathe.internal."
 class Pipeline(grpc.aio.ServerInterceptor):
     """Takes every call of a server through the steps."""
 
-    def __init__(self, authenticator: identity.Authenticator, deadlines: Deadlines, max_calls: int) -> None:
+    def __init__(
+        self, authenticator: identity.Authenticator, deadlines: Deadlines, look_up: aliases.LookUp, max_calls: int
+    ) -> None:
         self.authenticator = authenticator
         self.deadlines = deadlines
+        self.look_up = look_up
         self.draining = False
         self._streams: set[asyncio.Timeout] = set()
         self._calls = 0
@@ -186,7 +190,10 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
 
     async def call(raw: Any, context: Any) -> Any:
         async with _Call(pipeline, method, False, context) as each:
-            return pack(await behavior(admit(raw, each.metadata), context), context)
+            request = admit(raw, each.metadata)
+            if not handler.request_streaming and (found := aliases.aliases_in(request)):
+                await aliases.resolve(request, found, pipeline.look_up)
+            return pack(await behavior(request, context), context)
 
     build = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
     return build(call, None, None)
@@ -203,7 +210,10 @@ def _wrap_stream(
 
     async def call(raw: Any, context: Any) -> None:
         async with _Call(pipeline, method, True, context) as each:
-            responses = behavior(admit(raw, each.metadata), context)
+            request = admit(raw, each.metadata)
+            if not handler.request_streaming and (found := aliases.aliases_in(request)):
+                await aliases.resolve(request, found, pipeline.look_up)
+            responses = behavior(request, context)
             if not hasattr(responses, "__aiter__"):
                 await responses  # it writes to the context itself, as gRPC's health service does
                 return

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from lathe.internal.v1.registry_service_pb2 import RegisterModelVersionRequest
 from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
+from lathe.registry.v1.alias_service_pb2_grpc import AliasServiceStub
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
 from lathe.registry.v1.artifact_service_pb2 import (
@@ -54,6 +55,7 @@ class Registry:
     ) -> None:
         self.models = ModelServiceStub(channel)
         self.internal = RegistryServiceStub(channel)
+        self.aliases = AliasServiceStub(channel)
         self.architectures = ArchitectureServiceStub(channel)
         self.artifacts = ArtifactServiceStub(channel)
         self.datasets = DatasetServiceStub(channel)

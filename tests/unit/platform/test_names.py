@@ -16,6 +16,7 @@ from lathe.evaluator.v1 import evaluation_service_pb2
 from lathe.optimizer.v1 import optimization_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
+    alias_service_pb2,
     architecture_service_pb2,
     artifact_service_pb2,
     dataset_service_pb2,
@@ -29,7 +30,14 @@ from services.platform.errors import LatheError
 from services.platform.interceptors.validation import check
 
 FILES: list[Any] = [
-    *(architecture_service_pb2, artifact_service_pb2, dataset_service_pb2, model_service_pb2, release_service_pb2),
+    *(
+        alias_service_pb2,
+        architecture_service_pb2,
+        artifact_service_pb2,
+        dataset_service_pb2,
+        model_service_pb2,
+        release_service_pb2,
+    ),
     *(conversion_service_pb2, evaluation_service_pb2, optimization_service_pb2, quantization_service_pb2),
     template_service_pb2,
 ]
@@ -53,6 +61,13 @@ def fields_of_requests() -> Iterator[FieldDescriptor]:
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 yield from walk(method.input_type)
+
+
+def pattern_of(field: FieldDescriptor) -> str:
+    """Return the pattern that the texts of a field, or of its entries, have to match; empty if there is none."""
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    text = rules.repeated.items.string if field.is_repeated else rules.string
+    return str(text.pattern)
 
 
 def test_every_name_for_people_obeys_one_rule() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from services.cli.channels import parse_bound
 from services.cli.failures import CliError, explain
 from services.cli.main import app
-from services.cli.names import channel_name
+from services.cli.names import channel_name, version_name
 from tests.contract.registry.releases.desk import Desk
 
 
@@ -119,3 +119,23 @@ def test_channels_are_named_shortly() -> None:
     for text in ("digits", "digits/", "a/b/c", ""):
         with pytest.raises(CliError, match="MODEL/CHANNEL"):
             channel_name(text)
+
+
+async def test_an_alias_from_the_command_line(desk: Desk, shell: Shell) -> None:
+    model = await desk.model()
+    name, first, second = model.removeprefix("models/"), await desk.package(model), await desk.package(model)
+    made = await shell.json("aliases", "set", f"{name}@best", "1")
+    assert (made["name"], made["model_version"]) == (f"{model}/aliases/best", first)
+    assert (await shell.json("models", "get", f"{name}@best"))["name"] == first
+    await shell.run("channels", "create", f"{name}/production")
+    promoted = await shell.json("promote", f"{name}@best", "--channel", "production")
+    assert promoted["model_version"] == first
+    moved = await shell.json("aliases", "set", f"{name}@best", f"{name}/2", "--etag", made["etag"])
+    assert moved["model_version"] == second
+    assert "has changed since" in await shell.refusal("aliases", "set", f"{name}@best", "1", "--etag", made["etag"])
+    assert f"{name}@best" in (await shell.run("aliases", "list", name)).stdout
+    assert (await shell.json("aliases", "get", f"{name}@best"))["model_version"] == second
+    await shell.run("aliases", "delete", f"{name}@best")
+    for wrong in ("digits@", "@best", "a@b@c"):
+        with pytest.raises(CliError, match="write MODEL@ALIAS"):
+            version_name(wrong)

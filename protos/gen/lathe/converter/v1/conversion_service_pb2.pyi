@@ -63,7 +63,7 @@ class ConversionSpec(_message.Message):
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """The source: `models/{model}/versions/{number}`."""
+    """The source: `models/{model}/versions/{number}`, or an alias."""
     template: _builtins.str
     """The template: `templates/{template}`."""
     output_model: _builtins.str

@@ -73,7 +73,7 @@ class EvaluationSpec(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """The version: `models/{model}/versions/{number}`."""
+    """The version: `models/{model}/versions/{number}`, or an alias."""
     dataset: _builtins.str
     """A dataset of the registry: `datasets/{dataset}`."""
     device: _builtins.str

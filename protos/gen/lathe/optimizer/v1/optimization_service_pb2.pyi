@@ -118,7 +118,7 @@ class OptimizationSpec(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     PREPROCESSING_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """The source: `models/{model}/versions/{number}`."""
+    """The source: `models/{model}/versions/{number}`, or an alias."""
     device: _builtins.str
     """Device of the catalog."""
     tensor_information: _builtins.str
@@ -1230,7 +1230,7 @@ class OptimizationTaskGroup(_message.Message):
 
     @_builtins.property
     def model_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The versions: `models/{model}/versions/{number}`, each once."""
+        """The versions: `models/{model}/versions/{number}`, or aliases, each once."""
 
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupMember]:

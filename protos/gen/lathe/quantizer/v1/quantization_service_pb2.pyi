@@ -223,7 +223,7 @@ class QuantizationSpec(_message.Message):
     TEMPLATE_FIELD_NUMBER: _builtins.int
     TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """The source, which must have a source graph: `models/{model}/versions/{number}`."""
+    """The source, which must have a source graph: `models/{model}/versions/{number}`, or an alias."""
     device: _builtins.str
     """Device of the catalog; that of the source if empty."""
     runtime: _builtins.str

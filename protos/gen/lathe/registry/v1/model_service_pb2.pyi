@@ -268,7 +268,7 @@ class Lineage(_message.Message):
     """Task that made it: `conversionTasks/{task}`. Set by the service: a value in a request is ignored."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Versions it was made from: `models/{model}/versions/{number}`."""
+        """Versions it was made from: `models/{model}/versions/{number}`, or an alias."""
 
     @_builtins.property
     def architectures(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -980,7 +980,7 @@ class GetModelVersionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`models/{model}/versions/{number}`."""
+    """`models/{model}/versions/{number}`, or an alias."""
     def __init__(
         self,
         *,
@@ -1166,7 +1166,7 @@ class DescribeModelVersionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`models/{model}/versions/{number}`."""
+    """`models/{model}/versions/{number}`, or an alias."""
     def __init__(
         self,
         *,
@@ -1189,9 +1189,9 @@ class DiffModelVersionsRequest(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     before: _builtins.str
-    """The first version."""
+    """The first version, or an alias."""
     after: _builtins.str
-    """The second version."""
+    """The second version, or an alias."""
     def __init__(
         self,
         *,
@@ -1215,7 +1215,7 @@ class GetLineageRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MAX_DEPTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`models/{model}/versions/{number}`."""
+    """`models/{model}/versions/{number}`, or an alias."""
     max_depth: _builtins.int
     """Steps to follow each way: 10 if 0, at most 100."""
     def __init__(

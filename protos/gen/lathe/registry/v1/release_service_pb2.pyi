@@ -402,7 +402,7 @@ class CheckCompatibilityRequest(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """The package: `models/{model}/versions/{number}`."""
+    """The package: `models/{model}/versions/{number}`, or an alias."""
     @_builtins.property
     def machine(self) -> Global___Machine:
         """The machine."""
@@ -704,7 +704,7 @@ class PromoteModelVersionRequest(_message.Message):
     name: _builtins.str
     """The channel: `models/{model}/channels/{channel}`."""
     model_version: _builtins.str
-    """The package: `models/{model}/versions/{number}`."""
+    """The package: `models/{model}/versions/{number}`, or an alias."""
     evaluation_task: _builtins.str
     """Evaluation that the rules are checked against: `evaluationTasks/{task}`."""
     note: _builtins.str

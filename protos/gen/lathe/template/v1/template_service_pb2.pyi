@@ -918,7 +918,7 @@ class ResolveTemplateRequest(_message.Message):
     name: _builtins.str
     """`templates/{template}`."""
     model_version: _builtins.str
-    """The model version that will be converted, if it is known: it fills in what it knows, and its format is checked."""
+    """The model version that will be converted, or an alias, if it is known: it fills in what it knows, and its format is checked."""
     @_builtins.property
     def overrides(self) -> Global___TemplateOverrides:
         """Values that replace the template's."""
