@@ -58,6 +58,7 @@ DATASETS = ResourceKind(
     table="datasets",
     collection="datasets",
     noun="dataset",
+    watched_as="dataset",
     # Nothing reads one that never was READY.
     retires_names=lambda dataset: dataset.state == DATASET_STATE_READY,
     columns={

@@ -13,6 +13,8 @@ from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceService
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 
+from services.bus.topology import ensure_topology
+from services.changes.publisher import Publisher
 from services.database.leases import Leases
 from services.platform.background import Work
 from services.process.composition import Need, Platform
@@ -36,8 +38,7 @@ from services.registry.versions import Versions
 from services.resources.idempotency import forget_requests
 from services.storage import Uploads
 
-# No task lives here, so that the registry needs no message bus.
-NEEDS = (Need.DATABASE, Need.STORE)
+NEEDS = (Need.DATABASE, Need.BUS, Need.STORE)
 SERVICES = [
     "ModelService",
     "AliasService",
@@ -47,11 +48,15 @@ SERVICES = [
     "ReleaseService",
 ]
 HOUSEKEEPING_SECONDS = 600.0
+# Its transactions wake nobody.
+PUBLISH_POLL_SECONDS = 0.25
 
 
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the registry."""
     database, content = platform.database, platform.cas
+    await ensure_topology(platform.bus, kinds=[], devices=[])
+    publisher = Publisher(database, platform.bus, PUBLISH_POLL_SECONDS)
     blobs = Blobs(database, content)
     uploads = Uploads(platform.settings)
     verifying = verifications(database, uploads, blobs, platform.settings)
@@ -83,7 +88,7 @@ async def build(platform: Platform) -> ServiceParts:
             await Leases(database).forget_ended()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
-    works: list[Work] = [keep_house, datasets.imports.run, verifying.run, releases.reconciler.heal]
+    works: list[Work] = [publisher.run, keep_house, datasets.imports.run, verifying.run, releases.reconciler.heal]
     names = [f"lathe.registry.v1.{service}" for service in SERVICES]
     return ServiceParts(register, names, works, aliases.look_up)
 

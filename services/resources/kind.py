@@ -44,6 +44,8 @@ class ResourceKind(Generic[M]):
         default_order: the order of lists if the request names none.
         retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
             then the name of a deleted one is never given to another, which they would take for it. None: they never do.
+        watched_as: field of lathe.watch.v1.Change that tells of one, and its kind in the stream of changes: `dataset`;
+            empty if nobody watches them. Its schema has the table `changes`.
     """
 
     message_type: type[M]
@@ -59,6 +61,7 @@ class ResourceKind(Generic[M]):
     order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
     default_order: str = "create_time desc"
     retires_names: Callable[[M], bool] | None = None
+    watched_as: str = ""
 
     def prefix(self, parent: str) -> str:
         """Return what comes before the id in the names of a parent's resources."""
@@ -101,14 +104,19 @@ class ResourceKind(Generic[M]):
         """Return the message of a stored body, or of body and detail one after the other."""
         return self.message_type.FromString(body)
 
+    def without_details(self, message: M) -> M:
+        """Return a copy without the fields that lists leave out."""
+        body = self.message_type()
+        body.CopyFrom(message)
+        for large in self.detail_fields:
+            body.ClearField(large)
+        return body
+
     def _split(self, message: M) -> tuple[bytes, bytes]:
         if not self.detail_fields:
             return message.SerializeToString(), b""
         # Two serialized messages one after the other parse as their merge, so a large field can have its own column.
-        body, detail = self.message_type(), self.message_type()
-        body.CopyFrom(message)
-        for large in self.detail_fields:
-            body.ClearField(large)
+        body, detail = self.without_details(message), self.message_type()
         detail.CopyFrom(message)
         for descriptor, _ in message.ListFields():
             if descriptor.name not in self.detail_fields:

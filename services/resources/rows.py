@@ -8,7 +8,15 @@ from typing import Any, Generic, TypeVar
 
 import asyncpg
 from google.protobuf.message import Message
+from lathe.watch.v1.change_pb2 import (
+    CHANGE_TYPE_CREATED,
+    CHANGE_TYPE_DELETED,
+    CHANGE_TYPE_UPDATED,
+    Change,
+    ChangeType,
+)
 
+from services.changes.outbox import add_change
 from services.database.pool import Connection
 from services.platform import errors
 from services.resources.kind import ResourceKind, Row
@@ -41,6 +49,7 @@ class ResourceRows(Generic[M]):
                     # Asked only now: a deletion at the same moment has ended.
                     retired = await self._is_retired(connection, resource.name)
                     if not retired:
+                        await self._tell(connection, message, CHANGE_TYPE_CREATED, 1)
                         return
                     await connection.execute(f"DELETE FROM {self._kind.table} WHERE uid = $1", row["uid"])  # noqa: S608
                     continue
@@ -54,11 +63,13 @@ class ResourceRows(Generic[M]):
             )
         raise errors.already_exists(self._kind.noun, resource.name)
 
-    async def retire(self, connection: Connection, deleted: M) -> None:
-        """Note that the name of a deleted resource is not to be given again, if others may refer to it."""
-        if self._kind.retires_names is not None and self._kind.retires_names(deleted):
-            name = getattr(deleted, "name")  # noqa: B009 - not in Message
+    async def remove(self, connection: Connection, message: M, revision: int) -> None:
+        """Delete a locked resource; its name is not given again, if others may refer to it."""
+        name = getattr(message, "name")  # noqa: B009 - not in Message
+        await connection.execute(f"DELETE FROM {self._kind.table} WHERE name = $1", name)  # noqa: S608
+        if self._kind.retires_names is not None and self._kind.retires_names(message):
             await connection.execute("INSERT INTO retired_names (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+        await self._tell(connection, message, CHANGE_TYPE_DELETED, revision + 1)
 
     async def _is_retired(self, connection: Connection, name: str) -> bool:
         if self._kind.retires_names is None:
@@ -83,6 +94,19 @@ class ResourceRows(Generic[M]):
         except asyncpg.UniqueViolationError:
             await self._refuse_taken_values(connection, row)
             raise errors.aborted("CONFLICT", f"'{resource.name}' met a concurrent change. Try again.") from None
+        await self._tell(connection, message, CHANGE_TYPE_UPDATED, revision)
+
+    async def _tell(self, connection: Connection, message: M, change: ChangeType.ValueType, revision: int) -> None:
+        """Let those who watch this kind of resource know."""
+        if not self._kind.watched_as:
+            return
+        shown: Any = self._kind.without_details(message)
+        news = Change(name=shown.name, uid=shown.uid, type=change, revision=revision)
+        news.time.CopyFrom(shown.update_time)
+        if change == CHANGE_TYPE_DELETED:
+            news.time.GetCurrentTime()
+        getattr(news, self._kind.watched_as).CopyFrom(shown)
+        await add_change(connection, self._kind.watched_as, news)
 
     async def _names(
         self, connection: Connection, message: M, resource_id: str, parent: str

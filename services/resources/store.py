@@ -224,13 +224,12 @@ class ResourceStore(Generic[M]):
             LatheError: NOT_FOUND; ABORTED for an etag, if one is given, that is not the current one.
         """
         async with self._database.transaction(connection) as transaction:
-            found: Any = await self.get(name, for_update=True, connection=transaction)
-            check_etag(etag, found.etag, name)
+            found, revision = await self._rows.lock(transaction, name)
+            check_etag(etag, getattr(found, "etag"), name)  # noqa: B009 - not in Message
             if on_delete is not None:
                 await on_delete(transaction, found)
-            await transaction.execute(f"DELETE FROM {self._kind.table} WHERE name = $1", name)  # noqa: S608
-            await self._rows.retire(transaction, found)
-        return found  # type: ignore[no-any-return]
+            await self._rows.remove(transaction, found, revision)
+        return found
 
     async def first_made(self, request: Any) -> M | None:
         """Return what the first request with this `request_id` created; LatheError if it was another, or is deleted."""

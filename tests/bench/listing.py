@@ -24,6 +24,7 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.database.pool import Database, migrate
+from services.local.nats import NatsServer
 from services.local.ports import free_port
 from services.local.postgres import PostgresServer
 from services.local.s3 import S3Server
@@ -109,14 +110,17 @@ async def _fill(url: str, rows: int) -> None:
 def _registry(folder: Path, rows: int) -> Iterator[str]:
     """Start the servers and a registry process over a filled table; gives its address."""
     postgres, store = PostgresServer(folder / "pg", durable=False), S3Server(folder / "s3")
+    nats = NatsServer(folder / "nats", durable=False)
     try:
         postgres.start()
+        nats.start()
         store.start()
         asyncio.run(_fill(postgres.url, rows))
         port = free_port()
         environment = {
             **os.environ,
             "LATHE_DATABASE_URL": postgres.url,
+            "LATHE_NATS_URL": nats.url,
             "LATHE_S3_ENDPOINT": store.endpoint,
             "LATHE_S3_ACCESS_KEY": store.access_key,
             "LATHE_S3_SECRET_KEY": store.secret_key,
@@ -131,6 +135,7 @@ def _registry(folder: Path, rows: int) -> Iterator[str]:
             process.wait()
     finally:
         store.stop()
+        nats.stop()
         postgres.stop()
 
 

@@ -193,6 +193,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
                 },
             }
         },
+        "WatchDataset": {"name": DATASET},
         "GetDataset": {"name": DATASET},
         "ListDatasets": {**LIST, "type": "CLASSIFICATION", "state": "READY"},
         "UpdateDataset": {"dataset": {"name": DATASET, "description": "d"}, "update_mask": "description"},

@@ -22,6 +22,7 @@ from services.registry.datasets.mapping import Mappings
 from services.registry.datasets.preview import Previews
 from services.registry.datasets.selection import Selections
 from services.registry.datasets.servicer import DatasetServicer
+from services.registry.datasets.watch import DatasetWatch
 
 
 @dataclass(frozen=True)
@@ -51,5 +52,6 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
         items=items,
         previews=Previews(items, content, contents, folder / "previews"),
         archives=Archives(catalog, database, content, blobs, folder / "archives"),
+        watch=DatasetWatch(catalog, platform.bus),
     )
     return DatasetParts(servicer, imports, Selections(catalog, index_files, content, blobs), Holds(database))

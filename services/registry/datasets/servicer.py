@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import dataset_service_pb2 as pb
@@ -12,6 +14,7 @@ from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.handlers import Datasets
 from services.registry.datasets.items import Items
 from services.registry.datasets.preview import Previews
+from services.registry.datasets.watch import DatasetWatch
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -27,12 +30,14 @@ class DatasetServicer(DatasetServiceServicer):
         items: Items,
         previews: Previews,
         archives: Archives,
+        watch: DatasetWatch,
     ) -> None:
         self._datasets = datasets
         self._catalog = catalog
         self._items = items
         self._previews = previews
         self._archives = archives
+        self._watch = watch
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, context: Context) -> pb.Dataset:
         return await self._datasets.create(request)
@@ -45,6 +50,10 @@ class DatasetServicer(DatasetServiceServicer):
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.Dataset:
         return await self._catalog.get(request.name)
+
+    async def WatchDataset(self, request: pb.WatchDatasetRequest, context: Context) -> AsyncIterator[pb.Dataset]:
+        async for dataset in self._watch.follow(request.name):
+            yield dataset
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
         datasets, token = await self._catalog.page(request)

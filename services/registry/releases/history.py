@@ -29,6 +29,7 @@ from services.registry import holds, naming
 from services.registry.kinds import CHANNELS, VERSIONS
 from services.registry.releases.gate import Gate
 from services.registry.releases.layout import lay_out_release, read_manifest
+from services.registry.releases.news import tell_release
 from services.registry.releases.reconciler import Reconciler, mark_unsettled, repository_lease
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rollback import find_release, release_made, restored
@@ -221,6 +222,7 @@ class Releases:
                 )
             values = (UUID(release.uid), release.name, name, naming.release_number(release.name), plan.version.name)
             await connection.execute(_INSERT, *values, release.SerializeToString())
+            await tell_release(connection, self._shown(release))
             await self._channels.modify(name, serve, connection=connection)
         return release
 

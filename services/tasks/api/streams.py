@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -13,9 +11,9 @@ from typing import Any, Protocol
 from lathe.internal.v1 import event_pb2
 from lathe.type.v1 import task_pb2
 from lathe.type.v1.digest_pb2 import Digest
-from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
+from services.bus.listening import listening, wait_for_any
 from services.bus.streams import BATCH, read_after
 from services.bus.topology import EVENTS, LOG_EVENT, changed_subject, event_subject
 from services.platform.errors import LatheError, invalid_argument
@@ -68,7 +66,7 @@ class TaskStreams:
         newest = (await self._handlers.row(request.name)).revision
         # A revision that the task never had says nothing of what the client knows, so that it gets all there is.
         seen = request.after_revision if request.after_revision <= newest else 0
-        async with self._listening(changed_subject(self._kind, task_id)) as changed:
+        async with listening(self._bus, changed_subject(self._kind, task_id)) as changed:
             while True:
                 changed.clear()
                 row = await self._handlers.row(request.name)
@@ -77,7 +75,7 @@ class TaskStreams:
                     yield self._handlers.present(row)
                 if row.state in TERMINAL:
                     return
-                await _wait(changed, self._poll)
+                await wait_for_any(changed, self._poll)
 
     async def logs(self, request: Any) -> AsyncIterator[task_pb2.LogLines]:
         """Yield the log of an attempt; with `follow`, also new lines until it or the task ends."""
@@ -94,7 +92,7 @@ class TaskStreams:
         ):
             raise _no_such_attempt(request, first)
         subjects = (changed_subject(self._kind, task_id), event_subject(self._kind, task_id, LOG_EVENT))
-        async with self._listening(*subjects) as changed:
+        async with listening(self._bus, *subjects) as changed:
             while True:
                 changed.clear()
                 task = await self._handlers.get(request)
@@ -109,7 +107,7 @@ class TaskStreams:
                 over = task.status.state in TERMINAL or (request.attempt > 0 and ended)
                 if over or not request.follow:
                     return
-                await _wait(changed, self._poll)
+                await wait_for_any(changed, self._poll)
 
     async def _lines(
         self, task_id: str, attempt: task_pb2.Attempt, place: _Place
@@ -149,22 +147,6 @@ class TaskStreams:
             if len(batch) < BATCH:
                 return
 
-    @asynccontextmanager
-    async def _listening(self, *subjects: str) -> AsyncIterator[asyncio.Event]:
-        """Give an event that is set whenever something arrives on one of the subjects."""
-        changed = asyncio.Event()
-
-        async def wake(_: Msg) -> None:
-            changed.set()
-
-        subscriptions = [await self._bus.subscribe(subject, wake) for subject in subjects]
-        try:
-            yield changed
-        finally:
-            for subscription in subscriptions:
-                if not self._bus.nc.is_closed:
-                    await subscription.unsubscribe()
-
 
 def _batches(lines: Iterable[task_pb2.LogLine]) -> Iterator[task_pb2.LogLines]:
     """Return the lines as few messages of bounded size."""
@@ -190,11 +172,3 @@ def _attempts_from(task: Any, place: _Place, *, single: bool) -> list[task_pb2.A
 def _no_such_attempt(request: Any, task: Any) -> LatheError:
     numbers = ", ".join(str(attempt.number) for attempt in task.attempts) or "none yet"
     return invalid_argument("attempt", f"'{request.name}' has no attempt {request.attempt}; it has {numbers}.")
-
-
-async def _wait(changed: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await changed.wait()
-    except TimeoutError:
-        return

@@ -71,6 +71,7 @@ def other_registry(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "LATHE_DATABASE_URL": settings.database_url,
+        "LATHE_NATS_URL": settings.nats_url,
         "LATHE_S3_ENDPOINT": settings.s3_endpoint,
         "LATHE_S3_ACCESS_KEY": settings.s3_access_key,
         "LATHE_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),

@@ -1133,6 +1133,28 @@ class UpdateDatasetRequest(_message.Message):
 Global___UpdateDatasetRequest: _TypeAlias = UpdateDatasetRequest  # noqa: Y015
 
 @_typing.final
+class WatchDatasetRequest(_message.Message):
+    """Request of WatchDataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`datasets/{dataset}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchDatasetRequest: _TypeAlias = WatchDatasetRequest  # noqa: Y015
+
+@_typing.final
 class DeleteDatasetRequest(_message.Message):
     """Request of DeleteDataset."""
 

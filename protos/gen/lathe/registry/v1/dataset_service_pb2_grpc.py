@@ -39,6 +39,11 @@ class DatasetServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.GetDatasetRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
                 )
+        self.WatchDataset = channel.unary_stream(
+                '/lathe.registry.v1.DatasetService/WatchDataset',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.WatchDatasetRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
+                )
         self.ListDatasets = channel.unary_unary(
                 '/lathe.registry.v1.DatasetService/ListDatasets',
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetsRequest.SerializeToString,
@@ -79,8 +84,8 @@ class DatasetServiceServicer(object):
     """
 
     def CreateDataset(self, request, context):
-        """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
-        does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
+        """Creates a dataset and begins its import, which goes on by itself: follow it with WatchDataset. If the class mapping does
+        not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,6 +107,14 @@ class DatasetServiceServicer(object):
 
     def GetDataset(self, request, context):
         """Returns a dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchDataset(self, request, context):
+        """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
+        if it is deleted meanwhile. A stream that breaks can be opened again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +185,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
             'GetDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDataset,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.GetDatasetRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.SerializeToString,
+            ),
+            'WatchDataset': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchDataset,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.WatchDatasetRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.SerializeToString,
             ),
             'ListDatasets': grpc.unary_unary_rpc_method_handler(
@@ -282,6 +300,23 @@ class DatasetService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/GetDataset',
             lathe_dot_registry_dot_v1_dot_dataset__service__pb2.GetDatasetRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.registry.v1.DatasetService/WatchDataset',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.WatchDatasetRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -39,8 +39,8 @@ class DatasetServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DatasetServiceAsyncStub: ...
     CreateDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.CreateDatasetRequest, _dataset_service_pb2.Dataset]
-    """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
-    does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
+    """Creates a dataset and begins its import, which goes on by itself: follow it with WatchDataset. If the class mapping does
+    not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
     """
     ConfirmDatasetImport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ConfirmDatasetImportRequest, _dataset_service_pb2.Dataset]
     """Lets an import that is AWAITING_CONFIRMATION go on; FAILED_PRECONDITION in any other state."""
@@ -48,6 +48,10 @@ class DatasetServiceStub:
     """Creates a dataset from the items of others: merged, filtered, sampled, with classes merged or dropped."""
     GetDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetRequest, _dataset_service_pb2.Dataset]
     """Returns a dataset."""
+    WatchDataset: _grpc.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetRequest, _dataset_service_pb2.Dataset]
+    """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
+    if it is deleted meanwhile. A stream that breaks can be opened again.
+    """
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetsRequest, _dataset_service_pb2.ListDatasetsResponse]
     """Lists datasets, without their import reports."""
     UpdateDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.UpdateDatasetRequest, _dataset_service_pb2.Dataset]
@@ -75,8 +79,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.CreateDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
-    """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
-    does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
+    """Creates a dataset and begins its import, which goes on by itself: follow it with WatchDataset. If the class mapping does
+    not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
     """
     ConfirmDatasetImport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ConfirmDatasetImportRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
     """Lets an import that is AWAITING_CONFIRMATION go on; FAILED_PRECONDITION in any other state."""
@@ -84,6 +88,10 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Creates a dataset from the items of others: merged, filtered, sampled, with classes merged or dropped."""
     GetDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
     """Returns a dataset."""
+    WatchDataset: _aio.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
+    """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
+    if it is deleted meanwhile. A stream that breaks can be opened again.
+    """
     ListDatasets: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetsRequest, _dataset_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Lists datasets, without their import reports."""
     UpdateDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.UpdateDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
@@ -114,8 +122,8 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_service_pb2.CreateDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.Dataset, _abc.Awaitable[_dataset_service_pb2.Dataset]]:
-        """Creates a dataset and begins its import, which goes on by itself; watch `state` with GetDataset. If the class mapping
-        does not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
+        """Creates a dataset and begins its import, which goes on by itself: follow it with WatchDataset. If the class mapping does
+        not fit what was found, the import waits in AWAITING_CONFIRMATION with its report.
         """
 
     @_abc_1.abstractmethod
@@ -141,6 +149,16 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.Dataset, _abc.Awaitable[_dataset_service_pb2.Dataset]]:
         """Returns a dataset."""
+
+    @_abc_1.abstractmethod
+    def WatchDataset(
+        self,
+        request: _dataset_service_pb2.WatchDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dataset_service_pb2.Dataset], _abc.AsyncIterator[_dataset_service_pb2.Dataset]]:
+        """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
+        if it is deleted meanwhile. A stream that breaks can be opened again.
+        """
 
     @_abc_1.abstractmethod
     def ListDatasets(
