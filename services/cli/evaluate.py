@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
 
 import typer
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from lathe_client.connection import Connection
 
 SHOWN_DELTAS = 30
-COMPARE_SECONDS = 1800.0
 
 
 def evaluate(
@@ -106,16 +106,25 @@ def compare(
     output: Output = TABLE,
 ) -> None:
     """Compare two or more evaluations on one dataset, sample by sample."""
-    from lathe.evaluator.v1.evaluation_service_pb2 import CompareEvaluationsRequest
+    from lathe.evaluator.v1.evaluation_service_pb2 import (
+        CreateEvaluationComparisonRequest,
+        EvaluationComparison,
+        WatchEvaluationComparisonRequest,
+    )
+    from lathe_client.calls import repeated
 
     from services.cli.output import message_json
+    from services.cli.progress import finished
     from services.cli.results import show_comparison
 
     names = [text if "/" in text else f"evaluationTasks/{text}" for text in evaluations]
     with connect() as connection:
-        # Every sample of every evaluation is read; the service's own deadline is shorter.
-        request = CompareEvaluationsRequest(names=names)
-        found = connection.evaluations.CompareEvaluations(request, timeout=COMPARE_SECONDS)
+        request = CreateEvaluationComparisonRequest(
+            evaluation_comparison=EvaluationComparison(tasks=names), request_id=str(uuid4())
+        )
+        begun = repeated(connection.evaluations.CreateEvaluationComparison, request)
+        watch = WatchEvaluationComparisonRequest(name=begun.name)
+        found = finished(connection.evaluations.WatchEvaluationComparison, watch, "comparing")
         if report is not None:
             save_report(connection, found.html_report, report)
     if output is OutputFormat.JSON:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison, EvaluationTask
+from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING
 
 from engines.failures import EngineFailure, FailureReason
-from engines.sandbox import Child, Limits
+from engines.sandbox import Child, Limits, Progress
+from services.operations.runner import Standing
 from services.platform import failures
-from services.platform.errors import LatheError, failed_precondition, resource_exhausted
+from services.platform.errors import LatheError, failed_precondition
 from services.platform.failures import ChildWork
 from services.platform.words import from_values
 from services.storage import ContentStore
 
 ENTRY = "engines.api.comparison:run"
-# A caller waits for the answer, so it has to come within minutes.
-LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=120)
+LIMITS = Limits(memory_bytes=2 << 30, timeout_seconds=1800)
 # Children that may compare at the same time, so that a long one does not keep the short ones waiting: each may take the
 # whole memory limit.
 SLOTS = 3
-PATIENCE_SECONDS = 30.0
 _COMPARING = ChildWork(
     "Comparing the evaluations",
     LIMITS,
@@ -37,49 +35,26 @@ _NOT_COMPARABLE = {FailureReason.INVALID_DATA, FailureReason.INVALID_SPEC, Failu
 
 
 class Comparer:
-    """Compares, a few at a time, each in its own sandboxed process."""
+    """Compares, each time in a sandboxed process."""
 
-    def __init__(self, store: ContentStore, slots: int = SLOTS, patience: float = PATIENCE_SECONDS) -> None:
-        """Compare up to `slots` at a time; refuse a caller that would wait longer than `patience` seconds."""
+    def __init__(self, store: ContentStore) -> None:
         self._store = store
-        self._slots = asyncio.Semaphore(slots)
-        self._slot_count = slots
-        self._patience = patience
 
-    async def compare(self, tasks: Sequence[EvaluationTask]) -> EvaluationComparison:
+    async def compare(self, tasks: Sequence[EvaluationTask], standing: Standing) -> EvaluationComparison:
         """Return the comparison of evaluations on the same data, the reference first. Its reports are stored.
 
         Raises:
             LatheError: FAILED_PRECONDITION, reason NOT_COMPARABLE, if their predictions are not of the same data;
-                COMPARISON_TOO_LARGE if comparing takes too much memory or time; NOT_FOUND for a report that is gone;
-                RESOURCE_EXHAUSTED, reason COMPARISONS_BUSY, while too many others are compared.
+                COMPARISON_TOO_LARGE if comparing takes too much memory or time; NOT_FOUND for a report that is gone.
         """
-        async with self._slot():
-            with tempfile.TemporaryDirectory(prefix="lathe-compare-") as folder:
-                workdir = Path(folder)
-                evaluations = [await self._fetch(workdir, place, task) for place, task in enumerate(tasks)]
-                found = await _run({"evaluations": evaluations, "seed": 0}, workdir)
-                comparison = from_values(found, EvaluationComparison(), ignore_unknown_fields=True)
-                comparison.html_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.html"))
-                comparison.json_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.json"))
+        with tempfile.TemporaryDirectory(prefix="lathe-compare-") as folder:
+            workdir = Path(folder)
+            evaluations = [await self._fetch(workdir, place, task) for place, task in enumerate(tasks)]
+            found = await _run({"evaluations": evaluations, "seed": 0}, workdir, standing)
+            comparison = from_values(found, EvaluationComparison(), ignore_unknown_fields=True)
+            comparison.html_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.html"))
+            comparison.json_report.CopyFrom(await self._store.put_file(workdir / "out" / "comparison.json"))
         return comparison
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise resource_exhausted(
-                "COMPARISONS_BUSY",
-                f"{self._slot_count} comparisons are running, as many as may run at once, and each may take "
-                f"{LIMITS.timeout_seconds:.0f} seconds. Try again in a minute.",
-                retry_after=60.0,
-            ) from None
-        try:
-            yield
-        finally:
-            self._slots.release()
 
     async def _fetch(self, workdir: Path, place: int, task: EvaluationTask) -> dict[str, str]:
         paths = {"predictions": f"{place}/predictions.parquet", "report": f"{place}/report.json"}
@@ -88,10 +63,13 @@ class Comparer:
         return {"name": task.name, **paths}
 
 
-async def _run(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
+async def _run(request: dict[str, Any], workdir: Path, standing: Standing) -> dict[str, Any]:
+    def compared(progress: Progress) -> None:
+        standing.at(TASK_STAGE_EXECUTING, progress.fraction)
+
     try:
         async with await Child.spawn(workdir) as child:
-            return await child.run(ENTRY, request, LIMITS)
+            return await child.run(ENTRY, request, LIMITS, compared)
     except EngineFailure as failure:
         raise refusal(failure) from failure
 

@@ -1,117 +1,101 @@
-"""Comparisons of evaluations: made once per request, stored, and listed."""
+"""Comparisons of evaluations: operations that are checked when they are created, and compared in the background."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from lathe.evaluator.v1.evaluation_service_pb2 import (
-    CompareEvaluationsRequest,
+    CreateEvaluationComparisonRequest,
     EvaluationComparison,
     EvaluationTask,
     ListEvaluationComparisonsRequest,
+    ListEvaluationComparisonsResponse,
 )
+from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
-from lathe.type.v1.view_pb2 import VIEW_FULL
-from uuid_utils.compat import uuid7
 
-from services.database.leases import Leases
-from services.database.pool import Database
-from services.evaluator.comparer import Comparer
-from services.platform.errors import failed_precondition, not_found
-from services.platform.identity import current_user
+from services.evaluator.comparer import SLOTS, Comparer
+from services.operations.backlog import Backlog
+from services.operations.operations import Operations
+from services.operations.runner import Standing
+from services.operations.verbs import operation_verbs
+from services.platform.errors import failed_precondition
 from services.platform.words import word
-from services.resources.idempotency import claim_first, find_first, made_once
-from services.resources.listing import Listing, ListQuery, list_page
+from services.process.composition import Platform
+from services.resources.kind import ResourceKind
+from services.resources.listing import Condition, ListQuery
 from services.tasks.api.handlers import TaskHandlers
+from services.tasks.api.servicer import Method
 
-COLLECTION = "evaluationComparisons"
 # An answer has to stay under gRPC's 4 MiB; the reports hold everything.
 MAX_ANSWER_BYTES = 3_500_000
-_DETAILS = ("deltas", "regressions")
-_LISTING = Listing("comparisons", details=_DETAILS, order_fields={"create_time": datetime}, arrays=frozenset({"tasks"}))
-_FULL_LISTING = replace(_LISTING, columns="body || detail AS body", stored=("body", "detail"))
-_INSERT = """
-    INSERT INTO comparisons (uid, name, owner, create_time, tasks, body, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)
-"""
+KIND = ResourceKind(
+    EvaluationComparison,
+    table="comparisons",
+    collection="evaluationComparisons",
+    noun="comparison",
+    columns={"tasks": lambda comparison: list(comparison.tasks), "state": lambda comparison: comparison.state},
+    detail_fields=("deltas", "regressions"),
+)
 
 
 class Comparisons:
-    """Makes and reads comparisons."""
+    """Creates comparisons, and makes them."""
 
-    def __init__(self, database: Database, comparer: Comparer, tasks: TaskHandlers) -> None:
-        self._database = database
+    noun = "comparison"
+    at_once = SLOTS
+
+    def __init__(self, platform: Platform, comparer: Comparer, tasks: TaskHandlers) -> None:
+        settings, database = platform.settings, platform.database
+        lease = timedelta(seconds=settings.ack_wait_seconds)
+        backlog = Backlog(database, "comparison_work", "comparison", lease)
+        self.operations = Operations(database, KIND, backlog, self, settings.max_attempts)
         self._comparer = comparer
-        self._leases = Leases(database)
         self._tasks = tasks
 
-    async def compare(self, request: CompareEvaluationsRequest) -> EvaluationComparison:
-        """Compare evaluations and store the result, once per request id.
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """The methods of EvaluationService for comparisons, by name."""
+        own: dict[str, Method] = {
+            "CreateEvaluationComparison": self._create,
+            "ListEvaluationComparisons": self._page,
+        }
+        return {**operation_verbs("EvaluationComparison", self.operations), **own}
+
+    async def _create(self, request: CreateEvaluationComparisonRequest, _context: Any) -> EvaluationComparison:
+        """Create a comparison, once per request id.
 
         Raises:
-            LatheError: NOT_FOUND; FAILED_PRECONDITION if one has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED), or if
-                they are on different data (DATASETS_DIFFER), or as Comparer says.
+            LatheError: NOT_FOUND; FAILED_PRECONDITION if an evaluation has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED),
+                or if they are on different data (DATASETS_DIFFER).
         """
-        return await made_once(
-            self._leases,
-            request,
-            find=lambda: self._made_before(request),
-            make=lambda: self._make(request),
-        )
-
-    async def _made_before(self, request: CompareEvaluationsRequest) -> EvaluationComparison | None:
-        uid = await find_first(self._database, request)
-        return None if uid is None else await self._stored(uid)
-
-    async def _make(self, request: CompareEvaluationsRequest) -> EvaluationComparison:
-        owner = current_user()
-        tasks = [self._tasks.present(await self._tasks.row(name)) for name in request.names]
+        if first := await self.operations.store.first_made(request):
+            return await self.operations.get(first.name)
+        asked = request.evaluation_comparison
+        tasks = await self._evaluations(asked)
         _require_comparable(tasks)
-        comparison = fitted(await self._comparer.compare(tasks))
-        uid = uuid7()
-        comparison.name, comparison.owner = f"{COLLECTION}/{uid}", owner
-        comparison.tasks[:] = request.names
-        comparison.dataset = tasks[0].spec.dataset
-        comparison.create_time.FromDatetime(datetime.now(UTC))
-        async with self._database.transaction() as transaction:
-            first = await claim_first(transaction, request, uid)
-            if first is None:
-                await transaction.execute(_INSERT, *_values(uid, comparison))
-        return comparison if first is None else await self._stored(first)
-
-    async def get(self, name: str) -> EvaluationComparison:
-        """Return a stored comparison. Raises LatheError NOT_FOUND."""
-        collection, _, identifier = name.partition("/")
-        try:
-            uid = UUID(identifier)
-        except ValueError:
-            raise not_found("comparison", name) from None
-        if collection != COLLECTION or str(uid) != identifier:
-            raise not_found("comparison", name)
-        return await self._stored(uid)
-
-    async def list(self, request: ListEvaluationComparisonsRequest) -> tuple[list[EvaluationComparison], str]:
-        """Return a page of comparisons, the newest first, and the next token; in a basic view without details."""
-        query = ListQuery(
-            method=request.DESCRIPTOR.full_name,
-            page_size=request.page_size,
-            page_token=request.page_token,
-            owner=current_user() if request.mine_only else "",
-            filters={"tasks": request.task} if request.task else {},
-            full=request.view == VIEW_FULL,
+        new = EvaluationComparison(
+            display_name=asked.display_name, labels=asked.labels, tasks=asked.tasks, dataset=tasks[0].spec.dataset
         )
-        listing = _FULL_LISTING if query.full else _LISTING
-        return await list_page(self._database, listing, query, lambda row: EvaluationComparison.FromString(row["body"]))
+        return await self.operations.create(request, new)
 
-    async def _stored(self, uid: UUID) -> EvaluationComparison:
-        body = await self._database.fetchval("SELECT body || detail FROM comparisons WHERE uid = $1", uid)
-        if body is None:
-            raise not_found("comparison", f"{COLLECTION}/{uid}")
-        return EvaluationComparison.FromString(body)
+    async def _page(
+        self, request: ListEvaluationComparisonsRequest, _context: Any
+    ) -> ListEvaluationComparisonsResponse:
+        of_task = [Condition("tasks @> ARRAY[{}]", (request.task,))] if request.task else []
+        found, token = await self.operations.page(ListQuery.from_request(request, conditions=of_task))
+        return ListEvaluationComparisonsResponse(comparisons=found, next_page_token=token)
+
+    async def do(self, operation: EvaluationComparison, standing: Standing) -> EvaluationComparison:
+        """Compare the evaluations, which may be gone by now."""
+        standing.at(TASK_STAGE_EXECUTING, 0.0)
+        return fitted(await self._comparer.compare(await self._evaluations(operation), standing))
+
+    async def _evaluations(self, comparison: EvaluationComparison) -> list[EvaluationTask]:
+        return [self._tasks.present(await self._tasks.row(name)) for name in comparison.tasks]
 
 
 def fitted(comparison: EvaluationComparison) -> EvaluationComparison:
@@ -121,18 +105,6 @@ def fitted(comparison: EvaluationComparison) -> EvaluationComparison:
         longest = max(lists, key=len)
         del longest[len(longest) // 2 :]
     return comparison
-
-
-def _values(uid: UUID, comparison: EvaluationComparison) -> tuple[Any, ...]:
-    # Two serialized messages one after the other parse as their merge: a list reads the small one alone.
-    detail = EvaluationComparison(deltas=comparison.deltas, regressions=comparison.regressions)
-    body = EvaluationComparison()
-    body.CopyFrom(comparison)
-    body.ClearField("deltas")
-    body.ClearField("regressions")
-    made = comparison.create_time.ToDatetime(tzinfo=UTC)
-    names = list(comparison.tasks)
-    return uid, comparison.name, comparison.owner, made, names, body.SerializeToString(), detail.SerializeToString()
 
 
 def _require_comparable(tasks: Sequence[EvaluationTask]) -> None:

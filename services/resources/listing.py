@@ -74,7 +74,7 @@ class ListQuery:
             order_by=request.order_by,
             search=request.search,
             owner=current_user() if request.mine_only else "",
-            labels=dict(request.labels),
+            labels=dict(getattr(request, "labels", {})),
             parent=getattr(request, "parent", ""),
             filters={column: value for column, value in (filters or {}).items() if value},
             conditions=conditions,

@@ -231,9 +231,14 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             "overrides": {"values": A_TEMPLATE, "paths": ["components.net.max_batch", "args"]},
         },
         "ResolveTaskTemplate": {"name": TEMPLATE, "overrides": {"values": {"repo": "mine"}}},
-        "CompareEvaluations": {"names": [made["tasks"]["Evaluation"], "evaluationTasks/x"]},
-        "GetEvaluationComparison": {"name": "evaluationComparisons/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
-        "ListEvaluationComparisons": {"page_size": 2, "mine_only": True, "task": "evaluationTasks/x"},
+        "CreateEvaluationComparison": {
+            "evaluation_comparison": {"tasks": [made["tasks"]["Evaluation"], "evaluationTasks/x"]}
+        },
+        **{
+            f"{verb}EvaluationComparison": {"name": "evaluationComparisons/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"}
+            for verb in ("Get", "Watch", "Cancel", "Delete")
+        },
+        "ListEvaluationComparisons": {"page_size": 2, "mine_only": True, "search": "x", "task": "evaluationTasks/x"},
         "SaveModel": {"name": made["tasks"]["Optimization"], "model": MODEL},
         "CreateOptimizationTaskGroup": {"group": A_GROUP},
         "GetOptimizationTaskGroup": {"name": made["group"]},

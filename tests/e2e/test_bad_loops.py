@@ -20,7 +20,7 @@ from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
 from services.platform.words import word
 from tests.e2e.beasts import COUNT, Beasts, archive, npz, png, tensors
 from tests.e2e.calls import Refusal, refusal, refusal_of, violations
-from tests.e2e.desk import wait_for
+from tests.e2e.desk import Desk, wait_for
 from tests.e2e.test_bad_datasets import poisoned
 
 FEW = {name: array[:2] for name, array in tensors().items()}
@@ -245,9 +245,14 @@ def test_evaluations_on_different_data_are_not_compared(beasts: Beasts, tmp_path
     file = desk.store(archive({"cat/0.png": png(0), "dog/1.png": png(1)}), tmp_path)
     other = desk.import_dataset("Two beasts", file)
     elsewhere = desk.finish(desk.evaluate(beasts.package, dataset=other.name))
-    request = evaluator.CompareEvaluationsRequest(names=[judged.name, elsewhere.name])
-    found = refusal(desk.rpc.evaluations.CompareEvaluations, request)
+    found = refused_comparison(desk, judged.name, elsewhere.name)
     assert found.code == "FAILED_PRECONDITION"
     assert other.name in found.message
-    running = evaluator.CompareEvaluationsRequest(names=[judged.name, "evaluationTasks/none"])
-    assert refusal(desk.rpc.evaluations.CompareEvaluations, running).code == "NOT_FOUND"
+    assert refused_comparison(desk, judged.name, "evaluationTasks/none").code == "NOT_FOUND"
+
+
+def refused_comparison(desk: Desk, *tasks: str) -> Refusal:
+    request = evaluator.CreateEvaluationComparisonRequest(
+        evaluation_comparison=evaluator.EvaluationComparison(tasks=tasks)
+    )
+    return refusal(desk.rpc.evaluations.CreateEvaluationComparison, request)

@@ -64,7 +64,9 @@ def test_the_loop_without_any_program_of_ours(beasts: Beasts, tmp_path: Path) ->
     top1 = next(each for each in after["result"]["metrics"] if each["name"] == "top1")
     assert top1["value"] == 1
     names = [before["name"], after["name"]]
-    (comparison,) = buf_call(evaluator, f"{EVALUATOR}/CompareEvaluations", {"names": names})
+    to_compare = {"evaluation_comparison": {"tasks": names}}
+    (begun,) = buf_call(evaluator, f"{EVALUATOR}/CreateEvaluationComparison", to_compare)
+    *_, comparison = buf_call(evaluator, f"{EVALUATOR}/WatchEvaluationComparison", {"name": begun["name"]})
     assert (comparison["tasks"], comparison["agreement"], comparison["samples"]) == (names, 1, "8")
     (listed,) = buf_call(evaluator, f"{EVALUATOR}/ListEvaluationComparisons", {"task": after["name"]})
     assert comparison["name"] in {each["name"] for each in listed["comparisons"]}

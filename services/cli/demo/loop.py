@@ -198,13 +198,20 @@ def optimize(connection: Connection, version: str, template: str, dataset: str, 
 
 def compare(connection: Connection, evaluations: Sequence[Any], report: Path) -> Any:
     """Compare evaluations, the reference first, save the report, and return the comparison."""
-    from lathe.evaluator.v1.evaluation_service_pb2 import CompareEvaluationsRequest
+    from lathe.evaluator.v1.evaluation_service_pb2 import (
+        CreateEvaluationComparisonRequest,
+        EvaluationComparison,
+        WatchEvaluationComparisonRequest,
+    )
 
+    from services.cli.progress import finished
     from services.cli.results import show_comparison
     from services.cli.waiting import save_report
 
     names = [task.name for task in evaluations]
-    found = connection.evaluations.CompareEvaluations(CompareEvaluationsRequest(names=names))
+    request = CreateEvaluationComparisonRequest(evaluation_comparison=EvaluationComparison(tasks=names))
+    watch = WatchEvaluationComparisonRequest(name=connection.evaluations.CreateEvaluationComparison(request).name)
+    found = finished(connection.evaluations.WatchEvaluationComparison, watch, "comparing")
     show_comparison(found, 10)
     save_report(connection, found.html_report, report)
     return found

@@ -20,7 +20,7 @@ from services.tasks.api.ledger import Ledger
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
 from services.tasks.api.relay import Outbox, Relay
-from services.tasks.api.servicer import TaskServicer, Unary
+from services.tasks.api.servicer import Method, TaskServicer
 from services.tasks.api.settler import Settler
 from services.tasks.api.streams import BlobReader, TaskStreams
 from services.tasks.api.sweeper import Sweeper
@@ -86,7 +86,7 @@ async def task_service(
     platform: Platform,
     kind: TaskKind,
     devices: Iterable[str],
-    more: Callable[[TaskEngine], Mapping[str, Unary]] | None = None,
+    more: Callable[[TaskEngine], Mapping[str, Method]] | None = None,
     options: TaskOptions | None = None,
 ) -> ServiceParts:
     """Return the parts of a task service.

@@ -20,11 +20,11 @@ Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
 class TaskServicer:
     """Serves Create, Get, List, Update, Cancel, Retry, Resubmit, Delete, BatchDelete, Watch and Stream…Logs.
 
-    `more` serves the methods that only this service has, by name: coroutine functions of request and context.
+    `more` serves the methods of this service alone, by name: coroutine functions or generators of request and context.
     """
 
     def __init__(
-        self, kind: TaskKind, handlers: TaskHandlers, streams: TaskStreams, more: Mapping[str, Unary] | None = None
+        self, kind: TaskKind, handlers: TaskHandlers, streams: TaskStreams, more: Mapping[str, Method] | None = None
     ) -> None:
         self._handlers = handlers
         self._streams = streams

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import pytest
@@ -13,14 +12,20 @@ from lathe.evaluator.v1 import evaluation_service_pb2 as pb
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ModelVersion
-from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.operation_pb2 import (
+    OPERATION_STATE_CANCELLED,
+    OPERATION_STATE_FAILED,
+    OPERATION_STATE_RUNNING,
+    OPERATION_STATE_SUCCEEDED,
+)
 
 from engines.failures import EngineFailure, FailureReason
 from services.evaluator.comparer import Comparer, refusal
 from services.evaluator.comparisons import MAX_ANSWER_BYTES, fitted
 from services.evaluator.work import EvaluationWorkKind
-from services.platform.errors import LatheError, not_found
-from services.storage import ContentStore
+from services.operations import runner
+from services.operations.runner import Standing
+from services.platform.errors import LatheError, failed_precondition
 from tests.contract.evaluator.jobs import evaluate
 from tests.contract.evaluator.test_tasks import create
 from tests.contract.workplace import DEVICE, Workplace
@@ -40,9 +45,16 @@ async def evaluated(workplace: Workplace, digits: Dataset, package: ModelVersion
 
 
 async def compare(workplace: Workplace, names: Names, **fields: Any) -> pb.EvaluationComparison:
-    request = pb.CompareEvaluationsRequest(names=names, **fields)
-    comparison: pb.EvaluationComparison = await workplace.evaluations.CompareEvaluations(request)
-    return comparison
+    comparison: pb.EvaluationComparison = await workplace.evaluations.CreateEvaluationComparison(
+        pb.CreateEvaluationComparisonRequest(evaluation_comparison=pb.EvaluationComparison(tasks=names), **fields)
+    )
+    return await ended(workplace, comparison.name)
+
+
+async def ended(workplace: Workplace, name: str) -> pb.EvaluationComparison:
+    watching = workplace.evaluations.WatchEvaluationComparison(pb.WatchEvaluationComparisonRequest(name=name))
+    *_, last = [comparison async for comparison in watching]
+    return last
 
 
 async def listed(workplace: Workplace, **fields: Any) -> tuple[list[pb.EvaluationComparison], str]:
@@ -58,6 +70,7 @@ async def test_a_comparison_is_made_once_and_stored(workplace: Workplace, evalua
     )
     assert first == second == await compare(workplace, evaluated, request_id=request_id)
     assert len((await listed(workplace, task=evaluated[0]))[0]) == 1
+    assert (first.state, first.progress) == (OPERATION_STATE_SUCCEEDED, 1.0)
     assert list(first.tasks) == evaluated
     assert (first.dataset, first.samples, first.agreement) == (digits.name, 12, 1.0)
     assert {delta.task for delta in first.deltas} == {evaluated[1]}
@@ -96,34 +109,64 @@ async def test_what_cannot_be_compared(workplace: Workplace, evaluated: Names, p
     assert (await workplace.refused(compare(workplace, absent))).code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_long_comparison_delays_no_other_and_too_many_are_refused() -> None:
-    ends = asyncio.Event()
+class Held:
+    """Compares nothing before it is told to."""
 
-    class Store:
-        """Fetches nothing of one evaluation before it is told to; another one's reports are gone."""
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.begun, self.opened = asyncio.Semaphore(0), asyncio.Event()
 
-        async def fetch(self, digest: Digest, path: Path) -> None:
-            if digest.sha256 == "long":
-                await ends.wait()
-            raise not_found("artifact", digest.sha256)
+        async def compare(_: Comparer, tasks: Any, standing: Standing) -> pb.EvaluationComparison:
+            standing.progress = 0.5
+            self.begun.release()
+            await self.opened.wait()
+            raise failed_precondition("COMPARISON_TOO_LARGE", "It is too large.")
 
-    def evaluation(name: str) -> pb.EvaluationTask:
-        return pb.EvaluationTask(name=name, result=pb.EvaluationResult(predictions=Digest(sha256=name)))
+        patch.setattr(Comparer, "compare", compare)
 
-    comparer = Comparer(cast(ContentStore, Store()), slots=2, patience=0.05)
-    running = [asyncio.create_task(comparer.compare([evaluation("long")]))]
-    await asyncio.sleep(0)
-    with pytest.raises(LatheError) as ended:
-        await comparer.compare([evaluation("short")])
-    assert ended.value.code is grpc.StatusCode.NOT_FOUND
-    running.append(asyncio.create_task(comparer.compare([evaluation("long")])))
-    await asyncio.sleep(0)
-    with pytest.raises(LatheError) as busy:
-        await comparer.compare([evaluation("short")])
-    assert (busy.value.code, busy.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "COMPARISONS_BUSY")
-    ends.set()
-    answers = await asyncio.gather(*running, return_exceptions=True)
-    assert all(isinstance(answer, LatheError) for answer in answers)
+
+async def test_a_comparison_can_be_watched_cancelled_and_deleted(
+    workplace: Workplace, evaluated: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_BEAT_SECONDS", 0.02)
+    held = Held(monkeypatch)
+    rpc = workplace.evaluations
+    request = pb.CreateEvaluationComparisonRequest(
+        evaluation_comparison=pb.EvaluationComparison(tasks=evaluated, display_name="Long", samples=7)
+    )
+    begun, other, third = [await rpc.CreateEvaluationComparison(request) for _ in range(3)]
+    assert (begun.state, begun.display_name, begun.samples) == (OPERATION_STATE_RUNNING, "Long", 0)
+    watching = rpc.WatchEvaluationComparison(pb.WatchEvaluationComparisonRequest(name=begun.name))
+    seen = []
+    async for each in watching:
+        seen.append(each)
+        if each.progress == 0.5:
+            await rpc.CancelEvaluationComparison(pb.CancelEvaluationComparisonRequest(name=begun.name))
+    assert seen[-1].state == OPERATION_STATE_CANCELLED
+    again = await rpc.CancelEvaluationComparison(pb.CancelEvaluationComparisonRequest(name=begun.name))
+    assert again.state == OPERATION_STATE_CANCELLED
+    await rpc.DeleteEvaluationComparison(pb.DeleteEvaluationComparisonRequest(name=other.name))
+    error = await workplace.refused(rpc.GetEvaluationComparison(pb.GetEvaluationComparisonRequest(name=other.name)))
+    assert error.code is grpc.StatusCode.NOT_FOUND
+    held.opened.set()
+    failed = await ended(workplace, third.name)
+    assert (failed.state, failed.failure.evidence) == (OPERATION_STATE_FAILED, "COMPARISON_TOO_LARGE")
+    assert failed.failure.message == "It is too large."
+
+
+async def test_a_long_comparison_delays_no_other(
+    workplace: Workplace, evaluated: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        held = Held(patch)
+        new = pb.EvaluationComparison(tasks=evaluated)
+        request = pb.CreateEvaluationComparisonRequest(evaluation_comparison=new)
+        long = await workplace.evaluations.CreateEvaluationComparison(request)
+        await held.begun.acquire()
+    assert (await compare(workplace, evaluated)).state == OPERATION_STATE_SUCCEEDED
+    now = await workplace.evaluations.GetEvaluationComparison(pb.GetEvaluationComparisonRequest(name=long.name))
+    assert now.state == OPERATION_STATE_RUNNING
+    held.opened.set()
+    await ended(workplace, long.name)
 
 
 # Named, because processes that share the tests must all call each by the same name.

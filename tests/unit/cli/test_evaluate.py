@@ -15,6 +15,11 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
 )
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.operation_pb2 import (
+    OPERATION_STATE_FAILED,
+    OPERATION_STATE_RUNNING,
+    OPERATION_STATE_SUCCEEDED,
+)
 from lathe.type.v1.precision_pb2 import PRECISION_INT8
 from lathe_client.transfers import digest_of
 
@@ -146,27 +151,27 @@ def compared(suite: Suite) -> Suite:
     """Evaluations can be compared."""
     suite.blobs[DIGEST.sha256] = PAGE
     delta = MetricDelta(task="evaluationTasks/b", delta=Metric(name="top1", value=-0.01, low=-0.02, high=-0.001))
-    suite.answers["CompareEvaluations"] = EvaluationComparison(
-        name="evaluationComparisons/c", deltas=[delta], samples=360, agreement=0.99, html_report=DIGEST
+    begun = EvaluationComparison(name="evaluationComparisons/c", state=OPERATION_STATE_RUNNING, progress=0.5)
+    ended = EvaluationComparison(
+        name="evaluationComparisons/c",
+        state=OPERATION_STATE_SUCCEEDED,
+        deltas=[delta],
+        samples=360,
+        agreement=0.99,
+        html_report=DIGEST,
     )
+    suite.answers["CreateEvaluationComparison"] = begun
+    suite.answers["WatchEvaluationComparison"] = [begun, ended]
     return suite
 
 
 def test_evaluations_are_compared_by_id_or_name(compared: Suite, lathe: Lathe) -> None:
     ended = lathe("compare", "a", "evaluationTasks/b")
     assert ended.code == 0
-    assert list(compared.asked["CompareEvaluations"][0].names) == ["evaluationTasks/a", "evaluationTasks/b"]
+    asked = compared.asked["CreateEvaluationComparison"][0].evaluation_comparison
+    assert list(asked.tasks) == ["evaluationTasks/a", "evaluationTasks/b"]
     assert "-0.0100" in ended.out
     assert "360 samples, 99.00% agreement; evaluationComparisons/c" in ended.err
-
-
-def test_a_comparison_has_the_deadline_of_the_service(compared: Suite, lathe: Lathe) -> None:
-    from services.evaluator.comparer import LIMITS
-
-    lathe("compare", "a", "b")
-    seconds = compared.seconds["CompareEvaluations"]
-    assert seconds is not None
-    assert seconds > LIMITS.timeout_seconds
 
 
 def test_a_comparison_has_a_report_and_json(compared: Suite, lathe: Lathe, tmp_path: Path) -> None:
@@ -178,8 +183,18 @@ def test_a_comparison_has_a_report_and_json(compared: Suite, lathe: Lathe, tmp_p
 
 
 def test_a_failed_comparison_writes_no_report(compared: Suite, lathe: Lathe, tmp_path: Path) -> None:
-    compared.answers["CompareEvaluations"] = RefusedError(grpc.StatusCode.FAILED_PRECONDITION, "They differ.")
+    compared.answers["CreateEvaluationComparison"] = RefusedError(grpc.StatusCode.FAILED_PRECONDITION, "They differ.")
     ended = lathe("compare", "a", "b", "--report", str(tmp_path / "report.html"))
     assert ended.code == 7
     assert "They differ." in ended.err
     assert not any(tmp_path.iterdir())
+
+
+def test_a_comparison_that_fails_later_tells_why(compared: Suite, lathe: Lathe) -> None:
+    failure = failure_pb2.Failure(message="They are too large.", suggested_fix="Compare fewer.")
+    compared.answers["WatchEvaluationComparison"] = [
+        EvaluationComparison(name="evaluationComparisons/c", state=OPERATION_STATE_FAILED, failure=failure)
+    ]
+    ended = lathe("compare", "a", "b")
+    assert ended.code == 5
+    assert "They are too large. Compare fewer." in ended.err

@@ -12,7 +12,9 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from lathe.template.v1 import template_service_pb2 as _template_service_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
+from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
+from lathe.type.v1 import operation_pb2 as _operation_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
 from lathe.type.v1 import preprocessing_pb2 as _preprocessing_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
@@ -917,6 +919,26 @@ class EvaluationComparison(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     DELTAS_FIELD_NUMBER: _builtins.int
@@ -928,19 +950,37 @@ class EvaluationComparison(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     JSON_REPORT_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`evaluationComparisons/{comparison}`."""
     agreement: _builtins.float
     """Part of the samples on which all agree."""
     owner: _builtins.str
-    """Who asked for it."""
+    """Who created it."""
     dataset: _builtins.str
     """Dataset that all of them are on; empty for uploaded images."""
     samples: _builtins.int
     """Number of samples that all of them judged."""
+    uid: _builtins.str
+    """Unique identifier."""
+    display_name: _builtins.str
+    """Name for people."""
+    etag: _builtins.str
+    """Changes with every change of the resource."""
+    state: _operation_pb2.OperationState.ValueType
+    """State of the comparison; the result is there once it is SUCCEEDED."""
+    progress: _builtins.float
+    """Part of the work that is done, 0 to 1."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The evaluations, the reference first."""
+        """The evaluations, two or more, the reference first: `evaluationTasks/{task}`; all SUCCEEDED and on one dataset."""
 
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricDelta]:
@@ -956,11 +996,23 @@ class EvaluationComparison(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When it was created."""
 
     @_builtins.property
     def json_report(self) -> _digest_pb2.Digest:
         """The report as JSON."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def failure(self) -> _failure_pb2.Failure:
+        """Why it FAILED."""
 
     def __init__(
         self,
@@ -976,42 +1028,50 @@ class EvaluationComparison(_message.Message):
         dataset: _builtins.str = ...,
         samples: _builtins.int = ...,
         json_report: _digest_pb2.Digest | None = ...,
+        uid: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        state: _operation_pb2.OperationState.ValueType = ...,
+        progress: _builtins.float = ...,
+        failure: _failure_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "html_report", b"html_report", "json_report", b"json_report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "html_report", b"html_report", "json_report", b"json_report", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "create_time", b"create_time", "dataset", b"dataset", "deltas", b"deltas", "html_report", b"html_report", "json_report", b"json_report", "name", b"name", "owner", b"owner", "regressions", b"regressions", "samples", b"samples", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "create_time", b"create_time", "dataset", b"dataset", "deltas", b"deltas", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "html_report", b"html_report", "json_report", b"json_report", "labels", b"labels", "name", b"name", "owner", b"owner", "progress", b"progress", "regressions", b"regressions", "samples", b"samples", "state", b"state", "tasks", b"tasks", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluationComparison: _TypeAlias = EvaluationComparison  # noqa: Y015
 
 @_typing.final
-class CompareEvaluationsRequest(_message.Message):
-    """Request of CompareEvaluations."""
+class CreateEvaluationComparisonRequest(_message.Message):
+    """Request of CreateEvaluationComparison."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    NAMES_FIELD_NUMBER: _builtins.int
+    EVALUATION_COMPARISON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     @_builtins.property
-    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """`evaluationTasks/{task}`, two or more, the reference first; all SUCCEEDED and on one dataset."""
+    def evaluation_comparison(self) -> Global___EvaluationComparison:
+        """What to compare: `tasks`, with `display_name` and `labels` if wanted."""
 
     def __init__(
         self,
         *,
-        names: _abc.Iterable[_builtins.str] | None = ...,
+        evaluation_comparison: Global___EvaluationComparison | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation_comparison", b"evaluation_comparison"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_comparison", b"evaluation_comparison", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CompareEvaluationsRequest: _TypeAlias = CompareEvaluationsRequest  # noqa: Y015
+Global___CreateEvaluationComparisonRequest: _TypeAlias = CreateEvaluationComparisonRequest  # noqa: Y015
 
 @_typing.final
 class GetEvaluationComparisonRequest(_message.Message):
@@ -1036,6 +1096,76 @@ class GetEvaluationComparisonRequest(_message.Message):
 Global___GetEvaluationComparisonRequest: _TypeAlias = GetEvaluationComparisonRequest  # noqa: Y015
 
 @_typing.final
+class WatchEvaluationComparisonRequest(_message.Message):
+    """Request of WatchEvaluationComparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`evaluationComparisons/{comparison}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEvaluationComparisonRequest: _TypeAlias = WatchEvaluationComparisonRequest  # noqa: Y015
+
+@_typing.final
+class CancelEvaluationComparisonRequest(_message.Message):
+    """Request of CancelEvaluationComparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`evaluationComparisons/{comparison}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelEvaluationComparisonRequest: _TypeAlias = CancelEvaluationComparisonRequest  # noqa: Y015
+
+@_typing.final
+class DeleteEvaluationComparisonRequest(_message.Message):
+    """Request of DeleteEvaluationComparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`evaluationComparisons/{comparison}`."""
+    etag: _builtins.str
+    """If set, the deletion is ABORTED unless it is the current one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteEvaluationComparisonRequest: _TypeAlias = DeleteEvaluationComparisonRequest  # noqa: Y015
+
+@_typing.final
 class ListEvaluationComparisonsRequest(_message.Message):
     """Request of ListEvaluationComparisons."""
 
@@ -1043,6 +1173,8 @@ class ListEvaluationComparisonsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
     MINE_ONLY_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
@@ -1050,6 +1182,10 @@ class ListEvaluationComparisonsRequest(_message.Message):
     """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
+    order_by: _builtins.str
+    """Fields to sort by, for example `create_time desc`."""
+    search: _builtins.str
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     task: _builtins.str
@@ -1061,13 +1197,15 @@ class ListEvaluationComparisonsRequest(_message.Message):
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        search: _builtins.str = ...,
         mine_only: _builtins.bool = ...,
         task: _builtins.str = ...,
         view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mine_only", b"mine_only", "page_size", b"page_size", "page_token", b"page_token", "task", b"task", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "task", b"task", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -72,9 +72,9 @@ class EvaluationServiceStub(object):
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.StreamEvaluationTaskLogsRequest.SerializeToString,
                 response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
-        self.CompareEvaluations = channel.unary_unary(
-                '/lathe.evaluator.v1.EvaluationService/CompareEvaluations',
-                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CompareEvaluationsRequest.SerializeToString,
+        self.CreateEvaluationComparison = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/CreateEvaluationComparison',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationComparisonRequest.SerializeToString,
                 response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
                 )
         self.GetEvaluationComparison = channel.unary_unary(
@@ -86,6 +86,21 @@ class EvaluationServiceStub(object):
                 '/lathe.evaluator.v1.EvaluationService/ListEvaluationComparisons',
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsRequest.SerializeToString,
                 response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsResponse.FromString,
+                )
+        self.WatchEvaluationComparison = channel.unary_stream(
+                '/lathe.evaluator.v1.EvaluationService/WatchEvaluationComparison',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationComparisonRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
+                )
+        self.CancelEvaluationComparison = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/CancelEvaluationComparison',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationComparisonRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
+                )
+        self.DeleteEvaluationComparison = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/DeleteEvaluationComparison',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationComparisonRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
 
 
@@ -171,23 +186,45 @@ class EvaluationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CompareEvaluations(self, request, context):
-        """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
-        is read: give large ones a deadline of minutes.
+    def CreateEvaluationComparison(self, request, context):
+        """Compares two or more evaluations on one dataset, sample by sample. The comparison goes on by itself: see
+        WatchEvaluationComparison.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEvaluationComparison(self, request, context):
-        """Returns a stored comparison.
+        """Returns a comparison.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvaluationComparisons(self, request, context):
-        """Lists stored comparisons, the newest first.
+        """Lists comparisons, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvaluationComparison(self, request, context):
+        """Sends the comparison now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened
+        again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelEvaluationComparison(self, request, context):
+        """Ends a comparison. One that has ended stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEvaluationComparison(self, request, context):
+        """Deletes a comparison, and ends it if it goes on. Its reports stay in the store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -251,9 +288,9 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.StreamEvaluationTaskLogsRequest.FromString,
                     response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
             ),
-            'CompareEvaluations': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompareEvaluations,
-                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CompareEvaluationsRequest.FromString,
+            'CreateEvaluationComparison': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEvaluationComparison,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationComparisonRequest.FromString,
                     response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.SerializeToString,
             ),
             'GetEvaluationComparison': grpc.unary_unary_rpc_method_handler(
@@ -265,6 +302,21 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.ListEvaluationComparisons,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsRequest.FromString,
                     response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsResponse.SerializeToString,
+            ),
+            'WatchEvaluationComparison': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvaluationComparison,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationComparisonRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.SerializeToString,
+            ),
+            'CancelEvaluationComparison': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelEvaluationComparison,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationComparisonRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.SerializeToString,
+            ),
+            'DeleteEvaluationComparison': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEvaluationComparison,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationComparisonRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -465,7 +517,7 @@ class EvaluationService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
-    def CompareEvaluations(request,
+    def CreateEvaluationComparison(request,
             target,
             options=(),
             channel_credentials=None,
@@ -475,8 +527,8 @@ class EvaluationService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/CompareEvaluations',
-            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CompareEvaluationsRequest.SerializeToString,
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/CreateEvaluationComparison',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationComparisonRequest.SerializeToString,
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
@@ -512,5 +564,56 @@ class EvaluationService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/ListEvaluationComparisons',
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsRequest.SerializeToString,
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationComparisonsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchEvaluationComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.evaluator.v1.EvaluationService/WatchEvaluationComparison',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationComparisonRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelEvaluationComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/CancelEvaluationComparison',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationComparisonRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationComparison.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteEvaluationComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/DeleteEvaluationComparison',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationComparisonRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

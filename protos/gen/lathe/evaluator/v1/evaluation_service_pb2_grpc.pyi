@@ -59,14 +59,22 @@ class EvaluationServiceStub:
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamEvaluationTaskLogs: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
-    CompareEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]
-    """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
-    is read: give large ones a deadline of minutes.
+    CreateEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
+    """Compares two or more evaluations on one dataset, sample by sample. The comparison goes on by itself: see
+    WatchEvaluationComparison.
     """
     GetEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
-    """Returns a stored comparison."""
+    """Returns a comparison."""
     ListEvaluationComparisons: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationComparisonsRequest, _evaluation_service_pb2.ListEvaluationComparisonsResponse]
-    """Lists stored comparisons, the newest first."""
+    """Lists comparisons, the newest first."""
+    WatchEvaluationComparison: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
+    """Sends the comparison now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened
+    again.
+    """
+    CancelEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CancelEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
+    """Ends a comparison. One that has ended stays as it is."""
+    DeleteEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationComparisonRequest, _empty_pb2.Empty]
+    """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -97,14 +105,22 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
     StreamEvaluationTaskLogs: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
-    CompareEvaluations: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareEvaluationsRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
-    """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
-    is read: give large ones a deadline of minutes.
+    CreateEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
+    """Compares two or more evaluations on one dataset, sample by sample. The comparison goes on by itself: see
+    WatchEvaluationComparison.
     """
     GetEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
-    """Returns a stored comparison."""
+    """Returns a comparison."""
     ListEvaluationComparisons: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationComparisonsRequest, _evaluation_service_pb2.ListEvaluationComparisonsResponse]  # type: ignore[assignment]
-    """Lists stored comparisons, the newest first."""
+    """Lists comparisons, the newest first."""
+    WatchEvaluationComparison: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
+    """Sends the comparison now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened
+    again.
+    """
+    CancelEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CancelEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
+    """Ends a comparison. One that has ended stays as it is."""
+    DeleteEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationComparisonRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that evaluate a model version, and comparisons between them."""
@@ -200,13 +216,13 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the task's log so far and, if asked, what follows until the task ends."""
 
     @_abc_1.abstractmethod
-    def CompareEvaluations(
+    def CreateEvaluationComparison(
         self,
-        request: _evaluation_service_pb2.CompareEvaluationsRequest,
+        request: _evaluation_service_pb2.CreateEvaluationComparisonRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.EvaluationComparison, _abc.Awaitable[_evaluation_service_pb2.EvaluationComparison]]:
-        """Compares two or more evaluations on one dataset, sample by sample. The result is stored. Every sample of every evaluation
-        is read: give large ones a deadline of minutes.
+        """Compares two or more evaluations on one dataset, sample by sample. The comparison goes on by itself: see
+        WatchEvaluationComparison.
         """
 
     @_abc_1.abstractmethod
@@ -215,7 +231,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.GetEvaluationComparisonRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.EvaluationComparison, _abc.Awaitable[_evaluation_service_pb2.EvaluationComparison]]:
-        """Returns a stored comparison."""
+        """Returns a comparison."""
 
     @_abc_1.abstractmethod
     def ListEvaluationComparisons(
@@ -223,6 +239,32 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.ListEvaluationComparisonsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.ListEvaluationComparisonsResponse, _abc.Awaitable[_evaluation_service_pb2.ListEvaluationComparisonsResponse]]:
-        """Lists stored comparisons, the newest first."""
+        """Lists comparisons, the newest first."""
+
+    @_abc_1.abstractmethod
+    def WatchEvaluationComparison(
+        self,
+        request: _evaluation_service_pb2.WatchEvaluationComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_evaluation_service_pb2.EvaluationComparison], _abc.AsyncIterator[_evaluation_service_pb2.EvaluationComparison]]:
+        """Sends the comparison now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened
+        again.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelEvaluationComparison(
+        self,
+        request: _evaluation_service_pb2.CancelEvaluationComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.EvaluationComparison, _abc.Awaitable[_evaluation_service_pb2.EvaluationComparison]]:
+        """Ends a comparison. One that has ended stays as it is."""
+
+    @_abc_1.abstractmethod
+    def DeleteEvaluationComparison(
+        self,
+        request: _evaluation_service_pb2.DeleteEvaluationComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
