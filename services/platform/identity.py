@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,12 +31,14 @@ _USER = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 class Caller:
     """The user that a call is made for, and the credentials that came with it.
 
-    `is_user` is true if the caller proved to be a user, and so cannot be one of Lathe's own services.
+    `is_user` is true if the caller proved to be a user, and so cannot be one of Lathe's own services. `is_admin` is
+    true if that user is among the administrators.
     """
 
     user: str
     authorization: str = ""
     is_user: bool = False
+    is_admin: bool = False
 
 
 _NOBODY = Caller(ANONYMOUS)
@@ -61,6 +63,12 @@ def require_service() -> None:
     """
     if _caller.get().is_user:
         raise permission_denied("This call is reserved for Lathe's own services; your token belongs to a user.")
+
+
+def may_administer() -> bool:
+    """Return whether the caller is an administrator or a service. Without authentication, everybody is."""
+    caller = _caller.get()
+    return caller.is_admin or not caller.is_user
 
 
 def become(caller: Caller) -> None:
@@ -97,7 +105,8 @@ class OpenAuthenticator:
 class TokenAuthenticator:
     """Knows callers by bearer tokens. Tokens are kept and compared as hashes only."""
 
-    def __init__(self, users: Mapping[str, str], service_token: str) -> None:
+    def __init__(self, users: Mapping[str, str], service_token: str, admins: Collection[str] = ()) -> None:
+        self._admins = frozenset(admins)
         self._users = {_hash(token): user for token, user in users.items()}
         self._service = _hash(service_token)
 
@@ -113,7 +122,7 @@ class TokenAuthenticator:
         user = self._users.get(hashed)
         if user is None:
             raise unauthenticated("The token is not known to this installation. Ask its operators for a valid one.")
-        return Caller(user, authorization, is_user=True)
+        return Caller(user, authorization, is_user=True, is_admin=user in self._admins)
 
 
 def authenticator_for(settings: Settings) -> Authenticator:
@@ -137,7 +146,13 @@ def authenticator_for(settings: Settings) -> Authenticator:
             "LATHE_AUTH_TOKENS_FILE is set, so LATHE_SERVICE_TOKEN is needed too: one secret, the same for every "
             "service, with which they call each other."
         )
-    return TokenAuthenticator(users, service_token)
+    unknown = settings.admin_users - set(users.values())
+    if unknown:
+        raise ConfigurationError(
+            f"LATHE_ADMINS names {', '.join(sorted(unknown))}, to whom no token of LATHE_AUTH_TOKENS_FILE belongs. "
+            "Correct the name, or add a token."
+        )
+    return TokenAuthenticator(users, service_token, settings.admin_users)
 
 
 def read_tokens(path: Path) -> dict[str, str]:

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     # With this token a service speaks for its callers when it calls another service.
     service_token: SecretStr = SecretStr("")
 
+    # Users who may also do what is reserved for administrators, separated by commas.
+    admins: str = ""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     # "http://collector:4317"; no spans are exported if empty.
@@ -89,6 +92,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     ack_wait_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=20, gt=0)
+
+    @property
+    def admin_users(self) -> frozenset[str]:
+        """The names in LATHE_ADMINS."""
+        return frozenset(name for each in self.admins.split(",") if (name := each.strip()))
 
     def address_of(self, service: str) -> str:
         """Return `host:port` of a sibling service, such as "registry"."""

@@ -96,6 +96,6 @@ class ActionCache:
         )
         if original_row.state != task_pb2.TASK_STATE_SUCCEEDED:  # from now on, others share what is registered here
             row = row._replace(action_key=original_row.action_key, outcome=original_row.outcome)
-        await self._store.create(draft._replace(row=row, action_keys=(), shares=False, subject=""))
+        await self._store.create(draft._replace(row=row, action_keys=(), shares=False, msg_id=""))
         self._settler.settle([row])
         return row

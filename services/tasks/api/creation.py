@@ -14,20 +14,21 @@ from google.protobuf.message import Message
 from lathe.internal.v1 import event_pb2
 from lathe.type.v1 import task_pb2
 
-from services.bus.topology import task_subject
+from services.bus.connection import Bus
 from services.database.leases import KeyedLocks
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.identity import current_user
 from services.platform.messages import MAX_TASK_BYTES
 from services.platform.telemetry import current_traceparent
 from services.tasks.api.cache import ActionCache, work_key
+from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.ledger import Ledger
-from services.tasks.api.relay import Relay
 from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import PreparedTask
 from services.tasks.state.machine import TaskSnapshot, pending
-from services.tasks.state.rows import NewTask, OutboxItem, TaskRow, searchable, timestamp
+from services.tasks.state.queue import Dispatch
+from services.tasks.state.rows import Created, NewTask, TaskRow, searchable, timestamp
 from services.tasks.state.store import RequestRepeatedError
 
 _LOOKS = 10
@@ -50,17 +51,21 @@ class TaskRequest:
     retry_of: str = ""
     retried: TaskRow | None = None
     resubmission_of: str = ""
+    priority: int = 0
 
 
 class Creator:
     """Creates the tasks of one kind."""
 
-    def __init__(self, ledger: Ledger, relay: Relay, settler: Settler, workers: WorkersView) -> None:
+    def __init__(
+        self, ledger: Ledger, dispatcher: Dispatcher, settler: Settler, workers: WorkersView, bus: Bus
+    ) -> None:
         self._ledger = ledger
         self._codec = ledger.codec
         self._kind = ledger.codec.kind
         self._store = ledger.store
-        self._relay = relay
+        self._dispatcher = dispatcher
+        self._bus = bus
         self._cache = ActionCache(ledger, settler, workers)
         self._requests = KeyedLocks()
 
@@ -108,18 +113,31 @@ class Creator:
         held = await self._kind.hold(draft.name, spec)
         draft = draft._replace(row=draft.row._replace(held=held))
         try:
-            created = await self._store.create(draft)
+            created = await self._queue(draft)
             if created.hit is not None:  # an equal one ended since the cache was asked
                 if (row := await self._cache.create(draft)) is not None:
                     return row
-                created = await self._store.create(draft._replace(action_keys=()))
+                created = await self._queue(draft._replace(action_keys=()))
         except BaseException:
             await self._let_go(draft, spec)
             raise
-        row = draft.row
-        if created.outbox_id is not None:
-            self._relay.hand(OutboxItem(row.uid, draft.subject, draft.msg_id, row.assignment, created.outbox_id))
-        return row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
+        return draft.row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
+
+    async def _queue(self, draft: NewTask) -> Created:
+        """Write the task, and send it to the workers at once if there is room."""
+        row, at_once = draft.row, self._dispatcher.reserve(draft.row.device)
+        sent = False
+        try:
+            created = await self._store.create(draft, sent=at_once)
+            sent = at_once and created.queued
+        finally:
+            if at_once and not sent:
+                self._dispatcher.release(row.device)
+        if sent:
+            self._dispatcher.send(Dispatch(row.uid, row.device, draft.msg_id, row.assignment))
+        elif created.queued:
+            self._dispatcher.waits(row.device)
+        return created
 
     def _draft(self, wanted: TaskRequest, prepared: PreparedTask, request_id: UUID | None) -> NewTask:
         uid = uuid_utils.compat.uuid7()
@@ -142,6 +160,7 @@ class Creator:
             create_time=timestamp(now),
             spec=wanted.spec,
             device=prepared.device,
+            priority=wanted.priority,
         )
         prepared.fill(task)
         keys = [] if wanted.skip_cache else self._cache.keys(prepared.device, key, wanted.retried)
@@ -174,9 +193,9 @@ class Creator:
             request_digest=wanted.fingerprint if request_id is not None else None,
             action_keys=keys,
             shares=not wanted.skip_cache,
-            subject=task_subject(self._kind.name, prepared.device, str(uid)),
             msg_id=f"{uid}:1",
             uses=self._kind.uses(wanted.spec),
+            priority=wanted.priority,
         )
 
     def _assignment(self, uid: UUID, prepared: PreparedTask, work: Message) -> event_pb2.TaskAssignment:
@@ -199,7 +218,7 @@ class Creator:
                 "the lists and texts of its specification.",
                 reason="TASK_TOO_LARGE",
             )
-        size, most = len(row.assignment), self._relay.max_bytes
+        size, most = len(row.assignment), self._bus.max_bytes
         if size > most:
             raise invalid_argument(
                 "spec",

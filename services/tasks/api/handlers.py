@@ -8,7 +8,15 @@ from typing import Any
 from lathe.type.v1 import task_pb2
 
 from services.platform.changes import apply_mask, check_etag, names_field
-from services.platform.errors import LatheError, aborted, failed_precondition, invalid_argument, not_found
+from services.platform.errors import (
+    LatheError,
+    aborted,
+    failed_precondition,
+    invalid_argument,
+    not_found,
+    permission_denied,
+)
+from services.platform.identity import may_administer
 from services.platform.interceptors.validation import check
 from services.platform.messages import reduced
 from services.platform.words import word
@@ -22,6 +30,7 @@ from services.tasks.state.commands import Cancel
 from services.tasks.state.machine import TERMINAL
 from services.tasks.state.rows import TaskRow, searchable, timestamp
 
+MOST_OF_USERS = 5
 EDITABLE = ("display_name", "labels")
 _RETRYABLE = frozenset({task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED})
 _OVERTAKEN_TRIES = 5
@@ -41,6 +50,7 @@ class TaskHandlers:
     async def create(self, request: Any) -> Any:
         """Create a task."""
         task = request.task
+        _check_priority(task.priority)
         wanted = TaskRequest(
             spec=task.spec,
             display_name=task.display_name,
@@ -48,6 +58,7 @@ class TaskHandlers:
             skip_cache=request.skip_cache,
             request_id=request.request_id,
             fingerprint=_fingerprint(request),
+            priority=task.priority,
         )
         return self.present(await self._creator.create(wanted))
 
@@ -70,6 +81,7 @@ class TaskHandlers:
             fingerprint=_fingerprint(request),
             retry_of=old.name,
             retried=row,
+            priority=old.priority,
         )
         return self.present(await self._creator.create(wanted))
 
@@ -84,6 +96,7 @@ class TaskHandlers:
             request_id=request.request_id,
             fingerprint=_fingerprint(request),
             resubmission_of=old.name,
+            priority=old.priority,
         )
         return self.present(await self._creator.create(wanted))
 
@@ -184,6 +197,14 @@ class TaskHandlers:
             if field in task.DESCRIPTOR.fields_by_name:
                 task.ClearField(field)
         return task
+
+
+def _check_priority(priority: int) -> None:
+    if priority > MOST_OF_USERS and not may_administer():
+        raise permission_denied(
+            f"Priorities above {MOST_OF_USERS} are reserved for administrators and services. Take 0 to "
+            f"{MOST_OF_USERS}, or ask an administrator to create the task."
+        )
 
 
 def _state(row: TaskRow) -> str:

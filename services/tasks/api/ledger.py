@@ -11,10 +11,12 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from services.bus.connection import Bus
-from services.bus.topology import changed_subject, control_subject, task_subject
+from services.bus.topology import changed_subject, control_subject
+from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.relay import Relay
 from services.tasks.state.commands import Command
 from services.tasks.state.machine import TERMINAL, Effect, Event, TaskSnapshot, apply
+from services.tasks.state.queue import Dispatch
 from services.tasks.state.rows import Change, OutboxItem, TaskCodec, TaskRow
 from services.tasks.state.store import TaskStore
 
@@ -39,10 +41,11 @@ class Settles(Protocol):
 class Ledger:
     """The one road by which rows of a kind change after they were created."""
 
-    def __init__(self, codec: TaskCodec, store: TaskStore, relay: Relay, bus: Bus) -> None:
+    def __init__(self, codec: TaskCodec, store: TaskStore, relay: Relay, dispatcher: Dispatcher, bus: Bus) -> None:
         self.codec = codec
         self.store = store
         self._relay = relay
+        self._dispatcher = dispatcher
         self._bus = bus
         self._settler: Settles | None = None
 
@@ -77,19 +80,16 @@ class Ledger:
             action_key=action_key,
             outcome=outcome,
         )
-        outbox: list[OutboxItem] = []
-        if Effect.SIGNAL_CANCEL in folded.effects:
-            outbox.append(self._cancel_signal(row))
-        if Effect.DISPATCH in folded.effects:
-            row, item = self.dispatch(row, folded.snapshot)
-            outbox.append(item)
-        return Change(folded.row, row, outbox)
+        outbox = [self._cancel_signal(row)] if Effect.SIGNAL_CANCEL in folded.effects else []
+        if Effect.DISPATCH not in folded.effects:
+            return Change(folded.row, row, outbox)
+        again = self.dispatch(row, folded.snapshot)
+        return Change(folded.row, again.new, outbox, again.dispatch)
 
-    def dispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> tuple[TaskRow, OutboxItem]:
-        """Return the row with one dispatch more, and the message that sends it to the workers again."""
-        row, payload = self.codec.redispatch(row, snapshot)
-        subject = task_subject(self.codec.kind.name, row.device, str(row.uid))
-        return row, OutboxItem(row.uid, subject, f"{row.uid}:{row.dispatches}", payload)
+    def dispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> Change:
+        """Return the change of a row that sends it to the workers again."""
+        again, payload = self.codec.redispatch(row, snapshot)
+        return Change(row, again, dispatch=Dispatch(row.uid, row.device, f"{row.uid}:{again.dispatches}", payload))
 
     async def commit(self, changes: Sequence[Change]) -> set[UUID]:
         """Write changes, publish their messages and notify watchers; returns the uids that were written."""
@@ -100,6 +100,9 @@ class Ledger:
                 continue
             for item in change.outbox:
                 self._relay.hand(item)
+            self._dispatcher.changed(change.new.device, change.old.state, change.new.state)
+            if change.dispatch is not None:
+                self._dispatcher.waits(change.new.device)
             subject = changed_subject(self.codec.kind.name, str(change.new.uid))
             await self._bus.notify(subject, f"{change.old.revision + 1} {change.new.state}".encode())
             if change.new.state in TERMINAL and (change.old.leading or change.old.held):

@@ -77,11 +77,6 @@ class Relay:
         self._wake = asyncio.Event()
         self._deletable = asyncio.Event()
 
-    @property
-    def max_bytes(self) -> int:
-        """Bytes that a message may have."""
-        return self._bus.max_bytes
-
     def hand(self, item: OutboxItem) -> None:
         """Take a message whose row is committed; it is published by the running relay at once."""
         self._handed.append(item)

@@ -15,6 +15,7 @@ from services.process.server import ServiceParts
 from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.creation import Creator
 from services.tasks.api.deadletters import DeadLetters
+from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.options import TaskOptions
@@ -26,6 +27,7 @@ from services.tasks.api.streams import BlobReader, TaskStreams
 from services.tasks.api.sweeper import Sweeper
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import TaskKind
+from services.tasks.state.queue import TaskQueue
 from services.tasks.state.rows import TaskCodec
 from services.tasks.state.store import TaskStore
 
@@ -38,6 +40,7 @@ class TaskEngine:
     streams: TaskStreams
     ledger: Ledger
     relay: Relay
+    dispatcher: Dispatcher
     projector: Projector
     claims: Claims
     sweeper: Sweeper
@@ -48,7 +51,16 @@ class TaskEngine:
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
         """The background work beside the servicer."""
-        parts = (self.workers, self.relay, self.claims, self.projector, self.sweeper, self.dead_letters, self.publisher)
+        parts = (
+            self.workers,
+            self.relay,
+            self.dispatcher,
+            self.claims,
+            self.projector,
+            self.sweeper,
+            self.dead_letters,
+            self.publisher,
+        )
         return [part.run for part in parts]
 
 
@@ -60,11 +72,12 @@ def build_engine(
     codec, outbox = TaskCodec(kind, options.max_attempts), Outbox(database)
     publisher = Publisher(database, bus, options.relay_poll)
     relay = Relay(database, outbox, bus, poll=options.relay_poll, overdue_after=options.relay_poll)
-    ledger = Ledger(codec, TaskStore(database, codec, publisher), relay, bus)
+    workers, queue = WorkersView(bus, kind.name, options.timing.worker_ttl), TaskQueue(database)
+    dispatcher = Dispatcher(database, queue, bus, workers, kind.name, poll=options.relay_poll)
+    ledger = Ledger(codec, TaskStore(database, codec, publisher), relay, dispatcher, bus)
     settler = Settler(ledger)
     ledger.settle_with(settler)
-    workers = WorkersView(bus, kind.name, options.timing.worker_ttl)
-    handlers = TaskHandlers(ledger, Creator(ledger, relay, settler, workers), workers)
+    handlers = TaskHandlers(ledger, Creator(ledger, dispatcher, settler, workers, bus), workers)
     pace = Pace()
     claims = Claims(ledger, bus, pace)
     projector = Projector(ledger, bus, claims, pace)
@@ -73,9 +86,20 @@ def build_engine(
         streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
         ledger=ledger,
         relay=relay,
+        dispatcher=dispatcher,
         projector=projector,
         claims=claims,
-        sweeper=Sweeper(database, ledger, settler, outbox, projector, workers=workers, bus=bus, options=options),
+        sweeper=Sweeper(
+            database,
+            ledger,
+            settler,
+            outbox,
+            queue=queue,
+            projector=projector,
+            workers=workers,
+            bus=bus,
+            options=options,
+        ),
         dead_letters=DeadLetters(ledger, bus),
         workers=workers,
         publisher=publisher,

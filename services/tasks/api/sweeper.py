@@ -33,7 +33,8 @@ from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
 from services.tasks.state.commands import CancelExpired, Promote, WorkerLost
 from services.tasks.state.machine import TERMINAL
-from services.tasks.state.rows import Change, TaskRow, timestamp
+from services.tasks.state.queue import TaskQueue
+from services.tasks.state.rows import TaskRow, timestamp
 from services.tasks.state.snapshot import registering
 
 log = structlog.get_logger(__name__)
@@ -52,8 +53,9 @@ class Sweeper:
         ledger: Ledger,
         settler: Settler,
         outbox: Outbox,
-        projector: Projector,
         *,
+        queue: TaskQueue,
+        projector: Projector,
         workers: WorkersView,
         bus: Bus,
         options: TaskOptions,
@@ -62,6 +64,7 @@ class Sweeper:
         self._ledger = ledger
         self._settler = settler
         self._outbox = outbox
+        self._queue = queue
         self._projector = projector
         self._workers = workers
         self._bus = bus
@@ -102,6 +105,7 @@ class Sweeper:
             known.update(self._subject(row) for row in rows if row.state not in TERMINAL)
             await self._sweep_page(rows, queued, caught_up=caught_up)
         await self._remove_stale(queued - known)
+        await self._queue.forget_ended()
 
     async def _sweep_page(self, rows: Sequence[TaskRow], queued: set[str], *, caught_up: bool) -> None:
         if caught_up:
@@ -134,12 +138,10 @@ class Sweeper:
         old = [row for row in rows if self._age(row) > self._options.republish_after]
         if not old:
             return
-        in_outbox = await self._outbox.tasks([row.uid for row in old])
-        changes: list[Change] = []
-        for row in old:
-            if row.uid not in in_outbox:
-                new, item = self._ledger.dispatch(row, self._ledger.codec.snapshot(row))
-                changes.append(Change(row, new, [item]))
+        uids = [row.uid for row in old]
+        waiting = await self._queue.unsent(uids, self._options.republish_after) | await self._outbox.tasks(uids)
+        lost = [row for row in old if row.uid not in waiting]
+        changes = [self._ledger.dispatch(row, self._ledger.codec.snapshot(row)) for row in lost]
         if changes:
             saved = await self._ledger.commit(changes)
             log.warning("sweep.republished", count=len(saved))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
@@ -17,7 +18,13 @@ class WorkersView:
 
     def __init__(self, bus: Bus, kind: str, ttl: float) -> None:
         self._bus = bus
-        self._mirror = Mirror(bus, WORKERS, f"{kind}.>", ttl, refresh=max(ttl / 2, 0.2))
+        self._arrived: Callable[[str], None] | None = None
+        refresh = max(ttl / 2, 0.2)
+        self._mirror = Mirror(bus, WORKERS, f"{kind}.>", ttl, on_put=self._on_put, refresh=refresh)
+
+    def on_arrival(self, call: Callable[[str], None]) -> None:
+        """Call a function with the device of every worker that comes."""
+        self._arrived = call
 
     async def run(self) -> None:
         """Keep the view fresh until cancelled."""
@@ -41,9 +48,18 @@ class WorkersView:
         """Whether any live worker takes tasks for a device."""
         return any(worker.device == device for worker in self.live())
 
+    def slots(self, device: str) -> int:
+        """Return how many tasks for a device the live workers can run at once."""
+        return sum(max(1, worker.slots) for worker in self.live() if worker.device == device)
+
     def alive(self) -> frozenset[str]:
         """Return the names of the live workers."""
         return frozenset(worker.worker for worker in self.live())
+
+    async def _on_put(self, _key: str, value: bytes) -> None:
+        worker = _parsed(value)
+        if worker is not None and self._arrived is not None:
+            self._arrived(worker.device)
 
     def why_pending(self, kind: str, device: str) -> str:
         """Return the reason why a PENDING task for a device waits; empty if a worker will take it."""

@@ -19,6 +19,7 @@ from services.platform.changes import etag_of
 from services.resources.search import search_text
 from services.tasks.kind import TaskKind
 from services.tasks.state.machine import OPEN, TaskSnapshot
+from services.tasks.state.queue import Dispatch
 
 COLUMNS = (
     "uid, revision, update_time, state, device, work_key, leads, leader, action_key, dispatches, held, assignment, "
@@ -70,10 +71,11 @@ class Change:
     old: TaskRow
     new: TaskRow
     outbox: Sequence[OutboxItem] = field(default=())
+    dispatch: Dispatch | None = None
 
 
 class NewTask(NamedTuple):
-    """A row to create. `action_keys` are looked up first; `subject` is empty if nothing is sent."""
+    """A row to create. `action_keys` are looked up first; `msg_id` is empty if no worker is needed."""
 
     row: TaskRow
     name: str
@@ -86,9 +88,9 @@ class NewTask(NamedTuple):
     request_digest: bytes | None
     action_keys: Sequence[bytes]
     shares: bool
-    subject: str
     msg_id: str
     uses: Sequence[str] = ()
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Created:
 
     hit: UUID | None
     leader: UUID | None
-    outbox_id: int | None
+    queued: bool
 
 
 class TaskCodec:

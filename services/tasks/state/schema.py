@@ -1,7 +1,7 @@
 """The tables of a task service. The migrations of a new service run these statements:
 
 def upgrade() -> None:
-    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, LEASES_TABLE, CHANGES_TABLE)
+    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, *TASK_QUEUE, LEASES_TABLE, CHANGES_TABLE)
 """
 
 from __future__ import annotations
@@ -91,6 +91,29 @@ TASK_FILTERS = (
     REQUEST_IDS_BY_AGE,
 )
 """Statements for the indexes of the filters of lists, and of what is forgotten by age."""
+
+TASK_QUEUE = (
+    "ALTER TABLE tasks ADD COLUMN priority smallint NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE queue (
+        task uuid PRIMARY KEY,
+        id bigint GENERATED ALWAYS AS IDENTITY,
+        device text NOT NULL,
+        owner text NOT NULL,
+        -- 0 for the highest priority.
+        rank smallint NOT NULL,
+        msg_id text NOT NULL,
+        -- NULL stands for the task's assignment.
+        payload bytea,
+        -- When the message went to the workers; NULL as long as it waits for its turn.
+        sent timestamptz
+    )
+    """,
+    "CREATE INDEX queue_waiting ON queue (device, rank, owner, id) WHERE sent IS NULL",
+    "CREATE INDEX queue_sent ON queue (device) WHERE sent IS NOT NULL",
+    "CREATE INDEX tasks_running ON tasks (device) WHERE state IN (2, 5)",
+)
+"""Statements for the tasks that wait for a worker, and their priorities."""
 
 _BATCH = 1000
 

@@ -10,6 +10,9 @@ from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 
 TERMINAL = frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED})
+PENDING = task_pb2.TASK_STATE_PENDING
+DONE = frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_FAILED})
+CLAIMED = frozenset({task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING})
 OPEN = frozenset({task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.tasks.state.turns import HIGHEST_PRIORITY
+
 # One that ended without a result could not be registered: its outcome serves, but one with a result is better. Each key
 # is looked up by itself (OFFSET 0 keeps the planner from merging the queries): for several keys at once it would choose
 # to read the whole table while that is small, or all tasks of a state, and keep to that plan as the table grows.
@@ -17,21 +19,28 @@ lead AS (SELECT uid FROM tasks WHERE $15 AND leads AND work_key = $12),
 made AS (
     INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
         state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live,
-        uses, action_key, outcome)
+        uses, action_key, outcome, priority)
     SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
-        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $21, $22, $23
+        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $20, $21, $22, $23
     WHERE NOT EXISTS (SELECT FROM hit)
     RETURNING uid, leader
 ),
-sent AS (
-    INSERT INTO outbox (task, subject, msg_id) SELECT uid, $19, $20 FROM made WHERE leader IS NULL AND $19 <> ''
-    RETURNING id
+queued AS (
+    INSERT INTO queue (task, device, owner, rank, msg_id, sent)
+    SELECT uid, $8, $4, {HIGHEST_PRIORITY} - $23, $19, CASE WHEN $24 THEN now() END
+    FROM made WHERE leader IS NULL AND $19 <> ''
+    RETURNING task
 ),
-told AS (INSERT INTO changes (subject, revision, payload) SELECT $24, 1, $25 FROM made)
-SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT id FROM sent)
+-- Who waits for the result of an equal task lends it its priority.
+raised AS (
+    UPDATE queue SET rank = {HIGHEST_PRIORITY} - $23 FROM made
+    WHERE queue.task = made.leader AND queue.rank > {HIGHEST_PRIORITY} - $23
+),
+told AS (INSERT INTO changes (subject, revision, payload) SELECT $25, 1, $26 FROM made)
+SELECT (SELECT uid FROM hit), (SELECT leader FROM made), EXISTS (SELECT FROM queued)
 """  # noqa: S608 - our own words
 
-SAVE = """
+SAVE = f"""
 WITH new AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[], $6::uuid[], $7::bytea[],
         $8::bytea[], $9::boolean[], $10::integer[], $16::text[], $17::bytea[])
@@ -42,7 +51,7 @@ saved AS (
         action_key = n.action_key, outcome = n.outcome, held = n.held, dispatches = n.dispatches,
         revision = t.revision + 1, update_time = $11
     FROM new n WHERE t.uid = n.uid AND t.revision = n.revision
-    RETURNING t.uid
+    RETURNING t.uid, t.state, t.device, t.owner, t.priority
 ),
 sent AS (
     INSERT INTO outbox (task, subject, msg_id, payload)
@@ -50,12 +59,20 @@ sent AS (
     FROM unnest($12::uuid[], $13::text[], $14::text[], $15::bytea[]) AS o (task, subject, msg_id, payload)
     JOIN saved ON saved.uid = o.task
 ),
+claimed AS (DELETE FROM queue USING saved WHERE queue.task = saved.uid AND saved.state <> 1),
+queued AS (
+    INSERT INTO queue (task, device, owner, rank, msg_id, payload)
+    SELECT d.task, saved.device, saved.owner, {HIGHEST_PRIORITY} - saved.priority, d.msg_id, d.payload
+    FROM unnest($18::uuid[], $19::text[], $20::bytea[]) AS d (task, msg_id, payload)
+    JOIN saved ON saved.uid = d.task
+    ON CONFLICT (task) DO UPDATE SET msg_id = excluded.msg_id, payload = excluded.payload, sent = NULL
+),
 told AS (
     INSERT INTO changes (subject, revision, payload)
     SELECT n.subject, n.revision + 1, n.news FROM new n JOIN saved ON saved.uid = n.uid
 )
 SELECT uid FROM saved
-"""
+"""  # noqa: S608 - our own words
 
 RENAME = """
 WITH renamed AS (

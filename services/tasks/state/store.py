@@ -43,8 +43,8 @@ class TaskStore:
         self._codec = codec
         self._publisher = publisher
 
-    async def create(self, task: NewTask) -> Created:
-        """Create a row and the message that dispatches it, in one statement.
+    async def create(self, task: NewTask, *, sent: bool = False) -> Created:
+        """Create a row, and one in the queue, in one statement. `sent` says that its message is sent at once.
 
         Raises:
             RequestRepeatedError: The owner used the request_id before.
@@ -72,11 +72,12 @@ class TaskStore:
                     row.assignment,
                     row.body,
                     row.live,
-                    task.subject,
                     task.msg_id,
                     list(task.uses),
                     row.action_key,
                     row.outcome,
+                    task.priority,
+                    sent,
                     self._subject(row),
                     news_of(self._codec, row, CHANGE_TYPE_CREATED, 1, task.create_time),
                 )
@@ -94,17 +95,14 @@ class TaskStore:
             return set()
         rows = sorted(changes, key=lambda change: change.old.uid)
         outbox = [item for change in rows for item in change.outbox]
-        columns = _columns([_values(change) for change in rows])
-        messages = _columns([(item.task, item.subject, item.msg_id, item.payload) for item in outbox]) or [
-            [],
-            [],
-            [],
-            [],
-        ]
-        news = _columns([self._news(change.new, change.old.revision + 1, now) for change in rows])
+        columns = _columns([_values(change) for change in rows], 10)
+        messages = _columns([(item.task, item.subject, item.msg_id, item.payload) for item in outbox], 4)
+        news = _columns([self._news(change.new, change.old.revision + 1, now) for change in rows], 2)
+        again = [change.dispatch for change in rows if change.dispatch is not None]
+        sent_again = _columns([(each.task, each.msg_id, each.payload) for each in again], 3)
         for attempt in range(3):
             try:
-                records = await self._database.fetch(SAVE, *columns, now, *messages, *news)
+                records = await self._database.fetch(SAVE, *columns, now, *messages, *news, *sent_again)
                 break
             except asyncpg.DeadlockDetectedError:
                 if attempt == 2:
@@ -201,8 +199,8 @@ class TaskStore:
         return self._subject(row), news_of(self._codec, row, CHANGE_TYPE_UPDATED, revision, now)
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(count)]
 
 
 def _values(change: Change) -> tuple[Any, ...]:

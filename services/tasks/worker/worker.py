@@ -150,6 +150,7 @@ class Worker:
             device=self._pool.device,
             environment=self._environment,
             environment_json=self._environment_json,
+            slots=self._pool.concurrency,
         )
         subject = f"$KV.{WORKERS}." + worker_key(self._pool.kind.name, self._pool.device, self.name)
         while True:

@@ -30,6 +30,7 @@ from services.tasks.api.options import TaskOptions
 from services.tasks.api.relay import Outbox
 from services.tasks.api.service import TaskEngine, build_engine
 from services.tasks.kind import PreparedTask
+from services.tasks.state.queue import TaskQueue
 from services.tasks.worker.runner import Slot
 from services.tasks.worker.worker import Pool, Worker
 from tests.in_process import InProcessRunner
@@ -245,6 +246,7 @@ class Site:
         self.blobs = FolderStore(folder / "blobs")
         self.engine: TaskEngine
         self.outbox: Outbox
+        self.queue: TaskQueue
         self.bus: Bus
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
 
@@ -257,7 +259,10 @@ class Site:
             parity_waivers=fields.pop("file_lists", {}),
         )
         task = pb.ConversionTask(
-            spec=spec, display_name=fields.pop("display_name", ""), labels=fields.pop("labels", {})
+            spec=spec,
+            display_name=fields.pop("display_name", ""),
+            labels=fields.pop("labels", {}),
+            priority=fields.pop("priority", 0),
         )
         created = await self.engine.handlers.create(pb.CreateConversionTaskRequest(task=task, **fields))
         assert isinstance(created, pb.ConversionTask)
@@ -330,7 +335,7 @@ async def open_site(
         database = await Database.connect(settings.database_url, "echo", max_size=4)
         site.bus = await Bus.connect(settings.nats_url, "site")
         await ensure_topology(site.bus, [site.kind.name], [DEVICE], options.timing)
-        site.outbox = Outbox(database)
+        site.outbox, site.queue = Outbox(database), TaskQueue(database)
         site.engine = build_engine(site.kind, database, site.bus, site.blobs, options)
         running = [asyncio.create_task(_forever(run)) for run in site.engine.background] if background else []
         try:

@@ -594,6 +594,7 @@ class OptimizationTask(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`optimizationTasks/{task}`."""
     uid: _builtins.str
@@ -606,6 +607,10 @@ class OptimizationTask(_message.Message):
     """Changes with every change of the resource."""
     device: _builtins.str
     """Device of the catalog that it runs on."""
+    priority: _builtins.int
+    """How urgent it is, 0 to 9: of the tasks that wait for a device, those of a higher priority start first. Up to 5 for users; above
+    that for administrators and services. A retry keeps it.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -655,10 +660,11 @@ class OptimizationTask(_message.Message):
         attempts: _abc.Iterable[_task_pb2.Attempt] | None = ...,
         origin: _task_pb2.TaskOrigin | None = ...,
         result: Global___OptimizationResult | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "origin", b"origin", "result", b"result", "spec", b"spec", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "device", b"device", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "origin", b"origin", "owner", b"owner", "result", b"result", "spec", b"spec", "status", b"status", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "device", b"device", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "origin", b"origin", "owner", b"owner", "priority", b"priority", "result", b"result", "spec", b"spec", "status", b"status", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -379,6 +379,7 @@ class WorkerAnnouncement(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_JSON_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Host and process."""
     kind: _builtins.str
@@ -389,6 +390,8 @@ class WorkerAnnouncement(_message.Message):
     """Sha256 over engine and toolchain versions and the device's fingerprint."""
     environment_json: _builtins.str
     """Those versions and that fingerprint in words, as JSON."""
+    slots: _builtins.int
+    """How many tasks it can run at once; 1 if 0."""
     def __init__(
         self,
         *,
@@ -397,10 +400,11 @@ class WorkerAnnouncement(_message.Message):
         device: _builtins.str = ...,
         environment: _builtins.str = ...,
         environment_json: _builtins.str = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "kind", b"kind", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "kind", b"kind", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

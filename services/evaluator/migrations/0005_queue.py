@@ -1,0 +1,12 @@
+"""The tasks that wait for a worker, and their priorities."""
+
+from services.database.migration import execute
+from services.tasks.state.schema import TASK_QUEUE
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Add the column and create the table."""
+    execute(*TASK_QUEUE)

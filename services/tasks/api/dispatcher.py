@@ -1,0 +1,223 @@
+"""From the table of waiting tasks to the queues of workers in NATS, by priority, fair share and age.
+
+Only as many tasks are sent as the live workers of a device can soon take (`turns.Flow`). If nothing waits and there is
+room, a new task is written as sent and published from memory, at once. Otherwise it waits in the table, and a pass
+chooses: after a change makes room, and every now and then, since another replica may have died. What a process marked
+as sent and could not publish is found by the sweeper, like every other lost message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+
+import asyncpg
+import structlog
+
+from services.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
+from services.bus.topology import task_subject
+from services.database.pool import Database
+from services.platform.background import together
+from services.tasks.api.workers import WorkersView
+from services.tasks.state.queue import Dispatch, Look, TaskQueue, first, held, lock, take
+from services.tasks.state.snapshot import CLAIMED, DONE, PENDING
+from services.tasks.state.turns import Flow, Turns
+
+log = structlog.get_logger(__name__)
+
+BATCH = 256
+_BUSY_SECONDS = 0.02
+_DATABASE_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class Line:
+    """What this process believes of the queue for one device, between two looks at the table.
+
+    Attributes:
+        backlog: Whether something waits to be sent.
+        sent: How many tasks are on the way to workers.
+        reserved: Of these, how many are not in the table yet.
+        running: How many run.
+        looked: When the table was looked at, by the monotonic clock.
+        flow: How fast workers are.
+        turns: Who had the last ones.
+    """
+
+    def __init__(self) -> None:
+        self.backlog = True
+        self.sent = 0
+        self.reserved = 0
+        self.running = 0
+        self.looked = -math.inf
+        self.flow = Flow()
+        self.turns = Turns()
+
+    def observe(self, look: Look) -> None:
+        """Believe the table."""
+        self.backlog, self.sent, self.running = look.backlog, look.sent + self.reserved, look.running
+        self.looked = time.monotonic()
+
+    def changed(self, before: int, after: int) -> None:
+        """Note that a task went from one state to another."""
+        if before == PENDING and after != PENDING:
+            self.sent = max(0, self.sent - 1)
+        self.running = max(0, self.running + (after in CLAIMED) - (before in CLAIMED))
+        if after in DONE or (before in CLAIMED and after not in CLAIMED):
+            self.flow.ended(time.monotonic())
+
+
+class Dispatcher:
+    """Sends the tasks of one kind. `poll` is in seconds."""
+
+    def __init__(
+        self, database: Database, queue: TaskQueue, bus: Bus, workers: WorkersView, kind: str, *, poll: float = 1.0
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._bus = bus
+        self._workers = workers
+        self._kind = kind
+        self._poll_seconds = poll
+        self._lines: dict[str, Line] = {}
+        self._woken: set[str] = set()
+        self._wake = asyncio.Event()
+        self._publishing: set[asyncio.Task[None]] = set()
+        # An old look must not be believed after a newer choice.
+        self._looking = asyncio.Lock()
+        workers.on_arrival(self.wake)
+
+    def reserve(self, device: str) -> bool:
+        """Return whether a new task can be sent at once; if so, `send` or `release` follows."""
+        line = self._line(device)
+        fresh = time.monotonic() - line.looked < 2 * self._poll_seconds
+        if line.backlog or not fresh or not self._bus.connected or self._room(device, line) < 1:
+            return False
+        line.sent += 1
+        line.reserved += 1
+        return True
+
+    def release(self, device: str) -> None:
+        """Give back what was reserved: nothing is sent."""
+        line = self._line(device)
+        line.sent -= 1
+        line.reserved -= 1
+
+    def send(self, dispatch: Dispatch) -> None:
+        """Publish a reserved message, whose row says that it is sent; returns at once."""
+        self._line(dispatch.device).reserved -= 1
+        task = asyncio.create_task(self._send([dispatch]))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    def wake(self, device: str) -> None:
+        """Choose for a device soon: something waits, or there is room."""
+        self._woken.add(device)
+        self._wake.set()
+
+    def waits(self, device: str) -> None:
+        """Note that a row waits for a device."""
+        line = self._line(device)
+        line.backlog = True
+        if self._room(device, line) > 0:
+            self.wake(device)
+
+    def changed(self, device: str, before: int, after: int) -> None:
+        """Note that a task went from one state to another."""
+        line = self._line(device)
+        line.changed(before, after)
+        if line.backlog and self._room(device, line) > 0:
+            self.wake(device)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        await together(self._passes(), self._poll())
+
+    async def _passes(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            woken, self._woken = self._woken, set()
+            try:
+                await asyncio.gather(*(self._pass(device) for device in woken))
+            except _DATABASE_AWAY as error:
+                log.debug("dispatch.deferred", error=str(error) or type(error).__name__)
+            await asyncio.sleep(_BUSY_SECONDS)
+
+    async def _poll(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except _DATABASE_AWAY as error:
+                log.debug("dispatch.unread", error=str(error) or type(error).__name__)
+            await asyncio.sleep(self._poll_seconds)
+
+    async def look(self) -> None:
+        """Look at the table, and wake the devices for which tasks wait."""
+        async with self._looking:
+            devices = {*self._lines, *await self._queue.waiting_devices()}
+            for look in await self._queue.look(devices):
+                line = self._line(look.device)
+                line.observe(look)
+                if line.backlog:
+                    self.wake(look.device)
+
+    async def _pass(self, device: str) -> None:
+        """Choose and send what there is room for, as often as there is room and something waits."""
+        while self._bus.connected and (chosen := await self._choose(device)):
+            await self._send(chosen)
+            if len(chosen) < BATCH:
+                return
+
+    async def _choose(self, device: str) -> list[Dispatch]:
+        line = self._line(device)
+        async with self._looking, self._database.transaction() as connection:
+            if not await lock(connection, self._kind, device):
+                self._again(device)
+                return []
+            for look in await self._queue.look([device], connection):
+                line.observe(look)
+            room = min(self._room(device, line), BATCH)
+            if not line.backlog or room < 1:
+                return []
+            waiting = await first(connection, device, room + 1)
+            chosen = line.turns.choose(waiting, await held(connection, device), room)
+            taken = await take(connection, [each.task for each in chosen])
+            line.sent += len(taken)
+            line.backlog = len(waiting) > len(chosen)
+        return taken
+
+    def _again(self, device: str) -> None:
+        """Look once more when the replica that chooses just now is done."""
+        asyncio.get_running_loop().call_later(_BUSY_SECONDS, self.wake, device)
+
+    async def _send(self, batch: Sequence[Dispatch]) -> None:
+        sent = await asyncio.gather(*(self._publish(each) for each in batch))
+        failed = [each for each, published in zip(batch, sent, strict=True) if not published]
+        if failed:
+            try:
+                await self._queue.put_back([each.task for each in failed])
+            except _DATABASE_AWAY as error:
+                log.info("dispatch.lost", count=len(failed), error=str(error) or type(error).__name__)
+
+    async def _publish(self, dispatch: Dispatch) -> bool:
+        subject = task_subject(self._kind, dispatch.device, str(dispatch.task))
+        try:
+            await self._bus.publish(subject, dispatch.payload or b"", dispatch.msg_id)
+        except SubjectTakenError:
+            return True  # its message still waits there
+        except BusUnavailableError as error:
+            log.debug("dispatch.deferred", subject=subject, error=str(error))
+            return False
+        except MessageTooLargeError as error:
+            # The server took more when the task was created.
+            log.error("dispatch.too_large", subject=subject, error=str(error))
+            return True
+        return True
+
+    def _room(self, device: str, line: Line) -> int:
+        return line.flow.room(time.monotonic(), self._workers.slots(device), line.running, line.sent)
+
+    def _line(self, device: str) -> Line:
+        return self._lines.setdefault(device, Line())

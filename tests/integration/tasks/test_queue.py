@@ -1,0 +1,127 @@
+"""Tasks wait in the table, and go to the workers by priority, fair share and age."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.type.v1 import task_pb2
+
+from services.bus.topology import TASKS
+from services.database.pool import Database
+from services.platform.errors import LatheError
+from services.platform.identity import Caller, acting_as, become
+from services.platform.settings import Settings
+from tests.integration.tasks.kit import Site, open_site
+
+
+async def in_order(site: Site, tasks: list[pb.ConversionTask]) -> list[str]:
+    """Let a worker do everything, one task at a time; returns the names in the order of their ends."""
+    await site.start_worker(concurrency=1)
+    for task in tasks:
+        await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+    return site.kind.completed
+
+
+async def create(site: Site, count: int, first: int = 0, **fields: Any) -> list[pb.ConversionTask]:
+    return [await site.create("ok", seed=seed, **fields) for seed in range(first, first + count)]
+
+
+async def test_a_higher_priority_goes_first(site: Site) -> None:
+    low = await create(site, 4)
+    (high,) = await create(site, 1, 10, priority=9)
+    (middle,) = await create(site, 1, 20, priority=3)
+    order = await in_order(site, [*low, high, middle])
+    # One of the low ones was sent before the others came.
+    assert order == [task.name for task in (low[0], high, middle, *low[1:])]
+    assert (await site.get(high)).priority == 9
+
+
+async def test_one_users_many_tasks_do_not_keep_another_waiting(site: Site) -> None:
+    with acting_as("many"):
+        many = await create(site, 8)
+    with acting_as("one"):
+        (one,) = await create(site, 1, 10)
+    order = await in_order(site, [*many, one])
+    assert order.index(one.name) <= 1
+
+
+async def test_no_more_is_sent_than_workers_soon_take(site: Site) -> None:
+    await site.start_worker(concurrency=2)
+    tasks = [await site.create("hang", seed=seed) for seed in range(10)]
+    for task in tasks[:2]:
+        await site.reach(task, task_pb2.TASK_STATE_RUNNING)
+    await asyncio.sleep(0.5)
+    assert await site.queue.waiting() == 7
+    assert (await site.bus.js.stream_info(TASKS)).state.messages == 3
+    site.jobs.release.set()
+    for task in tasks:
+        await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+    assert len(site.jobs.runs) == 10
+
+
+async def test_a_waiting_task_that_is_cancelled_is_never_sent(site: Site) -> None:
+    first, second = await create(site, 2)
+    async with asyncio.timeout(10):
+        while await site.queue.waiting() != 1:
+            await asyncio.sleep(0.02)
+    await site.cancel(second)
+    assert await site.queue.waiting() == 0
+    assert await in_order(site, [first]) == [first.name]
+
+
+async def test_who_waits_for_an_equal_task_lends_it_its_priority(site: Site) -> None:
+    tasks = await create(site, 4)
+    follower = await site.create("ok", seed=3, priority=5)
+    assert follower.status.pending_reason
+    order = await in_order(site, [*tasks, follower])
+    assert order.index(tasks[3].name) <= 1
+
+
+async def test_what_was_marked_and_never_sent_is_found(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path, background=False) as dead:
+        task = await dead.create("ok")
+        database = await Database.connect(task_settings.database_url, "echo")
+        await database.execute("UPDATE queue SET sent = now()")
+        await database.close()
+    async with open_site(task_settings, tmp_path) as site:
+        await site.start_worker()
+        await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+
+
+async def test_replicas_send_each_task_once(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path / "a") as first, open_site(task_settings, tmp_path / "b") as second:
+        tasks = [await site.create("ok", seed=2 * n + i) for n in range(20) for i, site in enumerate((first, second))]
+        await asyncio.gather(*(site.engine.dispatcher.look() for site in (first, second) for _ in range(5)))
+        await first.start_worker(concurrency=4)
+        for task in tasks:
+            await first.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+        assert len(first.jobs.runs) == 40
+        assert await first.queue.waiting() == 0
+
+
+async def test_rows_that_an_older_release_left_are_forgotten(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path) as site:
+        database = await Database.connect(task_settings.database_url, "echo")
+        await database.execute(
+            "INSERT INTO queue (task, device, owner, rank, msg_id, sent) "
+            "SELECT gen_random_uuid(), 'cpu-x86-64', 'o', 9, '', CASE WHEN n > 3 THEN now() END "
+            "FROM generate_series(1, 6) AS n"
+        )
+        await in_order(site, await create(site, 2))
+        async with asyncio.timeout(10):
+            while await database.fetchval("SELECT count(*) FROM queue"):
+                await asyncio.sleep(0.05)
+        await database.close()
+
+
+async def test_users_take_priorities_up_to_five(site: Site) -> None:
+    become(Caller("u", is_user=True))
+    await site.create("ok", priority=5)
+    with pytest.raises(LatheError, match="reserved for administrators"):
+        await site.create("ok", seed=1, priority=6)
+    become(Caller("u", is_user=True, is_admin=True))
+    assert (await site.create("ok", seed=2, priority=6)).priority == 6
