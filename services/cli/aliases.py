@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.client import connect
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
-from services.cli.names import alias_name, model_name, model_of, parse_labels, version_name
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
+from services.cli.names import alias_name, model_name, model_of, version_name
 from services.cli.output import TABLE, Column, Output, note, plain, show_message, show_messages
 from services.cli.views import labels, short, when
 
@@ -65,6 +65,7 @@ def list_aliases(
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
@@ -74,7 +75,7 @@ def list_aliases(
     from lathe.registry.v1.alias_service_pb2 import ListAliasesRequest
 
     request = ListAliasesRequest(
-        parent=model_name(model), search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+        parent=model_name(model), search=search, mine_only=mine, filter=filter_of(filter_, label), order_by=order_by
     )
     with connect() as connection:
         show_messages(pages(connection.aliases.ListAliases, request, "aliases", limit, page), COLUMNS, output)

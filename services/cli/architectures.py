@@ -10,7 +10,7 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
 from services.cli.names import architecture_name, parse_labels
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, note, show_message, show_messages
@@ -59,6 +59,7 @@ def list_architectures(
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
@@ -68,7 +69,7 @@ def list_architectures(
     from lathe.registry.v1.architecture_service_pb2 import ListArchitecturesRequest
 
     request = ListArchitecturesRequest(
-        search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+        search=search, mine_only=mine, filter=filter_of(filter_, label), order_by=order_by
     )
     with connect() as connection:
         found = pages(connection.architectures.ListArchitectures, request, "architectures", limit, page)

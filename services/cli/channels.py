@@ -11,7 +11,7 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
 from services.cli.names import channel_name, dataset_name, model_name, parse_labels
 from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, note, show_message, show_messages
@@ -83,6 +83,7 @@ def list_channels(
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
@@ -92,7 +93,7 @@ def list_channels(
     from lathe.registry.v1.release_service_pb2 import ListChannelsRequest
 
     request = ListChannelsRequest(
-        parent=model_name(model), search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+        parent=model_name(model), search=search, mine_only=mine, filter=filter_of(filter_, label), order_by=order_by
     )
     with connect() as connection:
         show_messages(pages(connection.releases.ListChannels, request, "channels", limit, page), CHANNELS, output)

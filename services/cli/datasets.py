@@ -12,7 +12,7 @@ from services.cli.dataset_items import DatasetArgument, download, items, preview
 from services.cli.dataset_views import DATASETS, ONE_DATASET, show_report, show_values
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
 from services.cli.names import dataset_name, parse_labels
 from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json, show_message, show_messages
@@ -118,21 +118,20 @@ def list_datasets(
     label: Label = None,
     type_: Annotated[str, typer.Option("--type", help="Only those of this type.")] = "",
     state: Annotated[str, typer.Option(help="Only those in this state, such as READY.")] = "",
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
     output: Output = TABLE,
 ) -> None:
     """List datasets."""
-    from lathe.registry.v1.dataset_service_pb2 import DatasetState, DatasetType, ListDatasetsRequest
+    from lathe.registry.v1.dataset_service_pb2 import ListDatasetsRequest
 
     request = ListDatasetsRequest(
         search=search,
         mine_only=mine,
-        labels=parse_labels(label or []),
+        filter=filter_of(filter_, label, type=type_.upper(), state=state.upper()),
         order_by=order_by,
-        type=_value(DatasetType, type_, "--type"),
-        state=_value(DatasetState, state, "--state"),
     )
     with connect() as connection:
         show_messages(pages(connection.datasets.ListDatasets, request, "datasets", limit, page), DATASETS, output)

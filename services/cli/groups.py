@@ -9,8 +9,7 @@ import typer
 
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
-from services.cli.names import parse_labels
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
 from services.cli.output import (
     TABLE,
     Column,
@@ -56,6 +55,7 @@ def list_groups(
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 20,
     page: Page = "",
@@ -65,7 +65,7 @@ def list_groups(
     from lathe.optimizer.v1.optimization_service_pb2 import ListOptimizationTaskGroupsRequest
 
     request = ListOptimizationTaskGroupsRequest(
-        search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+        search=search, mine_only=mine, filter=filter_of(filter_, label), order_by=order_by
     )
     with connect() as connection:
         found = pages(connection.optimizations.ListOptimizationTaskGroups, request, "groups", limit, page)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from services.cli.names import parse_labels
 from services.cli.output import note
 
 PAGE_SIZE = 200
@@ -15,6 +16,10 @@ PAGE_SIZE = 200
 Search = Annotated[str, typer.Option(help="Search by id and name; ignores case, punctuation and small typos.")]
 Mine = Annotated[bool, typer.Option("--mine", help="Only your own.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only resources with this label.")]
+Filter = Annotated[
+    str,
+    typer.Option(metavar="TEXT", help="Such as 'state = RUNNING AND create_time > 2026-05-31'; see protos/README.md."),
+]
 OrderBy = Annotated[str, typer.Option(help="Such as 'create_time desc'.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most entries to show.")]
 
@@ -22,6 +27,27 @@ Limit = Annotated[int, typer.Option(min=1, help="Most entries to show.")]
 Page = Annotated[
     str, typer.Option("--page", metavar="TOKEN", help="Token of the next page, from the end of the previous list.")
 ]
+
+
+def filter_of(written: str, label: Sequence[str] | None, **wanted: str | Sequence[str]) -> str:
+    """Return the filter for what `--filter` and the other options of a list ask for.
+
+    Args:
+        written: The `--filter`.
+        label: `key=value` of each `--label`.
+        wanted: What a field must be; one of several, if it is a sequence. Empty ones ask for nothing.
+    """
+    asked = [f"labels.{quoted(key)} = {quoted(value)}" for key, value in parse_labels(list(label or [])).items()]
+    for field, values in wanted.items():
+        either = " OR ".join(quoted(value) for value in ([values] if isinstance(values, str) else values) if value)
+        asked += [f"{field}:({either})"] if either else []
+    return " AND ".join([f"({written})" if asked else written, *asked] if written.strip() else asked)
+
+
+def quoted(text: str) -> str:
+    """Return a text as a filter takes it literally, without wildcards."""
+    escaped = "".join(f"\\{letter}" if letter in '\\"*' else letter for letter in text)
+    return f'"{escaped}"'
 
 
 def pages(call: Callable[[Any], Any], request: Any, field: str, limit: int, page: str = "") -> list[Any]:

@@ -11,7 +11,7 @@ from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.formats import format_of
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
 from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
 from services.cli.options import NewLabels, mask_of
 from services.cli.output import TABLE, Output, note, show_message, show_messages
@@ -46,6 +46,7 @@ def list_models(
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
@@ -54,7 +55,7 @@ def list_models(
     """List models."""
     from lathe.registry.v1.model_service_pb2 import ListModelsRequest
 
-    request = ListModelsRequest(search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by)
+    request = ListModelsRequest(search=search, mine_only=mine, filter=filter_of(filter_, label), order_by=order_by)
     with connect() as connection:
         show_messages(pages(connection.models.ListModels, request, "models", limit, page), MODELS, output)
 
@@ -65,6 +66,7 @@ def list_versions(
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
@@ -74,7 +76,7 @@ def list_versions(
     from lathe.registry.v1.model_service_pb2 import ListModelVersionsRequest
 
     request = ListModelVersionsRequest(
-        parent=model_name(model), search=search, mine_only=mine, labels=parse_labels(label or []), order_by=order_by
+        parent=model_name(model), search=search, mine_only=mine, filter=filter_of(filter_, label), order_by=order_by
     )
     with connect() as connection:
         found = pages(connection.models.ListModelVersions, request, "model_versions", limit, page)

@@ -9,7 +9,7 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Limit, Page, pages
+from services.cli.listing import Filter, Limit, OrderBy, Page, pages
 from services.cli.names import channel_name, model_name, model_of, parse_pairs, version_name
 from services.cli.output import TABLE, Output, OutputFormat, message_json, print_json, show_message, show_messages
 from services.cli.views import COMPATIBILITY, RELEASES
@@ -74,12 +74,20 @@ def rollback(
 
 
 def releases(
-    model: ModelArgument, channel: ChannelOption, limit: Limit = 50, page: Page = "", output: Output = TABLE
+    model: ModelArgument,
+    channel: ChannelOption,
+    filter_: Filter = "",
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    page: Page = "",
+    output: Output = TABLE,
 ) -> None:
     """Show a channel's history, the newest first."""
     from lathe.registry.v1.release_service_pb2 import ListReleasesRequest
 
-    request = ListReleasesRequest(parent=channel_name(f"{model_name(model)}/{channel}"))
+    request = ListReleasesRequest(
+        parent=channel_name(f"{model_name(model)}/{channel}"), filter=filter_, order_by=order_by
+    )
     with connect() as connection:
         found = pages(connection.releases.ListReleases, request, "releases", limit, page)
         show_messages(found, RELEASES, output, empty="This channel has no releases.")

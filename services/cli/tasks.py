@@ -10,15 +10,13 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages, read
-from services.cli.names import parse_labels
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages, read
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json_line, show_message, show_messages
 from services.cli.task_services import find_task
 from services.cli.views import TASK_LIST, TASKS, enum_name, when
 from services.cli.waiting import SkipCache
 
 if TYPE_CHECKING:
-    from lathe.type.v1.task_pb2 import TaskState
     from lathe_client.tasks import Kind
 
 tasks = typer.Typer(help="Tasks: list, wait, logs, cancel, retry.", no_args_is_help=True)
@@ -35,6 +33,7 @@ def list_tasks(
     state: Annotated[list[str] | None, typer.Option(help="Only tasks in this state, such as RUNNING.")] = None,
     device: Annotated[str, typer.Option(help="Only tasks for this device.")] = "",
     uses: Annotated[str, typer.Option(help="Only tasks that use this resource, such as 'datasets/digits'.")] = "",
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 20,
     page: Page = "",
@@ -44,10 +43,9 @@ def list_tasks(
     filters = {
         "search": search,
         "mine_only": mine,
-        "labels": parse_labels(label or []),
-        "states": [_known_state(word) for word in state or []],
-        "device": device,
-        "uses": uses,
+        "filter": filter_of(
+            filter_, label, state=[_known_state(word) for word in state or []], device=device, uses=uses
+        ),
         "order_by": order_by,
         "view": "VIEW_FULL",  # the table shows results
     }
@@ -165,12 +163,12 @@ def _known_kinds(kind: str) -> list[Kind]:
     return found
 
 
-def _known_state(word: str) -> TaskState.ValueType:
+def _known_state(word: str) -> str:
     from lathe.type.v1.task_pb2 import TaskState
 
-    from services.platform.words import number, words
+    from services.platform.words import words
 
     names = words(TaskState)
     if word.upper() not in names:
         raise typer.BadParameter(f"{word!r} is not a state; states are {', '.join(names)}")
-    return number(TaskState, word.upper())
+    return word.upper()

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from services.cli.client import connect
-from services.cli.listing import Label, Limit, Mine, OrderBy, Page, Search, pages
-from services.cli.names import parse_labels, template_name, version_name
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
+from services.cli.names import template_name, version_name
 from services.cli.output import TABLE, Output, note, show_message, show_messages
 from services.cli.views import PROVENANCE, TEMPLATES
 
@@ -49,6 +49,7 @@ def list_templates(
     device: Annotated[str, typer.Option(help="Only templates for this device.")] = "",
     runtime: Annotated[str, typer.Option(help="Only templates for this runtime.")] = "",
     source: Annotated[str, typer.Option(help="Only templates that take this format, such as PTH.")] = "",
+    filter_: Filter = "",
     order_by: OrderBy = "",
     limit: Limit = 50,
     page: Page = "",
@@ -60,11 +61,8 @@ def list_templates(
     request = ListTemplatesRequest(
         search=search,
         mine_only=mine,
-        labels=parse_labels(label or []),
+        filter=filter_of(filter_, label, device=device, runtime=runtime, source_format=source.upper()),
         order_by=order_by,
-        device=device,
-        runtime=runtime,
-        source_format=source.upper() or None,  # type: ignore[arg-type]  # enums may be given by name
     )
     with connect() as connection:
         show_messages(pages(connection.templates.ListTemplates, request, "templates", limit, page), TEMPLATES, output)

@@ -15,6 +15,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     ListEvaluationComparisonsResponse,
 )
 from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING
+from lathe.type.v1.operation_pb2 import OperationState
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.evaluator.comparer import SLOTS, Comparer
@@ -25,8 +26,9 @@ from services.operations.verbs import operation_verbs
 from services.platform.errors import failed_precondition
 from services.platform.words import word
 from services.process.composition import Platform
+from services.resources.filters.fields import TEXTS, word_field
 from services.resources.kind import ResourceKind
-from services.resources.listing import Condition, ListQuery
+from services.resources.listing import ListQuery
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.servicer import Method
 
@@ -38,6 +40,7 @@ KIND = ResourceKind(
     collection="evaluationComparisons",
     noun="comparison",
     columns={"tasks": lambda comparison: list(comparison.tasks), "state": lambda comparison: comparison.state},
+    fields={"tasks": TEXTS, "state": word_field(OperationState)},
     detail_fields=("deltas", "regressions"),
 )
 
@@ -85,8 +88,7 @@ class Comparisons:
     async def _page(
         self, request: ListEvaluationComparisonsRequest, _context: Any
     ) -> ListEvaluationComparisonsResponse:
-        of_task = [Condition("tasks @> ARRAY[{}]", (request.task,))] if request.task else []
-        found, token = await self.operations.page(ListQuery.from_request(request, conditions=of_task))
+        found, token = await self.operations.page(ListQuery.from_request(request))
         return ListEvaluationComparisonsResponse(comparisons=found, next_page_token=token)
 
     async def do(self, operation: EvaluationComparison, standing: Standing) -> EvaluationComparison:

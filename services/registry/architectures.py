@@ -78,8 +78,7 @@ class Architectures:
 
     async def page(self, request: ListArchitecturesRequest) -> tuple[list[Architecture], str]:
         """Return one page, without sources, and the token of the next."""
-        query = ListQuery.from_request(request, filters={"certification": request.certification})
-        return await self._store.list(query)
+        return await self._store.list(ListQuery.from_request(request))
 
     async def update(self, request: UpdateArchitectureRequest) -> Architecture:
         """Change the fields of the mask; another source or configuration is UNCERTIFIED again.

@@ -27,6 +27,10 @@ class ArtifactServicer(ArtifactServiceServicer):
     async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.Upload:
         return await self._artifacts.get(request.name)
 
+    async def ListUploads(self, request: pb.ListUploadsRequest, context: Context) -> pb.ListUploadsResponse:
+        uploads, token = await self._artifacts.page(request)
+        return pb.ListUploadsResponse(uploads=uploads, next_page_token=token)
+
     async def FinalizeUpload(self, request: pb.FinalizeUploadRequest, context: Context) -> pb.Upload:
         return await self._artifacts.finalize(request.name, request.digest)
 

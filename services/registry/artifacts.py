@@ -15,6 +15,7 @@ from lathe.registry.v1.artifact_service_pb2 import (
     Artifact,
     CreateUploadRequest,
     Download,
+    ListUploadsRequest,
     Upload,
 )
 from lathe.type.v1.digest_pb2 import Digest
@@ -27,9 +28,10 @@ from services.operations.watching import changes
 from services.platform.errors import failed_precondition
 from services.platform.identity import current_user
 from services.registry.blobs import Blobs
-from services.registry.upload_rows import find_upload, message_of, require_same
+from services.registry.upload_rows import UPLOADS, find_upload, message_of, require_same
 from services.registry.verification import FINALIZE
 from services.resources.idempotency import claim_first, find_first, made_once
+from services.resources.listing import ListQuery, list_page
 from services.storage import SMALL_BYTES, ContentStore, StagedPart, Uploads, spans
 
 UPLOAD_LIFETIME = timedelta(days=7)
@@ -95,6 +97,12 @@ class Artifacts:
             return await self._shown(row, await self._uploads.parts(str(row["uid"]), row["size_bytes"]))
         received = row["state"] in {UPLOAD_STATE_FINALIZED, UPLOAD_STATE_VERIFYING}
         return await self._shown(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
+
+    async def page(self, request: ListUploadsRequest) -> tuple[list[Upload], str]:
+        """Return one page, without parts, and the token of the next."""
+        return await list_page(
+            self._database, UPLOADS, ListQuery.from_request(request), lambda row: message_of(row, [])
+        )
 
     async def watch(self, name: str) -> AsyncIterator[Upload]:
         """Yield an upload whenever it changes, and end when it is not VERIFYING; LatheError NOT_FOUND."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lathe.registry.v1.alias_service_pb2 import Alias
-from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset
-from lathe.registry.v1.model_service_pb2 import Model, ModelVersion
+from lathe.registry.v1.architecture_service_pb2 import Architecture, Certification
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset, DatasetState, DatasetType
+from lathe.registry.v1.model_service_pb2 import Model, ModelFormat, ModelVersion
 from lathe.registry.v1.release_service_pb2 import Channel
 
+from services.resources.filters.fields import NUMBER, TEXT, word_field
 from services.resources.kind import ResourceKind
 
 # The numbers of versions are never used again, so that with the model's name theirs are not either.
@@ -22,6 +23,7 @@ ARCHITECTURES = ResourceKind(
         "class_name": lambda architecture: architecture.class_name,
         "certification": lambda architecture: architecture.certification,
     },
+    fields={"class_name": TEXT, "certification": word_field(Certification)},
     unique=("class_name", "display_name"),
     detail_fields=("source", "config"),
     retires_names=lambda _: True,
@@ -43,6 +45,7 @@ VERSIONS = ResourceKind(
         "format": lambda version: version.format,
         "device": lambda version: version.package.device,
     },
+    fields={"number": NUMBER, "format": word_field(ModelFormat), "device": TEXT},
     # A page of versions with thousands of files each would not fit in a message.
     detail_fields=("files", "parity"),
     # Found by the model's id and number, and by the name of the version or package.
@@ -66,6 +69,7 @@ DATASETS = ResourceKind(
         "type": lambda dataset: dataset.type,
         "state": lambda dataset: dataset.state,
     },
+    fields={"type": word_field(DatasetType), "state": word_field(DatasetState)},
     unique=("name_key",),
     spoken={"name_key": "display_name"},
     # Thousands of files or classes each would leave a page no room.
@@ -91,6 +95,7 @@ ALIASES = ResourceKind(
     collection="aliases",
     noun="alias",
     columns={"model_version": lambda alias: alias.model_version},
+    fields={"model_version": TEXT},
     # Found by the model's id and its own, and by its name.
     searched=lambda alias: (alias.name.removeprefix("models/").replace("/aliases/", " "), alias.display_name),
 )

@@ -1,4 +1,4 @@
-"""Rows of uploads: found, and shown as messages."""
+"""Rows of uploads: found, listed, and shown as messages."""
 
 from __future__ import annotations
 
@@ -9,16 +9,34 @@ from lathe.registry.v1.artifact_service_pb2 import (
     UPLOAD_STATE_VERIFYING,
     Upload,
     UploadPart,
+    UploadState,
 )
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.failure_pb2 import Failure
 
 from services.database.pool import Connection, Record
 from services.platform.errors import invalid_argument, not_found
+from services.resources.filters.fields import NUMBER, TEXT, TIME, word_field
+from services.resources.listing import Listing
 from services.storage import StagedPart
 
 # `sha256` of an open upload is what was announced, if anything; that of a finalized one is what its bytes have.
 _GET = "SELECT * FROM uploads WHERE uid = $1"
+UPLOADS = Listing(
+    "uploads",
+    columns="*",
+    stored=("display_name",),
+    fields={
+        "display_name": TEXT,
+        "owner": TEXT,
+        "create_time": TIME,
+        "expire_time": TIME,
+        "size_bytes": NUMBER,
+        "state": word_field(UploadState),
+        "sha256": TEXT,
+    },
+)
+"""What can be listed of uploads."""
 
 
 async def find_upload(connection: Connection, name: str) -> Record:

@@ -51,8 +51,7 @@ class Versions:
 
     async def page(self, request: ListModelVersionsRequest) -> tuple[list[ModelVersion], str]:
         """Return one page and the token of the next; LatheError NOT_FOUND for a model that does not exist."""
-        query = ListQuery.from_request(request, filters={"format": request.format, "device": request.device})
-        versions, token = await self._store.list(query)
+        versions, token = await self._store.list(ListQuery.from_request(request))
         if not versions and request.parent != "models/-":
             await self._models.get(request.parent)
         return versions, token

@@ -1,11 +1,10 @@
-"""The conditions of a query, with their numbered parameters, and those that filters and parents become."""
+"""The conditions of a query, with their numbered parameters, and what a parent becomes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-__all__ = ["Condition", "Conditions", "add_equalities", "add_parent", "values_of"]
+__all__ = ["Conditions", "add_parent"]
 
 
 class Conditions:
@@ -31,27 +30,6 @@ class Conditions:
         return f" WHERE {' AND '.join(self._parts)}" if self._parts else ""
 
 
-@dataclass(frozen=True)
-class Condition:
-    """A condition that an equality cannot say, for example `Condition("{} = ANY (devices)", ("cpu-x86-64",))`."""
-
-    sql: str
-    values: tuple[object, ...] = ()
-
-
-def add_equalities(conditions: Conditions, filters: Mapping[str, object], arrays: Collection[str]) -> None:
-    """Restrict a query to rows whose columns have the given values; `arrays` are columns that hold arrays."""
-    for column, value in filters.items():
-        values = values_of(value)
-        if column in arrays:
-            # In the form that an index on the elements answers.
-            conditions.add(f"{column} @> {{}}", values)
-        elif len(values) == 1:
-            conditions.add(f"{column} = {{}}", values[0])
-        else:
-            conditions.add(f"{column} = ANY ({{}})", values)
-
-
 def add_parent(conditions: Conditions, parent: str) -> None:
     """Restrict a query to the resources of a parent; `-` as an id stands for any."""
     segments = parent.split("/")
@@ -62,8 +40,3 @@ def add_parent(conditions: Conditions, parent: str) -> None:
         for position, segment in enumerate(segments, start=1):
             if segment != "-":
                 conditions.add(f"split_part(parent, '/', {position}) = {{}}", segment)
-
-
-def values_of(value: object) -> list[object]:
-    """Return the values of a filter: one, or a sequence of them."""
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]

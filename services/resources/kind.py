@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from services.platform.changes import etag_of
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOURCE_BYTES
-from services.resources.listing import ORDER_FIELDS
+from services.resources.filters.fields import Fields
 from services.resources.search import search_text
 
 __all__ = ["ResourceKind", "Row"]
@@ -40,7 +40,7 @@ class ResourceKind(Generic[M]):
         detail_fields: message fields that lists leave out, because they may be large.
         id_source: the text that an id is made from if the caller gives none; the display name by default.
         searched: texts by which search finds a resource; its id and display name by default.
-        order_fields: fields that lists can be sorted by → Python types; each is a NOT NULL column.
+        fields: what lists can be filtered and sorted by, beside COMMON_FIELDS; each is a NOT NULL column.
         default_order: the order of lists if the request names none.
         retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
             then the name of a deleted one is never given to another, which they would take for it. None: they never do.
@@ -58,7 +58,7 @@ class ResourceKind(Generic[M]):
     detail_fields: Sequence[str] = ()
     id_source: Callable[[M], str] = lambda message: str(getattr(message, "display_name"))  # noqa: B009 - not in Message
     searched: Callable[[M], Iterable[str]] | None = None
-    order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
+    fields: Fields = field(default_factory=dict)
     default_order: str = "create_time desc"
     retires_names: Callable[[M], bool] | None = None
     watched_as: str = ""

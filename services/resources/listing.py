@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+import structlog
 from google.protobuf.message import Message
 from lathe.type.v1.view_pb2 import VIEW_FULL
 
@@ -15,24 +16,21 @@ from services.database.pool import Record
 from services.platform.errors import invalid_argument
 from services.platform.identity import current_user
 from services.platform.messages import MAX_PAGE_BYTES, reduced
-from services.resources.conditions import Condition, Conditions, add_equalities, add_parent, values_of
+from services.resources.conditions import Conditions, add_parent
+from services.resources.filters.fields import COMMON_FIELDS, Fields, Tests, checked
+from services.resources.filters.sql import condition_of
 from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
 from services.resources.search import add_search
 
-__all__ = ["Condition", "ListQuery", "Listing", "list_page"]
+__all__ = ["ListQuery", "Listing", "list_page"]
 
 M = TypeVar("M", bound=Message)
 # The rows of a page are in memory at once, and hold more than a page shows.
 MAX_STORED_BYTES = 16_000_000
 # Rows that a search looks through in order before it asks the index.
 SEARCH_WALK = 10_000
-ORDER_FIELDS: Mapping[str, type] = {
-    "create_time": datetime,
-    "update_time": datetime,
-    "display_name": str,
-    "name": str,
-}
+_log: Any = structlog.get_logger("lathe.lists")
 
 
 class Reader(Protocol):
@@ -51,41 +49,33 @@ class ListQuery:
     page_size: int = 0
     page_token: str = ""
     order_by: str = ""
+    # As AIP-160 writes it, over the fields of the listing.
+    filter: str = ""
     search: str = ""
     owner: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
     # A resource name; `-` as an id stands for every one: `models/-`.
     parent: str = ""
-    # Column → value, or a sequence of which one must match.
-    filters: Mapping[str, object] = field(default_factory=dict)
-    conditions: Sequence[Condition] = ()
     # Whether entries are whole; else their details are left out.
     full: bool = False
 
     @classmethod
-    def from_request(
-        cls, request: Any, *, filters: Mapping[str, object] | None = None, conditions: Sequence[Condition] = ()
-    ) -> ListQuery:
-        """Read the fields that every List request has; filters with zero values (unset proto fields) are dropped."""
+    def from_request(cls, request: Any) -> ListQuery:
+        """Read the fields that List requests have; not every one has all of them."""
         return cls(
             method=request.DESCRIPTOR.full_name,
             page_size=request.page_size,
             page_token=request.page_token,
             order_by=request.order_by,
-            search=request.search,
+            filter=request.filter,
+            search=getattr(request, "search", ""),
             owner=current_user() if request.mine_only else "",
-            labels=dict(getattr(request, "labels", {})),
             parent=getattr(request, "parent", ""),
-            filters={column: value for column, value in (filters or {}).items() if value},
-            conditions=conditions,
             full=getattr(request, "view", None) == VIEW_FULL,
         )
 
     def described(self, order: Order) -> object:
         """Return what a page token is bound to: everything but the page."""
-        conditions = [[condition.sql, *map(str, condition.values)] for condition in self.conditions]
-        filters = {column: values_of(value) for column, value in self.filters.items()}
-        return [self.method, order.sql, self.search, self.owner, dict(self.labels), self.parent, filters, conditions]
+        return [self.method, order.sql, self.filter, self.search, self.owner, self.parent]
 
 
 @dataclass(frozen=True)
@@ -97,18 +87,21 @@ class Listing:
         columns: what to select, for example `body`.
         stored: columns, among them the large ones, whose sizes say how many rows are read at once.
         details: fields of the messages that are left out of one that is too large for any page.
-        order_fields: fields that users may sort by → Python types. Each is a NOT NULL column of the same name.
+        fields: what users may filter and sort by.
         default_order: the order if the request names none.
-        arrays: columns that hold arrays: a filter's value must be among the elements.
     """
 
     table: str
     columns: str = "body"
     stored: Sequence[str] = ("body",)
     details: Collection[str] = ()
-    order_fields: Mapping[str, type] = field(default_factory=lambda: ORDER_FIELDS)
+    fields: Fields = field(default_factory=lambda: COMMON_FIELDS)
     default_order: str = "create_time desc"
-    arrays: frozenset[str] = frozenset()
+
+    @cached_property
+    def sortable(self) -> Mapping[str, type]:
+        """Fields that users may sort by → Python types. Each is a NOT NULL column of the same name."""
+        return {name: kind for name, each in self.fields.items() if (kind := each.sort_type) is not None}
 
 
 async def list_page(
@@ -136,22 +129,41 @@ async def list_page(
         LatheError: INVALID_ARGUMENT for a bad page_size, page_token, order_by or filter.
     """
     size = page_size(query.page_size)
-    order = parse_order(query.order_by, listing.order_fields, listing.default_order)
-    _refuse_nul(query)
-    page = _Page(listing, query, order, _position(listing, query, order), limit=size + 1)
+    order = parse_order(query.order_by, listing.sortable, listing.default_order)
+    if "\0" in query.parent:
+        raise invalid_argument("parent", "The text contains a NUL character. Remove it.")
+    asked = checked(query.filter, listing.fields)
+    page = _Page(listing, query, asked, order, _position(listing, query, order), limit=size + 1)
     rows, more = await page.fetch(reader)
     if not rows and query.search and not query.page_token:
         page = replace(page, position=Position((), fuzzy=True))
         rows, more = await page.fetch(reader)
-    messages = [reduced(show(row), listing.details) for row in rows[:size]]
+    read = ((number, _shown(listing, show, row)) for number, row in enumerate(rows[:size]))
+    entries = [(number, message) for number, message in read if message is not None]
+    messages = [message for _, message in entries]
     if fill is not None:
         await fill(messages)
-    shown = messages[: _fitting(messages)]
-    if len(shown) == len(rows) and not more:
-        return shown, ""
-    last = rows[len(shown) - 1]
-    position = Position(tuple(last[name] for name in order.names), page.position.fuzzy)
-    return shown, encode_token(position, query.described(order))
+    count = _fitting(messages)
+    # Where the page ends: before the first entry that does not fit, or after everything that was read.
+    end = entries[count][0] if count < len(entries) else len(rows[:size])
+    if end == len(rows) and not more:
+        return messages, ""
+    position = Position(tuple(rows[end - 1][name] for name in order.names), page.position.fuzzy)
+    return messages[:count], encode_token(position, query.described(order))
+
+
+def _shown(listing: Listing, show: Callable[[Record], M], row: Record) -> M | None:
+    """Return the message of a row; None, with an entry in the log, for one that cannot be read."""
+    try:
+        return reduced(show(row), listing.details)
+    except Exception as error:  # a list has to go on: who repairs the row finds it in the log
+        _log.error(
+            "a row that cannot be read is left out of a list",
+            table=listing.table,
+            uid=str(row["uid"]),
+            error=repr(error),
+        )
+        return None
 
 
 def _fitting(messages: Sequence[Message]) -> int:
@@ -167,7 +179,7 @@ def _fitting(messages: Sequence[Message]) -> int:
 def _position(listing: Listing, query: ListQuery, order: Order) -> Position:
     if not query.page_token:
         return Position(())
-    types = [UUID if name == "uid" else listing.order_fields[name] for name in order.names]
+    types = [UUID if name == "uid" else listing.sortable[name] for name in order.names]
     return decode_token(query.page_token, query.described(order), types)
 
 
@@ -177,6 +189,7 @@ class _Page:
 
     listing: Listing
     query: ListQuery
+    asked: Tests
     order: Order
     position: Position
     limit: int
@@ -194,7 +207,7 @@ class _Page:
     async def _run(self, reader: Reader, walk: int = 0) -> tuple[list[Record], bool]:
         """Fetch from the whole table, or from the next rows in order only."""
         conditions = Conditions()
-        _add_filters(conditions, self.query, self.listing.arrays)
+        _add_conditions(conditions, self.query, self.asked)
         if self.position.values:
             self.order.add_after(conditions, self.position.values)
         source, order = self.listing.table, self.order.sql
@@ -214,23 +227,10 @@ class _Page:
         return rows, bool(rows) and rows[-1]["read"] >= MAX_STORED_BYTES
 
 
-def _add_filters(conditions: Conditions, query: ListQuery, arrays: Collection[str]) -> None:
+def _add_conditions(conditions: Conditions, query: ListQuery, asked: Tests) -> None:
     if query.owner:
         conditions.add("owner = {}", query.owner)
-    if query.labels:
-        conditions.add("labels @> {}", dict(query.labels))
     if query.parent:
         add_parent(conditions, query.parent)
-    add_equalities(conditions, query.filters, arrays)
-    for condition in query.conditions:
-        conditions.add(condition.sql, *condition.values)
-
-
-def _refuse_nul(query: ListQuery) -> None:
-    texts = {"parent": [query.parent], "labels": [*query.labels, *query.labels.values()]}
-    texts |= {
-        column: [text for text in values_of(value) if isinstance(text, str)] for column, value in query.filters.items()
-    }
-    for name, values in texts.items():
-        if any("\0" in value for value in values):
-            raise invalid_argument(name, "The text contains a NUL character. Remove it.")
+    if query.filter.strip():
+        conditions.add(condition_of(asked, conditions))

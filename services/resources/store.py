@@ -23,6 +23,7 @@ from services.database.pool import Connection, Database
 from services.platform import errors
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
+from services.resources.filters.fields import COMMON_FIELDS
 from services.resources.idempotency import claim_request, find_first, fingerprint, method_of
 from services.resources.kind import ResourceKind
 from services.resources.listing import Listing, ListQuery, list_page
@@ -39,7 +40,10 @@ class ResourceStore(Generic[M]):
         self._kind = kind
         self._rows = ResourceRows(kind)
         self._listing = Listing(
-            kind.table, details=kind.detail_fields, order_fields=kind.order_fields, default_order=kind.default_order
+            kind.table,
+            details=kind.detail_fields,
+            fields={**COMMON_FIELDS, **kind.fields},
+            default_order=kind.default_order,
         )
 
     async def create(

@@ -8,7 +8,7 @@ import grpc
 import structlog
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
-from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest, ModelVersion
+from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest, ModelFormat, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
@@ -22,8 +22,9 @@ from lathe.template.v1.template_service_pb2 import (
 from services.database.pool import Connection, Database
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.interceptors.validation import check
+from services.resources.filters.fields import FLAG, TEXT, word_field
 from services.resources.kind import ResourceKind
-from services.resources.listing import Condition, ListQuery
+from services.resources.listing import ListQuery
 from services.resources.paging import MAX_PAGE_SIZE
 from services.resources.store import ResourceStore
 from services.siblings.resolution import RESOLVED
@@ -42,13 +43,13 @@ TEMPLATES = ResourceKind(
         "source_format": lambda template: template.source_format,
         "built_in": lambda template: template.built_in,
     },
+    fields={"device": TEXT, "runtime": TEXT, "source_format": word_field(ModelFormat), "built_in": FLAG},
     unique=("display_name",),
     # A built-in one that a release leaves out may come back with another.
     retires_names=lambda template: not template.built_in,
 )
 
 _SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
-_BUILT_IN = Condition("built_in = {}", (True,))
 _log: Any = structlog.get_logger("lathe.templates")
 CHANGEABLE = [field.name for field in Template.DESCRIPTOR.fields if field.name not in _SET_BY_SERVICE]
 
@@ -77,7 +78,7 @@ class Templates:
                     await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE)
                 else:
                     _log.warning("built-in template left out", template=name, cause=error.message)
-        stored_ones, _ = await self._store.list(ListQuery(page_size=MAX_PAGE_SIZE, conditions=[_BUILT_IN]))
+        stored_ones, _ = await self._store.list(ListQuery(page_size=MAX_PAGE_SIZE, filter="built_in = true"))
         for stored in stored_ones:
             if stored.name not in wanted:
                 await self._remove_outdated(stored.name)
@@ -109,9 +110,7 @@ class Templates:
 
     async def list(self, request: ListTemplatesRequest) -> tuple[list[Template], str]:
         """Return one page and the token of the next."""
-        filters = {"device": request.device, "runtime": request.runtime, "source_format": request.source_format}
-        conditions = [Condition("built_in = {}", (request.built_in,))] if request.HasField("built_in") else []
-        return await self._store.list(ListQuery.from_request(request, filters=filters, conditions=conditions))
+        return await self._store.list(ListQuery.from_request(request))
 
     async def update(self, request: UpdateTemplateRequest) -> Template:
         """Change the fields of the mask.

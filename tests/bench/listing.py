@@ -58,10 +58,14 @@ FROM (SELECT n, 'models/bench-' || n % $3 || '/versions/' || n / $3 + 1 AS name,
 _QUERIES: dict[str, ListModelVersionsRequest] = {
     "newest of all": ListModelVersionsRequest(parent="models/-"),
     "of one model": ListModelVersionsRequest(parent="models/bench-7"),
-    "of one format": ListModelVersionsRequest(parent="models/-", format=MODEL_FORMAT_ONNX),
-    "for one device": ListModelVersionsRequest(parent="models/-", device="device-3"),
-    "with a label": ListModelVersionsRequest(parent="models/-", labels={"stage": "stage-7"}),
+    "of one format": ListModelVersionsRequest(parent="models/-", filter="format = ONNX"),
+    "for one device": ListModelVersionsRequest(parent="models/-", filter="device = device-3"),
+    "with a label": ListModelVersionsRequest(parent="models/-", filter="labels.stage = stage-7"),
     "by display name": ListModelVersionsRequest(parent="models/-", order_by="display_name"),
+    "of two formats, newer": ListModelVersionsRequest(
+        parent="models/-", filter="format = (ONNX OR PTH) AND create_time > 2020-01-01 AND -labels.stage = stage-7"
+    ),
+    "of one model, by number": ListModelVersionsRequest(parent="models/bench-7", order_by="number desc"),
     "search": ListModelVersionsRequest(parent="models/-", search="bench 12345"),
     "search, nothing found": ListModelVersionsRequest(parent="models/-", search="resnet"),
 }

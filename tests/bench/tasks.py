@@ -80,9 +80,7 @@ async def finished(stub: Any, tasks: Sequence[pb.ConversionTask], marks: Marks) 
     expected = len(tasks)
     while True:
         listed = await stub.ListConversionTasks(
-            pb.ListConversionTasksRequest(
-                page_size=1, states=[task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING]
-            )
+            pb.ListConversionTasksRequest(page_size=1, filter="state = (PENDING OR RUNNING)")
         )
         if not listed.tasks and sum(task.uid in marks.done for task in tasks) == expected:
             return

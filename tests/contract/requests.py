@@ -56,7 +56,13 @@ MODEL, VERSION, ARCHITECTURE, TEMPLATE = (
     "architectures/fuzz",
     "templates/fuzz",
 )
-LIST = {"page_size": 2, "order_by": "create_time desc", "search": "fuzz", "mine_only": True, "labels": {"team": "a"}}
+LIST = {
+    "page_size": 2,
+    "order_by": "create_time desc",
+    "search": "fuzz",
+    "mine_only": True,
+    "filter": "labels.team = a",
+}
 CLASS = "FuzzNet"
 A_TEMPLATE = {
     "name": TEMPLATE,
@@ -143,7 +149,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "CreateModelVersion": {"parent": MODEL, "model_version": version},
         "RegisterModelVersion": {"parent": MODEL, "model_version": version},
         "GetModelVersion": {"name": VERSION},
-        "ListModelVersions": {"parent": MODEL, "format": "PTH", **LIST},
+        "ListModelVersions": {"parent": MODEL, **LIST, "filter": "format = PTH"},
         "UpdateModelVersion": {"model_version": {"name": VERSION, "description": "d"}, "update_mask": "description"},
         "DeleteModelVersion": {"name": VERSION, "etag": '"x"'},
         "CreateAlias": {
@@ -163,11 +169,12 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "UnholdModelVersion": {"name": VERSION, "holder": "conversionTasks/x"},
         "CreateArchitecture": {"architecture": AN_ARCHITECTURE},
         "GetArchitecture": {"name": ARCHITECTURE},
-        "ListArchitectures": {**LIST, "certification": "UNCERTIFIED"},
+        "ListArchitectures": {**LIST, "filter": "certification = UNCERTIFIED"},
         "UpdateArchitecture": {"architecture": AN_ARCHITECTURE, "update_mask": "source,config"},
         "DeleteArchitecture": {"name": ARCHITECTURE, "etag": '"x"'},
         "CreateUpload": {"display_name": "f", "size_bytes": 3},
         "GetUpload": {"name": upload},
+        "ListUploads": {"page_size": 2, "mine_only": True, "order_by": "size_bytes", "filter": "state = OPEN"},
         "FinalizeUpload": {"name": upload, "digest": {"sha256": sha, "size_bytes": 3}},
         "WatchUpload": {"name": upload},
         "CancelUpload": {"name": "uploads/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
@@ -195,7 +202,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         },
         "WatchDataset": {"name": DATASET},
         "GetDataset": {"name": DATASET},
-        "ListDatasets": {**LIST, "type": "CLASSIFICATION", "state": "READY"},
+        "ListDatasets": {**LIST, "filter": "type = CLASSIFICATION AND state = READY"},
         "UpdateDataset": {"dataset": {"name": DATASET, "description": "d"}, "update_mask": "description"},
         "DeleteDataset": {"name": DATASET, "etag": '"x"'},
         "ListDatasetItems": {"parent": DATASET, "page_size": 2, "values": {"animal": "cat"}},
@@ -215,14 +222,14 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "PromoteModelVersion": {"name": CHANNEL, "model_version": PACKAGE, "note": "n"},
         "RollBack": {"name": CHANNEL, "release": f"{CHANNEL}/releases/1", "note": "n"},
         "GetRelease": {"name": f"{CHANNEL}/releases/1"},
-        "ListReleases": {"parent": CHANNEL, "page_size": 2},
+        "ListReleases": {"parent": CHANNEL, "page_size": 2, "order_by": "number", "filter": "kind = PROMOTION"},
         "CheckCompatibility": {
             "model_version": PACKAGE,
             "machine": {"device": "cpu-x86-64", "runtime_version": "1.31.1", "cpu_flags": ["avx2"]},
         },
         "CreateTemplate": {"template": A_TEMPLATE},
         "GetTemplate": {"name": TEMPLATE},
-        "ListTemplates": {**LIST, "device": "cpu-x86-64", "built_in": False},
+        "ListTemplates": {**LIST, "filter": "device = cpu-x86-64 AND built_in = false"},
         "UpdateTemplate": {"template": A_TEMPLATE, "update_mask": "components,args,taxonomies"},
         "DeleteTemplate": {"name": TEMPLATE, "etag": '"x"'},
         "ResolveTemplate": {
@@ -238,7 +245,12 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             f"{verb}EvaluationComparison": {"name": "evaluationComparisons/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"}
             for verb in ("Get", "Watch", "Cancel", "Delete")
         },
-        "ListEvaluationComparisons": {"page_size": 2, "mine_only": True, "search": "x", "task": "evaluationTasks/x"},
+        "ListEvaluationComparisons": {
+            "page_size": 2,
+            "mine_only": True,
+            "search": "x",
+            "filter": "tasks:evaluationTasks/x",
+        },
         "SaveModel": {"name": made["tasks"]["Optimization"], "model": MODEL},
         "CreateOptimizationTaskGroup": {"group": A_GROUP},
         "GetOptimizationTaskGroup": {"name": made["group"]},
@@ -257,7 +269,7 @@ def _of_tasks(kind: str, spec: Mapping[str, Any], task: str) -> dict[str, dict[s
     return {
         f"Create{noun}": {"task": {"spec": spec, "labels": {"team": "a"}}},
         f"Get{noun}": {"name": task},
-        f"List{noun}s": {**LIST, "states": ["PENDING"], "uses": spec["model_version"]},
+        f"List{noun}s": {**LIST, "filter": f"state = PENDING AND uses:{spec['model_version']}"},
         f"Update{noun}": {"task": edited, "update_mask": "displayName,labels"},
         f"Cancel{noun}": {"name": task},
         f"Retry{noun}": {"name": task},

@@ -207,8 +207,8 @@ async def test_search_finds_by_name_with_slips(calls: Calls) -> None:
 async def test_lists_filter_by_owner_and_labels(calls: Calls) -> None:
     made = await calls.make(unique())
     await calls.update("labels", name=made["name"], labels={"team": calls.user})
-    assert (await calls.page(labels={"team": calls.user}))[0] == [made["display_name"]]
-    assert (await calls.page(labels={"team": calls.user, "more": "x"}))[0] == []
+    assert (await calls.page(filter=f"labels.team = {calls.user}"))[0] == [made["display_name"]]
+    assert (await calls.page(filter=f"labels.team = {calls.user} AND labels.more = x"))[0] == []
     calls.user = f"user-{unique()}"
     assert (await calls.page(mine_only=True))[0] == []
-    assert (await calls.page(labels={"team": made["owner"]}))[0] == [made["display_name"]]
+    assert (await calls.page(filter=f"labels.team = {made['owner']}"))[0] == [made["display_name"]]

@@ -163,7 +163,10 @@ class Desk:
 
     def busy(self) -> list[str]:
         """Return the tasks of all kinds that are not terminal."""
-        answers = [service.call(self.rpc, "List", states=BUSY, page_size=1000) for service in KINDS.values()]
+        answers = [
+            service.call(self.rpc, "List", filter="state = (PENDING OR RUNNING OR CANCELLING)", page_size=1000)
+            for service in KINDS.values()
+        ]
         return [task.name for answer in answers for task in answer.tasks]
 
     def sandboxes(self, worker: str = "worker-conversion") -> list[psutil.Process]:

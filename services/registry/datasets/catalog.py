@@ -36,8 +36,7 @@ class Catalog:
 
     async def page(self, request: ListDatasetsRequest) -> tuple[list[Dataset], str]:
         """Return one page and the token of the next; a basic view has no reports, files and classes."""
-        query = ListQuery.from_request(request, filters={"type": request.type, "state": request.state})
-        return await self.store.list(query, self.with_progress)
+        return await self.store.list(ListQuery.from_request(request), self.with_progress)
 
     async def first_made(self, request: CreateDatasetRequest | DeriveDatasetRequest) -> Dataset | None:
         """Return what the first request with the same id created; None if this is the first."""

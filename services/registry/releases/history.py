@@ -17,6 +17,7 @@ from lathe.registry.v1.release_service_pb2 import (
     ListReleasesRequest,
     PromoteModelVersionRequest,
     Release,
+    ReleaseKind,
     RollBackRequest,
 )
 from uuid_utils.compat import uuid7
@@ -33,13 +34,25 @@ from services.registry.releases.news import tell_release
 from services.registry.releases.reconciler import Reconciler, mark_unsettled, repository_lease
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rollback import find_release, release_made, restored
+from services.resources.filters.fields import NUMBER, TEXT, TIME, word_field
 from services.resources.idempotency import claim_first, find_first, made_once
 from services.resources.listing import Listing, ListQuery, list_page
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
-_LISTING = Listing("releases", order_fields={"number": int}, default_order="number desc")
-_INSERT = "INSERT INTO releases (uid, name, parent, number, model_version, body) VALUES ($1, $2, $3, $4, $5, $6)"
+_FIELDS = {
+    "name": TEXT,
+    "number": NUMBER,
+    "model_version": TEXT,
+    "kind": word_field(ReleaseKind),
+    "owner": TEXT,
+    "create_time": TIME,
+}
+_LISTING = Listing("releases", fields=_FIELDS, default_order="number desc")
+_INSERT = """
+INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
 # A package is copied inside the store; a hold that outlives its process ends by itself.
 _HOLD = timedelta(hours=1)
 
@@ -141,14 +154,11 @@ class Releases:
         Raises:
             LatheError: NOT_FOUND for a channel that does not exist; INVALID_ARGUMENT for a bad page size or token.
         """
-        query = ListQuery(
-            method=request.DESCRIPTOR.full_name,
-            page_size=request.page_size,
-            page_token=request.page_token,
-            parent=request.parent,
-        )
         releases, token = await list_page(
-            self._database, _LISTING, query, lambda row: self._shown(Release.FromString(row["body"]))
+            self._database,
+            _LISTING,
+            ListQuery.from_request(request),
+            lambda row: self._shown(Release.FromString(row["body"])),
         )
         if not releases:
             await self._channels.get(request.parent)
@@ -221,7 +231,8 @@ class Releases:
                     "Nothing was released; try again.",
                 )
             values = (UUID(release.uid), release.name, name, naming.release_number(release.name), plan.version.name)
-            await connection.execute(_INSERT, *values, release.SerializeToString())
+            made = (release.kind, release.owner, release.create_time.ToDatetime(tzinfo=UTC))
+            await connection.execute(_INSERT, *values, *made, release.SerializeToString())
             await tell_release(connection, self._shown(release))
             await self._channels.modify(name, serve, connection=connection)
         return release

@@ -106,8 +106,7 @@ class TaskHandlers:
 
     async def list_page(self, request: Any) -> tuple[list[Any], str]:
         """Return a page of tasks and the token of the next."""
-        filters = {"state": list(request.states), "device": request.device, "uses": request.uses}
-        query = ListQuery.from_request(request, filters=filters)
+        query = ListQuery.from_request(request)
         return await self._store.list(query, self.present if query.full else self._basic)
 
     async def update(self, request: Any) -> Any:

@@ -9,12 +9,14 @@ from uuid import UUID
 
 import asyncpg
 from google.protobuf.message import Message
+from lathe.type.v1.task_pb2 import TaskState
 from lathe.watch.v1.change_pb2 import CHANGE_TYPE_CREATED, CHANGE_TYPE_DELETED, CHANGE_TYPE_UPDATED
 
 from services.bus.topology import change_subject
 from services.changes.publisher import Publisher
 from services.database.pool import Database
-from services.resources.listing import ORDER_FIELDS, Listing, ListQuery, list_page
+from services.resources.filters.fields import COMMON_FIELDS, TEXT, TEXTS, word_field
+from services.resources.listing import Listing, ListQuery, list_page
 from services.tasks.kind import DETAILS
 from services.tasks.state.news import news_of
 from services.tasks.state.rows import COLUMNS, Change, Created, NewTask, TaskCodec, TaskRow
@@ -26,8 +28,7 @@ LISTING = Listing(
     columns=COLUMNS,
     stored=("assignment", "body", "live", "coalesce(outcome, '')"),
     details=DETAILS,
-    order_fields={**ORDER_FIELDS, "device": str, "state": int},
-    arrays=frozenset({"uses"}),
+    fields={**COMMON_FIELDS, "device": TEXT, "state": word_field(TaskState), "uses": TEXTS},
 )
 
 

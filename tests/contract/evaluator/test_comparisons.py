@@ -69,7 +69,7 @@ async def test_a_comparison_is_made_once_and_stored(workplace: Workplace, evalua
         *(compare(workplace, evaluated, request_id=request_id) for _ in range(2)),
     )
     assert first == second == await compare(workplace, evaluated, request_id=request_id)
-    assert len((await listed(workplace, task=evaluated[0]))[0]) == 1
+    assert len((await listed(workplace, filter=f"tasks:{evaluated[0]}"))[0]) == 1
     assert (first.state, first.progress) == (OPERATION_STATE_SUCCEEDED, 1.0)
     assert list(first.tasks) == evaluated
     assert (first.dataset, first.samples, first.agreement) == (digits.name, 12, 1.0)
@@ -82,13 +82,13 @@ async def test_a_comparison_is_made_once_and_stored(workplace: Workplace, evalua
 
     other = await compare(workplace, evaluated[::-1])
     assert other.name != first.name
-    (newest, *_), token = await listed(workplace, task=evaluated[0], page_size=1)
+    (newest, *_), token = await listed(workplace, filter=f"tasks:{evaluated[0]}", page_size=1)
     assert newest.name == other.name
     assert not newest.deltas
-    (before,), token = await listed(workplace, task=evaluated[0], page_size=1, page_token=token)
+    (before,), token = await listed(workplace, filter=f"tasks:{evaluated[0]}", page_size=1, page_token=token)
     assert (before.name, token) == (first.name, "")
-    assert (await listed(workplace, mine_only=True, task=evaluated[0]))[0] == [newest, before]
-    assert await listed(workplace, task="evaluationTasks/none") == ([], "")
+    assert (await listed(workplace, mine_only=True, filter=f"tasks:{evaluated[0]}"))[0] == [newest, before]
+    assert await listed(workplace, filter="tasks:evaluationTasks/none") == ([], "")
 
     error = await workplace.refused(compare(workplace, evaluated[::-1], request_id=request_id))
     assert error.reason == "REQUEST_ID_REUSED"

@@ -55,7 +55,7 @@ async def test_an_evaluation_fills_in_what_its_worker_found(workplace: Workplace
     assert again.origin.cache_hit == task.name
     assert again.result == task.result
     for name in (version.name, dataset.name):
-        found = await workplace.evaluations.ListEvaluationTasks(pb.ListEvaluationTasksRequest(uses=name))
+        found = await workplace.evaluations.ListEvaluationTasks(pb.ListEvaluationTasksRequest(filter=f"uses:{name}"))
         assert {each.name for each in found.tasks} >= {task.name, again.name, other.name}
 
 

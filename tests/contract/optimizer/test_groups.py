@@ -57,7 +57,7 @@ async def test_a_version_without_a_task_stands_with_its_error_and_the_others_run
     assert got.state == pb.GROUP_STATE_PARTLY_SUCCEEDED
 
     found = await service.ListOptimizationTaskGroups(
-        pb.ListOptimizationTaskGroupsRequest(labels={"team": "vision"}, search="nightly", page_size=5)
+        pb.ListOptimizationTaskGroupsRequest(filter="labels.team = vision", search="nightly", page_size=5)
     )
     assert group.name in {each.name for each in found.groups}
     assert found.groups[0].members[0].task

@@ -45,7 +45,9 @@ async def test_a_source_is_read_by_the_built_in_template_and_nothing_is_register
     assert {"manifest.json", "infer.py", "record.json"} <= stored.keys()
     assert (result.manifest, result.html_report) == (stored["manifest.json"], stored["optimization.html"])
     assert (again.origin.cache_hit, again.result) == (task.name, result)
-    found = await workplace.optimizations.ListOptimizationTasks(pb.ListOptimizationTasksRequest(uses=digits.name))
+    found = await workplace.optimizations.ListOptimizationTasks(
+        pb.ListOptimizationTasksRequest(filter=f"uses:{digits.name}")
+    )
     assert {task.name, again.name} <= {each.name for each in found.tasks}
 
 

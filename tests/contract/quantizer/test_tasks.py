@@ -116,7 +116,9 @@ async def test_a_package_is_read_from_its_source_and_becomes_a_version(
     assert (task.result.manifest, task.result.html_report) == (stored["manifest.json"], stored["quantization.html"])
     assert list(task.result.warnings) == ["a clipped set"]
     assert (again.origin.cache_hit, again.result) == (task.name, task.result)
-    found = await workplace.quantizations.ListQuantizationTasks(pb.ListQuantizationTasksRequest(uses=digits.name))
+    found = await workplace.quantizations.ListQuantizationTasks(
+        pb.ListQuantizationTasksRequest(filter=f"uses:{digits.name}")
+    )
     assert {task.name, again.name} <= {each.name for each in found.tasks}
 
 

@@ -128,7 +128,7 @@ async def test_lists_hold_no_sources_and_can_be_filtered(registry: Registry) -> 
         request = CreateArchitectureRequest(architecture=new_architecture(labels={label: "x"}))
         names.append((await registry.architectures.CreateArchitecture(request)).name)
     query = ListArchitecturesRequest(
-        labels={label: "x"}, page_size=2, certification=CERTIFICATION_UNCERTIFIED, order_by="create_time"
+        filter=f"labels.{label} = x AND certification = UNCERTIFIED", page_size=2, order_by="create_time"
     )
     found = []
     while True:
@@ -139,7 +139,7 @@ async def test_lists_hold_no_sources_and_can_be_filtered(registry: Registry) -> 
         if not query.page_token:
             break
     assert found == names
-    certified = ListArchitecturesRequest(labels={label: "x"}, certification=CERTIFICATION_CERTIFIED)
+    certified = ListArchitecturesRequest(filter=f"labels.{label} = x AND certification = CERTIFIED")
     assert not (await registry.architectures.ListArchitectures(certified)).architectures
     searched = ListArchitecturesRequest(search=names[2].removeprefix("architectures/").upper())
     assert [each.name for each in (await registry.architectures.ListArchitectures(searched)).architectures] == [

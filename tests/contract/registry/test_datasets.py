@@ -71,12 +71,12 @@ async def test_a_folder_per_class_becomes_a_dataset(desk: Desk) -> None:
 
 async def test_lists_leave_out_what_may_be_large(desk: Desk) -> None:
     made = await desk.ready(image_folder())
-    request = ListDatasetsRequest(search=made.display_name, type=DATASET_TYPE_CLASSIFICATION, state=DATASET_STATE_READY)
+    request = ListDatasetsRequest(search=made.display_name, filter="type = CLASSIFICATION AND state = READY")
     (found,) = (await desk.datasets.ListDatasets(request)).datasets
     assert found.item_count == 4
     assert [len(field) for field in (found.files, found.classes, found.attributes)] == [0, 0, 0]
     assert not found.HasField("report")
-    request.state = DATASET_STATE_IMPORT_FAILED
+    request.filter = "state = IMPORT_FAILED"
     assert not (await desk.datasets.ListDatasets(request)).datasets
 
 

@@ -114,7 +114,8 @@ async def test_a_change_obeys_mask_and_rules(registry: Registry) -> None:
 
 
 async def test_pages_are_complete_and_searchable(registry: Registry) -> None:
-    label = {unique("k"): "v"}
+    key = unique("k")
+    label, labelled = {key: "v"}, f"labels.{key} = v"
     made = [
         await registry.models.CreateModel(
             CreateModelRequest(
@@ -124,7 +125,7 @@ async def test_pages_are_complete_and_searchable(registry: Registry) -> None:
         )
         for number in range(7)
     ]
-    query = ListModelsRequest(page_size=3, labels=label, order_by="create_time desc")
+    query = ListModelsRequest(page_size=3, filter=labelled, order_by="create_time desc")
     found: list[str] = []
     while True:
         page = await registry.models.ListModels(query)
@@ -135,7 +136,7 @@ async def test_pages_are_complete_and_searchable(registry: Registry) -> None:
     assert found == [model.name for model in reversed(made)]
 
     mine = await registry.models.ListModels(
-        ListModelsRequest(labels=label, mine_only=True), metadata=[("x-lathe-user", "grace")]
+        ListModelsRequest(filter=labelled, mine_only=True), metadata=[("x-lathe-user", "grace")]
     )
     assert len(mine.models) == 3
     by_id = made[4].name.removeprefix("models/")
@@ -145,16 +146,18 @@ async def test_pages_are_complete_and_searchable(registry: Registry) -> None:
 
 
 async def test_wrong_pages_are_refused(registry: Registry) -> None:
-    label = {unique("k"): "v"}
+    key = unique("k")
+    labelled = f"labels:{key}"
     for _ in range(2):
-        await registry.models.CreateModel(CreateModelRequest(model=Model(display_name="m", labels=label)))
-    token = (await registry.models.ListModels(ListModelsRequest(labels=label, page_size=1))).next_page_token
+        await registry.models.CreateModel(CreateModelRequest(model=Model(display_name="m", labels={key: "v"})))
+    token = (await registry.models.ListModels(ListModelsRequest(filter=labelled, page_size=1))).next_page_token
     for request, field in (
         (ListModelsRequest(page_size=-1), "page_size"),
         (ListModelsRequest(page_token="invented"), "page_token"),
         (ListModelsRequest(page_token=token), "page_token"),
-        (ListModelsRequest(page_token=token, labels=label, order_by="display_name"), "page_token"),
+        (ListModelsRequest(page_token=token, filter=labelled, order_by="display_name"), "page_token"),
         (ListModelsRequest(order_by="colour"), "order_by"),
+        (ListModelsRequest(filter="colour = red"), "filter"),
     ):
         wrong = await registry.refused(registry.models.ListModels(request))
         assert (wrong.code, wrong.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)

@@ -74,10 +74,10 @@ async def test_a_task_registers_what_it_measured(registry: Registry, model: str,
 async def test_packages_are_found_by_device_and_name(registry: Registry, model: str, files: list[File]) -> None:
     made = await registry.version(model, ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=_info()))
     for query, count in (
-        (ListModelVersionsRequest(parent=model, device="cpu-x86-64"), 1),
-        (ListModelVersionsRequest(parent=model, device="cpu-arm64"), 0),
-        (ListModelVersionsRequest(parent=model, format=MODEL_FORMAT_PACKAGE), 1),
-        (ListModelVersionsRequest(parent=model, format=MODEL_FORMAT_PTH), 0),
+        (ListModelVersionsRequest(parent=model, filter="device = cpu-x86-64"), 1),
+        (ListModelVersionsRequest(parent=model, filter="device = cpu-arm64"), 0),
+        (ListModelVersionsRequest(parent=model, filter="format = PACKAGE"), 1),
+        (ListModelVersionsRequest(parent=model, filter="format = MODEL_FORMAT_PTH"), 0),
         (ListModelVersionsRequest(parent=model, search="digits classify"), 1),
         (ListModelVersionsRequest(parent=model, search="segment"), 0),
     ):

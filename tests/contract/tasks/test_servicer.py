@@ -103,22 +103,22 @@ async def test_list_filters_pages_and_searches(served: Served) -> None:
         return [task.display_name for task in found.tasks]
 
     assert await names(mine_only=True, order_by="display_name") == [f"net {number}" for number in range(5)]
-    assert await names(states=[task_pb2.TASK_STATE_CANCELLED]) == ["other"]
-    assert await names(labels={"team": "x"}) == ["other"]
+    assert await names(filter="state = CANCELLED") == ["other"]
+    assert await names(filter="labels.team = x") == ["other"]
     assert await names(search="NET-3") == ["net 3"]
     assert await names(search=cancelled.uid[:13]) != []
-    assert await names(device="nvidia-t4") == []
-    assert await names(uses="templates/ok", search="NET-3") == ["net 3"]
-    assert len(await names(uses="models/m/versions/1", page_size=2)) == 2
-    assert await names(uses="models/m/versions") == []
-    assert await names(uses="models/m/versions/1", states=[task_pb2.TASK_STATE_CANCELLED]) == ["other"]
+    assert await names(filter="device = nvidia-t4") == []
+    assert await names(filter="uses:templates/ok", search="NET-3") == ["net 3"]
+    assert len(await names(filter="uses:models/m/versions/1", page_size=2)) == 2
+    assert await names(filter="uses:models/m/versions") == []
+    assert await names(filter="uses:models/m/versions/1 AND state = (CANCELLED OR CANCELLING)") == ["other"]
     first = await stub.ListConversionTasks(pb.ListConversionTasksRequest(page_size=4))
     rest = await stub.ListConversionTasks(pb.ListConversionTasksRequest(page_size=4, page_token=first.next_page_token))
     assert len({task.name for task in [*first.tasks, *rest.tasks]}) == 6
     assert rest.next_page_token == ""
     for request, field in (
         (pb.ListConversionTasksRequest(page_token="wrong"), "page_token"),
-        (pb.ListConversionTasksRequest(uses="a\0b"), "uses"),
+        (pb.ListConversionTasksRequest(filter="uses:a\0b"), "filter"),
     ):
         error = await refused(stub.ListConversionTasks(request))
         assert error.fields[0][0] == field

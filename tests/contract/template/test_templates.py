@@ -8,7 +8,7 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
-from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_CAFFE, MODEL_FORMAT_ONNX, MODEL_FORMAT_PTH
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_CAFFE, MODEL_FORMAT_ONNX
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
     DeleteTemplateRequest,
@@ -143,11 +143,11 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
     async def names(**request: Any) -> list[str]:
         return [each.name for each in (await templates.ListTemplates(ListTemplatesRequest(**request))).templates]
 
-    assert await names(built_in=False) == ["templates/digits"]
-    assert "templates/digits" not in await names(built_in=True)
-    assert all("openvino" in name for name in await names(runtime="openvino"))
-    assert await names(device="nvidia-t4") == []
-    assert "templates/digits" in await names(source_format=MODEL_FORMAT_PTH, device="cpu-x86-64")
+    assert await names(filter="built_in = false") == ["templates/digits"]
+    assert "templates/digits" not in await names(filter="built_in = true")
+    assert all("openvino" in name for name in await names(filter="runtime = openvino"))
+    assert await names(filter="device = nvidia-t4") == []
+    assert "templates/digits" in await names(filter="source_format = PTH AND device = cpu-x86-64")
     assert await names(search="DIGTIS") == ["templates/digits"]
     assert await names(search="imagenet openvino bf16") == ["templates/pth-imagenet-cpu-x86-64-openvino-bf16"]
 

@@ -178,10 +178,7 @@ def kill_at_random(stack: Stack, kills: int, dice: random.Random) -> Counter[str
 
 def quiet(connection: Connection, patience: float) -> list[pb.ConversionTask]:
     """Wait until every task is terminal, and return all of them."""
-    busy = pb.ListConversionTasksRequest(
-        states=[task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING],
-        page_size=1000,
-    )
+    busy = pb.ListConversionTasksRequest(filter="state = (PENDING OR RUNNING OR CANCELLING)", page_size=1000)
     deadline = time.monotonic() + patience
     while left := patiently(lambda: connection.conversions.ListConversionTasks(busy, timeout=CALL_SECONDS).tasks):
         if time.monotonic() > deadline:

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 
 from services.database.pool import Database, migrate
+from services.resources.filters.fields import word_field
 from services.resources.kind import ResourceKind
 from services.resources.store import ResourceStore
 from tests.integration.resources import migrations
@@ -50,6 +51,7 @@ def versions(database: Database) -> ResourceStore[ModelVersion]:
         collection="versions",
         noun="model version",
         columns={"format": lambda version: version.format},
+        fields={"format": word_field(ModelFormat)},
         searched=lambda version: [version.name.split("/")[1], version.display_name],
     )
     return ResourceStore(database, kind)

@@ -35,11 +35,11 @@ INSERT INTO records (source, device, task, sha256, size_bytes)
 SELECT 's' || n % 500, 'd', 'optimizationTasks/' || n, md5(n::text), 1 FROM generate_series(1, 20000) AS n
 """
 QUERIES = (
-    (ListQuery(labels={"team": "t7"}), "tasks_labels"),
-    (ListQuery(filters={"state": [2]}), "tasks_state"),
-    (ListQuery(filters={"state": [2, 1]}), "tasks_state"),
-    (ListQuery(filters={"device": "d7"}), "tasks_device"),
-    (ListQuery(filters={"uses": "models/m/versions/7"}), "tasks_uses"),
+    (ListQuery(filter="labels.team = t7"), "tasks_labels"),
+    (ListQuery(filter="state = RUNNING"), "tasks_state"),
+    (ListQuery(filter="state = (RUNNING OR TASK_STATE_PENDING)"), "tasks_state"),
+    (ListQuery(filter="device = d7"), "tasks_device"),
+    (ListQuery(filter="uses:models/m/versions/7"), "tasks_uses"),
     (ListQuery(owner="o7"), "tasks_owner"),
     (ListQuery(), "tasks_recent"),
 )

@@ -236,7 +236,7 @@ def test_groups_are_listed_shown_and_deleted(suite: Suite, lathe: Lathe) -> None
     }
     assert "NONE_SUCCEEDED" in lathe("groups", "list", "--label", "team=x", "--mine").out
     asked = suite.asked["ListOptimizationTaskGroups"][0]
-    assert (dict(asked.labels), asked.mine_only) == ({"team": "x"}, True)
+    assert (asked.filter, asked.mine_only) == ('labels."team" = "x"', True)
     assert "There is no such version." in lathe("groups", "get", "nightly").out
     assert '"model_version"' in lathe("groups", "get", "nightly", "-o", "json").out
     assert "deleted optimizationTaskGroups/nightly" in lathe("groups", "delete", "nightly").err

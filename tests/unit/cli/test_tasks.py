@@ -118,11 +118,9 @@ def test_filters_go_to_the_services(three: Suite, lathe: Lathe) -> None:
     assert lathe("tasks", "list", *words).code == 0
     assert set(three.asked) == {"ListQuantizationTasks"}
     asked = three.asked["ListQuantizationTasks"][0]
-    assert (asked.search, asked.mine_only, dict(asked.labels)) == ("dig", True, {"a": "b"})
-    assert (list(asked.states), asked.device, asked.uses) == (
-        [task_pb2.TASK_STATE_FAILED],
-        "cpu-x86-64",
-        "datasets/digits",
+    assert (asked.search, asked.mine_only) == ("dig", True)
+    assert asked.filter == (
+        'labels."a" = "b" AND state:("FAILED") AND device:("cpu-x86-64") AND uses:("datasets/digits")'
     )
 
 

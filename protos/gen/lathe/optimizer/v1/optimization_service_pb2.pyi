@@ -730,60 +730,31 @@ class ListOptimizationTasksRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     MINE_ONLY_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    STATES_FIELD_NUMBER: _builtins.int
-    DEVICE_FIELD_NUMBER: _builtins.int
-    USES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
-    """Fields to sort by, for example `create_time desc`."""
+    """Fields to sort by, the newest first by default: `create_time desc`. Any field of `filter` with one value."""
     search: _builtins.str
     """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
-    device: _builtins.str
-    """Only those for this device."""
-    uses: _builtins.str
-    """Only those whose specification names this resource: `models/{model}/versions/{number}`, `datasets/{dataset}`…"""
+    filter: _builtins.str
+    """Which entries, in the language of https://google.aip.dev/160:
+    `state = RUNNING AND labels.team = vision AND create_time > 2026-05-31`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `uses`:
+    the resources that the specification names, as in `uses:models/digits/versions/1`.
+    """
     view: _view_pb2.View.ValueType
-    """How much of each entry to show; VIEW_BASIC by default, without `spec` and `result`."""
-    @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only those with these labels."""
-
-    @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_task_pb2.TaskState.ValueType]:
-        """Only those in these states."""
-
+    """How much of each entry to show; VIEW_BASIC by default, without `spec`, `resolved` and `result`."""
     def __init__(
         self,
         *,
@@ -792,15 +763,12 @@ class ListOptimizationTasksRequest(_message.Message):
         order_by: _builtins.str = ...,
         search: _builtins.str = ...,
         mine_only: _builtins.bool = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        states: _abc.Iterable[_task_pb2.TaskState.ValueType] | None = ...,
-        device: _builtins.str = ...,
-        uses: _builtins.str = ...,
+        filter: _builtins.str = ...,
         view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "states", b"states", "uses", b"uses", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1326,46 +1294,27 @@ class ListOptimizationTaskGroupsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     MINE_ONLY_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
-    """Fields to sort by, for example `create_time desc`."""
+    """Fields to sort by, the newest first by default: `create_time desc`. Any field of `filter` with one value."""
     search: _builtins.str
     """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
-    @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only those with these labels."""
-
+    filter: _builtins.str
+    """Which entries, in the language of https://google.aip.dev/160:
+    `labels.team = vision`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`.
+    """
     def __init__(
         self,
         *,
@@ -1374,11 +1323,11 @@ class ListOptimizationTaskGroupsRequest(_message.Message):
         order_by: _builtins.str = ...,
         search: _builtins.str = ...,
         mine_only: _builtins.bool = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

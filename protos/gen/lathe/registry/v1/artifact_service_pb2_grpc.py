@@ -34,6 +34,11 @@ class ArtifactServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
                 )
+        self.ListUploads = channel.unary_unary(
+                '/lathe.registry.v1.ArtifactService/ListUploads',
+                request_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.ListUploadsRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.ListUploadsResponse.FromString,
+                )
         self.FinalizeUpload = channel.unary_unary(
                 '/lathe.registry.v1.ArtifactService/FinalizeUpload',
                 request_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.FinalizeUploadRequest.SerializeToString,
@@ -82,6 +87,13 @@ class ArtifactServiceServicer(object):
 
     def GetUpload(self, request, context):
         """Returns an upload, with the parts that have arrived and fresh URLs for those that have not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUploads(self, request, context):
+        """Lists uploads, without their parts and URLs: GetUpload has them. Ended ones are forgotten after a week.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +149,11 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     servicer.GetUpload,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.SerializeToString,
+            ),
+            'ListUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUploads,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.ListUploadsRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.ListUploadsResponse.SerializeToString,
             ),
             'FinalizeUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.FinalizeUpload,
@@ -213,6 +230,23 @@ class ArtifactService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ArtifactService/GetUpload',
             lathe_dot_registry_dot_v1_dot_artifact__service__pb2.GetUploadRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ArtifactService/ListUploads',
+            lathe_dot_registry_dot_v1_dot_artifact__service__pb2.ListUploadsRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_artifact__service__pb2.ListUploadsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -47,6 +47,8 @@ class ArtifactServiceStub:
     """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once."""
     GetUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.Upload]
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
+    ListUploads: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.ListUploadsRequest, _artifact_service_pb2.ListUploadsResponse]
+    """Lists uploads, without their parts and URLs: GetUpload has them. Ended ones are forgotten after a week."""
     FinalizeUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Upload]
     """Verifies size and SHA-256 of the uploaded file and stores it under its digest. The answer is FINALIZED; for a file of
     more than 16 MiB that came in parts it is VERIFYING, and the rest goes on by itself: see WatchUpload. If the bytes are
@@ -81,6 +83,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Opens an upload. Returns a presigned URL for each part and, if possible, a request that sends the file at once."""
     GetUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
     """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
+    ListUploads: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.ListUploadsRequest, _artifact_service_pb2.ListUploadsResponse]  # type: ignore[assignment]
+    """Lists uploads, without their parts and URLs: GetUpload has them. Ended ones are forgotten after a week."""
     FinalizeUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.FinalizeUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
     """Verifies size and SHA-256 of the uploaded file and stores it under its digest. The answer is FINALIZED; for a file of
     more than 16 MiB that came in parts it is VERIFYING, and the rest goes on by itself: see WatchUpload. If the bytes are
@@ -124,6 +128,14 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_service_pb2.Upload, _abc.Awaitable[_artifact_service_pb2.Upload]]:
         """Returns an upload, with the parts that have arrived and fresh URLs for those that have not."""
+
+    @_abc_1.abstractmethod
+    def ListUploads(
+        self,
+        request: _artifact_service_pb2.ListUploadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_service_pb2.ListUploadsResponse, _abc.Awaitable[_artifact_service_pb2.ListUploadsResponse]]:
+        """Lists uploads, without their parts and URLs: GetUpload has them. Ended ones are forgotten after a week."""
 
     @_abc_1.abstractmethod
     def FinalizeUpload(

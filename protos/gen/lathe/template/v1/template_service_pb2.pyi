@@ -712,58 +712,28 @@ class ListTemplatesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     MINE_ONLY_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    DEVICE_FIELD_NUMBER: _builtins.int
-    RUNTIME_FIELD_NUMBER: _builtins.int
-    SOURCE_FORMAT_FIELD_NUMBER: _builtins.int
-    BUILT_IN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
-    """Fields to sort by, for example `create_time desc`."""
+    """Fields to sort by, the newest first by default: `create_time desc`. Any field of `filter` with one value."""
     search: _builtins.str
     """Finds by id and name; ignores case, punctuation and small typing errors."""
     mine_only: _builtins.bool
     """Only the caller's own."""
-    device: _builtins.str
-    """Only those for this device (chip type)."""
-    runtime: _builtins.str
-    """Only those for this runtime (framework)."""
-    source_format: _model_service_pb2.ModelFormat.ValueType
-    """Only those that take this source (file format)."""
-    built_in: _builtins.bool
-    """Only built-in ones, or only users' own, if set."""
-    @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only those with these labels."""
-
+    filter: _builtins.str
+    """Which entries, in the language of https://google.aip.dev/160:
+    `device = cpu-x86-64 AND source_format = PTH AND built_in = true`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `runtime`,
+    `source_format`, `built_in`.
+    """
     def __init__(
         self,
         *,
@@ -772,19 +742,13 @@ class ListTemplatesRequest(_message.Message):
         order_by: _builtins.str = ...,
         search: _builtins.str = ...,
         mine_only: _builtins.bool = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        device: _builtins.str = ...,
-        runtime: _builtins.str = ...,
-        source_format: _model_service_pb2.ModelFormat.ValueType = ...,
-        built_in: _builtins.bool | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_built_in", b"_built_in", "built_in", b"built_in"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_built_in", b"_built_in", "built_in", b"built_in", "device", b"device", "labels", b"labels", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "runtime", b"runtime", "search", b"search", "source_format", b"source_format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__built_in: _TypeAlias = _typing.Literal["built_in"]  # noqa: Y015
-    _WhichOneofArgType__built_in: _TypeAlias = _typing.Literal["_built_in", b"_built_in"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__built_in) -> _WhichOneofReturnType__built_in | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTemplatesRequest: _TypeAlias = ListTemplatesRequest  # noqa: Y015
 

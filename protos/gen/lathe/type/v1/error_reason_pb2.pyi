@@ -70,6 +70,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """What the first request with this `request_id` created is deleted. Use a new UUID to create another."""
     ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 28
     """Another replica took over the work, and nothing was written. Try again."""
+    ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 29
+    """The `filter` of a list cannot be read, or names a field or value that the list does not know. Mend it at the character
+    that the message names.
+    """
     ERROR_REASON_BLOB_NOT_FOUND: _ErrorReason.ValueType  # 40
     """Of uploads and stored bytes.
 
@@ -259,6 +263,10 @@ ERROR_REASON_ALREADY_DELETED: ErrorReason.ValueType  # 27
 """What the first request with this `request_id` created is deleted. Use a new UUID to create another."""
 ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 28
 """Another replica took over the work, and nothing was written. Try again."""
+ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 29
+"""The `filter` of a list cannot be read, or names a field or value that the list does not know. Mend it at the character
+that the message names.
+"""
 ERROR_REASON_BLOB_NOT_FOUND: ErrorReason.ValueType  # 40
 """Of uploads and stored bytes.
 
