@@ -192,8 +192,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The predictions cannot be paired, for the cause that the message names. Evaluate again in the same way."""
     ERROR_REASON_COMPARISON_TOO_LARGE: _ErrorReason.ValueType  # 166
     """Comparing took more memory or time than is allowed. Compare fewer evaluations, or on fewer samples."""
-    ERROR_REASON_COMPARISONS_BUSY: _ErrorReason.ValueType  # 167
-    """As many comparisons run as may run at once. Try again in a minute."""
     ERROR_REASON_CHANNEL_SERVES: _ErrorReason.ValueType  # 180
     """Of channels and releases.
 
@@ -385,8 +383,6 @@ ERROR_REASON_NOT_COMPARABLE: ErrorReason.ValueType  # 165
 """The predictions cannot be paired, for the cause that the message names. Evaluate again in the same way."""
 ERROR_REASON_COMPARISON_TOO_LARGE: ErrorReason.ValueType  # 166
 """Comparing took more memory or time than is allowed. Compare fewer evaluations, or on fewer samples."""
-ERROR_REASON_COMPARISONS_BUSY: ErrorReason.ValueType  # 167
-"""As many comparisons run as may run at once. Try again in a minute."""
 ERROR_REASON_CHANNEL_SERVES: ErrorReason.ValueType  # 180
 """Of channels and releases.
 

@@ -3,8 +3,8 @@
 from services.database.migration import execute
 from services.tasks.state.schema import TASK_QUEUE
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:
