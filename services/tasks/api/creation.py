@@ -125,18 +125,11 @@ class Creator:
 
     async def _queue(self, draft: NewTask) -> Created:
         """Write the task, and send it to the workers at once if there is room."""
-        row, at_once = draft.row, self._dispatcher.reserve(draft.row.device)
-        sent = False
-        try:
-            created = await self._store.create(draft, sent=at_once)
-            sent = at_once and created.queued
-        finally:
-            if at_once and not sent:
-                self._dispatcher.release(row.device)
-        if sent:
-            self._dispatcher.send(Dispatch(row.uid, row.device, draft.msg_id, row.assignment))
-        elif created.queued:
-            self._dispatcher.waits(row.device)
+        row = draft.row
+        with self._dispatcher.reserved(row.device) as place:
+            created = await self._store.create(draft, sent=place.free)
+            if created.queued:
+                place.take(Dispatch(row.uid, row.device, draft.msg_id, row.assignment))
         return created
 
     def _draft(self, wanted: TaskRequest, prepared: PreparedTask, request_id: UUID | None) -> NewTask:

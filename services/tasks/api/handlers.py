@@ -24,6 +24,7 @@ from services.resources.idempotency import fingerprint
 from services.resources.listing import ListQuery
 from services.tasks.api.creation import Creator, TaskRequest
 from services.tasks.api.ledger import Ledger
+from services.tasks.api.queues import Queues
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import DETAILS
 from services.tasks.state.commands import Cancel
@@ -39,13 +40,14 @@ _OVERTAKEN_TRIES = 5
 class TaskHandlers:
     """The verbs, for one kind. Requests have the fields that lathe.converter.v1 gives them."""
 
-    def __init__(self, ledger: Ledger, creator: Creator, workers: WorkersView) -> None:
+    def __init__(self, ledger: Ledger, creator: Creator, workers: WorkersView, queues: Queues) -> None:
         self._ledger = ledger
         self._codec = ledger.codec
         self._kind = ledger.codec.kind
         self._store = ledger.store
         self._creator = creator
         self._workers = workers
+        self._queues = queues
 
     async def create(self, request: Any) -> Any:
         """Create a task."""
@@ -102,7 +104,7 @@ class TaskHandlers:
 
     async def get(self, request: Any) -> Any:
         """Return a task."""
-        return self.present(await self.row(request.name))
+        return await self.seen(await self.row(request.name))
 
     async def list_page(self, request: Any) -> tuple[list[Any], str]:
         """Return a page of tasks and the token of the next."""
@@ -189,6 +191,13 @@ class TaskHandlers:
             if why:
                 task.status.pending_reason = f"{task.status.pending_reason} {why}".strip()
         return reduced(task, DETAILS)
+
+    async def seen(self, row: TaskRow) -> Any:
+        """Return the task message, with its place in the queue if it waits."""
+        task = self.present(row)
+        if (standing := await self._queues.of(row)) is not None:
+            task.status.queue.CopyFrom(standing)
+        return task
 
     def _basic(self, row: TaskRow) -> Any:
         task = self.present(row)

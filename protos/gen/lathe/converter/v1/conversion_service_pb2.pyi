@@ -408,7 +408,7 @@ class ListConversionTasksRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = RUNNING AND labels.team = vision AND create_time > 2026-05-31`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `uses`:
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `priority`, `uses`:
     the resources that the specification names, as in `uses:models/digits/versions/1`.
     """
     view: _view_pb2.View.ValueType

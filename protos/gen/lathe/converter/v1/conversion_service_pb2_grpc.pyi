@@ -56,7 +56,9 @@ class ConversionServiceStub:
     BatchDeleteConversionTasks: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchDeleteConversionTasksRequest, _conversion_service_pb2.BatchDeleteConversionTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchConversionTask: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamConversionTaskLogs: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -86,7 +88,9 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     BatchDeleteConversionTasks: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchDeleteConversionTasksRequest, _conversion_service_pb2.BatchDeleteConversionTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchConversionTask: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamConversionTaskLogs: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -173,7 +177,9 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversion_service_pb2.WatchConversionTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_conversion_service_pb2.ConversionTask], _abc.AsyncIterator[_conversion_service_pb2.ConversionTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamConversionTaskLogs(

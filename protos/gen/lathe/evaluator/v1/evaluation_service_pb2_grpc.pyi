@@ -56,7 +56,9 @@ class EvaluationServiceStub:
     BatchDeleteEvaluationTasks: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchDeleteEvaluationTasksRequest, _evaluation_service_pb2.BatchDeleteEvaluationTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchEvaluationTask: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamEvaluationTaskLogs: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     CreateEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
@@ -102,7 +104,9 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     BatchDeleteEvaluationTasks: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchDeleteEvaluationTasksRequest, _evaluation_service_pb2.BatchDeleteEvaluationTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchEvaluationTask: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamEvaluationTaskLogs: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     CreateEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
@@ -205,7 +209,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.WatchEvaluationTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_evaluation_service_pb2.EvaluationTask], _abc.AsyncIterator[_evaluation_service_pb2.EvaluationTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamEvaluationTaskLogs(

@@ -168,7 +168,8 @@ class OptimizationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchOptimizationTask(self, request, context):
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen.
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

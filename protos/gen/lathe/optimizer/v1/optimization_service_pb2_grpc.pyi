@@ -56,7 +56,9 @@ class OptimizationServiceStub:
     BatchDeleteOptimizationTasks: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchDeleteOptimizationTasksRequest, _optimization_service_pb2.BatchDeleteOptimizationTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchOptimizationTask: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamOptimizationTaskLogs: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]
@@ -101,7 +103,9 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     BatchDeleteOptimizationTasks: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchDeleteOptimizationTasksRequest, _optimization_service_pb2.BatchDeleteOptimizationTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchOptimizationTask: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamOptimizationTaskLogs: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
@@ -203,7 +207,9 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _optimization_service_pb2.WatchOptimizationTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_optimization_service_pb2.OptimizationTask], _abc.AsyncIterator[_optimization_service_pb2.OptimizationTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamOptimizationTaskLogs(

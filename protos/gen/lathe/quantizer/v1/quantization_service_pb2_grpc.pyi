@@ -56,7 +56,9 @@ class QuantizationServiceStub:
     BatchDeleteQuantizationTasks: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchDeleteQuantizationTasksRequest, _quantization_service_pb2.BatchDeleteQuantizationTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchQuantizationTask: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamQuantizationTaskLogs: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -86,7 +88,9 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     BatchDeleteQuantizationTasks: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchDeleteQuantizationTasksRequest, _quantization_service_pb2.BatchDeleteQuantizationTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchQuantizationTask: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamQuantizationTaskLogs: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -173,7 +177,9 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quantization_service_pb2.WatchQuantizationTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_quantization_service_pb2.QuantizationTask], _abc.AsyncIterator[_quantization_service_pb2.QuantizationTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamQuantizationTaskLogs(
