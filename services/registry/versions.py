@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import grpc
 from lathe.registry.v1.model_service_pb2 import (
+    LINEAGE_KIND_TEMPLATE,
     LineageGraph,
     LineageNode,
     ListModelVersionsRequest,
@@ -107,7 +108,7 @@ class Versions:
         async with self._database.connection() as connection:
             graph = await lineage.graph(connection, name, max_depth)
         # Only templates, which are another service's, may be deleted before what was made from them.
-        templates = [node for node in graph.nodes if node.kind == "template"]
+        templates = [node for node in graph.nodes if node.kind == LINEAGE_KIND_TEMPLATE]
         slots = asyncio.Semaphore(_TEMPLATES_AT_ONCE)
 
         async def mark(node: LineageNode) -> None:

@@ -15,6 +15,10 @@ from lathe.registry.v1.architecture_service_pb2 import (
     UpdateArchitectureRequest,
 )
 from lathe.registry.v1.model_service_pb2 import (
+    LINEAGE_KIND_ARCHITECTURE,
+    LINEAGE_KIND_MODEL_VERSION,
+    LINEAGE_KIND_TASK,
+    LINEAGE_KIND_TEMPLATE,
     MODEL_FORMAT_ONNX,
     MODEL_FORMAT_PTH,
     DeleteModelRequest,
@@ -149,14 +153,14 @@ async def test_lineage_is_followed_both_ways(registry: Registry, model: str) -> 
 
     graph = await registry.models.GetLineage(GetLineageRequest(name=package.name))
     assert {(node.name, node.kind, node.distance) for node in graph.nodes} == {
-        (package.name, "model_version", 0),
-        (source.name, "model_version", -1),
-        (architecture, "architecture", -1),
-        ("templates/t", "template", -1),
-        ("conversionTasks/1", "task", -1),
-        (final.name, "model_version", 1),
+        (package.name, LINEAGE_KIND_MODEL_VERSION, 0),
+        (source.name, LINEAGE_KIND_MODEL_VERSION, -1),
+        (architecture, LINEAGE_KIND_ARCHITECTURE, -1),
+        ("templates/t", LINEAGE_KIND_TEMPLATE, -1),
+        ("conversionTasks/1", LINEAGE_KIND_TASK, -1),
+        (final.name, LINEAGE_KIND_MODEL_VERSION, 1),
     }
-    edges = {(getattr(edge, "from"), edge.to) for edge in graph.edges}
+    edges = {(edge.source, edge.target) for edge in graph.edges}
     assert (source.name, package.name) in edges
     assert (architecture, source.name) in edges
     assert (package.name, final.name) in edges
