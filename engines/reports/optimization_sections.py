@@ -36,8 +36,8 @@ def figures_section(result: Mapping[str, Any]) -> Iterator[Section]:
     figures = result.get("optimization_result") or {}
     hardware, data = result.get("hardware_environment") or {}, result.get("test_data_info") or {}
     pairs = [
-        ("baseline_time", text.milliseconds(as_number(figures.get("baseline_time")))),
-        ("optimized_time", text.milliseconds(as_number(figures.get("optimized_time")))),
+        ("baseline_time_ms", text.milliseconds(as_number(figures.get("baseline_time_ms")))),
+        ("optimized_time_ms", text.milliseconds(as_number(figures.get("optimized_time_ms")))),
         ("baseline_qps", text.number(as_number(figures.get("baseline_qps")), 4)),
         ("optimized_qps", text.number(as_number(figures.get("optimized_qps")), 4)),
         ("speedup", f"{as_number(figures.get('speedup')):.2f}×"),
@@ -45,14 +45,14 @@ def figures_section(result: Mapping[str, Any]) -> Iterator[Section]:
     machine = [(key, str(hardware.get(key) or text.NONE)) for key in ("device_type", "microarchitecture")]
     keys = ("test_data_source", "test_data_shape", "test_data_type")
     tested = [(key, str(data.get(key) or text.NONE)) for key in keys]
-    programs = [(str(entry["software"]), str(entry["version"])) for entry in result.get("software_environment", [])]
+    programs = [(str(entry["name"]), str(entry["version"])) for entry in result.get("software", [])]
     yield Section(
         "Result",
         [
             Facts("optimization_result", pairs),
             Facts("test_data_info", tested),
             Facts("hardware_environment", machine, wide=True),
-            Facts("software_environment", programs, wide=True),
+            Facts("software", programs, wide=True),
         ],
     )
 

@@ -58,7 +58,7 @@ def test_a_search_measures_and_recommends_one(desk: Desk, found: dict[str, Any])
     assert all(each.get("note") or each.get("failure") for each in result["candidates"] if each not in measured)
     assert result["test_data_info"]["test_data_source"] == "lathe provided"
     assert result["hardware_environment"]["device_type"] == DEVICE
-    assert {each["software"] for each in result["software_environment"]} >= {"torch", "onnxruntime", "openvino"}
+    assert {each["name"] for each in result["software"]} >= {"torch", "onnxruntime", "openvino"}
     assert result["optimization_result"]["baseline_qps"] > 0
     assert "model_version" not in result
 

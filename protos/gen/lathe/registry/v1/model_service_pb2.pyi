@@ -86,6 +86,38 @@ MODEL_FORMAT_PACKAGE: ModelFormat.ValueType  # 11
 """A package: what a task of Lathe produces, under a `manifest.json`."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 
+class _LineageKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LineageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LineageKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LINEAGE_KIND_UNSPECIFIED: _LineageKind.ValueType  # 0
+    """Never sent by the service."""
+    LINEAGE_KIND_MODEL_VERSION: _LineageKind.ValueType  # 1
+    """A model version."""
+    LINEAGE_KIND_ARCHITECTURE: _LineageKind.ValueType  # 2
+    """An architecture."""
+    LINEAGE_KIND_TEMPLATE: _LineageKind.ValueType  # 3
+    """A template."""
+    LINEAGE_KIND_TASK: _LineageKind.ValueType  # 4
+    """A task, of any kind."""
+
+class LineageKind(_LineageKind, metaclass=_LineageKindEnumTypeWrapper):
+    """What a node of a lineage is."""
+
+LINEAGE_KIND_UNSPECIFIED: LineageKind.ValueType  # 0
+"""Never sent by the service."""
+LINEAGE_KIND_MODEL_VERSION: LineageKind.ValueType  # 1
+"""A model version."""
+LINEAGE_KIND_ARCHITECTURE: LineageKind.ValueType  # 2
+"""An architecture."""
+LINEAGE_KIND_TEMPLATE: LineageKind.ValueType  # 3
+"""A template."""
+LINEAGE_KIND_TASK: LineageKind.ValueType  # 4
+"""A task, of any kind."""
+Global___LineageKind: _TypeAlias = LineageKind  # noqa: Y015
+
 @_typing.final
 class Model(_message.Message):
     """A name under which versions gather."""
@@ -656,8 +688,8 @@ class LineageNode(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name."""
-    kind: _builtins.str
-    """`model_version`, `architecture`, `template` or `task`."""
+    kind: Global___LineageKind.ValueType
+    """What it is."""
     display_name: _builtins.str
     """Name for people."""
     distance: _builtins.int
@@ -668,7 +700,7 @@ class LineageNode(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        kind: _builtins.str = ...,
+        kind: Global___LineageKind.ValueType = ...,
         display_name: _builtins.str = ...,
         distance: _builtins.int = ...,
         deleted: _builtins.bool = ...,
@@ -683,22 +715,25 @@ Global___LineageNode: _TypeAlias = LineageNode  # noqa: Y015
 
 @_typing.final
 class LineageEdge(_message.Message):
-    """`to` was made from `from`."""
+    """`target` was made from `source`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
-    to: _builtins.str
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Resource name of what was used."""
+    target: _builtins.str
     """Resource name of what was made."""
     def __init__(
         self,
         *,
-        to: _builtins.str = ...,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
