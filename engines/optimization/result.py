@@ -14,7 +14,7 @@ from engines.runtimes import runtime_packages
 from engines.search.entry import Entry
 from engines.search.search import SearchResult
 from engines.spec.toolchain import hardware, software
-from engines.tensors.samples import Samples
+from engines.tensors.samples import Samples, SampleSource
 from engines.tensors.shapes import format_shape
 
 _SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxscript")
@@ -112,9 +112,9 @@ def test_data_info(done: Sequence[OptimizedComponent]) -> dict[str, str]:
             full = f"{entry.packaged.component.name}/{name}" if several else name
             shapes.append(f"{full}: {_distinct(format_shape(feed[name].shape) for feed in feeds)}")
             types.append(f"{full}: {array.dtype}")
-    sources = _distinct(entry.samples.source for entry in done)
+    sources = {entry.samples.source for entry in done}
     return {
-        "test_data_source": sources,
+        "test_data_source": (sources.pop() if len(sources) == 1 else SampleSource.MIXED).value,
         "test_data_shape": "; ".join(shapes),
         "test_data_type": "; ".join(types),
     }

@@ -32,7 +32,7 @@ def parity(cosine: float, error: float, verdict: str = "PASS", precision: str = 
         "waiver": "accuracy is judged instead" if verdict == "WARN" else "",
         "outputs": [{**output, "sqnr_db": 41.0, "verdict": verdict, "top1_agreement": 1.0}],
         "samples": 19,
-        "sample_source": "lathe provided",
+        "sample_source": "GENERATED",
         "seed": "0",
         "batch_sizes": [1, 2, 16],
         "first_diverging_error": 0.0,
@@ -76,7 +76,7 @@ def rich() -> dict[str, Any]:
         ],
         "hardware_environment": {"device_type": "cpu-x86-64", "microarchitecture": HARDWARE},
         "test_data_info": {
-            "test_data_source": "lathe provided",
+            "test_data_source": "GENERATED",
             "test_data_shape": "image: 1*3*224*224",
             "test_data_type": "image: float32",
         },

@@ -18,14 +18,16 @@ from engines.search.record import Record
 from engines.search.search import SearchResult
 from engines.spec.template import Component
 from engines.spec.tolerances import TOLERANCES
-from engines.tensors.samples import USER_PROVIDED, Samples
+from engines.tensors.samples import Samples, SampleSource
 from engines.tensors.signature import Signature
 from engines.timing.paired import Latency, ProfileReport
 from tests.unit.optimization.test_request import work
 
 EXACT = OutputParity("y", 0.0, 0.0, 1.0, 200.0, None, Verdict.PASS)
-PARITY = ParityReport(TOLERANCES["FP32"], (EXACT,), 2, USER_PROVIDED, 0, (1,))
-SAMPLES = Samples(({"x": np.ones((1, 8), np.float32)}, {"x": np.ones((4, 8), np.float32)}), USER_PROVIDED, 0, (1, 4), 5)
+PARITY = ParityReport(TOLERANCES["FP32"], (EXACT,), 2, SampleSource.USER, 0, (1,))
+SAMPLES = Samples(
+    ({"x": np.ones((1, 8), np.float32)}, {"x": np.ones((4, 8), np.float32)}), SampleSource.USER, 0, (1, 4), 5
+)
 
 
 def latency(name: str, median: float, speedup: float) -> Latency:
@@ -86,7 +88,7 @@ def test_without_a_gain_the_source_is_recommended_and_nothing_is_faster() -> Non
 
 def test_test_data_are_told_with_every_shape() -> None:
     assert result(component("net"))["test_data_info"] == {
-        "test_data_source": "user provided",
+        "test_data_source": "USER",
         "test_data_shape": "x: 1*8, 4*8",
         "test_data_type": "x: float32",
     }

@@ -215,32 +215,6 @@ class OptimizationSpec(_message.Message):
 Global___OptimizationSpec: _TypeAlias = OptimizationSpec  # noqa: Y015
 
 @_typing.final
-class SoftwareEnvironment(_message.Message):
-    """A program that took part."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SOFTWARE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    software: _builtins.str
-    """Name of its package."""
-    version: _builtins.str
-    """Its version."""
-    def __init__(
-        self,
-        *,
-        software: _builtins.str = ...,
-        version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["software", b"software", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SoftwareEnvironment: _TypeAlias = SoftwareEnvironment  # noqa: Y015
-
-@_typing.final
 class HardwareEnvironment(_message.Message):
     """Where the device's figures were measured."""
 
@@ -275,8 +249,8 @@ class TestDataInfo(_message.Message):
     TEST_DATA_SOURCE_FIELD_NUMBER: _builtins.int
     TEST_DATA_SHAPE_FIELD_NUMBER: _builtins.int
     TEST_DATA_TYPE_FIELD_NUMBER: _builtins.int
-    test_data_source: _builtins.str
-    """`user provided` or `lathe provided`."""
+    test_data_source: _measurement_pb2.SampleSource.ValueType
+    """Where it comes from."""
     test_data_shape: _builtins.str
     """Shapes."""
     test_data_type: _builtins.str
@@ -284,7 +258,7 @@ class TestDataInfo(_message.Message):
     def __init__(
         self,
         *,
-        test_data_source: _builtins.str = ...,
+        test_data_source: _measurement_pb2.SampleSource.ValueType = ...,
         test_data_shape: _builtins.str = ...,
         test_data_type: _builtins.str = ...,
     ) -> None: ...
@@ -302,14 +276,14 @@ class OptimizationFigures(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    BASELINE_TIME_FIELD_NUMBER: _builtins.int
-    OPTIMIZED_TIME_FIELD_NUMBER: _builtins.int
+    BASELINE_TIME_MS_FIELD_NUMBER: _builtins.int
+    OPTIMIZED_TIME_MS_FIELD_NUMBER: _builtins.int
     BASELINE_QPS_FIELD_NUMBER: _builtins.int
     OPTIMIZED_QPS_FIELD_NUMBER: _builtins.int
     SPEEDUP_FIELD_NUMBER: _builtins.int
-    baseline_time: _builtins.float
+    baseline_time_ms: _builtins.float
     """Median of the source form, in milliseconds."""
-    optimized_time: _builtins.float
+    optimized_time_ms: _builtins.float
     """Median of the recommended form, in milliseconds."""
     baseline_qps: _builtins.float
     """Calls per second of the source form."""
@@ -320,15 +294,15 @@ class OptimizationFigures(_message.Message):
     def __init__(
         self,
         *,
-        baseline_time: _builtins.float = ...,
-        optimized_time: _builtins.float = ...,
+        baseline_time_ms: _builtins.float = ...,
+        optimized_time_ms: _builtins.float = ...,
         baseline_qps: _builtins.float = ...,
         optimized_qps: _builtins.float = ...,
         speedup: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_qps", b"baseline_qps", "baseline_time", b"baseline_time", "optimized_qps", b"optimized_qps", "optimized_time", b"optimized_time", "speedup", b"speedup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_qps", b"baseline_qps", "baseline_time_ms", b"baseline_time_ms", "optimized_qps", b"optimized_qps", "optimized_time_ms", b"optimized_time_ms", "speedup", b"speedup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,7 +383,7 @@ class Candidate(_message.Message):
     @_builtins.property
     def latency(self) -> _measurement_pb2.LatencyMeasurement:
         """Latency, if it got that far. Forms are timed in different rounds, each beside the source form. The times are scaled to
-        rounds in which the source form takes its median, `baseline_time`, so that candidates can be compared.
+        rounds in which the source form takes its median, `baseline_time_ms`, so that candidates can be compared.
         """
 
     @_builtins.property
@@ -458,7 +432,7 @@ class OptimizationResult(_message.Message):
 
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
-    SOFTWARE_ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    SOFTWARE_FIELD_NUMBER: _builtins.int
     HARDWARE_ENVIRONMENT_FIELD_NUMBER: _builtins.int
     TEST_DATA_INFO_FIELD_NUMBER: _builtins.int
     OPTIMIZATION_RESULT_FIELD_NUMBER: _builtins.int
@@ -489,7 +463,7 @@ class OptimizationResult(_message.Message):
         """Files of the recommended form."""
 
     @_builtins.property
-    def software_environment(self) -> _containers.RepeatedCompositeFieldContainer[Global___SoftwareEnvironment]:
+    def software(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Software]:
         """Programs that took part."""
 
     @_builtins.property
@@ -529,7 +503,7 @@ class OptimizationResult(_message.Message):
         *,
         model_version: _builtins.str = ...,
         files: _abc.Iterable[_digest_pb2.File] | None = ...,
-        software_environment: _abc.Iterable[Global___SoftwareEnvironment] | None = ...,
+        software: _abc.Iterable[_measurement_pb2.Software] | None = ...,
         hardware_environment: Global___HardwareEnvironment | None = ...,
         test_data_info: Global___TestDataInfo | None = ...,
         optimization_result: Global___OptimizationFigures | None = ...,
@@ -546,7 +520,7 @@ class OptimizationResult(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "optimization_result", b"optimization_result", "profile", b"profile", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "candidates", b"candidates", "files", b"files", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain", b"no_gain", "no_gain_reason", b"no_gain_reason", "optimization_result", b"optimization_result", "profile", b"profile", "saved_location", b"saved_location", "software_environment", b"software_environment", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "candidates", b"candidates", "files", b"files", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain", b"no_gain", "no_gain_reason", b"no_gain_reason", "optimization_result", b"optimization_result", "profile", b"profile", "saved_location", b"saved_location", "software", b"software", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source_accuracy: _TypeAlias = _typing.Literal["source_accuracy"]  # noqa: Y015
     _WhichOneofArgType__source_accuracy: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy"]  # noqa: Y015
