@@ -83,6 +83,12 @@ class Creator:
             # First of all: a repeat is answered even if what it refers to is gone, or does not answer.
             return await self._first(request_id, wanted) or await self._make(wanted, request_id)
 
+    async def check(self, wanted: TaskRequest) -> TaskRow:
+        """Return the row that `create` would write now, and write nothing; raises as `create` does."""
+        draft = self._draft(wanted, await self._kind.prepare(wanted.spec), None)
+        self._check_size(draft.row)
+        return draft.row
+
     async def _make(self, wanted: TaskRequest, request_id: UUID | None) -> TaskRow:
         prepared = await self._kind.prepare(wanted.spec)
         draft = self._draft(wanted, prepared, request_id)

@@ -88,7 +88,7 @@ class TaskStreams:
     async def _log(self, request: Any) -> AsyncIterator[list[task_pb2.LogLine]]:
         task_id = request.name.partition("/")[2]
         place = _Place(request.attempt, request.after_line, request.tail_lines)
-        first = await self._handlers.get(request)
+        first = await self._handlers.get(request.name)
         if request.attempt > len(first.attempts) and request.attempt > max(
             (a.number for a in first.attempts), default=0
         ):
@@ -97,7 +97,7 @@ class TaskStreams:
         async with listening(self._bus, *subjects) as changed:
             while True:
                 changed.clear()
-                task = await self._handlers.get(request)
+                task = await self._handlers.get(request.name)
                 ended = True
                 for attempt in _attempts_from(task, place, single=request.attempt > 0 or not request.follow):
                     if attempt.number != place.attempt:

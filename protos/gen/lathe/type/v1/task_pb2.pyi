@@ -378,37 +378,3 @@ class LogLines(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogLines: _TypeAlias = LogLines  # noqa: Y015
-
-@_typing.final
-class BatchError(_message.Message):
-    """What one resource could not be done in a batch, and why."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    CODE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Name of the resource."""
-    code: _builtins.str
-    """The gRPC status code, as its canonical name."""
-    reason: _builtins.str
-    """Machine-readable reason, as in google.rpc.ErrorInfo."""
-    message: _builtins.str
-    """A sentence."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        code: _builtins.str = ...,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "name", b"name", "reason", b"reason"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___BatchError: _TypeAlias = BatchError  # noqa: Y015
