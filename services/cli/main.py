@@ -28,6 +28,7 @@ from services.cli.models import models
 from services.cli.optimize import optimize, save
 from services.cli.options import set_options
 from services.cli.output import error
+from services.cli.profile import profile
 from services.cli.quantize import quantize
 from services.cli.releases import check_compatibility, promote, releases, rollback
 from services.cli.tasks import tasks
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "quantize": quantize,
     "optimize": optimize,
     "save": save,
+    "profile": profile,
     "evaluate": evaluate,
     "compare": compare,
     "promote": promote,

@@ -7,6 +7,7 @@ from textwrap import shorten
 from typing import Any
 
 from services.cli.output import Column, note, plain, print_rows
+from services.cli.profile_tables import show_profile
 from services.cli.verdicts import asked_for, parities
 from services.cli.views import FEW_WORDS, colored, enum_name, short, size
 
@@ -102,6 +103,7 @@ def show_result(task: Any) -> None:
         "quantizationTasks": _quantization,
         "optimizationTasks": _optimization,
         "evaluationTasks": _evaluation,
+        "profileTasks": show_profile,
     }
     tables[task.name.partition("/")[0]](task.result)
     if task.origin.cache_hit:
@@ -163,7 +165,7 @@ def _optimization(result: Any) -> None:
     _show_profile("", result.profile)
     found = result.optimization_result
     note(
-        f"source {found.baseline_time_ms:.3f} ms, {found.baseline_qps:.1f} calls/s → {found.optimized_time_ms:.3f} ms, "
+        f"source {found.baseline_time:.3f} ms, {found.baseline_qps:.1f} calls/s → {found.optimized_time:.3f} ms, "
         f"{found.optimized_qps:.1f} calls/s: {found.speedup:.2f}×",
         style="bold",
     )

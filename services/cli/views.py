@@ -138,7 +138,7 @@ DIFFERENCES: list[Column[Any]] = [
 
 LINEAGE: list[Column[Any]] = [
     Column("step", lambda node: f"{node.distance:+d}" if node.distance else "here", numeric=True),
-    Column("kind", lambda node: enum_name(node, "kind").replace("_", " ").lower()),
+    Column("kind", lambda node: node.kind.replace("_", " ")),
     Column("what", lambda node: short(node.name)),
     Column("name", lambda node: plain(node.display_name) + (" (deleted)" if node.deleted else "")),
 ]
@@ -224,8 +224,12 @@ TASK_LIST: list[Column[Any]] = [
 
 
 def made(task: Any) -> str:
-    """Return the result of a task in short: a version, or the main figure of an evaluation."""
+    """Return the result of a task in short: a version, or the main figure of a profile or an evaluation."""
     fields = task.result.DESCRIPTOR.fields_by_name
+    if "measurements" in fields:
+        from services.cli.profile_tables import fastest
+
+        return fastest(task.result)
     if "optimization_result" in fields and task.result.candidates and not task.result.model_version:
         return f"{task.result.optimization_result.speedup:.2f}×, not saved"
     if "model_version" in fields:

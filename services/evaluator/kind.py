@@ -12,22 +12,19 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationResult, Evaluati
 from lathe.internal.v1.evaluation_pb2 import EvaluationOutcome, EvaluationWork
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
-from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
-from services.evaluator.rules import check_dataset, check_spec, parse_manifest, require_package
+from services.evaluator.rules import check_dataset, check_spec, require_package
 from services.platform.durations import whole_seconds
 from services.platform.errors import failed_precondition
 from services.siblings.datasets import Datasets
 from services.siblings.holds import Holds
-from services.siblings.packages import manifest_of
+from services.siblings.packages import read_manifest
 from services.siblings.sources import Sources
 from services.storage import ContentStore
 from services.tasks.kind import PreparedTask
 
 REPORTS = {"report.json": "json_report", "report.html": "html_report", "predictions.parquet": "predictions"}
 """Files of an outcome, and the fields of the result that name them."""
-
-MAX_MANIFEST_BYTES = 16 << 20
 
 
 class EvaluationKind:
@@ -60,7 +57,7 @@ class EvaluationKind:
         found = await self._sources.read(spec.model_version)
         version = found.model_version
         require_package(version)
-        manifest = await self._manifest(version)
+        manifest = await read_manifest(self._cas, version)
         # In a thread: the first time it imports NumPy.
         await asyncio.to_thread(check_spec, spec, version, manifest)
         device = load_catalog().devices[version.package.device]
@@ -98,13 +95,6 @@ class EvaluationKind:
         result = await self.complete(task, outcome)
         # The reports were stored together: one stands for all.
         return result if await self._cas.exists(result.json_report) else None
-
-    async def _manifest(self, version: ModelVersion) -> Manifest:
-        digest = manifest_of(version.files)
-        if digest.size_bytes > MAX_MANIFEST_BYTES:
-            message = f"The manifest of '{version.name}' has {digest.size_bytes} bytes; {MAX_MANIFEST_BYTES} are read."
-            raise failed_precondition("INVALID_PACKAGE", message, version.name)
-        return parse_manifest(version, await self._cas.read(digest))
 
     async def _work(self, spec: EvaluationSpec, version: ModelVersion) -> EvaluationWork:
         work = EvaluationWork(package=version.files, spec=spec)

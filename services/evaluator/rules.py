@@ -9,17 +9,15 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, ModelFormat, ModelVersion
 from lathe.type.v1.precision_pb2 import Precision
-from pydantic import ValidationError
 
 from engines.evaluation.request import Spec
-from engines.failures import EngineFailure, first_objection
+from engines.failures import EngineFailure
 from engines.package.manifest import Manifest
 from engines.spec.devices import load_catalog
 from engines.spec.template import DETECTORS
 from services.platform.errors import engine_rules, failed_precondition, invalid_argument
 from services.platform.words import word
 from services.siblings.datasets import refuse_steps_on_tensors
-from services.siblings.packages import MANIFEST
 from services.tasks.kind import check_memory
 
 
@@ -33,16 +31,6 @@ def require_package(version: ModelVersion) -> None:
             "version that the conversion makes.",
             version.name,
         )
-
-
-def parse_manifest(version: ModelVersion, text: bytes) -> Manifest:
-    """Return the manifest of a package; LatheError FAILED_PRECONDITION, reason INVALID_PACKAGE, if it is not valid."""
-    try:
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        where, what = first_objection(error, "the file")
-        message = f"The {MANIFEST} of '{version.name}' is wrong at {where}: {what}. Build the package again."
-        raise failed_precondition("INVALID_PACKAGE", message, version.name) from None
 
 
 def check_spec(spec: EvaluationSpec, version: ModelVersion, manifest: Manifest) -> None:

@@ -52,6 +52,7 @@ WORKERS = (
     WorkerEntry("worker-conversion", "services.converter.worker", "conversion"),
     WorkerEntry("worker-quantization", "services.quantizer.worker", "quantization"),
     WorkerEntry("worker-optimization", "services.optimizer.worker", "optimization"),
+    WorkerEntry("worker-profile", "services.optimizer.profiles.worker", "profile"),
     WorkerEntry("worker-evaluation", "services.evaluator.worker", "evaluation"),
 )
 

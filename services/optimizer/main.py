@@ -9,6 +9,7 @@ from services.optimizer.groups import Groups
 from services.optimizer.kind import OptimizationKind
 from services.optimizer.members import Members
 from services.optimizer.optimization_servicer import OptimizationServicer
+from services.optimizer.profiles.kind import ProfileKind
 from services.optimizer.saver import Saver
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
@@ -17,14 +18,17 @@ from services.tasks.api.servicer import Unary
 
 
 async def build(platform: Platform) -> ServiceParts:
-    """Return the parts of the service: the task engine with optimizations, saving, and groups of tasks."""
+    """Return the parts of the service: a task engine with optimizations, saving and groups, and one with profiles."""
 
     def more(engine: TaskEngine) -> Mapping[str, Unary]:
         groups = Groups(platform.database, engine.handlers, Members(engine.ledger))
         return OptimizationServicer(Saver(platform, engine), groups).methods
 
     kind = OptimizationKind(platform.channel("registry"), platform.channel("template"), platform.cas, platform.database)
-    return await task_service(platform, kind, load_catalog().devices, more)
+    devices = load_catalog().devices
+    optimizations = await task_service(platform, kind, devices, more)
+    profiles = ProfileKind(platform.channel("registry"), platform.channel("template"), platform.cas)
+    return optimizations.beside(await task_service(await platform.of_part("profiles"), profiles, devices))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class Platform:
         self._bus = bus
         self._cas = cas
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._parts: list[Database] = []
 
     @property
     def database(self) -> Database:
@@ -91,10 +92,25 @@ class Platform:
             )
         return channel
 
-    async def close_channels(self) -> None:
-        """End the calls to sibling services and disconnect."""
+    async def of_part(self, schema: str) -> Platform:
+        """Return the platform of a part of the service with a schema of its own, such as "profiles".
+
+        It shares everything but the database, whose pool is closed with this platform.
+        """
+        from services.database.pool import Database
+
+        database = await Database.connect(self.settings.database_url, schema)
+        self._parts.append(database)
+        part = Platform(self.settings, database, self._bus, self._cas)
+        part._channels = self._channels
+        return part
+
+    async def close(self) -> None:
+        """End the calls to sibling services, disconnect, and close the pools of parts."""
         for channel in self._channels.values():
             await channel.close()
+        for database in self._parts:
+            await database.close()
 
     def probes(self) -> dict[str, Probe]:
         """Return how to find out whether each server answers, by its name."""
@@ -130,7 +146,7 @@ async def open_platform(settings: Settings, service: str, needs: Collection[Need
         bus = await _open_bus(settings, service, stack) if Need.BUS in needs else None
         cas = _open_store(settings) if Need.STORE in needs else None
         platform = Platform(settings, database, bus, cas)
-        stack.push_async_callback(platform.close_channels)
+        stack.push_async_callback(platform.close)
         yield platform
 
 

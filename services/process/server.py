@@ -75,6 +75,16 @@ class ServiceParts:
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     look_up: LookUp | None = None
 
+    def beside(self, other: ServiceParts) -> ServiceParts:
+        """Return the parts of a process that serves both."""
+
+        def register(server: grpc.aio.Server) -> None:
+            self.register(server)
+            other.register(server)
+
+        names = [*self.service_names, *other.service_names]
+        return ServiceParts(register, names, [*self.background, *other.background])
+
 
 Build = Callable[[Platform], Awaitable[ServiceParts]]
 

@@ -10,7 +10,8 @@ import importlib.util
 import multiprocessing
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -80,7 +81,9 @@ async def wait_for(server: str, variable: str, url: str, seconds: float, attempt
 
 
 async def prepare_schema(settings: Settings, service: str) -> None:
-    """Wait for PostgreSQL and bring the schema of a service, if it has one, to its newest version.
+    """Wait for PostgreSQL and bring the schemas of a service to their newest version.
+
+    A part of it with migrations of its own, `services/optimizer/profiles`, has a schema of that name.
 
     Raises:
         StartupError: PostgreSQL does not answer.
@@ -96,9 +99,19 @@ async def prepare_schema(settings: Settings, service: str) -> None:
             return  # it answers; the migration creates the database
 
     await wait_for("PostgreSQL", "LATHE_DATABASE_URL", settings.database_url, settings.startup_wait_seconds, answers)
-    package = f"services.{service}.migrations"
-    if importlib.util.find_spec(f"services.{service}") and importlib.util.find_spec(package):
-        await migrate(settings.database_url, service, importlib.import_module(package))
+    for schema, package in _migrations(service):
+        await migrate(settings.database_url, schema, importlib.import_module(package))
+
+
+def _migrations(service: str) -> Iterator[tuple[str, str]]:
+    """Yield the schemas of a service, each with the package of its migrations."""
+    found = importlib.util.find_spec(f"services.{service}")
+    folders = found.submodule_search_locations if found else None
+    for folder in folders or ():
+        for path in sorted(Path(folder).glob("migrations/__init__.py")):
+            yield service, f"services.{service}.{path.parent.name}"
+        for path in sorted(Path(folder).glob("*/migrations/__init__.py")):
+            yield path.parents[1].name, f"services.{service}.{path.parents[1].name}.migrations"
 
 
 def prepare_schema_apart(settings: Settings, service: str) -> None:

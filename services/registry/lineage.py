@@ -93,5 +93,7 @@ async def graph(connection: Connection, version: str, max_depth: int) -> Lineage
             for row in rows
         ]
     )
-    found.edges.extend(LineageEdge(source=edge["source"], target=edge["target"]) for edge in edges)
+    for edge in edges:
+        # `from` is a keyword of Python.
+        found.edges.append(LineageEdge(**{"from": edge["source"]}, to=edge["target"]))
     return found

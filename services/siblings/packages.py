@@ -21,12 +21,16 @@ from lathe.registry.v1.model_service_pb2 import (
 )
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import Digest, File
+from pydantic import ValidationError
 
+from engines.failures import first_objection
 from engines.package.manifest import Manifest
+from services.platform.errors import failed_precondition
 from services.platform.words import from_values
 from services.storage import ContentStore
 
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 16 << 20
 
 
 class Packages:
@@ -152,3 +156,26 @@ def package_version(
 def manifest_of(files: Sequence[File]) -> Digest:
     """Return the digest of a package's manifest."""
     return next(file.digest for file in files if file.path == MANIFEST)
+
+
+async def read_manifest(cas: ContentStore, version: ModelVersion) -> Manifest:
+    """Return the manifest of a version that is a package.
+
+    Raises:
+        LatheError: FAILED_PRECONDITION, reason INVALID_PACKAGE, if it is not valid.
+    """
+    digest = manifest_of(version.files)
+    if digest.size_bytes > MAX_MANIFEST_BYTES:
+        message = f"The manifest of '{version.name}' has {digest.size_bytes} bytes; {MAX_MANIFEST_BYTES} are read."
+        raise failed_precondition("INVALID_PACKAGE", message, version.name)
+    return parse_manifest(version, await cas.read(digest))
+
+
+def parse_manifest(version: ModelVersion, text: bytes) -> Manifest:
+    """Return the manifest of a package; LatheError FAILED_PRECONDITION, reason INVALID_PACKAGE, if it is not valid."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        where, what = first_objection(error, "the file")
+        message = f"The {MANIFEST} of '{version.name}' is wrong at {where}: {what}. Build the package again."
+        raise failed_precondition("INVALID_PACKAGE", message, version.name) from None

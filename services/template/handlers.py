@@ -101,11 +101,7 @@ class Templates:
         template.built_in = False
         _check_sound(template)
         return await self._store.create(
-            template,
-            resource_id=request.template_id,
-            request_id=request.request_id,
-            request=request,
-            validate_only=request.validate_only,
+            template, resource_id=request.template_id, request_id=request.request_id, request=request
         )
 
     async def get(self, name: str) -> Template:

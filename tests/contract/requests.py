@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
 from lathe.internal.v1 import registry_service_pb2, resolution_service_pb2
-from lathe.optimizer.v1 import optimization_service_pb2
+from lathe.optimizer.v1 import optimization_service_pb2, profile_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
     alias_service_pb2,
@@ -38,6 +38,7 @@ FILES = (
     ("converter", conversion_service_pb2),
     ("quantizer", quantization_service_pb2),
     ("optimizer", optimization_service_pb2),
+    ("optimizer", profile_service_pb2),
     ("evaluator", evaluation_service_pb2),
 )
 METHODS = {
@@ -120,6 +121,13 @@ SPECS: dict[str, dict[str, Any]] = {
         "tensor_information": "x:float(1*3)",
         "preprocessing": [{"resize": {"height": 4, "width": 4}}],
     },
+    "Profile": {
+        "model_version": VERSION,
+        "device": "cpu-x86-64",
+        "runtimes": ["onnxruntime"],
+        "batch_sizes": [1, 2],
+        "template": TEMPLATE,
+    },
     "Evaluation": {
         "model_version": PACKAGE,
         "dataset": DATASET,
@@ -161,8 +169,6 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "ListAliases": {"parent": MODEL, **LIST},
         "UpdateAlias": {"alias": {"name": ALIAS, "model_version": PACKAGE}, "update_mask": "modelVersion"},
         "DeleteAlias": {"name": ALIAS, "etag": '"x"'},
-        "BatchGetModelVersions": {"names": [VERSION], "view": "VIEW_FULL"},
-        "BatchDeleteModelVersions": {"names": ["models/fuzz/versions/99"], "allow_missing": True},
         "DescribeModelVersion": {"name": VERSION},
         "DiffModelVersions": {"before": VERSION, "after": VERSION},
         "GetLineage": {"name": VERSION, "max_depth": 3},
@@ -207,7 +213,6 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "ListDatasets": {**LIST, "filter": "type = CLASSIFICATION AND state = READY"},
         "UpdateDataset": {"dataset": {"name": DATASET, "description": "d"}, "update_mask": "description"},
         "DeleteDataset": {"name": DATASET, "etag": '"x"'},
-        "BatchDeleteDatasets": {"names": ["datasets/x"], "allow_missing": True},
         "ListDatasetItems": {"parent": DATASET, "page_size": 2, "values": {"animal": "cat"}},
         "PreviewDatasetItem": {"name": f"{DATASET}/items/0"},
         "ExportDataset": {"name": DATASET},
@@ -235,7 +240,6 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "ListTemplates": {**LIST, "filter": "device = cpu-x86-64 AND built_in = false"},
         "UpdateTemplate": {"template": A_TEMPLATE, "update_mask": "components,args,taxonomies"},
         "DeleteTemplate": {"name": TEMPLATE, "etag": '"x"'},
-        "BatchDeleteTemplates": {"names": ["templates/x"], "allow_missing": True},
         "ResolveTemplate": {
             "name": TEMPLATE,
             "model_version": VERSION,
@@ -276,8 +280,6 @@ def _of_tasks(kind: str, spec: Mapping[str, Any], task: str) -> dict[str, dict[s
         f"List{noun}s": {**LIST, "filter": f"state = PENDING AND uses:{spec['model_version']}"},
         f"Update{noun}": {"task": edited, "update_mask": "displayName,labels"},
         f"Cancel{noun}": {"name": task},
-        f"BatchGet{noun}s": {"names": [task], "view": "VIEW_FULL"},
-        f"BatchCancel{noun}s": {"names": [f"{kind.lower()}Tasks/x"]},
         f"Retry{noun}": {"name": task},
         f"Resubmit{noun}": {"name": task, "spec": spec},
         f"Delete{noun}": {"name": task, "etag": '"x"'},

@@ -18,6 +18,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask, GetEvaluat
 from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
 from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskRequest, OptimizationTask
 from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationServiceStub
+from lathe.optimizer.v1.profile_service_pb2_grpc import ProfileServiceStub
 from lathe.quantizer.v1.quantization_service_pb2 import GetQuantizationTaskRequest, QuantizationTask
 from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
 from lathe.registry.v1.dataset_service_pb2 import Dataset
@@ -65,6 +66,7 @@ class Workplace:
         self.evaluations = EvaluationServiceStub(channels["evaluator"])
         self.quantizations = QuantizationServiceStub(channels["quantizer"])
         self.optimizations = OptimizationServiceStub(channels["optimizer"])
+        self.profiles = ProfileServiceStub(channels["optimizer"])
         self.refused = self.registry.refused
 
     async def source(self, operator: str = "Identity") -> ModelVersion:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lathe.converter.v1.conversion_service_pb2 import ConversionTask
     from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask
     from lathe.optimizer.v1.optimization_service_pb2 import OptimizationTask
+    from lathe.optimizer.v1.profile_service_pb2 import ProfileTask
     from lathe.quantizer.v1.quantization_service_pb2 import QuantizationTask
     from lathe.registry.v1.model_service_pb2 import ModelVersion
     from lathe.type.v1.digest_pb2 import File
@@ -104,6 +105,10 @@ class Lathe(Connection):
         """Create a task that searches for the fastest form of a version on a device; `fields` as of `create`."""
         return self.create("optimization", model_version=model_version, device=device, **fields)
 
+    def profile(self, model_version: str, **fields: Any) -> Task[ProfileTask]:
+        """Create a task that measures a version as it is; `fields` as of `create`."""
+        return self.create("profile", model_version=model_version, **fields)
+
     def evaluate(self, model_version: str, dataset: str, **fields: Any) -> Task[EvaluationTask]:
         """Create a task that evaluates a version on a dataset; `fields` as of `create`."""
         return self.create("evaluation", model_version=model_version, dataset=dataset, **fields)
@@ -121,7 +126,7 @@ class Lathe(Connection):
         """Create a task of a kind.
 
         Args:
-            kind: `conversion`, `quantization`, `optimization`, `evaluation`…
+            kind: `conversion`, `quantization`, `optimization`, `profile`, `evaluation`…
             display_name: Name for people; made by the service if empty.
             labels: Labels of the task.
             request_id: Makes a repeat return the first task: a UUID; a new one if empty, so that a call

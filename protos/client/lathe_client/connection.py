@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lathe.converter.v1.conversion_service_pb2_grpc import ConversionServiceStub
     from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
     from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationServiceStub
+    from lathe.optimizer.v1.profile_service_pb2_grpc import ProfileServiceStub
     from lathe.quantizer.v1.quantization_service_pb2_grpc import QuantizationServiceStub
     from lathe.registry.v1.alias_service_pb2_grpc import AliasServiceStub
     from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
@@ -139,6 +140,13 @@ class Connection:
         from lathe.optimizer.v1.optimization_service_pb2_grpc import OptimizationServiceStub
 
         return OptimizationServiceStub(self.channel("optimizer"))
+
+    @cached_property
+    def profiles(self) -> ProfileServiceStub:
+        """Profile tasks."""
+        from lathe.optimizer.v1.profile_service_pb2_grpc import ProfileServiceStub
+
+        return ProfileServiceStub(self.channel("optimizer"))
 
     @cached_property
     def evaluations(self) -> EvaluationServiceStub:

@@ -70,6 +70,7 @@ KINDS: dict[str, Kind] = {
         Kind("conversion", "converter"),
         Kind("quantization", "quantizer"),
         Kind("optimization", "optimizer"),
+        Kind("profile", "optimizer"),
         Kind("evaluation", "evaluator"),
     )
 }

@@ -15,10 +15,10 @@ from lathe.type.v1 import failure_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.task_pb2 import TASK_STATE_FAILED, TASK_STATE_SUCCEEDED
 
-from services.evaluator.rules import parse_manifest
 from services.evaluator.work import EvaluationWorkKind
 from services.platform.errors import LatheError
 from services.platform.words import from_values
+from services.siblings.packages import parse_manifest
 from tests.contract.evaluator.jobs import evaluate
 from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.dataset_desk import scenes

@@ -73,7 +73,7 @@ async def test_a_call_in_the_background_has_its_own_deadline_and_user() -> None:
         assert (bob, nobody) == ("bob", "anonymous")
         assert 11 < first <= 31
         assert 0 < second <= 11
-        await platform.close_channels()
+        await platform.close()
 
 
 async def test_a_stream_carries_its_caller_too() -> None:
@@ -83,7 +83,7 @@ async def test_a_stream_carries_its_caller_too() -> None:
         with acting_as("bob"):
             stream = stub.WatchConversionTask(WatchConversionTaskRequest(name="conversionTasks/x"))
             assert [task.owner async for task in stream] == ["", "bob"]
-        await platform.close_channels()
+        await platform.close()
 
 
 async def test_with_tokens_a_service_speaks_for_its_caller(tmp_path: Path) -> None:

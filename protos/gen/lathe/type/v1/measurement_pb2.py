@@ -13,7 +13,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flathe/type/v1/measurement.proto\x12\rlathe.type.v1\"\xd6\x01\n\x0cOutputParity\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x15\n\rmax_abs_error\x18\x02 \x01(\x01\x12\x15\n\rmax_rel_error\x18\x03 \x01(\x01\x12\x0e\n\x06\x63osine\x18\x04 \x01(\x01\x12\x0f\n\x07sqnr_db\x18\x05 \x01(\x01\x12\x1b\n\x0etop1_agreement\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x07verdict\x18\x07 \x01(\x0e\x32\x16.lathe.type.v1.Verdict\x12\x0e\n\x06remark\x18\x08 \x01(\tB\x11\n\x0f_top1_agreement\"\xaa\x03\n\x0cParityReport\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.lathe.type.v1.Verdict\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12,\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lathe.type.v1.OutputParity\x12\x0f\n\x07samples\x18\x04 \x01(\x05\x12\x32\n\rsample_source\x18\x0f \x01(\x0e\x32\x1b.lathe.type.v1.SampleSource\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x13\n\x0b\x62\x61tch_sizes\x18\x07 \x03(\x03\x12\x1c\n\x14\x66irst_diverging_node\x18\x08 \x01(\t\x12 \n\x18\x66irst_diverging_operator\x18\t \x01(\t\x12\x1d\n\x15\x66irst_diverging_error\x18\n \x01(\x01\x12\x0e\n\x06waiver\x18\x0b \x01(\t\x12-\n\x07measure\x18\x0c \x01(\x0e\x32\x1c.lathe.type.v1.ParityMeasure\x12\r\n\x05limit\x18\r \x01(\x01\x12\x15\n\rsample_values\x18\x0e \x03(\tJ\x04\x08\x05\x10\x06\"\x91\x01\n\x12LatencyMeasurement\x12\x0c\n\x04\x66orm\x18\x01 \x01(\t\x12\x11\n\tmedian_ms\x18\x02 \x01(\x01\x12\x0e\n\x06p90_ms\x18\x03 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x04 \x01(\x01\x12\x0f\n\x07speedup\x18\x05 \x01(\x01\x12\x13\n\x0bspeedup_low\x18\x06 \x01(\x01\x12\x14\n\x0cspeedup_high\x18\x07 \x01(\x01\"\xb4\x02\n\rProfileReport\x12\x30\n\x05\x66orms\x18\x01 \x03(\x0b\x32!.lathe.type.v1.LatencyMeasurement\x12\x32\n\x07\x63ontrol\x18\x02 \x01(\x0b\x32!.lathe.type.v1.LatencyMeasurement\x12\x0e\n\x06rounds\x18\x03 \x01(\x05\x12\x0f\n\x07threads\x18\x04 \x01(\x05\x12\x12\n\nbatch_size\x18\x05 \x01(\x03\x12\x10\n\x08hardware\x18\x06 \x01(\t\x12\x42\n\x0b\x63onclusions\x18\x07 \x03(\x0b\x32-.lathe.type.v1.ProfileReport.ConclusionsEntry\x1a\x32\n\x10\x43onclusionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x08Software\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t*X\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_PASS\x10\x01\x12\x10\n\x0cVERDICT_WARN\x10\x02\x12\x10\n\x0cVERDICT_FAIL\x10\x03*l\n\rParityMeasure\x12\x1e\n\x1aPARITY_MEASURE_UNSPECIFIED\x10\x00\x12 \n\x1cPARITY_MEASURE_MAX_REL_ERROR\x10\x01\x12\x19\n\x15PARITY_MEASURE_COSINE\x10\x02*{\n\x0cSampleSource\x12\x1d\n\x19SAMPLE_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12SAMPLE_SOURCE_USER\x10\x01\x12\x1b\n\x17SAMPLE_SOURCE_GENERATED\x10\x02\x12\x17\n\x13SAMPLE_SOURCE_MIXED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flathe/type/v1/measurement.proto\x12\rlathe.type.v1\"\xd6\x01\n\x0cOutputParity\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x15\n\rmax_abs_error\x18\x02 \x01(\x01\x12\x15\n\rmax_rel_error\x18\x03 \x01(\x01\x12\x0e\n\x06\x63osine\x18\x04 \x01(\x01\x12\x0f\n\x07sqnr_db\x18\x05 \x01(\x01\x12\x1b\n\x0etop1_agreement\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x07verdict\x18\x07 \x01(\x0e\x32\x16.lathe.type.v1.Verdict\x12\x0e\n\x06remark\x18\x08 \x01(\tB\x11\n\x0f_top1_agreement\"\x87\x03\n\x0cParityReport\x12\'\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.lathe.type.v1.Verdict\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12,\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lathe.type.v1.OutputParity\x12\x0f\n\x07samples\x18\x04 \x01(\x05\x12\x15\n\rsample_source\x18\x05 \x01(\t\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x13\n\x0b\x62\x61tch_sizes\x18\x07 \x03(\x03\x12\x1c\n\x14\x66irst_diverging_node\x18\x08 \x01(\t\x12 \n\x18\x66irst_diverging_operator\x18\t \x01(\t\x12\x1d\n\x15\x66irst_diverging_error\x18\n \x01(\x01\x12\x0e\n\x06waiver\x18\x0b \x01(\t\x12-\n\x07measure\x18\x0c \x01(\x0e\x32\x1c.lathe.type.v1.ParityMeasure\x12\r\n\x05limit\x18\r \x01(\x01\x12\x15\n\rsample_values\x18\x0e \x03(\t\"\x91\x01\n\x12LatencyMeasurement\x12\x0c\n\x04\x66orm\x18\x01 \x01(\t\x12\x11\n\tmedian_ms\x18\x02 \x01(\x01\x12\x0e\n\x06p90_ms\x18\x03 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x04 \x01(\x01\x12\x0f\n\x07speedup\x18\x05 \x01(\x01\x12\x13\n\x0bspeedup_low\x18\x06 \x01(\x01\x12\x14\n\x0cspeedup_high\x18\x07 \x01(\x01\"\xb4\x02\n\rProfileReport\x12\x30\n\x05\x66orms\x18\x01 \x03(\x0b\x32!.lathe.type.v1.LatencyMeasurement\x12\x32\n\x07\x63ontrol\x18\x02 \x01(\x0b\x32!.lathe.type.v1.LatencyMeasurement\x12\x0e\n\x06rounds\x18\x03 \x01(\x05\x12\x0f\n\x07threads\x18\x04 \x01(\x05\x12\x12\n\nbatch_size\x18\x05 \x01(\x03\x12\x10\n\x08hardware\x18\x06 \x01(\t\x12\x42\n\x0b\x63onclusions\x18\x07 \x03(\x0b\x32-.lathe.type.v1.ProfileReport.ConclusionsEntry\x1a\x32\n\x10\x43onclusionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x08Software\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t*X\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_PASS\x10\x01\x12\x10\n\x0cVERDICT_WARN\x10\x02\x12\x10\n\x0cVERDICT_FAIL\x10\x03*l\n\rParityMeasure\x12\x1e\n\x1aPARITY_MEASURE_UNSPECIFIED\x10\x00\x12 \n\x1cPARITY_MEASURE_MAX_REL_ERROR\x10\x01\x12\x19\n\x15PARITY_MEASURE_COSINE\x10\x02\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.measurement_pb2', globals())
@@ -22,22 +22,20 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _PROFILEREPORT_CONCLUSIONSENTRY._options = None
   _PROFILEREPORT_CONCLUSIONSENTRY._serialized_options = b'8\001'
-  _VERDICT._serialized_start=1198
-  _VERDICT._serialized_end=1286
-  _PARITYMEASURE._serialized_start=1288
-  _PARITYMEASURE._serialized_end=1396
-  _SAMPLESOURCE._serialized_start=1398
-  _SAMPLESOURCE._serialized_end=1521
+  _VERDICT._serialized_start=1163
+  _VERDICT._serialized_end=1251
+  _PARITYMEASURE._serialized_start=1253
+  _PARITYMEASURE._serialized_end=1361
   _OUTPUTPARITY._serialized_start=51
   _OUTPUTPARITY._serialized_end=265
   _PARITYREPORT._serialized_start=268
-  _PARITYREPORT._serialized_end=694
-  _LATENCYMEASUREMENT._serialized_start=697
-  _LATENCYMEASUREMENT._serialized_end=842
-  _PROFILEREPORT._serialized_start=845
-  _PROFILEREPORT._serialized_end=1153
-  _PROFILEREPORT_CONCLUSIONSENTRY._serialized_start=1103
-  _PROFILEREPORT_CONCLUSIONSENTRY._serialized_end=1153
-  _SOFTWARE._serialized_start=1155
-  _SOFTWARE._serialized_end=1196
+  _PARITYREPORT._serialized_end=659
+  _LATENCYMEASUREMENT._serialized_start=662
+  _LATENCYMEASUREMENT._serialized_end=807
+  _PROFILEREPORT._serialized_start=810
+  _PROFILEREPORT._serialized_end=1118
+  _PROFILEREPORT_CONCLUSIONSENTRY._serialized_start=1068
+  _PROFILEREPORT_CONCLUSIONSENTRY._serialized_end=1118
+  _SOFTWARE._serialized_start=1120
+  _SOFTWARE._serialized_end=1161
 # @@protoc_insertion_point(module_scope)
