@@ -8,11 +8,31 @@ from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset, 
 from lathe.registry.v1.model_service_pb2 import Model, ModelFormat, ModelVersion
 from lathe.registry.v1.release_service_pb2 import Channel
 
+from services.database.pool import Record
+from services.registry import naming
 from services.resources.filters.fields import NUMBER, TEXT, word_field
 from services.resources.kind import ResourceKind
 
+# From the index over (parent, number): one descent.
+_NEWEST = "SELECT max(number) FROM model_versions v WHERE v.parent = s.name"
+
+
+def _count_versions(model: Model, row: Record) -> None:
+    model.version_count = row["version_count"]
+    model.latest_version = naming.version_name(model.name, row["latest"]) if row["latest"] else ""
+
+
 # The numbers of versions are never used again, so that with the model's name theirs are not either.
-MODELS = ResourceKind(Model, table="models", collection="models", noun="model", retires_names=lambda _: True)
+MODELS = ResourceKind(
+    Model,
+    table="models",
+    collection="models",
+    noun="model",
+    fields={"version_count": NUMBER},
+    live=("version_count", f"CASE WHEN version_count > 0 THEN ({_NEWEST}) END AS latest"),
+    complete=_count_versions,
+    retires_names=lambda _: True,
+)
 
 ARCHITECTURES = ResourceKind(
     Architecture,

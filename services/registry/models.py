@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from lathe.registry.v1.model_service_pb2 import CreateModelRequest, ListModelsRequest, Model, UpdateModelRequest
 
 from services.database.pool import Connection, Database
 from services.platform.errors import failed_precondition
 from services.platform.interceptors.validation import check
-from services.registry import naming
 from services.registry.kinds import MODELS
 from services.registry.removal import remove_versions
 from services.resources.listing import ListQuery
@@ -17,13 +14,6 @@ from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels")
 _OUTPUT_ONLY = ("name", "uid", "version_count", "latest_version")
-
-# The newest number comes from the index over (parent, number), one descent per model.
-_COUNTS = """
-SELECT name, version_count,
-       (SELECT max(number) FROM model_versions version WHERE version.parent = models.name) AS latest
-FROM models WHERE name = ANY($1) AND version_count > 0
-"""
 
 
 class Models:
@@ -42,16 +32,15 @@ class Models:
         made = await self._store.create(
             model, resource_id=request.model_id, request_id=request.request_id, request=request
         )
-        return (await self._with_counts([made]))[0]
+        return await self.get(made.name)
 
     async def get(self, name: str) -> Model:
         """Return a model; LatheError NOT_FOUND if there is none."""
-        return (await self._with_counts([await self._store.get(name)]))[0]
+        return await self._store.get(name)
 
     async def page(self, request: ListModelsRequest) -> tuple[list[Model], str]:
         """Return one page and the token of the next."""
-        models, token = await self._store.list(ListQuery.from_request(request))
-        return await self._with_counts(models), token
+        return await self._store.list(ListQuery.from_request(request))
 
     async def update(self, request: UpdateModelRequest) -> Model:
         """Change the fields of the mask.
@@ -64,8 +53,8 @@ class Models:
         def validate(model: Model) -> None:
             check(model, inside="model", changed=mask)
 
-        changed = await self._store.update(request.model, mask, CHANGEABLE, validate)
-        return (await self._with_counts([changed]))[0]
+        await self._store.update(request.model, mask, CHANGEABLE, validate)
+        return await self.get(request.model.name)
 
     async def delete(self, name: str, etag: str, *, force: bool) -> None:
         """Delete a model with its channels that never served, and with `force` its versions.
@@ -91,13 +80,3 @@ class Models:
             await connection.execute("DELETE FROM channels WHERE parent = $1", model.name)
 
         await self._store.delete(name, etag, on_delete=remove)
-
-    async def _with_counts(self, models: Sequence[Model]) -> list[Model]:
-        """Set the fields that depend on the versions: they change without the model, so they are not in its body."""
-        rows = await self._database.fetch(_COUNTS, [model.name for model in models])
-        counts = {row["name"]: row for row in rows}
-        for model in models:
-            if row := counts.get(model.name):
-                model.version_count = row["version_count"]
-                model.latest_version = naming.version_name(model.name, row["latest"]) if row["latest"] else ""
-        return list(models)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
+from services.database.pool import Record
 from services.platform.changes import etag_of
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOURCE_BYTES
@@ -42,6 +43,8 @@ class ResourceKind(Generic[M]):
         searched: texts by which search finds a resource; its id and display name by default.
         fields: what lists can be filtered and sorted by, beside COMMON_FIELDS; each is a NOT NULL column.
         default_order: the order of lists if the request names none.
+        live: columns, and expressions over the row as `s`, of what changes without the resource; `complete` sets it.
+        complete: sets in a message that was read what `live` gave, if there is any.
         retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
             then the name of a deleted one is never given to another, which they would take for it. None: they never do.
         watched_as: field of lathe.watch.v1.Change that tells of one, and its kind in the stream of changes: `dataset`;
@@ -60,6 +63,8 @@ class ResourceKind(Generic[M]):
     searched: Callable[[M], Iterable[str]] | None = None
     fields: Fields = field(default_factory=dict)
     default_order: str = "create_time desc"
+    live: Sequence[str] = ()
+    complete: Callable[[M, Record], None] = lambda _message, _row: None
     retires_names: Callable[[M], bool] | None = None
     watched_as: str = ""
 
@@ -99,6 +104,12 @@ class ResourceKind(Generic[M]):
         } | {column: value(message) for column, value in self.columns.items()}
         _refuse_nul(row)
         return row
+
+    def read(self, row: Record) -> M:
+        """Return the message of a row with a column `body` and those of `live`."""
+        message = self.message_type.FromString(row["body"])
+        self.complete(message, row)
+        return message
 
     def parse(self, body: bytes) -> M:
         """Return the message of a stored body, or of body and detail one after the other."""

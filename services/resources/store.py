@@ -41,10 +41,13 @@ class ResourceStore(Generic[M]):
         self._rows = ResourceRows(kind)
         self._listing = Listing(
             kind.table,
+            columns=", ".join(["body", *kind.live]),
             details=kind.detail_fields,
             fields={**COMMON_FIELDS, **kind.fields},
             default_order=kind.default_order,
         )
+        columns = ", ".join(["body || detail AS body", *kind.live])
+        self._full_listing = replace(self._listing, columns=columns, stored=("body", "detail"))
 
     async def create(
         self,
@@ -119,9 +122,10 @@ class ResourceStore(Generic[M]):
         if isinstance(value, str) and "\0" in value:
             return None
         lock = " FOR UPDATE" if for_update else ""
-        query = f"SELECT body || detail FROM {self._kind.table} WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
-        body = await (connection or self._database).fetchval(query, value)
-        return None if body is None else self._kind.parse(body)
+        columns = ", ".join(["body || detail AS body", *self._kind.live])
+        query = f"SELECT {columns} FROM {self._kind.table} s WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
+        row = await (connection or self._database).fetchrow(query, value)
+        return None if row is None else self._kind.read(row)
 
     async def get_many(self, names: Iterable[str], *, connection: Connection | None = None) -> dict[str, M]:
         """Return those of the named resources that exist, by name, without their detail fields."""
@@ -133,10 +137,8 @@ class ResourceStore(Generic[M]):
         self, query: ListQuery, fill: Callable[[list[M]], Awaitable[object]] | None = None
     ) -> tuple[list[M], str]:
         """Return one page, as `list_page`; a full view has the kind's detail fields. `fill` sets what is not stored."""
-        listing = self._listing
-        if query.full:
-            listing = replace(listing, columns="body || detail AS body", stored=("body", "detail"))
-        return await list_page(self._database, listing, query, lambda row: self._kind.parse(row["body"]), fill)
+        listing = self._full_listing if query.full else self._listing
+        return await list_page(self._database, listing, query, self._kind.read, fill)
 
     async def update(
         self,

@@ -6,6 +6,7 @@ import sys
 BENCHES = {
     "stack": "start, memory, conversion overhead, cache hit",
     "transfers": "uploads and downloads against raw S3, and finalizing beside large files",
+    "calls": "Get and List against a bare echo, and what logging a call costs",
     "tasks": "creates and no-op tasks per second, claim latency",
     "overhead": "the conversion pipeline against the same by hand",
     "listing": "pages of a list of a million versions",

@@ -138,7 +138,7 @@ def checked(text: str, fields: Fields) -> Tests:
     Raises:
         LatheError: INVALID_ARGUMENT for the field `filter`, reason INVALID_FILTER, with the position of what is wrong.
     """
-    return _checked(parse(text), fields)
+    return _checked(parse(text), fields) if text.strip() else AllTests(())
 
 
 def _checked(node: Node, fields: Fields) -> Tests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 from lark import Lark, Token, Transformer, UnexpectedInput, v_args
@@ -101,6 +101,7 @@ class _Bare:
     parts: tuple[Token, ...]
 
 
+@lru_cache(256)
 def parse(text: str) -> Node:
     """Return the tree of a filter; `All(())` for an empty one.
 

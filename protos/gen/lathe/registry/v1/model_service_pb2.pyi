@@ -812,8 +812,8 @@ class ListModelsRequest(_message.Message):
     """Only the caller's own."""
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
-    `owner = ada AND -labels.archived:*`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`.
+    `owner = ada AND version_count > 0 AND -labels.archived:*`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `version_count`.
     """
     def __init__(
         self,
