@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from uuid import uuid4
 
 import typer
 
@@ -86,18 +87,20 @@ def download(
     output: Output = TABLE,
 ) -> None:
     """Download a dataset as a zip file (annotations.jsonl and its files) that can be imported again."""
-    from lathe.registry.v1.dataset_service_pb2 import ExportDatasetRequest, GetDatasetRequest
+    from lathe.registry.v1.dataset_service_pb2 import CreateDatasetExportRequest, WatchDatasetExportRequest
+    from lathe_client.calls import repeated
     from lathe_client.transfers import download_file
 
+    from services.cli.progress import finished
     from services.cli.transfers import byte_progress
 
     name = dataset_name(dataset)
     target = file or Path(f"{name.removeprefix('datasets/')}.zip")
+    request = CreateDatasetExportRequest(parent=name, request_id=str(uuid4()))
     with connect() as connection:
-        found = connection.datasets.GetDataset(GetDatasetRequest(name=name))
-        # Every image is read and written once.
-        seconds = min(60 + found.item_count / 200 + found.size_bytes / 20e6, 3600)
-        archive = connection.datasets.ExportDataset(ExportDatasetRequest(name=name), timeout=seconds)
+        begun = repeated(connection.datasets.CreateDatasetExport, request)
+        watch = WatchDatasetExportRequest(name=begun.name)
+        archive = finished(connection.datasets.WatchDatasetExport, watch, "packing").archive
         with byte_progress("downloading", archive.digest.size_bytes) as on_bytes:
             download_file(connection, archive.digest, target, on_bytes)
     if output is OutputFormat.JSON:

@@ -111,6 +111,16 @@ def confirm(dataset: DatasetArgument, wait: Wait = True, output: Output = TABLE)
         _see_to(connection, connection.datasets.ConfirmDatasetImport(request), yes=True, wait=wait, output=output)
 
 
+@datasets.command()
+def cancel(dataset: DatasetArgument, output: Output = TABLE) -> None:
+    """Stop an import for good."""
+    from lathe.registry.v1.dataset_service_pb2 import CancelDatasetImportRequest
+
+    with connect() as connection:
+        request = CancelDatasetImportRequest(name=dataset_name(dataset))
+        show_message(connection.datasets.CancelDatasetImport(request), ONE_DATASET, output)
+
+
 @datasets.command("list")
 def list_datasets(
     search: Search = "",

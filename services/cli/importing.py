@@ -65,7 +65,7 @@ def _confirmed(dataset: Any, *, yes: bool, output: OutputFormat) -> bool:
         return True
     if sys.stdin.isatty() and typer.confirm("Import it without these?", err=True):
         return True
-    note(f"`lathe datasets confirm {dataset.name}` continues, `lathe datasets delete {dataset.name}` cancels it.")
+    note(f"`lathe datasets confirm {dataset.name}` continues, `lathe datasets cancel {dataset.name}` cancels it.")
     return False
 
 

@@ -11,7 +11,6 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     CreateEvaluationComparisonRequest,
     EvaluationComparison,
     EvaluationTask,
-    ListEvaluationComparisonsRequest,
     ListEvaluationComparisonsResponse,
 )
 from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING
@@ -28,7 +27,6 @@ from services.platform.words import word
 from services.process.composition import Platform
 from services.resources.filters.fields import TEXTS, word_field
 from services.resources.kind import ResourceKind
-from services.resources.listing import ListQuery
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.servicer import Method
 
@@ -55,18 +53,15 @@ class Comparisons:
         settings, database = platform.settings, platform.database
         lease = timedelta(seconds=settings.ack_wait_seconds)
         backlog = Backlog(database, "comparison_work", "comparison", lease)
-        self.operations = Operations(database, KIND, backlog, self, settings.max_attempts)
+        self.operations = Operations(database, KIND, backlog, self, max_attempts=settings.max_attempts)
         self._comparer = comparer
         self._tasks = tasks
 
     @property
     def methods(self) -> Mapping[str, Method]:
         """The methods of EvaluationService for comparisons, by name."""
-        own: dict[str, Method] = {
-            "CreateEvaluationComparison": self._create,
-            "ListEvaluationComparisons": self._page,
-        }
-        return {**operation_verbs("EvaluationComparison", self.operations), **own}
+        verbs = operation_verbs("EvaluationComparison", self.operations, ListEvaluationComparisonsResponse)
+        return {**verbs, "CreateEvaluationComparison": self._create}
 
     async def _create(self, request: CreateEvaluationComparisonRequest, _context: Any) -> EvaluationComparison:
         """Create a comparison, once per request id.
@@ -84,12 +79,6 @@ class Comparisons:
             display_name=asked.display_name, labels=asked.labels, tasks=asked.tasks, dataset=tasks[0].spec.dataset
         )
         return await self.operations.create(request, new)
-
-    async def _page(
-        self, request: ListEvaluationComparisonsRequest, _context: Any
-    ) -> ListEvaluationComparisonsResponse:
-        found, token = await self.operations.page(ListQuery.from_request(request))
-        return ListEvaluationComparisonsResponse(comparisons=found, next_page_token=token)
 
     async def do(self, operation: EvaluationComparison, standing: Standing) -> EvaluationComparison:
         """Compare the evaluations, which may be gone by now."""

@@ -6,7 +6,7 @@ export = await exports.create(request, DatasetExport(), parent=request.parent)
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -62,12 +62,23 @@ class Operations(Generic[M]):
     """
 
     def __init__(
-        self, database: Database, kind: ResourceKind[M], backlog: Backlog, work: Work[M], max_attempts: int
+        self,
+        database: Database,
+        kind: ResourceKind[M],
+        backlog: Backlog,
+        work: Work[M],
+        *,
+        max_attempts: int,
+        complete: Callable[[M], Awaitable[None]] | None = None,
     ) -> None:
-        """Keep operations in the table of `kind`, and what goes on in `backlog`, whose key is their name."""
+        """Keep operations in the table of `kind`, and what goes on in `backlog`, whose key is their name.
+
+        `complete` adds what is not stored, such as URLs, to one that SUCCEEDED, when it is read alone.
+        """
         self.store: ResourceStore[M] = ResourceStore(database, kind)
         self.runner = Runner(backlog, _Job(self.store, backlog, work), max_attempts)
         self._backlog = backlog
+        self._complete = complete
 
     async def create(self, request: Any, operation: M, *, parent: str = "") -> M:
         """Store an operation, which begins by itself unless it is SUCCEEDED already.
@@ -91,13 +102,11 @@ class Operations(Generic[M]):
             on_create=begin,
         )
         self.runner.wake()
-        return made
+        return await self._shown(made)
 
     async def get(self, name: str) -> M:
         """Return an operation; LatheError NOT_FOUND if there is none."""
-        operation = await self.store.get(name)
-        await self._set_progress([operation])
-        return operation
+        return await self._shown(await self.store.get(name))
 
     async def page(self, query: ListQuery) -> tuple[list[M], str]:
         """Return one page and the token of the next; in a basic view without details."""
@@ -120,12 +129,18 @@ class Operations(Generic[M]):
 
         cancelled = await self.store.modify(name, change, on_change=drop)
         self.runner.stop(name)
-        return cancelled
+        return await self._shown(cancelled)
 
     async def delete(self, name: str, etag: str = "") -> None:
         """Delete an operation, and end it if it goes on. LatheError NOT_FOUND, or ABORTED for a stale etag."""
         await self.store.delete(name, etag)
         self.runner.stop(name)
+
+    async def _shown(self, operation: M) -> M:
+        await self._set_progress([operation])
+        if self._complete is not None and getattr(operation, "state") == OPERATION_STATE_SUCCEEDED:  # noqa: B009 - not in Message
+            await self._complete(operation)
+        return operation
 
     async def _set_progress(self, operations: Sequence[Any]) -> None:
         running = [each for each in operations if _is_running(each)]

@@ -6,14 +6,27 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 
 from services.operations.operations import Operations
+from services.resources.listing import ListQuery
 
 __all__ = ["operation_verbs"]
 
 
-def operation_verbs(noun: str, operations: Operations[Any]) -> Mapping[str, Callable[..., Any]]:
-    """Return Get, Watch, Cancel and Delete of a kind of operation, whose message is `noun`; others differ by kind."""
+def operation_verbs(noun: str, operations: Operations[Any], listed: type[Message]) -> Mapping[str, Callable[..., Any]]:
+    """Return Get, List, Watch, Cancel and Delete of a kind of operation; Create differs by kind.
+
+    Args:
+        noun: The message: `DatasetExport`.
+        operations: What serves them.
+        listed: Response of List: one page and `next_page_token`.
+    """
+    (entries,) = [field.name for field in listed.DESCRIPTOR.fields if field.message_type is not None]
+
+    async def page(request: Any, _context: Any) -> Any:
+        found, token = await operations.page(ListQuery.from_request(request))
+        return listed(**{entries: found, "next_page_token": token})
 
     async def get(request: Any, _context: Any) -> Any:
         return await operations.get(request.name)
@@ -29,4 +42,10 @@ def operation_verbs(noun: str, operations: Operations[Any]) -> Mapping[str, Call
         await operations.delete(request.name, request.etag)
         return Empty()
 
-    return {f"Get{noun}": get, f"Watch{noun}": watch, f"Cancel{noun}": cancel, f"Delete{noun}": delete}
+    return {
+        f"Get{noun}": get,
+        f"List{noun}s": page,
+        f"Watch{noun}": watch,
+        f"Cancel{noun}": cancel,
+        f"Delete{noun}": delete,
+    }

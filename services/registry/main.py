@@ -88,7 +88,14 @@ async def build(platform: Platform) -> ServiceParts:
             await Leases(database).forget_ended()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
-    works: list[Work] = [publisher.run, keep_house, datasets.imports.run, verifying.run, releases.reconciler.heal]
+    works: list[Work] = [
+        publisher.run,
+        keep_house,
+        datasets.imports.run,
+        datasets.exports.run,
+        verifying.run,
+        releases.reconciler.heal,
+    ]
     names = [f"lathe.registry.v1.{service}" for service in SERVICES]
     return ServiceParts(register, names, works, aliases.look_up)
 

@@ -9,6 +9,7 @@ from lathe.internal.v1.registry_service_pb2 import SelectDatasetItemsRequest
 from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
 from lathe.internal.v1.selection_pb2 import DatasetSelection
 from lathe.registry.v1.dataset_service_pb2 import (
+    DATASET_STATE_IMPORT_CANCELLED,
     DATASET_STATE_IMPORT_FAILED,
     DATASET_STATE_IMPORTING,
     DATASET_STATE_READY,
@@ -111,4 +112,6 @@ def _standing(dataset: Dataset) -> str:
         return f"being imported ({dataset.progress:.0%}); wait until it is READY"
     if dataset.state == DATASET_STATE_IMPORT_FAILED:
         return f"not imported: {dataset.failure.message} Create it again"
+    if dataset.state == DATASET_STATE_IMPORT_CANCELLED:
+        return "not imported, because somebody cancelled that. Create it again"
     return f"{word(DatasetState, dataset.state)}: confirm its import first"

@@ -77,6 +77,7 @@ class Suite:
             "upload": opened["name"],
             "tasks": dict.fromkeys(SPECS, ""),
             "group": "",
+            "export": "",
         }
         for method, more in (
             ("CreateModel", {"model_id": "fuzz"}),
@@ -86,6 +87,10 @@ class Suite:
         ):
             made = await self.call(method, request_of(method, right(method, self.made) | more))
         assert (await self.settled(made))["state"] == "DATASET_STATE_READY"
+        export = await self.call(
+            "CreateDatasetExport", request_of("CreateDatasetExport", right("CreateDatasetExport", self.made))
+        )
+        self.made["export"] = export["name"]
         version = {"parent": MODEL, "model_version": {"format": "MODEL_FORMAT_PTH", "files": [self.made["file"]]}}
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
         await self.call("CreateAlias", request_of("CreateAlias", right("CreateAlias", self.made)))

@@ -8,25 +8,26 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from lathe.registry.v1.dataset_service_pb2 import Dataset, DatasetArchive
+from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING, TASK_STAGE_UPLOADING_OUTPUTS
 
 from engines.datasets.items import Item
 from engines.datasets.jsonl import to_line
 from services.database.pool import Database
+from services.operations.runner import Standing
 from services.platform.work_folders import work_folder
 from services.registry.blobs import Blobs
-from services.registry.datasets.catalog import Catalog
 from services.storage import ContentStore
 
 ANNOTATIONS = "annotations.jsonl"
 _BATCH = 64
 _FETCHES = 16
-_URL_LIFETIME = timedelta(hours=6)
+# Share of the whole; the rest is the upload.
+_PACKED = 0.8
 # The same for every archive: the earliest time that zip files can hold.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _FIND = "SELECT sha256, size_bytes FROM dataset_archives WHERE index_sha256 = $1"
@@ -34,48 +35,34 @@ _KEEP = "INSERT INTO dataset_archives (index_sha256, sha256, size_bytes) VALUES 
 
 
 class Archives:
-    """Packs datasets, one at a time in a process: each takes the disk that its images take."""
+    """Packs datasets; each takes the disk that its images take."""
 
-    def __init__(self, catalog: Catalog, database: Database, content: ContentStore, blobs: Blobs, folder: Path) -> None:
-        self._catalog = catalog
+    def __init__(self, database: Database, content: ContentStore, blobs: Blobs, folder: Path) -> None:
         self._database = database
         self._content = content
         self._blobs = blobs
         self._folder = folder
-        self._one = asyncio.Lock()
 
-    async def export(self, name: str) -> DatasetArchive:
-        """Return the archive of a dataset; one that was packed before is not packed again.
-
-        Raises:
-            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_READY.
-        """
-        dataset = await self._catalog.ready(name)
-        digest = await self._find(dataset)
-        if digest is None:
-            async with self._one:
-                digest = await self._find(dataset) or await self._pack(dataset)
-        archive = DatasetArchive(digest=digest)
-        archive.expire_time.FromDatetime(datetime.now(UTC) + _URL_LIFETIME)
-        file_name = f"{dataset.name.removeprefix('datasets/')}.zip"
-        archive.url = await self._content.presigned_get(digest, file_name, _URL_LIFETIME)
-        return archive
-
-    async def _find(self, dataset: Dataset) -> Digest | None:
+    async def find(self, dataset: Dataset) -> Digest | None:
+        """Return the archive of a dataset that was packed before, or None."""
         row = await self._database.fetchrow(_FIND, dataset.index.sha256)
         return None if row is None else Digest(sha256=row["sha256"], size_bytes=row["size_bytes"])
 
-    async def _pack(self, dataset: Dataset) -> Digest:
+    async def pack(self, dataset: Dataset, standing: Standing) -> Digest:
+        """Pack a dataset and store the archive."""
         folder = await asyncio.to_thread(work_folder, self._folder)
         try:
             await self._content.fetch(dataset.index, folder / "index.parquet")
-            items = _items(folder / "index.parquet")
+            items, done = _items(folder / "index.parquet"), 0
             with ExitStack() as stack:
                 packer = await asyncio.to_thread(_Packer, folder, stack)
                 while batch := await asyncio.to_thread(lambda: list(islice(items, _BATCH))):
                     await self._fetch(packer.new(batch), folder)
                     await asyncio.to_thread(packer.add, batch)
+                    done += len(batch)
+                    standing.at(TASK_STAGE_EXECUTING, _PACKED * min(done / max(dataset.item_count, 1), 1))
                 await asyncio.to_thread(packer.finish)
+            standing.at(TASK_STAGE_UPLOADING_OUTPUTS, _PACKED)
             digest = await self._content.put_file(packer.path)
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))

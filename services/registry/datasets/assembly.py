@@ -11,6 +11,7 @@ from services.registry.blobs import Blobs
 from services.registry.datasets.archive import Archives
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.contents import Contents
+from services.registry.datasets.exports import Exports
 from services.registry.datasets.handlers import Datasets
 from services.registry.datasets.holds import Holds
 from services.registry.datasets.import_results import ImportResults
@@ -31,6 +32,7 @@ class DatasetParts:
 
     servicer: DatasetServicer
     imports: Runner
+    exports: Runner
     selections: Selections
     holds: Holds
 
@@ -46,12 +48,15 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
     imports = Runner(backlog, Imports(catalog, job, ImportResults(catalog, backlog)), settings.max_attempts)
     index_files = IndexFiles(content, folder / "indexes", settings.cache_bytes)
     items = Items(catalog, index_files)
+    exports = Exports(platform, catalog, Archives(database, content, blobs, folder / "archives"))
     servicer = DatasetServicer(
         datasets=Datasets(catalog, imports, blobs, Mappings(platform.channel("template"))),
         catalog=catalog,
         items=items,
         previews=Previews(items, content, contents, folder / "previews"),
-        archives=Archives(catalog, database, content, blobs, folder / "archives"),
+        exports=exports,
         watch=DatasetWatch(catalog, platform.bus),
     )
-    return DatasetParts(servicer, imports, Selections(catalog, index_files, content, blobs), Holds(database))
+    return DatasetParts(
+        servicer, imports, exports.operations.runner, Selections(catalog, index_files, content, blobs), Holds(database)
+    )

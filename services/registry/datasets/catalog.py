@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_AWAITING_CONFIRMATION,
+    DATASET_STATE_IMPORT_CANCELLED,
     DATASET_STATE_IMPORTING,
     DATASET_STATE_READY,
     CreateDatasetRequest,
@@ -72,8 +73,10 @@ def not_ready(dataset: Dataset) -> LatheError:
     elif dataset.state == DATASET_STATE_AWAITING_CONFIRMATION:
         what = (
             "is waiting for a confirmation, because its class mapping does not fit its files. Read its report, then "
-            "call ConfirmDatasetImport to go on, or DeleteDataset to give up."
+            "call ConfirmDatasetImport to go on, or CancelDatasetImport to give up."
         )
+    elif dataset.state == DATASET_STATE_IMPORT_CANCELLED:
+        what = "is empty, because its import was cancelled. Create another dataset."
     else:
         what = f"is empty, because its import failed: {dataset.failure.message}"
     return failed_precondition("DATASET_NOT_READY", f"'{dataset.name}' {what}", subject=dataset.name)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from lathe.internal.v1.selection_pb2 import FileList
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_AWAITING_CONFIRMATION,
+    DATASET_STATE_IMPORT_CANCELLED,
+    DATASET_STATE_IMPORT_FAILED,
     DATASET_STATE_IMPORTING,
     DATASET_STATE_READY,
     CreateDatasetRequest,
@@ -94,6 +96,30 @@ class Datasets:
             await self._imports.backlog.begin(connection, after.name, **_terms(accept_mismatches=True))
 
         return await self._begun(await self._catalog.store.modify(name, change, on_change=begin))
+
+    async def cancel_import(self, name: str) -> Dataset:
+        """End the import of a dataset, for good.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_IMPORTING.
+        """
+
+        def change(dataset: Dataset) -> None:
+            if dataset.state in {DATASET_STATE_READY, DATASET_STATE_IMPORT_FAILED}:
+                raise failed_precondition(
+                    "DATASET_NOT_IMPORTING",
+                    f"'{name}' is {word(DatasetState, dataset.state)}: its import has ended. Delete the dataset, "
+                    "if it is not wanted.",
+                    subject=name,
+                )
+            dataset.state = DATASET_STATE_IMPORT_CANCELLED
+
+        async def drop(connection: Connection, _before: Dataset, after: Dataset) -> None:
+            await self._imports.backlog.drop(connection, after.name)
+
+        cancelled = await self._catalog.store.modify(name, change, on_change=drop)
+        self._imports.stop(name)
+        return cancelled
 
     async def update(self, request: UpdateDatasetRequest) -> Dataset:
         """Change the fields of the mask.

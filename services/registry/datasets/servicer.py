@@ -9,12 +9,13 @@ from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import dataset_service_pb2 as pb
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceServicer
 
-from services.registry.datasets.archive import Archives
 from services.registry.datasets.catalog import Catalog
+from services.registry.datasets.exports import Exports
 from services.registry.datasets.handlers import Datasets
 from services.registry.datasets.items import Items
 from services.registry.datasets.preview import Previews
 from services.registry.datasets.watch import DatasetWatch
+from services.resources.listing import ListQuery
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -29,14 +30,14 @@ class DatasetServicer(DatasetServiceServicer):
         catalog: Catalog,
         items: Items,
         previews: Previews,
-        archives: Archives,
+        exports: Exports,
         watch: DatasetWatch,
     ) -> None:
         self._datasets = datasets
         self._catalog = catalog
         self._items = items
         self._previews = previews
-        self._archives = archives
+        self._exports = exports
         self._watch = watch
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, context: Context) -> pb.Dataset:
@@ -44,6 +45,9 @@ class DatasetServicer(DatasetServiceServicer):
 
     async def ConfirmDatasetImport(self, request: pb.ConfirmDatasetImportRequest, context: Context) -> pb.Dataset:
         return await self._datasets.confirm(request.name)
+
+    async def CancelDatasetImport(self, request: pb.CancelDatasetImportRequest, context: Context) -> pb.Dataset:
+        return await self._datasets.cancel_import(request.name)
 
     async def DeriveDataset(self, request: pb.DeriveDatasetRequest, context: Context) -> pb.Dataset:
         return await self._datasets.derive(request)
@@ -77,5 +81,27 @@ class DatasetServicer(DatasetServiceServicer):
     ) -> pb.DatasetItemPreview:
         return await self._previews.preview(request.name)
 
-    async def ExportDataset(self, request: pb.ExportDatasetRequest, context: Context) -> pb.DatasetArchive:
-        return await self._archives.export(request.name)
+    async def CreateDatasetExport(self, request: pb.CreateDatasetExportRequest, context: Context) -> pb.DatasetExport:
+        return await self._exports.create(request)
+
+    async def GetDatasetExport(self, request: pb.GetDatasetExportRequest, context: Context) -> pb.DatasetExport:
+        return await self._exports.operations.get(request.name)
+
+    async def ListDatasetExports(
+        self, request: pb.ListDatasetExportsRequest, context: Context
+    ) -> pb.ListDatasetExportsResponse:
+        exports, token = await self._exports.operations.page(ListQuery.from_request(request))
+        return pb.ListDatasetExportsResponse(dataset_exports=exports, next_page_token=token)
+
+    async def WatchDatasetExport(
+        self, request: pb.WatchDatasetExportRequest, context: Context
+    ) -> AsyncIterator[pb.DatasetExport]:
+        async for export in self._exports.operations.watch(request.name):
+            yield export
+
+    async def CancelDatasetExport(self, request: pb.CancelDatasetExportRequest, context: Context) -> pb.DatasetExport:
+        return await self._exports.operations.cancel(request.name)
+
+    async def DeleteDatasetExport(self, request: pb.DeleteDatasetExportRequest, context: Context) -> Empty:
+        await self._exports.operations.delete(request.name, request.etag)
+        return Empty()

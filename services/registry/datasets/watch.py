@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_IMPORT_FAILED, DATASET_STATE_READY, Dataset
+from lathe.registry.v1.dataset_service_pb2 import (
+    DATASET_STATE_IMPORT_CANCELLED,
+    DATASET_STATE_IMPORT_FAILED,
+    DATASET_STATE_READY,
+    Dataset,
+)
 
 from services.bus.connection import Bus
 from services.bus.listening import listening, wait_for_any
 from services.bus.topology import stored_subject
 from services.registry.datasets.catalog import Catalog
 
-_ENDED = frozenset({DATASET_STATE_READY, DATASET_STATE_IMPORT_FAILED})
+_ENDED = frozenset({DATASET_STATE_READY, DATASET_STATE_IMPORT_FAILED, DATASET_STATE_IMPORT_CANCELLED})
 # The progress changes without a change of the dataset.
 _LOOK_SECONDS = 1.0
 

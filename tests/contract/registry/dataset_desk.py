@@ -12,12 +12,15 @@ from typing import Any
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_IMPORTING,
     DATASET_STATE_READY,
+    CreateDatasetExportRequest,
     CreateDatasetRequest,
     Dataset,
+    DatasetExport,
     DatasetState,
     DeriveDatasetRequest,
     GetDatasetRequest,
     ListDatasetItemsRequest,
+    WatchDatasetExportRequest,
 )
 from lathe.type.v1.digest_pb2 import File
 
@@ -115,6 +118,13 @@ class Desk:
         values = {"derivation": {"sources": [source.name for source in sources], "steps": list(steps)}}
         dataset = from_values({"display_name": unique("Data"), **values}, Dataset())
         return await self.settled(await self.datasets.DeriveDataset(DeriveDatasetRequest(dataset=dataset)))
+
+    async def exported(self, dataset: Dataset) -> DatasetExport:
+        """Export a dataset and wait for the archive."""
+        begun = await self.datasets.CreateDatasetExport(CreateDatasetExportRequest(parent=dataset.name))
+        watching = self.datasets.WatchDatasetExport(WatchDatasetExportRequest(name=begun.name))
+        *_, ended = [export async for export in watching]
+        return ended
 
     async def items(self, dataset: Dataset, **values: str) -> list[Any]:
         """Return every item of a dataset, in pages of two."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import zipfile
@@ -18,19 +19,36 @@ from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_IMPORTING,
     DATASET_STATE_READY,
     DATASET_TYPE_TENSORS,
+    CancelDatasetExportRequest,
     ConfirmDatasetImportRequest,
+    CreateDatasetExportRequest,
     Dataset,
+    DatasetExport,
+    DeleteDatasetExportRequest,
     DeleteDatasetRequest,
     DeriveDatasetRequest,
-    ExportDatasetRequest,
+    GetDatasetExportRequest,
+    ListDatasetExportsRequest,
     ListDatasetItemsRequest,
     PreviewDatasetItemRequest,
+    WatchDatasetExportRequest,
 )
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX
 from lathe.template.v1.template_service_pb2 import ClassTaxonomy, Component, CreateTemplateRequest, Template
 from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.failure_pb2 import FAILURE_REASON_INPUT_UNAVAILABLE
+from lathe.type.v1.operation_pb2 import (
+    OPERATION_STATE_CANCELLED,
+    OPERATION_STATE_FAILED,
+    OPERATION_STATE_RUNNING,
+    OPERATION_STATE_SUCCEEDED,
+)
 
+from engines.failures import EngineFailure, FailureReason
+from services.operations import runner
+from services.operations.runner import Standing
 from services.platform.settings import Settings
+from services.registry.datasets.archive import Archives
 from services.storage import S3ContentStore
 from tests.contract.registry.conftest import Registry, unique
 from tests.contract.registry.dataset_desk import Desk, archive, image_folder, scenes
@@ -101,17 +119,62 @@ async def test_an_item_can_be_looked_at(desk: Desk, street: Dataset) -> None:
 
 
 async def test_an_archive_can_be_imported_again(desk: Desk, street: Dataset) -> None:
-    packed = await desk.datasets.ExportDataset(ExportDatasetRequest(name=street.name))
+    export = await desk.exported(street)
+    assert (export.state, export.progress, export.name.rpartition("/")[0]) == (
+        OPERATION_STATE_SUCCEEDED,
+        1.0,
+        f"{street.name}/exports",
+    )
+    packed = export.archive
     data = (await desk.registry.http.get(packed.url)).content
     assert len(data) == packed.digest.size_bytes
-    assert (await desk.datasets.ExportDataset(ExportDatasetRequest(name=street.name))).digest == packed.digest
-    again = await desk.ready(data)
-    assert again.report.shared_images == 6
-    before, after = await desk.items(street), await desk.items(again)
+    again = await desk.datasets.CreateDatasetExport(CreateDatasetExportRequest(parent=street.name))
+    assert (again.state, again.archive.digest) == (OPERATION_STATE_SUCCEEDED, packed.digest)
+    assert again.archive.url
+    listed = await desk.datasets.ListDatasetExports(
+        ListDatasetExportsRequest(parent=street.name, filter="state = SUCCEEDED")
+    )
+    assert [each.name for each in listed.dataset_exports] == [again.name, export.name]
+    assert not any(each.archive.url for each in listed.dataset_exports)
+    imported = await desk.ready(data)
+    assert imported.report.shared_images == 6
+    before, after = await desk.items(street), await desk.items(imported)
     for item in [*before, *after]:
         item.ClearField("name")
     assert before == after
-    assert again.index == street.index
+    assert imported.index == street.index
+
+
+async def test_an_export_can_be_watched_cancelled_and_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_BEAT_SECONDS", 0.02)
+    opened = asyncio.Event()
+
+    async def pack(_: Archives, _dataset: Dataset, standing: Standing) -> Digest:
+        standing.progress = 0.25
+        await opened.wait()
+        raise EngineFailure(FailureReason.INPUT_UNAVAILABLE, "An image is gone.", suggested_fix="Import it again.")
+
+    monkeypatch.setattr(Archives, "pack", pack)
+    made = await desk.ready(scenes(2, first=33_000))
+    request = CreateDatasetExportRequest(parent=made.name, dataset_export=DatasetExport(display_name="Long"))
+    begun, other, third = [await desk.datasets.CreateDatasetExport(request) for _ in range(3)]
+    assert (begun.state, begun.display_name, begun.HasField("archive")) == (OPERATION_STATE_RUNNING, "Long", False)
+    states = []
+    async for each in desk.datasets.WatchDatasetExport(WatchDatasetExportRequest(name=begun.name)):
+        states.append(each.state)
+        if each.progress == 0.25 and each.state == OPERATION_STATE_RUNNING:
+            await desk.datasets.CancelDatasetExport(CancelDatasetExportRequest(name=begun.name))
+    assert states[-1] == OPERATION_STATE_CANCELLED
+    await desk.datasets.DeleteDatasetExport(DeleteDatasetExportRequest(name=other.name))
+    get = desk.datasets.GetDatasetExport
+    gone = await desk.registry.refused(get(GetDatasetExportRequest(name=other.name)))
+    assert gone.code is grpc.StatusCode.NOT_FOUND
+    opened.set()
+    *_, failed = [each async for each in desk.datasets.WatchDatasetExport(WatchDatasetExportRequest(name=third.name))]
+    assert (failed.state, failed.failure.reason) == (OPERATION_STATE_FAILED, FAILURE_REASON_INPUT_UNAVAILABLE)
+    await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=made.name))
+    gone = await desk.registry.refused(get(GetDatasetExportRequest(name=third.name)))
+    assert gone.code is grpc.StatusCode.NOT_FOUND
 
 
 def npz(**arrays: Any) -> bytes:
@@ -130,7 +193,7 @@ async def test_tensors_are_items_too(desk: Desk) -> None:
     assert (preview.image_url, preview.annotated_url) == ("", "")
     assert json.loads(preview.json)["row"] == 3
     part = await desk.derived([made], {"sample": {"count": 2, "seed": 1}})
-    packed = await desk.datasets.ExportDataset(ExportDatasetRequest(name=part.name))
+    packed = (await desk.exported(part)).archive
     again = await desk.ready((await desk.registry.http.get(packed.url)).content)
     assert [item.row for item in await desk.items(again)] == [item.row for item in await desk.items(part)]
 
@@ -167,7 +230,7 @@ async def test_datasets_are_derived_without_their_sources(desk: Desk, street: Da
     assert [item.path.endswith(f"images/{number % 2}.png") for number, item in enumerate(items)] == [True] * 4
     assert {box.label for item in items for box in item.boxes} == {"vehicle"}
     await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=source.name))
-    packed = await desk.datasets.ExportDataset(ExportDatasetRequest(name=merged.name))
+    packed = (await desk.exported(merged)).archive
     with zipfile.ZipFile(io.BytesIO((await desk.registry.http.get(packed.url)).content)) as files:
         assert len(files.namelist()) == len(set(files.namelist())) == 5
 

@@ -17,11 +17,11 @@ from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_STATE_IMPORTING,
     DATASET_STATE_READY,
     DATASET_TYPE_CLASSIFICATION,
+    CreateDatasetExportRequest,
     CreateDatasetRequest,
     Dataset,
     DeleteDatasetRequest,
     DeriveDatasetRequest,
-    ExportDatasetRequest,
     GetDatasetRequest,
     ListDatasetItemsRequest,
     ListDatasetsRequest,
@@ -213,7 +213,7 @@ async def test_nothing_is_read_before_it_is_ready(desk: Desk) -> None:
     for call in (
         datasets.ListDatasetItems(ListDatasetItemsRequest(parent=name)),
         datasets.PreviewDatasetItem(PreviewDatasetItemRequest(name=f"{name}/items/0")),
-        datasets.ExportDataset(ExportDatasetRequest(name=name)),
+        datasets.CreateDatasetExport(CreateDatasetExportRequest(parent=name)),
         desk.registry.internal.SelectDatasetItems(SelectDatasetItemsRequest(name=name)),
         datasets.DeriveDataset(DeriveDatasetRequest(dataset=derived)),
     ):

@@ -18,9 +18,11 @@ import httpx
 import psutil
 import pytest
 from lathe.registry.v1.dataset_service_pb2 import (
+    DATASET_STATE_IMPORT_CANCELLED,
     DATASET_STATE_IMPORT_FAILED,
     DATASET_STATE_IMPORTING,
     DATASET_STATE_READY,
+    CancelDatasetImportRequest,
     Dataset,
     DeleteDatasetRequest,
 )
@@ -179,6 +181,30 @@ async def test_deleting_ends_an_import(
     await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=begun.name))
     assert await holder(database) is None
     await until(ended)
+
+
+async def test_an_import_can_be_cancelled(
+    desk: Desk, quick: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "AT_ONCE", 2)
+    begun = await desk.begin(many_images(200))
+
+    async def runs() -> bool:
+        return bool(children_of(quick))
+
+    async def ended() -> bool:
+        return not children_of(quick)
+
+    await until(runs)
+    request = CancelDatasetImportRequest(name=begun.name)
+    for _ in range(2):
+        assert (await desk.datasets.CancelDatasetImport(request)).state == DATASET_STATE_IMPORT_CANCELLED
+    await until(ended)
+    assert (await desk.settled(begun)).state == DATASET_STATE_IMPORT_CANCELLED
+    assert await database.fetchval("SELECT count(*) FROM dataset_imports") == 0
+    made = await desk.ready(many_images(1))
+    late = await desk.registry.refused(desk.datasets.CancelDatasetImport(CancelDatasetImportRequest(name=made.name)))
+    assert late.reason == "DATASET_NOT_IMPORTING"
 
 
 async def test_a_deletion_elsewhere_ends_an_import(

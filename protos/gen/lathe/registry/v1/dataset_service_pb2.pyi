@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
+from lathe.type.v1 import operation_pb2 as _operation_pb2
 from lathe.type.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
@@ -117,11 +118,13 @@ class _DatasetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetS
     DATASET_STATE_IMPORTING: _DatasetState.ValueType  # 1
     """Its files are being read."""
     DATASET_STATE_AWAITING_CONFIRMATION: _DatasetState.ValueType  # 2
-    """The class mapping does not fit what was found: ConfirmDatasetImport goes on, DeleteDataset gives up."""
+    """The class mapping does not fit what was found: ConfirmDatasetImport goes on, CancelDatasetImport gives up."""
     DATASET_STATE_READY: _DatasetState.ValueType  # 3
     """Complete, for good."""
     DATASET_STATE_IMPORT_FAILED: _DatasetState.ValueType  # 4
     """The import failed; `failure` says why. Nothing of it is kept."""
+    DATASET_STATE_IMPORT_CANCELLED: _DatasetState.ValueType  # 5
+    """The import was ended by CancelDatasetImport. Nothing of it is kept."""
 
 class DatasetState(_DatasetState, metaclass=_DatasetStateEnumTypeWrapper):
     """State of a dataset."""
@@ -131,11 +134,13 @@ DATASET_STATE_UNSPECIFIED: DatasetState.ValueType  # 0
 DATASET_STATE_IMPORTING: DatasetState.ValueType  # 1
 """Its files are being read."""
 DATASET_STATE_AWAITING_CONFIRMATION: DatasetState.ValueType  # 2
-"""The class mapping does not fit what was found: ConfirmDatasetImport goes on, DeleteDataset gives up."""
+"""The class mapping does not fit what was found: ConfirmDatasetImport goes on, CancelDatasetImport gives up."""
 DATASET_STATE_READY: DatasetState.ValueType  # 3
 """Complete, for good."""
 DATASET_STATE_IMPORT_FAILED: DatasetState.ValueType  # 4
 """The import failed; `failure` says why. Nothing of it is kept."""
+DATASET_STATE_IMPORT_CANCELLED: DatasetState.ValueType  # 5
+"""The import was ended by CancelDatasetImport. Nothing of it is kept."""
 Global___DatasetState: _TypeAlias = DatasetState  # noqa: Y015
 
 @_typing.final
@@ -887,6 +892,102 @@ class DatasetArchive(_message.Message):
 Global___DatasetArchive: _TypeAlias = DatasetArchive  # noqa: Y015
 
 @_typing.final
+class DatasetExport(_message.Message):
+    """An archive of a dataset, and how far it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    ARCHIVE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`datasets/{dataset}/exports/{export}`."""
+    uid: _builtins.str
+    """Unique identifier."""
+    display_name: _builtins.str
+    """Name for people."""
+    owner: _builtins.str
+    """Who created it."""
+    etag: _builtins.str
+    """Changes with every change of the resource."""
+    state: _operation_pb2.OperationState.ValueType
+    """State of the export."""
+    progress: _builtins.float
+    """Part of the work that is done, 0 to 1."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def failure(self) -> _failure_pb2.Failure:
+        """Why it FAILED."""
+
+    @_builtins.property
+    def archive(self) -> Global___DatasetArchive:
+        """The archive, once SUCCEEDED."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        state: _operation_pb2.OperationState.ValueType = ...,
+        progress: _builtins.float = ...,
+        failure: _failure_pb2.Failure | None = ...,
+        archive: Global___DatasetArchive | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "create_time", b"create_time", "failure", b"failure", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "labels", b"labels", "name", b"name", "owner", b"owner", "progress", b"progress", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetExport: _TypeAlias = DatasetExport  # noqa: Y015
+
+@_typing.final
 class CreateDatasetRequest(_message.Message):
     """Request of CreateDataset."""
 
@@ -921,6 +1022,28 @@ class CreateDatasetRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateDatasetRequest: _TypeAlias = CreateDatasetRequest  # noqa: Y015
+
+@_typing.final
+class CancelDatasetImportRequest(_message.Message):
+    """Request of CancelDatasetImport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`datasets/{dataset}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDatasetImportRequest: _TypeAlias = CancelDatasetImportRequest  # noqa: Y015
 
 @_typing.final
 class ConfirmDatasetImportRequest(_message.Message):
@@ -1260,14 +1383,46 @@ class PreviewDatasetItemRequest(_message.Message):
 Global___PreviewDatasetItemRequest: _TypeAlias = PreviewDatasetItemRequest  # noqa: Y015
 
 @_typing.final
-class ExportDatasetRequest(_message.Message):
-    """Request of ExportDataset."""
+class CreateDatasetExportRequest(_message.Message):
+    """Request of CreateDatasetExport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    DATASET_EXPORT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`datasets/{dataset}`, which is READY."""
+    request_id: _builtins.str
+    """Makes a repeat return the first result: a UUID."""
+    @_builtins.property
+    def dataset_export(self) -> Global___DatasetExport:
+        """`display_name` and `labels`, if wanted."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        dataset_export: Global___DatasetExport | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_export", b"dataset_export"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_export", b"dataset_export", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateDatasetExportRequest: _TypeAlias = CreateDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class GetDatasetExportRequest(_message.Message):
+    """Request of GetDatasetExport."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`datasets/{dataset}`."""
+    """`datasets/{dataset}/exports/{export}`."""
     def __init__(
         self,
         *,
@@ -1279,4 +1434,150 @@ class ExportDatasetRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExportDatasetRequest: _TypeAlias = ExportDatasetRequest  # noqa: Y015
+Global___GetDatasetExportRequest: _TypeAlias = GetDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class WatchDatasetExportRequest(_message.Message):
+    """Request of WatchDatasetExport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`datasets/{dataset}/exports/{export}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchDatasetExportRequest: _TypeAlias = WatchDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class CancelDatasetExportRequest(_message.Message):
+    """Request of CancelDatasetExport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`datasets/{dataset}/exports/{export}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDatasetExportRequest: _TypeAlias = CancelDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class DeleteDatasetExportRequest(_message.Message):
+    """Request of DeleteDatasetExport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`datasets/{dataset}/exports/{export}`."""
+    etag: _builtins.str
+    """If set, the deletion is ABORTED unless it is the current one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDatasetExportRequest: _TypeAlias = DeleteDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class ListDatasetExportsRequest(_message.Message):
+    """Request of ListDatasetExports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    MINE_ONLY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`datasets/{dataset}`; `datasets/-` for every dataset."""
+    page_size: _builtins.int
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    order_by: _builtins.str
+    """Fields to sort by, the newest first by default: `create_time desc`. Any field of `filter` with one value."""
+    search: _builtins.str
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
+    mine_only: _builtins.bool
+    """Only the caller's own."""
+    filter: _builtins.str
+    """Which entries, in the language of https://google.aip.dev/160: `state = SUCCEEDED AND labels.team = "a"`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `state`.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        search: _builtins.str = ...,
+        mine_only: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetExportsRequest: _TypeAlias = ListDatasetExportsRequest  # noqa: Y015
+
+@_typing.final
+class ListDatasetExportsResponse(_message.Message):
+    """Response of ListDatasetExports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_EXPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def dataset_exports(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetExport]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        dataset_exports: _abc.Iterable[Global___DatasetExport] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_exports", b"dataset_exports", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetExportsResponse: _TypeAlias = ListDatasetExportsResponse  # noqa: Y015

@@ -29,6 +29,11 @@ class DatasetServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ConfirmDatasetImportRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
                 )
+        self.CancelDatasetImport = channel.unary_unary(
+                '/lathe.registry.v1.DatasetService/CancelDatasetImport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CancelDatasetImportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
+                )
         self.DeriveDataset = channel.unary_unary(
                 '/lathe.registry.v1.DatasetService/DeriveDataset',
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DeriveDatasetRequest.SerializeToString,
@@ -69,10 +74,35 @@ class DatasetServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.PreviewDatasetItemRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetItemPreview.FromString,
                 )
-        self.ExportDataset = channel.unary_unary(
-                '/lathe.registry.v1.DatasetService/ExportDataset',
-                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ExportDatasetRequest.SerializeToString,
-                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetArchive.FromString,
+        self.CreateDatasetExport = channel.unary_unary(
+                '/lathe.registry.v1.DatasetService/CreateDatasetExport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CreateDatasetExportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+                )
+        self.GetDatasetExport = channel.unary_unary(
+                '/lathe.registry.v1.DatasetService/GetDatasetExport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.GetDatasetExportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+                )
+        self.ListDatasetExports = channel.unary_unary(
+                '/lathe.registry.v1.DatasetService/ListDatasetExports',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetExportsRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetExportsResponse.FromString,
+                )
+        self.WatchDatasetExport = channel.unary_stream(
+                '/lathe.registry.v1.DatasetService/WatchDatasetExport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.WatchDatasetExportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+                )
+        self.CancelDatasetExport = channel.unary_unary(
+                '/lathe.registry.v1.DatasetService/CancelDatasetExport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CancelDatasetExportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+                )
+        self.DeleteDatasetExport = channel.unary_unary(
+                '/lathe.registry.v1.DatasetService/DeleteDatasetExport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DeleteDatasetExportRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
 
 
@@ -93,6 +123,14 @@ class DatasetServiceServicer(object):
 
     def ConfirmDatasetImport(self, request, context):
         """Lets an import that is AWAITING_CONFIRMATION go on; FAILED_PRECONDITION in any other state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDatasetImport(self, request, context):
+        """Ends an import that is IMPORTING or AWAITING_CONFIRMATION; the dataset is IMPORT_CANCELLED then, for good. Cancelling twice
+        is no error; FAILED_PRECONDITION in any other state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,9 +194,44 @@ class DatasetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ExportDataset(self, request, context):
-        """Packs the dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The whole
-        dataset is read: give a large one a deadline to match.
+    def CreateDatasetExport(self, request, context):
+        """Packs a dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The export
+        goes on by itself: see WatchDatasetExport. A dataset that was packed before is not packed again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDatasetExport(self, request, context):
+        """Returns an export; of one that SUCCEEDED, with a fresh URL of the archive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasetExports(self, request, context):
+        """Lists exports, without URLs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchDatasetExport(self, request, context):
+        """Sends the export now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDatasetExport(self, request, context):
+        """Ends an export. One that has ended stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDatasetExport(self, request, context):
+        """Deletes an export, and ends it if it goes on. The archive stays in the store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +248,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
             'ConfirmDatasetImport': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmDatasetImport,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ConfirmDatasetImportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.SerializeToString,
+            ),
+            'CancelDatasetImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDatasetImport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CancelDatasetImportRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.SerializeToString,
             ),
             'DeriveDataset': grpc.unary_unary_rpc_method_handler(
@@ -217,10 +295,35 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.PreviewDatasetItemRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetItemPreview.SerializeToString,
             ),
-            'ExportDataset': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExportDataset,
-                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ExportDatasetRequest.FromString,
-                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetArchive.SerializeToString,
+            'CreateDatasetExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateDatasetExport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CreateDatasetExportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.SerializeToString,
+            ),
+            'GetDatasetExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDatasetExport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.GetDatasetExportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.SerializeToString,
+            ),
+            'ListDatasetExports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasetExports,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetExportsRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetExportsResponse.SerializeToString,
+            ),
+            'WatchDatasetExport': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchDatasetExport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.WatchDatasetExportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.SerializeToString,
+            ),
+            'CancelDatasetExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDatasetExport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CancelDatasetExportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.SerializeToString,
+            ),
+            'DeleteDatasetExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDatasetExport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DeleteDatasetExportRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +369,23 @@ class DatasetService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/ConfirmDatasetImport',
             lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ConfirmDatasetImportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelDatasetImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/CancelDatasetImport',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CancelDatasetImportRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
@@ -407,7 +527,7 @@ class DatasetService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
-    def ExportDataset(request,
+    def CreateDatasetExport(request,
             target,
             options=(),
             channel_credentials=None,
@@ -417,8 +537,93 @@ class DatasetService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/ExportDataset',
-            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ExportDatasetRequest.SerializeToString,
-            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetArchive.FromString,
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/CreateDatasetExport',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CreateDatasetExportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/GetDatasetExport',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.GetDatasetExportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListDatasetExports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/ListDatasetExports',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetExportsRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetExportsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.registry.v1.DatasetService/WatchDatasetExport',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.WatchDatasetExportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/CancelDatasetExport',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.CancelDatasetExportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DatasetExport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/DeleteDatasetExport',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DeleteDatasetExportRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -44,6 +44,10 @@ class DatasetServiceStub:
     """
     ConfirmDatasetImport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ConfirmDatasetImportRequest, _dataset_service_pb2.Dataset]
     """Lets an import that is AWAITING_CONFIRMATION go on; FAILED_PRECONDITION in any other state."""
+    CancelDatasetImport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.CancelDatasetImportRequest, _dataset_service_pb2.Dataset]
+    """Ends an import that is IMPORTING or AWAITING_CONFIRMATION; the dataset is IMPORT_CANCELLED then, for good. Cancelling twice
+    is no error; FAILED_PRECONDITION in any other state.
+    """
     DeriveDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.DeriveDatasetRequest, _dataset_service_pb2.Dataset]
     """Creates a dataset from the items of others: merged, filtered, sampled, with classes merged or dropped."""
     GetDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetRequest, _dataset_service_pb2.Dataset]
@@ -64,10 +68,20 @@ class DatasetServiceStub:
     """Lists items, in their order, those of a class or an attribute alone if asked."""
     PreviewDatasetItem: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetItemRequest, _dataset_service_pb2.DatasetItemPreview]
     """Returns one item with URLs of its image, of the image with annotations drawn, and its annotations as JSON."""
-    ExportDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ExportDatasetRequest, _dataset_service_pb2.DatasetArchive]
-    """Packs the dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The whole
-    dataset is read: give a large one a deadline to match.
+    CreateDatasetExport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.CreateDatasetExportRequest, _dataset_service_pb2.DatasetExport]
+    """Packs a dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The export
+    goes on by itself: see WatchDatasetExport. A dataset that was packed before is not packed again.
     """
+    GetDatasetExport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetExportRequest, _dataset_service_pb2.DatasetExport]
+    """Returns an export; of one that SUCCEEDED, with a fresh URL of the archive."""
+    ListDatasetExports: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetExportsRequest, _dataset_service_pb2.ListDatasetExportsResponse]
+    """Lists exports, without URLs."""
+    WatchDatasetExport: _grpc.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetExportRequest, _dataset_service_pb2.DatasetExport]
+    """Sends the export now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
+    CancelDatasetExport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.CancelDatasetExportRequest, _dataset_service_pb2.DatasetExport]
+    """Ends an export. One that has ended stays as it is."""
+    DeleteDatasetExport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetExportRequest, _empty_pb2.Empty]
+    """Deletes an export, and ends it if it goes on. The archive stays in the store."""
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
@@ -84,6 +98,10 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """
     ConfirmDatasetImport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ConfirmDatasetImportRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
     """Lets an import that is AWAITING_CONFIRMATION go on; FAILED_PRECONDITION in any other state."""
+    CancelDatasetImport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.CancelDatasetImportRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
+    """Ends an import that is IMPORTING or AWAITING_CONFIRMATION; the dataset is IMPORT_CANCELLED then, for good. Cancelling twice
+    is no error; FAILED_PRECONDITION in any other state.
+    """
     DeriveDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.DeriveDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
     """Creates a dataset from the items of others: merged, filtered, sampled, with classes merged or dropped."""
     GetDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
@@ -104,10 +122,20 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Lists items, in their order, those of a class or an attribute alone if asked."""
     PreviewDatasetItem: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetItemRequest, _dataset_service_pb2.DatasetItemPreview]  # type: ignore[assignment]
     """Returns one item with URLs of its image, of the image with annotations drawn, and its annotations as JSON."""
-    ExportDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ExportDatasetRequest, _dataset_service_pb2.DatasetArchive]  # type: ignore[assignment]
-    """Packs the dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The whole
-    dataset is read: give a large one a deadline to match.
+    CreateDatasetExport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.CreateDatasetExportRequest, _dataset_service_pb2.DatasetExport]  # type: ignore[assignment]
+    """Packs a dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The export
+    goes on by itself: see WatchDatasetExport. A dataset that was packed before is not packed again.
     """
+    GetDatasetExport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetExportRequest, _dataset_service_pb2.DatasetExport]  # type: ignore[assignment]
+    """Returns an export; of one that SUCCEEDED, with a fresh URL of the archive."""
+    ListDatasetExports: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetExportsRequest, _dataset_service_pb2.ListDatasetExportsResponse]  # type: ignore[assignment]
+    """Lists exports, without URLs."""
+    WatchDatasetExport: _aio.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetExportRequest, _dataset_service_pb2.DatasetExport]  # type: ignore[assignment]
+    """Sends the export now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
+    CancelDatasetExport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.CancelDatasetExportRequest, _dataset_service_pb2.DatasetExport]  # type: ignore[assignment]
+    """Ends an export. One that has ended stays as it is."""
+    DeleteDatasetExport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetExportRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes an export, and ends it if it goes on. The archive stays in the store."""
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Datasets: annotated images, or tensors, on which models are calibrated and judged.
@@ -133,6 +161,16 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.Dataset, _abc.Awaitable[_dataset_service_pb2.Dataset]]:
         """Lets an import that is AWAITING_CONFIRMATION go on; FAILED_PRECONDITION in any other state."""
+
+    @_abc_1.abstractmethod
+    def CancelDatasetImport(
+        self,
+        request: _dataset_service_pb2.CancelDatasetImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.Dataset, _abc.Awaitable[_dataset_service_pb2.Dataset]]:
+        """Ends an import that is IMPORTING or AWAITING_CONFIRMATION; the dataset is IMPORT_CANCELLED then, for good. Cancelling twice
+        is no error; FAILED_PRECONDITION in any other state.
+        """
 
     @_abc_1.abstractmethod
     def DeriveDataset(
@@ -203,13 +241,53 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one item with URLs of its image, of the image with annotations drawn, and its annotations as JSON."""
 
     @_abc_1.abstractmethod
-    def ExportDataset(
+    def CreateDatasetExport(
         self,
-        request: _dataset_service_pb2.ExportDatasetRequest,
+        request: _dataset_service_pb2.CreateDatasetExportRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_dataset_service_pb2.DatasetArchive, _abc.Awaitable[_dataset_service_pb2.DatasetArchive]]:
-        """Packs the dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The whole
-        dataset is read: give a large one a deadline to match.
+    ) -> _typing.Union[_dataset_service_pb2.DatasetExport, _abc.Awaitable[_dataset_service_pb2.DatasetExport]]:
+        """Packs a dataset as a zip archive (`annotations.jsonl` and the images or tensors) that can be imported again. The export
+        goes on by itself: see WatchDatasetExport. A dataset that was packed before is not packed again.
         """
+
+    @_abc_1.abstractmethod
+    def GetDatasetExport(
+        self,
+        request: _dataset_service_pb2.GetDatasetExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.DatasetExport, _abc.Awaitable[_dataset_service_pb2.DatasetExport]]:
+        """Returns an export; of one that SUCCEEDED, with a fresh URL of the archive."""
+
+    @_abc_1.abstractmethod
+    def ListDatasetExports(
+        self,
+        request: _dataset_service_pb2.ListDatasetExportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.ListDatasetExportsResponse, _abc.Awaitable[_dataset_service_pb2.ListDatasetExportsResponse]]:
+        """Lists exports, without URLs."""
+
+    @_abc_1.abstractmethod
+    def WatchDatasetExport(
+        self,
+        request: _dataset_service_pb2.WatchDatasetExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dataset_service_pb2.DatasetExport], _abc.AsyncIterator[_dataset_service_pb2.DatasetExport]]:
+        """Sends the export now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
+
+    @_abc_1.abstractmethod
+    def CancelDatasetExport(
+        self,
+        request: _dataset_service_pb2.CancelDatasetExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.DatasetExport, _abc.Awaitable[_dataset_service_pb2.DatasetExport]]:
+        """Ends an export. One that has ended stays as it is."""
+
+    @_abc_1.abstractmethod
+    def DeleteDatasetExport(
+        self,
+        request: _dataset_service_pb2.DeleteDatasetExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes an export, and ends it if it goes on. The archive stays in the store."""
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -173,6 +173,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The dataset has no items. Import or derive one that has."""
     ERROR_REASON_NOT_AWAITING_CONFIRMATION: _ErrorReason.ValueType  # 142
     """The import does not wait to be confirmed. Read `state`."""
+    ERROR_REASON_DATASET_NOT_IMPORTING: _ErrorReason.ValueType  # 144
+    """The import has ended already. Read `state`; delete the dataset if it is not wanted."""
     ERROR_REASON_ITEM_NOT_DRAWN: _ErrorReason.ValueType  # 143
     """The item cannot be drawn. Read it by ListDatasetItems instead."""
     ERROR_REASON_ANNOTATIONS_MISSING: _ErrorReason.ValueType  # 160
@@ -364,6 +366,8 @@ ERROR_REASON_DATASET_EMPTY: ErrorReason.ValueType  # 141
 """The dataset has no items. Import or derive one that has."""
 ERROR_REASON_NOT_AWAITING_CONFIRMATION: ErrorReason.ValueType  # 142
 """The import does not wait to be confirmed. Read `state`."""
+ERROR_REASON_DATASET_NOT_IMPORTING: ErrorReason.ValueType  # 144
+"""The import has ended already. Read `state`; delete the dataset if it is not wanted."""
 ERROR_REASON_ITEM_NOT_DRAWN: ErrorReason.ValueType  # 143
 """The item cannot be drawn. Read it by ListDatasetItems instead."""
 ERROR_REASON_ANNOTATIONS_MISSING: ErrorReason.ValueType  # 160
